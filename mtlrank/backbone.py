@@ -1,0 +1,55 @@
+"""Where a body's weights, config and tokenizer come from: a hub name, a local folder or the embedded collection."""
+
+from pathlib import Path
+from typing import Any
+
+from mtlrank import embedded
+from mtlrank.errors import ConfigError
+
+
+def load_tokenizer(name: str) -> Any:
+    """The fast tokenizer of `name`."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _load(AutoTokenizer, name, "tokenizer")
+    if not tokenizer.is_fast:
+        raise ConfigError(f"The tokenizer of {name!r} gives no character offsets: expected one with a tokenizer.json.")
+    return tokenizer
+
+
+def load_config(name: str) -> Any:
+    """The Hugging Face config of `name`."""
+    from transformers import AutoConfig
+
+    return _load(AutoConfig, name, "config")
+
+
+def load_encoder(name: str, *, pretrained: bool, **overrides: Any) -> Any:
+    """The encoder of `name`, with its weights or, if not `pretrained`, freshly initialised from its config."""
+    from transformers import AutoModel
+
+    config = load_config(name)
+    for key, value in overrides.items():
+        if not hasattr(config, key):
+            raise ConfigError(f"The config of {name!r} ({config.model_type}) has no {key!r} to set.")
+        setattr(config, key, value)
+    if not pretrained:
+        return AutoModel.from_config(config)
+    return _load(AutoModel, name, "weights", config=config)
+
+
+def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
+    """Load from the hub or a folder; code from outside is never run (`trust_remote_code` stays off)."""
+    path = embedded.locate(name)
+    if path.startswith((".", "/", "~")):
+        path = str(Path(path).expanduser())
+        if not Path(path).is_dir():
+            raise ConfigError(f"The body {name!r} is not a folder. Expected a local model folder or a hub name.")
+    try:
+        return auto.from_pretrained(path, **kwargs)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"Cannot load the {what} of {name!r}: {reason} "
+            "Expected a Hugging Face model name (needs a network once) or a local folder."
+        ) from error

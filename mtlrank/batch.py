@@ -1,0 +1,47 @@
+"""What travels: records as they are read, batches as they are learnt from."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+Span = tuple[int, int]
+
+
+class Record(NamedTuple):
+    """One labelled sequence as a source gives it, in plain text.
+
+    `query` is None where a sequence is a single text. `spans` are (start, end) characters of `text`, end exclusive.
+    Records that follow each other with the same `group` form one sample: a query with its group of documents, or, if
+    their ids are equal too, one sequence with several labelled spans. None: a sample of its own.
+    """
+
+    query_id: str
+    doc_id: str
+    query: str | None
+    text: str
+    label: float | str
+    spans: tuple[Span, ...] = ()
+    group: int | None = None
+
+
+class TaskBatch(NamedTuple):
+    """A task's batch, packed: no padding anywhere.
+
+    A *sample* is what a sampler drew and has one loss; it holds one or more *sequences*, and a sequence holds one or more
+    *items*, each with a label and logits. Ranking: a sequence is an item. Spans: an item is a span (or a pair of spans).
+    """
+
+    input_ids: Tensor  # (tokens,) int64, the sequences one after another
+    token_type_ids: Tensor  # (tokens,) int64
+    cu_seqlens: Tensor  # (sequences + 1,) int32, where each sequence starts; the last is the number of tokens
+    max_seqlen: int  # of the longest sequence, known without asking the device
+    labels: Tensor  # (items,) float32; a class index for classification
+    spans: Tensor  # (items, spans per item, 2) int64: first and one past the last position in `input_ids`
+    item_sequence: Tensor  # (items,) int64, the sequence of each item
+    item_sample: Tensor  # (items,) int64, the sample of each item, ascending
+    sample_ids: Tensor  # (samples,) int64, the row of each sample in its split
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples the batch holds."""
+        return len(self.sample_ids)

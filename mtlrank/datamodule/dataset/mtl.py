@@ -1,0 +1,61 @@
+"""The datasets that are learnt together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch.utils.data
+
+from mtlrank.batch import TaskBatch
+from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.errors import ConfigError
+
+
+class MTLDataset:
+    """Several datasets in config order; the key binds a dataset to its head, its `name` labels both.
+
+    A sampler's `dataset_idx` is a position in this order.
+    """
+
+    def __init__(self, datasets: Mapping[str, PreparedDataset]) -> None:
+        self.datasets = dict(datasets)
+        names = [dataset.name for dataset in self.datasets.values()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"Two datasets share the name {', '.join(twice)}. Give each its own name.")
+
+    @property
+    def by_name(self) -> dict[str, PreparedDataset]:
+        """Datasets by name, in order."""
+        return {dataset.name: dataset for dataset in self.datasets.values()}
+
+    def split(self, split: str) -> "MTLSplit":
+        """One split of all datasets; datasets without it take part with no samples."""
+        return MTLSplit({d.name: d for d in self.datasets.values()}, split)
+
+
+class MTLSplit(torch.utils.data.Dataset[dict[str, TaskBatch]]):
+    """One split of several datasets. Asked for a list of (dataset_idx, sample_idx), it gives a batch for each task."""
+
+    def __init__(self, datasets: Mapping[str, PreparedDataset], split: str) -> None:
+        self.names = list(datasets)
+        self.splits = [dataset.split(split) if dataset.has(split) else None for dataset in datasets.values()]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Samples of each dataset, by name, in order."""
+        return {name: len(split) if split else 0 for name, split in zip(self.names, self.splits, strict=True)}
+
+    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, TaskBatch]:
+        """The batch of each task that is drawn, in config order."""
+        drawn: dict[int, list[int]] = {}
+        for dataset_idx, sample_idx in pairs:
+            drawn.setdefault(dataset_idx, []).append(sample_idx)
+        return {self.names[idx]: self._collate(idx, drawn[idx]) for idx in sorted(drawn)}
+
+    def __getitem__(self, pair: tuple[int, int]) -> dict[str, TaskBatch]:
+        """A batch of one sample."""
+        return self.__getitems__([pair])
+
+    def _collate(self, idx: int, samples: Iterable[int]) -> TaskBatch:
+        split = self.splits[idx]
+        assert split is not None, "a sampler drew from an empty split"
+        return split.collate(list(samples))

@@ -1,0 +1,92 @@
+"""Text to tokens: a tokenizer, how it joins two texts, and where a span of characters went."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlrank.batch import Span
+
+
+class Template(NamedTuple):
+    """The special tokens around one text and between two: `[CLS] a [SEP]`, `[CLS] a [SEP] b [SEP]`."""
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    second_type: int  # token type of the second text and of what follows it
+
+    @property
+    def num_special(self) -> int:
+        """Special tokens of a pair."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+class Tokens(NamedTuple):
+    """A text's tokens without special ones; `offsets` are each token's (start, end) characters."""
+
+    ids: NDArray[np.int64]
+    offsets: list[Span]
+
+    def span(self, start: int, end: int) -> Span | None:
+        """First and one past the last token of the characters `start` to `end`; None if no token holds them."""
+        inside = [i for i, (a, b) in enumerate(self.offsets) if a < end and b > start]
+        return (inside[0], inside[-1] + 1) if inside else None
+
+
+class Preprocessor:
+    """A Hugging Face tokenizer (hub name or local folder) and the lengths that texts are cut to.
+
+    A query keeps its first `max_query_length` tokens; a document fills what is left of `max_length`.
+    """
+
+    def __init__(self, tokenizer: str, max_length: int = 256, max_query_length: int = 64) -> None:
+        if max_query_length > max_length - 8:
+            raise ValueError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}.")
+        self.tokenizer_name = tokenizer
+        self.max_length = max_length
+        self.max_query_length = max_query_length
+
+    def load(self) -> "LoadedPreprocessor":
+        """Load the tokenizer: the only part that may need the network, so it waits until it is needed."""
+        from mtlrank.backbone import load_tokenizer
+
+        return LoadedPreprocessor(load_tokenizer(self.tokenizer_name), self.max_length, self.max_query_length)
+
+
+class LoadedPreprocessor:
+    """A preprocessor at work."""
+
+    def __init__(self, tokenizer: Any, max_length: int, max_query_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.max_query_length = max_query_length
+        self.template = self._template()
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise many texts at once."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+        )
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [Tokens(np.asarray(ids, dtype=np.int64), offsets) for ids, offsets in pairs]
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two tokenizers the same: their serialised form, hashed."""
+        serialised = json.dumps(json.loads(self.tokenizer.backend_tokenizer.to_str()), sort_keys=True)
+        return {"vocab_size": len(self.tokenizer), "sha256": hashlib.sha256(serialised.encode()).hexdigest()}
+
+    def _template(self) -> Template:
+        """Read the special tokens off an encoded pair, so that any tokenizer's own template is followed."""
+        encoded = self.tokenizer("a", "b")
+        ids, of_text = encoded["input_ids"], encoded.sequence_ids(0)
+        first, second = of_text.index(0), of_text.index(1)
+        end_first = len(of_text) - of_text[::-1].index(0)
+        end_second = len(of_text) - of_text[::-1].index(1)
+        types = encoded.get("token_type_ids") or [0] * len(ids)
+        return Template(tuple(ids[:first]), tuple(ids[end_first:second]), tuple(ids[end_second:]), types[second])

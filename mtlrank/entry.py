@@ -1,0 +1,55 @@
+"""Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mtlrank.build import Config, explain, known_keys, resolve
+from mtlrank.errors import ConfigError, UserError
+
+
+def start(name: str, run: Callable[[Config], Any]) -> None:
+    """Compose the config `name` from the command line, which is trusted, and run a step with it."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
+    sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
+    quiet()
+
+    def step(config: DictConfig) -> None:
+        run(resolve(config, trusted=True))
+
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
+    except (HydraException, OmegaConfBaseException) as error:
+        stop(ConfigError(explain(error, known_keys(name))))
+    except UserError as error:
+        stop(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def stop(error: UserError) -> None:
+    """Say what is wrong in one line and exit."""
+    if os.environ.get("MTLRANK_TRACEBACK"):
+        raise error
+    print(f"mtlrank: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def quiet() -> None:
+    """Silence what libraries say about their own affairs."""
+    import logging
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning|torch|lightning_fabric|lightning_utilities")

@@ -1,0 +1,23 @@
+"""Mistakes of a user, by exit code: the entry points print them as one line and never as a traceback."""
+
+
+class UserError(ValueError):
+    """What was expected, what was found and the way out, in one sentence or two."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be built: an unknown name, a head without a dataset, a forbidden override."""
+
+
+class DataError(UserError):
+    """Data that cannot be learnt from: a bad row, a missing file, a prepared dataset that was changed."""
+
+    exit_code = 3
+
+
+class StorageError(UserError):
+    """A path that cannot be read or written."""
+
+    exit_code = 4

@@ -1,0 +1,75 @@
+"""Judge the heads of a trained model.
+
+    python -m mtlrank.evaluate model_dir=runs/my-run/model
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlrank import build, prepare
+from mtlrank.build import Config
+from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
+from mtlrank.datamodule.multitask import MTLLoader
+from mtlrank.datamodule.sampler import Sequential
+from mtlrank.entry import start
+from mtlrank.evaluation.page import write_head
+from mtlrank.evaluation.report import print_table
+from mtlrank.loop.multitask import predict
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.saved import load_weights, read_model
+from mtlrank.storage import local_path, writable_folder
+
+
+def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: bool = True) -> dict[str, float]:
+    """Judge heads of a saved model and write a folder each; returns the metrics by key.
+
+    `prepared` holds folders by dataset key; without it, datasets are found (or prepared) in `data_dir`.
+    """
+    model_dir = local_path(config["model_dir"])
+    output = writable_folder(config["output_dir"] or model_dir.parent / "evaluation")
+    saved, labels = read_model(model_dir)
+    if not trusted:
+        build.check_targets(saved)
+    chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
+    datasets = prepare.run(build.with_measures(build.select_tasks(chosen), config["measures"]), prepared)
+    model = build.build_saved_model(saved, labels)
+    load_weights(model_dir, model)
+    metrics = judge_all(model, datasets, output, config["batch_size"], config["split"])
+    print_table(output)
+    return metrics
+
+
+def judge_all(
+    model: MultiTaskModel,
+    datasets: Mapping[str, PreparedDataset],
+    output: Path,
+    batch_size: int,
+    split: str = "test",
+) -> dict[str, float]:
+    """Judge each head on its own dataset; a folder per head, under its name. Returns the metrics by key."""
+    metrics = {}
+    for key, dataset in datasets.items():
+        if not dataset.has(split):
+            print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
+            continue
+        judgement = judge(model, key, dataset, output / dataset.name, batch_size, split)
+        metrics.update({f"{split}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
+    return metrics
+
+
+def judge(
+    model: MultiTaskModel, key: str, dataset: PreparedDataset, folder: Path, batch_size: int, split: str
+) -> dict[str, float]:
+    """Judge one head and write its folder; returns the measures' values."""
+    data: Any = MTLDataset({key: dataset}).split(split)
+    loader = MTLLoader(data, Sequential(data.sizes, batch_size))
+    predictions = predict(model, dataset, split, loader)
+    judgement = predictions.judge()
+    write_head(folder, dataset, predictions, judgement)
+    return judgement.values
+
+
+if __name__ == "__main__":
+    start("evaluate", run)

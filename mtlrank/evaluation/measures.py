@@ -1,0 +1,98 @@
+"""Measures by the names that the field writes, a value a query for rankings and one for everything else."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+
+import ir_measures
+import torch
+from ir_measures import Qrel, ScoredDoc
+from torch import Tensor
+from torchmetrics.functional import classification as classification_metrics
+from torchmetrics.functional import regression as regression_metrics
+
+from mtlrank.errors import ConfigError
+
+PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
+
+_CLASSIFICATION: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "Accuracy": lambda scores, labels, n: classification_metrics.multiclass_accuracy(scores, labels, n, average="micro"),
+    "MacroF1": lambda scores, labels, n: classification_metrics.multiclass_f1_score(scores, labels, n, average="macro"),
+}
+_REGRESSION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "MSE": regression_metrics.mean_squared_error,
+    "MAE": regression_metrics.mean_absolute_error,
+    "R2": regression_metrics.r2_score,
+    "Pearson": regression_metrics.pearson_corrcoef,
+    "Spearman": regression_metrics.spearman_corrcoef,
+}
+_LOWER_IS_BETTER = {"MSE", "MAE"}
+
+
+def is_better(measure: str, value: float, other: float) -> bool:
+    """Whether `value` is strictly better than `other`."""
+    return value < other if measure in _LOWER_IS_BETTER else value > other
+
+
+def mode(measure: str) -> str:
+    """`min` or `max`, whichever is better: for checkpoints and early stopping."""
+    return "min" if measure in _LOWER_IS_BETTER else "max"
+
+
+def check(kind: str, measures: Iterable[str]) -> None:
+    """Raise `ConfigError` for the first measure that a task of this kind cannot be judged by."""
+    for measure in measures:
+        if kind == "ranking":
+            _parse(measure)
+        elif measure not in _names(kind):
+            raise ConfigError(f"Unknown measure {measure!r} for {kind}. Expected one of {', '.join(_names(kind))}.")
+
+
+def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
+    """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0."""
+    parsed = {_parse(measure): measure for measure in measures}
+    query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
+    values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
+    for value in ir_measures.iter_calc(list(parsed), qrels, list(run)):
+        values[parsed[value.measure]][value.query_id] = value.value
+    return values
+
+
+def means(values: PerQuery) -> dict[str, float]:
+    """The mean of each measure over its queries."""
+    return {measure: fmean(by_query.values()) for measure, by_query in values.items()}
+
+
+def label_values(kind: str, measures: Sequence[str], scores: Tensor, labels: Tensor) -> dict[str, float]:
+    """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,)."""
+    if kind == "classification":
+        classes = scores.shape[1]
+        return {m: float(_CLASSIFICATION[m](scores, labels.long(), classes)) for m in measures}
+    return {m: _regression_value(m, scores.double(), labels.double()) for m in measures}
+
+
+def baseline_scores(kind: str, labels: Mapping[str, object], counts: Tensor | None, num_items: int) -> Tensor:
+    """What knows nothing of the text predicts: the training labels' mean, or their most frequent class."""
+    if kind == "classification":
+        assert counts is not None
+        return counts.float().softmax(0).repeat(num_items, 1)
+    return torch.full((num_items,), float(labels["mean"]))  # type: ignore[arg-type]
+
+
+def _regression_value(measure: str, scores: Tensor, labels: Tensor) -> float:
+    constant = bool((scores == scores[0]).all() or (labels == labels[0]).all())
+    if measure in ("Pearson", "Spearman") and constant:
+        return 0.0  # undefined: a constant tells nothing about the order
+    return float(_REGRESSION[measure](scores, labels))
+
+
+def _names(kind: str) -> list[str]:
+    return list(_CLASSIFICATION if kind == "classification" else _REGRESSION)
+
+
+def _parse(measure: str) -> ir_measures.Measure:
+    try:
+        return ir_measures.parse_measure(measure)
+    except (NameError, ValueError, KeyError, SyntaxError) as error:
+        raise ConfigError(
+            f"Unknown ranking measure {measure!r}. Expected one that ir-measures knows, such as nDCG@10 or AP(rel=2)."
+        ) from error

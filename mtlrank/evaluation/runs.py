@@ -1,0 +1,44 @@
+"""Rankings in TREC's formats."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import ir_measures
+from ir_measures import Qrel, ScoredDoc
+
+from mtlrank.errors import DataError
+from mtlrank.storage import write_text
+
+
+def read_qrels(path: Path) -> list[Qrel]:
+    """Judgements from a TREC qrels file."""
+    return list(_read(ir_measures.read_trec_qrels, path, "qrels"))
+
+
+def read_run(path: Path) -> list[ScoredDoc]:
+    """A ranking from a TREC run file."""
+    return list(_read(ir_measures.read_trec_run, path, "run"))
+
+
+def write_run(path: Path, run: Iterable[ScoredDoc], tag: str) -> None:
+    """Write a TREC run, ordered as trec_eval orders it: by score, equal scores by document id, both descending.
+
+    Nine digits name a float32 exactly, so that measures of the file are the measures of the scores.
+    """
+    by_query: dict[str, list[ScoredDoc]] = {}
+    for doc in run:
+        by_query.setdefault(doc.query_id, []).append(doc)
+    lines = []
+    for query_id, docs in by_query.items():
+        ranked = sorted(docs, key=lambda doc: (doc.score, doc.doc_id), reverse=True)
+        lines += [f"{query_id} Q0 {doc.doc_id} {rank} {doc.score:.9g} {tag}\n" for rank, doc in enumerate(ranked, 1)]
+    write_text(path, "".join(lines))
+
+
+def _read(reader: object, path: Path, what: str) -> Iterable[object]:
+    if not path.is_file():
+        raise DataError(f"The {what} file {str(path)!r} does not exist.")
+    try:
+        yield from reader(str(path))  # type: ignore[operator]
+    except (ValueError, IndexError) as error:
+        raise DataError(f"{path} is not a TREC {what} file: {error}") from error

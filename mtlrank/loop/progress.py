@@ -1,0 +1,51 @@
+"""Progress of training as plain lines, for logs that are no terminal."""
+
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class PlainProgress(pl.Callback):
+    """A line now and then: where training is, how fast it goes and how long it will take."""
+
+    def __init__(self, every_seconds: float = 10.0) -> None:
+        self.every_seconds = every_seconds
+        self.started = self.last = 0.0
+        self.first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        self.started = self.last = time.monotonic()
+        self.first_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
+        now = time.monotonic()
+        if trainer.is_global_zero and now - self.last >= self.every_seconds:
+            self.last = now
+            self._say(trainer, now)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+            shown = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in values.items())
+            print(f"validation after epoch {trainer.current_epoch + 1}: {shown}", file=sys.stderr, flush=True)
+
+    def _say(self, trainer: pl.Trainer, now: float) -> None:
+        total = pl_total_steps(trainer)
+        done = trainer.global_step - self.first_step
+        rate = done / (now - self.started)
+        left = timedelta(seconds=round((total - trainer.global_step) / rate)) if rate else "?"
+        loss = trainer.callback_metrics.get("train/loss")
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}/{total}  "
+            f"loss {float(loss) if loss is not None else float('nan'):.4f}  {rate:.1f} steps/s  {left} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def pl_total_steps(trainer: pl.Trainer) -> int:
+    """Optimizer steps of the whole run, as the loop was told."""
+    return int(trainer.lightning_module.total_steps)  # type: ignore[arg-type]

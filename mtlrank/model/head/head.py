@@ -1,0 +1,56 @@
+"""Heads turn hidden states into logits."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from mtlrank.batch import TaskBatch
+from mtlrank.model.head.pooler import Pooler
+
+
+class MTLHead(nn.Module):
+    """Base of all heads: pool, drop out, project. A subclass gives the projection.
+
+    `pooler` is a function of (body_dim, num_layers); sizes come from the body and the task, never from a config.
+    """
+
+    def __init__(
+        self,
+        body_dim: int,
+        num_layers: int,
+        output_dim: int,
+        pooler: Callable[..., Pooler],
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.pooler = pooler(body_dim=body_dim, num_layers=num_layers)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = self.project(self.pooler.out_dim, output_dim)
+
+    def project(self, in_dim: int, out_dim: int) -> nn.Module:
+        """The module from pooled vectors to logits."""
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that the head reads."""
+        return self.pooler.layers
+
+    def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
+        """Score a batch: (items, output_dim) from the states of `layers`, each (tokens, hidden)."""
+        logits: Tensor = self.projection(self.dropout(self.pooler(states, batch)))
+        return logits
+
+
+class Linear(MTLHead):
+    """Dropout and one linear layer."""
+
+    def project(self, in_dim: int, out_dim: int) -> nn.Module:  # noqa: D102
+        return nn.Linear(in_dim, out_dim)
+
+
+class MLP(MTLHead):
+    """Dropout, a hidden layer with GELU, and a linear layer. The hidden layer is as wide as what is pooled."""
+
+    def project(self, in_dim: int, out_dim: int) -> nn.Module:  # noqa: D102
+        return nn.Sequential(nn.Linear(in_dim, in_dim), nn.GELU(), nn.Linear(in_dim, out_dim))

@@ -1,0 +1,135 @@
+"""Poolers make one vector an item out of hidden states. They see a sequence's own tokens and nothing else."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtlrank.batch import TaskBatch
+from mtlrank.errors import ConfigError
+
+
+class Pooler(nn.Module, ABC):
+    """Base of all poolers.
+
+    `layers` names what is read: an int counts layers (0 is the embeddings, -1 the last one), a float between 0 and 1 is a
+    share of the depth, so that 0.5 is layer 6 of 12. Several layers are averaged unless the pooler says otherwise.
+    """
+
+    num_spans = 0  # spans that an item must have
+
+    def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
+        super().__init__()
+        if not layers:
+            raise ConfigError("A pooler needs at least one layer, as in layers=[-1].")
+        self.layers = [_resolve(layer, num_layers) for layer in layers]
+        self.body_dim = body_dim
+
+    @property
+    def out_dim(self) -> int:
+        """Size of a pooled vector."""
+        return self.body_dim
+
+    @abstractmethod
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
+        """(items, out_dim) from (layers, tokens, hidden)."""
+
+    def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
+        """Pool the states of `self.layers`, each (tokens, hidden)."""
+        return self.pool(torch.stack(list(states)), batch)
+
+
+class CLSToken(Pooler):
+    """The first token of the sequence."""
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        first = batch.cu_seqlens[:-1].long()
+        return states.mean(0)[first][batch.item_sequence]
+
+
+class Average(Pooler):
+    """The average of the sequence's tokens."""
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        return sequence_mean(states.mean(0), batch.cu_seqlens)[batch.item_sequence]
+
+
+class SpanAverage(Pooler):
+    """The average of a span's tokens; the spans of an item side by side. `num_spans` is 1, or 2 for pairs."""
+
+    def __init__(
+        self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,), num_spans: int = 1
+    ) -> None:
+        super().__init__(body_dim, num_layers, layers)
+        self.num_spans = num_spans
+
+    @property
+    def out_dim(self) -> int:  # noqa: D102
+        return self.body_dim * self.num_spans
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        spans = batch.spans.reshape(-1, 2)
+        lengths = spans[:, 1] - spans[:, 0]
+        group = torch.repeat_interleave(torch.arange(len(spans), device=spans.device), lengths)
+        ends = lengths.cumsum(0)
+        positions = torch.arange(len(group), device=spans.device) + (spans[:, 0] - (ends - lengths))[group]
+        means = _mean_by(states.mean(0)[positions], group, len(spans), lengths)
+        return means.view(len(batch.labels), -1)
+
+
+class AttentionAverage(Pooler):
+    """A learnt softmax over the layers weighs them for each token; the tokens are averaged.
+
+    The scalar mix of ELMo (Peters et al. 2018, eq. 1) with weights that depend on the token.
+    """
+
+    def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
+        super().__init__(body_dim, num_layers, layers)
+        self.score = nn.Linear(body_dim, 1)
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        weights = self.score(states).softmax(0)  # (layers, tokens, 1)
+        return sequence_mean((weights * states).sum(0), batch.cu_seqlens)[batch.item_sequence]
+
+
+class SelfAttentionAverage(Pooler):
+    """Each layer's average attends to the other layers' (Vaswani et al. 2017); the results are averaged."""
+
+    def __init__(
+        self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,), num_heads: int = 4
+    ) -> None:
+        super().__init__(body_dim, num_layers, layers)
+        self.attention = nn.MultiheadAttention(body_dim, num_heads, batch_first=True)
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        averages = torch.stack([sequence_mean(layer, batch.cu_seqlens) for layer in states], dim=1)
+        mixed, _ = self.attention(averages, averages, averages, need_weights=False)
+        pooled: Tensor = mixed.mean(1)[batch.item_sequence]
+        return pooled
+
+
+def sequence_mean(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """The mean of each sequence's tokens, (sequences, hidden)."""
+    lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
+    group = torch.repeat_interleave(
+        torch.arange(len(lengths), device=lengths.device), lengths, output_size=len(tokens)
+    )
+    return _mean_by(tokens, group, len(lengths), lengths)
+
+
+def _mean_by(values: Tensor, group: Tensor, num_groups: int, counts: Tensor) -> Tensor:
+    totals = values.new_zeros(num_groups, values.shape[-1]).index_add(0, group, values)
+    return totals / counts[:, None]
+
+
+def _resolve(layer: int | float, num_layers: int) -> int:
+    """The layer that is meant; one that the body does not have is an error."""
+    if isinstance(layer, float) and 0 <= layer <= 1:
+        return round(layer * num_layers)
+    if isinstance(layer, int) and -num_layers <= layer <= num_layers:
+        return layer if layer >= 0 else num_layers + 1 + layer
+    raise ConfigError(
+        f"layer {layer} is deeper than the body, which has {num_layers} layers. "
+        f"Expected 0 (embeddings) to {num_layers}, -1 for the last, or a share of the depth such as 0.5."
+    )

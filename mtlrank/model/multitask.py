@@ -1,0 +1,52 @@
+"""One body, one head a dataset."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtlrank.batch import TaskBatch
+from mtlrank.model.body import MTLBody
+from mtlrank.model.head import MTLHead
+
+
+class MultiTaskModel(nn.Module):
+    """A shared body and heads by dataset name. All tasks of a step go through the body together, once."""
+
+    def __init__(self, body: MTLBody, heads: Mapping[str, MTLHead]) -> None:
+        super().__init__()
+        self.body = body
+        self.heads = nn.ModuleDict(dict(heads))
+
+    def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
+        """Logits of each task, (items, output_dim), in the order of `batches`."""
+        depth = {name: max(self._head(name).layers) for name in batches}
+        deepest_first = sorted(batches, key=lambda name: -depth[name])  # stable: equals keep config order
+        ordered = [batches[name] for name in deepest_first]
+        states = self.body.encode(
+            torch.cat([batch.input_ids for batch in ordered]),
+            torch.cat([batch.token_type_ids for batch in ordered]),
+            _concatenate(ordered),
+            [(depth[n], len(b.cu_seqlens) - 1, len(b.input_ids)) for n, b in zip(deepest_first, ordered, strict=True)],
+            max(batch.max_seqlen for batch in ordered),
+        )
+        logits, start = {}, 0
+        for name, batch in zip(deepest_first, ordered, strict=True):
+            tokens = slice(start, start + len(batch.input_ids))
+            logits[name] = self._head(name)([states[layer][tokens] for layer in self._head(name).layers], batch)
+            start = tokens.stop
+        return {name: logits[name] for name in batches}
+
+    def _head(self, name: str) -> MTLHead:
+        head = self.heads[name]
+        assert isinstance(head, MTLHead)
+        return head
+
+
+def _concatenate(batches: list[TaskBatch]) -> Tensor:
+    """`cu_seqlens` of several packed batches, one after another."""
+    parts, shift = [batches[0].cu_seqlens], len(batches[0].input_ids)
+    for batch in batches[1:]:
+        parts.append(batch.cu_seqlens[1:] + shift)
+        shift += len(batch.input_ids)
+    return torch.cat(parts)

@@ -1,0 +1,40 @@
+"""A trained model as a folder: safetensors, the backbone's config and tokenizer, what labels mean, and its config."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from mtlrank.errors import DataError
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.storage import new_folder, read_json, read_manifest, write_json, write_manifest
+
+WEIGHTS = "model.safetensors"
+BACKBONE = "backbone"
+
+
+def save_model(
+    folder: Path, model: MultiTaskModel, tokenizer: Any, config: dict[str, Any], labels: dict[str, Any]
+) -> None:
+    """Write all that is needed to use the model elsewhere. `labels` holds, by key, what each task knows of its labels."""
+    with new_folder(folder) as part:
+        save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, part / WEIGHTS)
+        model.body.config.save_pretrained(part / BACKBONE)
+        tokenizer.save_pretrained(part / BACKBONE)
+        write_json(part / "config.json", config)
+        write_json(part / "labels.json", labels)
+        write_manifest(part, {"kind": "model", "heads": sorted(model.heads)})
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(config, labels) of a saved model whose files are all as they were written; the body is the saved one."""
+    if read_manifest(folder).get("kind") != "model":
+        raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
+    config: dict[str, Any] = read_json(folder / "config.json")
+    body = {**config["model"]["body"], "backbone": str(folder / BACKBONE), "pretrained": False}
+    return {**config, "model": {**config["model"], "body": body}}, read_json(folder / "labels.json")
+
+
+def load_weights(folder: Path, model: MultiTaskModel) -> None:
+    """Fill a model that was built from the saved config."""
+    model.load_state_dict(load_file(folder / WEIGHTS))

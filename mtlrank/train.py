@@ -1,0 +1,54 @@
+"""Train one body with one head per dataset.
+
+    python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from mtlrank import build, evaluate, prepare
+from mtlrank.build import Config
+from mtlrank.entry import start
+from mtlrank.evaluation.report import print_table, write_report
+from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.model.saved import save_model
+from mtlrank.storage import write_json
+
+
+def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
+    """Prepare what is missing, train, keep the best model, judge it. Returns the metrics by key.
+
+    `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`.
+    """
+    config = build.select_tasks(config)
+    output = build.output_folder(config)
+    pl.seed_everything(config["seed"], verbose=False)
+    body = build.build_body(config)
+    datasets = prepare.run(config, prepared)
+    build.check_tokenizers(config, datasets)
+
+    datamodule = build.build_datamodule(config, datasets)
+    model = build.build_model(config, body, datasets)
+    checkpoints = Checkpoints(output / "checkpoints", build.monitored(config, datasets))
+    trainer = build.build_trainer(config, output, checkpoints)
+    loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
+
+    trainer.fit(loop, datamodule, ckpt_path=checkpoints.resume_from(), weights_only=True)
+    metrics = checkpoints.restore_best(loop)
+    if trainer.is_global_zero:
+        tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
+        labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
+        save_model(output / "model", model, tokenizer, config, labels)
+        if config["test"]:
+            metrics |= evaluate.judge_all(model, datasets, output / "evaluation", config["training"]["eval_batch_size"])
+            write_report(output / "report", output, output / "evaluation")
+            print_table(output / "evaluation")
+            print(f"results: {output}   report: {output / 'report' / 'report.html'}")
+        write_json(output / "metrics.json", metrics)
+    return metrics
+
+
+if __name__ == "__main__":
+    start("train", run)
