@@ -47,7 +47,7 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
     Hydra's own settings or interpolations. Raises `ConfigError` for what is forbidden or cannot be composed.
     """
     if not trusted:
-        _check_overrides(overrides)
+        check_overrides(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("mtlrank.conf", version_base="1.3"):
@@ -55,6 +55,28 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
         return resolve(config, trusted=trusted)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, known_keys(name))) from error
+
+
+def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name: str = "train") -> Config:
+    """The config for a pipeline's typed parameters, by config key, and its free overrides; both come from outside.
+
+    The overrides stand first, so that an experiment among them does not undo a parameter.
+    """
+    typed = [f"{key}={_literal(key, value)}" for key, value in settings.items()]
+    return compose_config([*overrides, *typed], trusted=False, name=name)
+
+
+def _literal(key: str, value: Any) -> str:
+    """A value in Hydra's grammar. Text is quoted, but for the name of a config, which must look like one."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(_literal(key, item) for item in value)}]"
+    if isinstance(value, str):
+        if "/" in key and not re.fullmatch(r"[a-z0-9_]+", value):
+            raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
+        return value if "/" in key else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return repr(value)
 
 
 def resolve(config: DictConfig, *, trusted: bool) -> Config:
@@ -121,7 +143,8 @@ def _options(text: str) -> list[str]:
     )
 
 
-def _check_overrides(overrides: Iterable[str]) -> None:
+def check_overrides(overrides: Iterable[str]) -> None:
+    """Refuse overrides from outside that name code, Hydra's own settings or interpolations."""
     for override in overrides:
         for word in _FORBIDDEN_IN_OVERRIDES:
             if word in override or "hydra" in override.split("=")[0]:

@@ -15,7 +15,7 @@ from mtlrank.datamodule.multitask import MTLLoader
 from mtlrank.datamodule.sampler import Sequential
 from mtlrank.entry import start
 from mtlrank.evaluation.page import write_head
-from mtlrank.evaluation.report import print_table
+from mtlrank.evaluation.report import head_folders, print_table
 from mtlrank.loop.multitask import predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights, read_model
@@ -37,7 +37,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: 
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
     metrics = judge_all(model, datasets, output, config["batch_size"], config["split"])
-    print_table(output)
+    print_table(head_folders([output]))
     return metrics
 
 

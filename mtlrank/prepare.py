@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mtlrank.build import Config, prepare_dataset, prepared_folder, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError
-from mtlrank.storage import writable_folder
+from mtlrank.storage import MANIFEST, read_json, writable_folder
 
 
 def run(config: Config, folders: Mapping[str, Path] | None = None) -> dict[str, PreparedDataset]:
@@ -30,6 +30,11 @@ def run(config: Config, folders: Mapping[str, Path] | None = None) -> dict[str, 
         datasets[key] = prepare_dataset(config, key, folders[key])
         _say(datasets[key].manifest["splits"], key, folders[key])
     return datasets
+
+
+def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
+    """Prepared folders by the key that their manifests name."""
+    return {read_json(Path(folder) / MANIFEST)["key"]: Path(folder) for folder in folders}
 
 
 def _say(splits: dict[str, Any], key: str, folder: Path) -> None:

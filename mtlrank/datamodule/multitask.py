@@ -27,19 +27,17 @@ class MTLLoader(DataLoader[dict[str, TaskBatch]]):
         self.position = 0
 
     def __iter__(self) -> Iterator[dict[str, TaskBatch]]:  # type: ignore[override]
-        """The batches of the current epoch from the current position on."""
+        """The batches of the current epoch from the current position on; after the last one the next epoch is current."""
         self.mtl_sampler.set_position(self.epoch, self.position)
         for batch in super().__iter__():
             self.position += 1
+            if self.position == len(self.mtl_sampler):  # here, as a trainer that knows the length never asks for more
+                self.epoch, self.position = self.epoch + 1, 0
             yield batch
-        self.epoch, self.position = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
         """Where the stream of batches stands."""
-        epoch, position = self.epoch, self.position
-        if position == len(self.mtl_sampler):  # the last batch is out, its epoch is not closed yet
-            epoch, position = epoch + 1, 0
-        return {"seed": self.mtl_sampler.seed, "epoch": epoch, "position": position}
+        return {"seed": self.mtl_sampler.seed, "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue where another loader stood."""

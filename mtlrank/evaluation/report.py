@@ -35,12 +35,12 @@ class Row(NamedTuple):
     better: bool
 
 
-def write_report(output: Path, training: Path, evaluation: Path | Sequence[Path]) -> dict[str, float]:
+def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[str, float]:
     """Write report.html, report.md and metrics.json from a training run's folder and the folders of judged heads.
 
-    `evaluation` is a folder of head folders, or these one by one. Returns the metrics by key.
+    Returns the metrics by key.
     """
-    heads = read_heads(evaluation)
+    heads = read_heads(folders)
     rows = [row for head in heads for row in _rows(head)]
     config = read_json(training / "model" / "config.json")
     page = render(
@@ -49,7 +49,7 @@ def write_report(output: Path, training: Path, evaluation: Path | Sequence[Path]
         num_heads=len(heads),
         split=heads[0]["split"],
         rows=rows,
-        pictures=_pictures(training, heads, evaluation),
+        pictures=_pictures(training, heads, folders),
         about=_about(config),
         config=yaml.safe_dump(config, sort_keys=False),
     )
@@ -60,11 +60,15 @@ def write_report(output: Path, training: Path, evaluation: Path | Sequence[Path]
     return metrics
 
 
-def read_heads(evaluation: Path | Sequence[Path]) -> list[dict[str, Any]]:
+def head_folders(roots: Sequence[Path]) -> list[Path]:
+    """The folders of judged heads below some folders, in order."""
+    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
+
+
+def read_heads(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The summaries of judged heads."""
-    folders = _folders(evaluation)
     if not folders:
-        raise DataError(f"No judged heads in {evaluation}. Run evaluate first.")
+        raise DataError("No judged heads to report on. Run evaluate first.")
     return [read_json(folder / "metrics.json") for folder in folders]
 
 
@@ -87,12 +91,12 @@ def markdown(rows: Sequence[Row]) -> str:
     return f"**{verdict(rows)}**\n\n" + "\n".join(lines) + "\n"
 
 
-def print_table(evaluation: Path | Sequence[Path]) -> None:
+def print_table(folders: Sequence[Path]) -> None:
     """Show the heads on the terminal."""
     table = Table("head", "measure", "value", "baseline", "", "difference")
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in (row for head in read_heads(evaluation) for row in _rows(head)):
+    for row in (row for head in read_heads(folders) for row in _rows(head)):
         colour = "green" if row.better else "red"
         difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
         style = "bold" if row.primary else None
@@ -114,7 +118,7 @@ def read_curves(training: Path) -> Curves:
     return {key: sorted(points.items()) for key, points in sorted(curves.items())}
 
 
-def _pictures(training: Path, heads: list[dict[str, Any]], evaluation: Path | Sequence[Path]) -> list[tuple[str, str]]:
+def _pictures(training: Path, heads: list[dict[str, Any]], folders: Sequence[Path]) -> list[tuple[str, str]]:
     curves, pictures = read_curves(training), []
     losses = {h["name"]: curves[key] for h in heads if (key := f"train/{h['name']}/loss") in curves}
     if losses:
@@ -124,7 +128,7 @@ def _pictures(training: Path, heads: list[dict[str, Any]], evaluation: Path | Se
         if key in curves:
             curve = figures.learning_curves({head["name"]: curves[key]}, head["primary"])
             pictures.append((f"Validation of {head['name']}", curve))
-    for folder, head in zip(_folders(evaluation), heads, strict=True):
+    for folder, head in zip(folders, heads, strict=True):
         if (folder / "per_query.tsv").exists():
             differences = _differences(folder / "per_query.tsv", head["primary"])
             title = f"Gain of {head['name']} over {head['baseline_name']}, per query"
@@ -152,12 +156,6 @@ def _rows(head: dict[str, Any]) -> list[Row]:
         )
         for measure in measures
     ]
-
-
-def _folders(evaluation: Path | Sequence[Path]) -> list[Path]:
-    if isinstance(evaluation, Path):
-        return sorted(path.parent for path in evaluation.glob("*/metrics.json"))
-    return list(evaluation)
 
 
 def _about(config: dict[str, Any]) -> str:

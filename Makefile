@@ -1,0 +1,56 @@
+# Everything runs in .venv, which is made from requirements.lock when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all check format pipeline golden bench image submit schedule clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED)  ## Install everything into .venv
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@echo "Installing into $(VENV): a few minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(INSTALLED)
+
+run: $(INSTALLED)  ## Run the main job end to end on the embedded collection (minutes, no network, no cluster)
+	@$(BIN)/python -m pipelines.local
+
+test: $(INSTALLED)  ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -m "not slow and not docker and not gpu"
+
+test-all: $(INSTALLED)  ## Run every test that this machine can
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Format, lint, types, import contracts, configs, README: what CI runs beside the tests
+	@$(BIN)/ruff format --check --quiet . || (echo "run make format" && false)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache | tail -n 3
+	@$(BIN)/python -m pytest -q tests/test_conf.py tests/test_readme.py tests/pipelines
+	@echo "All is well."
+
+format: $(INSTALLED)  ## Rewrite the code in the house format
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+pipeline: $(INSTALLED)  ## Compile the pipeline into build/mtl_ranking.yaml
+	@$(BIN)/python -m pipelines.compile build/mtl_ranking.yaml
+
+golden: $(INSTALLED)  ## Rewrite tests/golden; review the diff
+	@$(BIN)/python -m pipelines.compile tests/golden/mtl_ranking.yaml
+
+bench: $(INSTALLED)  ## Run the benchmarks
+	@$(BIN)/python -m benchmarks.batches
+
+image submit schedule:  ## Not here yet: the image, submission to a cluster, retraining on a schedule
+	@echo "make $@ is not here yet: this version runs on one machine and compiles the pipeline (make pipeline)." && false
+
+clean:  ## Remove what was built and run
+	rm -rf $(VENV) build runs data

@@ -1,0 +1,33 @@
+"""Judge one head."""
+
+from typing import Dict, List  # noqa: UP035 - kfp reads the annotation
+
+from components import step
+from kfp import dsl
+
+
+@step
+def evaluate(
+    datasets: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    model: dsl.Input[dsl.Model],
+    task: str,
+    result: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+) -> Dict[str, float]:  # noqa: UP006
+    """Judge one head on its test split: a TREC run, per-query values, metrics and a page."""
+    import shutil
+    from pathlib import Path
+
+    from mtlrank import evaluate
+    from mtlrank.build import pipeline_config
+    from mtlrank.prepare import folders_by_key
+
+    settings = {"model_dir": f"{model.path}/model", "tasks": [task], "output_dir": result.path}
+    config = pipeline_config(settings, [], name="evaluate")
+    values = evaluate.run(config, folders_by_key([dataset.path for dataset in datasets]), trusted=False)
+    (written,) = Path(result.path).glob("*/index.html")
+    shutil.copy(written, page.path)
+    for key, value in values.items():
+        metrics.log_metric(key, value)
+    return values

@@ -1,0 +1,27 @@
+"""Prepare one dataset."""
+
+from typing import List  # noqa: UP035 - kfp reads the annotation
+
+from components import step
+from kfp import dsl
+
+
+@step
+def prepare(task: str, body: str, seed: int, overrides: List[str], dataset: dsl.Output[dsl.Dataset]):  # noqa: D417, UP006
+    """Read, check and tokenise one dataset into a self-contained folder.
+
+    Args:
+        task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
+        body: Name of the body's config: datasets are tokenised for it.
+        seed: Seed of every random choice.
+        overrides: Further settings in the command line's words.
+        dataset: The prepared dataset.
+    """
+    from pathlib import Path
+
+    from mtlrank import prepare
+    from mtlrank.build import pipeline_config
+
+    config = pipeline_config({"tasks": [task], "model/body": body, "seed": seed}, overrides)
+    opened = prepare.run(config, {task: Path(dataset.path)})[task]
+    dataset.metadata.update({"name": opened.name, **{s: n["samples"] for s, n in opened.manifest["splits"].items()}})

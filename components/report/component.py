@@ -1,0 +1,31 @@
+"""Put the heads side by side."""
+
+from typing import List  # noqa: UP035 - kfp reads the annotation
+
+from components import step
+from kfp import dsl
+
+
+@step
+def report(
+    results: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
+    model: dsl.Input[dsl.Model],
+    page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Write one page about all heads: verdict, table, learning curves, gains per query."""
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from mtlrank.evaluation.report import head_folders, print_table, write_report
+
+    folders = head_folders([Path(result.path) for result in results])
+    with tempfile.TemporaryDirectory() as folder:
+        values = write_report(Path(folder), Path(model.path), folders)
+        shutil.copy(Path(folder) / "report.html", page.path)
+        shutil.copy(Path(folder) / "report.md", summary.path)
+    for key, value in values.items():
+        metrics.log_metric(key, value)
+    print_table(folders)

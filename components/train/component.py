@@ -1,0 +1,46 @@
+"""Train the model."""
+
+from typing import List  # noqa: UP035 - kfp reads the annotation
+
+from components import step
+from kfp import dsl
+
+
+@step
+def train(
+    datasets: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    tasks: List[str],  # noqa: UP006
+    body: str,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    sampler: str,
+    loss: str,
+    seed: int,
+    precision: str,
+    overrides: List[str],  # noqa: UP006
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Train one body with one head per dataset and keep the best checkpoint."""
+    from mtlrank import train
+    from mtlrank.build import pipeline_config
+    from mtlrank.prepare import folders_by_key
+
+    settings = {
+        "tasks": tasks,
+        "model/body": body,
+        "training.batch_size": batch_size,
+        "loop.optimizer.lr": learning_rate,
+        "training.epochs": epochs,
+        "datamodule/sampler@datamodule.train_sampler": sampler,
+        "loop/loss": loss,
+        "seed": seed,
+        "trainer.precision": precision,
+        "output_dir": model.path,
+        "test": False,
+    }
+    config = pipeline_config(settings, overrides)
+    values = train.run(config, folders_by_key([dataset.path for dataset in datasets]))
+    for key, value in values.items():
+        metrics.log_metric(key, value)

@@ -1,0 +1,50 @@
+"""The `mtlrank` command: one word a step, then Hydra's overrides."""
+
+import sys
+
+import typer
+
+from mtlrank import __version__
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Train one transformer body with one head per dataset. Steps take Hydra overrides: "
+    "`mtlrank train experiment=trec2019 training.batch_size=64`; `mtlrank train --cfg job` prints the config.",
+)
+
+
+@app.command(context_settings=_PASS_ON)
+def prepare(context: typer.Context) -> None:
+    """Read, check and tokenise datasets into folders."""
+    _start("prepare", context)
+
+
+@app.command(context_settings=_PASS_ON)
+def train(context: typer.Context) -> None:
+    """Prepare what is missing, train, judge every head, report."""
+    _start("train", context)
+
+
+@app.command(context_settings=_PASS_ON)
+def evaluate(context: typer.Context) -> None:
+    """Judge the heads of a trained model."""
+    _start("evaluate", context)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _start(step: str, context: typer.Context) -> None:
+    """Hand the rest of the command line to Hydra."""
+    from importlib import import_module  # the steps load torch: --help should not wait for it
+
+    from mtlrank.entry import start
+
+    sys.argv = [f"mtlrank {step}", *context.args]
+    start("evaluate" if step == "evaluate" else "train", import_module(f"mtlrank.{step}").run)

@@ -1,0 +1,68 @@
+"""Wiring: prepare each dataset, train on all of them, judge each head, report."""
+
+from typing import List  # noqa: UP035 - kfp reads the annotation
+
+from components.evaluate.component import evaluate
+from components.prepare.component import prepare
+from components.report.component import report
+from components.train.component import train
+from kfp import dsl
+
+
+@dsl.pipeline(name="judging")
+def judging(datasets: dsl.Input[List[dsl.Dataset]], model: dsl.Input[dsl.Model], tasks: List[str]):  # noqa: UP006
+    """Judge each head, then put them side by side.
+
+    A pipeline of its own because kfp cannot hand what one loop collects to a task inside another loop.
+    """
+    with dsl.ParallelFor(tasks, name="judge-each") as task:
+        judged = evaluate(datasets=datasets, model=model, task=task)
+    report(results=dsl.Collected(judged.outputs["result"]), model=model)
+
+
+@dsl.pipeline(name="mtl-ranking", description="Train one transformer body with one head per dataset and judge each.")
+def mtl_ranking(
+    tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],  # noqa: B006, UP006
+    body: str = "tiny",
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    epochs: int = 6,
+    sampler: str = "random_proportional",
+    loss: str = "example_mean",
+    seed: int = 42,
+    precision: str = "32-true",
+    overrides: List[str] = [],  # noqa: B006, UP006
+):
+    """Train one transformer body with one head per dataset and judge each.
+
+    Args:
+        tasks: Keys of the datasets to learn together; the first one's first measure chooses the checkpoint.
+        body: Name of a config in model/body, such as tiny or bert_base_uncased.
+        batch_size: Samples in a batch, of all tasks together.
+        learning_rate: Peak learning rate, reached after warm-up.
+        epochs: Epochs of the sampler.
+        sampler: Name of a config in datamodule/sampler: random_proportional, round_robin or sequential.
+        loss: Name of a config in loop/loss: example_mean, sum or muppet.
+        seed: Seed of every random choice.
+        precision: Lightning's name of the arithmetic: 32-true, or bf16-mixed on a GPU.
+        overrides: Further settings in the command line's words, such as ["experiment=trec2019"]. They may choose among
+            what the image holds, not name code.
+    """
+    with dsl.ParallelFor(tasks, name="prepare-each") as task:
+        prepared = prepare(task=task, body=body, seed=seed, overrides=overrides)
+    trained = train(
+        datasets=dsl.Collected(prepared.outputs["dataset"]),
+        tasks=tasks,
+        body=body,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        sampler=sampler,
+        loss=loss,
+        seed=seed,
+        precision=precision,
+        overrides=overrides,
+    )
+    trained.set_caching_options(False)  # a rerun continues from checkpoints instead of showing an old result
+    # A fresh Collected: kfp changes one when it is used.
+    judging(datasets=dsl.Collected(prepared.outputs["dataset"]), model=trained.outputs["model"], tasks=tasks)

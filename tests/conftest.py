@@ -1,0 +1,42 @@
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+from mtlrank import embedded
+from mtlrank.build import compose_config, prepare_dataset, select_tasks
+
+KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
+
+
+@pytest.fixture(autouse=True)
+def fix_randomness():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory):
+    """The embedded collection is made once for all tests, and never in the user's own cache."""
+    os.environ["MTLRANK_HOME"] = str(tmp_path_factory.mktemp("home"))
+    embedded.folder.cache_clear()
+    return embedded.folder()
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def config(data_dir):
+    """The default config, with its tasks selected."""
+    return select_tasks(compose_config([f"data_dir={data_dir}"], trusted=True))
+
+
+@pytest.fixture(scope="session")
+def datasets(config, data_dir, home):
+    """The five embedded datasets, prepared and opened."""
+    return {key: prepare_dataset(config, key, data_dir / key) for key in KEYS}

@@ -1,0 +1,162 @@
+"""Preparing and reading back: what goes in comes out, whatever the dataset."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mtlrank.batch import Record
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.errors import DataError
+from mtlrank.task import Regression, Relevance, SpanClassification
+from tests.conftest import KEYS
+
+TINY = "mtlrank-embedded/tiny-bert"
+
+
+class Given(PreparedDataset):
+    """Records from a list."""
+
+    def __init__(self, task, train, test=(), **lengths):
+        super().__init__("given", task, Preprocessor(TINY, **lengths))
+        self.given = {"train": train, "val": [], "test": test}
+
+    def records(self, split):
+        return self.given[split]
+
+    def write_judgements(self, split, folder):
+        pass
+
+
+def prepared(tmp_path, task, train, **kwargs):
+    dataset = Given(task, train, **kwargs)
+    dataset.prepare(tmp_path / "given", {"key": "given"})
+    dataset.open(tmp_path / "given")
+    return dataset
+
+
+def regression():
+    return Regression(["MSE"])
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_sequences_are_what_the_tokenizer_itself_makes_of_the_texts(datasets, key):
+    dataset = datasets[key]
+    tokenizer = dataset.preprocessor.load().tokenizer
+    records = list(dataset.records("test"))
+    split = dataset.split("test")
+    batch = split.collate(range(min(50, len(split))))
+    sequence = -1
+    previous = None
+    for record, label, item_sequence in zip(records, batch.labels, batch.item_sequence.tolist(), strict=False):
+        sequence += (record.query_id, record.doc_id) != previous
+        previous = (record.query_id, record.doc_id)
+        assert item_sequence == sequence
+        texts = (record.text,) if record.query is None else (record.query, record.text)
+        expected = tokenizer(*texts)
+        start, end = batch.cu_seqlens[sequence], batch.cu_seqlens[sequence + 1]
+        assert batch.input_ids[start:end].tolist() == expected["input_ids"]
+        assert batch.token_type_ids[start:end].tolist() == expected["token_type_ids"]
+        assert label == pytest.approx(dataset.task.encode_label(record.label))
+
+
+@pytest.mark.parametrize("key", ["msm_ner", "msm_coref"])
+def test_every_span_decodes_to_its_surface(datasets, key):
+    dataset = datasets[key]
+    tokenizer = dataset.preprocessor.load().tokenizer
+    records = list(dataset.records("train"))
+    split = dataset.split("train")
+    batch = split.collate(range(len(split)))
+    assert len(batch.spans) == len(records) > 1000
+    for record, positions in zip(records, batch.spans.tolist(), strict=True):
+        for (start, end), (first, last) in zip(record.spans, positions, strict=True):
+            decoded = tokenizer.decode(batch.input_ids[first:last]).replace(" ", "")
+            assert decoded == record.text[start:end].lower().replace(" ", "")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_same_inputs_give_the_same_bytes(config, datasets, data_dir, tmp_path, key):
+    from mtlrank.build import prepare_dataset
+
+    prepare_dataset(config, key, tmp_path / key)
+    manifests = [json.loads((folder / key / "manifest.json").read_text()) for folder in (tmp_path, data_dir)]
+    assert manifests[0] == manifests[1]
+
+
+def test_each_text_is_stored_once(tmp_path):
+    records = [Record("q1", "d1", "who", "the harbour", 1), Record("q1", "d2", "who", "a bridge", 0)]
+    records.append(Record("q2", "d1", "where", "the harbour", 0))
+    dataset = prepared(tmp_path, regression(), records)
+    assert len(np.load(tmp_path / "given" / "token_offsets.npy")) == 4 + 1
+    assert dataset.split("train").ids == [("q1", "d1"), ("q1", "d2"), ("q2", "d1")]
+
+
+def test_long_texts_are_cut_and_the_query_keeps_its_share(tmp_path):
+    long = Record("q", "d", "what " * 50, "garden " * 50, 1)
+    dataset = prepared(tmp_path, regression(), [long, long._replace(query_id="r", query="who")], max_length=20, max_query_length=6)
+    first, second = (dataset.split("train").collate([i]) for i in (0, 1))
+    assert len(first.input_ids) == len(second.input_ids) == 20
+    assert first.token_type_ids.tolist() == [0] * 8 + [1] * 12  # [CLS], six of the query, [SEP]; the rest
+    assert int(first.token_type_ids.sum()) < int(second.token_type_ids.sum())
+
+
+def test_spans_cut_off_by_truncation_are_left_out_and_counted(tmp_path):
+    text = "garden " * 30
+    records = [Record("-", "d", None, text, "A", ((7 * i, 7 * i + 6),), group=0) for i in (0, 29)]
+    dataset = prepared(tmp_path, SpanClassification(["Accuracy"]), records, max_length=20, max_query_length=6)
+    assert dataset.manifest["splits"]["train"] == {"samples": 1, "sequences": 1, "items": 1, "items_dropped": 1}
+
+
+def test_a_group_is_a_sample(tmp_path):
+    records = [Record("q", f"d{i}", "who", f"text {i}", i % 2, group=i // 3) for i in range(6)]
+    split = prepared(tmp_path, Relevance(["AP"]), records).split("train")
+    assert len(split) == 2
+    assert split.collate([1]).item_sample.tolist() == [0, 0, 0]
+    assert list(split.items_of(1)) == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("record", "complaint"),
+    [
+        (Record("q", "d", "who", "  ", 1), "the text is empty"),
+        (Record("q", "d", "", "text", 1), "the query is empty"),
+        (Record("q", "d", "who", "text", "nan"), "label 'nan' is not finite"),
+        (Record("q 1", "d", "who", "text", 1), "query_id 'q 1' is empty or has a blank"),
+        (Record("q", "d", "who", "text", 1, ((0, 2),)), "expected 0 spans, found 1"),
+        (Record("q", "ok", "who", "another text", 1), "stands for two different texts"),
+    ],
+)
+def test_a_bad_record_is_named_with_what_was_expected(tmp_path, record, complaint):
+    good = Record("a", "ok", "who", "text", 1)
+    with pytest.raises(DataError, match="given/test, record 1 ") as error:
+        prepared(tmp_path, regression(), [good], test=[record])
+    assert complaint in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_span_outside_the_text_is_named(tmp_path):
+    record = Record("-", "d", None, "text", "A", ((2, 9),))
+    with pytest.raises(DataError, match="span 2:9 lies outside the text, which has 4 characters"):
+        prepared(tmp_path, SpanClassification(["Accuracy"]), [record])
+
+
+def test_no_training_records_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no training records"):
+        prepared(tmp_path, regression(), [])
+
+
+def test_an_unknown_split_lists_the_others(tmp_path):
+    dataset = prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1)])
+    with pytest.raises(DataError, match="no split 'val'. It has: train"):
+        dataset.split("val")
+
+
+def test_another_schema_is_refused(tmp_path):
+    from mtlrank.storage import write_manifest
+
+    dataset = prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1)])
+    manifest = {k: v for k, v in dataset.manifest.items() if k != "files"}
+    write_manifest(tmp_path / "given", {**manifest, "schema": 99})
+    with pytest.raises(DataError, match="has schema 99, expected 1"):
+        dataset.open(tmp_path / "given")

@@ -1,0 +1,44 @@
+import pytest
+
+from mtlrank.datamodule.preprocessor import Preprocessor
+
+
+@pytest.fixture(scope="module")
+def preprocessor(home):
+    return Preprocessor("mtlrank-embedded/tiny-bert").load()
+
+
+def test_the_template_is_read_off_the_tokenizer(preprocessor):
+    tokens = preprocessor.tokenizer.convert_ids_to_tokens
+    template = preprocessor.template
+    assert [tokens(list(part)) for part in template[:3]] == [["[CLS]"], ["[SEP]"], ["[SEP]"]]
+    assert template.second_type == 1
+    assert template.num_special == 3
+
+
+@pytest.mark.parametrize(
+    ("surface", "expected"),
+    [("Mira", "mira"), ("Halden", "halden"), ("Mira Halden", "mira halden"), ("1874", "1874"), (".", ".")],
+)
+def test_a_span_of_characters_becomes_the_tokens_that_hold_it(preprocessor, surface, expected):
+    text = "In 1874 Mira Halden married."
+    tokens = preprocessor.encode([text])[0]
+    start, end = tokens.span(text.index(surface), text.index(surface) + len(surface))
+    assert preprocessor.tokenizer.decode(tokens.ids[start:end]) == expected
+
+
+def test_a_span_without_tokens_is_none(preprocessor):
+    assert preprocessor.encode(["a  b"])[0].span(1, 3) is None
+
+
+def test_no_texts_give_no_tokens(preprocessor):
+    assert preprocessor.encode([]) == []
+
+
+def test_equal_tokenizers_have_equal_identities(preprocessor, home):
+    assert preprocessor.identity() == Preprocessor("mtlrank-embedded/tiny-bert").load().identity()
+
+
+def test_a_query_that_leaves_no_room_is_refused():
+    with pytest.raises(ValueError, match="leaves no room"):
+        Preprocessor("x", max_length=32, max_query_length=32)

@@ -1,0 +1,81 @@
+import pytest
+
+from mtlrank.errors import DataError, StorageError
+from mtlrank.storage import (
+    MANIFEST,
+    fingerprint,
+    new_folder,
+    read_manifest,
+    safe_name,
+    writable_folder,
+    write_json,
+    write_manifest,
+)
+
+
+def test_new_folder_appears_whole(tmp_path):
+    with new_folder(tmp_path / "x") as part:
+        (part / "a").write_text("1")
+        assert not (tmp_path / "x").exists()
+    assert (tmp_path / "x" / "a").read_text() == "1"
+
+
+def test_a_failed_new_folder_leaves_the_old_one(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "old").touch()
+    with pytest.raises(RuntimeError, match="stop"), new_folder(tmp_path / "x") as part:
+        (part / "new").touch()
+        raise RuntimeError("stop")
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_every_flipped_byte_of_a_prepared_dataset_is_found_and_named(datasets, data_dir):
+    folder = data_dir / "msm_sem_sim"
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST and path.stat().st_size]
+    assert len(files) > 15
+    for path in files:
+        original = path.read_bytes()
+        middle = len(original) // 2
+        path.write_bytes(original[:middle] + bytes([original[middle] ^ 1]) + original[middle + 1 :])
+        try:
+            with pytest.raises(DataError, match=path.name):
+                read_manifest(folder)
+        finally:
+            path.write_bytes(original)
+    assert read_manifest(folder)["key"] == "msm_sem_sim"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    (tmp_path / "a").write_text("1")
+    write_manifest(tmp_path, {})
+    (tmp_path / "a").unlink()
+    with pytest.raises(DataError, match="a is missing"):
+        read_manifest(tmp_path)
+
+
+def test_json_refuses_what_json_cannot_say(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "a.b", "", "a b", "-a", "x" * 64])
+def test_unsafe_names_are_refused(name):
+    with pytest.raises(StorageError, match="cannot be used as a name"):
+        safe_name(name, "The dataset name")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="Cannot write to the folder"):
+        writable_folder(tmp_path / "file" / "out")
+
+
+def test_a_url_is_refused():
+    with pytest.raises(StorageError, match="is a URL"):
+        writable_folder("https://example.org/x")
+
+
+def test_fingerprint_knows_values_not_order():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})

@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+
+from mtlrank.errors import DataError
+from mtlrank.task import (
+    Buckets,
+    PairwiseRelevance,
+    Regression,
+    Relevance,
+    SpanClassification,
+    SpanPairClassification,
+)
+from tests.batches import batch
+
+
+def opened(task, **labels):
+    task.learn_labels(labels)
+    return task
+
+
+TASKS = {
+    "relevance": opened(Relevance(["nDCG@10"])),
+    "pairwise": opened(PairwiseRelevance(["nDCG@10"])),
+    "regression": opened(Regression(["MSE"]), mean=1.0, std=2.0),
+    "buckets": opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5]),
+    "spans": opened(SpanClassification(["Accuracy"]), classes=["A", "B", "C"]),
+    "span pairs": opened(SpanPairClassification(["Accuracy"]), classes=["A", "B"]),
+}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_loss_is_per_sample_and_does_not_depend_on_the_other_samples(task):
+    data = batch([3, 3, 3, 3, 3], [0, 1, 1, 0, 1], item_sample=[0, 0, 1, 1, 2])
+    logits = torch.randn(5, task.output_dim)
+    losses = task.loss(logits, data)
+    assert losses.shape == (3,)
+    alone = task.loss(logits[2:4], batch([3, 3], [1, 0], item_sample=[0, 0]))
+    torch.testing.assert_close(losses[1:2], alone)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_scores_have_a_row_an_item(task):
+    assert len(task.scores(torch.randn(5, task.output_dim))) == 5
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("label", ["nan", float("inf"), "many"])
+def test_labels_that_are_none_are_refused(task, label):
+    with pytest.raises(DataError, match="label"):
+        task.encode_label(label)
+
+
+def test_relevance_is_cross_entropy_on_grades_of_the_level_and_above():
+    task = Relevance(["nDCG@10"], relevance_level=2)
+    losses = task.loss(torch.tensor([[0.0], [0.0], [2.0]]), batch([1, 1, 1], [1, 2, 3]))
+    expected = [math.log(2), math.log(2), math.log(1 + math.exp(-2))]
+    torch.testing.assert_close(losses, torch.tensor(expected))
+    assert task.relevant(batch([1, 1, 1], [1, 2, 3])).tolist() == [0, 1, 1]
+
+
+def test_negative_grades_count_as_not_relevant():
+    assert Relevance(["AP"]).encode_label(-1) == 0
+
+
+def test_a_grade_is_whole():
+    with pytest.raises(DataError, match="whole grade"):
+        Relevance(["AP"]).encode_label(0.5)
+
+
+def test_pairwise_loss_by_hand():
+    task = PairwiseRelevance(["nDCG@10"], margin=1.0)
+    data = batch([1] * 5, [1, 0, 0, 1, 0], item_sample=[0, 0, 0, 1, 1])
+    losses = task.loss(torch.tensor([[0.5], [0.0], [2.0], [3.0], [0.0]]), data)
+    assert losses.tolist() == pytest.approx([(0.5 + 2.5) / 2, 0.0])
+
+
+def test_regression_is_scaled_for_learning_and_not_for_scores():
+    task = opened(Regression(["MSE"]), mean=10.0, std=5.0)
+    assert task.loss(torch.tensor([[1.0]]), batch([1], [20.0])).item() == pytest.approx(1.0)
+    assert task.scores(torch.tensor([[1.0]])).item() == pytest.approx(15.0)
+
+
+def test_labels_out_of_range_are_refused():
+    with pytest.raises(DataError, match="out of range: expected 0 to 5"):
+        Regression(["MSE"], 0, 5).encode_label(7)
+
+
+def test_buckets_by_hand():
+    task = TASKS["buckets"]
+    assert [task.encode_label(label) for label in (0.4, 0.5, 1.0, 9)] == [0, 1, 1, 2]
+    assert task.output_dim == 3
+
+
+def test_an_unknown_class_is_named_beside_the_known_ones():
+    with pytest.raises(DataError, match="'D' is not a class of the training split: A, B, C"):
+        TASKS["spans"].encode_label("D")
