@@ -181,6 +181,7 @@ def select_tasks(config: Config) -> Config:
         datasets = {key: dataset}
         heads = {key: heads.get(key, model["default_head"])}
         dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
+        config = {**config, "tasks": None}  # tasks choose among a mixture
     else:
         datasets = dataset["datasets"]
     wanted = config.get("tasks") or list(dict.fromkeys([*datasets, *heads]))

@@ -23,14 +23,15 @@ def start(name: str, run: Callable[[Config], Any]) -> None:
     quiet()
 
     def step(config: DictConfig) -> None:
-        run(resolve(config, trusted=True))
+        try:
+            run(resolve(config, trusted=True))
+        except UserError as error:  # here, because Hydra announces every exception on its own
+            stop(error)
 
     try:
         hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
     except (HydraException, OmegaConfBaseException) as error:
         stop(ConfigError(explain(error, known_keys(name))))
-    except UserError as error:
-        stop(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from mtlrank import build, evaluate, prepare
 from mtlrank.build import Config
 from mtlrank.entry import start
-from mtlrank.evaluation.report import head_folders, print_table, write_report
+from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.model.saved import save_model
 from mtlrank.storage import write_json
@@ -43,7 +43,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         save_model(output / "model", model, tokenizer, config, labels)
         if config["test"]:
             metrics |= evaluate.judge_all(model, datasets, output / "evaluation", config["training"]["eval_batch_size"])
-            heads = head_folders([output / "evaluation"])
+            judged = (output / "evaluation" / dataset.name for dataset in datasets.values())
+            heads = [folder for folder in judged if folder.exists()]
             write_report(output / "report", output, heads)
             print_table(heads)
             print(f"results: {output}   report: {output / 'report' / 'report.html'}")

@@ -24,9 +24,9 @@ def judging(datasets: dsl.Input[List[dsl.Dataset]], model: dsl.Input[dsl.Model],
 def mtl_ranking(
     tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],  # noqa: B006, UP006
     body: str = "tiny",
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    epochs: int = 6,
+    batch_size: int = 16,
+    learning_rate: float = 7e-4,
+    epochs: int = 4,
     sampler: str = "random_proportional",
     loss: str = "example_mean",
     seed: int = 42,
@@ -49,7 +49,7 @@ def mtl_ranking(
             what the image holds, not name code.
     """
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        prepared = prepare(task=task, body=body, seed=seed, overrides=overrides)
+        prepared = prepare(task=task, body=body, overrides=overrides)
     trained = train(
         datasets=dsl.Collected(prepared.outputs["dataset"]),
         tasks=tasks,

@@ -7,13 +7,12 @@ from kfp import dsl
 
 
 @step
-def prepare(task: str, body: str, seed: int, overrides: List[str], dataset: dsl.Output[dsl.Dataset]):  # noqa: D417, UP006
+def prepare(task: str, body: str, overrides: List[str], dataset: dsl.Output[dsl.Dataset]):  # noqa: D417, UP006
     """Read, check and tokenise one dataset into a self-contained folder.
 
     Args:
         task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
         body: Name of the body's config: datasets are tokenised for it.
-        seed: Seed of every random choice.
         overrides: Further settings in the command line's words.
         dataset: The prepared dataset.
     """
@@ -22,6 +21,6 @@ def prepare(task: str, body: str, seed: int, overrides: List[str], dataset: dsl.
     from mtlrank import prepare
     from mtlrank.build import pipeline_config
 
-    config = pipeline_config({"tasks": [task], "model/body": body, "seed": seed}, overrides)
+    config = pipeline_config({"tasks": [task], "model/body": body}, overrides)
     opened = prepare.run(config, {task: Path(dataset.path)})[task]
     dataset.metadata.update({"name": opened.name, **{s: n["samples"] for s, n in opened.manifest["splits"].items()}})

@@ -17,7 +17,7 @@ from mtlrank.storage import write_text
 SPLITS = {"train": 650, "val": 50, "test": 100}  # questions
 NUM_CANDIDATES = 20
 NUM_SIMILAR = {"train": 6000, "val": 300, "test": 600}  # sentence pairs
-NUM_PASSAGES = {"train": 1400, "val": 300, "test": 700}  # passages with labelled entities and mentions
+NUM_PASSAGES = {"train": 600, "val": 200, "test": 500}  # passages with labelled entities and mentions
 _ENTITIES = {"person": 60, "company": 40, "place": 25, "work": 40}
 _TAGS = {"person": "PER", "company": "ORG", "place": "LOC", "work": "WORK"}
 _KIND_OF_SLOT = {"P": "person", "L": "place", "O": "company"}

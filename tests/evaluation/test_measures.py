@@ -1,0 +1,120 @@
+import math
+import random
+
+import pytest
+import pytrec_eval
+import torch
+from ir_measures import Qrel, ScoredDoc
+
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation import measures
+from mtlrank.evaluation.runs import read_run, write_run
+
+
+def collection(seed, num_queries=20):
+    """Graded judgements and a run with ties, with documents judged and not, in both."""
+    draw = random.Random(seed)
+    qrels, run = [], []
+    for q in range(num_queries):
+        for d in draw.sample(range(40), 15):
+            qrels.append(Qrel(f"q{q}", f"d{d}", draw.choice([0, 0, 1, 2, 3])))
+        for d in draw.sample(range(40), 25):
+            run.append(ScoredDoc(f"q{q}", f"d{d}", round(draw.uniform(0, 3), 1)))
+    return qrels, run
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rankings_equal_trec_eval_per_topic(seed):
+    qrels, run = collection(seed)
+    grades, scores = {}, {}
+    for q in qrels:
+        grades.setdefault(q.query_id, {})[q.doc_id] = q.relevance
+    for d in run:
+        scores.setdefault(d.query_id, {})[d.doc_id] = d.score
+    ours = measures.ranking_values(["nDCG@10", "AP(rel=2)", "RR(rel=2)", "P(rel=2)@5"], qrels, run)
+    evaluator = pytrec_eval.RelevanceEvaluator(grades, {"ndcg_cut.10", "map", "recip_rank", "P.5"}, relevance_level=2)
+    theirs = evaluator.evaluate(scores)
+    names = {"nDCG@10": "ndcg_cut_10", "AP(rel=2)": "map", "RR(rel=2)": "recip_rank", "P(rel=2)@5": "P_5"}
+    for measure, name in names.items():
+        for query_id, values in theirs.items():
+            assert ours[measure][query_id] == pytest.approx(values[name], abs=1e-6)
+
+
+def test_ndcg_by_hand():
+    qrels = [Qrel("q", "a", 3), Qrel("q", "b", 1), Qrel("q", "c", 0)]
+    run = [ScoredDoc("q", "c", 3.0), ScoredDoc("q", "a", 2.0), ScoredDoc("q", "b", 1.0)]
+    expected = (3 / math.log2(3) + 1 / math.log2(4)) / (3 + 1 / math.log2(3))
+    assert measures.ranking_values(["nDCG@10"], qrels, run)["nDCG@10"]["q"] == pytest.approx(expected)
+
+
+def test_grade_one_is_not_relevant_at_level_two():
+    qrels = [Qrel("q", "a", 1), Qrel("q", "b", 2)]
+    run = [ScoredDoc("q", "a", 2.0), ScoredDoc("q", "b", 1.0)]
+    values = measures.ranking_values(["AP", "AP(rel=2)"], qrels, run)
+    assert (values["AP"]["q"], values["AP(rel=2)"]["q"]) == (1.0, 0.5)
+
+
+def test_a_judged_query_without_a_ranking_counts_as_zero():
+    qrels = [Qrel("q1", "a", 2), Qrel("q2", "a", 2)]
+    values = measures.ranking_values(["nDCG@10"], qrels, [ScoredDoc("q1", "a", 1.0)])
+    assert values["nDCG@10"] == {"q1": 1.0, "q2": 0.0}
+    assert measures.means(values) == {"nDCG@10": 0.5}
+
+
+def test_measures_of_a_written_run_are_those_of_its_scores(tmp_path):
+    qrels, run = collection(7)
+    run = [doc._replace(score=float(torch.tensor(doc.score).sin())) for doc in run]
+    write_run(tmp_path / "x.run", run, "x")
+    again = read_run(tmp_path / "x.run")
+    assert measures.ranking_values(["nDCG@10", "AP"], qrels, again) == measures.ranking_values(["nDCG@10", "AP"], qrels, run)
+
+
+def test_a_run_is_written_in_trec_evals_order(tmp_path):
+    write_run(tmp_path / "x.run", [ScoredDoc("q", d, s) for d, s in (("a", 1.0), ("c", 1.0), ("b", 2.0))], "tag")
+    assert (tmp_path / "x.run").read_text() == "q Q0 b 1 2 tag\nq Q0 c 2 1 tag\nq Q0 a 3 1 tag\n"
+
+
+def test_classification_by_hand():
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
+    values = measures.label_values("classification", ["Accuracy", "MacroF1"], scores, torch.tensor([0.0, 1, 1, 1]))
+    assert values["Accuracy"] == pytest.approx(0.75)
+    assert values["MacroF1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+def test_regression_by_hand():
+    scores, labels = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 3.0, 4.0])
+    values = measures.label_values("regression", ["MSE", "MAE", "Spearman", "R2"], scores, labels)
+    assert values["MSE"] == pytest.approx(1 / 3)
+    assert values["MAE"] == pytest.approx(1 / 3)
+    assert values["Spearman"] == pytest.approx(1.0, abs=1e-5)  # torchmetrics adds 1e-6 below the line
+    assert values["R2"] == pytest.approx(1 - 1 / (14 / 3))
+
+
+def test_a_constant_has_no_correlation():
+    values = measures.label_values("regression", ["Pearson", "Spearman"], torch.ones(3), torch.tensor([1.0, 2, 3]))
+    assert values == {"Pearson": 0.0, "Spearman": 0.0}
+
+
+def test_baselines_know_only_the_training_labels():
+    majority = measures.baseline_scores("classification", {}, torch.tensor([2, 5, 1]), 4)
+    assert majority.argmax(-1).tolist() == [1, 1, 1, 1]
+    assert measures.baseline_scores("regression", {"mean": 2.5}, None, 2).tolist() == [2.5, 2.5]
+
+
+def test_less_error_is_better():
+    assert measures.is_better("MSE", 1.0, 2.0)
+    assert measures.is_better("nDCG@10", 2.0, 1.0)
+    assert (measures.mode("MAE"), measures.mode("Accuracy")) == ("min", "max")
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure", "complaint"),
+    [
+        ("ranking", "nDGC@10", "Unknown ranking measure 'nDGC@10'"),
+        ("classification", "MSE", "Expected one of Accuracy, MacroF1"),
+        ("regression", "Accuracy", "Expected one of MSE, MAE"),
+    ],
+)
+def test_unknown_measures_are_refused(kind, measure, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        measures.check(kind, [measure])

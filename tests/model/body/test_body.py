@@ -1,0 +1,107 @@
+"""The packed body gives what Hugging Face's own padded forward gives, and no layer runs that no head reads."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+
+from mtlrank.errors import ConfigError
+from mtlrank.model.body import MTLBody
+from tests.batches import batch
+
+SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+CONFIGS = {
+    "bert": BertConfig(**SIZE),
+    "roberta": RobertaConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
+    "electra": ElectraConfig(**SIZE, embedding_size=16),
+    "distilbert": DistilBertConfig(vocab_size=50, dim=32, n_layers=3, n_heads=4, hidden_dim=64),
+}
+LENGTHS = [7, 3, 12, 5]
+
+
+@pytest.fixture(params=CONFIGS)
+def folder(request, tmp_path):
+    """A model folder with random weights."""
+    torch.manual_seed(1)
+    AutoModel.from_config(copy.deepcopy(CONFIGS[request.param])).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def body(folder):
+    if "distilbert" not in (folder / "config.json").read_text():
+        return MTLBody(str(folder)).eval()
+    with pytest.warns(UserWarning, match="runs padded and at full depth"):
+        return MTLBody(str(folder), attention_dropout=None).eval()
+
+
+def encode(model, data, parts):
+    return model.encode(data.input_ids, data.token_type_ids, data.cu_seqlens, parts, data.max_seqlen)
+
+
+def test_every_layer_equals_hugging_faces(folder):
+    model, data = body(folder), batch(LENGTHS)
+    reference = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    states = encode(model, data, [(3, len(LENGTHS), sum(LENGTHS))])
+    assert len(states) == 4
+    for start, end in zip(data.cu_seqlens, data.cu_seqlens[1:], strict=False):
+        expected = reference(input_ids=data.input_ids[None, start:end], output_hidden_states=True).hidden_states
+        for state, layer in zip(states, expected, strict=True):
+            torch.testing.assert_close(state[start:end], layer[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depths", [(3, 3, 1), (3, 2, 0), (2, 2, 2), (1, 0, 0)])
+def test_shallow_sequences_leave_early_and_the_others_do_not_notice(tmp_path, depths):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    model, data = MTLBody(str(tmp_path)).eval(), batch(LENGTHS)
+    whole = encode(model, data, [(3, len(LENGTHS), sum(LENGTHS))])
+    runs = list(zip(depths, (2, 1, 1), (10, 12, 5), strict=True))
+    states = encode(model, data, runs)
+    assert len(states) == max(depths) + 1
+    for layer, state in enumerate(states):
+        assert len(state) == sum(tokens for depth, _, tokens in runs if depth >= layer)
+        torch.testing.assert_close(state, whole[layer][: len(state)], atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_equal_those_of_full_depth(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    model, data = MTLBody(str(tmp_path)).eval(), batch(LENGTHS)
+    gradients = []
+    for parts in ([(3, 4, 27)], [(3, 2, 10), (1, 2, 17)]):
+        model.zero_grad()
+        states = encode(model, data, parts)
+        (states[3][:10].square().sum() + states[1][10:].square().sum()).backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for full, shallow in zip(*gradients, strict=True):
+        torch.testing.assert_close(full, shallow, atol=1e-4, rtol=1e-4)
+
+
+def test_every_weight_of_the_body_learns(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    model, data = MTLBody(str(tmp_path)), batch(LENGTHS)
+    encode(model, data, [(3, 4, 27)])[3].square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_folder_that_is_none_is_named():
+    with pytest.raises(ConfigError, match="'/nowhere/at/all' is not a folder"):
+        MTLBody("/nowhere/at/all")
+
+
+def test_a_hub_name_that_cannot_be_had_is_named():
+    with pytest.raises(ConfigError, match="Cannot load the config of 'no-such/model'"):
+        MTLBody("no-such/model")
+
+
+def test_an_unknown_initialisation_is_refused():
+    with pytest.raises(ConfigError, match="Expected mimetic or null"):
+        MTLBody("mtlrank-embedded/tiny-bert", pretrained=False, initialisation="magic")
+
+
+def test_mimetic_attention_looks_for_similar_tokens():
+    torch.manual_seed(0)
+    model = MTLBody("mtlrank-embedded/tiny-bert", pretrained=False, initialisation="mimetic")
+    attention = model.encoder.encoder.layer[0].attention.self
+    torch.testing.assert_close(attention.query.weight, attention.key.weight)
+    first_head = attention.query.weight[: attention.attention_head_size]
+    torch.testing.assert_close(first_head @ first_head.T, torch.eye(len(first_head)), atol=1e-5, rtol=0)

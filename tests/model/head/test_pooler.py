@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from mtlrank.errors import ConfigError
+from mtlrank.model.head import MLP, Linear
+from mtlrank.model.head.pooler import AttentionAverage, Average, CLSToken, SelfAttentionAverage, SpanAverage
+from tests.batches import batch
+
+POOLERS = [CLSToken, Average, SpanAverage, AttentionAverage, SelfAttentionAverage]
+WIDTH = 8
+
+
+def with_spans(lengths):
+    starts = torch.tensor([0, *lengths]).cumsum(0)[:-1].tolist()
+    return batch(lengths, spans=[[[start, start + 2]] for start in starts])
+
+
+@pytest.mark.parametrize("cls", POOLERS)
+def test_a_pooled_vector_does_not_depend_on_batch_mates(cls):
+    pooler = cls(WIDTH, 4, layers=[1, 3]).eval()
+    states = torch.randn(2, 15, WIDTH)
+    together = pooler(list(states), with_spans([5, 7, 3]))
+    alone = pooler(list(states[:, 5:12]), with_spans([7]))
+    torch.testing.assert_close(together[1:2], alone)
+
+
+@pytest.mark.parametrize("cls", POOLERS)
+def test_sizes_are_what_out_dim_says(cls):
+    pooler = cls(WIDTH, 4, layers=[0, 2, 4])
+    assert pooler([torch.randn(8, WIDTH)] * 3, with_spans([5, 3])).shape == (2, pooler.out_dim)
+
+
+@pytest.mark.parametrize("cls", POOLERS)
+def test_every_token_layer_and_weight_that_counts_gets_a_gradient(cls):
+    pooler = cls(WIDTH, 4, layers=[0, 1])
+    states = torch.randn(2, 8, WIDTH, requires_grad=True)
+    pooler(list(states), with_spans([5, 3])).square().sum().backward()
+    assert bool((states.grad.abs().sum((1, 2)) > 0).all())
+    assert all(p.grad is not None for p in pooler.parameters())
+
+
+def test_values_by_hand():
+    tokens = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 4.0]])
+    data = batch([2, 1], spans=[[[0, 1]], [[2, 3]]])
+    assert CLSToken(2, 1).pool(tokens[None], data).tolist() == [[1, 0], [5, 4]]
+    assert Average(2, 1).pool(tokens[None], data).tolist() == [[2, 1], [5, 4]]
+    both = Average(2, 1, layers=[0, 1]).pool(torch.stack([tokens, 3 * tokens]), data)
+    assert both.tolist() == [[4, 2], [10, 8]]
+
+
+def test_spans_of_an_item_lie_side_by_side():
+    tokens = torch.tensor([[1.0], [3.0], [5.0], [7.0]])
+    data = batch([4], spans=[[[0, 2], [3, 4]], [[1, 4], [0, 1]]], item_sequence=[0, 0], item_sample=[0, 0])
+    pooler = SpanAverage(1, 1, num_spans=2)
+    assert pooler.pool(tokens[None], data).tolist() == [[2, 7], [5, 1]]
+    assert pooler.out_dim == 2
+
+
+def test_layer_attention_is_a_softmax_over_layers():
+    pooler = AttentionAverage(1, 1, layers=[0, 1])
+    with torch.no_grad():
+        pooler.score.weight.fill_(1.0)
+        pooler.score.bias.zero_()
+    states = torch.tensor([[[0.0]], [[1.0]]])
+    expected = torch.e / (1 + torch.e)
+    assert pooler.pool(states, batch([1])).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"), [(0, 0), (12, 12), (-1, 12), (-12, 1), (0.0, 0), (1.0, 12), (0.5, 6), (0.4, 5), (0.33, 4)]
+)
+def test_layers_are_counted_from_the_embeddings_or_as_a_share(layer, expected):
+    assert CLSToken(WIDTH, 12, layers=[layer]).layers == [expected]
+
+
+@pytest.mark.parametrize("layer", [13, -13, 1.5, -0.5])
+def test_a_layer_that_the_body_has_not_is_refused(layer):
+    with pytest.raises(ConfigError, match="deeper than the body, which has 12 layers"):
+        CLSToken(WIDTH, 12, layers=[layer])
+
+
+def test_no_layers_is_refused():
+    with pytest.raises(ConfigError, match="at least one layer"):
+        CLSToken(WIDTH, 12, layers=[])
+
+
+@pytest.mark.parametrize("cls", [Linear, MLP])
+def test_heads_take_their_sizes_from_body_and_task(cls):
+    head = cls(WIDTH, 4, 3, pooler=lambda body_dim, num_layers: SpanAverage(body_dim, num_layers, [2], num_spans=1))
+    assert head.layers == [2]
+    assert head([torch.randn(8, WIDTH)], with_spans([5, 3])).shape == (2, 3)

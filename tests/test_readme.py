@@ -1,0 +1,44 @@
+"""What the README tells people to type exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mtlrank.build import compose_config, select_tasks
+
+ROOT = Path(__file__).parent.parent
+TEXT = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for text in TEXT.values()
+    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_make_targets_exist(command):
+    subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if re.match(r"(python -m )?mtlrank[. ](train|prepare)", c) and "--" not in c]
+)
+def test_overrides_compose(command, monkeypatch):
+    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
+    words = [word for word in command.split() if "=" in word]
+    if "datamodule/dataset=my_dataset" not in words:
+        select_tasks(compose_config([word.strip("'\"") for word in words], trusted=True))
+
+
+@pytest.mark.parametrize(("path", "text"), TEXT.items(), ids=lambda value: getattr(value, "name", ""))
+def test_paths_that_are_linked_exist(path, text):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (path.parent / target).exists(), target
