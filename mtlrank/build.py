@@ -346,7 +346,8 @@ def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) 
     for limit in (trainer.limit_train_batches, trainer.overfit_batches):
         if isinstance(limit, int) and limit:
             batches = min(batches, limit)
-    return max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * int(config["training"]["epochs"])
+    steps: int = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * config["training"]["epochs"]
+    return steps
 
 
 def output_folder(config: Config) -> Path:
@@ -394,4 +395,6 @@ def _instantiate(node: Mapping[str, Any], **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
-        raise ConfigError(f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}") from error
+        raise ConfigError(
+            f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
+        ) from error

@@ -1,6 +1,6 @@
 """Judge the heads of a trained model.
 
-    python -m mtlrank.evaluate model_dir=runs/my-run/model
+python -m mtlrank.evaluate model_dir=runs/my-run/model
 """
 
 import sys

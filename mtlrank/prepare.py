@@ -1,6 +1,6 @@
 """Prepare datasets: read, check, tokenise once, write.
 
-    python -m mtlrank.prepare tasks=[trec2019,msm_bm25]
+python -m mtlrank.prepare tasks=[trec2019,msm_bm25]
 """
 
 import sys

@@ -175,7 +175,7 @@ class Classification(Task):
 class Buckets(Classification):
     """Regression as classification: labels fall into `num_buckets` buckets of equal size in the training split.
 
-    Raises `DataError` while labels are learnt if too many labels are equal to be told apart.
+    Buckets that many equal labels would leave empty are left out.
     """
 
     def __init__(self, measures: Sequence[str], num_buckets: int = 10) -> None:

@@ -1,6 +1,6 @@
 """Train one body with one head per dataset.
 
-    python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
+python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
 """
 
 from collections.abc import Mapping

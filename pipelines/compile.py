@@ -1,6 +1,6 @@
 """Write the compiled pipeline.
 
-    python -m pipelines.compile build/mtl_ranking.yaml
+python -m pipelines.compile build/mtl_ranking.yaml
 """
 
 import sys

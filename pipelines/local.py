@@ -1,17 +1,18 @@
 """Run the compiled topology on this machine, without a cluster or containers.
 
-    python -m pipelines.local key=value ...
+python -m pipelines.local key=value ...
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kfp import local
-from mtlrank.errors import ConfigError, UserError
 
+from mtlrank.errors import ConfigError, UserError
 from pipelines.mtl_ranking import mtl_ranking
 
 
@@ -40,7 +41,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     return parameters
 
 
-_TYPES = {"String": str, "Integer": int, "Double": float, "List": json.loads}
+_TYPES: dict[str, Callable[[str], Any]] = {"String": str, "Integer": int, "Double": float, "List": json.loads}
 
 
 if __name__ == "__main__":

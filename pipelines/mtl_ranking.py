@@ -1,16 +1,17 @@
 """Wiring: prepare each dataset, train on all of them, judge each head, report."""
 
-from typing import List  # noqa: UP035 - kfp reads the annotation
+from typing import List
+
+from kfp import dsl
 
 from components.evaluate.component import evaluate
 from components.prepare.component import prepare
 from components.report.component import report
 from components.train.component import train
-from kfp import dsl
 
 
 @dsl.pipeline(name="judging")
-def judging(datasets: dsl.Input[List[dsl.Dataset]], model: dsl.Input[dsl.Model], tasks: List[str]):  # noqa: UP006
+def judging(datasets: dsl.Input[List[dsl.Dataset]], model: dsl.Input[dsl.Model], tasks: List[str]):
     """Judge each head, then put them side by side.
 
     A pipeline of its own because kfp cannot hand what one loop collects to a task inside another loop.
@@ -22,7 +23,7 @@ def judging(datasets: dsl.Input[List[dsl.Dataset]], model: dsl.Input[dsl.Model],
 
 @dsl.pipeline(name="mtl-ranking", description="Train one transformer body with one head per dataset and judge each.")
 def mtl_ranking(
-    tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],  # noqa: B006, UP006
+    tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],
     body: str = "tiny",
     batch_size: int = 16,
     learning_rate: float = 7e-4,
@@ -31,7 +32,7 @@ def mtl_ranking(
     loss: str = "example_mean",
     seed: int = 42,
     precision: str = "32-true",
-    overrides: List[str] = [],  # noqa: B006, UP006
+    overrides: List[str] = [],
 ):
     """Train one transformer body with one head per dataset and judge each.
 
@@ -47,6 +48,7 @@ def mtl_ranking(
         precision: Lightning's name of the arithmetic: 32-true, or bf16-mixed on a GPU.
         overrides: Further settings in the command line's words, such as ["experiment=trec2019"]. They may choose among
             what the image holds, not name code.
+
     """
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
         prepared = prepare(task=task, body=body, overrides=overrides)

@@ -15,8 +15,8 @@ ROOT = Path(mtlrank.conf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.yaml"))
 # The user's word for a group, where it is not the name of the package.
 PACKAGES = {"model/heads": "model/head", "task": "task", "datamodule/preprocessor": "datamodule/preprocessor"}
-SUPPLIED = {"body_dim", "num_layers", "output_dim", "sizes", "batch_size", "rank", "world_size", "optimizer", "total_steps",
-            "params", "body", "heads", "datasets", "dataset", "model", "seed"}  # fmt: skip
+SUPPLIED = {"body_dim", "num_layers", "output_dim", "sizes", "batch_size", "rank", "world_size", "seed"}
+SUPPLIED |= {"optimizer", "total_steps", "params", "body", "heads", "datasets", "dataset", "model"}
 
 
 def nodes(value):
@@ -63,7 +63,9 @@ def test_every_file_can_be_chosen_and_its_targets_take_its_keys(path):
         parameters = inspect.signature(load(node["_target_"])).parameters
         given = {key for key in node if not key.startswith("_") and key != "default_head"}  # build takes that one
         assert given <= set(parameters), node["_target_"]
-        required = {name for name, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        required = {
+            name for name, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+        }
         assert required <= given | SUPPLIED, node["_target_"]
 
 

@@ -1,20 +1,21 @@
 """Judge one head."""
 
-from typing import Dict, List  # noqa: UP035 - kfp reads the annotation
+from typing import Dict, List
+
+from kfp import dsl
 
 from components import step
-from kfp import dsl
 
 
 @step
 def evaluate(
-    datasets: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    datasets: dsl.Input[List[dsl.Dataset]],
     model: dsl.Input[dsl.Model],
     task: str,
     result: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-) -> Dict[str, float]:  # noqa: UP006
+) -> Dict[str, float]:
     """Judge one head on its test split: a TREC run, per-query values, metrics and a page."""
     import shutil
     from pathlib import Path

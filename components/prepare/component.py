@@ -1,13 +1,14 @@
 """Prepare one dataset."""
 
-from typing import List  # noqa: UP035 - kfp reads the annotation
+from typing import List
+
+from kfp import dsl
 
 from components import step
-from kfp import dsl
 
 
 @step
-def prepare(task: str, body: str, overrides: List[str], dataset: dsl.Output[dsl.Dataset]):  # noqa: D417, UP006
+def prepare(task: str, body: str, overrides: List[str], dataset: dsl.Output[dsl.Dataset]):
     """Read, check and tokenise one dataset into a self-contained folder.
 
     Args:
@@ -15,6 +16,7 @@ def prepare(task: str, body: str, overrides: List[str], dataset: dsl.Output[dsl.
         body: Name of the body's config: datasets are tokenised for it.
         overrides: Further settings in the command line's words.
         dataset: The prepared dataset.
+
     """
     from pathlib import Path
 

@@ -1,14 +1,15 @@
 """Put the heads side by side."""
 
-from typing import List  # noqa: UP035 - kfp reads the annotation
+from typing import List
+
+from kfp import dsl
 
 from components import step
-from kfp import dsl
 
 
 @step
 def report(
-    results: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
+    results: dsl.Input[List[dsl.Artifact]],
     model: dsl.Input[dsl.Model],
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],

@@ -1,15 +1,16 @@
 """Train the model."""
 
-from typing import List  # noqa: UP035 - kfp reads the annotation
+from typing import List
+
+from kfp import dsl
 
 from components import step
-from kfp import dsl
 
 
 @step
 def train(
-    datasets: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
-    tasks: List[str],  # noqa: UP006
+    datasets: dsl.Input[List[dsl.Dataset]],
+    tasks: List[str],
     body: str,
     batch_size: int,
     learning_rate: float,
@@ -18,7 +19,7 @@ def train(
     loss: str,
     seed: int,
     precision: str,
-    overrides: List[str],  # noqa: UP006
+    overrides: List[str],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):

@@ -71,7 +71,11 @@ class LoadedPreprocessor:
         if not texts:
             return []
         encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
         )
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return [Tokens(np.asarray(ids, dtype=np.int64), offsets) for ids, offsets in pairs]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from mtlrank.storage import write_json, write_text
+from mtlrank.storage import write_json
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 128}
@@ -30,7 +30,9 @@ def write_tiny_bert(target: Path, texts: list[str]) -> None:
     write_json(target / "tokenizer.json", json.loads(tokenizer.to_str()))  # its own order of keys varies
     roles = ("pad", "unk", "cls", "sep", "mask")
     special = {f"{role}_token": token for role, token in zip(roles, _SPECIAL, strict=True)}
-    write_json(target / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": 256, **special})
+    write_json(
+        target / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": 256, **special}
+    )
 
 
 def _learn(texts: list[str]) -> Tokenizer:
@@ -40,7 +42,10 @@ def _learn(texts: list[str]) -> Tokenizer:
     """
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts = Counter(
-        word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)) if word.isalpha()
+        word
+        for text in texts
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        if word.isalpha()
     )
     letters = string.ascii_lowercase + string.digits
     pieces = [*letters, *(f"##{letter}" for letter in letters), *string.punctuation]

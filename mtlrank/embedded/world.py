@@ -228,7 +228,12 @@ class World:
             other = [pair for pair in pairs if pair[0].entity != pair[1].entity][:1]
             for a, b in same + other:
                 label = "coreferent" if a.entity == b.entity else "distinct"
-                yield {"id": passage.doc_id, "text": text, "spans": [[a.start, a.end], [b.start, b.end]], "label": label}
+                yield {
+                    "id": passage.doc_id,
+                    "text": text,
+                    "spans": [[a.start, a.end], [b.start, b.end]],
+                    "label": label,
+                }
 
     # -- how it is written -------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from torch import Tensor  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
 
 Curve = Sequence[tuple[int, float]]
 _STYLE = {"svg.hashsalt": "mtlrank", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}

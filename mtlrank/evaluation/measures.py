@@ -15,7 +15,9 @@ from mtlrank.errors import ConfigError
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 
 _CLASSIFICATION: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "Accuracy": lambda scores, labels, n: classification_metrics.multiclass_accuracy(scores, labels, n, average="micro"),
+    "Accuracy": lambda scores, labels, n: classification_metrics.multiclass_accuracy(
+        scores, labels, n, average="micro"
+    ),
     "MacroF1": lambda scores, labels, n: classification_metrics.multiclass_f1_score(scores, labels, n, average="macro"),
 }
 _REGRESSION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -66,7 +66,9 @@ def test_measures_of_a_written_run_are_those_of_its_scores(tmp_path):
     run = [doc._replace(score=float(torch.tensor(doc.score).sin())) for doc in run]
     write_run(tmp_path / "x.run", run, "x")
     again = read_run(tmp_path / "x.run")
-    assert measures.ranking_values(["nDCG@10", "AP"], qrels, again) == measures.ranking_values(["nDCG@10", "AP"], qrels, run)
+    assert measures.ranking_values(["nDCG@10", "AP"], qrels, again) == measures.ranking_values(
+        ["nDCG@10", "AP"], qrels, run
+    )
 
 
 def test_a_run_is_written_in_trec_evals_order(tmp_path):

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.split import PreparedSplit, TokenStore
-from mtlrank.datamodule.dataset.writer import SplitWriter, TextTable
+from mtlrank.datamodule.dataset.writer import SplitWriter, TextTable, place
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor
 from mtlrank.errors import DataError
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest
@@ -75,17 +76,26 @@ class PreparedDataset(ABC):
 
     def _learn_labels(self, records: list[Record]) -> None:
         """Find out what the training labels are, and tell the task."""
-        if isinstance(self.task, Buckets):
-            labels = np.array([Task.encode_label(self.task, record.label) for record in records])
-            shares = np.arange(1, self.task.num_buckets) / self.task.num_buckets
-            edges = np.unique(np.quantile(labels, shares))
-            self.labels = {"edges": edges.tolist()}
-        elif isinstance(self.task, Classification):
-            self.labels = {"classes": sorted({str(record.label) for record in records})}
+        if isinstance(self.task, Classification) and not isinstance(self.task, Buckets):
+            self.labels: dict[str, Any] = {"classes": sorted({str(record.label) for record in records})}
         else:
-            labels = np.array([self.task.encode_label(record.label) for record in records])
+            labels = self._numbers(records)
             self.labels = {"mean": float(labels.mean()), "std": float(labels.std())}
+            if isinstance(self.task, Buckets):
+                shares = np.arange(1, self.task.num_buckets) / self.task.num_buckets
+                self.labels["edges"] = np.unique(np.quantile(labels, shares)).tolist()
         self.task.learn_labels(self.labels)
+
+    def _numbers(self, records: list[Record]) -> NDArray[np.float64]:
+        labels = np.empty(len(records))
+        for i, record in enumerate(records):
+            try:
+                # What a bucket is depends on the numbers themselves.
+                encode = Task.encode_label if isinstance(self.task, Buckets) else type(self.task).encode_label
+                labels[i] = encode(self.task, record.label)
+            except DataError as error:
+                raise DataError(f"{place(f'{self.name}/train', i + 1, record)}: {error}") from error
+        return labels
 
     def _describe(
         self, description: dict[str, Any], preprocessor: LoadedPreprocessor, splits: dict[str, Any]

@@ -56,7 +56,8 @@ class IRDataset(PreparedDataset):
         source = self.sources[split]
         if source is None or isinstance(source, float):
             split, source = "train", self.sources["train"]
-        assert source is not None and not isinstance(source, float)
+        assert source is not None
+        assert not isinstance(source, float)
         if split not in self._collections:
             self._collections[split] = Collection(source)
         return self._collections[split]

@@ -110,7 +110,8 @@ class PreparedSplit:
     @cached_property
     def sequence_of_item(self) -> Ints:
         """The sequence of each item of the split."""
-        return np.repeat(np.arange(len(self.sequences)), np.diff(self.item_offsets))
+        sequences: Ints = np.repeat(np.arange(len(self.sequences)), np.diff(self.item_offsets))
+        return sequences
 
     @cached_property
     def ids(self) -> list[tuple[str, str]]:
@@ -124,7 +125,8 @@ def ranges(starts: Ints, lengths: Ints) -> Ints:
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     shift = np.asarray(starts, dtype=np.int64) - (ends - lengths)
-    return np.arange(total) + np.repeat(shift, lengths)
+    numbers: Ints = np.arange(total) + np.repeat(shift, lengths)
+    return numbers
 
 
 def _put(target: Ints, starts: Ints, values: Sequence[int]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +60,7 @@ class SplitWriter:
             label = self.task.encode_label(record.label)
             self._add_sequence(record, texts)
         except DataError as error:
-            where = f"{self.where}, record {len(self.items) + 1} (query {record.query_id!r}, doc {record.doc_id!r})"
-            raise DataError(f"{where}: {error}") from error
+            raise DataError(f"{place(self.where, len(self.items) + 1, record)}: {error}") from error
         self.items.append((len(self.texts) - 1, label, record.spans))
 
     def _check(self, record: Record) -> None:
@@ -106,8 +104,8 @@ class SplitWriter:
         np.save(folder / "sample_offsets.npy", offsets(per_sample))
         np.save(folder / "item_offsets.npy", offsets(np.bincount(item_sequence, minlength=len(self.texts))))
         np.save(folder / "labels.npy", np.array([label for _, label, _ in items], dtype=np.float32))
-        spans = np.array([positions for _, _, positions in items], dtype=np.int32)
-        np.save(folder / "spans.npy", spans.reshape(len(items), self.task.num_spans, 2))
+        token_spans = np.array([positions for _, _, positions in items], dtype=np.int32)
+        np.save(folder / "spans.npy", token_spans.reshape(len(items), self.task.num_spans, 2))
         write_text(folder / "ids.tsv", "".join(f"{query_id}\t{doc_id}\n" for query_id, doc_id in self.ids))
         counts = {"samples": len(per_sample), "sequences": len(self.texts), "items": len(items)}
         return {**counts, "items_dropped": dropped}
@@ -125,6 +123,11 @@ class SplitWriter:
             text, room = second, preprocessor.max_length - template.num_special - query_length
         found = tokens[text].span(*span)
         return found if found and found[1] <= room else None
+
+
+def place(where: str, number: int, record: Record) -> str:
+    """How an error names a record of a split."""
+    return f"{where}, record {number} (query {record.query_id!r}, doc {record.doc_id!r})"
 
 
 def offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

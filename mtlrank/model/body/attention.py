@@ -49,7 +49,8 @@ def packed_attention(
     grid = qkv.new_zeros(3, packing.num_sequences * packing.longest, *qkv.shape[2:])
     grid = grid.index_copy(1, packing.cells, qkv)
     grid = grid.view(3, packing.num_sequences, packing.longest, *qkv.shape[2:]).transpose(2, 3)
-    mixed = F.scaled_dot_product_attention(*grid, attn_mask=packing.mask, dropout_p=dropout, scale=scaling)
+    q, k, v = grid.unbind()
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling)
     return mixed.transpose(1, 2).flatten(0, 1)[packing.cells][None], None
 
 

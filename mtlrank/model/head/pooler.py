@@ -112,9 +112,7 @@ class SelfAttentionAverage(Pooler):
 def sequence_mean(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
     """The mean of each sequence's tokens, (sequences, hidden)."""
     lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
-    group = torch.repeat_interleave(
-        torch.arange(len(lengths), device=lengths.device), lengths, output_size=len(tokens)
-    )
+    group = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths, output_size=len(tokens))
     return _mean_by(tokens, group, len(lengths), lengths)
 
 

@@ -9,7 +9,7 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
-from mtlrank.task import Regression, Relevance, SpanClassification
+from mtlrank.task import Buckets, Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
 
 TINY = "mtlrank-embedded/tiny-bert"
@@ -94,7 +94,9 @@ def test_each_text_is_stored_once(tmp_path):
 
 def test_long_texts_are_cut_and_the_query_keeps_its_share(tmp_path):
     long = Record("q", "d", "what " * 50, "garden " * 50, 1)
-    dataset = prepared(tmp_path, regression(), [long, long._replace(query_id="r", query="who")], max_length=20, max_query_length=6)
+    dataset = prepared(
+        tmp_path, regression(), [long, long._replace(query_id="r", query="who")], max_length=20, max_query_length=6
+    )
     first, second = (dataset.split("train").collate([i]) for i in (0, 1))
     assert len(first.input_ids) == len(second.input_ids) == 20
     assert first.token_type_ids.tolist() == [0] * 8 + [1] * 12  # [CLS], six of the query, [SEP]; the rest
@@ -139,6 +141,19 @@ def test_a_span_outside_the_text_is_named(tmp_path):
     record = Record("-", "d", None, "text", "A", ((2, 9),))
     with pytest.raises(DataError, match="span 2:9 lies outside the text, which has 4 characters"):
         prepared(tmp_path, SpanClassification(["Accuracy"]), [record])
+
+
+def test_a_bad_training_label_is_named_with_its_record(tmp_path):
+    records = [Record("q", "a", "who", "text", 1), Record("q", "b", "who", "text", "many")]
+    with pytest.raises(DataError, match=r"given/train, record 2 \(query 'q', doc 'b'\): label 'many' is not a number"):
+        prepared(tmp_path, regression(), records)
+
+
+def test_buckets_hold_equally_many_training_labels(tmp_path):
+    records = [Record("q", f"d{i}", "who", f"text {i}", i) for i in range(40)]
+    dataset = prepared(tmp_path, Buckets(["Accuracy"], 4), records)
+    assert np.bincount(dataset.split("train").labels.astype(int)).tolist() == [10, 10, 10, 10]
+    assert dataset.task.output_dim == 4
 
 
 def test_no_training_records_is_an_error(tmp_path):

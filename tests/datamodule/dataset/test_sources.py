@@ -72,7 +72,7 @@ def test_a_split_can_be_a_share_of_the_training_queries(source):
         file.write("".join(f"q{i} 0 d3 2\n" for i in range(200)))
     dataset = ranking(source, val=0.2, test=0.3)
     splits = {split: dataset.query_ids(split) for split in ("train", "val", "test")}
-    assert sorted(sum(splits.values(), [])) == sorted(f"q{i}" for i in range(200))
+    assert sorted(query_id for ids in splits.values() for query_id in ids) == sorted(f"q{i}" for i in range(200))
     assert 25 < len(splits["val"]) < 55
     assert 40 < len(splits["test"]) < 80
 
@@ -163,7 +163,9 @@ def test_too_few_columns_are_named_with_the_line(tmp_path):
 
 
 def test_entities_of_a_bio_file(tmp_path):
-    (tmp_path / "x").write_text("Mira\tB-PER\nHalden\tI-PER\nsaw\tO\nQuellin\tI-LOC\n\nno\tO\n\nVoss\tB-PER\nPell\tB-PER\n")
+    (tmp_path / "x").write_text(
+        "Mira\tB-PER\nHalden\tI-PER\nsaw\tO\nQuellin\tI-LOC\n\nno\tO\n\nVoss\tB-PER\nPell\tB-PER\n"
+    )
     dataset = BIOSpans("x", SpanClassification(["Accuracy"]), TINY, str(tmp_path / "x"))
     records = list(dataset.records("train"))
     surfaces = [(r.text[r.spans[0][0] : r.spans[0][1]], r.label, r.group) for r in records]
