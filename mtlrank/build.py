@@ -6,20 +6,24 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mtlrank import embedded
+from mtlrank import conf, embedded
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError
@@ -30,11 +34,23 @@ from mtlrank.loop.progress import PlainProgress
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.storage import MANIFEST, fingerprint, local_path, writable_folder
+from mtlrank.storage import MANIFEST, fingerprint, local_path, read_json, writable_folder, write_json
 
 Config = dict[str, Any]
-_TRUSTED_TARGETS = ("mtlrank.", "torch.", "torchmetrics.", "transformers.", "pytorch_lightning.")
-_FORBIDDEN_IN_OVERRIDES = ("_target_", "hydra.", "hydra/", "${", "_partial_", "_args_", "searchpath")
+RUN = "run.json"  # in a run's folder: the config that it is of
+_VALUES_AT_ROOT = {
+    "tasks",
+    "seed",
+    "data_dir",
+    "output_dir",
+    "test",
+    "force",
+    "model_dir",
+    "split",
+    "batch_size",
+    "measures",
+}
+_NAME = re.compile(r"[a-z0-9_]+")
 
 
 # -- composing -------------------------------------------------------------------------------------------------------
@@ -48,6 +64,10 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
     """
     if not trusted:
         check_overrides(overrides)
+    return _compose(overrides, trusted=trusted, name=name)
+
+
+def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("mtlrank.conf", version_base="1.3"):
@@ -60,22 +80,24 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
 def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name: str = "train") -> Config:
     """The config for a pipeline's typed parameters, by config key, and its free overrides; both come from outside.
 
-    The overrides stand first, so that an experiment among them does not undo a parameter.
+    A parameter that is None is left to the config.
     """
-    typed = [f"{key}={_literal(key, value)}" for key, value in settings.items()]
-    return compose_config([*overrides, *typed], trusted=False, name=name)
+    typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
+    check_overrides(overrides)
+    return _compose([*overrides, *typed], trusted=False, name=name)
 
 
 def _literal(key: str, value: Any) -> str:
     """A value in Hydra's grammar. Text is quoted, but for the name of a config, which must look like one."""
+    is_group = "/" in key or key == "experiment"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list):
         return f"[{','.join(_literal(key, item) for item in value)}]"
     if isinstance(value, str):
-        if "/" in key and not re.fullmatch(r"[a-z0-9_]+", value):
+        if is_group and not _is_name(value):
             raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
-        return value if "/" in key else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return value if is_group else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return repr(value)
 
 
@@ -85,18 +107,67 @@ def resolve(config: DictConfig, *, trusted: bool) -> Config:
     assert isinstance(plain, dict)
     if not trusted:
         check_targets(plain)
+    _check_values(plain)
     return plain  # type: ignore[return-value]
 
 
+def _check_values(config: Any) -> None:
+    """Refuse settings of the wrong kind before anything is done with them."""
+    at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
+    names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
+    path = (lambda v: v is None or isinstance(v, str), "a path")
+    expected = {
+        "training.batch_size": at_least_one,
+        "training.eval_batch_size": at_least_one,
+        "training.epochs": at_least_one,
+        "training.val_checks_per_epoch": at_least_one,
+        "training.patience": (lambda v: v is None or (type(v) is int and v >= 0), "null or a whole number, at least 0"),
+        "training.monitor": (lambda v: v is None or isinstance(v, str), "null or a metric, as in val/trec2019/nDCG@10"),
+        "loop.optimizer.lr": (lambda v: type(v) in (int, float) and v > 0, "a number above 0"),
+        "seed": (lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
+        "batch_size": at_least_one,
+        "tasks": names,
+        "measures": names,
+        "output_dir": path,
+        "data_dir": path,
+        "model_dir": path,
+    }
+    for key, (is_right, words) in expected.items():
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part, _check_values) if isinstance(node, dict) else _check_values
+        if node is not _check_values and not is_right(node):
+            raise ConfigError(f"{key} is {node!r}, expected {words}.")
+
+
 def check_targets(config: Any) -> None:
-    """Refuse a `_target_` outside mtlrank, torch and what the image's builder allowed in `$MTLRANK_ALLOWED_TARGETS`."""
-    allowed = _TRUSTED_TARGETS + tuple(filter(None, os.environ.get("MTLRANK_ALLOWED_TARGETS", "").split(",")))
-    for target in _targets(config):
-        if not target.startswith(allowed):
+    """Refuse every `_target_` that neither mtlrank's own configs name nor `$MTLRANK_ALLOWED_TARGETS` allows.
+
+    The variable holds prefixes such as `my_package.`, separated by commas; it is the image builder's to set. Text that
+    would be interpolated once more when objects are built is refused too.
+    """
+    prefixes = [prefix for prefix in os.environ.get("MTLRANK_ALLOWED_TARGETS", "").split(",") if prefix.endswith(".")]
+    own = _own_targets()
+    for key, value in _leaves(config):
+        if "${" in str(value):
+            raise ConfigError(f"{key} is {value!r}: interpolations are not allowed in a config from outside.")
+        if key == "_target_" and value not in own and not str(value).startswith(tuple(prefixes)):
             raise ConfigError(
-                f"_target_ {target!r} is not allowed in a config from outside. Allowed: {', '.join(allowed)}. "
-                "The image's builder can allow more prefixes in MTLRANK_ALLOWED_TARGETS."
+                f"_target_ {value!r} is not allowed in a config from outside: no config of mtlrank names it. "
+                "The image's builder can allow a package in MTLRANK_ALLOWED_TARGETS."
             )
+
+
+@cache
+def _own_targets() -> frozenset[str]:
+    """Every `_target_` in the packaged configs."""
+    root = Path(conf.__file__).parent
+    return frozenset(
+        value
+        for path in root.rglob("*.yaml")
+        for key, value in _leaves(yaml.safe_load(path.read_text()))
+        if key == "_target_"
+    )
 
 
 def explain(error: Exception, known: Iterable[str]) -> str:
@@ -143,26 +214,59 @@ def _options(text: str) -> list[str]:
     )
 
 
-def check_overrides(overrides: Iterable[str]) -> None:
-    """Refuse overrides from outside that name code, Hydra's own settings or interpolations."""
-    for override in overrides:
-        for word in _FORBIDDEN_IN_OVERRIDES:
-            if word in override or "hydra" in override.split("=")[0]:
-                raise ConfigError(
-                    f"The override {override!r} is not allowed from a pipeline: it may not name {word!r}. "
-                    "Choose among installed configs, or build an image with your own."
-                )
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides from outside that name code, Hydra's own settings, interpolations or files as configs.
+
+    They are judged as Hydra's own parser reads them, so that no way of writing hides what they say.
+    """
+    for text in overrides:
+        if "$" in text or "\\" in text:
+            raise _forbidden(text, "it may not hold '$' or a backslash")
+        override = OverridesParser.create().parse_override(text)
+        group, package = override.key_or_group, override.package or ""
+        words = re.split(r"[./@:]", f"{group}.{package}")
+        if any(word.startswith("_") or word == "hydra" for word in words):
+            raise _forbidden(text, "it may not name Hydra's settings or a key that begins with '_'")
+        value = override.value()
+        if override.is_sweep_override():
+            raise _forbidden(text, "it may not be a sweep")
+        if "." not in group and group not in _VALUES_AT_ROOT and not _is_name(value):
+            raise _forbidden(text, f"{value!r} is not the name of a config")
+        if any(str(key).startswith("_") for key in _keys(value)):
+            raise _forbidden(text, "it may not hold a key that begins with '_'")
 
 
-def _targets(node: Any) -> Iterator[str]:
+def _forbidden(override: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"The override {override!r} is not allowed from a pipeline: {reason}. "
+        "Choose among installed configs, or build an image with your own."
+    )
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or _NAME.fullmatch(str(value)) is not None
+
+
+def _keys(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
+        for key, value in node.items():
+            yield str(key)
+            yield from _keys(value)
     elif isinstance(node, list):
         for value in node:
-            yield from _targets(value)
+            yield from _keys(value)
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(last key, value) of every leaf."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, str(name))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value, key)
+    else:
+        yield key, node
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -177,7 +281,12 @@ def select_tasks(config: Config) -> Config:
     dataset, model = config["datamodule"]["dataset"], config["model"]
     heads = model.get("heads") or {}
     if "datasets" not in dataset:
-        key = dataset["name"]
+        missing = [key for key in ("_target_", "name", "task") if key not in dataset]
+        if missing:
+            raise ConfigError(
+                f"The config of the dataset has no {', '.join(missing)}: see trec2019.yaml for an example."
+            )
+        key = str(dataset["name"])
         datasets = {key: dataset}
         heads = {key: heads.get(key, model["default_head"])}
         dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
@@ -238,7 +347,9 @@ def prepared_folder(config: Config, key: str) -> Path:
     """Where a dataset's prepared form is kept: a name that changes with whatever it is made from."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
     dataset["task"] = {k: v for k, v in dataset["task"].items() if k not in ("measures", "margin")}
-    return local_path(config["data_dir"]) / f"{key}-{fingerprint([dataset, embedded.VERSION])}"
+    paths = (Path(str(value)) for _, value in _leaves(dataset) if "/" in str(value) or "." in str(value))
+    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
+    return local_path(config["data_dir"]) / f"{key}-{fingerprint([dataset, files, embedded.VERSION])}"
 
 
 def prepare_dataset(config: Config, key: str, folder: Path) -> PreparedDataset:
@@ -311,8 +422,11 @@ def build_trainer(config: Config, output: Path, checkpoints: Checkpoints) -> pl.
     callbacks.append(TQDMProgressBar(refresh_rate=5) if on_terminal else PlainProgress())
     logs = output / "logs"
     attempt = f"attempt_{len(list(logs.glob('attempt_*'))) + 1}"
-    return pl.Trainer(
-        **config["trainer"],
+    settings = dict(config["trainer"])
+    if settings["strategy"] == "auto" and settings["devices"] not in (1, "1"):
+        settings["strategy"] = "ddp_find_unused_parameters_true"  # not every rank's batch holds every task
+    return _trainer(
+        settings,
         max_epochs=training["epochs"],
         val_check_interval=1.0 / training["val_checks_per_epoch"],
         callbacks=callbacks,
@@ -322,6 +436,14 @@ def build_trainer(config: Config, output: Path, checkpoints: Checkpoints) -> pl.
         use_distributed_sampler=False,  # the samplers own the batches
         num_sanity_val_steps=0,
     )
+
+
+def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
+    try:
+        return pl.Trainer(**settings, **kwargs)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"Lightning refuses the trainer settings {settings}: {reason}") from error
 
 
 def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monitored:
@@ -351,9 +473,37 @@ def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) 
 
 
 def output_folder(config: Config) -> Path:
-    """The folder of a run, proven writable; by default it is named after the config, so a command finds its own."""
-    named = {k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test")}
-    return writable_folder(config["output_dir"] or Path("runs") / fingerprint(named))
+    """The folder of a run, proven writable; by default it is named after the config, so a command finds its own.
+
+    A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
+    """
+    folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(_identity(config)))
+    if (folder / RUN).exists() and not config["force"]:
+        ours, theirs = _identity(config), read_json(folder / RUN)
+        differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+        if differing:
+            shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
+            raise ConfigError(
+                f"{folder} holds a run of another config ({len(differing)} keys differ: {shown}). "
+                "Choose another output_dir, or replace that run with force=true."
+            )
+    write_json(folder / RUN, _identity(config))
+    return folder
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """What makes two runs the same, as dotted keys."""
+    flat = dict[str, Any]()
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            flat[prefix] = node
+
+    walk({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test", "force")}, "")
+    return flat
 
 
 def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:

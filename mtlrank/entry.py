@@ -23,9 +23,11 @@ def start(name: str, run: Callable[[Config], Any]) -> None:
     quiet()
 
     def step(config: DictConfig) -> None:
-        try:
+        try:  # here, because Hydra announces every exception on its own
             run(resolve(config, trusted=True))
-        except UserError as error:  # here, because Hydra announces every exception on its own
+        except OmegaConfBaseException as error:
+            stop(ConfigError(explain(error, known_keys(name))))
+        except UserError as error:
             stop(error)
 
     try:
@@ -49,8 +51,9 @@ def quiet() -> None:
     """Silence what libraries say about their own affairs."""
     import logging
 
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|torch|lightning_fabric|lightning_utilities")

@@ -21,3 +21,9 @@ class StorageError(UserError):
     """A path that cannot be read or written."""
 
     exit_code = 4
+
+
+class TerminatedError(UserError):
+    """A run that was asked to stop and can go on later."""
+
+    exit_code = 143

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtlrank import build, prepare
 from mtlrank.build import Config
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
@@ -28,15 +30,18 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: 
     `prepared` holds folders by dataset key; without it, datasets are found (or prepared) in `data_dir`.
     """
     model_dir = local_path(config["model_dir"])
-    output = writable_folder(config["output_dir"] or model_dir.parent / "evaluation")
     saved, labels = read_model(model_dir)
+    split = config["split"]
+    output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
     if not trusted:
         build.check_targets(saved)
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     datasets = prepare.run(build.with_measures(build.select_tasks(chosen), config["measures"]), prepared)
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
-    metrics = judge_all(model, datasets, output, config["batch_size"], config["split"])
+    for dataset in datasets.values():
+        dataset.split(split)  # before any work: an unknown split is an error that lists the others
+    metrics = judge_all(model, datasets, output, config["batch_size"], split)
     print_table(head_folders([output]))
     return metrics
 
@@ -49,6 +54,7 @@ def judge_all(
     split: str = "test",
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head, under its name. Returns the metrics by key."""
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = {}
     for key, dataset in datasets.items():
         if not dataset.has(split):

@@ -62,9 +62,9 @@ def write_text(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, so that equal values give equal bytes."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    """Write JSON, with sorted keys unless their order says something, so that equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -97,12 +97,23 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     part.chmod(0o755)
     try:
         yield part
-        if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
+        _replace(target, part)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def _replace(target: Path, part: Path) -> None:
+    """Put `part` in the place of `target`. If another process was faster with the same, its folder stays."""
+    manifests = [folder / MANIFEST for folder in (target, part)]
+    if all(path.exists() for path in manifests) and manifests[0].read_bytes() == manifests[1].read_bytes():
+        shutil.rmtree(part)
+        return
+    aside = part.with_name(part.name + ".old")
+    if target.exists():
+        target.rename(aside)
+    part.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_manifest(folder: Path, description: dict[str, Any]) -> None:
@@ -115,7 +126,9 @@ def write_manifest(folder: Path, description: dict[str, Any]) -> None:
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The description of a folder, after checking that each file still has the bytes that were written."""
     folder = local_path(folder)
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    manifest: Any = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise DataError(f"{folder / MANIFEST} is not a manifest. Make {folder} again.")
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():

@@ -3,6 +3,7 @@
 python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,20 +11,29 @@ import pytorch_lightning as pl
 
 from mtlrank import build, evaluate, prepare
 from mtlrank.build import Config
+from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.entry import start
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
-from mtlrank.storage import write_json
+from mtlrank.storage import read_json, write_json
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
     """Prepare what is missing, train, keep the best model, judge it. Returns the metrics by key.
 
-    `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`.
+    `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped goes
+    on from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
     config = build.select_tasks(config)
     output = build.output_folder(config)
+    finished = output / "metrics.json"
+    if finished.exists() and not config["force"]:
+        print(f"already finished: {output}. force=true runs it again.", file=sys.stderr)
+        values: dict[str, float] = read_json(finished)
+        return values
+    finished.unlink(missing_ok=True)
     pl.seed_everything(config["seed"], verbose=False)
     body = build.build_body(config)
     datasets = prepare.run(config, prepared)
@@ -31,7 +41,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     datamodule = build.build_datamodule(config, datasets)
     model = build.build_model(config, body, datasets)
-    checkpoints = Checkpoints(output / "checkpoints", build.monitored(config, datasets))
+    checkpoints = Checkpoints(output / "checkpoints", build.monitored(config, datasets), start_over=config["force"])
     trainer = build.build_trainer(config, output, checkpoints)
     loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
 
@@ -42,13 +52,21 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         save_model(output / "model", model, tokenizer, config, labels)
         if config["test"]:
-            metrics |= evaluate.judge_all(model, datasets, output / "evaluation", config["training"]["eval_batch_size"])
-            judged = (output / "evaluation" / dataset.name for dataset in datasets.values())
-            heads = [folder for folder in judged if folder.exists()]
-            write_report(output / "report", output, heads)
-            print_table(heads)
-            print(f"results: {output}   report: {output / 'report' / 'report.html'}")
-        write_json(output / "metrics.json", metrics)
+            metrics |= _judge(config, output, model, datasets)
+        write_json(finished, metrics)  # last: a run with metrics is finished
+    return metrics
+
+
+def _judge(
+    config: Config, output: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset]
+) -> dict[str, float]:
+    """Judge each head on its test split and report."""
+    metrics = evaluate.judge_all(model, datasets, output / "evaluation", config["training"]["eval_batch_size"])
+    heads = [output / "evaluation" / dataset.name for dataset in datasets.values() if dataset.has("test")]
+    if heads:
+        write_report(output / "report", output, heads)
+        print_table(heads)
+        print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from kfp import local
 
+from mtlrank.entry import stop
 from mtlrank.errors import ConfigError, UserError
 from pipelines.mtl_ranking import mtl_ranking
 
@@ -35,19 +36,19 @@ def parse(arguments: list[str]) -> dict[str, Any]:
         if not equals or key not in declared:
             raise ConfigError(f"Unknown parameter {argument!r}. Expected key=value with one of {', '.join(declared)}.")
         try:
-            parameters[key] = _TYPES[declared[key].type](value)
+            parameters[key] = _TYPES[declared[key].type.removeprefix("typing.").partition("[")[0]](value)
         except ValueError as error:
             raise ConfigError(f"{key} is a {declared[key].type}, found {value!r}.") from error
     return parameters
 
 
-_TYPES: dict[str, Callable[[str], Any]] = {"String": str, "Integer": int, "Double": float, "List": json.loads}
+_TYPES: dict[str, Callable[[str], Any]] = {"String": str, "Integer": int, "Float": float, "List": json.loads}
 
 
 if __name__ == "__main__":
     try:
         result = run(Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline")), **parse(sys.argv[1:]))
     except UserError as error:
-        sys.exit(f"mtlrank: {error}")
+        stop(error)
     (page,) = result.glob("report/page")
     print(f"results: {result}   report: {page}")

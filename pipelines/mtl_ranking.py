@@ -24,10 +24,11 @@ def judging(datasets: dsl.Input[List[dsl.Dataset]], model: dsl.Input[dsl.Model],
 @dsl.pipeline(name="mtl-ranking", description="Train one transformer body with one head per dataset and judge each.")
 def mtl_ranking(
     tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],
-    body: str = "tiny",
-    batch_size: int = 16,
-    learning_rate: float = 7e-4,
-    epochs: int = 4,
+    experiment: str = "embedded",
+    body: str = "",
+    batch_size: int = 0,
+    learning_rate: float = 0.0,
+    epochs: int = 0,
     sampler: str = "random_proportional",
     loss: str = "example_mean",
     seed: int = 42,
@@ -38,23 +39,25 @@ def mtl_ranking(
 
     Args:
         tasks: Keys of the datasets to learn together; the first one's first measure chooses the checkpoint.
-        body: Name of a config in model/body, such as tiny or bert_base_uncased.
-        batch_size: Samples in a batch, of all tasks together.
-        learning_rate: Peak learning rate, reached after warm-up.
-        epochs: Epochs of the sampler.
+        experiment: Name of a config in experiment/: embedded, trec2019, vaswani or msmarco.
+        body: Name of a config in model/body, such as tiny or bert_base_uncased. Empty - the experiment's.
+        batch_size: Samples in a batch, of all tasks together. 0 - the experiment's.
+        learning_rate: Peak learning rate, reached after warm-up. 0 - the experiment's.
+        epochs: Epochs of the sampler. 0 - the experiment's.
         sampler: Name of a config in datamodule/sampler: random_proportional, round_robin or sequential.
         loss: Name of a config in loop/loss: example_mean, sum or muppet.
         seed: Seed of every random choice.
         precision: Lightning's name of the arithmetic: 32-true, or bf16-mixed on a GPU.
-        overrides: Further settings in the command line's words, such as ["experiment=trec2019"]. They may choose among
-            what the image holds, not name code.
+        overrides: Further settings in the command line's words, such as ["debug=limit"]. They may choose among what the
+            image holds, not name code.
 
     """
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        prepared = prepare(task=task, body=body, overrides=overrides)
+        prepared = prepare(task=task, experiment=experiment, body=body, overrides=overrides)
     trained = train(
         datasets=dsl.Collected(prepared.outputs["dataset"]),
         tasks=tasks,
+        experiment=experiment,
         body=body,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -65,6 +68,6 @@ def mtl_ranking(
         precision=precision,
         overrides=overrides,
     )
-    trained.set_caching_options(False)  # a rerun continues from checkpoints instead of showing an old result
+    trained.set_caching_options(False)  # a rerun trains again instead of showing an old result
     # A fresh Collected: kfp changes one when it is used.
     judging(datasets=dsl.Collected(prepared.outputs["dataset"]), model=trained.outputs["model"], tasks=tasks)

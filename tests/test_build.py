@@ -3,6 +3,7 @@ import pytest
 from mtlrank import build
 from mtlrank.build import check_targets, compose_config, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
+from mtlrank.loop.checkpoints import Checkpoints
 from tests.conftest import KEYS
 
 
@@ -71,29 +72,93 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
     [
         "model.body._target_=os.system",
         "+x={_target_: os.system}",
-        "hydra.run.dir=/tmp/x",
-        "hydra/launcher=basic",
-        "data_dir=${oc.env:SECRET}",
+        "+x=[{a: {_target_: os.system}}]",
         "+loop.optimizer._args_=[1]",
+        "+model/heads@_global_=cls",
+        "hydra.run.dir=/tmp/x",
+        "+hydra/launcher=basic",
+        "+experiment@hydra.x=embedded",
+        "data_dir=${oc.env:SECRET}",
+        r"data_dir=$\{oc.env:SECRET\}",
+        r"+a=\{_tar$\{oc.env:NOPE\,get\}_:torch.hub.load\}",
+        "experiment=../../../tmp/evil",
+        "experiment=/tmp/evil",
+        "model/body=[tiny,evil/x]",
+        "seed=1,2",
     ],
 )
-def test_overrides_from_outside_cannot_name_code_or_secrets(override):
+def test_overrides_from_outside_cannot_name_code_secrets_or_files(override):
     with pytest.raises(ConfigError, match="not allowed from a pipeline"):
         compose_config([override], trusted=False)
 
 
-def test_a_target_from_outside_is_refused_before_anything_is_imported(monkeypatch):
-    config = {"model": [{"deep": {"_target_": "antigravity.open"}}]}
-    with pytest.raises(ConfigError, match=r"'antigravity.open' is not allowed"):
+@pytest.mark.parametrize(
+    "override", ["debug=limit", "experiment=embedded", "loop/loss=sum", "training.epochs=2", "~model.heads.msm_ner"]
+)
+def test_overrides_from_outside_can_choose_and_set(override):
+    assert compose_config([override], trusted=False)
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "torch.load", "mtlrank.storage.write_text"])
+def test_a_target_from_outside_must_be_one_that_mtlrank_itself_configures(target, monkeypatch):
+    config = {"model": [{"deep": {"_target_": target}}]}
+    with pytest.raises(ConfigError, match="is not allowed in a config from outside"):
         check_targets(config)
-    monkeypatch.setenv("MTLRANK_ALLOWED_TARGETS", "antigravity.")
+    monkeypatch.setenv("MTLRANK_ALLOWED_TARGETS", f"other.,{target.rpartition('.')[0]}.")
     check_targets(config)
 
 
-@pytest.mark.parametrize("target", ["mtlrankevil.x", "torchevil.x", "os.system", "mtlrank"])
-def test_a_prefix_is_a_whole_package(target):
-    with pytest.raises(ConfigError, match="not allowed"):
-        check_targets({"_target_": target})
+def test_an_interpolation_that_would_come_later_is_refused():
+    with pytest.raises(ConfigError, match="interpolations are not allowed"):
+        check_targets({"backbone": "${oc.env:SECRET}"})
+
+
+def test_the_default_config_itself_passes_as_one_from_outside():
+    assert compose_config([], trusted=False) == compose_config([], trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.epochs=-1", "training.epochs is -1, expected a whole number, at least 1."),
+        ("training.batch_size=abc", "training.batch_size is 'abc'"),
+        ("loop.optimizer.lr=fast", "loop.optimizer.lr is 'fast', expected a number above 0."),
+        ("seed=-5", "seed is -5"),
+        ("tasks=msm_ner", "tasks is 'msm_ner', expected a list, as in [a,b]."),
+        ("training.patience=-1", "training.patience is -1"),
+        ("output_dir=5", "output_dir is 5, expected a path."),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+
+
+def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
+    checkpoints = Checkpoints(tmp_path, build.Monitored("val/x", "max"))
+    wrong = {**config, "trainer": {**config["trainer"], "precision": "17"}}
+    with pytest.raises(ConfigError, match="Lightning refuses the trainer settings"):
+        build.build_trainer(wrong, tmp_path, checkpoints)
+
+
+def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, tmp_path):
+    config = {**config, "output_dir": str(tmp_path)}
+    assert build.output_folder(config) == build.output_folder({**config, "test": False}) == tmp_path
+    with pytest.raises(ConfigError, match=r"another config \(1 keys differ: seed: 42 there, 7 now\)"):
+        build.output_folder({**config, "seed": 7})
+    build.output_folder({**config, "seed": 7, "force": True})
+    build.output_folder({**config, "seed": 7})
+
+
+def test_prepared_folders_notice_that_a_file_has_changed(tmp_path):
+    file = tmp_path / "train.tsv"
+    file.write_text("1\ta\tb\n")
+    words = ["datamodule/dataset=msm_sem_sim", f"datamodule.dataset.train={file}"]
+    before = build.prepared_folder(composed(*words), "msm_sem_sim")
+    assert before == build.prepared_folder(composed(*words), "msm_sem_sim")
+    file.write_text("1\ta\tb\n2\tc\td\n")
+    assert before != build.prepared_folder(composed(*words), "msm_sem_sim")
 
 
 def test_pipeline_parameters_become_overrides_and_win_over_free_ones():

@@ -1,12 +1,14 @@
 """What the README tells people to type exists."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from mtlrank.build import compose_config, select_tasks
+from pipelines.local import parse
 
 ROOT = Path(__file__).parent.parent
 TEXT = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -36,6 +38,22 @@ def test_overrides_compose(command, monkeypatch):
     words = [word for word in command.split() if "=" in word]
     if "datamodule/dataset=my_dataset" not in words:
         select_tasks(compose_config([word.strip("'\"") for word in words], trusted=True))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_shell_understands_the_command(command):
+    subprocess.run(["bash", "-n", "-c", command], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "mtlrank.evaluate" in c])
+def test_evaluations_compose(command):
+    words = [word for word in shlex.split(command) if "=" in word]
+    assert compose_config(words, trusted=True, name="evaluate")["measures"]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "pipelines.local" in c])
+def test_pipeline_parameters_are_understood(command):
+    assert parse([word for word in shlex.split(command) if "=" in word])
 
 
 @pytest.mark.parametrize(("path", "text"), TEXT.items(), ids=lambda value: getattr(value, "name", ""))

@@ -1,8 +1,10 @@
-"""Real collections below $MTLRANK_REAL_DATA: counts, known rows, and BM25 judged as its authors judge it."""
+"""Real collections below $MTLRANK_REAL_DATA: counts, known rows, and BM25 judged as its authors judge it.
+
+ir_datasets builds stores beside its files, so $IR_DATASETS_HOME names a writable copy of the folder `ir_datasets` there.
+"""
 
 import importlib.util
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,17 +20,8 @@ pytestmark = [
     pytest.mark.real_data,
     pytest.mark.slow,
     pytest.mark.skipif(not ROOT, reason="MTLRANK_REAL_DATA is not set"),
+    pytest.mark.skipif("IR_DATASETS_HOME" not in os.environ, reason="IR_DATASETS_HOME is not set"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ir_home(tmp_path_factory):
-    """A writable copy: ir_datasets builds its stores beside the files."""
-    folder = tmp_path_factory.mktemp("ir") / "home"
-    shutil.copytree(Path(ROOT) / "ir_datasets", folder, copy_function=shutil.copyfile)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IR_DATASETS_HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +94,7 @@ def test_spans_of_wnut17_decode_to_their_surface(minilm, tmp_path):
     config = experiment("vaswani", minilm)
     dataset = prepare_dataset(config, "wnut17", tmp_path / "wnut17")
     tokenizer = dataset.preprocessor.load().tokenizer
-    records = [record for record in dataset.records("train")]
+    records = list(dataset.records("train"))
     split = dataset.split("train")
     batch = split.collate(range(len(split)))
     assert dataset.manifest["splits"]["train"]["items_dropped"] + len(batch.spans) == len(records)
@@ -115,6 +108,7 @@ def test_spans_of_wnut17_decode_to_their_surface(minilm, tmp_path):
     assert plain > 1900
 
 
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
 def test_vaswani_trains_with_wnut17_and_stsb_beside_it(minilm, tmp_path):
     from mtlrank import train
 

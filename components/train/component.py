@@ -11,6 +11,7 @@ from components import step
 def train(
     datasets: dsl.Input[List[dsl.Dataset]],
     tasks: List[str],
+    experiment: str,
     body: str,
     batch_size: int,
     learning_rate: float,
@@ -29,11 +30,12 @@ def train(
     from mtlrank.prepare import folders_by_key
 
     settings = {
+        "experiment": experiment,
         "tasks": tasks,
-        "model/body": body,
-        "training.batch_size": batch_size,
-        "loop.optimizer.lr": learning_rate,
-        "training.epochs": epochs,
+        "model/body": body or None,
+        "training.batch_size": batch_size or None,
+        "loop.optimizer.lr": learning_rate or None,
+        "training.epochs": epochs or None,
         "datamodule/sampler@datamodule.train_sampler": sampler,
         "loop/loss": loss,
         "seed": seed,

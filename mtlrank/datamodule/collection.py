@@ -65,6 +65,8 @@ class Collection:
     def bm25(self) -> BM25Index:
         """A BM25 index of all documents."""
         docs = dict(self.docs())
+        if not any(text.strip() for text in docs.values()):
+            raise DataError(f"The collection {self.source!r} has no documents with text to retrieve from.")
         return BM25Index(list(docs), list(docs.values()))
 
     def candidates(self, query_ids: Iterable[str], k: int) -> dict[str, list[RankedDoc]]:
@@ -91,7 +93,8 @@ class Collection:
         try:
             yield from rows
         except (OSError, ValueError, IndexError, RuntimeError, UnicodeError) as error:
-            raise DataError(f"Cannot read the collection {self.source!r}: {type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {str(error)[:200]}"  # a failed download tells its whole history
+            raise DataError(f"Cannot read the collection {self.source!r}: {reason}") from error
 
 
 def _ranked(query_id: str, scores: dict[str, float], k: int) -> list[RankedDoc]:

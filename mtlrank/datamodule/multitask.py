@@ -16,8 +16,9 @@ from mtlrank.errors import ConfigError
 class MTLLoader(DataLoader[dict[str, TaskBatch]]):
     """A DataLoader that knows how many batches it has delivered.
 
-    Its state holds the epoch and the position in it, nothing of the rank: Lightning saves the state of rank 0 and gives it
-    to all.
+    Each iteration delivers an epoch: the next one after an epoch that was delivered whole, else the same one again, from
+    its beginning or, once, from where a loaded state stood. The state holds the epoch and the position in it and nothing
+    of the rank, as Lightning saves the state of rank 0 and gives it to all.
     """
 
     def __init__(self, dataset: Any, sampler: MTLSampler, **kwargs: Any) -> None:
@@ -25,9 +26,11 @@ class MTLLoader(DataLoader[dict[str, TaskBatch]]):
         self.mtl_sampler = sampler
         self.epoch = 0
         self.position = 0
+        self._loaded = 0
 
     def __iter__(self) -> Iterator[dict[str, TaskBatch]]:  # type: ignore[override]
-        """The batches of the current epoch from the current position on; after the last one the next epoch is current."""
+        """The batches of the current epoch; after the last one the next epoch is current."""
+        self.position, self._loaded = self._loaded, 0
         self.mtl_sampler.set_position(self.epoch, self.position)
         for batch in super().__iter__():
             self.position += 1
@@ -43,7 +46,7 @@ class MTLLoader(DataLoader[dict[str, TaskBatch]]):
         """Continue where another loader stood."""
         if state["seed"] != self.mtl_sampler.seed:
             raise ConfigError(f"The run was sampled with seed {state['seed']}, now it is {self.mtl_sampler.seed}.")
-        self.epoch, self.position = state["epoch"], state["position"]
+        self.epoch, self._loaded = state["epoch"], state["position"]
 
 
 class MTLDataModule(pl.LightningDataModule):
@@ -69,6 +72,8 @@ class MTLDataModule(pl.LightningDataModule):
         self.batch_sizes = {"train": batch_size, "val": eval_batch_size, "test": eval_batch_size}
         self.seed = seed
         self.num_workers = num_workers
+        self._training: MTLLoader | None = None
+        self._loaded: dict[str, int] | None = None
 
     def loader(self, split: str) -> MTLLoader:
         """The loader of a split, for this process's share of the batches."""
@@ -89,7 +94,20 @@ class MTLDataModule(pl.LightningDataModule):
         return sampler
 
     def train_dataloader(self) -> MTLLoader:  # noqa: D102
-        return self.loader("train")
+        self._training = self.loader("train")
+        if self._loaded is not None:
+            self._training.load_state_dict(self._loaded)
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands. Kept here, as Lightning gives a loader its own state back only at some of its starts."""
+        return {"train": self._training.state_dict()} if self._training else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where another datamodule stood, whether the loader is there already or comes later."""
+        self._loaded = state.get("train")
+        if self._training and self._loaded:
+            self._training.load_state_dict(self._loaded)
 
     def val_dataloader(self) -> MTLLoader:  # noqa: D102
         return self.loader("val")

@@ -23,8 +23,6 @@ class MTLSampler(Sampler[Batch], ABC):
     `sizes` are the datasets' numbers of samples by name. `set_position` chooses the epoch and where to start in it.
     """
 
-    shuffles = True
-
     def __init__(
         self, sizes: Mapping[str, int], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
@@ -55,7 +53,7 @@ class MTLSampler(Sampler[Batch], ABC):
         return -(-self.num_samples() // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from the current position on. The last ones wrap around, so that ranks take equally many steps."""
+        """Batches from the current position on. At the end, a rank that is left without one repeats one."""
         order = self.order(np.random.default_rng([self.seed, self.epoch]))
         step = self.batch_size * self.world_size
         for position in range(self.start, len(self)):
@@ -66,8 +64,6 @@ class MTLSampler(Sampler[Batch], ABC):
 
 class Sequential(MTLSampler):
     """Every sample once, dataset after dataset, in the order of preparation."""
-
-    shuffles = False
 
     def order(self, random: np.random.Generator) -> Order:  # noqa: D102
         return _all_pairs(list(self.sizes.values()))

@@ -7,6 +7,7 @@ from ir_measures import ScoredDoc
 from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import DataError
 from mtlrank.evaluation import measures, runs
 
 
@@ -28,31 +29,26 @@ class Predictions:
         self.dataset = dataset
         self.split_name = split
         self.split = dataset.split(split)
-        self._scores: dict[int, Tensor] = {}
+        self.by_sample: dict[int, Tensor] = {}  # scores of each sample's items
 
     def add(self, sample_ids: Tensor, item_sample: Tensor, scores: Tensor) -> None:
         """Take in the scores of a batch; `item_sample` says to which of `sample_ids` an item belongs."""
         counts = torch.bincount(item_sample.cpu(), minlength=len(sample_ids)).tolist()
         parts = torch.split(scores.detach().cpu(), counts)
-        self._scores.update(zip(sample_ids.tolist(), parts, strict=True))
-
-    def merge(self, scores: dict[int, Tensor]) -> None:
-        """Take in what another process has scored."""
-        self._scores.update(scores)
-
-    @property
-    def by_sample(self) -> dict[int, Tensor]:
-        """Scores by sample."""
-        return self._scores
+        self.by_sample.update(zip(sample_ids.tolist(), parts, strict=True))
 
     def scores(self) -> tuple[Tensor, Tensor]:
         """Scores of the items of the scored samples, in the order of the split, and which items these are."""
-        samples = sorted(self._scores)
+        samples = sorted(self.by_sample)
         items = torch.tensor([item for sample in samples for item in self.split.items_of(sample)], dtype=torch.long)
-        return torch.cat([self._scores[sample] for sample in samples]), items
+        return torch.cat([self.by_sample[sample] for sample in samples]), items
 
     def judge(self) -> Judgement:
-        """Compute the task's measures."""
+        """Compute the task's measures. Raises `DataError` for scores that are no numbers."""
+        if not all(bool(torch.isfinite(scores).all()) for scores in self.by_sample.values()):
+            raise DataError(
+                f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower the rate."
+            )
         return self._judge_ranking() if self.dataset.has_judgements else self._judge_labels()
 
     def labels(self) -> tuple[Tensor, Tensor]:

@@ -51,11 +51,14 @@ def check(kind: str, measures: Iterable[str]) -> None:
 
 def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
     """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0."""
-    parsed = {_parse(measure): measure for measure in measures}
+    parsed: dict[ir_measures.Measure, list[str]] = {}
+    for measure in measures:
+        parsed.setdefault(_parse(measure), []).append(measure)
     query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
     values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
     for value in ir_measures.iter_calc(list(parsed), qrels, list(run)):
-        values[parsed[value.measure]][value.query_id] = value.value
+        for measure in parsed[value.measure]:
+            values[measure][value.query_id] = value.value
     return values
 
 

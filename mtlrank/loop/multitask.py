@@ -116,7 +116,7 @@ def _gather(predictions: Mapping[str, Predictions]) -> None:
     dist.all_gather_object(gathered, {name: p.by_sample for name, p in predictions.items()})
     for part in gathered:
         for name, scores in (part or {}).items():
-            predictions[name].merge(scores)
+            predictions[name].by_sample.update(scores)
 
 
 @torch.inference_mode()

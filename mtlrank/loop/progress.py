@@ -33,7 +33,7 @@ class PlainProgress(pl.Callback):
             print(f"validation after epoch {trainer.current_epoch + 1}: {shown}", file=sys.stderr, flush=True)
 
     def _say(self, trainer: pl.Trainer, now: float) -> None:
-        total = pl_total_steps(trainer)
+        total: int = trainer.lightning_module.total_steps
         done = trainer.global_step - self.first_step
         rate = done / (now - self.started)
         left = timedelta(seconds=round((total - trainer.global_step) / rate)) if rate else "?"
@@ -44,8 +44,3 @@ class PlainProgress(pl.Callback):
             file=sys.stderr,
             flush=True,
         )
-
-
-def pl_total_steps(trainer: pl.Trainer) -> int:
-    """Optimizer steps of the whole run, as the loop was told."""
-    return int(trainer.lightning_module.total_steps)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ def save_model(
         save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, part / WEIGHTS)
         model.body.config.save_pretrained(part / BACKBONE)
         tokenizer.save_pretrained(part / BACKBONE)
-        write_json(part / "config.json", config)
+        write_json(part / "config.json", config, sort_keys=False)  # the order of tasks is theirs
         write_json(part / "labels.json", labels)
         write_manifest(part, {"kind": "model", "heads": sorted(model.heads)})
 

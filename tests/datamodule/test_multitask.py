@@ -58,6 +58,12 @@ def test_a_consumer_that_stops_at_the_last_batch_gets_the_next_epoch_next(datamo
     assert sum(1 for _ in loader) == len(loader)
 
 
+def test_a_consumer_that_stops_early_gets_the_same_epoch_again(datamodule):
+    loader = datamodule.train_dataloader()
+    first = [ids(batch) for batch, _ in zip(loader, range(3), strict=False)]
+    assert [ids(batch) for batch, _ in zip(loader, range(3), strict=False)] == first
+
+
 def test_another_seed_is_refused(datamodule):
     with pytest.raises(ConfigError, match="sampled with seed 9, now it is 5"):
         datamodule.train_dataloader().load_state_dict({"seed": 9, "epoch": 0, "position": 0})

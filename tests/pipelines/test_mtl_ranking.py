@@ -44,9 +44,8 @@ def test_the_spec_is_valid(compiled):
 
 def test_every_parameter_is_described(compiled):
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == {
-        "tasks", "body", "batch_size", "learning_rate", "epochs", "sampler", "loss", "seed", "precision", "overrides",
-    }  # fmt: skip
+    shape = {"tasks", "experiment", "sampler", "loss", "overrides"}
+    assert set(parameters) == shape | {"body", "batch_size", "learning_rate", "epochs", "seed", "precision"}
     assert all(parameter.get("description") for parameter in parameters.values())
 
 

@@ -15,7 +15,7 @@ def lines(files: Mapping[str, str | None], split: str) -> Iterator[tuple[str, st
     path = Path(embedded.locate(name))
     if not path.is_file():
         raise DataError(f"The file {name!r} of split {split!r} does not exist.")
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
             for number, line in enumerate(file, 1):
                 yield f"{path.name}:{number}", line.rstrip("\r\n")

@@ -29,7 +29,7 @@ class MTLDataset:
 
     def split(self, split: str) -> "MTLSplit":
         """One split of all datasets; datasets without it take part with no samples."""
-        return MTLSplit({d.name: d for d in self.datasets.values()}, split)
+        return MTLSplit(self.by_name, split)
 
 
 class MTLSplit(torch.utils.data.Dataset[dict[str, TaskBatch]]):

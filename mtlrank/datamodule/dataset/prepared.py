@@ -47,8 +47,8 @@ class PreparedDataset(ABC):
 
     # -- prepare -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, target: Path, description: dict[str, Any]) -> dict[str, Any]:
-        """Read, check and tokenise all records into the folder `target`; the manifest comes last and is returned."""
+    def prepare(self, target: Path, description: dict[str, Any]) -> None:
+        """Read, check and tokenise all records into the folder `target`; the manifest comes last."""
         preprocessor = self.preprocessor.load()
         with new_folder(target) as folder:
             texts = TextTable()
@@ -61,7 +61,6 @@ class PreparedDataset(ABC):
                     self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
             write_manifest(folder, self._describe(description, preprocessor, splits))
-        return read_manifest(target)
 
     def _read(self, split: str, texts: TextTable, preprocessor: LoadedPreprocessor) -> SplitWriter:
         records = list(self.records(split))
@@ -77,13 +76,17 @@ class PreparedDataset(ABC):
     def _learn_labels(self, records: list[Record]) -> None:
         """Find out what the training labels are, and tell the task."""
         if isinstance(self.task, Classification) and not isinstance(self.task, Buckets):
-            self.labels: dict[str, Any] = {"classes": sorted({str(record.label) for record in records})}
+            classes = sorted({str(record.label) for record in records})
+            if len(classes) < 2:
+                raise DataError(f"{self.name}/train has the single class {classes[0]!r}: there is nothing to learn.")
+            self.labels: dict[str, Any] = {"classes": classes}
         else:
             labels = self._numbers(records)
             self.labels = {"mean": float(labels.mean()), "std": float(labels.std())}
             if isinstance(self.task, Buckets):
                 shares = np.arange(1, self.task.num_buckets) / self.task.num_buckets
-                self.labels["edges"] = np.unique(np.quantile(labels, shares)).tolist()
+                edges = np.unique(np.quantile(labels, shares))
+                self.labels["edges"] = edges[edges > labels.min()].tolist()
         self.task.learn_labels(self.labels)
 
     def _numbers(self, records: list[Record]) -> NDArray[np.float64]:

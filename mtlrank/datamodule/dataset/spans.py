@@ -1,6 +1,7 @@
 """Texts with labelled spans: named entities from BIO files, related mentions from JSON lines."""
 
 import json
+import operator
 from collections.abc import Iterable, Iterator
 
 from mtlrank.batch import Record, Span
@@ -45,7 +46,7 @@ class BIOSpans(_Files):
         for place, line in lines(self.files, split):
             if line.strip():
                 cells = line.split("\t")
-                if len(cells) != 2 or cells[1][:2] not in ("O", "B-", "I-"):
+                if len(cells) != 2 or (cells[1] != "O" and (cells[1][:2] not in ("B-", "I-") or len(cells[1]) < 3)):
                     raise DataError(f"{place}: expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}")
                 sentence.append((cells[0], cells[1]))
             elif sentence:
@@ -62,8 +63,10 @@ class SpanPairs(_Files):
         for number, (place, line) in enumerate(lines(self.files, split)):
             try:
                 row = json.loads(line)
-                spans = tuple((int(start), int(end)) for start, end in row["spans"])
+                spans = tuple((operator.index(start), operator.index(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
+                if not isinstance(text, str) or not isinstance(label, str | int | float):
+                    raise TypeError(f"text is {text!r}, label is {label!r}")
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"{place}: expected JSON with text, spans and label: {error!r}") from error
             yield Record("-", f"{split}-{number}", None, text, label, spans)

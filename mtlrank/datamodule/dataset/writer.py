@@ -16,24 +16,18 @@ NO_TEXT = -1
 
 
 class TextTable:
-    """Texts by key, in order of arrival. One key has one text; a second, different one is an error."""
+    """The distinct texts of a dataset, in order of arrival."""
 
     def __init__(self) -> None:
-        self.position: dict[str, int] = {}
-        self.texts: list[str] = []
+        self.rows: dict[str, int] = {}
 
-    def add(self, key: str, text: str) -> int:
-        """The row of the text, which is new or equal to the one that the key has."""
-        row = self.position.setdefault(key, len(self.texts))
-        if row == len(self.texts):
-            self.texts.append(text)
-        elif self.texts[row] != text:
-            raise DataError(f"{key} stands for two different texts: {self.texts[row][:40]!r} and {text[:40]!r}")
-        return row
+    def add(self, text: str) -> int:
+        """The row of the text."""
+        return self.rows.setdefault(text, len(self.rows))
 
     def write(self, folder: Path, preprocessor: LoadedPreprocessor) -> list[Tokens]:
         """Tokenise all texts and write `tokens.npy` with `token_offsets.npy`, a row a text."""
-        tokens = preprocessor.encode(self.texts)
+        tokens = preprocessor.encode(list(self.rows))
         dtype = np.uint16 if len(preprocessor.tokenizer) <= 2**16 else np.uint32
         kept = [text.ids[: preprocessor.max_length] for text in tokens]
         np.save(folder / "tokens.npy", np.concatenate([np.zeros(0, np.int64), *kept]).astype(dtype))
@@ -52,6 +46,7 @@ class SplitWriter:
         self.samples: list[int] = []  # of each sequence: its sample
         self.items: list[tuple[int, float, tuple[Span, ...]]] = []  # sequence, label, spans
         self.group: int | None = None
+        self._text_of: dict[str, int] = {}
 
     def add(self, record: Record, texts: TextTable) -> None:
         """Check a record and add it; an error says which record it was."""
@@ -81,12 +76,19 @@ class SplitWriter:
         ids = (record.query_id, record.doc_id)
         continues = record.group is not None and record.group == self.group
         if not (continues and self.ids[-1] == ids):
-            first = NO_TEXT if record.query is None else texts.add(f"query {record.query_id}", record.query)
-            second = texts.add(f"doc {record.doc_id}", record.text)
+            first = NO_TEXT if record.query is None else self._row(f"query {record.query_id}", record.query, texts)
+            second = self._row(f"doc {record.doc_id}", record.text, texts)
             self.texts.append((second, NO_TEXT) if first == NO_TEXT else (first, second))
             self.ids.append(ids)
             self.samples.append(self.samples[-1] + (not continues) if self.samples else 0)
         self.group = record.group
+
+    def _row(self, name: str, text: str, texts: TextTable) -> int:
+        """The row of the text that an id stands for in this split: always the same one."""
+        row = texts.add(text)
+        if self._text_of.setdefault(name, row) != row:
+            raise DataError(f"{name} stands for two different texts, one of them {text[:40]!r}")
+        return row
 
     def write(self, folder: Path, tokens: Sequence[Tokens], preprocessor: LoadedPreprocessor) -> dict[str, int]:
         """Write the rows; items whose span no token holds or that truncation cuts are left out and counted."""
@@ -98,16 +100,18 @@ class SplitWriter:
                 dropped += 1
             else:
                 items.append((sequence, label, positions))
-        item_sequence = np.array([sequence for sequence, _, _ in items], dtype=np.int64)
-        per_sample = np.bincount(self.samples, minlength=0).astype(np.int64)
-        np.save(folder / "sequences.npy", np.array(self.texts, dtype=np.int32).reshape(-1, 2))
+        kept = sorted({sequence for sequence, _, _ in items})  # a sequence without items teaches nothing
+        renumbered = {sequence: i for i, sequence in enumerate(kept)}
+        item_sequence = np.array([renumbered[sequence] for sequence, _, _ in items], dtype=np.int64)
+        _, per_sample = np.unique([self.samples[sequence] for sequence in kept], return_counts=True)
+        np.save(folder / "sequences.npy", np.array([self.texts[s] for s in kept], dtype=np.int32).reshape(-1, 2))
         np.save(folder / "sample_offsets.npy", offsets(per_sample))
-        np.save(folder / "item_offsets.npy", offsets(np.bincount(item_sequence, minlength=len(self.texts))))
+        np.save(folder / "item_offsets.npy", offsets(np.bincount(item_sequence, minlength=len(kept))))
         np.save(folder / "labels.npy", np.array([label for _, label, _ in items], dtype=np.float32))
         token_spans = np.array([positions for _, _, positions in items], dtype=np.int32)
         np.save(folder / "spans.npy", token_spans.reshape(len(items), self.task.num_spans, 2))
-        write_text(folder / "ids.tsv", "".join(f"{query_id}\t{doc_id}\n" for query_id, doc_id in self.ids))
-        counts = {"samples": len(per_sample), "sequences": len(self.texts), "items": len(items)}
+        write_text(folder / "ids.tsv", "".join("\t".join(self.ids[sequence]) + "\n" for sequence in kept))
+        counts = {"samples": len(per_sample), "sequences": len(kept), "items": len(items)}
         return {**counts, "items_dropped": dropped}
 
     def _position(

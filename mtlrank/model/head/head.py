@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch
@@ -38,7 +39,9 @@ class MTLHead(nn.Module):
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
         """Score a batch: (items, output_dim) from the states of `layers`, each (tokens, hidden)."""
-        logits: Tensor = self.projection(self.dropout(self.pooler(states, batch)))
+        pooled = self.dropout(self.pooler(states, batch))
+        with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
+            logits: Tensor = self.projection(pooled.float())
         return logits
 
 

@@ -75,7 +75,7 @@ class SpanAverage(Pooler):
         ends = lengths.cumsum(0)
         positions = torch.arange(len(group), device=spans.device) + (spans[:, 0] - (ends - lengths))[group]
         means = _mean_by(states.mean(0)[positions], group, len(spans), lengths)
-        return means.view(len(batch.labels), -1)
+        return means.view(len(batch.labels), self.out_dim)
 
 
 class AttentionAverage(Pooler):
