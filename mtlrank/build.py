@@ -487,8 +487,12 @@ def output_folder(config: Config) -> Path:
                 f"{folder} holds a run of another config ({len(differing)} keys differ: {shown}). "
                 "Choose another output_dir, or replace that run with force=true."
             )
-    write_json(folder / RUN, _identity(config))
     return folder
+
+
+def claim(folder: Path, config: Config) -> None:
+    """Say whose run a folder holds: once training starts, so that a mistake before leaves no mark."""
+    write_json(folder / RUN, _identity(config))
 
 
 def _identity(config: Config) -> dict[str, Any]:

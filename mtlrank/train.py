@@ -45,6 +45,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     trainer = build.build_trainer(config, output, checkpoints)
     loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
 
+    build.claim(output, config)
     trainer.fit(loop, datamodule, ckpt_path=checkpoints.resume_from(), weights_only=True)
     metrics = checkpoints.restore_best(loop)
     if trainer.is_global_zero:

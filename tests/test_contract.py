@@ -136,7 +136,7 @@ def test_the_command_line_tool_does_the_same(workplace):
         (["training.batchsize=3"], 2, "Did you mean 'training.batch_size'?"),
         (["output_dir=/proc/nowhere"], 4, "Cannot write to the folder '/proc/nowhere'"),
         (["data_dir=/proc/nowhere"], 4, "Cannot write to the folder '/proc/nowhere'"),
-        (["training.batch_size=0"], 2, "batch_size is 0, expected at least 1"),
+        (["training.batch_size=0"], 2, "training.batch_size is 0, expected a whole number, at least 1"),
         (["datamodule.dataset.datasets.trec2019.task.measures=[nDGC@10]"], 2, "Unknown ranking measure 'nDGC@10'"),
         (["model.body.backbone=/no/such/folder"], 2, "'/no/such/folder' is not a folder"),
         (
