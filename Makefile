@@ -15,8 +15,8 @@ setup: $(INSTALLED)  ## Install everything into .venv
 $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing into $(VENV): a few minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(INSTALLED)
 
 run: $(INSTALLED)  ## Run the main job end to end on the embedded collection (minutes, no network, no cluster)
