@@ -14,6 +14,7 @@ from kfp import local
 
 from mtlrank.entry import stop
 from mtlrank.errors import ConfigError, UserError
+from mtlrank.evaluation.report import head_folders, print_table
 from pipelines.mtl_ranking import mtl_ranking
 
 
@@ -51,4 +52,5 @@ if __name__ == "__main__":
     except UserError as error:
         stop(error)
     (page,) = result.glob("report/page")
+    print_table(head_folders(sorted(result.glob("evaluate*/result"))))
     print(f"results: {result}   report: {page}")
