@@ -52,5 +52,5 @@ if __name__ == "__main__":
     except UserError as error:
         stop(error)
     (page,) = result.glob("report/page")
-    print_table(head_folders(sorted(result.glob("evaluate*/result"))))
+    print_table(head_folders(sorted(result.rglob("evaluate/result"))))
     print(f"results: {result}   report: {page}")
