@@ -37,7 +37,8 @@ def test_the_compiled_pipeline_is_the_golden_one(compiled):
 
 def test_the_spec_is_valid(compiled):
     spec = {key: value for key, value in compiled.items() if key != "deploymentSpec"}
-    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert parsed.pipeline_info.name == "mtl-ranking"
     for executor in executors(compiled).values():
         json_format.ParseDict(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec())
 
