@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtlrank.build import build_dataset, compose_config, prepare_dataset, select_tasks
+from mtlrank.build import build_dataset, prepare_dataset
+from mtlrank.compose import compose_config, select_tasks
 
 BATCH_SIZE = 32
 REPETITIONS = 5

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mtlrank.build import Config, explain, known_keys, resolve
+from mtlrank.compose import Config, explain, known_keys, resolve
 from mtlrank.errors import ConfigError, UserError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mtlrank import build, prepare
-from mtlrank.build import Config
+from mtlrank.compose import Config, select_tasks, with_measures
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader
 from mtlrank.datamodule.sampler import Sequential
@@ -22,6 +22,7 @@ from mtlrank.loop.multitask import predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights, read_model
 from mtlrank.storage import local_path, writable_folder
+from mtlrank.untrusted import check_targets
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: bool = True) -> dict[str, float]:
@@ -34,9 +35,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: 
     split = config["split"]
     output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
     if not trusted:
-        build.check_targets(saved)
+        check_targets(saved)
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
-    datasets = prepare.run(build.with_measures(build.select_tasks(chosen), config["measures"]), prepared)
+    datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
     for dataset in datasets.values():

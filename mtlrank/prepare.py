@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.build import Config, prepare_dataset, prepared_folder, select_tasks
+from mtlrank.build import prepare_dataset, prepared_folder
+from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from mtlrank import build, evaluate, prepare
-from mtlrank.build import Config
+from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.entry import start
 from mtlrank.evaluation.report import print_table, write_report
@@ -26,7 +26,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped goes
     on from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
-    config = build.select_tasks(config)
+    config = select_tasks(config)
     output = build.output_folder(config)
     finished = output / "metrics.json"
     if finished.exists() and not config["force"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.build import compose_config, select_tasks
+from mtlrank.compose import compose_config, select_tasks
 from pipelines.local import parse
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import pytrec_eval
 
-from mtlrank.build import build_dataset, compose_config, prepare_dataset, select_tasks
+from mtlrank.build import build_dataset, prepare_dataset
+from mtlrank.compose import compose_config, select_tasks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.evaluation.measures import means, ranking_values
 from mtlrank.evaluation.runs import read_qrels, read_run

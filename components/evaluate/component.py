@@ -21,7 +21,7 @@ def evaluate(
     from pathlib import Path
 
     from mtlrank import evaluate
-    from mtlrank.build import pipeline_config
+    from mtlrank.compose import pipeline_config
     from mtlrank.prepare import folders_by_key
 
     settings = {"model_dir": f"{model.path}/model", "tasks": [task], "output_dir": result.path}

@@ -22,7 +22,7 @@ def prepare(task: str, experiment: str, body: str, overrides: List[str], dataset
     from pathlib import Path
 
     from mtlrank import prepare
-    from mtlrank.build import pipeline_config
+    from mtlrank.compose import pipeline_config
 
     config = pipeline_config({"experiment": experiment, "tasks": [task], "model/body": body or None}, overrides)
     opened = prepare.run(config, {task: Path(dataset.path)})[task]

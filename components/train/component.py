@@ -26,7 +26,7 @@ def train(
 ):
     """Train one body with one head per dataset and keep the best checkpoint."""
     from mtlrank import train
-    from mtlrank.build import pipeline_config
+    from mtlrank.compose import pipeline_config
     from mtlrank.prepare import folders_by_key
 
     settings = {

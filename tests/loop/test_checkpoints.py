@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtlrank import train
-from mtlrank.build import compose_config
+from mtlrank.compose import compose_config
 from mtlrank.errors import DataError, TerminatedError
 from mtlrank.loop.progress import PlainProgress
 

@@ -1,0 +1,206 @@
+"""From a command line's words, or a pipeline's parameters, to one config of plain values."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mtlrank.errors import ConfigError
+from mtlrank.untrusted import check_overrides, check_targets, is_config_name
+
+Config = dict[str, Any]
+
+
+def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = "train") -> Config:
+    """The resolved config for overrides in the command line's words.
+
+    Overrides from outside (`trusted=False`: pipeline parameters) may choose among what is installed but not name code,
+    Hydra's own settings or interpolations. Raises `ConfigError` for what is forbidden or cannot be composed.
+    """
+    if not trusted:
+        check_overrides(overrides)
+    return _compose(overrides, trusted=trusted, name=name)
+
+
+def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name: str = "train") -> Config:
+    """The config for a pipeline's typed parameters, by config key, and its free overrides; both come from outside.
+
+    A parameter that is None is left to the config.
+    """
+    typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
+    check_overrides(overrides)
+    return _compose([*overrides, *typed], trusted=False, name=name)
+
+
+def select_tasks(config: Config) -> Config:
+    """The config with datasets and heads matched by key, and cut down to `tasks`. Nothing is read or built yet.
+
+    A single dataset becomes a mixture of one, whose head is the one of its name or the default head. In a mixture, a head
+    without a dataset or a dataset without a head is an error that lists both sides.
+    """
+    dataset, model = config["datamodule"]["dataset"], config["model"]
+    heads = model.get("heads") or {}
+    if "datasets" not in dataset:
+        missing = [key for key in ("_target_", "name", "task") if key not in dataset]
+        if missing:
+            raise ConfigError(
+                f"The config of the dataset has no {', '.join(missing)}: see trec2019.yaml for an example."
+            )
+        key = str(dataset["name"])
+        datasets = {key: dataset}
+        heads = {key: heads.get(key, model["default_head"])}
+        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
+        config = {**config, "tasks": None}  # tasks choose among a mixture
+    else:
+        datasets = dataset["datasets"]
+    wanted = config.get("tasks") or list(dict.fromkeys([*datasets, *heads]))
+    unknown = [key for key in wanted if key not in datasets and key not in heads]
+    if unknown:
+        hint = nearest(unknown[0], datasets)
+        raise ConfigError(f"Unknown task {unknown[0]!r} in tasks.{hint} Datasets: {', '.join(datasets)}.")
+    without_head = [key for key in wanted if key in datasets and key not in heads]
+    without_dataset = [key for key in wanted if key in heads and key not in datasets]
+    if without_head or without_dataset:
+        raise ConfigError(
+            f"Heads without a dataset: {', '.join(without_dataset) or 'none'}. "
+            f"Datasets without a head: {', '.join(without_head) or 'none'}. "
+            f"Datasets: {', '.join(datasets)}. Heads: {', '.join(heads)}. "
+            "Add what is missing, or choose with tasks=[...]."
+        )
+    chosen = {key: datasets[key] for key in datasets if key in wanted}
+    return {
+        **config,
+        "datamodule": {**config["datamodule"], "dataset": {**dataset, "datasets": chosen}},
+        "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": {k: heads[k] for k in chosen}},
+    }
+
+
+def with_measures(config: Config, names: Sequence[str] | None) -> Config:
+    """The config with the measures of every dataset replaced, if there are any to replace them with."""
+    if not names:
+        return config
+    mixture = config["datamodule"]["dataset"]
+    changed = {
+        key: {**dataset, "task": {**dataset["task"], "measures": list(names)}}
+        for key, dataset in mixture["datasets"].items()
+    }
+    return {**config, "datamodule": {**config["datamodule"], "dataset": {**mixture, "datasets": changed}}}
+
+
+def resolve(config: DictConfig, *, trusted: bool) -> Config:
+    """Plain values, interpolations filled in. From outside, every `_target_` is checked before anything is imported."""
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    if not trusted:
+        check_targets(plain)
+    _check_values(plain)
+    return plain  # type: ignore[return-value]
+
+
+def explain(error: Exception, known: Iterable[str]) -> str:
+    """Hydra's complaint in one line, with the nearest key that exists."""
+    text = str(error).strip()
+    first = text.splitlines()[0]
+    wrong = re.search(r"Could not override '([^']+)'|Key '([^']+)'|Could not find '([^']+)'", text)
+    if not wrong:
+        return f"{first} (config)"
+    name = next(group for group in wrong.groups() if group)
+    if "Could not find" in wrong[0]:
+        group, _, option = name.rpartition("/")
+        options = _options(text)
+        near = difflib.get_close_matches(option, options, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {', '.join(options)}."
+    near = difflib.get_close_matches(name.lstrip("+~"), list(known), n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys; `+{name}=...` adds a new one.)"
+
+
+def known_keys(name: str) -> list[str]:
+    """Every key of the default config, dotted."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("mtlrank.conf", version_base="1.3"):
+        config = compose(name)
+    keys = list[str]()
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            keys.append(f"{prefix}{key}")
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+
+    walk(OmegaConf.to_container(config, resolve=False), "")
+    return keys
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is most like `name`, if there is one."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("mtlrank.conf", version_base="1.3"):
+            config = compose(name, overrides=list(overrides))
+        return resolve(config, trusted=trusted)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, known_keys(name))) from error
+
+
+def _literal(key: str, value: Any) -> str:
+    """A value in Hydra's grammar. Text is quoted, but for the name of a config, which must look like one."""
+    is_group = "/" in key or key == "experiment"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(_literal(key, item) for item in value)}]"
+    if isinstance(value, str):
+        if is_group and not is_config_name(value):
+            raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
+        return value if is_group else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return repr(value)
+
+
+def _check_values(config: Any) -> None:
+    """Refuse settings of the wrong kind before anything is done with them."""
+    at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
+    names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
+    path = (lambda v: v is None or isinstance(v, str), "a path")
+    expected = {
+        "training.batch_size": at_least_one,
+        "training.eval_batch_size": at_least_one,
+        "training.epochs": at_least_one,
+        "training.val_checks_per_epoch": at_least_one,
+        "training.patience": (lambda v: v is None or (type(v) is int and v >= 0), "null or a whole number, at least 0"),
+        "training.monitor": (lambda v: v is None or isinstance(v, str), "null or a metric, as in val/trec2019/nDCG@10"),
+        "loop.optimizer.lr": (lambda v: type(v) in (int, float) and v > 0, "a number above 0"),
+        "seed": (lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
+        "batch_size": at_least_one,
+        "tasks": names,
+        "measures": names,
+        "output_dir": path,
+        "data_dir": path,
+        "model_dir": path,
+    }
+    for key, (is_right, words) in expected.items():
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part, _check_values) if isinstance(node, dict) else _check_values
+        if node is not _check_values and not is_right(node):
+            raise ConfigError(f"{key} is {node!r}, expected {words}.")
+
+
+def _options(text: str) -> list[str]:
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines))
+    return sorted(
+        line.strip() for line in lines[start + 1 :] if line.startswith("\t") and line.strip() and ":" not in line
+    )

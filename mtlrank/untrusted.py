@@ -1,0 +1,115 @@
+"""Configs from outside are data: what a pipeline's parameters may say, and what they may not."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from mtlrank import conf
+from mtlrank.errors import ConfigError
+
+_VALUES_AT_ROOT = {
+    "tasks",
+    "seed",
+    "data_dir",
+    "output_dir",
+    "test",
+    "force",
+    "model_dir",
+    "split",
+    "batch_size",
+    "measures",
+}
+_NAME = re.compile(r"[a-z0-9_]+")
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides from outside that name code, Hydra's own settings, interpolations or files as configs.
+
+    They are judged as Hydra's own parser reads them, so that no way of writing hides what they say.
+    """
+    for text in overrides:
+        if "$" in text or "\\" in text:
+            raise _forbidden(text, "it may not hold '$' or a backslash")
+        override = OverridesParser.create().parse_override(text)
+        group, package = override.key_or_group, override.package or ""
+        words = re.split(r"[./@:]", f"{group}.{package}")
+        if any(word.startswith("_") or word == "hydra" for word in words):
+            raise _forbidden(text, "it may not name Hydra's settings or a key that begins with '_'")
+        value = override.value()
+        if override.is_sweep_override():
+            raise _forbidden(text, "it may not be a sweep")
+        if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):
+            raise _forbidden(text, f"{value!r} is not the name of a config")
+        if any(str(key).startswith("_") for key in _keys(value)):
+            raise _forbidden(text, "it may not hold a key that begins with '_'")
+
+
+def check_targets(config: Any) -> None:
+    """Refuse every `_target_` that neither mtlrank's own configs name nor `$MTLRANK_ALLOWED_TARGETS` allows.
+
+    The variable holds prefixes such as `my_package.`, separated by commas; it is the image builder's to set. Text that
+    would be interpolated once more when objects are built is refused too.
+    """
+    prefixes = [prefix for prefix in os.environ.get("MTLRANK_ALLOWED_TARGETS", "").split(",") if prefix.endswith(".")]
+    own = _own_targets()
+    for key, value in leaves(config):
+        if "${" in str(value):
+            raise ConfigError(f"{key} is {value!r}: interpolations are not allowed in a config from outside.")
+        if key == "_target_" and value not in own and not str(value).startswith(tuple(prefixes)):
+            raise ConfigError(
+                f"_target_ {value!r} is not allowed in a config from outside: no config of mtlrank names it. "
+                "The image's builder can allow a package in MTLRANK_ALLOWED_TARGETS."
+            )
+
+
+@cache
+@cache
+def _own_targets() -> frozenset[str]:
+    """Every `_target_` in the packaged configs."""
+    root = Path(conf.__file__).parent
+    return frozenset(
+        value
+        for path in root.rglob("*.yaml")
+        for key, value in leaves(yaml.safe_load(path.read_text()))
+        if key == "_target_"
+    )
+
+
+def is_config_name(value: Any) -> bool:
+    """Whether a value can be the name of a config, or none."""
+    return value is None or _NAME.fullmatch(str(value)) is not None
+
+
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(last key, value) of every leaf."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from leaves(value, str(name))
+    elif isinstance(node, list):
+        for value in node:
+            yield from leaves(value, key)
+    else:
+        yield key, node
+
+
+def _keys(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield str(key)
+            yield from _keys(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _keys(value)
+
+
+def _forbidden(override: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"The override {override!r} is not allowed from a pipeline: {reason}. "
+        "Choose among installed configs, or build an image with your own."
+    )

@@ -1,0 +1,95 @@
+import pytest
+
+from mtlrank.compose import compose_config, pipeline_config, select_tasks
+from mtlrank.errors import ConfigError
+from tests.conftest import KEYS
+
+
+def composed(*overrides):
+    return select_tasks(compose_config(overrides, trusted=True))
+
+
+def test_the_default_config_has_the_five_tasks_in_order():
+    config = composed()
+    assert list(config["datamodule"]["dataset"]["datasets"]) == KEYS
+    assert list(config["model"]["heads"]) == KEYS
+
+
+def test_tasks_choose_a_subset_in_config_order():
+    config = composed("tasks=[msm_bm25,trec2019]")
+    assert list(config["datamodule"]["dataset"]["datasets"]) == ["trec2019", "msm_bm25"]
+    assert list(config["model"]["heads"]) == ["trec2019", "msm_bm25"]
+
+
+def test_selecting_twice_changes_nothing():
+    config = composed("tasks=[msm_ner]")
+    assert select_tasks(config) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["~model.heads.msm_ner"], r"Datasets without a head: msm_ner\. .*Heads: trec2019, msm_bm25"),
+        (["~datamodule.dataset.datasets.msm_ner"], r"Heads without a dataset: msm_ner\. .*Datasets: trec2019"),
+        (["tasks=[trec2091]"], r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\?"),
+    ],
+)
+def test_heads_and_datasets_that_do_not_match_are_listed(overrides, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        composed(*overrides)
+
+
+def test_a_single_dataset_is_a_mixture_of_one_with_its_own_head():
+    config = composed("datamodule/dataset=msm_bm25")
+    assert list(config["datamodule"]["dataset"]["datasets"]) == ["msm_bm25"]
+    assert config["model"]["heads"]["msm_bm25"]["_target_"].endswith("MLP")
+
+
+def test_a_single_dataset_without_a_head_gets_the_default_one():
+    assert list(composed("datamodule/dataset=vaswani")["model"]["heads"]) == ["vaswani"]
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.batchsize=3", "Unknown config key 'training.batchsize'. Did you mean 'training.batch_size'?"),
+        ("loop.optimizer.lrr=1", "Did you mean 'loop.optimizer.lr'?"),
+        ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
+        ("model/body=bert_base", "model/body has no option 'bert_base'."),
+    ],
+)
+def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.epochs=-1", "training.epochs is -1, expected a whole number, at least 1."),
+        ("training.batch_size=abc", "training.batch_size is 'abc'"),
+        ("loop.optimizer.lr=fast", "loop.optimizer.lr is 'fast', expected a number above 0."),
+        ("seed=-5", "seed is -5"),
+        ("tasks=msm_ner", "tasks is 'msm_ner', expected a list, as in [a,b]."),
+        ("training.patience=-1", "training.patience is -1"),
+        ("output_dir=5", "output_dir is 5, expected a path."),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+
+
+def test_pipeline_parameters_become_overrides_and_win_over_free_ones():
+    config = pipeline_config({"seed": 7, "tasks": ["msm_ner"], "data_dir": "/a b/c'd"}, ["seed=3", "trainer.devices=2"])
+    assert (config["seed"], config["tasks"], config["data_dir"]) == (7, ["msm_ner"], "/a b/c'd")
+    assert config["trainer"]["devices"] == 2
+
+
+@pytest.mark.parametrize("value", ["tiny,bert", "../tiny", "tiny seed=3", "${x}"])
+def test_the_name_of_a_config_must_look_like_one(value):
+    with pytest.raises(ConfigError):
+        pipeline_config({"model/body": value}, [])

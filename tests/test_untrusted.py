@@ -1,0 +1,55 @@
+import pytest
+
+from mtlrank.compose import compose_config
+from mtlrank.errors import ConfigError
+from mtlrank.untrusted import check_targets
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.body._target_=os.system",
+        "+x={_target_: os.system}",
+        "+x=[{a: {_target_: os.system}}]",
+        "+loop.optimizer._args_=[1]",
+        "+model/heads@_global_=cls",
+        "hydra.run.dir=/tmp/x",
+        "+hydra/launcher=basic",
+        "+experiment@hydra.x=embedded",
+        "data_dir=${oc.env:SECRET}",
+        r"data_dir=$\{oc.env:SECRET\}",
+        r"+a=\{_tar$\{oc.env:NOPE\,get\}_:torch.hub.load\}",
+        "experiment=../../../tmp/evil",
+        "experiment=/tmp/evil",
+        "model/body=[tiny,evil/x]",
+        "seed=1,2",
+    ],
+)
+def test_overrides_from_outside_cannot_name_code_secrets_or_files(override):
+    with pytest.raises(ConfigError, match="not allowed from a pipeline"):
+        compose_config([override], trusted=False)
+
+
+@pytest.mark.parametrize(
+    "override", ["debug=limit", "experiment=embedded", "loop/loss=sum", "training.epochs=2", "~model.heads.msm_ner"]
+)
+def test_overrides_from_outside_can_choose_and_set(override):
+    assert compose_config([override], trusted=False)
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "torch.load", "mtlrank.storage.write_text"])
+def test_a_target_from_outside_must_be_one_that_mtlrank_itself_configures(target, monkeypatch):
+    config = {"model": [{"deep": {"_target_": target}}]}
+    with pytest.raises(ConfigError, match="is not allowed in a config from outside"):
+        check_targets(config)
+    monkeypatch.setenv("MTLRANK_ALLOWED_TARGETS", f"other.,{target.rpartition('.')[0]}.")
+    check_targets(config)
+
+
+def test_an_interpolation_that_would_come_later_is_refused():
+    with pytest.raises(ConfigError, match="interpolations are not allowed"):
+        check_targets({"backbone": "${oc.env:SECRET}"})
+
+
+def test_the_default_config_itself_passes_as_one_from_outside():
+    assert compose_config([], trusted=False) == compose_config([], trusted=True)
