@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtlrank.build import build_dataset, prepare_dataset
+from mtlrank.build import build_dataset
 from mtlrank.compose import compose_config, select_tasks
+from mtlrank.prepare import prepare_dataset
 
 BATCH_SIZE = 32
 REPETITIONS = 5

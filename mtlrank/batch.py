@@ -1,6 +1,6 @@
 """What travels: records as they are read, batches as they are learnt from."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -10,7 +10,8 @@ Span = tuple[int, int]
 class Record(NamedTuple):
     """One labelled sequence as a source gives it, in plain text.
 
-    `query` is None where a sequence is a single text. `spans` are (start, end) characters of `text`, end exclusive.
+    `query` is None where a sequence is a single text. `spans` are (start, end) characters, end exclusive, of `text`, or of
+    `query` if `spans_in` says so. `place` says where the record was read, as in `train.tsv:17`, for errors.
     Records that follow each other with the same `group` form one sample: a query with its group of documents, or, if
     their ids are equal too, one sequence with several labelled spans. None: a sample of its own.
     """
@@ -22,6 +23,8 @@ class Record(NamedTuple):
     label: float | str
     spans: tuple[Span, ...] = ()
     group: int | None = None
+    spans_in: Literal["text", "query"] = "text"
+    place: str = ""
 
 
 class TaskBatch(NamedTuple):

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from mtlrank import embedded
 from mtlrank.compose import Config, nearest
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation import measures
@@ -25,15 +26,15 @@ from mtlrank.loop.progress import PlainProgress
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.storage import MANIFEST, fingerprint, local_path, read_json, writable_folder, write_json
+from mtlrank.storage import fingerprint, local_path, read_json, writable_folder, write_json
 from mtlrank.untrusted import leaves
 
 RUN = "run.json"  # in a run's folder: the config that it is of
 
 
 def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
-    """A dataset, not prepared yet."""
-    dataset = _instantiate(config)
+    """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
+    dataset = _instantiate({key: value for key, value in config.items() if key != "licence"})
     assert isinstance(dataset, PreparedDataset)
     measures.check(dataset.task.kind, dataset.task.measures)
     return dataset
@@ -45,17 +46,8 @@ def prepared_folder(config: Config, key: str) -> Path:
     dataset["task"] = {k: v for k, v in dataset["task"].items() if k not in ("measures", "margin")}
     paths = (Path(str(value)) for _, value in leaves(dataset) if "/" in str(value) or "." in str(value))
     files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
-    return local_path(config["data_dir"]) / f"{key}-{fingerprint([dataset, files, embedded.VERSION])}"
-
-
-def prepare_dataset(config: Config, key: str, folder: Path) -> PreparedDataset:
-    """Prepare a dataset in `folder` unless it is there already, and open it."""
-    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
-    if not (folder / MANIFEST).exists():
-        description = {"key": key, "name": dataset.name, "relevance_level": getattr(dataset, "relevance_level", None)}
-        dataset.prepare(folder, description)
-    dataset.open(folder)
-    return dataset
+    how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
+    return local_path(config["data_dir"]) / f"{key}-{fingerprint([dataset, files, how, embedded.VERSION, SCHEMA])}"
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:

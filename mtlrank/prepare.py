@@ -3,23 +3,34 @@
 python -m mtlrank.prepare tasks=[trec2019,msm_bm25]
 """
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mtlrank.build import prepare_dataset, prepared_folder
+from mtlrank.build import build_dataset, prepared_folder
 from mtlrank.compose import Config, select_tasks
-from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset import PreparedDataset, Share
+from mtlrank.datamodule.reading import Reading
 from mtlrank.entry import start
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, read_json, writable_folder
 
 
 def run(config: Config, folders: Mapping[str, Path] | None = None) -> dict[str, PreparedDataset]:
-    """Prepare what is missing and open everything, by key. `folders` says where; by default that is in `data_dir`."""
+    """Prepare what is missing and open everything, by key. `folders` says where; by default that is in `data_dir`.
+
+    With `prepare.shard`, only that shard of each dataset is prepared, and nothing is opened.
+    """
     config = select_tasks(config)
     keys = list(config["datamodule"]["dataset"]["datasets"])
+    share = Share.parse(config["prepare"]["shard"]) if config["prepare"]["shard"] else None
+    if share:
+        config = {**config, "prepare": {**config["prepare"], "num_shards": share.total}}
     if folders is None:
         folders = {key: prepared_folder(config, key) for key in keys}
     missing = [key for key in keys if key not in folders]
@@ -28,9 +39,53 @@ def run(config: Config, folders: Mapping[str, Path] | None = None) -> dict[str, 
     datasets = {}
     for key in keys:
         writable_folder(folders[key].parent)
-        datasets[key] = prepare_dataset(config, key, folders[key])
-        _say(datasets[key].manifest["splits"], key, folders[key])
+        if share:
+            prepare_shard(config, key, share, shards_folder(folders[key]) / share.folder)
+        else:
+            datasets[key] = prepare_dataset(config, key, folders[key])
+            _say(datasets[key].manifest, key, folders[key])
     return datasets
+
+
+def prepare_dataset(config: Config, key: str, folder: Path) -> PreparedDataset:
+    """Prepare a dataset in `folder` unless it is there already, and open it. Shards that are there are not made again."""
+    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
+    if not (folder / MANIFEST).exists():
+        shares = [
+            Share(number, config["prepare"]["num_shards"]) for number in range(1, config["prepare"]["num_shards"] + 1)
+        ]
+        shards = [shards_folder(folder) / share.folder for share in shares]
+        _prepare_shards(config, key, dict(zip(shares, shards, strict=True)))
+        merge(config, key, shards, folder)
+        shutil.rmtree(shards_folder(folder))
+    dataset.open(folder)
+    return dataset
+
+
+def prepare_shard(config: Config, key: str, share: Share, folder: Path) -> None:
+    """Prepare one shard of a dataset in `folder` unless it is there already."""
+    if (folder / MANIFEST).exists():
+        return
+    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
+    settings = config["prepare"]
+    what = key if share.total == 1 else f"{key} {share.number}/{share.total}"
+    writable_folder(folder.parent)
+    dataset.prepare_shard(folder, share, Reading(settings["on_bad_row"], settings["max_bad_rows"], what))
+    if share.total > 1:
+        print(f"prepared shard {share.number}/{share.total} of {key} ({folder})", file=sys.stderr, flush=True)
+
+
+def merge(config: Config, key: str, shards: Sequence[Path], folder: Path) -> None:
+    """Make one prepared dataset of all its shards."""
+    node = config["datamodule"]["dataset"]["datasets"][key]
+    dataset = build_dataset(node)
+    description = {"key": key, "name": dataset.name, "relevance_level": getattr(dataset, "relevance_level", None)}
+    dataset.merge(folder, shards, {**description, "licence": node.get("licence")})
+
+
+def shards_folder(folder: Path) -> Path:
+    """Where shards wait to be merged into `folder`."""
+    return folder.with_name(f"{folder.name}.shards")
 
 
 def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
@@ -38,11 +93,39 @@ def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
     return {read_json(Path(folder) / MANIFEST)["key"]: Path(folder) for folder in folders}
 
 
-def _say(splits: dict[str, Any], key: str, folder: Path) -> None:
+def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> None:
+    """Prepare shards, several at a time if there are several processes; the first error stops the rest."""
+    workers = min(config["prepare"]["num_workers"], len(folders))
+    if workers == 1:
+        for share, folder in folders.items():
+            prepare_shard(config, key, share, folder)
+        return
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        tasks = [executor.submit(prepare_shard, config, key, share, folder) for share, folder in folders.items()]
+        for task in tasks:
+            task.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"A process that prepared {key!r} was killed, perhaps for its memory. Finished shards are kept: run the same "
+            "command again, with a smaller prepare.num_workers or a larger prepare.num_shards."
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _say(manifest: Mapping[str, Any], key: str, folder: Path) -> None:
+    splits = manifest["splits"]
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
     dropped = sum(split["items_dropped"] for split in splits.values())
-    cut = f", {dropped:,} spans cut off by truncation left out" if dropped else ""
-    print(f"prepared {key}: {sizes} samples{cut} ({folder})", file=sys.stderr, flush=True)
+    notes = [f"{dropped:,} spans cut off by truncation left out"] if dropped else []
+    totals = dict[str, int]()
+    for counts in manifest["counts"].values():
+        for what, times in counts.items():
+            totals[what] = totals.get(what, 0) + times
+    notes += [f"{what}: {times:,}" for what, times in totals.items()]
+    notes += [f"{manifest['bad_rows']} bad rows set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
+    print("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

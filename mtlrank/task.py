@@ -3,16 +3,21 @@
 A task is told about its labels once the data is there (`learn_labels`), so that no config repeats what data can say.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
+
+Floats = NDArray[np.float32]
 
 
 class Task(ABC):
@@ -32,8 +37,8 @@ class Task(ABC):
     def output_dim(self) -> int:
         """Logits per item."""
 
-    def encode_label(self, label: float | str) -> float:
-        """The number that stands for a label. Raises `DataError` if the label cannot be one of this task's."""
+    def parse_label(self, label: float | str) -> float | str:
+        """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
         try:
             number = float(label)
         except ValueError as error:
@@ -44,6 +49,10 @@ class Task(ABC):
 
     def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: B027 - most tasks need nothing
         """Take in what preparation found out about the training labels."""
+
+    def targets(self, labels: Floats) -> Floats:
+        """What is learnt from stored numbers, (items,)."""
+        return labels
 
     @abstractmethod
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
@@ -68,9 +77,9 @@ class Relevance(Task):
         super().__init__(measures)
         self.relevance_level = relevance_level
 
-    def encode_label(self, label: float | str) -> float:
+    def parse_label(self, label: float | str) -> float:
         """A grade; TREC's negative grades (spam) count as not relevant."""
-        grade = super().encode_label(label)
+        grade = float(super().parse_label(label))
         if grade != round(grade):
             raise DataError(f"label {label!r} is not a whole grade of relevance")
         return max(grade, 0.0)
@@ -122,8 +131,8 @@ class Regression(Task):
         self.minimum, self.maximum = minimum, maximum
         self.mean, self.std = 0.0, 1.0
 
-    def encode_label(self, label: float | str) -> float:  # noqa: D102
-        number = super().encode_label(label)
+    def parse_label(self, label: float | str) -> float:  # noqa: D102
+        number = float(super().parse_label(label))
         low = float("-inf") if self.minimum is None else self.minimum
         high = float("inf") if self.maximum is None else self.maximum
         if not low <= number <= high:
@@ -155,11 +164,11 @@ class Classification(Task):
         assert self.classes, "learn_labels comes before output_dim"
         return len(self.classes)
 
-    def encode_label(self, label: float | str) -> float:
-        """The class's position; unknown classes are an error, which names the known ones."""
-        if str(label) not in self.classes:
-            raise DataError(f"label {label!r} is not a class of the training split: {', '.join(self.classes)}")
-        return float(self.classes.index(str(label)))
+    def parse_label(self, label: float | str) -> str:
+        """The name of a class."""
+        if not str(label).strip() or (isinstance(label, float) and not math.isfinite(label)):
+            raise DataError(f"label {label!r} is no name of a class")
+        return str(label)
 
     def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
         self.classes = list(labels["classes"])
@@ -173,27 +182,49 @@ class Classification(Task):
 
 
 class Buckets(Classification):
-    """Regression as classification: labels fall into `num_buckets` buckets of equal size in the training split.
+    """Regression as classification: a label's class is its bucket among `num_buckets`.
 
-    Buckets that many equal labels would leave empty are left out.
+    Their edges are quantiles of the training labels (`edges="quantiles"`: buckets of equal size), or divide their range
+    (`edges="width"`: buckets of equal width). Quantiles that many equal labels share make fewer buckets.
     """
 
-    def __init__(self, measures: Sequence[str], num_buckets: int = 10) -> None:
+    def __init__(self, measures: Sequence[str], num_buckets: int = 10, edges: str = "quantiles") -> None:
         super().__init__(measures)
+        if num_buckets < 2 or edges not in ("quantiles", "width"):
+            raise ConfigError(
+                f"Expected num_buckets of at least 2 and edges quantiles or width, found {num_buckets} and {edges!r}."
+            )
         self.num_buckets = num_buckets
+        self.edges_by = edges
         self.edges: list[float] = []
 
-    def encode_label(self, label: float | str) -> float:  # noqa: D102
-        number = Task.encode_label(self, label)
-        return float(sum(number >= edge for edge in self.edges))
+    def parse_label(self, label: float | str) -> float:  # type: ignore[override]  # noqa: D102
+        return float(Task.parse_label(self, label))
+
+    def find_edges(self, labels: Floats) -> list[float]:
+        """The inner edges for training labels; a label that equals an edge lies above it."""
+        if self.edges_by == "width":
+            edges = np.linspace(labels.min(), labels.max(), self.num_buckets + 1)[1:-1]
+        else:
+            edges = np.quantile(labels, np.arange(1, self.num_buckets) / self.num_buckets)
+        return sorted({float(edge) for edge in edges if edge > labels.min()})
 
     def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
         self.edges = list(labels["edges"])
         self.classes = [str(i) for i in range(len(self.edges) + 1)]
 
+    def targets(self, labels: Floats) -> Floats:  # noqa: D102
+        return np.searchsorted(self.edges, labels, side="right").astype(np.float32)
+
 
 class SpanClassification(Classification):
     """Choose the class of a span of text, such as the type of a named entity."""
+
+    num_spans = 1
+
+
+class SpanRegression(Regression):
+    """Predict a number for a span of text, such as the importance of a query's term."""
 
     num_spans = 1
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mtlrank import embedded
-from mtlrank.build import prepare_dataset
 from mtlrank.compose import compose_config, select_tasks
+from mtlrank.prepare import prepare_dataset
 
 KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
 

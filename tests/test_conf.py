@@ -61,7 +61,7 @@ def test_every_file_can_be_chosen_and_its_targets_take_its_keys(path):
     assert targets
     for node in targets:
         parameters = inspect.signature(load(node["_target_"])).parameters
-        given = {key for key in node if not key.startswith("_") and key != "default_head"}  # build takes that one
+        given = {key for key in node if not key.startswith("_")} - {"default_head", "licence"}  # build takes these
         assert given <= set(parameters), node["_target_"]
         required = {
             name for name, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import pytrec_eval
 
-from mtlrank.build import build_dataset, prepare_dataset
+from mtlrank.build import build_dataset
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.evaluation.measures import means, ranking_values
 from mtlrank.evaluation.runs import read_qrels, read_run
+from mtlrank.prepare import prepare_dataset
 
 ROOT = os.environ.get("MTLRANK_REAL_DATA", "")
 pytestmark = [

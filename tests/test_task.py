@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import (
     Buckets,
     PairwiseRelevance,
@@ -11,6 +12,7 @@ from mtlrank.task import (
     Relevance,
     SpanClassification,
     SpanPairClassification,
+    SpanRegression,
 )
 from tests.batches import batch
 
@@ -25,6 +27,7 @@ TASKS = {
     "pairwise": opened(PairwiseRelevance(["nDCG@10"])),
     "regression": opened(Regression(["MSE"]), mean=1.0, std=2.0),
     "buckets": opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5]),
+    "terms": opened(SpanRegression(["MSE"], 0, 1), mean=0.5, std=0.5),
     "spans": opened(SpanClassification(["Accuracy"]), classes=["A", "B", "C"]),
     "span pairs": opened(SpanPairClassification(["Accuracy"]), classes=["A", "B"]),
 }
@@ -46,10 +49,17 @@ def test_scores_have_a_row_an_item(task):
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-@pytest.mark.parametrize("label", ["nan", float("inf"), "many"])
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), ""])
 def test_labels_that_are_none_are_refused(task, label):
     with pytest.raises(DataError, match="label"):
-        task.encode_label(label)
+        task.parse_label(label)
+
+
+@pytest.mark.parametrize("kind", ["relevance", "pairwise", "regression", "buckets", "terms"])
+@pytest.mark.parametrize("label", ["nan", "many"])
+def test_words_are_no_numbers(kind, label):
+    with pytest.raises(DataError, match="label"):
+        TASKS[kind].parse_label(label)
 
 
 def test_relevance_is_cross_entropy_on_grades_of_the_level_and_above():
@@ -61,12 +71,12 @@ def test_relevance_is_cross_entropy_on_grades_of_the_level_and_above():
 
 
 def test_negative_grades_count_as_not_relevant():
-    assert Relevance(["AP"]).encode_label(-1) == 0
+    assert Relevance(["AP"]).parse_label(-1) == 0
 
 
 def test_a_grade_is_whole():
     with pytest.raises(DataError, match="whole grade"):
-        Relevance(["AP"]).encode_label(0.5)
+        Relevance(["AP"]).parse_label(0.5)
 
 
 def test_pairwise_loss_by_hand():
@@ -84,15 +94,26 @@ def test_regression_is_scaled_for_learning_and_not_for_scores():
 
 def test_labels_out_of_range_are_refused():
     with pytest.raises(DataError, match="out of range: expected 0 to 5"):
-        Regression(["MSE"], 0, 5).encode_label(7)
+        Regression(["MSE"], 0, 5).parse_label(7)
 
 
 def test_buckets_by_hand():
     task = TASKS["buckets"]
-    assert [task.encode_label(label) for label in (0.4, 0.5, 1.0, 9)] == [0, 1, 1, 2]
+    assert task.targets(np.array([0.4, 0.5, 1.0, 9])).tolist() == [0, 1, 1, 2]
     assert task.output_dim == 3
 
 
-def test_an_unknown_class_is_named_beside_the_known_ones():
-    with pytest.raises(DataError, match="'D' is not a class of the training split: A, B, C"):
-        TASKS["spans"].encode_label("D")
+@pytest.mark.parametrize(("edges", "expected"), [("quantiles", [3.0, 6.0]), ("width", [4.0, 8.0])])
+def test_edges_of_buckets_by_hand(edges, expected):
+    labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 12], dtype=np.float32)
+    assert Buckets(["Accuracy"], 3, edges).find_edges(labels) == expected
+
+
+def test_equal_labels_make_fewer_buckets():
+    assert Buckets(["Accuracy"], 4).find_edges(np.array([0, 0, 0, 0, 0, 5], dtype=np.float32)) == []
+
+
+@pytest.mark.parametrize("setting", [{"num_buckets": 1}, {"edges": "round"}])
+def test_impossible_buckets_are_refused(setting):
+    with pytest.raises(ConfigError, match="num_buckets of at least 2 and edges quantiles or width"):
+        Buckets(["Accuracy"], **setting)

@@ -241,14 +241,14 @@ class World:
         """Write the collection and every task's labels as ordinary files."""
         texts = {passage.doc_id: passage.sentence.text for passage in self.passages}
         write_text(target / "docs.tsv", "".join(f"{doc_id}\t{text}\n" for doc_id, text in texts.items()))
-        index = BM25Index(list(texts), list(texts.values()))
+        index = BM25Index.build(list(texts.values()))
+        names = list(texts)
         questions = list(self.questions())
         for split in SPLITS:
             asked = [(query_id, text, fact) for where, query_id, text, fact in questions if where == split]
             write_text(target / split / "queries.tsv", "".join(f"{i}\t{text}\n" for i, text, _ in asked))
             write_text(target / split / "qrels.txt", "".join(self._qrels(asked)))
-            run = index.retrieve([i for i, _, _ in asked], [text for _, text, _ in asked], NUM_CANDIDATES)
-            lines = (f"{d.query_id} Q0 {d.doc_id} {d.rank} {d.score:.6f} bm25\n" for d in run)
+            lines = (line for query_id, text, _ in asked for line in _run(index, names, query_id, text))
             write_text(target / split / "bm25.run", "".join(lines))
         for split, count in NUM_SIMILAR.items():
             pairs = self.paraphrases(count)
@@ -270,6 +270,13 @@ class World:
             rows = (json.dumps(row) + "\n" for row in self.coreferences(count))
             write_text(target / "coref" / f"{split}.jsonl", "".join(rows))
         self.passages = passages
+
+
+def _run(index: BM25Index, names: list[str], query_id: str, query: str) -> Iterator[str]:
+    """The lines of a query's first-stage ranking."""
+    positions, scores = index.retrieve(query, NUM_CANDIDATES)
+    for rank, (position, score) in enumerate(zip(positions.tolist(), scores.tolist(), strict=True), 1):
+        yield f"{query_id} Q0 {names[position]} {rank} {score:.6f} bm25\n"
 
 
 def join(sentences: list[Sentence]) -> Sentence:

@@ -64,8 +64,8 @@ class Predictions:
 
     def _judge_ranking(self) -> Judgement:
         names = self.dataset.task.measures
-        qrels, run = runs.read_qrels(self.split.folder / "qrels.txt"), self.run()
-        first_stage = runs.read_run(self.split.folder / "candidates.run")
+        qrels, run = runs.read_qrels(*self.split.files("qrels.txt")), self.run()
+        first_stage = runs.read_run(*self.split.files("candidates.run"))
         values = measures.ranking_values(names, qrels, run)
         baseline = measures.ranking_values(names, qrels, first_stage)
         return Judgement(measures.means(values), measures.means(baseline), "first stage", values, baseline, run)
@@ -75,8 +75,7 @@ class Predictions:
         scores, labels = self.labels()
         counts = None
         if task.kind == "classification":
-            train = torch.from_numpy(self.dataset.split("train").labels[:].astype("int64"))
-            counts = torch.bincount(train, minlength=task.output_dim)
+            counts = torch.tensor(manifest["labels"]["counts"])
         constant = measures.baseline_scores(task.kind, manifest["labels"], counts, len(labels))
         values = measures.label_values(task.kind, task.measures, scores, labels)
         baseline = measures.label_values(task.kind, task.measures, constant, labels)

@@ -10,14 +10,14 @@ from mtlrank.errors import DataError
 from mtlrank.storage import write_text
 
 
-def read_qrels(path: Path) -> list[Qrel]:
-    """Judgements from a TREC qrels file."""
-    return list(_read(ir_measures.read_trec_qrels, path, "qrels"))
+def read_qrels(*paths: Path) -> list[Qrel]:
+    """Judgements from TREC qrels files."""
+    return [qrel for path in paths for qrel in _read(ir_measures.read_trec_qrels, path, "qrels")]
 
 
-def read_run(path: Path) -> list[ScoredDoc]:
-    """A ranking from a TREC run file."""
-    return list(_read(ir_measures.read_trec_run, path, "run"))
+def read_run(*paths: Path) -> list[ScoredDoc]:
+    """A ranking from TREC run files."""
+    return [doc for path in paths for doc in _read(ir_measures.read_trec_run, path, "run")]
 
 
 def write_run(path: Path, run: Iterable[ScoredDoc], tag: str) -> None:

@@ -1,35 +1,55 @@
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtlrank.annotate.bm25 import BM25Index
 
-TEXTS = {"d1": "silent harbour", "d2": "harbour harbour lights", "d3": "garden"}
+TEXTS = ["silent harbour", "harbour harbour lights", "garden"]
+WORDS = ["silent", "harbour", "lights", "garden", "unheard", "the"]
 
 
 @pytest.fixture(scope="module")
 def index():
-    return BM25Index(list(TEXTS), list(TEXTS.values()), k1=0.9, b=0.4)
+    return BM25Index.build(TEXTS)
 
 
 def test_scores_are_lucenes_by_hand(index):
     idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))  # two of three documents hold the term
-    norm = 0.9 * (1 - 0.4 + 0.4 * 3 / 2)  # d2 has three words, the average is two
-    assert index.score("harbour", ["d2"])[0] == pytest.approx(idf * 2 / (2 + norm), rel=1e-5)
+    norm = 0.9 * (1 - 0.4 + 0.4 * 3 / 2)  # the second text has three words, the average is two
+    assert index.scores("harbour")[1] == pytest.approx(idf * 2 / (2 + norm), rel=1e-5)
 
 
 def test_retrieval_is_by_score_and_leaves_out_what_shares_no_term(index):
-    found = index.retrieve(["q"], ["silent harbour"], 10)
-    assert [(doc.query_id, doc.doc_id, doc.rank) for doc in found] == [("q", "d1", 1), ("q", "d2", 2)]
-    assert found[0].score > found[1].score
+    positions, scores = index.retrieve("silent harbour", 10)
+    assert positions.tolist() == [0, 1]
+    assert scores[0] > scores[1]
 
 
-def test_scores_are_in_the_order_that_is_asked(index):
-    both = index.score("silent harbour", ["d2", "d1"])
-    assert both.tolist() == [index.scores("silent harbour")[i] for i in (1, 0)]
+def test_equal_scores_keep_the_order_of_the_documents_also_at_the_edge():
+    index = BM25Index.build(["same text"] * 9 + ["other words entirely"])
+    assert index.retrieve("same", 4)[0].tolist() == [0, 1, 2, 3]
+
+
+@given(st.lists(st.tuples(st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join), st.integers(0, 2)), max_size=20))
+def test_the_score_of_a_pair_is_its_score_among_all(pairs):
+    index = BM25Index.build(TEXTS)
+    queries, positions = [query for query, _ in pairs], [position for _, position in pairs]
+    expected = [index.scores(query)[position] for query, position in pairs]
+    np.testing.assert_allclose(index.score_pairs(queries, positions), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("query", ["", "the of", "unheard"])
 def test_a_query_that_loses_all_its_terms_finds_nothing(index, query):
-    assert index.retrieve(["q"], [query], 10) == []
-    assert index.score(query, ["d1"]).tolist() == [0.0]
+    assert index.retrieve(query, 10)[0].tolist() == []
+    assert index.score_pairs([query], [0]).tolist() == [0.0]
+
+
+def test_a_saved_index_scores_as_before(index, tmp_path):
+    index.save(tmp_path / "bm25")
+    loaded = BM25Index.load(tmp_path / "bm25")
+    assert loaded.scores("silent harbour").tolist() == index.scores("silent harbour").tolist()
+    assert loaded.score_pairs(["silent harbour"], [1]).tolist() == index.score_pairs(["silent harbour"], [1]).tolist()
+    assert loaded.num_docs == 3

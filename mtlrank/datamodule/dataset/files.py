@@ -1,23 +1,114 @@
-"""Files of labelled records: where they are, and errors that name the line."""
+"""Datasets that are read from a user's own files: one file a split."""
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from mtlrank import embedded
-from mtlrank.errors import DataError
+from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.settings import one_of
+from mtlrank.datamodule.lines import Line, locate, read_cells, read_json, read_lines
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError
+from mtlrank.storage import file_hash
+from mtlrank.task import Task
+
+Column = int | str
+FORMATS = ("tsv", "csv", "jsonl")
 
 
-def lines(files: Mapping[str, str | None], split: str) -> Iterator[tuple[str, str]]:
-    """(place, line) of the split's file, without line ends; nothing if the split has no file."""
-    name = files.get(split)
-    if name is None:
-        return
-    path = Path(embedded.locate(name))
-    if not path.is_file():
-        raise DataError(f"The file {name!r} of split {split!r} does not exist.")
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
+class FileDataset(PreparedDataset):
+    """A dataset of one file a split; a split without a file is empty."""
+
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        preprocessor: Preprocessor,
+        train: str,
+        val: str | None = None,
+        test: str | None = None,
+    ) -> None:
+        super().__init__(name, task, preprocessor)
+        self.files = {"train": train, "val": val, "test": test}
+
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        paths = {split: self.path(split) for split in self.files}
+        return {split: {"file": path.name, "sha256": file_hash(path)} for split, path in paths.items() if path}
+
+    def path(self, split: str) -> Path | None:
+        """The file of a split, if it has one."""
+        name = self.files[split]
+        return None if name is None else locate(name, f"file of split {split!r}")
+
+    def lines(self, split: str) -> Iterator[Line]:
+        """The lines of a split's file."""
+        path = self.path(split)
+        if path is not None:
+            yield from read_lines(path, self.reading)
+
+    def rows(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[tuple[str, list[Any]]]:
+        """(place, the wanted columns) of each row of a split's file, whose format is `layout`."""
+        path = self.path(split)
+        if path is not None:
+            yield from read_columns(path, columns, layout, self.reading)
+
+
+def read_columns(
+    path: Path, columns: Sequence[Column], layout: str, reading: Reading
+) -> Iterator[tuple[str, list[Any]]]:
+    """(place, the wanted columns) of each row of a file.
+
+    `tsv`: columns count from 0 and quotes mean nothing. `csv`: quotes as usual; with columns by name the first row is the
+    header. `jsonl`: columns are keys.
+    """
+    one_of("format", layout, FORMATS)
+    kind: type = int if layout == "tsv" else str
+    if not all(isinstance(column, int | str if layout == "csv" else kind) for column in columns):
+        expected = "numbers, from 0" if layout == "tsv" else "names"
+        raise ConfigError(f"Columns of a {layout} file are {expected}, found {list(columns)}.")
+    if layout == "tsv":
+        needed = max(int(column) for column in columns) + 1
+        for place, cells in read_cells(path, needed, f"columns {', '.join(map(str, columns))} are read", reading):
+            yield place, [cells[int(column)] for column in columns]
+    elif layout == "jsonl":
+        for place, row in read_json(path, reading):
+            if all(column in row for column in columns):
+                yield place, [row[str(column)] for column in columns]
+            else:
+                reading.reject(
+                    place, f"expected the keys {', '.join(map(str, columns))}, found {', '.join(row)}", str(row)
+                )
+    else:
+        yield from _csv(path, columns, reading)
+
+
+def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, reading)), strict=True)
+    numbers: list[int] | None = None
+    while True:
+        place = f"{path.name}:{rows.line_num + 1}"
         try:
-            for number, line in enumerate(file, 1):
-                yield f"{path.name}:{number}", line.rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not valid UTF-8 ({error.reason}). Convert it first.") from error
+            cells = next(rows, None)
+        except csv.Error as error:
+            reading.reject(place, f"expected CSV: {error}")
+            continue
+        if cells is None:
+            return
+        if numbers is None:
+            numbers = _numbers(columns, cells, path)
+            if any(isinstance(column, str) for column in columns):
+                continue
+        if len(cells) <= max(numbers):
+            reading.reject(place, f"expected at least {max(numbers) + 1} columns, found {len(cells)}", ",".join(cells))
+        else:
+            yield place, [cells[number] for number in numbers]
+
+
+def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[int]:
+    """The positions of columns that are given by name or by position."""
+    missing = [column for column in columns if isinstance(column, str) and column not in header]
+    if missing:
+        raise ConfigError(f"{path.name} has no column {missing[0]!r}. It has: {', '.join(header)}.")
+    return [header.index(column) if isinstance(column, str) else column for column in columns]

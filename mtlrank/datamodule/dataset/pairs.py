@@ -1,19 +1,23 @@
-"""Pairs of sentences with a score, such as semantic similarity."""
+"""Pairs of texts with a score, such as semantic similarity, and questions with labelled answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 
+from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset.files import lines
-from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.files import Column, FileDataset
+from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
+from mtlrank.storage import write_text
 from mtlrank.task import Task
 
 
-class SentencePairs(PreparedDataset):
-    """Tab-separated files with a score and two sentences; columns count from 0 and quotes mean nothing.
+class SentencePairs(FileDataset):
+    """Rows with a score and two sentences, as TSV, CSV or JSON Lines (`format`; see `read_columns`).
 
-    The defaults are `score, sentence, sentence`; STS-B's own layout is `score_column=4, columns=[5, 6]`.
+    The defaults are TSV with `score, sentence, sentence`; STS-B's own layout is `score_column=4, columns=[5, 6]`.
     """
 
     def __init__(
@@ -24,19 +28,78 @@ class SentencePairs(PreparedDataset):
         train: str,
         val: str | None = None,
         test: str | None = None,
-        score_column: int = 0,
-        columns: tuple[int, int] = (1, 2),
+        score_column: Column = 0,
+        columns: Sequence[Column] = (1, 2),
+        format: str = "tsv",
     ) -> None:
-        super().__init__(name, task, preprocessor)
-        self.files = {"train": train, "val": val, "test": test}
-        self.score_column = score_column
-        self.columns = tuple(columns)
+        super().__init__(name, task, preprocessor, train, val, test)
+        self.columns = (score_column, *columns)
+        self.format = format
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
-        needed = max(self.score_column, *self.columns) + 1
-        for number, (place, line) in enumerate(lines(self.files, split)):
-            cells = line.split("\t")
-            if len(cells) < needed:
-                raise DataError(f"{place}: expected {needed} tab-separated columns, found {len(cells)}")
-            first, second = (cells[column] for column in self.columns)
-            yield Record(f"{split}-a{number}", f"{split}-b{number}", first, second, cells[self.score_column])
+        rows = self.rows(split, self.columns, self.format)
+        for number, (place, (score, first, second)) in enumerate(rows):
+            yield Record(f"{split}-a{number}", f"{split}-b{number}", str(first), str(second), score, place=place)
+
+
+class LabelledAnswers(FileDataset):
+    """Rows with a question, a grade and an answer, such as TrecQA; rows of one question follow each other.
+
+    A ranking: every answer of a question is a candidate. The first stage that it is compared with is BM25 among the
+    answers of the split, which are held in memory for that.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        preprocessor: Preprocessor,
+        train: str,
+        val: str | None = None,
+        test: str | None = None,
+        columns: Sequence[Column] = ("qtext", "label", "atext"),
+        format: str = "csv",
+        leaked_queries: str = "stop",
+    ) -> None:
+        super().__init__(name, task, preprocessor, train, val, test)
+        self.leaked = LeakedQueries(name, leaked_queries)
+        self.columns = tuple(columns)
+        self.format = format
+        self.relevance_level: int = getattr(task, "relevance_level", 1)
+
+    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+        answers, seen = dict[str, int](), set[tuple[int, int]]()
+        queries = {query: number for number, query in enumerate(dict.fromkeys(self._queries(split)))}
+        wanted = set(queries)
+        if split == "train":
+            elsewhere = chain(self._queries("val"), self._queries("test"))
+            wanted = set(self.leaked.without({query: query for query in queries}, elsewhere, self.reading))
+        for place, (query, grade, answer) in self.rows(split, self.columns, self.format):
+            pair = queries[query], answers.setdefault(answer, len(answers))
+            if pair in seen:
+                self.reading.count("answers given twice")
+            elif query in wanted:
+                group = pair[0] if self.task.grouped else None
+                names = f"{split}-q{pair[0]}", f"{split}-a{pair[1]}"
+                yield Record(*names, query, answer, grade, group=group, place=place)
+            seen.add(pair)
+
+    def _queries(self, split: str) -> Iterator[str]:
+        return (query for _, (query, *_) in self.rows(split, self.columns, self.format))
+
+    def write_judgements(self, split: str, folder: Path) -> None:
+        """Every answer is judged and a candidate."""
+        records = [r for r in self.records(split) if self.share.holds(r.query_id) and self._grade(r) is not None]
+        index = BM25Index.build([record.text for record in records])
+        scores = index.score_pairs([record.query or "" for record in records], range(len(records)))
+        ranked = sorted(zip(records, scores.tolist(), strict=True), key=lambda pair: (pair[0].query_id, -pair[1]))
+        write_text(folder / "qrels.txt", "".join(f"{r.query_id} 0 {r.doc_id} {self._grade(r)}\n" for r in records))
+        lines = (f"{r.query_id} Q0 {r.doc_id} {rank} {score:.9g} bm25\n" for rank, (r, score) in enumerate(ranked, 1))
+        write_text(folder / "candidates.run", "".join(lines))
+
+    def _grade(self, record: Record) -> int | None:
+        """The grade of an answer, unless it is a bad row."""
+        try:
+            return int(self.task.parse_label(record.label))
+        except DataError:
+            return None

@@ -1,35 +1,40 @@
 """The base of all datasets: records in, a prepared dataset out, batches from it."""
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mtlrank.batch import Record
+from mtlrank.datamodule.dataset.merge import SCHEMA, class_numbers, merge_shards
+from mtlrank.datamodule.dataset.shard import ShardWriter, Share, samples_of
 from mtlrank.datamodule.dataset.split import PreparedSplit, TokenStore
-from mtlrank.datamodule.dataset.writer import SplitWriter, TextTable, place
-from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest
-from mtlrank.task import Buckets, Classification, Task
+from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
+from mtlrank.task import Task
 
-SCHEMA = 1
 SPLITS = ("train", "val", "test")
 
 
 class PreparedDataset(ABC):
     """One source of labelled records. A subclass says where they come from in `records(split)`; all else is here.
 
-    `prepare` writes a self-contained folder, `open` maps it into memory, `split` gives what samplers and loaders use.
+    `prepare_shard` writes a share of it, `merge` makes one self-contained folder of the shards, `open` maps that into
+    memory, `split` gives what samplers and loaders use.
+
+    While records are read, `reading` judges rows that cannot be used, and `share` says which queries this process is asked
+    for: a source may leave out the others early (they are left out anyway).
     """
 
     def __init__(self, name: str, task: Task, preprocessor: Preprocessor) -> None:
         self.name = safe_name(name, "The dataset name")
         self.task = task
         self.preprocessor = preprocessor
+        self.reading = Reading()
+        self.share = Share()
         self.manifest: dict[str, Any] = {}
         self._splits: dict[str, PreparedSplit] = {}
 
@@ -40,6 +45,10 @@ class PreparedDataset(ABC):
     def write_judgements(self, split: str, folder: Path) -> None:  # noqa: B027 - only rankings have judgements
         """Write what measures need beside labels into `folder`: qrels.txt and candidates.run for rankings."""
 
+    def describe(self) -> dict[str, Any]:
+        """Where records come from, for the manifest: ids, versions, files with their hashes, models."""
+        return {}
+
     @property
     def has_judgements(self) -> bool:
         """Whether the dataset is judged as a ranking, with qrels and first-stage candidates."""
@@ -47,68 +56,45 @@ class PreparedDataset(ABC):
 
     # -- prepare -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, target: Path, description: dict[str, Any]) -> None:
-        """Read, check and tokenise all records into the folder `target`; the manifest comes last."""
+    def prepare_shard(self, target: Path, share: Share, reading: Reading) -> None:
+        """Read, check and tokenise this share of the samples into the folder `target`; its manifest comes last."""
+        self.share, self.reading = share, reading
         preprocessor = self.preprocessor.load()
         with new_folder(target) as folder:
-            texts = TextTable()
-            writers = {split: self._read(split, texts, preprocessor) for split in SPLITS}
-            tokens = texts.write(folder, preprocessor)
             splits = {}
-            for split, writer in writers.items():
-                splits[split] = writer.write(folder / split, tokens, preprocessor)
-                if self.has_judgements and splits[split]["samples"]:
-                    self.write_judgements(split, folder / split)
+            with ShardWriter(folder, self.task, preprocessor, reading) as writer:
+                for split in SPLITS:
+                    splits[split] = writer.write(split, self._samples(split))
+                    if self.has_judgements and splits[split]["samples"]:
+                        self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
-            write_manifest(folder, self._describe(description, preprocessor, splits))
+            bad = [json.dumps(row._asdict(), ensure_ascii=False) for row in reading.bad_rows.values()]
+            if bad:
+                write_text(folder / "bad_rows.jsonl", "\n".join(bad) + "\n")
+            write_manifest(folder, self._describe_shard(writer, splits))
 
-    def _read(self, split: str, texts: TextTable, preprocessor: LoadedPreprocessor) -> SplitWriter:
-        records = list(self.records(split))
-        if split == "train":
-            if not records:
-                raise DataError(f"Dataset {self.name!r} has no training records. Check its source.")
-            self._learn_labels(records)
-        writer = SplitWriter(f"{self.name}/{split}", self.task)
-        for record in records:
-            writer.add(record, texts)
-        return writer
+    def merge(self, target: Path, shards: Sequence[Path], description: dict[str, Any]) -> None:
+        """Make one prepared dataset of all shards; their files are taken as they are."""
+        merge_shards(target, shards, self.name, self.task, description)
 
-    def _learn_labels(self, records: list[Record]) -> None:
-        """Find out what the training labels are, and tell the task."""
-        if isinstance(self.task, Classification) and not isinstance(self.task, Buckets):
-            classes = sorted({str(record.label) for record in records})
-            if len(classes) < 2:
-                raise DataError(f"{self.name}/train has the single class {classes[0]!r}: there is nothing to learn.")
-            self.labels: dict[str, Any] = {"classes": classes}
-        else:
-            labels = self._numbers(records)
-            self.labels = {"mean": float(labels.mean()), "std": float(labels.std())}
-            if isinstance(self.task, Buckets):
-                shares = np.arange(1, self.task.num_buckets) / self.task.num_buckets
-                edges = np.unique(np.quantile(labels, shares))
-                self.labels["edges"] = edges[edges > labels.min()].tolist()
-        self.task.learn_labels(self.labels)
+    def _samples(self, split: str) -> Iterator[list[Record]]:
+        for sample in samples_of(self.records(split)):
+            first = sample[0]
+            if self.share.holds(first.query_id if first.query is not None else first.doc_id):
+                yield sample
 
-    def _numbers(self, records: list[Record]) -> NDArray[np.float64]:
-        labels = np.empty(len(records))
-        for i, record in enumerate(records):
-            try:
-                # What a bucket is depends on the numbers themselves.
-                encode = Task.encode_label if isinstance(self.task, Buckets) else type(self.task).encode_label
-                labels[i] = encode(self.task, record.label)
-            except DataError as error:
-                raise DataError(f"{place(f'{self.name}/train', i + 1, record)}: {error}") from error
-        return labels
-
-    def _describe(
-        self, description: dict[str, Any], preprocessor: LoadedPreprocessor, splits: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _describe_shard(self, writer: ShardWriter, splits: dict[str, Any]) -> dict[str, Any]:
+        preprocessor = writer.preprocessor
         return {
             "schema": SCHEMA,
-            **description,
+            "shard": list(self.share),
             "kind": self.task.kind,
-            "labels": self.labels,
+            "source": self.describe(),
             "splits": splits,
+            "classes": list(writer.classes),
+            "first_place": writer.first_place,
+            "bad_rows": len(self.reading.bad_rows),
+            "counts": self.reading.counts,
             "tokenizer": {"name": self.preprocessor.tokenizer_name, **preprocessor.identity()},
             "template": preprocessor.template._asdict(),
             "max_length": preprocessor.max_length,
@@ -122,9 +108,14 @@ class PreparedDataset(ABC):
         self.manifest = read_manifest(folder)
         if self.manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder} has schema {self.manifest.get('schema')}, expected {SCHEMA}. Prepare it again.")
-        self.task.learn_labels(self.manifest["labels"])
-        store = TokenStore(folder, self.manifest)
-        self._splits = {split: PreparedSplit(folder / split, store, self.task) for split in SPLITS}
+        labels = self.manifest["labels"]
+        self.task.learn_labels(labels)
+        shards = [folder / name for name in self.manifest["shards"]]
+        store = TokenStore(shards, self.manifest)
+        classes = [class_numbers(shard, labels) for shard in shards]
+        self._splits = {
+            split: PreparedSplit([shard / split for shard in shards], store, self.task, classes) for split in SPLITS
+        }
 
     def split(self, split: str) -> PreparedSplit:
         """The prepared split; an empty or unknown one is an error that lists what there is."""

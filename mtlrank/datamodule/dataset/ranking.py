@@ -1,26 +1,42 @@
 """Rankings: queries with judged documents and first-stage candidates."""
 
-import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from zlib import crc32
+from typing import Any
 
-from mtlrank.annotate.bm25 import RankedDoc
 from mtlrank.batch import Record
-from mtlrank.datamodule.collection import Collection, Source
+from mtlrank.datamodule.chunks import chunks
+from mtlrank.datamodule.collection import Collection, RankedDoc
+from mtlrank.datamodule.dataset.leaks import LeakedQueries
+from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.settings import at_least, one_of
+from mtlrank.datamodule.dataset.shard import Share
+from mtlrank.datamodule.dataset.shares import Shares
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.errors import ConfigError
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import write_text
 from mtlrank.task import Task
+
+Source = str | Mapping[str, str]
+Labelled = tuple[str, str, float]  # query_id, doc_id, label
+_QUERIES = 200  # whose documents are in memory at a time
 
 
 class IRDataset(PreparedDataset):
     """A ranking task from collections: train on judged documents and sampled negatives, re-rank candidates elsewhere.
 
-    A split is a collection (see `Collection`) or a share of the training queries, as in `val=0.2`, drawn by a hash of the
-    query id. Training pairs each relevant document with `num_negatives` candidates that are not judged relevant, and
-    keeps judged non-relevant documents too if `judged_negatives`. Other splits hold the `num_candidates` best candidates.
+    A split is a collection (see `open_source`) or a share of the training queries, as in `val=0.2`, drawn by a hash of
+    the query id; other splits than train hold the `num_candidates` best candidates. Training learns from `learn_from`:
+
+    - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
+    - `docpairs`: the collection's own triples, a group each;
+    - `run`: the scores of the collection's run, as a teacher to distil, in every split; the task is then a regression.
+
+    `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
+    `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
 
     def __init__(
@@ -32,107 +48,175 @@ class IRDataset(PreparedDataset):
         val: Source | float | None = None,
         test: Source | float | None = None,
         num_candidates: int = 100,
+        learn_from: str = "judged",
+        grouping: str | None = None,
         num_negatives: int = 4,
+        max_negatives: int | None = None,
+        negative_ranks: tuple[int, int] | None = None,
         judged_negatives: bool = True,
+        missing_texts: str = "stop",
+        leaked_queries: str = "stop",
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
         self.sources = {"train": train, "val": val, "test": test}
-        self.num_candidates = num_candidates
-        self.num_negatives = num_negatives
-        self.judged_negatives = judged_negatives
-        self.seed = seed
+        self.shares = Shares(self.sources, seed)
+        self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = getattr(task, "relevance_level", 1)
-        self._check_shares()
+        self.negatives = Negatives(
+            grouping or ("pairwise" if task.grouped else "pointwise"),
+            self.relevance_level,
+            num_negatives,
+            max_negatives,
+            negative_ranks or (1, num_candidates),
+            judged_negatives,
+            seed,
+        )
+        self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run"))
+        self.missing_texts = one_of("missing_texts", missing_texts, ("stop", "skip"))
+        self.leaked = LeakedQueries(name, leaked_queries)
+        if (learn_from == "run") != (task.kind == "regression"):
+            raise ConfigError(
+                f"Dataset {name!r}: learn_from={learn_from} with a {task.kind} task. The scores of a run are learnt as "
+                "learn_from=run with task=regression, everything else is a ranking."
+            )
         self._collections: dict[str, Collection] = {}
+        self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
+
+    def prepare_shard(self, target: Path, share: Share, reading: Reading) -> None:  # noqa: D102
+        self._collections.clear()  # they are of another share, or told another reading
+        self._candidates.clear()
+        super().prepare_shard(target, share, reading)
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         if self.sources[split] is None:
             return []
-        return self._training_records() if split == "train" else self._candidate_records(split)
+        if self.learn_from == "run":
+            return self._documents(split, self._scored(split))
+        if split != "train":
+            return self._documents(split, self._to_rerank(split))
+        return self._documents(split, self._triples() if self.learn_from == "docpairs" else self._judged())
 
     def collection(self, split: str) -> Collection:
         """The collection that a split is drawn from."""
-        source = self.sources[split]
-        if source is None or isinstance(source, float):
-            split, source = "train", self.sources["train"]
-        assert source is not None
-        assert not isinstance(source, float)
-        if split not in self._collections:
-            self._collections[split] = Collection(source)
-        return self._collections[split]
+        source = "train" if split in self.shares else split
+        if source not in self._collections:
+            where = self.sources[source]
+            assert where is not None
+            assert not isinstance(where, float)
+            self._collections[source] = Collection(where, self.reading, self.share.holds)
+        return self._collections[source]
 
     def query_ids(self, split: str) -> list[str]:
-        """The judged queries of a split."""
-        judged = list(self.collection(split).qrels)
-        shares = {name: share for name, share in self.sources.items() if isinstance(share, float)}
-        if split != "train" and split not in shares:
-            return judged
-        return [query_id for query_id in judged if self._split_of(query_id, shares) == split]
+        """The queries of a split in this share: judged ones, unless something else is learnt from."""
+        collection = self.collection(split)
+        judged = self.learn_from == "judged" or (self.learn_from == "docpairs" and split != "train")
+        queries: Mapping[str, Any] = collection.qrels if judged else collection.queries
+        if split not in self.shares:
+            return list(queries)
+        return [query_id for query_id in queries if self.shares.split_of(query_id) == split]
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
-        qrels, run = self.collection(split).qrels, self._candidates(split)
-        query_ids = self.query_ids(split)
-        judged = (f"{q} 0 {d} {grade}\n" for q in query_ids for d, grade in qrels[q].items())
+        if split == "train" and self.learn_from == "docpairs":
+            return
+        qrels, run = self.collection(split).qrels, self.candidates(split)
+        judged = (f"{q} 0 {d} {grade}\n" for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
-        lines = (f"{d.query_id} Q0 {d.doc_id} {d.rank} {d.score:.9g} first-stage\n" for q in query_ids for d in run[q])
+        lines = (f"{d.query_id} Q0 {d.doc_id} {d.rank} {d.score:.9g} first-stage\n" for q in run for d in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
-    def _split_of(self, query_id: str, shares: Mapping[str, float]) -> str:
-        point, edge = crc32(f"{self.seed} {query_id}".encode()) / 2**32, 0.0
-        for name, share in shares.items():
-            edge += share
-            if point < edge:
-                return name
-        return "train"
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        sources = {split: source for split, source in self.sources.items() if source is not None}
+        return {
+            split: source if isinstance(source, float) else self.collection(split).source.describe()
+            for split, source in sources.items()
+        }
 
-    def _candidates(self, split: str) -> dict[str, list[RankedDoc]]:
-        return self.collection(split).candidates(self.query_ids(split), self.num_candidates)
+    def candidates(self, split: str) -> dict[str, list[RankedDoc]]:
+        """The first-stage ranking of the split's queries."""
+        if split not in self._candidates:
+            depth = self.negatives.depth if split == "train" else self.num_candidates
+            self._candidates[split] = self.collection(split).candidates(self.query_ids(split), depth)
+        return self._candidates[split]
 
-    def _training_records(self) -> Iterator[Record]:
-        collection, candidates = self.collection("train"), self._candidates("train")
-        query_ids = self.query_ids("train")
-        ids = {d for q in query_ids for d in (*collection.qrels[q], *(c.doc_id for c in candidates[q]))}
-        texts = collection.texts(ids)
-        group = 0
-        for query_id in query_ids:
-            judged = {d: grade for d, grade in collection.qrels[query_id].items() if d in texts}
-            unjudged = [c.doc_id for c in candidates[query_id] if c.doc_id in texts and c.doc_id not in judged]
-            for docs in self._training_groups(query_id, judged, unjudged):
-                for doc_id in docs:
-                    query, text, grade = collection.queries[query_id], texts[doc_id], judged.get(doc_id, 0)
-                    number = group if self.task.grouped else None
-                    yield Record(query_id, doc_id, query, text, grade, group=number)
+    # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
+
+    def _judged(self) -> Iterator[list[Labelled]]:
+        collection, ranked = self.collection("train"), self.candidates("train")
+        qrels = collection.qrels
+        for number, query_ids in enumerate(chunks(self._training_queries(), _QUERIES)):
+            self.reading.at(number * _QUERIES, len(ranked))
+            looked_at = {q: [d.doc_id for d in ranked[q]][self.negatives.ranks] for q in query_ids}
+            wanted = ((q, d) for q in query_ids for d in {**qrels[q], **dict.fromkeys(looked_at[q])})
+            texts = self._texts(collection, wanted)
+            for query_id in query_ids:
+                grades = {d: grade for d, grade in qrels[query_id].items() if d in texts}
+                others = [d for d in looked_at[query_id] if d in texts]
+                for group in self.negatives.groups(query_id, grades, others):
+                    labelled = [(query_id, d, float(grades.get(d, 0))) for d in group]
+                    yield from ([d] for d in labelled) if self.negatives.grouping == "pointwise" else [labelled]
+
+    def _triples(self) -> Iterator[list[Labelled]]:
+        wanted = set(self._training_queries())
+        for query_id, better, worse, _ in self.collection("train").docpairs():
+            if query_id in wanted:
+                yield [(query_id, better, float(self.relevance_level)), (query_id, worse, 0.0)]
+
+    def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
+        qrels = self.collection(split).qrels
+        for query_id, ranked in self.candidates(split).items():
+            yield from ([(query_id, d.doc_id, float(qrels[query_id].get(d.doc_id, 0)))] for d in ranked)
+
+    def _scored(self, split: str) -> Iterator[list[Labelled]]:
+        self.collection(split).require("run")
+        wanted = set(self._training_queries()) if split == "train" else set(self.query_ids(split))
+        for query_id, ranked in self.candidates(split).items():
+            yield from ([(query_id, d.doc_id, d.score)] for d in ranked if query_id in wanted)
+
+    # -- texts for them ------------------------------------------------------------------------------------------------
+
+    def _documents(self, split: str, samples: Iterable[list[Labelled]]) -> Iterator[Record]:
+        """The records of labelled documents; those without a text are left out, if they may."""
+        collection, group = self.collection(split), 0
+        for chunk in chunks(samples, 10 * _QUERIES):
+            texts = self._texts(collection, (pair[:2] for sample in chunk for pair in sample))
+            for sample in chunk:
+                for query_id, doc_id, label in sample:
+                    if doc_id in texts:
+                        yield Record(query_id, doc_id, collection.queries[query_id], texts[doc_id], label, group=group)
                 group += 1
 
-    def _training_groups(self, query_id: str, judged: Mapping[str, int], unjudged: list[str]) -> Iterator[list[str]]:
-        """Each relevant document with its negatives; judged non-relevant ones by themselves where there are no groups."""
-        draw = random.Random(f"{self.seed} {query_id}")
-        positives = [d for d, grade in judged.items() if grade >= self.relevance_level]
-        negatives = [d for d, grade in judged.items() if grade < self.relevance_level]
-        if not self.judged_negatives:
-            negatives = []
-        if self.task.grouped:
-            pool = negatives + unjudged
-            for positive in positives:
-                if pool:
-                    yield [positive, *draw.sample(pool, min(self.num_negatives, len(pool)))]
-            return
-        sampled = draw.sample(unjudged, min(self.num_negatives * len(positives), len(unjudged)))
-        yield [*positives, *negatives, *sampled]
+    def _texts(self, collection: Collection, pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
+        """The texts of the documents in (query_id, doc_id) pairs. Raises `DataError` for one without, unless it may be."""
+        asked_by = {doc_id: query_id for query_id, doc_id in pairs}
+        texts = collection.docs.texts(asked_by)
+        missing = [doc_id for doc_id in asked_by if doc_id not in texts]
+        if missing and self.missing_texts == "stop":
+            raise DataError(
+                f"{self.name}: document {missing[0]!r} of query {asked_by[missing[0]]!r} has no text, or a blank one, in "
+                f"{collection.source.name}. missing_texts=skip leaves such documents out."
+            )
+        self.reading.count("documents without a text", len(missing))
+        return texts
 
-    def _candidate_records(self, split: str) -> Iterator[Record]:
-        collection, candidates = self.collection(split), self._candidates(split)
-        texts = collection.texts({c.doc_id for ranked in candidates.values() for c in ranked})
-        for query_id, ranked in candidates.items():
-            for doc_id in (c.doc_id for c in ranked if c.doc_id in texts):
-                grade = collection.qrels[query_id].get(doc_id, 0)
-                yield Record(query_id, doc_id, collection.queries[query_id], texts[doc_id], grade)
+    # -- queries -------------------------------------------------------------------------------------------------------
 
-    def _check_shares(self) -> None:
-        shares = [share for share in self.sources.values() if isinstance(share, float)]
-        if any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
-            raise ConfigError(f"Dataset {self.name!r}: shares of training queries lie between 0 and 1, found {shares}.")
-        if isinstance(self.sources["train"], float) or self.sources["train"] is None:
-            raise ConfigError(f"Dataset {self.name!r}: train is {self.sources['train']}, expected a collection.")
+    def _training_queries(self) -> list[str]:
+        """The queries to learn from: none that is asked again in another split."""
+        queries = self.collection("train").queries
+        mine = {query_id: queries[query_id] for query_id in self.query_ids("train")}
+        return self.leaked.without(mine, self._asked_elsewhere(), self.reading)
+
+    def _asked_elsewhere(self) -> Iterator[str]:
+        """The texts of the queries of validation and test, those of other shards too."""
+        for split in (split for split in ("val", "test") if self.sources[split] is not None):
+            source = self.sources["train" if split in self.shares else split]
+            assert source is not None
+            assert not isinstance(source, float)
+            whole = Collection(
+                source, Reading("quarantine", sys.maxsize)
+            )  # `reading` hears of it when the split is read
+            for query_id in whole.qrels if whole.source.has("qrels") else whole.all_queries:
+                if split not in self.shares or self.shares.split_of(query_id) == split:
+                    yield whole.all_queries[query_id]

@@ -1,75 +1,105 @@
-"""Texts with labelled spans: named entities from BIO files, related mentions from JSON lines."""
+"""Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
 
-import json
 import operator
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from mtlrank.batch import Record, Span
-from mtlrank.datamodule.dataset.files import lines
-from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.errors import DataError
-from mtlrank.task import Task
+from mtlrank.datamodule.dataset.files import FileDataset
+from mtlrank.datamodule.lines import read_json
 
 
-class _Files(PreparedDataset):
-    """A dataset of one file a split."""
+class BIOSpans(FileDataset):
+    """CoNLL files: a token a line, its tag in the last column (`O`, `B-PER`, `I-PER`), a blank line between sentences.
 
-    def __init__(
-        self,
-        name: str,
-        task: Task,
-        preprocessor: Preprocessor,
-        train: str,
-        val: str | None = None,
-        test: str | None = None,
-    ) -> None:
-        super().__init__(name, task, preprocessor)
-        self.files = {"train": train, "val": val, "test": test}
-
-
-class BIOSpans(_Files):
-    """CoNLL files: a token, a tab and its tag (`O`, `B-PER`, `I-PER`), a blank line between sentences.
-
-    A sample is a sentence with its entities as spans; the class is the entity's type. Sentences without one are skipped.
+    Columns are separated by tabs, or by blanks where there is no tab. A sample is a sentence with its entities as spans;
+    the class is the entity's type. Sentences without one are skipped.
     """
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
-        for number, sentence in enumerate(self._sentences(split)):
+        for number, (place, sentence) in enumerate(self._sentences(split)):
             text, spans = _entities(sentence)
             for span, label in spans:
-                name = f"{split}-{number}"
-                yield Record("-", name, None, text, label, (span,), group=number)
+                yield Record("-", f"{split}-{number}", None, text, label, (span,), number, place=place)
 
-    def _sentences(self, split: str) -> Iterator[list[tuple[str, str]]]:
-        sentence: list[tuple[str, str]] = []
-        for place, line in lines(self.files, split):
-            if line.strip():
-                cells = line.split("\t")
-                if len(cells) != 2 or (cells[1] != "O" and (cells[1][:2] not in ("B-", "I-") or len(cells[1]) < 3)):
-                    raise DataError(f"{place}: expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}")
-                sentence.append((cells[0], cells[1]))
-            elif sentence:
-                yield sentence
-                sentence = []
-        if sentence:
-            yield sentence
+    def _sentences(self, split: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """(place of the first line, tokens with tags) of each sentence; one with a bad line is a bad row."""
+        sentence, first, good = list[tuple[str, str]](), "", True
+        for place, line in self.lines(split):
+            if not line.strip() or line.startswith("-DOCSTART-"):
+                if sentence and good:
+                    yield first, sentence
+                sentence, good = [], True
+                continue
+            cells = line.split("\t") if "\t" in line else line.split()
+            first = first if sentence else place
+            sentence.append((cells[0], cells[-1]))
+            if len(cells) < 2 or not _is_tag(cells[-1]):
+                self.reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
+                good = False
+        if sentence and good:
+            yield first, sentence
 
 
-class SpanPairs(_Files):
+class SpanPairs(FileDataset):
     """JSON lines with `text`, two `spans` as [start, end] characters (end exclusive) and a `label`."""
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
-        for number, (place, line) in enumerate(lines(self.files, split)):
+        path = self.path(split)
+        if path is None:
+            return
+        for number, (place, row) in enumerate(read_json(path, self.reading)):
             try:
-                row = json.loads(line)
                 spans = tuple((operator.index(start), operator.index(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
                 if not isinstance(text, str) or not isinstance(label, str | int | float):
                     raise TypeError(f"text is {text!r}, label is {label!r}")
             except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{place}: expected JSON with text, spans and label: {error!r}") from error
-            yield Record("-", f"{split}-{number}", None, text, label, spans)
+                reason = f"expected JSON with text, spans and label: {type(error).__name__} {error}"
+                self.reading.reject(place, reason, str(row))
+                continue
+            yield Record("-", f"{split}-{number}", None, text, label, spans, place=place)
+
+
+class GAP(FileDataset):
+    """GAP's files: a pronoun and two names in a text, and whether each name is whom the pronoun means.
+
+    A sample is a text with two items. The offsets are characters (Webster et al. 2018, "Mind the GAP").
+    """
+
+    COLUMNS = ("ID", "Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")
+
+    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+        for number, (place, cells) in enumerate(self.rows(split, range(len(self.COLUMNS)), "tsv")):
+            if tuple(cells) == self.COLUMNS:
+                continue
+            row = dict(zip(self.COLUMNS, cells, strict=True))
+            pronoun = self._span(row, "Pronoun", place)
+            for name in ("A", "B"):
+                span, label = self._span(row, name, place), _COREF.get(row[f"{name}-coref"].upper())
+                if label is None:
+                    self.reading.reject(
+                        place, f"expected TRUE or FALSE as {name}-coref, found {row[f'{name}-coref']!r}"
+                    )
+                elif span and pronoun:
+                    spans = (min(span, pronoun), max(span, pronoun))
+                    yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
+
+    def _span(self, row: dict[str, Any], name: str, place: str) -> Span | None:
+        """Where a mention is, if it is where the row says."""
+        offset, surface, text = row[f"{name}-offset"], row[name], row["Text"]
+        start = int(offset) if offset.isdigit() else -1
+        if start >= 0 and surface and text.startswith(surface, start):
+            return start, start + len(surface)
+        self.reading.reject(place, f"expected {surface!r} at character {offset} of the text", text)
+        return None
+
+
+_COREF = {"TRUE": "coreferent", "FALSE": "distinct"}
+
+
+def _is_tag(tag: str) -> bool:
+    return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
 
 
 def _entities(sentence: list[tuple[str, str]]) -> tuple[str, list[tuple[Span, str]]]:

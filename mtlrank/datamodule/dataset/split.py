@@ -10,19 +10,37 @@ import torch
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
-from mtlrank.datamodule.dataset.writer import NO_TEXT, offsets
+from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, offsets, ranges
+from mtlrank.datamodule.dataset.shard import NO_TEXT
 from mtlrank.datamodule.preprocessor import Template
 from mtlrank.task import Task
 
-Ints = NDArray[np.int64]
+
+class Runs:
+    """Runs of rows in shards, such as the sequences of each sample; numbers go on from one shard to the next."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        ends = [np.load(path, mmap_mode="r") for path in paths]
+        self._first = Chained([end[:-1] for end in ends], lambda part, rows: rows + self._base[part])
+        self._last = Chained([end[1:] for end in ends], lambda part, rows: rows + self._base[part])
+        self._base = offsets([int(end[-1]) for end in ends])
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __getitem__(self, numbers: Ints) -> tuple[Ints, Ints]:
+        """Where some runs begin, and how long they are."""
+        first = self._first[numbers]
+        return first, self._last[numbers] - first
 
 
 class TokenStore:
     """The tokens of all texts of a prepared dataset, and how they are joined to sequences."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")
-        self.offsets: Ints = np.load(folder / "token_offsets.npy")
+    def __init__(self, folders: Sequence[Path], manifest: dict[str, Any]) -> None:
+        self.tokens = Chained([np.load(folder / "tokens.npy", mmap_mode="r") for folder in folders])
+        self.texts = Runs([folder / "token_offsets.npy" for folder in folders])
+        self.first_text = self._first_texts(folders)
         template = manifest["template"]
         self.template = Template(
             tuple(template["prefix"]), tuple(template["middle"]), tuple(template["suffix"]), template["second_type"]
@@ -30,66 +48,70 @@ class TokenStore:
         self.max_length: int = manifest["max_length"]
         self.max_query_length: int = manifest["max_query_length"]
 
-    def pack(self, sequences: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """Join texts to sequences: flat tokens, their types, where sequences start, where the last text starts in each.
+    def pack(self, sequences: Ints) -> tuple[Ints, Ints, Ints]:
+        """Join texts to sequences: flat tokens, their types, and where sequences start.
 
         `sequences` is (n, 2): rows of the first and the second text, NO_TEXT for none.
         """
-        first, second = sequences[:, 0], sequences[:, 1]
-        paired = second != NO_TEXT
+        paired = sequences[:, 1] != NO_TEXT
+        (first, first_length), (second, second_length) = (
+            self.texts[np.maximum(column, 0)] for column in (sequences[:, 0], sequences[:, 1])
+        )
         before, between, after = (len(part) for part in self.template[:3])
         special = before + np.where(paired, between, 0) + after
         room = self.max_length - special
-        first_length = np.minimum(self._length(first), np.where(paired, self.max_query_length, room))
-        second_length = np.where(paired, np.minimum(self._length(np.maximum(second, 0)), room - first_length), 0)
+        first_length = np.minimum(first_length, np.where(paired, self.max_query_length, room))
+        second_length = np.where(paired, np.minimum(second_length, room - first_length), 0)
 
         starts = offsets(special + first_length + second_length)
         first_start = starts[:-1] + before
         middle_start = first_start + first_length
         second_start = middle_start + np.where(paired, between, 0)
-        suffix_start = second_start + second_length
 
         ids = np.empty(starts[-1], dtype=np.int64)
         _put(ids, starts[:-1], self.template.prefix)
         _put(ids, middle_start[paired], self.template.middle)
-        _put(ids, suffix_start, self.template.suffix)
-        for text, start, length in ((first, first_start, first_length), (second, second_start, second_length)):
-            ids[ranges(start, length)] = self.tokens[ranges(self.offsets[text], length)]
+        _put(ids, second_start + second_length, self.template.suffix)
+        for source, start, length in ((first, first_start, first_length), (second, second_start, second_length)):
+            ids[ranges(start, length)] = self.tokens[ranges(source, length)]
         types = np.zeros(starts[-1], dtype=np.int64)
         types[ranges(second_start[paired], (starts[1:] - second_start)[paired])] = self.template.second_type
-        return ids, types, starts, np.where(paired, second_start, first_start)
+        return ids, types, starts
 
-    def _length(self, text: Ints) -> Ints:
-        return self.offsets[text + 1] - self.offsets[text]
+    @staticmethod
+    def _first_texts(folders: Sequence[Path]) -> Ints:
+        """The number of each shard's first text."""
+        return offsets([len(np.load(folder / "token_offsets.npy", mmap_mode="r")) - 1 for folder in folders])
 
 
 class PreparedSplit:
     """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them."""
 
-    def __init__(self, folder: Path, store: TokenStore, task: Task) -> None:
-        self.folder = folder
+    def __init__(self, folders: Sequence[Path], store: TokenStore, task: Task, classes: Sequence[Ints | None]) -> None:
+        self.folders = list(folders)
         self.store = store
-        self.task = task
-        self.sequences: NDArray[np.int32] = np.load(folder / "sequences.npy", mmap_mode="r")
-        self.sample_offsets: Ints = np.load(folder / "sample_offsets.npy")
-        self.item_offsets: Ints = np.load(folder / "item_offsets.npy")
-        self.labels: NDArray[np.float32] = np.load(folder / "labels.npy", mmap_mode="r")
-        self.spans: NDArray[np.int32] = np.load(folder / "spans.npy", mmap_mode="r")
+        self.samples = Runs([folder / "sample_offsets.npy" for folder in folders])
+        self.items = Runs([folder / "item_offsets.npy" for folder in folders])
+        self.sequences = self._load(
+            "sequences", lambda part, rows: np.where(rows < 0, rows, rows + store.first_text[part])
+        )
+        self.spans = self._load("spans", lambda _, rows: rows.astype(np.int64))
+        self.labels = self._load("labels", lambda part, rows: _targets(task, classes[part], rows))
 
     def __len__(self) -> int:
-        return len(self.sample_offsets) - 1
+        return len(self.samples)
 
     def collate(self, sample_ids: Sequence[int] | Ints) -> TaskBatch:
         """The samples as one packed batch, in the given order."""
         samples = np.asarray(sample_ids, dtype=np.int64)
-        sequences_per_sample = self.sample_offsets[samples + 1] - self.sample_offsets[samples]
-        sequences = ranges(self.sample_offsets[samples], sequences_per_sample)
-        items_per_sequence = self.item_offsets[sequences + 1] - self.item_offsets[sequences]
-        items = ranges(self.item_offsets[sequences], items_per_sequence)
+        first_sequence, sequences_per_sample = self.samples[samples]
+        sequences = ranges(first_sequence, sequences_per_sample)
+        first_item, items_per_sequence = self.items[sequences]
+        items = ranges(first_item, items_per_sequence)
         item_sequence = np.repeat(np.arange(len(sequences)), items_per_sequence)
         sequence_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)
-        ids, types, starts, text_start = self.store.pack(self.sequences[sequences].astype(np.int64))
-        spans = self.spans[items].astype(np.int64) + text_start[item_sequence][:, None, None]
+        ids, types, starts = self.store.pack(self.sequences[sequences].astype(np.int64))
+        spans = self.spans[items] + starts[item_sequence][:, None, None]
         return TaskBatch(
             input_ids=torch.from_numpy(ids),
             token_type_ids=torch.from_numpy(types),
@@ -104,29 +126,36 @@ class PreparedSplit:
 
     def items_of(self, sample: int) -> range:
         """The items of a sample, as positions in `labels`."""
-        first, last = self.sample_offsets[sample], self.sample_offsets[sample + 1]
-        return range(int(self.item_offsets[first]), int(self.item_offsets[last]))
+        first, count = self.samples[np.array([sample])]
+        start, items = self.items[np.arange(first[0], first[0] + count[0])]
+        return range(int(start[0]), int(start[-1] + items[-1]))
 
     @cached_property
     def sequence_of_item(self) -> Ints:
         """The sequence of each item of the split."""
-        sequences: Ints = np.repeat(np.arange(len(self.sequences)), np.diff(self.item_offsets))
+        _, counts = self.items[np.arange(len(self.items))]
+        sequences: Ints = np.repeat(np.arange(len(self.items)), counts)
         return sequences
 
     @cached_property
     def ids(self) -> list[tuple[str, str]]:
         """(query_id, doc_id) of each sequence."""
-        lines = (self.folder / "ids.tsv").read_text(encoding="utf-8").splitlines()
+        lines = [line for folder in self.folders for line in (folder / "ids.tsv").read_text("utf-8").split("\n")[:-1]]
         return [(query_id, doc_id) for query_id, doc_id in (line.split("\t") for line in lines)]
 
+    def files(self, name: str) -> list[Path]:
+        """A file of each shard, such as `qrels.txt`; together they are the split's."""
+        return [folder / name for folder in self.folders]
 
-def ranges(starts: Ints, lengths: Ints) -> Ints:
-    """The numbers start, start + 1, ... of several ranges, one after another."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    shift = np.asarray(starts, dtype=np.int64) - (ends - lengths)
-    numbers: Ints = np.arange(total) + np.repeat(shift, lengths)
-    return numbers
+    def _load(self, name: str, decode: Any) -> Chained:
+        return Chained([np.load(path, mmap_mode="r") for path in self.files(f"{name}.npy")], decode)
+
+
+def _targets(task: Task, classes: Ints | None, stored: Array) -> NDArray[np.float32]:
+    """What a task learns from stored labels; a shard numbers its classes in its own way."""
+    if classes is not None:
+        stored = classes[stored.astype(np.int64)]
+    return task.targets(stored.astype(np.float32))
 
 
 def _put(target: Ints, starts: Ints, values: Sequence[int]) -> None:

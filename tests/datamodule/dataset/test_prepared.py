@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset import PreparedDataset, Share
 from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.task import Buckets, Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
@@ -29,15 +30,24 @@ class Given(PreparedDataset):
         pass
 
 
-def prepared(tmp_path, task, train, **kwargs):
+def prepared(tmp_path, task, train, reading=None, total=1, **kwargs):
+    """The records as an opened dataset of `total` shards."""
     dataset = Given(task, train, **kwargs)
-    dataset.prepare(tmp_path / "given", {"key": "given"})
+    shards = [tmp_path / "shards" / str(number) for number in range(1, total + 1)]
+    for number, shard in enumerate(shards, 1):
+        Given(task, train, **kwargs).prepare_shard(shard, Share(number, total), reading or Reading())
+    dataset.merge(tmp_path / "given", shards, {"key": "given"})
     dataset.open(tmp_path / "given")
     return dataset
 
 
 def regression():
     return Regression(["MSE"])
+
+
+def expected_label(dataset, record):
+    classes = dataset.manifest["labels"].get("classes")
+    return classes.index(str(record.label)) if classes else dataset.task.parse_label(record.label)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -58,7 +68,7 @@ def test_sequences_are_what_the_tokenizer_itself_makes_of_the_texts(datasets, ke
         start, end = batch.cu_seqlens[sequence], batch.cu_seqlens[sequence + 1]
         assert batch.input_ids[start:end].tolist() == expected["input_ids"]
         assert batch.token_type_ids[start:end].tolist() == expected["token_type_ids"]
-        assert label == pytest.approx(dataset.task.encode_label(record.label))
+        assert label == pytest.approx(expected_label(dataset, record))
 
 
 @pytest.mark.parametrize("key", ["msm_ner", "msm_coref"])
@@ -77,7 +87,7 @@ def test_every_span_decodes_to_its_surface(datasets, key):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_the_same_inputs_give_the_same_bytes(config, datasets, data_dir, tmp_path, key):
-    from mtlrank.build import prepare_dataset
+    from mtlrank.prepare import prepare_dataset
 
     prepare_dataset(config, key, tmp_path / key)
     manifests = [json.loads((folder / key / "manifest.json").read_text()) for folder in (tmp_path, data_dir)]
@@ -88,7 +98,7 @@ def test_each_text_is_stored_once(tmp_path):
     records = [Record("q1", "d1", "who", "the harbour", 1), Record("q1", "d2", "who", "a bridge", 0)]
     records.append(Record("q2", "d1", "where", "the harbour", 0))
     dataset = prepared(tmp_path, regression(), records)
-    assert len(np.load(tmp_path / "given" / "token_offsets.npy")) == 4 + 1
+    assert len(np.load(tmp_path / "given" / "shard-1-of-1" / "token_offsets.npy")) == 4 + 1
     assert dataset.split("train").ids == [("q1", "d1"), ("q1", "d2"), ("q2", "d1")]
 
 
@@ -105,9 +115,10 @@ def test_long_texts_are_cut_and_the_query_keeps_its_share(tmp_path):
 
 def test_spans_cut_off_by_truncation_are_left_out_and_counted(tmp_path):
     text = "garden " * 30
-    records = [Record("-", "d", None, text, "AB"[i > 0], ((7 * i, 7 * i + 6),), group=0) for i in (0, 29)]
+    records = [Record("-", "d", None, text, "AB"[i % 2], ((7 * i, 7 * i + 6),), group=0) for i in (0, 1, 2, 29)]
     dataset = prepared(tmp_path, SpanClassification(["Accuracy"]), records, max_length=20, max_query_length=6)
-    assert dataset.manifest["splits"]["train"] == {"samples": 1, "sequences": 1, "items": 1, "items_dropped": 1}
+    cut = {"sequences_cut": 1}
+    assert dataset.manifest["splits"]["train"] == {"samples": 1, "sequences": 1, "items": 3, "items_dropped": 1, **cut}
 
 
 def test_a_group_is_a_sample(tmp_path):
@@ -130,22 +141,24 @@ def test_a_group_is_a_sample(tmp_path):
 )
 def test_a_bad_record_is_named_with_what_was_expected(tmp_path, record, complaint):
     good = Record("a", "ok", "who", "text", 1)
-    with pytest.raises(DataError, match="given/test, record 1 ") as error:
+    with pytest.raises(DataError, match="test, query") as error:
         prepared(tmp_path, regression(), [good], test=[record])
     assert complaint in str(error.value)
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "shards").iterdir()) == []
 
 
 def test_an_id_with_two_texts_is_named(tmp_path):
     records = [Record("q", "d", "who", "text", 1), Record("r", "d", "where", "another text", 1)]
-    with pytest.raises(DataError, match="record 2 .*doc d stands for two different texts, one of them 'another text'"):
+    with pytest.raises(
+        DataError, match="query 'r' or doc 'd' stands for two different texts, one of them 'another text'"
+    ):
         prepared(tmp_path, regression(), records)
 
 
 def test_a_span_outside_the_text_is_named(tmp_path):
     good = Record("-", "c", None, "text", "B", ((0, 4),))
     bad = Record("-", "d", None, "text", "A", ((2, 9),))
-    with pytest.raises(DataError, match="record 2 .*span 2:9 lies outside the text, which has 4 characters"):
+    with pytest.raises(DataError, match="doc 'd': span 2:9 lies outside the text, which has 4 characters"):
         prepared(tmp_path, SpanClassification(["Accuracy"]), [good, bad])
 
 
@@ -157,24 +170,24 @@ def test_a_single_class_is_refused(tmp_path):
 def test_a_sample_that_truncation_empties_is_left_out(tmp_path):
     text = "garden " * 30
     spans = ((0, 6), (7 * 29, 7 * 29 + 6), (7, 13))
-    records = [Record("-", f"d{i}", None, text, "ABA"[i], (span,)) for i, span in enumerate(spans)]
+    records = [Record("-", f"d{i}", None, text, "AAB"[i], (span,)) for i, span in enumerate(spans)]
     dataset = prepared(tmp_path, SpanClassification(["Accuracy"]), records, max_length=20, max_query_length=6)
-    split = dataset.split("train")
-    assert dataset.manifest["splits"]["train"] == {"samples": 2, "sequences": 2, "items": 2, "items_dropped": 1}
+    split, cut = dataset.split("train"), {"sequences_cut": 2}
+    assert dataset.manifest["splits"]["train"] == {"samples": 2, "sequences": 2, "items": 2, "items_dropped": 1, **cut}
     assert split.ids == [("-", "d0"), ("-", "d2")]
     assert split.collate([0, 1]).item_sample.tolist() == [0, 1]
 
 
 def test_a_bad_training_label_is_named_with_its_record(tmp_path):
     records = [Record("q", "a", "who", "text", 1), Record("q", "b", "who", "text", "many")]
-    with pytest.raises(DataError, match=r"given/train, record 2 \(query 'q', doc 'b'\): label 'many' is not a number"):
+    with pytest.raises(DataError, match="train, query 'q', doc 'b': label 'many' is not a number"):
         prepared(tmp_path, regression(), records)
 
 
 def test_buckets_hold_equally_many_training_labels(tmp_path):
     records = [Record("q", f"d{i}", "who", f"text {i}", i) for i in range(40)]
     dataset = prepared(tmp_path, Buckets(["Accuracy"], 4), records)
-    assert np.bincount(dataset.split("train").labels.astype(int)).tolist() == [10, 10, 10, 10]
+    assert np.bincount(dataset.split("train").labels.all().astype(int)).tolist() == [10, 10, 10, 10]
     assert dataset.task.output_dim == 4
 
 
@@ -195,5 +208,5 @@ def test_another_schema_is_refused(tmp_path):
     dataset = prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1)])
     manifest = {k: v for k, v in dataset.manifest.items() if k != "files"}
     write_manifest(tmp_path / "given", {**manifest, "schema": 99})
-    with pytest.raises(DataError, match="has schema 99, expected 1"):
+    with pytest.raises(DataError, match="has schema 99, expected 2"):
         dataset.open(tmp_path / "given")

@@ -1,0 +1,51 @@
+"""What turns (query, passage) pairs without labels into records of an auxiliary task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple, Protocol
+
+from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.batch import Record
+
+
+class Pair(NamedTuple):
+    """A query and a passage."""
+
+    query_id: str
+    doc_id: str
+    query: str
+    text: str
+
+
+class Documents(Protocol):
+    """The collection that passages are from."""
+
+    @property
+    def bm25(self) -> BM25Index:
+        """An index of all of them, by position."""
+
+    def positions(self, doc_ids: Iterable[str]) -> dict[str, int]:
+        """Where passages are in the index."""
+
+
+class Annotator(ABC):
+    """Labels pairs by rule or by model. One that `reads_query` labels pairs; another labels each passage once."""
+
+    reads_query = True
+
+    @abstractmethod
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
+        """The labelled records of some pairs, in their order; a pair may give none, one or several."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """The model and its version, for the manifest."""
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,21 @@
+"""Pairs of mentions to learn coreference from."""
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
+
+from mtlrank.batch import Span
+
+
+def mention_pairs(clusters: Sequence[Sequence[Span]], draw: random.Random) -> Iterator[tuple[Span, Span, str]]:
+    """Neighbouring mentions of each cluster, and at most as many pairs of mentions of different clusters.
+
+    The mention that comes first in the text is the first of its pair.
+    """
+    mentions = [(span, number) for number, cluster in enumerate(clusters) for span in sorted(set(cluster))]
+    same = [(a, b) for (a, i), (b, j) in pairwise(mentions) if i == j]
+    across = [(a, b) for (a, i), (b, j) in combinations(mentions, 2) if i != j and a != b]
+    different = draw.sample(across, min(len(same), len(across)))
+    for label, pairs in (("coreferent", same), ("distinct", different)):
+        for first, second in pairs:
+            yield min(first, second), max(first, second), label

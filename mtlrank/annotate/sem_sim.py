@@ -1,0 +1,43 @@
+"""Semantic similarity: the cosine of a bi-encoder's embeddings."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from mtlrank.annotate.annotator import Annotator, Documents, Pair, version_of
+from mtlrank.batch import Record
+from mtlrank.errors import ConfigError
+
+
+class SemanticSimilarity(Annotator):
+    """The cosine between query and passage by any model of sentence-transformers, a hub name or a folder; -1 to 1."""
+
+    def __init__(self, model: str, batch_size: int = 64) -> None:
+        self.model = model
+        self.batch_size = batch_size
+
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+        texts = list(dict.fromkeys(text for pair in pairs for text in (pair.query, pair.text)))
+        embedded = self._encoder.encode(
+            texts, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+        )
+        vector = dict(zip(texts, embedded, strict=True))
+        for pair in pairs:
+            yield Record(*pair, label=float(vector[pair.query] @ vector[pair.text]))
+
+    def describe(self) -> dict[str, str]:  # noqa: D102
+        return {"model": self.model, "sentence-transformers": version_of("sentence-transformers")}
+
+    @cached_property
+    def _encoder(self) -> Any:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ConfigError(
+                "The annotator sem_sim needs sentence-transformers: pip install 'mtlrank[annotate]'."
+            ) from error
+        try:
+            return SentenceTransformer(self.model)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(f"sentence-transformers cannot load the model {self.model!r}: {reason}") from error

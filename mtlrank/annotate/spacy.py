@@ -1,0 +1,79 @@
+"""Entities and mentions of passages, by spaCy pipelines."""
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from mtlrank.annotate.annotator import Annotator, Documents, Pair, version_of
+from mtlrank.annotate.mentions import mention_pairs
+from mtlrank.batch import Record, Span
+from mtlrank.errors import ConfigError
+
+
+class SpacyAnnotator(Annotator):
+    """What is common to annotators that a spaCy pipeline (an installed package or a folder) does the work for."""
+
+    reads_query = False
+
+    def __init__(self, pipeline: str, batch_size: int = 64) -> None:
+        self.pipeline = pipeline
+        self.batch_size = batch_size
+
+    def describe(self) -> dict[str, str]:  # noqa: D102
+        meta = self._nlp.meta
+        model = f"{meta.get('lang')}_{meta.get('name')} {meta.get('version')}"
+        return {"model": model, "pipeline": self.pipeline, "spacy": version_of("spacy")}
+
+    def parsed(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Pair, Any]]:
+        """(number, pair, spaCy's document) of each passage."""
+        documents = self._nlp.pipe((pair.text for pair in pairs), batch_size=self.batch_size)
+        for number, (pair, document) in enumerate(zip(pairs, documents, strict=True)):
+            yield number, pair, document
+
+    @cached_property
+    def _nlp(self) -> Any:
+        try:
+            import spacy
+        except ImportError as error:
+            raise ConfigError("The annotators ner and coref need spaCy: pip install 'mtlrank[annotate]'.") from error
+        try:
+            return spacy.load(self.pipeline)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(f"spaCy cannot load the pipeline {self.pipeline!r}: {reason}") from error
+
+
+class NamedEntities(SpacyAnnotator):
+    """The types of a passage's entities."""
+
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+        for number, pair, document in self.parsed(pairs):
+            for entity in document.ents:
+                span = (entity.start_char, entity.end_char)
+                yield Record("-", pair.doc_id, None, pair.text, entity.label_, (span,), number)
+
+
+class Coreference(SpacyAnnotator):
+    """Whether two mentions mean the same: neighbours of a cluster, and equally many pairs across clusters.
+
+    Clusters are what the pipeline leaves in `doc.spans` under keys that begin with `clusters` (as spacy-experimental does),
+    or in `doc._.coref_clusters` as lists of character offsets (as fastcoref does).
+    """
+
+    def __init__(self, pipeline: str, batch_size: int = 64, clusters: str = "coref_clusters", seed: int = 0) -> None:
+        super().__init__(pipeline, batch_size)
+        self.clusters = clusters
+        self.seed = seed
+
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+        for number, pair, document in self.parsed(pairs):
+            draw = random.Random(f"{self.seed} {pair.doc_id}")
+            for first, second, label in mention_pairs(self._clusters_of(document), draw):
+                yield Record("-", pair.doc_id, None, pair.text, label, (first, second), number)
+
+    def _clusters_of(self, document: Any) -> list[list[Span]]:
+        if document.has_extension("coref_clusters"):
+            return [[(start, end) for start, end in cluster] for cluster in document._.coref_clusters or []]
+        groups = (group for key, group in sorted(document.spans.items()) if key.startswith(self.clusters))
+        return [[(mention.start_char, mention.end_char) for mention in group] for group in groups]

@@ -1,0 +1,6 @@
+"""Collections of queries, documents, judgements and first-stage candidates."""
+
+from mtlrank.datamodule.collection.collection import Collection, RankedDoc
+from mtlrank.datamodule.collection.store import DocStore
+
+__all__ = ["Collection", "DocStore", "RankedDoc"]

@@ -1,0 +1,144 @@
+"""Collections: queries, documents, judgements and first-stage candidates, by ir_datasets id or from one's own files."""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection as Ids
+from functools import cached_property
+from typing import NamedTuple
+
+from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.collection.source import Triple, open_source
+from mtlrank.datamodule.collection.store import DocStore
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError
+
+
+class RankedDoc(NamedTuple):
+    """A line of a TREC run; ranks count from 1."""
+
+    query_id: str
+    doc_id: str
+    rank: int
+    score: float
+
+
+class Collection:
+    """A source of (query, document) pairs; see `open_source` for what a source can be.
+
+    Queries, judgements and the candidates that are asked for are held in memory; documents are not. Without a run,
+    candidates are retrieved with BM25. Rows that cannot be used go to `reading`; `holds` says which queries are wanted.
+    """
+
+    def __init__(
+        self,
+        source: str | Mapping[str, str],
+        reading: Reading | None = None,
+        holds: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self.source = open_source(source)
+        self.reading = reading or Reading()
+        self.holds = holds
+        self._ranked: dict[str, list[RankedDoc]] = {}  # of the run, at most `_depth` a query: a run is read once
+        self._depth = 0
+
+    @cached_property
+    def queries(self) -> dict[str, str]:
+        """query_id to text of the wanted queries, in the source's order."""
+        return {query_id: text for query_id, text in self.all_queries.items() if self.holds(query_id)}
+
+    @cached_property
+    def all_queries(self) -> dict[str, str]:
+        """query_id to text of all queries."""
+        self.require("queries")
+        queries = dict[str, str]()
+        for name, text, place in self.source.texts("queries", self.reading):
+            if not name or name.split() != [name]:
+                self.reading.reject(place, f"expected a query id without blanks, found {name!r}", text)
+            elif not text.strip():
+                self.reading.reject(place, f"expected a query, found a blank text for {name!r}", text)
+            elif queries.setdefault(name, text) != text:
+                self.reading.reject(place, f"query {name!r} stands for two different texts", text)
+        return queries
+
+    @cached_property
+    def qrels(self) -> dict[str, dict[str, int]]:
+        """query_id to doc_id to grade, for wanted queries that have a text, in the order of the queries."""
+        self.require("qrels")
+        grades: dict[str, dict[str, int]] = {query_id: {} for query_id in self.queries}
+        for query_id, doc_id, grade, place in self.source.judged("qrels", self.reading):
+            if not self.holds(query_id):
+                continue
+            judged = grades.get(query_id)
+            if judged is None:
+                self.reading.count("judgements of queries without a text")
+            elif doc_id not in judged:
+                judged[doc_id] = int(grade)
+            elif judged[doc_id] == grade:
+                self.reading.count("judgements given twice")
+            else:
+                found = f"two grades, {judged[doc_id]} and {grade:g}"
+                self.reading.reject(place, f"expected one grade of {doc_id!r} for query {query_id!r}, found {found}")
+        return {query_id: judged for query_id, judged in grades.items() if judged}
+
+    @cached_property
+    def docs(self) -> DocStore:
+        """The documents."""
+        self.require("docs")
+        docs = DocStore(self.source, self.reading)
+        if self.holds(""):  # no id at all belongs to one share, so that all shares together count once
+            self.reading.count("documents given twice", docs.twice)
+        return docs
+
+    @property
+    def bm25(self) -> BM25Index:
+        """A BM25 index of all documents, by position in `docs`."""
+        return self.docs.bm25
+
+    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, list[RankedDoc]]:
+        """The first-stage ranking of each query, best first, at most `k` documents."""
+        if self.source.has("run"):
+            if self._depth != k:
+                self._ranked, self._depth = self._candidates_of_run(k), k
+            return {query_id: self._ranked[query_id] for query_id in query_ids}
+        return {query_id: self._retrieve(query_id, k) for query_id in query_ids}
+
+    def docpairs(self) -> Iterator[Triple]:
+        """Training triples; those of queries without a text are counted and left out."""
+        self.require("docpairs")
+        for triple in self.source.docpairs(self.reading):
+            if triple.query_id in self.queries:
+                yield triple
+            elif self.holds(triple.query_id):
+                self.reading.count("triples of queries without a text")
+
+    def _candidates_of_run(self, k: int) -> dict[str, list[RankedDoc]]:
+        """The best of each query as trec_eval orders them; no more than a few times `k` are held of any query."""
+        found: dict[str, dict[str, float]] = {query_id: {} for query_id in self.queries}
+        for query_id, doc_id, score, place in self.source.judged("run", self.reading):
+            scores = found.get(query_id)
+            if scores is None:
+                continue
+            if scores.setdefault(doc_id, score) != score:
+                self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
+            if len(scores) > 4 * k:
+                found[query_id] = dict(_best(scores.items(), k))
+        return {query_id: _ranking(query_id, _best(scores.items(), k)) for query_id, scores in found.items()}
+
+    def _retrieve(self, query_id: str, k: int) -> list[RankedDoc]:
+        positions, scores = self.bm25.retrieve(self.queries[query_id], k)
+        names = self.docs.names(positions.tolist())
+        return _ranking(query_id, zip(names, scores.tolist(), strict=True))
+
+    def require(self, part: str) -> None:
+        """Raise `ConfigError` if the source lacks a part."""
+        if not self.source.has(part):
+            raise ConfigError(f"The collection {self.source.name!r} has no {part}, which this dataset needs.")
+
+
+def _best(scores: Iterable[tuple[str, float]], k: int) -> list[tuple[str, float]]:
+    """Order as trec_eval does: by score, equal scores by document id, both descending."""
+    return heapq.nlargest(k, scores, key=lambda pair: (pair[1], pair[0]))
+
+
+def _ranking(query_id: str, scores: Iterable[tuple[str, float]]) -> list[RankedDoc]:
+    return [RankedDoc(query_id, doc_id, rank, score) for rank, (doc_id, score) in enumerate(scores, 1)]

@@ -1,0 +1,266 @@
+"""Where a collection's parts come from: an ir_datasets id, a BEIR folder, files, or a mixture of them."""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ir_datasets
+from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
+from ir_datasets.util import LocalDownload
+
+from mtlrank import embedded
+from mtlrank.datamodule.lines import locate, read_cells, read_json, read_lines
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import file_hash
+
+PARTS = ("docs", "queries", "qrels", "run", "docpairs")
+
+
+class Text(NamedTuple):
+    """A document or a query."""
+
+    name: str  # its id
+    text: str
+    place: str
+
+
+class Judged(NamedTuple):
+    """A document's grade (qrels) or score (a run) for a query."""
+
+    query_id: str
+    doc_id: str
+    value: float
+    place: str
+
+
+class Triple(NamedTuple):
+    """A query with a document that suits it better and one that suits it less."""
+
+    query_id: str
+    positive: str
+    negative: str
+    place: str
+
+
+class Source(ABC):
+    """The five parts of a collection, as rows in the order of their file."""
+
+    name: str
+
+    @abstractmethod
+    def has(self, part: str) -> bool:
+        """Whether the source has one of `PARTS`."""
+
+    @abstractmethod
+    def texts(self, part: str, reading: Reading) -> Iterator[Text]:
+        """The rows of `docs` or `queries`."""
+
+    @abstractmethod
+    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
+        """The rows of `qrels` or `run`."""
+
+    @abstractmethod
+    def docpairs(self, reading: Reading) -> Iterator[Triple]:
+        """The rows of `docpairs`."""
+
+    @abstractmethod
+    def identity(self, part: str) -> list[Any]:
+        """What tells a part from others, and from what it was before."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """For the manifest: ids with the version of ir_datasets, files with their hash."""
+
+
+def open_source(source: str | Mapping[str, str]) -> Source:
+    """The source that a config names.
+
+    A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, or JSON Lines),
+    `qrels` (TREC, or BEIR's TSV), `run` (TREC) and `docpairs` (TSV with query, better and worse document), each also
+    gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with `split` of its qrels.
+    """
+    if isinstance(source, str):
+        return IRSource(source)
+    unknown = set(source) - {*PARTS, "id", "beir", "split"}
+    if unknown:
+        raise ConfigError(
+            f"A collection has {', '.join(PARTS)}, id, beir or split; found {', '.join(sorted(unknown))}."
+        )
+    files = {part: str(path) for part, path in source.items() if part in PARTS}
+    if "beir" in source:
+        folder = Path(source["beir"])
+        qrels = str(folder / "qrels" / f"{source.get('split', 'test')}.tsv")
+        files = {"docs": str(folder / "corpus.jsonl"), "queries": str(folder / "queries.jsonl"), "qrels": qrels} | files
+    return FileSource(files, IRSource(source["id"]) if "id" in source else None)
+
+
+class FileSource(Source):
+    """A user's own files, with the rest from another source if there is one."""
+
+    def __init__(self, files: Mapping[str, str], rest: Source | None = None) -> None:
+        self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
+        self.rest = rest
+        self.name = "+".join([*([rest.name] if rest else []), *(path.name for path in self.files.values())])
+
+    def has(self, part: str) -> bool:  # noqa: D102
+        return part in self.files or (self.rest is not None and self.rest.has(part))
+
+    def texts(self, part: str, reading: Reading) -> Iterator[Text]:  # noqa: D102
+        if part not in self.files:
+            yield from self._rest.texts(part, reading)
+        elif ".jsonl" in self.files[part].suffixes:
+            yield from _json_texts(self.files[part], reading)
+        else:
+            for place, (name, text, *_) in read_cells(self.files[part], 2, "id, text", reading):
+                yield Text(name, text, place)
+
+    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:  # noqa: D102
+        if part not in self.files:
+            yield from self._rest.judged(part, reading)
+            return
+        parse = {"qrels": _qrel, "run": _scored}[part]
+        for place, text in read_lines(self.files[part], reading):
+            try:
+                row = parse(text, place)
+            except ValueError as error:
+                reading.reject(place, f"expected {error}, found {text[:60]!r}", text)
+            else:
+                if row:
+                    yield row
+
+    def docpairs(self, reading: Reading) -> Iterator[Triple]:  # noqa: D102
+        if "docpairs" not in self.files:
+            yield from self._rest.docpairs(reading)
+            return
+        layout = "query id, better doc id, worse doc id"
+        for place, cells in read_cells(self.files["docpairs"], 3, layout, reading):
+            yield Triple(cells[0], cells[1], cells[2], place)
+
+    def identity(self, part: str) -> list[Any]:  # noqa: D102
+        if part not in self.files:
+            return self._rest.identity(part) if self.has(part) else []
+        path = self.files[part].resolve()
+        return [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        files = {part: {"file": path.name, "sha256": file_hash(path)} for part, path in self.files.items()}
+        return {**(self.rest.describe() if self.rest else {}), **files}
+
+    @property
+    def _rest(self) -> Source:
+        assert self.rest is not None, "`has` comes first"
+        return self.rest
+
+
+class IRSource(Source):
+    """A dataset of ir_datasets, by its id."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dataset = _load(name)
+
+    def has(self, part: str) -> bool:  # noqa: D102
+        return bool(getattr(self.dataset, f"has_{'scoreddocs' if part == 'run' else part}")())
+
+    def texts(self, part: str, reading: Reading) -> Iterator[Text]:  # noqa: D102
+        for row, place in self._rows(part):
+            yield Text(row[0], row.default_text(), place)
+
+    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:  # noqa: D102
+        for row, place in self._rows("scoreddocs" if part == "run" else part):
+            yield Judged(row.query_id, row.doc_id, row.relevance if part == "qrels" else row.score, place)
+
+    def docpairs(self, reading: Reading) -> Iterator[Triple]:  # noqa: D102
+        for row, place in self._rows("docpairs"):
+            yield Triple(row.query_id, row.doc_id_a, row.doc_id_b, place)
+
+    def identity(self, part: str) -> list[Any]:  # noqa: D102
+        if self.name.startswith(embedded.NAME):
+            return [embedded.NAME, embedded.VERSION, self.name if part != "docs" else ""]
+        base = ir_datasets.docs_parent_id(self.name) if part == "docs" else self.name
+        return [base, ir_datasets.__version__, str(ir_datasets.util.home_path())]
+
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        return {"id": self.name, "ir_datasets": ir_datasets.__version__}
+
+    def _rows(self, part: str) -> Iterator[tuple[Any, str]]:
+        """Pass rows on; what goes wrong on the way is the source's fault and is told with its name."""
+        rows: Iterable[Any] = getattr(self.dataset, f"{part}_iter")()
+        number = 0
+        try:
+            for number, row in enumerate(rows, 1):
+                yield row, f"{self.name} {part}, row {number}"
+        except (OSError, ValueError, IndexError, RuntimeError, UnicodeError) as error:
+            reason = f"{type(error).__name__}: {str(error)[:200]}"  # a failed download tells its whole history
+            raise DataError(
+                f"Cannot read {part} of the collection {self.name!r} after row {number}: {reason}"
+            ) from error
+
+
+def _json_texts(path: Path, reading: Reading) -> Iterator[Text]:
+    """BEIR's and Anserini's names of keys; a title goes before the text."""
+    for place, row in read_json(path, reading):
+        name = next((row[key] for key in ("_id", "id", "doc_id", "query_id") if key in row), None)
+        text = next((row[key] for key in ("text", "contents") if key in row), None)
+        if not isinstance(name, str | int) or not isinstance(text, str):
+            reading.reject(place, f"expected _id and text, found the keys {', '.join(row)}", str(row))
+            continue
+        title = row.get("title")
+        yield Text(str(name), f"{title} {text}" if title else text, place)
+
+
+def _qrel(text: str, place: str) -> Judged | None:
+    """`query 0 document grade`; BEIR's has a header and three columns."""
+    cells = text.split()
+    if cells == ["query-id", "corpus-id", "score"]:
+        return None
+    layout = "a TREC qrel (query, 0, document, grade) with a whole grade"
+    if len(cells) not in (3, 4):
+        raise ValueError(layout)
+    try:
+        return Judged(cells[0], cells[-2], int(cells[-1]), place)
+    except ValueError as error:
+        raise ValueError(layout) from error
+
+
+def _scored(text: str, place: str) -> Judged:
+    """`query Q0 document rank score tag`."""
+    cells = text.split()
+    layout = "a line of a TREC run (query, Q0, document, rank, score, tag) with a finite score"
+    if len(cells) != 6:
+        raise ValueError(layout)
+    try:
+        score = float(cells[4])
+    except ValueError as error:
+        raise ValueError(layout) from error
+    if score != score or score in (float("inf"), float("-inf")):
+        raise ValueError(layout)
+    return Judged(cells[0], cells[2], score, place)
+
+
+def _load(name: str) -> Any:
+    for split in embedded.SPLITS:
+        if name == f"{embedded.NAME}/{split}" and name not in ir_datasets.registry:
+            ir_datasets.registry.register(name, _embedded_split(split))
+    try:
+        return ir_datasets.load(name)
+    except KeyError as error:
+        near = difflib.get_close_matches(name, list(ir_datasets.registry), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ConfigError(
+            f"Unknown ir_datasets id {name!r}.{hint} Your own files: a mapping with docs, queries, qrels and run."
+        ) from error
+
+
+def _embedded_split(split: str) -> Any:
+    formats: dict[str, Callable[[Any], Any]] = {
+        "docs.tsv": TsvDocs,
+        f"{split}/queries.tsv": TsvQueries,
+        f"{split}/qrels.txt": lambda file: TrecQrels(file, {}),
+        f"{split}/bm25.run": TrecScoredDocs,
+    }
+    files = {name: LocalDownload(Path(embedded.locate(f"{embedded.NAME}/{name}"))) for name in formats}
+    return ir_datasets.Dataset(*(formats[name](file) for name, file in files.items()))

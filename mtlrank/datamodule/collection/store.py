@@ -1,0 +1,155 @@
+"""A collection's documents on disk: read once, checked once, looked up by id without holding them in memory."""
+
+import fcntl
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
+from itertools import count, islice
+from pathlib import Path
+
+from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.collection.source import Source, Text
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+from mtlrank.storage import fingerprint, home
+
+_CHUNK = 5_000
+VERSION = 1  # of the layout: raise it when stores of before cannot be read any more
+
+
+class DocStore:
+    """The documents of a source, by id and by position, in an SQLite file below `$MTLRANK_HOME/collections`.
+
+    The file is made by the first process that needs it, and named after what the documents are read from, so that files
+    that change get another. Ids are unique: a document that is there twice with the same text is kept once, with two
+    texts it is a bad row.
+    """
+
+    def __init__(self, source: Source, reading: Reading) -> None:
+        name = source.name.replace("/", "_")[:40]
+        self.folder = home() / "collections" / f"{name}-{fingerprint([VERSION, *source.identity('docs')])}"
+        self.path = self.folder / "docs.sqlite"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            with _locked(self.folder):
+                if not self.path.exists():
+                    self._build(source)
+        uri = f"file:{self.path}?mode=ro&immutable=1"
+        self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self._pass_on(reading)
+
+    def __len__(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
+        return int(count)
+
+    def texts(self, doc_ids: Iterable[str]) -> dict[str, str]:
+        """The texts of the documents that are there and not blank."""
+        wanted, found = iter(dict.fromkeys(doc_ids)), dict[str, str]()
+        while chunk := list(islice(wanted, _CHUNK)):
+            marks = ",".join("?" * len(chunk))
+            query = f"SELECT name, text FROM docs WHERE name IN ({marks})"  # noqa: S608 - only question marks
+            found.update((name, text) for name, text in self._database.execute(query, chunk) if text.strip())
+        return found
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """(doc_id, text) of every document, blank ones too, in the order of their positions."""
+        yield from self._database.execute("SELECT name, text FROM docs ORDER BY position")
+
+    def names(self, positions: Sequence[int]) -> list[str]:
+        """The ids of the documents at some positions, counted from 0."""
+        query = "SELECT name FROM docs WHERE position = ?"
+        return [self._database.execute(query, (int(position),)).fetchone()[0] for position in positions]
+
+    def positions(self, doc_ids: Iterable[str]) -> dict[str, int]:
+        """Where documents are; ids that are not there are left out."""
+        query = "SELECT position FROM docs WHERE name = ?"
+        found = ((doc_id, self._database.execute(query, (doc_id,)).fetchone()) for doc_id in dict.fromkeys(doc_ids))
+        return {doc_id: row[0] for doc_id, row in found if row}
+
+    @cached_property
+    def bm25(self) -> BM25Index:
+        """A BM25 index of all documents, kept beside the store. It is built in memory, by bm25s."""
+        folder = self.folder / "bm25"
+        with _locked(self.folder):
+            if not folder.exists():
+                if not any(text.strip() for _, text in self):
+                    raise DataError(
+                        f"The collection of {self.folder.name} has no documents with text to retrieve from."
+                    )
+                with tempfile.TemporaryDirectory(dir=self.folder) as part:
+                    BM25Index.build([text for _, text in self]).save(Path(part) / "bm25")
+                    (Path(part) / "bm25").rename(folder)
+        return BM25Index.load(folder)
+
+    def _build(self, source: Source) -> None:
+        """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""
+        noted = Reading("quarantine", max_bad_rows=sys.maxsize, what=f"the documents of {source.name}")
+        noted.progress.start("collection")
+        part = self.path.with_suffix(f".part-{os.getpid()}")
+        part.unlink(missing_ok=True)
+        with closing(sqlite3.connect(part)) as database:
+            for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
+                database.execute(f"PRAGMA {pragma}")
+            database.execute("CREATE TABLE docs (position INTEGER PRIMARY KEY, name TEXT, text TEXT, place TEXT)")
+            rows, positions = source.texts("docs", noted), count()
+            while chunk := list(islice(rows, _CHUNK)):
+                values = [(next(positions), doc.name, doc.text, doc.place) for doc in chunk if _is_name(doc, noted)]
+                database.executemany("INSERT INTO docs VALUES (?, ?, ?, ?)", values)
+                noted.progress.advance(len(chunk))
+            twice = _merge_duplicates(database, noted)
+            database.execute("CREATE TABLE notes (value TEXT)")
+            notes = {"twice": twice, "bad_rows": list(noted.bad_rows.values())}
+            database.execute("INSERT INTO notes VALUES (?)", [json.dumps(notes)])
+            database.commit()
+        part.rename(self.path)
+
+    def _pass_on(self, reading: Reading) -> None:
+        """What was noted when the store was built, to the reading that uses it."""
+        notes = json.loads(self._database.execute("SELECT value FROM notes").fetchone()[0])
+        for place, reason, row in notes["bad_rows"]:
+            reading.reject(place, reason, row)
+        self.twice: int = notes["twice"]
+
+
+def _is_name(doc: Text, noted: Reading) -> bool:
+    """Whether the document's id can stand in a TREC file."""
+    if doc.name and doc.name.split() == [doc.name]:
+        return True
+    noted.reject(doc.place, f"expected a document id without blanks, found {doc.name!r}", doc.text)
+    return False
+
+
+def _merge_duplicates(database: sqlite3.Connection, noted: Reading) -> int:
+    """Leave one document of each id; returns how many were there again with the same text."""
+    database.execute("CREATE INDEX by_name ON docs (name)")
+    names = "SELECT name FROM docs GROUP BY name HAVING count(*) > 1 ORDER BY min(position)"
+    doubled = database.execute(names).fetchall()
+    if not doubled:
+        return 0
+    twice = 0
+    for (name,) in doubled:
+        rows = "SELECT position, text, place FROM docs WHERE name = ? ORDER BY position"
+        (_, text, first), *others = database.execute(rows, (name,)).fetchall()
+        for position, other, place in others:
+            database.execute("DELETE FROM docs WHERE position = ?", (position,))
+            twice += other == text
+            if other != text:
+                noted.reject(place, f"document {name!r} has another text than at {first}", other)
+    database.execute("CREATE TABLE kept AS SELECT * FROM docs ORDER BY position")
+    database.execute("DELETE FROM docs")
+    database.execute("INSERT INTO docs SELECT row_number() OVER (ORDER BY position) - 1, name, text, place FROM kept")
+    database.execute("DROP TABLE kept")
+    return twice
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the others wait."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,105 @@
+"""Auxiliary tasks made of a collection: its (query, passage) pairs, labelled by an annotator."""
+
+import heapq
+import random
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from zlib import crc32
+
+from mtlrank.annotate.annotator import Annotator, Pair
+from mtlrank.batch import Record
+from mtlrank.datamodule.chunks import chunks
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.dataset.balance import balanced
+from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.settings import at_least
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.task import Task
+
+_QUERIES = 200  # whose pairs are in memory at a time
+
+
+class AnnotatedPairs(PreparedDataset):
+    """Pairs of a query and a passage with an annotator's labels; no judgements are needed.
+
+    Each query (at most `max_queries`, drawn by a hash) is paired with `per_query` passages: half of them drawn from its
+    `depth` best, half from the whole collection, so that labels reach from no overlap to the best match. An annotator that
+    does not read queries labels each of these passages once. `balance` draws equally many training items of each class.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        preprocessor: Preprocessor,
+        annotator: Annotator,
+        train: str | Mapping[str, str],
+        val: str | Mapping[str, str] | None = None,
+        test: str | Mapping[str, str] | None = None,
+        max_queries: int | None = None,
+        per_query: int = 10,
+        depth: int = 100,
+        balance: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name, task, preprocessor)
+        self.annotator = annotator
+        self.sources = {"train": train, "val": val, "test": test}
+        self.max_queries = sys.maxsize if max_queries is None else at_least("max_queries", max_queries, 1)
+        self.per_query = at_least("per_query", per_query, 1)
+        self.depth = at_least("depth", depth, 1)
+        self.balance = balance
+        self.seed = seed
+
+    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+        source = self.sources[split]
+        if source is None:
+            return []
+        records = self._annotated(Collection(source, self.reading, self._holds))
+        return balanced(records, self.seed) if self.balance and split == "train" else records
+
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        sources = {split: Collection(source).source.describe() for split, source in self.sources.items() if source}
+        return {**sources, "annotator": self.annotator.describe()}
+
+    def _holds(self, query_id: str) -> bool:
+        """Whether this share needs a query: its own, or all where passages are labelled for themselves."""
+        return not self.annotator.reads_query or self.share.holds(query_id)
+
+    def _annotated(self, collection: Collection) -> Iterator[Record]:
+        seen, last = set[str](), 0
+        for pairs in chunks(self._pairs(collection), _QUERIES * self.per_query):
+            if not self.annotator.reads_query:
+                new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.share.holds(pair.doc_id)}
+                seen.update(new)
+                pairs = list(new.values())
+            for record in self.annotator.records(pairs, collection.docs):
+                group = None if record.group is None else last + record.group  # an annotator counts within a chunk
+                yield record._replace(group=group)
+            last += len(pairs)
+
+    def _pairs(self, collection: Collection) -> Iterator[Pair]:
+        queries = [query_id for query_id in self._drawn(collection.all_queries) if query_id in collection.queries]
+        for number, some in enumerate(chunks(queries, _QUERIES)):
+            self.reading.at(number * _QUERIES, len(queries))
+            ranked = collection.candidates(some, self.depth)
+            chosen = {q: self._passages(q, [doc.doc_id for doc in ranked[q]], collection) for q in some}
+            texts = collection.docs.texts(doc_id for doc_ids in chosen.values() for doc_id in doc_ids)
+            for query_id, doc_ids in chosen.items():
+                with_text = [doc_id for doc_id in doc_ids if doc_id in texts]
+                self.reading.count("documents without a text", len(doc_ids) - len(with_text))
+                yield from (Pair(query_id, d, collection.queries[query_id], texts[d]) for d in with_text)
+
+    def _drawn(self, queries: Iterable[str]) -> list[str]:
+        """The queries to use, in their order, the same ones in every share."""
+        drawn = heapq.nsmallest(self.max_queries, queries, key=lambda q: (crc32(f"{self.seed} {q}".encode()), q))
+        wanted = set(drawn)
+        return [query_id for query_id in queries if query_id in wanted]
+
+    def _passages(self, query_id: str, best: list[str], collection: Collection) -> list[str]:
+        draw = random.Random(f"{self.seed} {query_id}")
+        chosen = draw.sample(best, min(self.per_query // 2, len(best)))
+        others = draw.sample(range(len(collection.docs)), min(self.per_query, len(collection.docs)))
+        new = [doc_id for doc_id in collection.docs.names(others) if doc_id not in chosen]
+        return chosen + new[: self.per_query - len(chosen)]

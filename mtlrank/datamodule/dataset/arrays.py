@@ -1,0 +1,99 @@
+"""Arrays that are larger than memory: written row by row, read as one however many files they lie in."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Ints = NDArray[np.int64]
+Array = NDArray[Any]
+
+
+class ArrayFile:
+    """An .npy file that grows: rows are appended, and the header says how many once it is closed."""
+
+    def __init__(self, path: Path, dtype: DTypeLike, row: tuple[int, ...] = ()) -> None:
+        self.dtype = np.dtype(dtype)
+        self.row = row
+        self.rows = 0
+        self._file = path.open("wb")
+        self._header()
+        self._start = self._file.tell()
+
+    def append(self, rows: Any) -> None:
+        """Write rows after those that are there."""
+        array = np.ascontiguousarray(rows, dtype=self.dtype).reshape(len(rows), *self.row)
+        self._file.write(array.tobytes())
+        self.rows += len(array)
+
+    def close(self) -> None:
+        """Write the header and make sure that all of it is on the disk."""
+        self._file.seek(0)
+        self._header()
+        assert self._file.tell() == self._start, "numpy leaves room for the length in the header"
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> "ArrayFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        self._file.close() if kind else self.close()
+
+    def _header(self) -> None:
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(self._file, {**header, "shape": (self.rows, *self.row)})
+
+
+class Chained:
+    """Several arrays one after another, indexed as if they were one. `decode` turns what is stored into what is meant."""
+
+    def __init__(self, parts: Sequence[Array], decode: Callable[[int, Array], Array] | None = None) -> None:
+        self.parts = list(parts)
+        self.starts = offsets([len(part) for part in parts])
+        self.decode = decode or (lambda _, values: values)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def part_of(self, rows: Ints) -> Ints:
+        """Which part each row is in."""
+        found: Ints = np.searchsorted(self.starts, rows, side="right") - 1
+        return found
+
+    def __getitem__(self, rows: Ints) -> Array:
+        """The rows, in the given order."""
+        if len(self.parts) == 1:
+            return self.decode(0, self.parts[0][rows])
+        part_of = self.part_of(rows)
+        taken = {part: part_of == part for part in np.unique(part_of).tolist()}
+        result = None
+        for part, here in taken.items():
+            values = self.decode(part, self.parts[part][rows[here] - self.starts[part]])
+            if result is None:
+                result = np.empty((len(rows), *values.shape[1:]), dtype=values.dtype)
+            result[here] = values
+        return self.decode(0, self.parts[0][:0]) if result is None else result
+
+    def all(self) -> Array:
+        """Everything, in memory."""
+        return np.concatenate([self.decode(number, part[:]) for number, part in enumerate(self.parts)])
+
+
+def offsets(lengths: Sequence[int] | Ints) -> Ints:
+    """Where each of several runs of the given lengths starts; the last entry is where the last one ends."""
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
+
+
+def ranges(starts: Ints, lengths: Ints) -> Ints:
+    """The numbers start, start + 1, ... of several ranges, one after another."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    shift = np.asarray(starts, dtype=np.int64) - (ends - lengths)
+    numbers: Ints = np.arange(total) + np.repeat(shift, lengths)
+    return numbers

@@ -1,0 +1,154 @@
+"""Coreference in CoNLL-2012's format: documents whose mentions are numbered by what they mean."""
+
+import random
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtlrank import embedded
+from mtlrank.annotate.mentions import mention_pairs
+from mtlrank.batch import Record, Span
+from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.settings import at_least
+from mtlrank.datamodule.dataset.shares import Shares
+from mtlrank.datamodule.lines import read_lines
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.errors import DataError
+from mtlrank.storage import file_hash
+from mtlrank.task import Task
+
+_BRACKETS = re.compile(r"(\()?(\d+)(\))?")
+
+
+class Sentence(NamedTuple):
+    """The words of a sentence, and its mentions as (first word, one past the last, entity)."""
+
+    words: list[str]
+    mentions: list[tuple[int, int, str]]
+    place: str
+
+
+class CoNLLCoreference(PreparedDataset):
+    """Whether two mentions mean the same, from files in the CoNLL-2012 format (OntoNotes, LitBank).
+
+    A split is a file, a folder of `*conll` files, or a share of the training documents, as in `val=0.2`. Documents are cut
+    into passages of whole sentences with up to `max_words` words; a passage's pairs are neighbouring mentions of an entity
+    and as many pairs of different ones. The word is in the fourth column, the brackets are in the last.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        preprocessor: Preprocessor,
+        train: str,
+        val: str | float | None = None,
+        test: str | float | None = None,
+        max_words: int = 120,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name, task, preprocessor)
+        self.sources = {"train": train, "val": val, "test": test}
+        self.shares = Shares(self.sources, seed)
+        self.max_words = at_least("max_words", max_words, 1)
+        self.seed = seed
+
+    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+        source = self.sources["train" if split in self.shares else split]
+        if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
+            return
+        for path in _files(str(source)):
+            for document, sentences in self._documents(path):
+                if split not in self.shares or self.shares.split_of(document) == split:
+                    yield from self._passages(document, sentences)
+
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        sources = {split: source for split, source in self.sources.items() if source is not None}
+        return {
+            split: source if isinstance(source, float) else {path.name: file_hash(path) for path in _files(source)}
+            for split, source in sources.items()
+        }
+
+    def _passages(self, document: str, sentences: list[Sentence]) -> Iterator[Record]:
+        for number, passage in enumerate(_up_to(sentences, self.max_words)):
+            name = re.sub(r"\s+", "_", f"{document}-{number}")
+            text, clusters = _join(passage)
+            draw = random.Random(f"{self.seed} {name}")
+            for first, second, label in mention_pairs(clusters, draw):
+                yield Record("-", name, None, text, label, (first, second), number, place=passage[0].place)
+
+    def _documents(self, path: Path) -> Iterator[tuple[str, list[Sentence]]]:
+        """(id, sentences) of each document of a file."""
+        document, sentences = "", list[Sentence]()
+        rows = list[tuple[str, str]]()
+        first = ""
+        for place, line in read_lines(path, self.reading):
+            if line.startswith("#begin document"):
+                document, sentences, rows = line.removeprefix("#begin document").strip(), [], []
+            elif line.strip() and not line.startswith("#"):
+                cells = line.split("\t") if "\t" in line else line.split()
+                if len(cells) < 5:
+                    self.reading.reject(place, f"expected at least 5 columns, found {len(cells)}: {line[:60]!r}", line)
+                    continue
+                first = first if rows else place
+                rows.append((cells[3], cells[-1]))
+            else:
+                if rows:
+                    sentences.append(self._sentence(rows, first))
+                    rows = []
+                if line.startswith("#end document"):
+                    yield document, sentences
+                    document, sentences = "", []
+        if sentences or rows:
+            raise DataError(f"{path.name}: expected '#end document' at the end. Is the file whole?")
+
+    def _sentence(self, rows: list[tuple[str, str]], place: str) -> Sentence:
+        """A sentence with its mentions; brackets that do not match are a bad row, and the mention is left out."""
+        open_at, mentions = dict[str, list[int]](), list[tuple[int, int, str]]()
+        for position, (_, brackets) in enumerate(rows):
+            for opens, entity, closes in _BRACKETS.findall(brackets):
+                if opens:
+                    open_at.setdefault(entity, []).append(position)
+                if closes and open_at.get(entity):
+                    mentions.append((open_at[entity].pop(), position + 1, entity))
+                elif closes:
+                    self.reading.reject(place, f"expected '({entity}' before '{entity})' in the sentence")
+        for entity in (entity for entity, starts in open_at.items() if starts):
+            self.reading.reject(place, f"expected '{entity})' after '({entity}' in the sentence")
+        return Sentence([word for word, _ in rows], mentions, place)
+
+
+def _files(source: str) -> list[Path]:
+    path = Path(embedded.locate(source))
+    files = sorted(path.glob("*conll")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise DataError(f"{source!r} is no file and no folder of *conll files.")
+    return files
+
+
+def _up_to(sentences: list[Sentence], words: int) -> Iterator[list[Sentence]]:
+    """Runs of sentences that have no more than so many words together; a longer sentence is a run by itself."""
+    passage, total = list[Sentence](), 0
+    for sentence in sentences:
+        if passage and total + len(sentence.words) > words:
+            yield passage
+            passage, total = [], 0
+        passage.append(sentence)
+        total += len(sentence.words)
+    if passage:
+        yield passage
+
+
+def _join(sentences: list[Sentence]) -> tuple[str, list[list[Span]]]:
+    """The words joined by blanks, and each entity's mentions in it, in the order of their first one."""
+    text, clusters = "", dict[str, list[Span]]()
+    for sentence in sentences:
+        starts, ends = list[int](), list[int]()
+        for word in sentence.words:
+            text += f" {word}" if text else word
+            starts.append(len(text) - len(word))
+            ends.append(len(text))
+        for first, last, entity in sentence.mentions:
+            clusters.setdefault(entity, []).append((starts[first], ends[last - 1]))
+    return text, list(clusters.values())

@@ -1,0 +1,33 @@
+"""Queries that are asked in training and in another split: what is measured there would be remembered, not learnt."""
+
+from collections.abc import Iterable, Mapping
+
+from mtlrank.datamodule.dataset.settings import one_of
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+
+
+class LeakedQueries:
+    """Training queries whose text another split asks too: an error (`stop`), or left out of training (`drop`)."""
+
+    def __init__(self, dataset: str, action: str) -> None:
+        self.dataset = dataset
+        self.action = one_of("leaked_queries", action, ("stop", "drop"))
+
+    def without(self, queries: Mapping[str, str], elsewhere: Iterable[str], reading: Reading) -> list[str]:
+        """The ids of `queries` whose text is not asked elsewhere."""
+        asked = {normal(query) for query in elsewhere}
+        leaked = [query_id for query_id, query in queries.items() if normal(query) in asked]
+        if leaked and self.action == "stop":
+            raise DataError(
+                f"{self.dataset}: {len(leaked)} training queries are also asked in another split, the first is "
+                f"{leaked[0]!r} ({queries[leaked[0]]!r}). leaked_queries=drop leaves them out of training."
+            )
+        reading.count("queries of another split", len(leaked))
+        gone = set(leaked)
+        return [query_id for query_id in queries if query_id not in gone]
+
+
+def normal(query: str) -> str:
+    """What makes two queries the same question: case and blanks do not count."""
+    return " ".join(query.casefold().split())

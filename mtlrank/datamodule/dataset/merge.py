@@ -1,0 +1,159 @@
+"""Shards to one prepared dataset: labels are counted over all of them, their files are taken as they are."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlrank.datamodule.dataset.arrays import Ints
+from mtlrank.errors import DataError
+from mtlrank.storage import MANIFEST, new_folder, read_json, read_manifest, write_manifest, write_text
+from mtlrank.task import Buckets, Classification, Task
+
+SCHEMA = 2
+_BLOCK = 2**20  # labels that are in memory at a time
+_SAME = ("schema", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
+
+
+def merge_shards(target: Path, shards: Sequence[Path], name: str, task: Task, description: dict[str, Any]) -> None:
+    """Write a prepared dataset of all shards of `name` into the folder `target`.
+
+    Raises `DataError` for shards that are missing, damaged or of another config, and for data that cannot be learnt from.
+    """
+    manifests = [read_manifest(shard) for shard in shards]
+    order = _order(shards, manifests)
+    shards, manifests = [shards[i] for i in order], [manifests[i] for i in order]
+    labels = _learn_labels(shards, manifests, name, task)
+    splits = {split: _sum(manifest["splits"][split] for manifest in manifests) for split in manifests[0]["splits"]}
+    if task.kind == "ranking":
+        _check_positives(shards, splits, name, getattr(task, "relevance_level", 1))
+    with new_folder(target) as folder:
+        names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
+        for shard, manifest, short in zip(shards, manifests, names, strict=True):
+            for file in (*manifest["files"], MANIFEST):
+                if not file.startswith("tokenizer/"):
+                    _link(shard / file, folder / short / file)
+        for file in manifests[0]["files"]:
+            if file.startswith("tokenizer/"):
+                _link(shards[0] / file, folder / file)
+        bad_rows = _bad_rows(shards)
+        if bad_rows:
+            write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
+        same = {key: manifests[0][key] for key in _SAME}
+        counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
+        summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
+        write_manifest(folder, {**description, **same, **summary})
+
+
+def class_numbers(shard: Path, labels: dict[str, Any]) -> Ints | None:
+    """For each class of a shard, its number in the whole dataset; None where labels are numbers."""
+    if "classes" not in labels:
+        return None
+    known = {name: number for number, name in enumerate(labels["classes"])}
+    return np.array([known[name] for name in read_json(shard / MANIFEST)["classes"]], dtype=np.int64)
+
+
+def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:
+    """The positions of shards 1 to n, if they are all there and belong together."""
+    for shard, manifest in zip(shards, manifests, strict=True):
+        for key in _SAME:
+            if manifest.get(key) != manifests[0].get(key):
+                raise DataError(f"{shard} and {shards[0]} were prepared differently: their {key} differs.")
+    found = [tuple(manifest["shard"]) for manifest in manifests]
+    total = found[0][1]
+    missing = [f"{number}/{total}" for number in range(1, total + 1) if (number, total) not in found]
+    if missing or len(found) != total:
+        have = ", ".join(f"{number}/{of}" for number, of in found)
+        raise DataError(
+            f"Expected the shards 1 to {total} once each, found {have}; missing: {', '.join(missing) or 'none'}."
+        )
+    return [found.index((number, total)) for number in range(1, total + 1)]
+
+
+def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str, task: Task) -> dict[str, Any]:
+    """What the training labels are: classes with their counts, or mean and standard deviation, and buckets' edges."""
+    if not sum(manifest["splits"]["train"]["items"] for manifest in manifests):
+        raise DataError(f"Dataset {name!r} has no training records. Check its source.")
+    if isinstance(task, Classification) and not isinstance(task, Buckets):
+        return _learn_classes(shards, manifests, name)
+    count = sum(len(block) for block in _blocks(shards, "train"))
+    mean = sum(float(block.sum(dtype=np.float64)) for block in _blocks(shards, "train")) / count
+    squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _blocks(shards, "train"))
+    labels: dict[str, Any] = {"mean": mean, "std": (squares / count) ** 0.5}
+    if isinstance(task, Buckets):
+        everything = np.concatenate(list(_blocks(shards, "train")))  # four bytes an item: quantiles need all of them
+        labels["edges"] = task.find_edges(everything)
+        if not labels["edges"]:
+            raise DataError(f"The training labels of {name} are too much alike for {task.num_buckets} buckets.")
+        bucket = np.searchsorted(labels["edges"], everything, side="right")
+        labels["counts"] = np.bincount(bucket, minlength=len(labels["edges"]) + 1).tolist()
+    return labels
+
+
+def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    counts = Counter[str]()
+    for shard, manifest in zip(shards, manifests, strict=True):
+        for block in _blocks([shard], "train"):
+            numbers = np.bincount(block.astype(np.int64), minlength=len(manifest["classes"]))
+            counts.update({label: int(n) for label, n in zip(manifest["classes"], numbers, strict=True) if n})
+    classes = sorted(counts)
+    if len(classes) < 2:
+        raise DataError(f"{name}/train has the single class {classes[0]!r}: there is nothing to learn.")
+    for manifest in manifests:
+        for split, places in manifest["first_place"].items():
+            for label, place in places.items():
+                if label not in counts:
+                    known = ", ".join(classes)
+                    raise DataError(
+                        f"{place}: label {label!r} of {name}/{split} is not a class of its training split: {known}"
+                    )
+    return {"classes": classes, "counts": [counts[label] for label in classes]}
+
+
+def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, level: int) -> None:
+    """A ranking without relevant documents teaches nothing and measures nothing."""
+    if not any((block >= level).any() for block in _blocks(shards, "train")):
+        raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
+    for split in (split for split in splits if split != "train" and splits[split]["samples"]):
+        files = [shard / split / "qrels.txt" for shard in shards]
+        if not any(int(line.split()[3]) >= level for path in files if path.exists() for line in _lines(path)):
+            raise DataError(f"{name}/{split} has no document of grade {level} or more: nothing can be measured.")
+
+
+def _blocks(shards: Sequence[Path], split: str) -> Iterator[NDArray[np.float32]]:
+    for shard in shards:
+        labels = np.load(shard / split / "labels.npy", mmap_mode="r")
+        for start in range(0, len(labels), _BLOCK):
+            yield np.array(labels[start : start + _BLOCK])
+
+
+def _bad_rows(shards: Sequence[Path]) -> list[str]:
+    """Rows that any shard has set aside, each once: what all read, all may have found."""
+    paths = (shard / "bad_rows.jsonl" for shard in shards)
+    return list(dict.fromkeys(line for path in paths if path.exists() for line in _lines(path)))
+
+
+def _lines(path: Path) -> list[str]:
+    return [f"{line}\n" for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total = dict[str, int]()
+    for part in counts:
+        for key, value in part.items():
+            total[key] = total.get(key, 0) + value
+    return total
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system cannot do that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

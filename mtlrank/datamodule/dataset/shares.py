@@ -1,0 +1,36 @@
+"""Splits that are shares of the training data, told by a hash, so that they stay when data is added."""
+
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+from mtlrank.errors import ConfigError
+
+
+class Shares:
+    """Says which split a query, or a document, belongs to.
+
+    `sources` maps splits to what they are read from: a number, as in `val=0.2`, is a share of what train is read from.
+    """
+
+    def __init__(self, sources: Mapping[str, Any], seed: int) -> None:
+        self.shares = {split: source for split, source in sources.items() if isinstance(source, float)}
+        self.seed = seed
+        shares = list(self.shares.values())
+        if any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
+            raise ConfigError(f"Shares of the training data lie between 0 and 1 and leave some of it, found {shares}.")
+        if isinstance(sources["train"], float) or sources["train"] is None:
+            raise ConfigError(f"train is {sources['train']}, expected where the training data is.")
+
+    def __contains__(self, split: str) -> bool:
+        """Whether a split is a share of the training data, or what is left of it."""
+        return split == "train" or split in self.shares
+
+    def split_of(self, name: str) -> str:
+        """The split that something of the training data belongs to."""
+        point, edge = crc32(f"{self.seed} {name}".encode()) / 2**32, 0.0
+        for split, share in self.shares.items():
+            edge += share
+            if point < edge:
+                return split
+        return "train"

@@ -1,0 +1,83 @@
+"""Files of rows, line by line: each with its place, for errors that can be found again."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from mtlrank import embedded
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Line(NamedTuple):
+    """A line without its end, and where it stands."""
+
+    place: str  # name of the file and number of the line
+    text: str
+
+
+def locate(name: str, what: str) -> Path:
+    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection."""
+    path = Path(embedded.locate(name))
+    if not path.is_file():
+        raise DataError(f"The {what} {name!r} does not exist.")
+    return path
+
+
+def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
+    """The lines of a UTF-8 file, also a gzipped one. A byte order mark and Windows line ends are left out."""
+    size = path.stat().st_size
+    with path.open("rb") as raw:
+        file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
+        try:
+            for number, line in enumerate(file, 1):
+                if number % 1000 == 0:
+                    reading.at(raw.tell(), size)
+                text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{path.name}:{number}", reading)
+                if text is not None:
+                    yield Line(f"{path.name}:{number}", text)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is not a whole gzip file: {error}. Copy it again.") from error
+
+
+def read_cells(path: Path, columns: int, layout: str, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    """(place, cells) of each line of a tab-separated file with at least `columns` columns; quotes mean nothing."""
+    for place, text in read_lines(path, reading):
+        cells = text.split("\t")
+        if len(cells) < columns:
+            found = f"{len(cells)}: {text[:60]!r}"
+            reading.reject(place, f"expected {columns} tab-separated columns ({layout}), found {found}", text)
+        else:
+            yield place, cells
+
+
+def read_json(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of each line of a JSON Lines file."""
+    for place, text in read_lines(path, reading):
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            reading.reject(place, f"expected a JSON object, found {text[:60]!r}: {error}", text)
+            continue
+        if isinstance(row, dict):
+            yield place, row
+        else:
+            reading.reject(place, f"expected a JSON object, found {text[:60]!r}", text)
+
+
+def _decode(raw: bytes, place: str, reading: Reading) -> str | None:
+    raw = raw.rstrip(b"\r\n")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"expected UTF-8, found byte 0x{raw[error.start]:02x} at position {error.start + 1}"
+        reading.reject(place, found, raw.decode("utf-8", "backslashreplace"))
+        return None
+    if "\0" in text:
+        reading.reject(place, "expected text, found a NUL character", text)
+        return None
+    return text

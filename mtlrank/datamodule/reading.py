@@ -1,0 +1,87 @@
+"""What happens while a split is read: rows that are set aside, repairs that are counted, how far it is."""
+
+import sys
+import time
+from collections import Counter
+from typing import NamedTuple
+
+from mtlrank.errors import ConfigError, DataError
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used."""
+
+    place: str  # as in `train.tsv:17`
+    reason: str
+    row: str  # its beginning
+
+
+class Reading:
+    """Judges what is read. The first bad row stops, or up to `max_bad_rows` are set aside (`on_bad_row=quarantine`).
+
+    Sources call `reject` for a row that they cannot make a record of and go on with the next one, `count` for what they
+    repair or leave out, and `at` to say how far they are.
+    """
+
+    def __init__(self, on_bad_row: str = "stop", max_bad_rows: int = 100, what: str = "") -> None:
+        if on_bad_row not in ("stop", "quarantine"):
+            raise ConfigError(f"on_bad_row is {on_bad_row!r}, expected stop or quarantine.")
+        self.on_bad_row = on_bad_row
+        self.max_bad_rows = max_bad_rows
+        self.bad_rows: dict[str, BadRow] = {}  # by place: a file that is read twice has its bad rows once
+        self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
+        self.split = "train"
+        self.progress = Progress(what)
+
+    def reject(self, place: str, reason: str, row: str = "") -> None:
+        """A row cannot be used. Raises `DataError` where that is not wanted, or not so often."""
+        if self.on_bad_row == "stop":
+            raise DataError(f"{place}: {reason}. (prepare.on_bad_row=quarantine sets bad rows aside.)")
+        self.bad_rows.setdefault(place, BadRow(place, reason, row[:200].encode("utf-8", "backslashreplace").decode()))
+        if len(self.bad_rows) > self.max_bad_rows:
+            first = "; ".join(f"{bad.place}: {bad.reason}" for bad in list(self.bad_rows.values())[:3])
+            raise DataError(
+                f"{len(self.bad_rows)} bad rows, more than prepare.max_bad_rows={self.max_bad_rows}. The first: {first}."
+            )
+
+    def count(self, what: str, times: int = 1) -> None:
+        """Something in the current split was repaired or left out."""
+        if times:
+            self.counts.setdefault(self.split, Counter())[what] += times
+
+    def at(self, done: int, total: int) -> None:
+        """The source has read `done` of `total` queries, bytes or whatever it counts, of the current split."""
+        self.progress.share = done / total if total else None
+
+
+class Progress:
+    """Says how many rows were read, how fast, and how long it will take: a line every few seconds."""
+
+    SECONDS = 10.0
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.rows = 0
+        self.share: float | None = None
+        self._start = self._told = time.monotonic()
+
+    def start(self, split: str) -> None:
+        """Another split begins."""
+        self.split, self.rows, self.share = split, 0, None
+        self._start = self._told = time.monotonic()
+
+    def advance(self, rows: int) -> None:
+        """So many rows more are done."""
+        self.rows += rows
+        now = time.monotonic()
+        if self.what and now - self._told >= self.SECONDS:
+            self._told = now
+            print(self.line(now - self._start), file=sys.stderr, flush=True)
+
+    def line(self, seconds: float) -> str:
+        """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`."""
+        text = f"prepare {self.what}/{self.split}: {self.rows:,} rows, {self.rows / max(seconds, 1e-9):,.0f} rows/s"
+        if self.share:
+            left = seconds * (1 - self.share) / self.share
+            text += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+        return text

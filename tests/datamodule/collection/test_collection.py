@@ -1,0 +1,161 @@
+"""Collections: what files and ids give, and what is wrong with files."""
+
+import gzip
+import json
+
+import pytest
+
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+from tests.datamodule.conftest import write
+
+
+def test_files_give_queries_judgements_candidates_and_texts(source):
+    collection = Collection(source)
+    assert collection.queries == {"q1": "silent harbour", "q2": "garden"}
+    assert collection.qrels == {"q1": {"d1": 2, "d2": 1}, "q2": {"d3": 3}}
+    assert [(d.doc_id, d.rank, d.score) for d in collection.candidates(["q1"], 2)["q1"]] == [("d2", 1, 3), ("d1", 2, 2)]
+    assert collection.docs.texts(["d3", "d1", "gone"]) == {"d1": "the silent harbour", "d3": "a garden"}
+
+
+def test_a_beir_folder_is_a_collection(tmp_path):
+    rows = [{"_id": "d1", "title": "Harbours", "text": "are silent"}, {"_id": "d2", "title": "", "text": "a garden"}]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "silent", "metadata": {}}) + "\n")
+    (tmp_path / "qrels").mkdir()
+    write(tmp_path / "qrels" / "dev.tsv", ["query-id\tcorpus-id\tscore", "q\td1\t1"])
+    collection = Collection({"beir": str(tmp_path), "split": "dev"})
+    assert list(collection.docs) == [("d1", "Harbours are silent"), ("d2", "a garden")]
+    assert collection.qrels == {"q": {"d1": 1}}
+    assert [doc.doc_id for doc in collection.candidates(["q"], 5)["q"]] == ["d1"]
+
+
+def test_a_file_takes_the_place_of_a_part_of_an_ir_datasets_id(tmp_path):
+    write(tmp_path / "mine", ["q0 Q0 d1 1 1 x"])
+    whole = Collection("mtlrank-embedded/test")
+    mixed = Collection({"id": "mtlrank-embedded/test", "run": str(tmp_path / "mine")})
+    assert mixed.qrels == whole.qrels
+    assert whole.candidates([*whole.queries][:1], 5) != mixed.candidates([*whole.queries][:1], 5)
+
+
+def test_gzipped_files_with_a_byte_order_mark_and_windows_line_ends_are_read(source, tmp_path):
+    text = "\ufeffd1\tthe silent harbour\r\nd2\tharbour lights\r\n"
+    with gzip.open(tmp_path / "docs.tsv.gz", "wb") as file:
+        file.write(text.encode())
+    collection = Collection({**source, "docs": str(tmp_path / "docs.tsv.gz")})
+    assert list(collection.docs) == [("d1", "the silent harbour"), ("d2", "harbour lights")]
+
+
+def test_half_a_gzipped_file_is_named(source, tmp_path):
+    whole = gzip.compress(b"d1\ttext\n" * 1000)
+    (tmp_path / "docs.tsv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="docs.tsv.gz is not a whole gzip file"):
+        list(Collection({**source, "docs": str(tmp_path / "docs.tsv.gz")}).docs)
+
+
+def test_without_a_run_candidates_are_retrieved(source):
+    del source["run"]
+    found = Collection(source).candidates(["q1"], 3)["q1"]
+    assert [doc.doc_id for doc in found] == ["d1", "d2", "d4"]
+    assert [doc.rank for doc in found] == [1, 2, 3]
+
+
+def test_equal_first_stage_scores_are_ordered_as_trec_eval_orders_them(source):
+    write(source["run"], ["q1 Q0 d1 1 1.0 x", "q1 Q0 d2 2 1.0 x"])
+    assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 9)["q1"]] == ["d2", "d1"]
+
+
+def test_the_best_of_a_long_run_are_kept(source):
+    write(source["run"], [f"q1 Q0 d{i} 1 {i} x" for i in range(100)])
+    assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 3)["q1"]] == ["d99", "d98", "d97"]
+
+
+def test_only_wanted_queries_are_read(source):
+    collection = Collection(source, holds=lambda query_id: query_id == "q2")
+    assert list(collection.queries) == list(collection.qrels) == ["q2"]
+    assert list(collection.all_queries) == ["q1", "q2"]
+
+
+def test_an_unknown_collection_comes_with_the_nearest_ids():
+    with pytest.raises(ConfigError, match="Did you mean vaswani"):
+        Collection("vaswanni")
+
+
+def test_a_missing_file_is_named(source):
+    with pytest.raises(DataError, match="run file 'nowhere' does not exist"):
+        Collection({**source, "run": "nowhere"})
+
+
+def test_files_of_another_kind_are_refused(source):
+    with pytest.raises(ConfigError, match="docs, queries, qrels, run, docpairs, id, beir or split; found texts"):
+        Collection({"texts": "x"})
+
+
+def test_a_missing_part_is_named(source):
+    del source["qrels"]
+    with pytest.raises(ConfigError, match="has no qrels, which this dataset needs"):
+        Collection(source).qrels  # noqa: B018
+
+
+def all_of(collection):
+    return collection.queries, collection.qrels, collection.candidates(["q1"], 5), list(collection.docs)
+
+
+BAD_LINES = [
+    ("docs", "d9", r"docs:6: expected 2 tab-separated columns \(id, text\), found 1: 'd9'"),
+    ("docs", "d 9\ttext", "docs:6: expected a document id without blanks, found 'd 9'"),
+    ("docs", "d1\tanother text", "docs:6: document 'd1' has another text than at docs:1"),
+    ("docs", "d9\tte\0xt", "docs:6: expected text, found a NUL character"),
+    ("queries", "q3\t ", "queries:3: expected a query, found a blank text for 'q3'"),
+    ("queries", "q1\tanother", "queries:3: query 'q1' stands for two different texts"),
+    ("qrels", "q1 0 d1", r"qrels:4: expected a TREC qrel \(query, 0, document, grade\).*found 'q1 0 d1'"),
+    ("qrels", "q1 0 d4 1.5", "qrels:4: expected a TREC qrel"),
+    ("qrels", "q1 0 d1 1", "qrels:4: expected one grade of 'd1' for query 'q1', found two grades, 2 and 1"),
+    ("run", "q1 Q0 d4 1 nan x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 nan x'"),
+    ("run", "q1 Q0 d4 1", "run:6: expected a line of a TREC run"),
+    ("run", "q1 Q0 d2 9 0.5 x", "run:6: document 'd2' has two scores for query 'q1'"),
+]
+
+
+@pytest.mark.parametrize(("part", "line", "complaint"), BAD_LINES)
+def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, complaint):
+    good = all_of(Collection(source))
+    with open(source[part], "a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(DataError, match=complaint):
+        all_of(Collection(source))
+    reading = Reading("quarantine")
+    assert all_of(Collection(source, reading)) == good
+    (bad,) = reading.bad_rows.values()
+    assert bad.place == complaint.split(": ")[0]
+
+
+def test_bytes_that_are_no_utf8_are_named(source):
+    with open(source["docs"], "ab") as file:
+        file.write(b"d9\tcaf\xe9\n")
+    with pytest.raises(DataError, match="docs:6: expected UTF-8, found byte 0xe9 at position 7"):
+        list(Collection(source).docs)
+
+
+def test_what_is_there_twice_is_counted(source):
+    for part, line in (("qrels", "q1 0 d1 2"), ("docs", "d1\tthe silent harbour"), ("qrels", "q9 0 d1 1")):
+        with open(source[part], "a") as file:
+            file.write(f"{line}\n")
+    collection = Collection(source)
+    assert len(collection.qrels["q1"]) == 2
+    assert len(collection.docs) == 5
+    counts = {"judgements given twice": 1, "judgements of queries without a text": 1, "documents given twice": 1}
+    assert collection.reading.counts == {"train": counts}
+
+
+def test_too_many_bad_rows_stop_with_the_first(source):
+    write(source["docs"], ["one", "two", "three", "d4\tgarden"])
+    with pytest.raises(DataError, match=r"3 bad rows, more than prepare.max_bad_rows=2. The first: docs:1: .*docs:3"):
+        list(Collection(source, Reading("quarantine", 2)).docs)
+
+
+def test_the_embedded_collection_is_an_ir_datasets_source():
+    collection = Collection("mtlrank-embedded/test")
+    assert len(collection.queries) == len(collection.qrels) == 100
+    assert len(collection.docs) == 2475

@@ -1,0 +1,237 @@
+"""Labelled files: what their rows become, and what is wrong with them."""
+
+import json
+
+import pytest
+
+from mtlrank.datamodule.dataset import GAP, BIOSpans, CoNLLCoreference, LabelledAnswers, SentencePairs, SpanPairs
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.task import PairwiseRelevance, Regression, Relevance, SpanClassification, SpanPairClassification
+
+TINY = Preprocessor("mtlrank-embedded/tiny-bert")
+
+
+def sentences(path, **kwargs):
+    return SentencePairs("x", Regression(["MSE"]), TINY, str(path), **kwargs)
+
+
+def spans(path):
+    return BIOSpans("x", SpanClassification(["Accuracy"]), TINY, str(path))
+
+
+def read(dataset, split="train"):
+    return list(dataset.records(split))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "settings"),
+    [
+        ("x.tsv", 'a\tb\t"quoted\t3.5\tfirst\tsecond\n', {"score_column": 3, "columns": (4, 5)}),
+        ("x.csv", 'score,a,b\n3.5,first,"second"\n', {"format": "csv", "score_column": "score", "columns": ("a", "b")}),
+        ("x.csv", "3.5,first,second\n", {"format": "csv"}),
+        (
+            "x.jsonl",
+            json.dumps({"a": "first", "b": "second", "s": "3.5"}) + "\n",
+            {"format": "jsonl", "score_column": "s", "columns": ("a", "b")},
+        ),
+    ],
+)
+def test_sentence_pairs_read_their_columns(tmp_path, name, text, settings):
+    (tmp_path / name).write_text(text)
+    dataset = sentences(tmp_path / name, **settings)
+    (record,) = read(dataset)
+    assert (record.query, record.text, record.label) == ("first", "second", "3.5")
+    assert record.place == f"{name}:{1 + text.startswith('score')}"
+    assert read(dataset, "test") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"columns": ("a", "b")}, r"Columns of a tsv file are numbers, from 0, found \[0, 'a', 'b'\]"),
+        ({"format": "jsonl"}, "Columns of a jsonl file are names"),
+        ({"format": "xml"}, "format is 'xml', expected one of tsv, csv, jsonl"),
+        ({"format": "csv", "score_column": "score"}, "x has no column 'score'. It has: 1\ta\tb"),
+    ],
+)
+def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
+    (tmp_path / "x").write_text("1\ta\tb\n")
+    with pytest.raises(ConfigError, match=complaint):
+        read(sentences(tmp_path / "x", **settings))
+
+
+def test_too_few_columns_are_named_with_the_line(tmp_path):
+    (tmp_path / "x.tsv").write_text("1\ta\tb\n2\ta\n")
+    with pytest.raises(DataError, match=r"x.tsv:2: expected 3 tab-separated columns .*, found 2"):
+        read(sentences(tmp_path / "x.tsv"))
+
+
+def test_a_quoted_field_of_several_lines_keeps_the_place_of_its_first(tmp_path):
+    (tmp_path / "x.csv").write_text('1,"a\nb",c\n2,d,e\n')
+    assert [r.place for r in read(sentences(tmp_path / "x.csv", format="csv"))] == ["x.csv:1", "x.csv:3"]
+
+
+def test_entities_of_a_bio_file(tmp_path):
+    (tmp_path / "x").write_text(
+        "Mira\tB-PER\nHalden\tI-PER\nsaw\tO\nQuellin\tI-LOC\n\nno\tO\n\nVoss\tB-PER\nPell\tB-PER\n"
+    )
+    surfaces = [(r.text[slice(*r.spans[0])], r.label, r.group, r.place) for r in read(spans(tmp_path / "x"))]
+    assert surfaces == [
+        ("Mira Halden", "PER", 0, "x:1"),
+        ("Quellin", "LOC", 0, "x:1"),
+        ("Voss", "PER", 2, "x:8"),
+        ("Pell", "PER", 2, "x:8"),
+    ]
+
+
+def test_conll_2003_has_blanks_between_its_columns(tmp_path):
+    (tmp_path / "x").write_text("-DOCSTART- -X- -X- O\n\nMira NNP I-NP B-PER\nslept VBD O O\n")
+    assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira slept", "PER")]
+
+
+def test_a_sentence_with_a_bad_line_is_named_or_set_aside(tmp_path):
+    (tmp_path / "x").write_text("Mira\tB-PER\nHalden\n\nVoss\tB-PER\n")
+    with pytest.raises(DataError, match="x:2: expected 'token<TAB>tag' with a BIO tag, found 'Halden'"):
+        read(spans(tmp_path / "x"))
+    dataset = spans(tmp_path / "x")
+    dataset.reading = Reading("quarantine")
+    assert [record.text for record in read(dataset)] == ["Voss"]
+    assert list(dataset.reading.bad_rows) == ["x:2"]
+
+
+def test_a_json_line_without_spans_is_named(tmp_path):
+    (tmp_path / "x").write_text('{"text": "a", "label": "b"}\n')
+    with pytest.raises(DataError, match="x:1: expected JSON with text, spans and label"):
+        read(SpanPairs("x", SpanPairClassification(["Accuracy"]), TINY, str(tmp_path / "x")))
+
+
+def gap_file(path, **changes):
+    row = {"ID": "t-1", "Text": "Ann told Mia that she won.", "Pronoun": "she", "Pronoun-offset": "18"}
+    row |= {"A": "Ann", "A-offset": "0", "A-coref": "TRUE", "B": "Mia", "B-offset": "9", "B-coref": "FALSE", **changes}
+    path.write_text("\t".join([*GAP.COLUMNS, "URL"]) + "\n" + "\t".join([*row.values(), "http"]) + "\n")
+    return GAP("x", SpanPairClassification(["Accuracy"]), TINY, str(path))
+
+
+def test_gap_pairs_the_pronoun_with_both_names(tmp_path):
+    records = read(gap_file(tmp_path / "x"))
+    assert [(r.label, r.spans) for r in records] == [
+        ("coreferent", ((0, 3), (18, 21))),
+        ("distinct", ((9, 12), (18, 21))),
+    ]
+    assert records[0].group == records[1].group
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"A-offset": "1"}, "x:2: expected 'Ann' at character 1 of the text"),
+        ({"B-offset": "late"}, "x:2: expected 'Mia' at character late of the text"),
+        ({"A-coref": "MAYBE"}, "x:2: expected TRUE or FALSE as A-coref, found 'MAYBE'"),
+    ],
+)
+def test_a_mention_that_is_not_where_gap_says_is_named(tmp_path, change, complaint):
+    with pytest.raises(DataError, match=complaint):
+        read(gap_file(tmp_path / "x", **change))
+
+
+CONLL = """#begin document (b); part 0
+b 0 0 Ann - - - - - - - - (1)
+b 0 1 met - - - - - - - - -
+b 0 2 old - - - - - - - - (2
+b 0 3 Mia - - - - - - - - 2)
+
+b 0 0 She - - - - - - - - (1)
+b 0 1 left - - - - - - - - -
+
+#end document
+"""
+
+
+def coreference(path, **kwargs):
+    return CoNLLCoreference("x", SpanPairClassification(["Accuracy"]), TINY, str(path), **kwargs)
+
+
+def test_conll_2012_gives_neighbours_of_an_entity_and_pairs_of_two(tmp_path):
+    (tmp_path / "x.conll").write_text(CONLL)
+    records = read(coreference(tmp_path / "x.conll"))
+    assert {record.text for record in records} == {"Ann met old Mia She left"}
+    same, different = records
+    assert (same.label, [same.text[slice(*span)] for span in same.spans]) == ("coreferent", ["Ann", "She"])
+    assert different.label == "distinct"
+    assert "old Mia" in [different.text[slice(*span)] for span in different.spans]
+
+
+def test_a_passage_has_whole_sentences_up_to_a_length(tmp_path):
+    (tmp_path / "x.conll").write_text(CONLL)
+    assert read(coreference(tmp_path / "x.conll", max_words=4)) == []  # no sentence mentions anyone twice
+
+
+def test_documents_are_shared_out_to_the_splits(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i}.conll").write_text(CONLL.replace("(b)", f"(book {i})"))
+    dataset = coreference(tmp_path, val=0.3)
+    train, val = ({record.doc_id for record in read(dataset, split)} for split in ("train", "val"))
+    assert not train & val
+    assert len(train) + len(val) == 40
+    assert len(val) > 4
+    assert read(dataset, "test") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("2)", "-", r"x.conll:2: expected '2\)' after '\(2'"),
+        ("(2\n", "-\n", r"x.conll:2: expected '\(2' before '2\)'"),
+        ("b 0 1 met - - - - - - - - -", "b 0 1", "x.conll:3: expected at least 5 columns, found 3"),
+        ("#end document", "", "x.conll: expected '#end document' at the end"),
+    ],
+)
+def test_broken_conll_2012_is_named(tmp_path, old, new, complaint):
+    (tmp_path / "x.conll").write_text(CONLL.replace(old, new))
+    with pytest.raises(DataError, match=complaint):
+        read(coreference(tmp_path / "x.conll"))
+
+
+def answers(path, task=None, **kwargs):
+    return LabelledAnswers("x", task or Relevance(["AP"]), TINY, str(path), **kwargs)
+
+
+def test_labelled_answers_are_a_ranking(tmp_path):
+    (tmp_path / "x.csv").write_text(
+        "qtext,label,atext\r\nwho,1,Ann did\r\nwho,0,a garden\r\nwho,0,a garden\r\nwhy,1,so\r\n"
+    )
+    dataset = answers(tmp_path / "x.csv")
+    rows = [(r.query_id, r.doc_id, r.label, r.group) for r in read(dataset)]
+    assert rows == [
+        ("train-q0", "train-a0", "1", None),
+        ("train-q0", "train-a1", "0", None),
+        ("train-q1", "train-a2", "1", None),
+    ]
+    assert dataset.reading.counts == {"train": {"answers given twice": 1}}
+    dataset.write_judgements("train", tmp_path)
+    assert (tmp_path / "qrels.txt").read_text().splitlines()[0] == "train-q0 0 train-a0 1"
+    assert len((tmp_path / "candidates.run").read_text().splitlines()) == 3
+    grouped = answers(tmp_path / "x.csv", PairwiseRelevance(["AP"]))
+    assert [record.group for record in read(grouped)] == [0, 0, 1]
+
+
+def test_a_question_in_two_splits_is_an_error_or_is_dropped(tmp_path):
+    for name, question in (("train", "Who ?"), ("test", "who ?")):
+        (tmp_path / name).write_text(f"qtext,label,atext\n{question},1,Ann\nwhy,1,so\n".replace("why", name))
+    with pytest.raises(DataError, match="1 training queries are also asked in another split"):
+        read(answers(tmp_path / "train", test=str(tmp_path / "test")))
+    kept = read(answers(tmp_path / "train", test=str(tmp_path / "test"), leaked_queries="drop"))
+    assert [record.query for record in kept] == ["train"]
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path):
+    (tmp_path / "x").write_bytes(b"1\ta\t\xff\n")
+    with pytest.raises(DataError, match="x:1: expected UTF-8, found byte 0xff at position 5"):
+        read(sentences(tmp_path / "x"))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="The file of split 'train' 'nowhere' does not exist"):
+        read(sentences("nowhere"))

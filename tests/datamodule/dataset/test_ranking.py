@@ -1,0 +1,189 @@
+"""Rankings: which documents are learnt from, which are re-ranked, and what may not be."""
+
+import pytest
+
+from mtlrank.datamodule.dataset import IRDataset, Share
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.runs import read_qrels, read_run
+from mtlrank.task import PairwiseRelevance, Regression, Relevance
+from tests.datamodule.conftest import write
+
+TINY = Preprocessor("mtlrank-embedded/tiny-bert")
+
+
+def ranking(source, task=None, **kwargs):
+    return IRDataset("x", task or Relevance(["nDCG@10"], 2), TINY, source, **kwargs)
+
+
+def rows(dataset, split):
+    return [(r.query_id, r.doc_id, r.label) for r in dataset.records(split)]
+
+
+def test_pointwise_training_has_judged_documents_and_sampled_candidates(source):
+    assert rows(ranking(source, num_negatives=1), "train") == [
+        ("q1", "d1", 2),
+        ("q1", "d2", 1),
+        ("q1", "d5", 0),
+        ("q2", "d3", 3),
+        ("q2", "d4", 0),
+    ]
+
+
+def test_judged_negatives_can_be_left_out(source):
+    assert ("q1", "d2", 1) not in rows(ranking(source, judged_negatives=False), "train")
+
+
+def test_groups_hold_a_positive_and_its_negatives(source):
+    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), num_negatives=1)
+    groups = {}
+    for record in dataset.records("train"):
+        groups.setdefault(record.group, []).append(record.label)
+    assert [labels[0] for labels in groups.values()] == [2, 3]
+    assert all(len(labels) == 2 and labels[1] < 2 for labels in groups.values())
+
+
+def test_other_splits_hold_candidates_in_first_stage_order(source):
+    assert rows(ranking(source, test=source, num_candidates=2), "test") == [
+        ("q1", "d2", 1),
+        ("q1", "d1", 2),
+        ("q2", "d4", 0),
+        ("q2", "d3", 3),
+    ]
+
+
+def test_a_split_can_be_a_share_of_the_training_queries(source):
+    many = [f"q{i}\tgarden" for i in range(200)]
+    with open(source["queries"], "w") as file:
+        file.write("\n".join(many) + "\n")
+    with open(source["qrels"], "w") as file:
+        file.write("".join(f"q{i} 0 d3 2\n" for i in range(200)))
+    dataset = ranking(source, val=0.2, test=0.3)
+    splits = {split: dataset.query_ids(split) for split in ("train", "val", "test")}
+    assert sorted(query_id for ids in splits.values() for query_id in ids) == sorted(f"q{i}" for i in range(200))
+    assert 25 < len(splits["val"]) < 55
+    assert 40 < len(splits["test"]) < 80
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"val": 1.5}, "Shares of the training data lie between 0 and 1"),
+        ({"val": 0.6, "test": 0.6}, "Shares of the training data"),
+        ({"train": 0.5}, "train is 0.5, expected where the training data is"),
+    ],
+)
+def test_impossible_shares_are_refused(source, change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        IRDataset("x", Relevance(["AP"]), TINY, **{"train": source, **change})
+
+
+def groups(dataset):
+    found = {}
+    for record in dataset.records("train"):
+        found.setdefault(record.group, []).append((record.doc_id, record.label))
+    return list(found.values())
+
+
+def test_listwise_groups_hold_all_of_a_query(source):
+    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), grouping="listwise", num_negatives=5)
+    first, second = groups(dataset)
+    assert first[0] == ("d1", 2)
+    assert sorted(first[1:]) == [("d2", 1), ("d5", 0)]
+    assert second == [("d3", 3), ("d4", 0)]
+
+
+def test_negatives_come_from_a_window_of_ranks_and_there_may_be_at_most_so_many(source):
+    assert rows(ranking(source, num_negatives=9, negative_ranks=(1, 2), judged_negatives=False), "train") == [
+        ("q1", "d1", 2),
+        ("q2", "d3", 3),
+        ("q2", "d4", 0),
+    ]
+    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), num_negatives=9, max_negatives=1)
+    assert [len(group) for group in groups(dataset)] == [2, 2]
+
+
+def test_docpairs_are_groups_of_a_better_and_a_worse_document(source, tmp_path):
+    write(tmp_path / "pairs", ["q2\td3\td5", "q1\td2\td3", "q9\td1\td2"])
+    dataset = ranking(
+        {**source, "docpairs": str(tmp_path / "pairs")}, PairwiseRelevance(["AP"], 2), learn_from="docpairs"
+    )
+    assert groups(dataset) == [[("d3", 2.0), ("d5", 0.0)], [("d2", 2.0), ("d3", 0.0)]]
+    assert dataset.reading.counts["train"] == {"triples of queries without a text": 1}
+
+
+def test_the_scores_of_a_run_can_be_learnt(source):
+    dataset = ranking(
+        source, Regression(["MSE"]), learn_from="run", num_candidates=2, val=source, leaked_queries="drop"
+    )
+    assert rows(dataset, "val") == [("q1", "d2", 3.0), ("q1", "d1", 2.0), ("q2", "d4", 2.0), ("q2", "d3", 1.0)]
+    with pytest.raises(ConfigError, match="learn_from=run with a ranking task"):
+        ranking(source, learn_from="run")
+
+
+def test_judgements_keep_every_judged_document(source, tmp_path):
+    with open(source["qrels"], "a") as file:
+        file.write("q1 0 gone 2\n")
+    dataset = ranking(source, test=source)
+    dataset.write_judgements("test", tmp_path)
+    qrels = {(q.query_id, q.doc_id, q.relevance) for q in read_qrels(tmp_path / "qrels.txt")}
+    assert qrels == {("q1", "d1", 2), ("q1", "d2", 1), ("q1", "gone", 2), ("q2", "d3", 3)}
+    assert [d.doc_id for d in read_run(tmp_path / "candidates.run")] == ["d2", "d1", "d5", "d4", "d3"]
+
+
+def test_a_document_without_a_text_is_an_error_or_is_counted(source):
+    with open(source["qrels"], "a") as file:
+        file.write("q1 0 gone 2\nq2 0 blank 3\n")
+    with open(source["docs"], "a") as file:
+        file.write("blank\t  \n")
+    with pytest.raises(DataError, match=r"document 'gone' of query 'q1' has no text.* missing_texts=skip"):
+        rows(ranking(source), "train")
+    dataset = ranking(source, missing_texts="skip")
+    assert not {"gone", "blank"} & {doc_id for _, doc_id, _ in rows(dataset, "train")}
+    assert dataset.reading.counts["train"] == {"documents without a text": 2}
+
+
+def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, tmp_path):
+    write(tmp_path / "asked", ["other\tSilent  Harbour"])
+    write(tmp_path / "grades", ["other 0 d1 2"])
+    test = {"docs": source["docs"], "queries": str(tmp_path / "asked"), "qrels": str(tmp_path / "grades")}
+    with pytest.raises(DataError, match=r"1 training queries are also asked in another split, the first is 'q1'"):
+        rows(ranking(source, test=test), "train")
+    dataset = ranking(source, test=test, leaked_queries="drop")
+    assert {query_id for query_id, _, _ in rows(dataset, "train")} == {"q2"}
+    assert dataset.reading.counts["train"] == {"queries of another split": 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"num_candidates": -1}, "num_candidates is -1, expected a whole number, at least 1"),
+        ({"num_negatives": "many"}, "num_negatives is 'many'"),
+        ({"negative_ranks": [5, 2]}, r"negative_ranks\[1\] is 2, expected a whole number, at least 5"),
+        ({"learn_from": "clicks"}, "learn_from is 'clicks', expected one of judged, docpairs, run"),
+        ({"grouping": "tribal"}, "grouping is 'tribal', expected one of pointwise, pairwise, listwise"),
+        ({"missing_texts": "cry"}, "missing_texts is 'cry'"),
+        ({"leaked_queries": "hide"}, "leaked_queries is 'hide'"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(source, setting, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        ranking(source, **setting)
+
+
+@pytest.mark.parametrize("total", [2, 5])
+def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
+    names = [f"q{i}" for i in range(30)]
+    write(source["queries"], [f"{name}\tgarden {name}" for name in names])
+    write(source["qrels"], [f"{name} 0 d3 2" for name in names])
+    write(source["run"], [f"{name} Q0 {doc} 1 1 x" for name in names for doc in ("d3", "d4")])
+
+    def records(share):
+        dataset = ranking(source, val=0.4)
+        dataset.share, dataset.reading = share, Reading()
+        return [(split, *record) for split in ("train", "val") for record in rows(dataset, split)]
+
+    parts = [records(Share(number, total)) for number in range(1, total + 1)]
+    assert sum(bool(part) for part in parts) > 1
+    assert sorted(record for part in parts for record in part) == sorted(records(Share()))
