@@ -16,8 +16,8 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader
 from mtlrank.datamodule.sampler import Sequential
 from mtlrank.entry import start
-from mtlrank.evaluation.page import write_head
 from mtlrank.evaluation.report import head_folders, print_table
+from mtlrank.evaluation.results import write_head
 from mtlrank.loop.multitask import predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights, read_model

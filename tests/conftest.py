@@ -9,6 +9,7 @@ import torch
 from mtlrank import embedded
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.prepare import prepare_dataset
+from tests.tiny_collection import FILES, write
 
 KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
 
@@ -41,3 +42,11 @@ def config(data_dir):
 def datasets(config, data_dir, home):
     """The five embedded datasets, prepared and opened."""
     return {key: prepare_dataset(config, key, data_dir / key) for key in KEYS}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """The collection's files by part, as a config names them."""
+    for part, lines in FILES.items():
+        write(tmp_path / part, lines)
+    return {part: str(tmp_path / part) for part in FILES}

@@ -15,9 +15,8 @@ from rich.table import Table
 
 from mtlrank import __version__
 from mtlrank.errors import DataError
-from mtlrank.evaluation import figures
 from mtlrank.evaluation.measures import is_better
-from mtlrank.evaluation.page import render
+from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
 
 Curves = dict[str, list[tuple[int, float]]]

@@ -3,8 +3,8 @@ import re
 import pytest
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation import figures, report
-from mtlrank.evaluation.page import render
+from mtlrank.evaluation import report
+from mtlrank.pages import figures, render
 from mtlrank.storage import write_json, write_text
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlrank.datamodule.dataset.arrays import Ints
+from mtlrank.datamodule.dataset.card import card
 from mtlrank.errors import DataError
-from mtlrank.storage import MANIFEST, new_folder, read_json, read_manifest, write_manifest, write_text
+from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
 
 SCHEMA = 2
@@ -47,15 +47,8 @@ def merge_shards(target: Path, shards: Sequence[Path], name: str, task: Task, de
         same = {key: manifests[0][key] for key in _SAME}
         counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
         summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
+        write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
         write_manifest(folder, {**description, **same, **summary})
-
-
-def class_numbers(shard: Path, labels: dict[str, Any]) -> Ints | None:
-    """For each class of a shard, its number in the whole dataset; None where labels are numbers."""
-    if "classes" not in labels:
-        return None
-    known = {name: number for number, name in enumerate(labels["classes"])}
-    return np.array([known[name] for name in read_json(shard / MANIFEST)["classes"]], dtype=np.int64)
 
 
 def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:

@@ -1,5 +1,6 @@
 """Pairs of texts with a score, such as semantic similarity, and questions with labelled answers."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,7 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.files import Column, FileDataset
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.storage import write_text
 from mtlrank.task import Task
@@ -89,7 +91,9 @@ class LabelledAnswers(FileDataset):
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """Every answer is judged and a candidate."""
+        told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
         records = [r for r in self.records(split) if self.share.holds(r.query_id) and self._grade(r) is not None]
+        self.reading = told
         index = BM25Index.build([record.text for record in records])
         scores = index.score_pairs([record.query or "" for record in records], range(len(records)))
         ranked = sorted(zip(records, scores.tolist(), strict=True), key=lambda pair: (pair[0].query_id, -pair[1]))

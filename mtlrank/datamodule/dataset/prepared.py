@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset.merge import SCHEMA, class_numbers, merge_shards
+from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
 from mtlrank.datamodule.dataset.shard import ShardWriter, Share, samples_of
-from mtlrank.datamodule.dataset.split import PreparedSplit, TokenStore
+from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -108,14 +108,7 @@ class PreparedDataset(ABC):
         self.manifest = read_manifest(folder)
         if self.manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder} has schema {self.manifest.get('schema')}, expected {SCHEMA}. Prepare it again.")
-        labels = self.manifest["labels"]
-        self.task.learn_labels(labels)
-        shards = [folder / name for name in self.manifest["shards"]]
-        store = TokenStore(shards, self.manifest)
-        classes = [class_numbers(shard, labels) for shard in shards]
-        self._splits = {
-            split: PreparedSplit([shard / split for shard in shards], store, self.task, classes) for split in SPLITS
-        }
+        self._splits = open_splits(folder, self.manifest, self.task)
 
     def split(self, split: str) -> PreparedSplit:
         """The prepared split; an empty or unknown one is an error that lists what there is."""

@@ -13,6 +13,7 @@ from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, offsets, ranges
 from mtlrank.datamodule.dataset.shard import NO_TEXT
 from mtlrank.datamodule.preprocessor import Template
+from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 
 
@@ -143,12 +144,42 @@ class PreparedSplit:
         lines = [line for folder in self.folders for line in (folder / "ids.tsv").read_text("utf-8").split("\n")[:-1]]
         return [(query_id, doc_id) for query_id, doc_id in (line.split("\t") for line in lines)]
 
+    def ids_of(self, sequence: int) -> tuple[str, str]:
+        """(query_id, doc_id) of one of the first sequences, without reading the others."""
+        for folder in self.folders:
+            with (folder / "ids.tsv").open(encoding="utf-8") as file:
+                for line in file:
+                    if sequence == 0:
+                        query_id, doc_id = line.rstrip("\n").split("\t")
+                        return query_id, doc_id
+                    sequence -= 1
+        raise IndexError(f"The split has no sequence {sequence} more.")
+
     def files(self, name: str) -> list[Path]:
         """A file of each shard, such as `qrels.txt`; together they are the split's."""
         return [folder / name for folder in self.folders]
 
     def _load(self, name: str, decode: Any) -> Chained:
         return Chained([np.load(path, mmap_mode="r") for path in self.files(f"{name}.npy")], decode)
+
+
+def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str, PreparedSplit]:
+    """Map the splits of a prepared dataset into memory; the task takes in what its labels are."""
+    task.learn_labels(manifest["labels"])
+    shards = [folder / name for name in manifest["shards"]]
+    store = TokenStore(shards, manifest)
+    classes = [_class_numbers(shard, manifest["labels"]) for shard in shards]
+    return {
+        split: PreparedSplit([shard / split for shard in shards], store, task, classes) for split in manifest["splits"]
+    }
+
+
+def _class_numbers(shard: Path, labels: dict[str, Any]) -> Ints | None:
+    """For each class of a shard, its number in the whole dataset; None where labels are numbers."""
+    if "classes" not in labels:
+        return None
+    known = {name: number for number, name in enumerate(labels["classes"])}
+    return np.array([known[name] for name in read_json(shard / MANIFEST)["classes"]], dtype=np.int64)
 
 
 def _targets(task: Task, classes: Ints | None, stored: Array) -> NDArray[np.float32]:

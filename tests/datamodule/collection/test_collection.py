@@ -8,7 +8,7 @@ import pytest
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from tests.datamodule.conftest import write
+from tests.tiny_collection import write
 
 
 def test_files_give_queries_judgements_candidates_and_texts(source):

@@ -6,7 +6,7 @@ from mtlrank.datamodule.collection.source import open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from tests.datamodule.conftest import write
+from tests.tiny_collection import write
 
 
 def store(source):

@@ -8,7 +8,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import read_qrels, read_run
 from mtlrank.task import PairwiseRelevance, Regression, Relevance
-from tests.datamodule.conftest import write
+from tests.tiny_collection import write
 
 TINY = Preprocessor("mtlrank-embedded/tiny-bert")
 

@@ -1,16 +1,13 @@
 """What is kept of a judged head: metrics.json, a TREC run, per-query values and a page to read."""
 
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import torch
 
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation import figures
 from mtlrank.evaluation.head import Judgement, Predictions
 from mtlrank.evaluation.runs import write_run
+from mtlrank.pages import figures, render
 from mtlrank.storage import write_json, write_text
 
 
@@ -35,14 +32,6 @@ def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions,
     write_json(folder / "metrics.json", summary)
     pictures = _pictures(dataset, predictions, judgement)
     write_text(folder / "index.html", render("head.html.j2", head=summary, pictures=pictures))
-
-
-def render(template: str, **values: Any) -> str:
-    """Fill a template; all text is escaped, only our own SVG is marked as safe there."""
-    source = files("mtlrank.evaluation").joinpath("templates")
-    loader = jinja2.FunctionLoader(lambda name: source.joinpath(name).read_text("utf-8"))
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template(template).render(**values)
 
 
 def _per_query(judgement: Judgement) -> str:

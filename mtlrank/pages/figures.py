@@ -68,6 +68,34 @@ def predictions(labels: Tensor, scores: Tensor) -> str:
         return _svg(figure)
 
 
+def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xlabel: str) -> str:
+    """Shares of several samples of numbers over the same bins, as lines, so that they can lie over each other."""
+    with plt.rc_context(_STYLE):
+        figure, axes = _axes(height=2.2)
+        for name, values in counts.items():
+            total = sum(values) or 1
+            axes.stairs([value / total for value in values], list(edges), label=name, linewidth=1.4)
+        axes.set(xlabel=xlabel, ylabel="share", ylim=(0, None))
+        axes.legend(frameon=False, fontsize=8)
+        return _svg(figure)
+
+
+def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> str:
+    """The share of each class in several samples, side by side; the 30 first classes."""
+    with plt.rc_context(_STYLE):
+        shown = list(classes)[:30]
+        figure, axes = _axes(height=2.2)
+        width = 0.8 / max(len(counts), 1)
+        for number, (name, values) in enumerate(counts.items()):
+            total = sum(values) or 1
+            places = [place + (number - (len(counts) - 1) / 2) * width for place in range(len(shown))]
+            axes.bar(places, [value / total for value in values[: len(shown)]], width, label=name)
+        axes.set_xticks(range(len(shown)), shown, rotation=45 if len(shown) > 6 else 0)
+        axes.set(ylabel="share")
+        axes.legend(frameon=False, fontsize=8)
+        return _svg(figure)
+
+
 def _axes(height: float = 2.6) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
     return figure, axes

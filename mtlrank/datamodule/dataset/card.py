@@ -1,0 +1,89 @@
+"""A prepared dataset's card: what is in it, what was left out and why, what it looks like."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from mtlrank.datamodule.dataset.arrays import Ints
+from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
+from mtlrank.pages import figures, render
+from mtlrank.task import Classification, Task
+
+_BINS = 30
+_MEASURED = 20_000  # sequences whose length is looked at, spread evenly
+_SHOWN = 3  # sequences of each split
+
+
+def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
+    """The page of a prepared dataset whose files lie in `folder`."""
+    splits = {name: split for name, split in open_splits(folder, manifest, task).items() if len(split)}
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    return render(
+        "card.html.j2",
+        manifest=manifest,
+        splits={name: manifest["splits"][name] for name in splits},
+        notes=[(split, what, n) for split, counts in manifest["counts"].items() for what, n in counts.items()],
+        bad_rows=_bad_rows(folder / "bad_rows.jsonl"),
+        labels=_labels(splits, task),
+        lengths=_lengths(splits, manifest["max_length"]),
+        sequences=[row for name, split in splits.items() for row in _examples(name, split, task, tokenizer)],
+        source=yaml.safe_dump(manifest["source"], sort_keys=False, allow_unicode=True),
+    )
+
+
+def _labels(splits: Mapping[str, PreparedSplit], task: Task) -> str:
+    labels = {name: split.labels.all() for name, split in splits.items()}
+    if isinstance(task, Classification):
+        counts = {name: np.bincount(values.astype(int), minlength=task.output_dim) for name, values in labels.items()}
+        return figures.bars({name: values.tolist() for name, values in counts.items()}, task.classes)
+    low, high = min(float(v.min()) for v in labels.values()), max(float(v.max()) for v in labels.values())
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    return _histogram(labels, edges, "label")
+
+
+def _lengths(splits: Mapping[str, PreparedSplit], max_length: int) -> str:
+    lengths = dict[str, Ints]()
+    for name, split in splits.items():
+        sequences = np.unique(np.linspace(0, len(split.sequences) - 1, _MEASURED).astype(np.int64))
+        lengths[name] = np.diff(split.store.pack(split.sequences[sequences].astype(np.int64))[2])
+    return _histogram(lengths, np.linspace(0, max_length, _BINS + 1), "tokens")
+
+
+def _histogram(values: Mapping[str, NDArray[Any]], edges: NDArray[Any], xlabel: str) -> str:
+    counts = {name: np.histogram(numbers, edges)[0].tolist() for name, numbers in values.items()}
+    return figures.histogram(counts, edges.tolist(), xlabel)
+
+
+def _examples(name: str, split: PreparedSplit, task: Task, tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """The first sequences of a split, as the model reads them."""
+    rows = []
+    for sample in range(min(_SHOWN, len(split))):
+        batch = split.collate([sample])
+        end = int(batch.cu_seqlens[1])
+        items = [
+            _item(float(label), [batch.input_ids[a:b].tolist() for a, b in spans], task, tokenizer)
+            for label, spans, sequence in zip(batch.labels, batch.spans.tolist(), batch.item_sequence, strict=True)
+            if sequence == 0
+        ]
+        first, _ = split.samples[np.array([sample])]
+        query_id, doc_id = split.ids_of(int(first[0]))
+        text = tokenizer.decode(batch.input_ids[:end].tolist(), skip_special_tokens=False)
+        rows.append({"split": name, "query_id": query_id, "doc_id": doc_id, "text": text, "items": items})
+    return rows
+
+
+def _item(label: float, spans: list[list[int]], task: Task, tokenizer: Tokenizer) -> str:
+    what = task.classes[int(label)] if isinstance(task, Classification) else f"{label:.4g}"
+    return " - ".join([*(f"'{tokenizer.decode(ids)}'" for ids in spans), f"label {what}"])
+
+
+def _bad_rows(path: Path) -> list[dict[str, str]]:
+    """The first rows that were set aside."""
+    lines = path.read_text("utf-8").split("\n")[:20] if path.exists() else []
+    return [json.loads(line) for line in lines if line]

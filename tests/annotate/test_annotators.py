@@ -1,0 +1,149 @@
+"""Annotators: the labels of pairs by rule, and by models that are made here."""
+
+import random
+import shutil
+
+import numpy as np
+import pytest
+import spacy
+from hypothesis import given
+from hypothesis import strategies as st
+from spacy.language import Language
+
+from mtlrank.annotate.annotator import Pair
+from mtlrank.annotate.lexical import BM25, TermImportance
+from mtlrank.annotate.mentions import mention_pairs
+from mtlrank.annotate.sem_sim import SemanticSimilarity
+from mtlrank.annotate.spacy import Coreference, NamedEntities
+from mtlrank.datamodule.collection import Collection
+from mtlrank.errors import ConfigError
+
+TEXT = "Mira Halden met Oren Pell in Quellin. She told him about the harbour."
+
+
+@pytest.fixture
+def docs(source):
+    return Collection(source).docs
+
+
+def pairs(docs, query, *doc_ids):
+    texts = docs.texts(doc_ids)
+    return [Pair("q", doc_id, query, texts[doc_id]) for doc_id in doc_ids]
+
+
+def test_bm25_labels_are_the_collections_scores(docs):
+    query = "silent harbour harbour"
+    records = list(BM25().records(pairs(docs, query, "d4", "d1", "d5"), docs))
+    scores = docs.bm25.scores(query)
+    assert [record.label for record in records] == pytest.approx([float(scores[i]) for i in (3, 0, 4)], rel=1e-6)
+
+
+def test_the_importance_of_a_term_is_its_share_of_the_score(docs):
+    query = "The silent harbour, the harbour"
+    (first, *_) = records = list(TermImportance().records(pairs(docs, query, "d1", "d5", "d4"), docs))
+    words = [(r.doc_id, r.query[slice(*r.spans[0])]) for r in records]
+    in_query = ["The", "silent", "harbour", "the", "harbour"]
+    assert words == [*(("d1", word) for word in in_query), *(("d4", word) for word in in_query)]  # d5 shares no term
+    silent, harbour = (float(docs.bm25.scores(word)[0]) for word in ("silent", "harbour"))
+    total = silent + 2 * harbour
+    assert [r.label for r in records[:5]] == pytest.approx([0, silent / total, harbour / total, 0, harbour / total])
+    assert first.spans_in == "query"
+    assert len({r.group for r in records}) == 2
+
+
+def test_semantic_similarity_is_the_cosine_of_the_models_embeddings(docs, tiny_encoder):
+    annotator = SemanticSimilarity(tiny_encoder)
+    chosen = pairs(docs, "silent harbour", "d1", "d3")
+    labels = [record.label for record in annotator.records(chosen, docs)]
+    query, *texts = annotator._encoder.encode(["silent harbour", "the silent harbour", "a garden"])
+    cosines = [float(query @ text / np.linalg.norm(query) / np.linalg.norm(text)) for text in texts]
+    assert labels == pytest.approx(cosines, abs=1e-6)
+    assert annotator.describe()["model"] == tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder(home, tmp_path_factory):
+    """A sentence-transformers model of the embedded tiny BERT."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import AutoConfig, AutoModel
+
+    weights = tmp_path_factory.mktemp("weights")
+    shutil.copytree(home / "tiny-bert", weights, dirs_exist_ok=True)
+    AutoModel.from_config(AutoConfig.from_pretrained(weights)).save_pretrained(weights)
+    word = Transformer(str(weights))
+    model = SentenceTransformer(modules=[word, Pooling(word.get_embedding_dimension())], device="cpu")
+    folder = tmp_path_factory.mktemp("encoder")
+    model.save(str(folder))
+    return str(folder)
+
+
+@Language.component("pronouns_follow_names")
+def pronouns_follow_names(doc):
+    """Two clusters: she is Mira Halden, he is Oren Pell."""
+    for number, (name, pronoun) in enumerate((("Mira Halden", "She"), ("Oren Pell", "him")), 1):
+        found = [doc.text.index(word) for word in (name, pronoun) if word in doc.text]
+        lengths = [len(name), len(pronoun)]
+        doc.spans[f"coref_clusters_{number}"] = [
+            doc.char_span(start, start + length) for start, length in zip(found, lengths, strict=False)
+        ]
+    return doc
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """A spaCy pipeline that knows three names and finds two clusters."""
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("entity_ruler")
+    ruler.add_patterns(
+        [
+            {"label": "PERSON", "pattern": "Mira Halden"},
+            {"label": "PERSON", "pattern": "Oren Pell"},
+            {"label": "PLACE", "pattern": "Quellin"},
+        ]
+    )
+    nlp.add_pipe("pronouns_follow_names")
+    folder = tmp_path_factory.mktemp("pipeline")
+    nlp.to_disk(folder)
+    return str(folder)
+
+
+def test_named_entities_are_spans_of_the_passage(docs, pipeline):
+    annotator = NamedEntities(pipeline)
+    records = list(annotator.records([Pair("q", "d", "who", TEXT), Pair("q", "e", "who", "nobody")], docs))
+    surfaces = [(r.text[slice(*r.spans[0])], r.label) for r in records]
+    assert surfaces == [("Mira Halden", "PERSON"), ("Oren Pell", "PERSON"), ("Quellin", "PLACE")]
+    assert all(record.query is None for record in records)
+    assert annotator.describe()["model"].startswith("en_pipeline")
+
+
+def test_coreference_pairs_are_within_and_across_clusters(docs, pipeline):
+    records = list(Coreference(pipeline).records([Pair("q", "d", "who", TEXT)], docs))
+    found = [(r.label, *(r.text[slice(*span)] for span in r.spans)) for r in records]
+    assert found[:2] == [("coreferent", "Mira Halden", "She"), ("coreferent", "Oren Pell", "him")]
+    assert [label for label, *_ in found[2:]] == ["distinct", "distinct"]
+
+
+clusters = st.lists(st.lists(st.integers(0, 30).map(lambda start: (start, start + 2)), max_size=4), max_size=4)
+
+
+@given(clusters)
+def test_pairs_of_mentions_are_in_the_order_of_the_text_and_balanced(clusters):
+    found = list(mention_pairs(clusters, random.Random(0)))
+    same = [pair for *pair, label in found if label == "coreferent"]
+    different = [pair for *pair, label in found if label == "distinct"]
+    assert len(different) <= len(same)
+    assert all(first <= second for first, second, _ in found)
+    assert all(any({*pair} <= {*cluster} for cluster in clusters) for pair in same)
+
+
+@pytest.mark.parametrize(
+    ("annotator", "complaint"),
+    [
+        (NamedEntities("no_such_pipeline"), "spaCy cannot load the pipeline 'no_such_pipeline'"),
+        (SemanticSimilarity("/no/such/folder"), "sentence-transformers cannot load the model '/no/such/folder'"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(docs, annotator, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        list(annotator.records([Pair("q", "d", "who", TEXT)], docs))

@@ -1,0 +1,111 @@
+"""Auxiliary datasets that annotators make of a collection."""
+
+import pytest
+
+from mtlrank.annotate.annotator import Annotator
+from mtlrank.annotate.lexical import BM25, TermImportance
+from mtlrank.batch import Record
+from mtlrank.datamodule.dataset import AnnotatedPairs, Share
+from mtlrank.datamodule.dataset.balance import balanced
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError
+from mtlrank.task import Regression, SpanClassification, SpanRegression
+from tests.tiny_collection import write
+
+TINY = Preprocessor("mtlrank-embedded/tiny-bert")
+
+
+class FirstWords(Annotator):
+    """Labels the first word of each passage with its number of letters."""
+
+    reads_query = False
+
+    def records(self, pairs, documents):
+        for number, pair in enumerate(pairs):
+            word = pair.text.split()[0]
+            yield Record("-", pair.doc_id, None, pair.text, str(len(word)), ((0, len(word)),), number)
+
+    def describe(self):
+        return {"model": "first words"}
+
+
+def annotated(source, annotator=None, task=None, **kwargs):
+    settings = {"per_query": 4, "depth": 3, **kwargs}
+    return AnnotatedPairs("x", task or Regression(["MSE"]), TINY, annotator or BM25(), source, **settings)
+
+
+def test_each_query_is_paired_with_good_and_random_passages(source):
+    records = list(annotated(source).records("train"))
+    for query_id in ("q1", "q2"):
+        mine = [record.doc_id for record in records if record.query_id == query_id]
+        assert len(mine) == len(set(mine)) == 4
+    assert {"d1", "d2", "d5"} & {record.doc_id for record in records if record.query_id == "q1"}
+
+
+def test_queries_are_drawn_by_a_hash(source):
+    write(source["queries"], [f"q{i}\tgarden" for i in range(50)])
+    write(source["run"], ["q1 Q0 d1 1 1 x"])
+
+    def drawn(**kwargs):
+        return list(dict.fromkeys(record.query_id for record in annotated(source, **kwargs).records("train")))
+
+    assert len(drawn(max_queries=7)) == 7
+    assert drawn(max_queries=7) != drawn(max_queries=7, seed=1)
+    assert set(drawn(max_queries=7)) < set(drawn(max_queries=20))
+
+
+@pytest.mark.parametrize("annotator", [BM25(), FirstWords()])
+def test_shares_part_the_records(source, annotator):
+    write(source["queries"], [f"q{i}\tgarden" for i in range(20)])
+
+    def records(share):
+        dataset = annotated(source, annotator)
+        dataset.share, dataset.reading = share, Reading()
+        return [record[:3] + record[4:6] for sample in dataset._samples("train") for record in sample]
+
+    parts = [records(Share(number, 3)) for number in (1, 2, 3)]
+    assert sum(bool(part) for part in parts) > 1
+    assert sorted(map(str, (record for part in parts for record in part))) == sorted(map(str, records(Share())))
+
+
+def test_a_passage_is_labelled_once_by_what_does_not_read_queries(source):
+    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]))
+    doc_ids = [record.doc_id for record in dataset.records("train")]
+    assert len(doc_ids) == len(set(doc_ids)) > 3
+
+
+def test_terms_of_queries_can_be_prepared(source, tmp_path):
+    dataset = annotated(source, TermImportance(), SpanRegression(["MSE"], 0, 1))
+    dataset.prepare_shard(tmp_path / "shard", Share(), Reading())
+    dataset.merge(tmp_path / "x", [tmp_path / "shard"], {"name": "x", "licence": None, "relevance_level": None})
+    dataset.open(tmp_path / "x")
+    tokenizer = dataset.preprocessor.load().tokenizer
+    split, records = dataset.split("train"), list(dataset.records("train"))
+    batch = split.collate(range(len(split)))
+    assert len(batch.spans) == len(records)
+    for record, [[first, last]] in zip(records, batch.spans.tolist(), strict=True):
+        assert tokenizer.decode(batch.input_ids[first:last]) == record.query[slice(*record.spans[0])]
+    assert dataset.manifest["source"]["annotator"]["model"].startswith("BM25")
+
+
+def test_balanced_records_have_as_many_of_each_class_as_the_rarest_has(tmp_path):
+    records = [Record("-", f"d{i}", None, "text", "AAAB"[i % 4], ((0, 4),), i) for i in range(40)]
+    kept = list(balanced(records, seed=0))
+    assert sorted(record.label for record in kept) == ["A"] * 10 + ["B"] * 10
+    assert [record for record in records if record in kept] == kept
+    assert kept == list(balanced(records, seed=0)) != list(balanced(records, seed=1))
+    assert list(balanced([], seed=0)) == []
+
+
+def test_only_training_is_balanced(source):
+    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), val=source, balance=True)
+    labels = {split: [record.label for record in dataset.records(split)] for split in ("train", "val")}
+    assert len(set(map(labels["train"].count, labels["train"]))) == 1
+    assert len(labels["train"]) < len(labels["val"])
+
+
+@pytest.mark.parametrize("setting", ["per_query", "depth", "max_queries"])
+def test_settings_of_the_wrong_kind_are_named(source, setting):
+    with pytest.raises(ConfigError, match=f"{setting} is 0, expected a whole number, at least 1"):
+        annotated(source, **{setting: 0})
