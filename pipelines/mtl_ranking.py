@@ -1,13 +1,23 @@
-"""Wiring: prepare each dataset, train on all of them, judge each head, report."""
+"""Wiring: prepare each dataset in shards, train on all of them, judge each head, report."""
 
 from typing import List
 
 from kfp import dsl
 
 from components.evaluate.component import evaluate
+from components.merge.component import merge
 from components.prepare.component import prepare
 from components.report.component import report
 from components.train.component import train
+
+
+@dsl.pipeline(name="preparing")
+def preparing(task: str, shards: List[str], experiment: str, body: str, overrides: List[str]) -> dsl.Dataset:
+    """Prepare the shards of one dataset, then merge them; a pipeline of its own, as loops do not nest otherwise."""
+    with dsl.ParallelFor(shards, name="prepare-shards") as shard:
+        prepared = prepare(task=task, shard=shard, experiment=experiment, body=body, overrides=overrides)
+    parts = dsl.Collected(prepared.outputs["part"])
+    return merge(task=task, parts=parts, experiment=experiment, body=body, overrides=overrides).outputs["dataset"]
 
 
 @dsl.pipeline(name="judging")
@@ -33,6 +43,7 @@ def mtl_ranking(
     loss: str = "example_mean",
     seed: int = 42,
     precision: str = "32-true",
+    shards: List[str] = ["1/1"],
     overrides: List[str] = [],
 ):
     """Train one transformer body with one head per dataset and judge each.
@@ -48,14 +59,15 @@ def mtl_ranking(
         loss: Name of a config in loop/loss: example_mean, sum or muppet.
         seed: Seed of every random choice.
         precision: Lightning's name of the arithmetic: 32-true, or bf16-mixed on a GPU.
+        shards: The shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
         overrides: Further settings in the command line's words, such as ["debug=limit"]. They may choose among what the
             image holds, not name code.
 
     """
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        prepared = prepare(task=task, experiment=experiment, body=body, overrides=overrides)
+        prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
     trained = train(
-        datasets=dsl.Collected(prepared.outputs["dataset"]),
+        datasets=dsl.Collected(prepared.output),
         tasks=tasks,
         experiment=experiment,
         body=body,
@@ -70,4 +82,4 @@ def mtl_ranking(
     )
     trained.set_caching_options(False)  # a rerun trains again instead of showing an old result
     # A fresh Collected: kfp changes one when it is used.
-    judging(datasets=dsl.Collected(prepared.outputs["dataset"]), model=trained.outputs["model"], tasks=tasks)
+    judging(datasets=dsl.Collected(prepared.output), model=trained.outputs["model"], tasks=tasks)

@@ -43,6 +43,7 @@ def choices(path):
     places = {
         "datamodule/sampler": "datamodule/sampler@datamodule.train_sampler",
         "datamodule/preprocessor": "datamodule/preprocessor@datamodule.dataset.datasets.trec2019.preprocessor",
+        "annotate": "annotate@datamodule.dataset.datasets.msm_bm25.annotator",
         "task": "task@datamodule.dataset.datasets.msm_bm25.task",
         "model/heads": "model/heads@model.heads.trec2019",
         "model/heads/pooler": "model/heads/pooler@model.heads.trec2019.pooler",

@@ -142,13 +142,13 @@ def test_the_command_line_tool_does_the_same(workplace):
         (
             ["datamodule.dataset.datasets.msm_ner.train=nowhere"],
             3,
-            "The file 'nowhere' of split 'train' does not exist",
+            "The file of split 'train' 'nowhere' does not exist",
         ),
         (["datamodule.dataset.datasets.trec2019.train=vaswanni"], 2, "Did you mean vaswani"),
         (
             ["datamodule.dataset.datasets.msm_sem_sim.task.maximum=3"],
             3,
-            "msm_sem_sim/train, record 4 (query 'train-a3', doc 'train-b3'): label '5.0' is out of range",
+            "train.tsv:4: label '5.0' is out of range: expected 0.0 to 3.",
         ),
         (["model=nonsense"], 2, "model has no option 'nonsense'"),
     ],

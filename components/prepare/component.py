@@ -1,4 +1,4 @@
-"""Prepare one dataset."""
+"""Prepare one shard of one dataset."""
 
 from typing import List
 
@@ -8,22 +8,24 @@ from components import step
 
 
 @step
-def prepare(task: str, experiment: str, body: str, overrides: List[str], dataset: dsl.Output[dsl.Dataset]):
-    """Read, check and tokenise one dataset into a self-contained folder.
+def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[str], part: dsl.Output[dsl.Dataset]):
+    """Read, check and tokenise a shard of a dataset.
 
     Args:
         task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
+        shard: Which share of the dataset, as in 3/8.
         experiment: Name of the experiment's config.
         body: Name of the body's config: datasets are tokenised for it. Empty: the experiment's.
         overrides: Further settings in the command line's words.
-        dataset: The prepared dataset.
+        part: The prepared shard.
 
     """
     from pathlib import Path
 
-    from mtlrank import prepare
-    from mtlrank.compose import pipeline_config
+    from mtlrank.compose import pipeline_config, select_tasks
+    from mtlrank.datamodule.dataset import Share
+    from mtlrank.prepare import prepare_shard
 
-    config = pipeline_config({"experiment": experiment, "tasks": [task], "model/body": body or None}, overrides)
-    opened = prepare.run(config, {task: Path(dataset.path)})[task]
-    dataset.metadata.update({"name": opened.name, **{s: n["samples"] for s, n in opened.manifest["splits"].items()}})
+    settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
+    config = select_tasks(pipeline_config(settings, overrides))
+    prepare_shard(config, task, Share.parse(shard), Path(part.path))

@@ -46,13 +46,13 @@ def test_the_spec_is_valid(compiled):
 def test_every_parameter_is_described(compiled):
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     shape = {"tasks", "experiment", "sampler", "loss", "overrides"}
-    assert set(parameters) == shape | {"body", "batch_size", "learning_rate", "epochs", "seed", "precision"}
+    assert set(parameters) == shape | {"body", "batch_size", "learning_rate", "epochs", "seed", "precision", "shards"}
     assert all(parameter.get("description") for parameter in parameters.values())
 
 
 def test_nothing_is_installed_when_a_step_starts(compiled):
     commands = json.dumps([executor["container"]["command"] for executor in executors(compiled).values()])
-    assert len(executors(compiled)) == 4
+    assert len(executors(compiled)) == 5
     assert "pip install" not in commands
 
 
@@ -99,11 +99,14 @@ def test_wrong_parameters_are_named(argument, complaint):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_pipeline_runs_whole(tmp_path, home):
-    folder = run(tmp_path, tasks=["trec2019", "msm_ner"], epochs=1, overrides=["debug=limit"])
+    folder = run(tmp_path, tasks=["trec2019", "msm_ner"], epochs=1, shards=["1/2", "2/2"], overrides=["debug=limit"])
     (page,) = folder.glob("report/page")
     assert "heads beat their baseline" in page.read_text()
     assert "trec2019" in page.read_text()
     assert len(list(folder.rglob("run.trec"))) == 1
+    manifests = [json.loads(path.read_text()) for path in folder.rglob("merge/dataset/manifest.json")]
+    assert sorted(manifest["key"] for manifest in manifests) == ["msm_ner", "trec2019"]
+    assert all(manifest["shards"] == ["shard-1-of-2", "shard-2-of-2"] for manifest in manifests)
 
 
 @pytest.mark.slow

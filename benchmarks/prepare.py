@@ -1,0 +1,114 @@
+"""Preparing datasets: against bare tokenising, at two sizes, and BM25 labels at two sizes.
+
+    python -m benchmarks.prepare
+
+Speeds are per CPU-second of one process, medians of interleaved repetitions; memory is the peak of a fresh process.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import numpy as np
+
+from benchmarks.passages import Passages, passages
+from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.dataset import Share
+from mtlrank.datamodule.reading import Reading
+
+REPETITIONS = 3
+WORDS = 55  # as many as an MS MARCO passage has
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--peak", type=int, help="only print the peak memory of preparing so many short passages")
+    number = arguments.parse_args().peak
+    if number:
+        write(number, words=8)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    tokenising()
+    memory()
+    labelling()
+
+
+def write(number: int, words: int) -> None:
+    """Prepare so many passages as one shard."""
+    with tempfile.TemporaryDirectory() as folder:
+        Passages(number, words).prepare_shard(Path(folder) / "shard", Share(), Reading())
+
+
+def tokenising() -> None:
+    """Reading, checking, tokenising and writing, beside the tokenizer alone on the same texts."""
+    number = 5_000
+    backend = Passages(1, 1).preprocessor.load().tokenizer.backend_tokenizer
+    texts = list(passages(number, WORDS))
+
+    def bare() -> None:
+        for start in range(0, number, 2_000):
+            backend.encode_batch_fast(texts[start : start + 2_000], add_special_tokens=False)
+
+    speeds = medians({"encode_batch_fast": bare, "prepared": lambda: write(number, WORDS)}, number)
+    report("passages per CPU-second", speeds, speeds["prepared"] / speeds["encode_batch_fast"])
+
+
+def memory() -> None:
+    """The peak memory of a process that prepares 100,000 passages, and 1,000,000."""
+    peaks = {}
+    for number in (100_000, 1_000_000):
+        command = [sys.executable, "-m", "benchmarks.prepare", "--peak", str(number)]
+        peaks[f"{number:,}"] = int(subprocess.run(command, check=True, capture_output=True).stdout) / 1024
+    first, second = peaks.values()
+    report("MiB at the peak", peaks, second / first)
+
+
+def labelling() -> None:
+    """BM25 scores of (query, passage) pairs in a small and a large collection, beside scoring all passages a query."""
+    small, large = labels_per_second(5_000), labels_per_second(100_000)
+    names = ["all passages, then some", "5,000 passages", "100,000 passages"]
+    speeds = dict(zip(names, (small["all"], small["pairs"], large["pairs"]), strict=True))
+    report("BM25 labels per CPU-second", speeds, large["pairs"] / small["pairs"])
+
+
+def labels_per_second(size: int, number: int = 20_000, per_query: int = 10) -> dict[str, float]:
+    """The speed of both ways in a collection of `size` passages."""
+    texts = list(passages(size, WORDS))
+    index = BM25Index.build(texts)
+    queries = [" ".join(text.split()[5:11]) for text in texts[: number // per_query]]
+    asked = [query for query in queries for _ in range(per_query)]
+    positions = np.random.default_rng(0).integers(0, size, len(asked)).tolist()
+    some = queries[:100]
+    pairs = medians({"pairs": lambda: index.score_pairs(asked, positions)}, len(asked))
+    return pairs | medians({"all": lambda: [index.scores(query) for query in some]}, len(some) * per_query)
+
+
+def medians(ways: Mapping[str, Callable[[], object]], number: int) -> dict[str, float]:
+    """Things per CPU-second of each way, taken in turns."""
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPETITIONS):
+        for name, way in ways.items():
+            start = time.process_time()
+            way()
+            speeds[name].append(number / (time.process_time() - start))
+    return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+def report(what: str, values: Mapping[str, float], ratio: float) -> None:
+    print(what)
+    for name, value in values.items():
+        print(f"{name:>26}: {value:>12,.0f}")
+    print(f"{'ratio':>26}: {ratio:>12.2f}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
