@@ -1,0 +1,120 @@
+"""Preparing by shards, by processes, and after being killed: always the same bytes."""
+
+import multiprocessing
+import random
+import shutil
+import time
+
+import pytest
+
+from mtlrank import prepare
+from mtlrank.compose import compose_config, select_tasks
+from mtlrank.errors import DataError
+from mtlrank.storage import MANIFEST, read_manifest
+
+
+def composed(folder, *overrides):
+    return select_tasks(compose_config([f"data_dir={folder}", *overrides], trusted=True))
+
+
+def manifest_of(folder, key):
+    (found,) = (path for path in folder.glob(f"{key}-*") if path.is_dir())
+    return read_manifest(found)
+
+
+@pytest.fixture
+def fresh_home(monkeypatch, tmp_path, home):
+    """Nothing that was made from the collection's documents before."""
+    monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "home"))
+
+
+def test_several_processes_write_what_one_writes(tmp_path):
+    words = ["tasks=[msm_ner]", "prepare.num_shards=3"]
+    for name, workers in (("one", 1), ("two", 2)):
+        prepare.run(composed(tmp_path / name, *words, f"prepare.num_workers={workers}"))
+    assert manifest_of(tmp_path / "one", "msm_ner") == manifest_of(tmp_path / "two", "msm_ner")
+
+
+def test_machines_prepare_a_shard_each_and_any_of_them_merges(tmp_path, capsys):
+    words = ["tasks=[msm_ner]"]
+    assert prepare.run(composed(tmp_path / "all", *words, "prepare.num_shards=2"))
+    for shard in ("2/2", "1/2"):
+        assert prepare.run(composed(tmp_path / "each", *words, f"prepare.shard={shard}")) == {}
+    before = sorted((tmp_path / "each").rglob("tokens.npy"))
+    times = [path.stat().st_mtime_ns for path in before]
+    assert len(before) == 2
+    prepare.run(composed(tmp_path / "each", *words, "prepare.num_shards=2"))
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "each").rglob("tokens.npy"))] == times
+    assert manifest_of(tmp_path / "each", "msm_ner") == manifest_of(tmp_path / "all", "msm_ner")
+    assert "prepared shard 2/2 of msm_ner" in capsys.readouterr().err
+
+
+def test_an_error_in_another_process_is_told_as_it_is(tmp_path):
+    words = ["tasks=[msm_ner]", "prepare.num_shards=2", "prepare.num_workers=2"]
+    file = tmp_path / "bad.conll"
+    file.write_text("Mira\n")
+    with pytest.raises(DataError, match="bad.conll:1: expected 'token<TAB>tag'"):
+        prepare.run(composed(tmp_path, *words, f"datamodule.dataset.datasets.msm_ner.train={file}"))
+
+
+def test_bad_rows_are_set_aside_on_request_and_told(tmp_path, capsys):
+    rows = [f"Mira{i}\tB-PER\nslept\tO\nQuellin{i}\tB-LOC\n" for i in range(5)]
+    file = tmp_path / "rows.conll"
+    file.write_text("\n".join([*rows, "broken\n", *rows]))
+    words = ["tasks=[msm_ner]", f"datamodule.dataset.datasets.msm_ner.train={file}", "prepare.on_bad_row=quarantine"]
+    words += [f"datamodule.dataset.datasets.msm_ner.{split}=null" for split in ("val", "test")]
+    (dataset,) = prepare.run(composed(tmp_path, *words)).values()
+    assert len(dataset.split("train")) == 10
+    (folder,) = tmp_path.glob("msm_ner-*")
+    assert "rows.conll:21" in (folder / "bad_rows.jsonl").read_text()
+    assert "rows.conll:21: expected" in (folder / "card.html").read_text()
+    assert "1 bad rows set aside" in capsys.readouterr().err
+
+
+def test_text_on_a_card_is_escaped(tmp_path):
+    file = tmp_path / "rows.tsv"
+    file.write_text("1\t<script>alert(1)</script>\tfine\n2\tmore\ttext\n")
+    words = ["datamodule/dataset=msm_sem_sim", f"datamodule.dataset.train={file}"]
+    words += [f"datamodule.dataset.{split}=null" for split in ("val", "test")]
+    prepare.run(composed(tmp_path, *words, "++datamodule.dataset.licence='<b>mine</b>'"))
+    (folder,) = tmp_path.glob("msm_sem_sim-*")
+    page = (folder / "card.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;b&gt;mine" in page
+
+
+@pytest.mark.usefixtures("fresh_home")
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    """Ten kills over the time that the work takes; what they leave behind is gone in the end."""
+    words = ["tasks=[trec2019]", "prepare.num_shards=3"]
+    start = time.monotonic()
+    prepare.run(composed(tmp_path / "undisturbed", *words))
+    seconds = time.monotonic() - start
+    shutil.rmtree(tmp_path / "home")
+    config = composed(tmp_path / "killed", *words)
+    draw, killed = random.Random(0), 0
+    for _ in range(10):
+        process = multiprocessing.get_context("fork").Process(target=prepare.run, args=(config,))
+        process.start()
+        process.join(draw.uniform(0, 0.6) * seconds)
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+        if draw.random() < 0.5:  # else the next one goes on with the shards that are there
+            shutil.rmtree(tmp_path / "killed", ignore_errors=True)
+            shutil.rmtree(tmp_path / "home", ignore_errors=True)
+    assert killed >= 5
+    prepare.run(config)
+    assert manifest_of(tmp_path / "killed", "trec2019") == manifest_of(tmp_path / "undisturbed", "trec2019")
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [
+        path.name for path in (tmp_path / "undisturbed").iterdir()
+    ]
+    assert not list((tmp_path / "home").rglob("*.part*"))
+
+
+def test_a_half_written_folder_is_no_dataset(tmp_path):
+    prepare.run(composed(tmp_path, "tasks=[msm_ner]"))
+    (folder,) = tmp_path.glob("msm_ner-*")
+    (folder / MANIFEST).unlink()
+    (datasets,) = prepare.run(composed(tmp_path, "tasks=[msm_ner]")).values()
+    assert len(datasets.split("train")) == 600
