@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from google.api_core.exceptions import NotFound, PreconditionFailed, RetryError
+from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from mtlrank.errors import ConflictError
@@ -69,6 +70,8 @@ def _send(blob: Any, file: BinaryIO, size: int, expected: Version | None, timeou
         if bucket_is_missing(error):
             raise
         raise ConnectionResetError("the server forgot the upload") from error
+    except GoogleAuthError:
+        raise  # some of these are ValueErrors too
     except ValueError as error:
         raise ConnectionResetError("the server kept part of a piece, and the client cannot go on from there") from error
 

@@ -21,9 +21,10 @@ NAMES = [
 @pytest.fixture
 def server(monkeypatch):
     """A fresh Google Cloud Storage on this machine, and little patience with it."""
+    monkeypatch.setattr(patience, "DEADLINE", 20)
     monkeypatch.setattr(patience, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(patience, "LONGEST_WAIT", 0.01)
-    monkeypatch.setattr(patience, "SILENCE", 0.25)
+    monkeypatch.setattr(patience, "SILENCE", 5)
     monkeypatch.setattr(upload, "PIECE", 256 << 10)  # the least that the client takes
     monkeypatch.setattr("google.cloud.storage.blob._MAX_MULTIPART_SIZE", 300 << 10)  # 8 MiB, smaller
     server = FakeServer()
@@ -40,7 +41,7 @@ def server(monkeypatch):
 @pytest.fixture
 def impatient(monkeypatch):
     """Give up soon: for faults that never end."""
-    monkeypatch.setenv(patience.DEADLINE_VARIABLE, "0.2")
+    monkeypatch.setenv(patience.DEADLINE_VARIABLE, "0.1")
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def add_one(path, times):
         while True:
             data, version = read_versioned(path)
             try:
-                write_bytes(path, str(int(data or 0) + 1).encode(), expected=version)
+                write_bytes(path, str(int(data) + 1).encode(), expected=version)
                 break
             except ConflictError:
                 continue
@@ -138,6 +138,7 @@ def add_one(path, times):
 
 def test_two_processes_lose_no_count_on_a_local_disk(tmp_path):
     path = str(tmp_path / "count")
+    write_bytes(path, b"0")  # two creators of the same bytes would both succeed
     processes = [get_context("spawn").Process(target=add_one, args=(path, 20)) for _ in range(2)]
     for process in processes:
         process.start()
