@@ -24,7 +24,7 @@ from .conftest import NAMES
 
 LARGE = bytes(range(256)) * 3000  # three pieces of an upload
 OLD, FILE, FOLDER = "gs://bucket/old", "gs://bucket/new", "gs://bucket/folder"
-PASSING = [503, 500, 429, 408, "cut", "corrupt", "lose", "stall"]
+PASSING = [503, 429, "cut", "corrupt", "lose", "stall"]
 FOR_EVER = 10**9
 
 
@@ -118,9 +118,16 @@ def test_a_fault_that_passes_is_survived(server, old, folder, tmp_path, monkeypa
     assert server.faults[0].times == 0
 
 
-@pytest.mark.parametrize("kind", ["lose", "corrupt"])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server, old, status):
+    server.fail("", status, times=5)
+    assert read_bytes(OLD) == LARGE
+    assert len(server.log) == 6
+
+
 @pytest.mark.parametrize(
-    "operation", [publish, fetch, create_large, swap_large], ids=lambda operation: operation.__name__
+    ("operation", "kind"),
+    [(publish, "lose"), (fetch, "corrupt"), (fetch, "cut"), (create_large, "lose"), (swap_large, "lose")],
 )
 def test_a_fault_at_any_request_is_survived(server, old, folder, tmp_path, operation, kind):
     operation(old, folder, tmp_path / "first")
