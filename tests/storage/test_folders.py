@@ -246,6 +246,15 @@ def test_a_newer_folder_takes_the_place_of_an_older_one(published, folder, tmp_p
     assert published.count(DOWNLOADS) == 2
 
 
+def test_a_killed_update_leaves_no_manifest(published, folder, tmp_path):
+    target = fetch_folder(FOLDER, tmp_path / "target")
+    publish_folder(changed(folder, tmp_path), FOLDER + "2")
+    published.fail("alt=media", 403, after=1)
+    with pytest.raises(StorageError, match="not allowed"):
+        fetch_folder(FOLDER + "2", target)
+    assert not (target / MANIFEST).exists()
+
+
 def test_an_object_replaced_between_listing_and_download_is_no_part_of_the_folder(published, tmp_path):
     def overwrite(request):
         if "alt=media" in request and "tokens.npy" in request:
