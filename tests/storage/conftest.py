@@ -6,16 +6,8 @@ from mtlrank.storage import gcs, patience, upload, write_manifest
 
 from .gcs_server import FakeServer
 
-NAMES = [
-    "tokens.npy",
-    "empty",
-    "deep/er/weights.bin",
-    "ünï código.txt",
-    "100%25.txt",
-    "a#b?.txt",
-    "a b",
-    "manifests/manifest.json",
-]
+AWKWARD = ["ünï código.txt", "100%25.txt", "a#b?.txt", "a b", "empty"]
+NAMES = [*AWKWARD, "deep/er/weights.bin", "tokens.npy", "nested/manifest.json"]
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ class FakeServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def fail(self, pattern: str, kind: str | int, times: int = 1, after: int = 0) -> None:
-        """Let requests whose `METHOD path?query` contains the pattern fail: `times` of them, once `after` went well.
+        """Let requests whose `METHOD path?query range` contains the pattern fail: `times` of them, once `after` went well.
 
         Kinds: a status; `cut` ends the answer halfway; `corrupt` flips a byte of the content, on its way in or out;
         `lose` does the work and hangs up; `stall` says nothing until the client hangs up.
@@ -155,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_request(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        request = f"{self.command} {unquote(self.path)}"
+        request = f"{self.command} {unquote(self.path)} {self.headers.get('range', '')}".strip()
         self.fault = self.server.next_fault(request)
         if self.fault == "stall":
             self.server.released.wait(20)

@@ -112,7 +112,7 @@ def test_the_manifest_is_published_last(server, folder):
     assert max(generations, key=generations.get) == f"folder/{MANIFEST}"
 
 
-def test_a_killed_publish_continues(server, folder, tmp_path, impatient):
+def test_a_killed_publish_continues(server, folder, tmp_path):
     """Killed after any of its requests: nobody can load what is there, and the second publish sends only the rest."""
     publish_folder(folder, FOLDER)
     requests, total = len(server.log), server.count(UPLOADS)
