@@ -23,6 +23,10 @@ class StorageError(UserError):
     exit_code = 4
 
 
+class ConflictError(StorageError):
+    """Somebody else changed a file since it was read, or made it first: read it again and decide anew."""
+
+
 class TerminatedError(UserError):
     """A run that was asked to stop and can go on later."""
 

@@ -1,22 +1,18 @@
 """A collection's documents on disk: read once, checked once, looked up by id without holding them in memory."""
 
-import fcntl
 import json
-import os
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import cached_property
 from itertools import count, islice
-from pathlib import Path
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.source import Source, Text
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.storage import fingerprint, home
+from mtlrank.storage import fingerprint, home, locked, new_folder
 
 _CHUNK = 5_000
 VERSION = 1  # of the layout: raise it when stores of before cannot be read any more
@@ -36,7 +32,7 @@ class DocStore:
         self.path = self.folder / "docs.sqlite"
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
-            with _locked(self.folder):
+            with locked(self.folder):
                 if not self.path.exists():
                     self._build(source)
         uri = f"file:{self.path}?mode=ro&immutable=1"
@@ -75,22 +71,21 @@ class DocStore:
     def bm25(self) -> BM25Index:
         """A BM25 index of all documents, kept beside the store. It is built in memory, by bm25s."""
         folder = self.folder / "bm25"
-        with _locked(self.folder):
+        with locked(self.folder):
             if not folder.exists():
                 if not any(text.strip() for _, text in self):
                     raise DataError(
                         f"The collection of {self.folder.name} has no documents with text to retrieve from."
                     )
-                with tempfile.TemporaryDirectory(dir=self.folder) as part:
-                    BM25Index.build([text for _, text in self]).save(Path(part) / "bm25")
-                    (Path(part) / "bm25").rename(folder)
+                with new_folder(folder) as part:
+                    BM25Index.build([text for _, text in self]).save(part)
         return BM25Index.load(folder)
 
     def _build(self, source: Source) -> None:
         """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""
         noted = Reading("quarantine", max_bad_rows=sys.maxsize, what=f"the documents of {source.name}")
         noted.progress.start("collection")
-        part = self.path.with_suffix(f".part-{os.getpid()}")
+        part = self.path.with_suffix(".part")  # of a process that was killed, if it is there: only one builds at a time
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part)) as database:
             for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
@@ -145,11 +140,3 @@ def _merge_duplicates(database: sqlite3.Connection, noted: Reading) -> int:
     database.execute("INSERT INTO docs SELECT row_number() OVER (ORDER BY position) - 1, name, text, place FROM kept")
     database.execute("DROP TABLE kept")
     return twice
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the others wait."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,47 @@
+"""One way to read and write a path, local or `gs://`. Files appear whole or not at all; a manifest is written last."""
+
+from mtlrank.errors import ConflictError
+from mtlrank.storage.fetch import fetch_folder
+from mtlrank.storage.files import exists, list_files, read_bytes, read_versioned, write_bytes
+from mtlrank.storage.local import (
+    file_hash,
+    fingerprint,
+    home,
+    locked,
+    read_json,
+    writable_folder,
+    write_json,
+    write_text,
+)
+from mtlrank.storage.manifest import MANIFEST, new_folder, read_manifest, write_manifest
+from mtlrank.storage.paths import join, local_path, safe_name
+from mtlrank.storage.publish import publish_folder
+from mtlrank.storage.versions import ABSENT, Version
+
+__all__ = [
+    "ABSENT",
+    "MANIFEST",
+    "ConflictError",
+    "Version",
+    "exists",
+    "fetch_folder",
+    "file_hash",
+    "fingerprint",
+    "home",
+    "join",
+    "list_files",
+    "local_path",
+    "locked",
+    "new_folder",
+    "publish_folder",
+    "read_bytes",
+    "read_json",
+    "read_manifest",
+    "read_versioned",
+    "safe_name",
+    "writable_folder",
+    "write_bytes",
+    "write_json",
+    "write_manifest",
+    "write_text",
+]

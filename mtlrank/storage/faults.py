@@ -1,0 +1,88 @@
+"""What can go wrong on the way to Google Cloud Storage: what passes by itself, and what a person must mend."""
+
+import http.client
+
+import requests
+import urllib3
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+from mtlrank.errors import ConflictError, StorageError
+from mtlrank.storage.paths import Place
+
+# All that a cut, slow or absent line raises, by the layer that notices it first. Their common parent OSError would
+# take in a full disk, which waiting does not mend.
+_LINE = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    TransportError,
+    DataCorruption,
+)
+_BUSY = (408, 410, 429)  # 410: an upload in parts was forgotten; it starts again
+
+
+def passes_by_itself(error: Exception) -> bool:
+    """Whether trying again may help."""
+    code = status(error)
+    if code:
+        damaged_on_the_way = code == 400 and "crc32c" in answer(error).lower()
+        return code in _BUSY or code >= 500 or damaged_on_the_way
+    return isinstance(error, _LINE) or (isinstance(error, RefreshError) and error.retryable)
+
+
+def status(error: Exception) -> int:
+    """The HTTP status that an error stands for; 0 if there was no answer."""
+    if isinstance(error, InvalidResponse):
+        return int(error.response.status_code)
+    return int(error.code or 0) if isinstance(error, GoogleAPICallError) else 0
+
+
+def bucket_is_missing(error: Exception) -> bool:
+    """Whether a 404 is about the bucket: the code alone does not say."""
+    return "bucket does not exist" in answer(error)
+
+
+def answer(error: Exception) -> str:
+    """The server's own words on one line, without the request's address, which can hold the key of an upload."""
+    response = getattr(error, "response", None)
+    try:
+        text = str(response.json()["error"]["message"])  # type: ignore[union-attr]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        text = str(getattr(response, "text", "") or type(error).__name__)
+    return " ".join(text.split())[:300]
+
+
+def reason(error: Exception) -> str:
+    """A few words about an error for the end of a sentence."""
+    return f"HTTP {status(error)}, {answer(error)}" if status(error) else type(error).__name__
+
+
+def explain(error: Exception, verb: str, place: Place) -> StorageError | None:
+    """One line with the way out, if the error is one that a user can mend."""
+    task, code = f"Cannot {verb} {place}", status(error)
+    if isinstance(error, GoogleAuthError) or code == 401:
+        return StorageError(
+            f"{task}: no valid credentials ({reason(error)}). Run `gcloud auth application-default login`; on a "
+            "cluster, bind the pod's service account with Workload Identity."
+        )
+    if code == 403:
+        return StorageError(
+            f"{task}: not allowed ({answer(error)}). Grant this account roles/storage.objectUser on the bucket "
+            f"gs://{place.bucket}, or roles/storage.objectViewer if it only reads."
+        )
+    if code == 404:
+        return StorageError(f"{task}: {_missing(error, place)}")
+    if code == 412:
+        return ConflictError(f"{task}: it was changed by another process meanwhile. Run again.")
+    return StorageError(f"{task}: the server refused ({reason(error)}). Correct the path.") if code else None
+
+
+def _missing(error: Exception, place: Place) -> str:
+    if bucket_is_missing(error):
+        create = f"gcloud storage buckets create gs://{place.bucket}"
+        return f"the bucket does not exist. Correct the path, or run `{create}`."
+    return "there is no such object. Correct the path, or run the step that writes it."

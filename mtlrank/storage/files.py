@@ -1,0 +1,66 @@
+"""Single files, on a local disk or on Google Cloud Storage, by one set of words. The client is imported when needed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mtlrank.errors import StorageError
+from mtlrank.storage import local
+from mtlrank.storage.paths import Place, check_relative, parse, parse_object
+from mtlrank.storage.versions import Version
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file that must be there."""
+    data, _ = read_versioned(path)
+    if data is None:
+        raise StorageError(f"{path} is missing. Correct the path, or run the step that writes it.")
+    return data
+
+
+def read_versioned(path: str | Path) -> tuple[bytes | None, Version]:
+    """The bytes of a file and their version, for `write_bytes(expected=...)`; None and ABSENT if there is no file."""
+    place = parse_object(path)
+    if isinstance(place, Path):
+        return local.read(place)
+    from mtlrank.storage import gcs
+
+    return gcs.read(place)
+
+
+def write_bytes(path: str | Path, data: bytes, *, expected: Version | None = None) -> Version:
+    """Write a file whole and give its version; a ConflictError if it is not the `expected` version any more.
+
+    Without `expected` the file is overwritten. With ABSENT it must not be there yet; finding the same bytes there is
+    success, because that is what a job that runs twice finds. So a lock must hold something of its owner's. With another
+    version, exactly one of several writers who read it succeeds, also if they write the same.
+    """
+    place = parse_object(path)
+    if isinstance(place, Path):
+        return local.write(place, data, expected)
+    from mtlrank.storage import upload
+
+    return upload.write(place, data, expected)
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file. A folder is none: ask for its manifest."""
+    place = parse_object(path)
+    if isinstance(place, Path):
+        return place.is_file()
+    from mtlrank.storage import gcs
+
+    return gcs.exists(place)
+
+
+def list_files(path: str | Path) -> list[str]:
+    """The sorted relative names of all files below a folder; none if there is no folder."""
+    place = parse(path)
+    return [check_relative(name, path) for name in sorted(_names(place))]
+
+
+def _names(folder: Path | Place) -> Iterable[str]:
+    if isinstance(folder, Path):
+        return local.list_names(folder)
+    from mtlrank.storage import gcs
+
+    return gcs.list_objects(folder)

@@ -1,0 +1,149 @@
+"""Files on a local disk. They appear whole or not at all, also when the machine stops in the middle."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mtlrank.errors import ConflictError, DataError, StorageError
+from mtlrank.storage.paths import local_path
+from mtlrank.storage.versions import ABSENT, Version
+
+
+def home() -> Path:
+    """Where mtlrank keeps what it can make again: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
+    return Path(os.environ.get("MTLRANK_HOME") or Path.home() / ".cache" / "mtlrank")
+
+
+@contextmanager
+def system_errors(task: str) -> Iterator[None]:
+    """Tell what the system refused in one line: a full disk or a read-only folder is nobody's bug."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"Cannot {task}: {reason}. Choose another place, or mend this one.") from error
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Make the folder `path` and prove that a file can be written there, before any work is done."""
+    folder = local_path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write to the folder {str(folder)!r}: {error.strerror}. Choose another one, or fix its permissions."
+        ) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole: beside its place first, then renamed, so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    put_in_place(part, path)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished file its name, durably: its bytes are on the disk before the name is."""
+    sync(part)
+    part.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file or a folder's list of names on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8."""
+    write_whole(path, text.encode())
+
+
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    """Write JSON, with sorted keys unless their order says something, so that equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one is the user's to mend, so it is named."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: expected a file that an earlier step writes.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}. Run the step that writes it again.") from error
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Twelve hexadecimal digits that stand for a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out of the block. The lock is the folder itself and dies with its holder."""
+    import fcntl  # here, so that the package imports on systems without it
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read(path: Path) -> tuple[bytes | None, Version]:
+    """A file's bytes and their version."""
+    with system_errors(f"read {path}"):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None, ABSENT
+    return data, _version(data)
+
+
+def write(path: Path, data: bytes, expected: Version | None) -> Version:
+    """Write a file whole, if it still is what the writer believes."""
+    with system_errors(f"write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent):
+            if expected is not None:
+                _check_unchanged(path, data, expected)
+            write_whole(path, data)
+    return _version(data)
+
+
+def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
+    """Refuse to overwrite what the writer has not seen; making what is there already is no conflict."""
+    found = read(path)[1]
+    made_already = expected == ABSENT and found == _version(data)
+    if found != expected and not made_already:
+        raise ConflictError(f"{path} was changed by another process meanwhile. Read it again and decide anew.")
+
+
+def list_names(folder: Path) -> list[str]:
+    """The relative names of the files below a folder; none if there is no folder."""
+    with system_errors(f"list {folder}"):
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _version(data: bytes) -> Version:
+    return Version(hashlib.sha256(data).hexdigest())

@@ -1,0 +1,70 @@
+"""Try again while there is hope. One deadline over all tries, counted from the last progress.
+
+The client's own retries count their deadline per request, do not check a download that was continued, and take a
+damaged one for final; so they are off, except inside a large upload.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from mtlrank.errors import StorageError
+from mtlrank.storage.faults import explain, passes_by_itself, reason
+from mtlrank.storage.paths import Place
+
+DEADLINE_VARIABLE = "MTLRANK_STORAGE_DEADLINE"
+DEADLINE = 300.0  # seconds: longer than a rolling restart of what is in between, shorter than a coffee break
+SILENCE = 60.0  # seconds without a byte after which a connection counts as cut
+FIRST_WAIT = 0.5  # seconds, doubled after each try
+LONGEST_WAIT = 30.0
+
+T = TypeVar("T")
+
+
+def deadline() -> float:
+    """For how many seconds to go on without progress: `$MTLRANK_STORAGE_DEADLINE`, else five minutes."""
+    text = os.environ.get(DEADLINE_VARIABLE) or str(DEADLINE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise StorageError(
+            f"{DEADLINE_VARIABLE}={text!r}: expected a number of seconds above 0, such as {DEADLINE:.0f}."
+        )
+    return seconds
+
+
+def persist(attempt: Callable[[float], T], verb: str, place: Place, progress: Callable[[], int] = lambda: 0) -> T:
+    """The result of `attempt(timeout)`, tried until it succeeds, cannot succeed, or the deadline has passed.
+
+    `progress` tells how far it has come. Whenever that grows the clock starts anew: a long transfer over a poor line is
+    slow, not stuck.
+    """
+    allowed = deadline()
+    start, tries, reached = time.monotonic(), 0, progress()
+    while True:
+        try:
+            return attempt(max(0.001, min(SILENCE, start + allowed - time.monotonic())))
+        except Exception as error:
+            if not passes_by_itself(error):
+                explained = explain(error, verb, place)
+                if explained is None:
+                    raise
+                raise explained from error
+            if progress() > reached:
+                start, tries, reached = time.monotonic(), 0, progress()
+            tries += 1
+            wait = random.uniform(0.5, 1) * min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(tries - 1, 30))
+            if time.monotonic() + wait > start + allowed:
+                raise _out_of_patience(error, verb, place, tries, allowed) from error
+            time.sleep(wait)
+
+
+def _out_of_patience(error: Exception, verb: str, place: Place, tries: int, allowed: float) -> StorageError:
+    return StorageError(
+        f"Cannot {verb} {place}: gave up after {tries} tries without progress in {allowed:g} s, the last one with "
+        f"{reason(error)}. Check the network, or allow more seconds with {DEADLINE_VARIABLE}."
+    )

@@ -1,0 +1,94 @@
+"""A local folder for others to read. Its manifest arrives last, so that half a folder is never taken for a whole one."""
+
+import shutil
+from pathlib import Path
+
+from mtlrank.errors import ConflictError, DataError, StorageError
+from mtlrank.storage.local import locked, sync, system_errors
+from mtlrank.storage.manifest import MANIFEST, listed_files, new_folder, read_manifest
+from mtlrank.storage.parallel import in_parallel
+from mtlrank.storage.paths import Place, parse
+from mtlrank.storage.versions import ABSENT
+
+
+def publish_folder(folder: str | Path, path: str | Path) -> None:
+    """Make a local folder with a manifest appear at `path`. A publish that was killed goes on where it was.
+
+    A folder that is there already with the same manifest is success; one with another manifest is a ConflictError, because
+    somebody may be reading it.
+    """
+    source, target = Path(folder), parse(path)
+    manifest = _manifest(source)
+    if isinstance(target, Path):
+        with system_errors(f"publish {source} to {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with locked(target.parent):
+                _copy(source, target, manifest)
+    else:
+        _upload(source, target, manifest)
+
+
+def _manifest(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise DataError(f"{folder / MANIFEST} is missing: expected a finished folder. Make {folder} again.") from error
+
+
+def _refuse_another(target: Path | Place, found: bytes | None, manifest: bytes) -> None:
+    if found not in (None, manifest):
+        raise ConflictError(f"{target} holds another folder already. Choose another path, or remove that folder first.")
+
+
+def _copy(source: Path, target: Path, manifest: bytes) -> None:
+    if (target / MANIFEST).is_file():
+        _refuse_another(target, (target / MANIFEST).read_bytes(), manifest)
+        read_manifest(target)
+        return
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise StorageError(f"{target} holds something else. Choose another path, or remove that first.")
+    with new_folder(target) as part:
+        for name in [*listed_files(manifest, source), MANIFEST]:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, part / name)
+            sync(part / name)
+        read_manifest(part)
+
+
+def _upload(source: Path, target: Place, manifest: bytes) -> None:
+    from mtlrank.storage import gcs, upload
+    from mtlrank.storage.digest import Digest, digest
+
+    files = listed_files(manifest, source)
+    _refuse_another(target, gcs.read(target.child(MANIFEST))[0], manifest)
+    there = gcs.list_objects(target)
+
+    def send(name: str) -> Digest:
+        path, stored = source / name, there.get(name)
+        with system_errors(f"read {path}"):
+            with path.open("rb") as file:
+                content = digest(file)
+            if content.sha256 != files[name]:
+                raise DataError(
+                    f"{path} was changed or damaged: its sha256 is not the manifest's. Make {source} again."
+                )
+            if stored is None or not stored.holds(content):
+                upload.write_file(target.child(name), path, content, stored.version if stored else ABSENT)
+        return content
+
+    sent = in_parallel(send, files)
+    there = gcs.list_objects(target)  # somebody else may have written here: no manifest over another's files
+    for name, content in sent.items():
+        if name not in there or not there[name].holds(content):
+            raise ConflictError(f"{target.child(name)} was changed by another process meanwhile. Publish again.")
+    _write_manifest(target, manifest)
+
+
+def _write_manifest(target: Place, manifest: bytes) -> None:
+    from mtlrank.storage import gcs, upload
+
+    try:
+        upload.write(target.child(MANIFEST), manifest, ABSENT)
+    except ConflictError:
+        _refuse_another(target, gcs.read(target.child(MANIFEST))[0], manifest)
+        raise
