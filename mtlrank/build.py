@@ -26,7 +26,7 @@ from mtlrank.loop.progress import PlainProgress
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.storage import fingerprint, local_path, read_json, writable_folder, write_json
+from mtlrank.storage import fingerprint, join, read_json, writable_folder, write_json
 from mtlrank.untrusted import leaves
 
 RUN = "run.json"  # in a run's folder: the config that it is of
@@ -40,14 +40,14 @@ def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     return dataset
 
 
-def prepared_folder(config: Config, key: str) -> Path:
+def prepared_folder(config: Config, key: str) -> str:
     """Where a dataset's prepared form is kept: a name that changes with whatever it is made from."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
     dataset["task"] = {k: v for k, v in dataset["task"].items() if k not in ("measures", "margin")}
     paths = (Path(str(value)) for _, value in leaves(dataset) if "/" in str(value) or "." in str(value))
     files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    return local_path(config["data_dir"]) / f"{key}-{fingerprint([dataset, files, how, embedded.VERSION, SCHEMA])}"
+    return join(config["data_dir"], f"{key}-{fingerprint([dataset, files, how, embedded.VERSION, SCHEMA])}")
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:

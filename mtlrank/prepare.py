@@ -18,11 +18,13 @@ from mtlrank.datamodule.dataset import PreparedDataset, Share
 from mtlrank.datamodule.reading import Reading
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import MANIFEST, read_json, writable_folder
+from mtlrank.storage import MANIFEST, exists, fetch_folder, join, mirror, publish_folder, read_json, writable_folder
 
 
-def run(config: Config, folders: Mapping[str, Path] | None = None) -> dict[str, PreparedDataset]:
+def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
     """Prepare what is missing and open everything, by key. `folders` says where; by default that is in `data_dir`.
+
+    Folders may lie on Google Cloud Storage: then they are made, and kept, below `$MTLRANK_HOME` too.
 
     With `prepare.shard`, only that shard of each dataset is prepared, and nothing is opened.
     """
@@ -38,54 +40,70 @@ def run(config: Config, folders: Mapping[str, Path] | None = None) -> dict[str, 
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
     datasets = {}
     for key in keys:
-        writable_folder(folders[key].parent)
+        writable_folder(mirror(folders[key]).parent)
         if share:
-            prepare_shard(config, key, share, shards_folder(folders[key]) / share.folder)
+            prepare_shard(config, key, share, shard_folder(folders[key], share))
         else:
             datasets[key] = prepare_dataset(config, key, folders[key])
             _say(datasets[key].manifest, key, folders[key])
     return datasets
 
 
-def prepare_dataset(config: Config, key: str, folder: Path) -> PreparedDataset:
+def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDataset:
     """Prepare a dataset in `folder` unless it is there already, and open it. Shards that are there are not made again."""
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
-    if not (folder / MANIFEST).exists():
-        shares = [
-            Share(number, config["prepare"]["num_shards"]) for number in range(1, config["prepare"]["num_shards"] + 1)
-        ]
-        shards = [shards_folder(folder) / share.folder for share in shares]
-        _prepare_shards(config, key, dict(zip(shares, shards, strict=True)))
-        merge(config, key, shards, folder)
-        shutil.rmtree(shards_folder(folder))
-    dataset.open(folder)
+    if not exists(join(folder, MANIFEST)):
+        total = config["prepare"]["num_shards"]
+        places = {share: shard_folder(folder, share) for share in (Share(i, total) for i in range(1, total + 1))}
+        made_elsewhere = [share for share, place in places.items() if exists(join(place, MANIFEST))]
+        here = {share: mirror(place) for share, place in places.items() if share not in made_elsewhere}
+        _prepare_shards(config, key, here)
+        merge(config, key, list(places.values()), folder)
+        shutil.rmtree(mirror(shards_folder(folder)))
+    dataset.open(fetch_folder(folder, mirror(folder)))
     return dataset
 
 
-def prepare_shard(config: Config, key: str, share: Share, folder: Path) -> None:
+def prepare_shard(config: Config, key: str, share: Share, folder: str | Path) -> None:
     """Prepare one shard of a dataset in `folder` unless it is there already."""
-    if (folder / MANIFEST).exists():
+    if exists(join(folder, MANIFEST)):
         return
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
     settings = config["prepare"]
     what = key if share.total == 1 else f"{key} {share.number}/{share.total}"
-    writable_folder(folder.parent)
-    dataset.prepare_shard(folder, share, Reading(settings["on_bad_row"], settings["max_bad_rows"], what))
+    here = mirror(folder)
+    writable_folder(here.parent)
+    if not (here / MANIFEST).exists():
+        dataset.prepare_shard(here, share, Reading(settings["on_bad_row"], settings["max_bad_rows"], what))
+    if here != Path(folder):
+        publish_folder(here, folder)
     if share.total > 1:
         print(f"prepared shard {share.number}/{share.total} of {key} ({folder})", file=sys.stderr, flush=True)
 
 
-def merge(config: Config, key: str, shards: Sequence[Path], folder: Path) -> None:
+def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | Path) -> None:
     """Make one prepared dataset of all its shards."""
     node = config["datamodule"]["dataset"]["datasets"][key]
     dataset = build_dataset(node)
     description = {"key": key, "name": dataset.name, "relevance_level": getattr(dataset, "relevance_level", None)}
-    dataset.merge(folder, shards, {**description, "licence": node.get("licence")})
+    here = mirror(folder)
+    parts = [mirror(shard) for shard in shards]
+    for part, shard in zip(parts, shards, strict=True):
+        if not (part / MANIFEST).exists():
+            fetch_folder(shard, part)
+    dataset.merge(here, parts, {**description, "licence": node.get("licence")})
+    if here != Path(folder):
+        publish_folder(here, folder)
 
 
-def shards_folder(folder: Path) -> Path:
-    """Where shards wait to be merged into `folder`."""
-    return folder.with_name(f"{folder.name}.shards")
+def shard_folder(folder: str | Path, share: Share) -> str:
+    """Where a shard waits to be merged into `folder`."""
+    return join(shards_folder(folder), share.folder)
+
+
+def shards_folder(folder: str | Path) -> str:
+    """Where the shards of the dataset in `folder` are gathered."""
+    return f"{folder}.shards"
 
 
 def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
@@ -96,7 +114,7 @@ def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
 def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> None:
     """Prepare shards, several at a time if there are several processes; the first error stops the rest."""
     workers = min(config["prepare"]["num_workers"], len(folders))
-    if workers == 1:
+    if workers <= 1:
         for share, folder in folders.items():
             prepare_shard(config, key, share, folder)
         return
@@ -114,7 +132,7 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> 
         executor.shutdown(cancel_futures=True)
 
 
-def _say(manifest: Mapping[str, Any], key: str, folder: Path) -> None:
+def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
     splits = manifest["splits"]
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
     dropped = sum(split["items_dropped"] for split in splits.values())

@@ -22,7 +22,7 @@ def workplace(tmp_path_factory, home, config, datasets):
 
     folder = tmp_path_factory.mktemp("work")
     for key, dataset in datasets.items():
-        target = folder / "data" / prepared_folder(config, key).name
+        target = folder / "data" / Path(prepared_folder(config, key)).name
         shutil.copytree(dataset.split("train").folders[0].parent.parent, target)
     return folder
 

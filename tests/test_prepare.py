@@ -10,7 +10,8 @@ import pytest
 from mtlrank import prepare
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import DataError
-from mtlrank.storage import MANIFEST, read_manifest
+from mtlrank.storage import MANIFEST, list_files, read_manifest
+from tests.storage.conftest import server  # noqa: F401 - a fixture
 
 
 def composed(folder, *overrides):
@@ -118,3 +119,38 @@ def test_a_half_written_folder_is_no_dataset(tmp_path):
     (folder / MANIFEST).unlink()
     (datasets,) = prepare.run(composed(tmp_path, "tasks=[msm_ner]")).values()
     assert len(datasets.split("train")) == 600
+
+
+def machine(monkeypatch, tmp_path, name, home):
+    """From now on, another machine: it has the embedded collection and nothing else."""
+    folder = tmp_path / name
+    shutil.copytree(home, folder / home.name)
+    monkeypatch.setenv("MTLRANK_HOME", str(folder))
+    return folder
+
+
+def test_datasets_on_google_cloud_storage_are_made_once_and_fetched_by_others(server, tmp_path, monkeypatch, home):  # noqa: F811
+    prepare.run(composed(tmp_path / "local", "tasks=[msm_ner]"))
+    config = composed("gs://bucket/data", "tasks=[msm_ner]")
+    machine(monkeypatch, tmp_path, "first", home)
+    server.fail("POST .*upload", 503, times=2)
+    prepare.run(config)
+    published = list_files("gs://bucket/data")
+    assert not any(".shards/" in name for name in published)
+    second = machine(monkeypatch, tmp_path, "second", home)
+    monkeypatch.setattr(prepare, "prepare_shard", None)  # nothing is prepared again
+    (dataset,) = prepare.run(config).values()
+    assert dataset.manifest == manifest_of(tmp_path / "local", "msm_ner")
+    assert len(list((second / "mirror" / "bucket" / "data").rglob("tokens.npy"))) == 1
+
+
+def test_shards_of_several_machines_meet_on_google_cloud_storage(server, tmp_path, monkeypatch, home):  # noqa: F811
+    words = ["tasks=[msm_ner]"]
+    prepare.run(composed(tmp_path / "local", *words, "prepare.num_shards=2"))
+    for shard in ("1/2", "2/2"):
+        machine(monkeypatch, tmp_path, f"machine {shard[0]}", home)
+        prepare.run(composed("gs://bucket/data", *words, f"prepare.shard={shard}"))
+    machine(monkeypatch, tmp_path, "machine 3", home)
+    monkeypatch.setattr(prepare, "prepare_shard", None)
+    (dataset,) = prepare.run(composed("gs://bucket/data", *words, "prepare.num_shards=2")).values()
+    assert dataset.manifest == manifest_of(tmp_path / "local", "msm_ner")

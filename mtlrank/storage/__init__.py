@@ -1,7 +1,7 @@
 """One way to read and write a path, local or `gs://`. Files appear whole or not at all; a manifest is written last."""
 
 from mtlrank.errors import ConflictError
-from mtlrank.storage.fetch import fetch_folder
+from mtlrank.storage.fetch import fetch_folder, mirror
 from mtlrank.storage.files import exists, list_files, read_bytes, read_versioned, write_bytes
 from mtlrank.storage.local import (
     file_hash,
@@ -32,6 +32,7 @@ __all__ = [
     "list_files",
     "local_path",
     "locked",
+    "mirror",
     "new_folder",
     "publish_folder",
     "read_bytes",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlrank.errors import DataError, StorageError
-from mtlrank.storage.local import file_hash, locked, put_in_place, system_errors, write_whole
+from mtlrank.storage.local import file_hash, home, locked, put_in_place, system_errors, write_whole
 from mtlrank.storage.manifest import MANIFEST, listed_files
 from mtlrank.storage.parallel import in_parallel
 from mtlrank.storage.paths import Place, parse
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from mtlrank.storage.gcs import Stored
 
 TRIES = 3  # downloads of a file that arrives whole but wrong
+
+
+def mirror(path: str | Path) -> Path:
+    """Where this machine keeps its copy of a folder: the folder itself if it is local, else below `$MTLRANK_HOME`."""
+    place = parse(path)
+    return place if isinstance(place, Path) else home() / "mirror" / place.bucket / place.key
 
 
 def fetch_folder(path: str | Path, target: str | Path) -> Path:
