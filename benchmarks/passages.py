@@ -26,12 +26,11 @@ def passages(number: int, words: int, seed: int = 0) -> Iterator[str]:
 class Passages(PreparedDataset):
     """Each passage once, with one of a thousand queries: a record a passage."""
 
-    def __init__(self, number: int, words: int) -> None:
-        super().__init__("passages", Regression(["MSE"]), Preprocessor(TOKENIZER))
-        self.number = number
-        self.words = words
+    def __init__(self, texts: Iterable[str], tokenizer: str = TOKENIZER) -> None:
+        super().__init__("passages", Regression(["MSE"]), Preprocessor(tokenizer))
+        self.texts = texts
 
     def records(self, split: str) -> Iterable[Record]:
         if split == "train":
-            for i, text in enumerate(passages(self.number, self.words)):
+            for i, text in enumerate(self.texts):
                 yield Record(f"q{i % 1000}", f"d{i}", f"what is the garden number {i % 1000} like", text, i % 7)

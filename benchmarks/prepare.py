@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 
-from benchmarks.passages import Passages, passages
+from benchmarks.passages import TOKENIZER, Passages, passages
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Share
+from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 
 REPETITIONS = 3
@@ -30,35 +32,36 @@ WORDS = 55  # as many as an MS MARCO passage has
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--peak", type=int, help="only print the peak memory of preparing so many short passages")
-    number = arguments.parse_args().peak
-    if number:
-        write(number, words=8)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokenizer", default=TOKENIZER, help="a Hugging Face name or folder")
+    parser.add_argument("--texts", type=Path, help="real passages, as a TSV file with an id and a text")
+    parser.add_argument("--peak", type=int, help="only print the peak memory of preparing so many short passages")
+    arguments = parser.parse_args()
+    if arguments.peak:
+        write(passages(arguments.peak, words=8), TOKENIZER)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return
-    tokenising()
-    memory()
+    real = [text for _, text in Collection({"docs": str(arguments.texts)}).docs] if arguments.texts else None
+    tokenising(real or list(passages(50_000, WORDS)), arguments.tokenizer)
     labelling()
+    memory()
 
 
-def write(number: int, words: int) -> None:
-    """Prepare so many passages as one shard."""
+def write(texts: Iterable[str], tokenizer: str) -> None:
+    """Prepare passages as one shard."""
     with tempfile.TemporaryDirectory() as folder:
-        Passages(number, words).prepare_shard(Path(folder) / "shard", Share(), Reading())
+        Passages(texts, tokenizer).prepare_shard(Path(folder) / "shard", Share(), Reading())
 
 
-def tokenising() -> None:
+def tokenising(texts: list[str], tokenizer: str) -> None:
     """Reading, checking, tokenising and writing, beside the tokenizer alone on the same texts."""
-    number = 5_000
-    backend = Passages(1, 1).preprocessor.load().tokenizer.backend_tokenizer
-    texts = list(passages(number, WORDS))
+    backend = Preprocessor(tokenizer).load().tokenizer.backend_tokenizer
 
     def bare() -> None:
-        for start in range(0, number, 2_000):
+        for start in range(0, len(texts), 2_000):
             backend.encode_batch_fast(texts[start : start + 2_000], add_special_tokens=False)
 
-    speeds = medians({"encode_batch_fast": bare, "prepared": lambda: write(number, WORDS)}, number)
+    speeds = medians({"encode_batch_fast": bare, "prepared": lambda: write(texts, tokenizer)}, len(texts))
     report("passages per CPU-second", speeds, speeds["prepared"] / speeds["encode_batch_fast"])
 
 

@@ -75,46 +75,56 @@ class BM25Index:
 class PairScores:
     """The score of each term in each document, ordered by document, so that one pair is found by binary search.
 
-    bm25s keeps them by term: good for the scores of all documents, not for one. The time of a lookup grows with the
-    logarithm of the collection.
+    bm25s keeps them by term: good for the scores of all documents, not for one. A search stays among a document's own
+    terms, so its time does not depend on the number of documents.
     """
 
-    def __init__(self, keys: Ints, values: Floats, num_terms: int) -> None:
-        self.keys = keys  # document * num_terms + term, ascending
+    def __init__(self, starts: Ints, terms: NDArray[np.int32], values: Floats) -> None:
+        self.starts = starts  # of each document, where its terms begin; the last entry is where the last one's end
+        self.terms = terms  # ascending in each document
         self.values = values
-        self.num_terms = num_terms
 
     @classmethod
     def of(cls, index: Any) -> "PairScores":
         """The scores of a bm25s index."""
         scores = index.scores
-        num_terms = len(scores["indptr"]) - 1
-        matrix = csc_matrix((scores["data"], scores["indices"], scores["indptr"]), (scores["num_docs"], num_terms))
-        rows = matrix.tocsr()
-        documents = np.repeat(np.arange(scores["num_docs"], dtype=np.int64), np.diff(rows.indptr))
-        keys: Ints = documents * num_terms + rows.indices
-        return cls(keys, rows.data.astype(np.float32), num_terms)
+        shape = scores["num_docs"], len(scores["indptr"]) - 1
+        rows = csc_matrix((scores["data"], scores["indices"], scores["indptr"]), shape).tocsr()
+        rows.sort_indices()
+        return cls(rows.indptr.astype(np.int64), rows.indices.astype(np.int32), rows.data.astype(np.float32))
 
     def lookup(self, terms: Sequence[Ints], documents: Ints) -> Floats:
         """The sum of each document's scores for a list of terms; terms that are not in it count nothing."""
         lengths = np.array([len(numbers) for numbers in terms], dtype=np.int64)
-        wanted = np.repeat(documents, lengths) * self.num_terms + np.concatenate([np.zeros(0, np.int64), *terms])
-        places = np.minimum(np.searchsorted(self.keys, wanted), max(len(self.keys) - 1, 0))
-        found = np.where(self.keys[places] == wanted, self.values[places], 0.0) if len(self.keys) else 0.0 * wanted
+        wanted = np.concatenate([np.zeros(0, np.int64), *terms])
+        document = np.repeat(documents, lengths)
+        place, end = self._search(wanted, self.starts[document], self.starts[document + 1])
+        found = np.zeros(len(wanted))
+        inside = np.flatnonzero(place < end)
+        inside = inside[self.terms[place[inside]] == wanted[inside]]
+        found[inside] = self.values[place[inside]]
         pair = np.repeat(np.arange(len(terms)), lengths)
         return np.bincount(pair, weights=found, minlength=len(terms)).astype(np.float32)
 
+    def _search(self, wanted: Ints, low: Ints, end: Ints) -> tuple[Ints, Ints]:
+        """Where each wanted term is, or would be, between `low` and `end`: one binary search for all at once."""
+        high = end
+        for _ in range(int((high - low).max(initial=0)).bit_length()):
+            middle = (low + high) // 2
+            open_ = low < high
+            less = self.terms[np.minimum(middle, len(self.terms) - 1)] < wanted
+            low, high = np.where(open_ & less, middle + 1, low), np.where(open_ & ~less, middle, high)
+        return low, end
+
     def save(self, folder: Path) -> None:
         """Write the arrays beside bm25s's own."""
-        np.save(folder / "pair_keys.npy", self.keys)
-        np.save(folder / "pair_values.npy", self.values)
-        np.save(folder / "pair_terms.npy", np.array(self.num_terms))
+        for name in ("starts", "terms", "values"):
+            np.save(folder / f"pair_{name}.npy", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path) -> "PairScores":
         """Map saved arrays into memory."""
-        keys, values = (np.load(folder / f"pair_{name}.npy", mmap_mode="r") for name in ("keys", "values"))
-        return cls(keys, values, int(np.load(folder / "pair_terms.npy")))
+        return cls(*(np.load(folder / f"pair_{name}.npy", mmap_mode="r") for name in ("starts", "terms", "values")))
 
 
 def _tokens(texts: Sequence[str]) -> list[list[str]]:

@@ -5,7 +5,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mtlrank.batch import Span
+
+Ids = NDArray[np.int32]
 
 
 class Template(NamedTuple):
@@ -25,7 +30,7 @@ class Template(NamedTuple):
 class Tokens(NamedTuple):
     """A text's tokens without special ones; `offsets` are each token's (start, end) characters."""
 
-    ids: list[int]
+    ids: Ids
     offsets: list[Span]
 
     def span(self, start: int, end: int) -> Span | None:
@@ -66,15 +71,15 @@ class LoadedPreprocessor:
         self._backend.no_truncation()  # a saved tokenizer may come with either
         self._backend.no_padding()
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def ids(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of many texts at once, without special ones."""
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encoded]
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encoded]
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [Tokens(encoding.ids, encoding.offsets) for encoding in encoded]
+        return [Tokens(np.array(encoding.ids, dtype=np.int32), encoding.offsets) for encoding in encoded]
 
     def identity(self) -> dict[str, Any]:
         """What makes two tokenizers the same: their serialised form, hashed."""

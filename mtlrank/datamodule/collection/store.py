@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
-from itertools import count, islice
+from itertools import count
 
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection.source import Source, Text
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -45,8 +46,8 @@ class DocStore:
 
     def texts(self, doc_ids: Iterable[str]) -> dict[str, str]:
         """The texts of the documents that are there and not blank."""
-        wanted, found = iter(dict.fromkeys(doc_ids)), dict[str, str]()
-        while chunk := list(islice(wanted, _CHUNK)):
+        wanted, found = dict.fromkeys(doc_ids), dict[str, str]()
+        for chunk in chunks(wanted, _CHUNK):
             marks = ",".join("?" * len(chunk))
             query = f"SELECT name, text FROM docs WHERE name IN ({marks})"  # noqa: S608 - only question marks
             found.update((name, text) for name, text in self._database.execute(query, chunk) if text.strip())
@@ -91,8 +92,8 @@ class DocStore:
             for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
                 database.execute(f"PRAGMA {pragma}")
             database.execute("CREATE TABLE docs (position INTEGER PRIMARY KEY, name TEXT, text TEXT, place TEXT)")
-            rows, positions = source.texts("docs", noted), count()
-            while chunk := list(islice(rows, _CHUNK)):
+            positions = count()
+            for chunk in chunks(source.texts("docs", noted), _CHUNK):
                 values = [(next(positions), doc.name, doc.text, doc.place) for doc in chunk if _is_name(doc, noted)]
                 database.executemany("INSERT INTO docs VALUES (?, ?, ?, ?)", values)
                 noted.progress.advance(len(chunk))

@@ -1,8 +1,10 @@
 """The base of all datasets: records in, a prepared dataset out, batches from it."""
 
+import gc
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ class PreparedDataset(ABC):
         """Read, check and tokenise this share of the samples into the folder `target`; its manifest comes last."""
         self.share, self.reading = share, reading
         preprocessor = self.preprocessor.load()
-        with new_folder(target) as folder:
+        with new_folder(target) as folder, _rare_collection():
             splits = {}
             with ShardWriter(folder, self.task, preprocessor, reading) as writer:
                 for split in SPLITS:
@@ -122,3 +124,14 @@ class PreparedDataset(ABC):
     def has(self, split: str) -> bool:
         """Whether the prepared dataset has samples in `split`."""
         return bool(self._splits.get(split))
+
+
+@contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Look for garbage less often: many small objects come and go, and each look is at all of the imported libraries."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)

@@ -6,15 +6,15 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtlrank.batch import Record, Span
+from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
-from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Tokens
+from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Task
@@ -74,6 +74,7 @@ class TextTable:
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, row INT, length INT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE names (key INTEGER PRIMARY KEY, row INT)")
 
     def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, Text], dict[str, Tokens]]:
         """Tokenise what is new among `texts`; tell all of them, and where the characters of the `located` ones went."""
@@ -87,24 +88,24 @@ class TextTable:
         self._append(new, [places[text].ids if text in places else ids[text] for text in new], keys, known)
         return {text: known[key] for text, key in keys.items()}, places
 
-    def _append(self, texts: list[str], ids: list[list[int]], keys: dict[str, bytes], known: dict[bytes, Text]) -> None:
+    def _append(self, texts: list[str], ids: list[Ids], keys: dict[str, bytes], known: dict[bytes, Text]) -> None:
         """Give new texts the next rows, in the order of their arrival."""
         longest, first = self.preprocessor.max_length, self.offsets.rows - 1
-        lengths = [min(len(tokens), longest) for tokens in ids]
+        kept = [tokens[:longest] for tokens in ids]
+        lengths = [len(tokens) for tokens in kept]
         self.offsets.append(self.tokens.rows + offsets(lengths)[1:])
-        kept = chain.from_iterable(tokens[:longest] for tokens in ids)
-        self.tokens.append(np.fromiter(kept, dtype=self.tokens.dtype, count=sum(lengths)))
+        self.tokens.append(np.concatenate([np.zeros(0, np.int32), *kept]))
         added = {keys[text]: Text(first + i, lengths[i]) for i, text in enumerate(texts)}
         self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(key, *text) for key, text in added.items()])
         known.update(added)
 
     def claim(self, names: dict[str, int]) -> list[str]:
         """Remember which row each name stands for; returns the names that stand for another one already."""
-        keys = {name: _key(f"name {name}") for name in names}
-        known = self._known(keys.values())
-        new = [(keys[name], row, 0) for name, row in names.items() if keys[name] not in known]
-        self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", new)
-        return [name for name, row in names.items() if known.get(keys[name], Text(row, 0)).row != row]
+        keys = {name: int.from_bytes(_key(name)[:8], signed=True) for name in names}
+        known = dict(self._select("key, row", "names", keys.values()))
+        new = [(keys[name], row) for name, row in names.items() if keys[name] not in known]
+        self._database.executemany("INSERT INTO names VALUES (?, ?)", new)
+        return [name for name, row in names.items() if known.get(keys[name], row) != row]
 
     def close(self) -> None:
         """Finish the files; the hashes are not needed any more."""
@@ -114,12 +115,12 @@ class TextTable:
         self._path.unlink()
 
     def _known(self, keys: Iterable[bytes]) -> dict[bytes, Text]:
-        wanted, found = iter(keys), dict[bytes, Text]()
-        while chunk := list(islice(wanted, 1000)):
+        return {key: Text(row, length) for key, row, length in self._select("key, row, length", "texts", keys)}
+
+    def _select(self, columns: str, table: str, keys: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+        for chunk in chunks(keys, 1000):
             marks = ",".join("?" * len(chunk))
-            query = f"SELECT key, row, length FROM texts WHERE key IN ({marks})"  # noqa: S608 - only question marks
-            found.update((key, Text(row, length)) for key, row, length in self._database.execute(query, chunk))
-        return found
+            yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk)  # noqa: S608
 
 
 class ShardWriter:
@@ -165,23 +166,30 @@ class ShardWriter:
 
     def _checked(self, record: Record, split: str) -> Record | None:
         """The record with a label as it is stored, or None if it cannot be used and may be left out."""
-        place = record.place or f"{split}, query {record.query_id!r}, doc {record.doc_id!r}"
         try:
             _check(record, self.task)
+            query = None if record.query is None else self._clean(record.query, "query")
+            text = self._clean(record.text, "text")
             label = self.task.parse_label(record.label)
         except DataError as error:
-            self.reading.reject(place, str(error), f"{record.query or ''}\t{record.text}\t{record.label}")
+            self.reading.reject(
+                _place(record, split), str(error), f"{record.query or ''}\t{record.text}\t{record.label}"
+            )
             return None
         if isinstance(label, str):
-            self.first_place.setdefault(split, {}).setdefault(label, place)
+            if label not in self.first_place.setdefault(split, {}):
+                self.first_place[split][label] = _place(record, split)
             label = self.classes.setdefault(label, len(self.classes))
-        query, text = self._clean(record.query), self._clean(record.text)
-        assert text is not None
-        return record._replace(query=query, text=text, label=label, place=place)
+        return record._replace(query=query, text=text, label=label)
 
-    def _clean(self, text: str | None) -> str | None:
-        if text is None or text.isprintable():
+    def _clean(self, text: str, what: str) -> str:
+        """Text with blanks for control characters; refused if it is blank, or holds what is no character."""
+        if not text or text.isspace():
+            raise DataError(f"the {what} is empty")
+        if text.isprintable():
             return text
+        if wrong := _IMPOSSIBLE.search(text):
+            raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
         cleaned, times = _CONTROL.subn(" ", text)
         self.reading.count("control characters read as blanks", times)
         return cleaned
@@ -191,15 +199,19 @@ class ShardWriter:
         names = dict[str, int]()
         wrong = set[int]()
         for record in records:
-            for name, text in ((f"query {record.query_id}", record.query), (f"doc {record.doc_id}", record.text)):
-                if text is not None and names.setdefault(f"{split} {name}", rows[text].row) != rows[text].row:
+            row = rows[record.text].row
+            if names.setdefault(f"{split} doc {record.doc_id}", row) != row:
+                wrong.add(id(record))
+            if record.query is not None:
+                row = rows[record.query].row
+                if names.setdefault(f"{split} query {record.query_id}", row) != row:
                     wrong.add(id(record))
         for name in self.texts.claim(names):
             wrong |= {id(r) for r in records if name in (f"{split} query {r.query_id}", f"{split} doc {r.doc_id}")}
-        for record in records:
+        for record in records if wrong else ():
             if id(record) in wrong:
                 found = f"query {record.query_id!r} or doc {record.doc_id!r} stands for two different texts"
-                self.reading.reject(record.place, f"{found}, one of them {record.text[:40]!r}", record.text)
+                self.reading.reject(_place(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
         return wrong
 
     def _row(self, record: Record, rows: dict[str, Text], places: dict[str, Tokens]) -> "Row":
@@ -207,22 +219,28 @@ class ShardWriter:
         layout, longest = self.preprocessor.template, self.preprocessor.max_query_length
         text = rows[record.text]
         if record.query is None:
-            first, second, start = text.row, NO_TEXT, len(layout.prefix)
+            texts, start = (text.row, NO_TEXT), len(layout.prefix)
             room = self.preprocessor.max_length - len(layout.prefix) - len(layout.suffix)
             cut = text.length > room
         else:
             query = rows[record.query]
-            first, second, length = query.row, text.row, min(query.length, longest)
+            texts, length = (query.row, text.row), min(query.length, longest)
             start = len(layout.prefix) + length + len(layout.middle)
             room = self.preprocessor.max_length - layout.num_special - length
             cut = query.length > longest or text.length > room
-            if record.spans_in == "query":
-                start, room = len(layout.prefix), longest
-        located = record.query if record.spans_in == "query" else record.text
-        found = [places[located].span(*span) for span in record.spans] if located in places else []
-        kept = all(span is not None and span[1] <= room for span in found)
-        spans = [(span[0] + start, span[1] + start) for span in found if span] if kept else None
-        return Row((record.query_id, record.doc_id), (first, second), float(record.label), spans, cut)
+        spans: list[Span] | None = []
+        if record.spans_in == "query" and record.query is not None:
+            spans = _positions(record.spans, places[record.query], len(layout.prefix), longest)
+        elif record.spans:
+            spans = _positions(record.spans, places[record.text], start, room)
+        return Row((record.query_id, record.doc_id), texts, float(record.label), spans, cut)
+
+
+def _positions(spans: Iterable[Span], tokens: Tokens, start: int, room: int) -> list[Span] | None:
+    """Where spans of characters are in a sequence whose text begins at `start` and has `room`; None if one is cut off."""
+    found = [tokens.span(*span) for span in spans]
+    kept = [(span[0] + start, span[1] + start) for span in found if span and span[1] <= room]
+    return kept if len(kept) == len(found) else None
 
 
 class Row(NamedTuple):
@@ -308,11 +326,6 @@ def _chunks(samples: Iterable[list[Record]]) -> Iterator[list[list[Record]]]:
 
 
 def _check(record: Record, task: Task) -> None:
-    for what, text in (("query", record.query), ("text", record.text)):
-        if text is not None and not text.strip():
-            raise DataError(f"the {what} is empty")
-        if text is not None and not text.isprintable() and (wrong := _IMPOSSIBLE.search(text)):
-            raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
     for what, name in (("query_id", record.query_id), ("doc_id", record.doc_id)):
         if not name or name.split() != [name]:
             raise DataError(f"{what} {name!r} is empty or has a blank, which TREC files cannot hold")
@@ -322,6 +335,11 @@ def _check(record: Record, task: Task) -> None:
     for start, end in record.spans:
         if not 0 <= start < end <= len(located):
             raise DataError(f"span {start}:{end} lies outside the text, which has {len(located)} characters")
+
+
+def _place(record: Record, split: str) -> str:
+    """How an error names a record."""
+    return record.place or f"{split}, query {record.query_id!r}, doc {record.doc_id!r}"
 
 
 def _key(text: str) -> bytes:

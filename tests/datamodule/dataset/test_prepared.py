@@ -14,6 +14,7 @@ from mtlrank.task import Buckets, Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
 
 TINY = "mtlrank-embedded/tiny-bert"
+DESCRIPTION = {"key": "given", "name": "given", "relevance_level": None, "licence": None}
 
 
 class Given(PreparedDataset):
@@ -36,7 +37,7 @@ def prepared(tmp_path, task, train, reading=None, total=1, **kwargs):
     shards = [tmp_path / "shards" / str(number) for number in range(1, total + 1)]
     for number, shard in enumerate(shards, 1):
         Given(task, train, **kwargs).prepare_shard(shard, Share(number, total), reading or Reading())
-    dataset.merge(tmp_path / "given", shards, {"key": "given"})
+    dataset.merge(tmp_path / "given", shards, DESCRIPTION)
     dataset.open(tmp_path / "given")
     return dataset
 

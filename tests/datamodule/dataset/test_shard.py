@@ -15,7 +15,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, read_manifest
 from mtlrank.task import Buckets, PairwiseRelevance, Regression, SpanClassification
-from tests.datamodule.dataset.test_prepared import Given, prepared
+from tests.datamodule.dataset.test_prepared import DESCRIPTION, Given, prepared
 
 WORDS = ["garden", "harbour", "silent", "lights", "who", "where"]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
@@ -76,7 +76,7 @@ def shards(tmp_path, total=3, **kwargs):
 
 
 def merged(tmp_path, folders):
-    Given(Regression(["MSE"]), RECORDS).merge(tmp_path / "merged", folders, {})
+    Given(Regression(["MSE"]), RECORDS).merge(tmp_path / "merged", folders, DESCRIPTION)
 
 
 def test_merging_takes_shards_as_they_are_in_any_order(tmp_path):
