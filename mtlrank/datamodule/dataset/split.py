@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
-from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, offsets, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.shard import NO_TEXT
 from mtlrank.datamodule.preprocessor import Template
 from mtlrank.storage import MANIFEST, read_json
@@ -21,25 +21,33 @@ class Runs:
     """Runs of rows in shards, such as the sequences of each sample; numbers go on from one shard to the next."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        ends = [np.load(path, mmap_mode="r") for path in paths]
-        self._first = Chained([end[:-1] for end in ends], lambda part, rows: rows + self._base[part])
-        self._last = Chained([end[1:] for end in ends], lambda part, rows: rows + self._base[part])
-        self._base = offsets([int(end[-1]) for end in ends])
+        self._ends = [mapped(path) for path in paths]  # where each run begins, and where the last one ends
+        self._runs = offsets([len(ends) - 1 for ends in self._ends])
+        self._rows = offsets([int(ends[-1]) for ends in self._ends])
 
     def __len__(self) -> int:
-        return len(self._first)
+        return int(self._runs[-1])
 
     def __getitem__(self, numbers: Ints) -> tuple[Ints, Ints]:
         """Where some runs begin, and how long they are."""
-        first = self._first[numbers]
-        return first, self._last[numbers] - first
+        if len(self._ends) == 1:
+            first = self._ends[0][numbers]
+            return first, self._ends[0][numbers + 1] - first
+        first, length = np.empty((2, len(numbers)), dtype=np.int64)
+        shards = np.searchsorted(self._runs, numbers, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = shards == shard
+            ends, runs = self._ends[shard], numbers[here] - self._runs[shard]
+            first[here] = ends[runs] + self._rows[shard]
+            length[here] = ends[runs + 1] - ends[runs]
+        return first, length
 
 
 class TokenStore:
     """The tokens of all texts of a prepared dataset, and how they are joined to sequences."""
 
     def __init__(self, folders: Sequence[Path], manifest: dict[str, Any]) -> None:
-        self.tokens = Chained([np.load(folder / "tokens.npy", mmap_mode="r") for folder in folders])
+        self.tokens = Chained([mapped(folder / "tokens.npy") for folder in folders])
         self.texts = Runs([folder / "token_offsets.npy" for folder in folders])
         self.first_text = self._first_texts(folders)
         template = manifest["template"]
@@ -55,34 +63,34 @@ class TokenStore:
         `sequences` is (n, 2): rows of the first and the second text, NO_TEXT for none.
         """
         paired = sequences[:, 1] != NO_TEXT
-        (first, first_length), (second, second_length) = (
-            self.texts[np.maximum(column, 0)] for column in (sequences[:, 0], sequences[:, 1])
-        )
+        source, length = self.texts[np.maximum(sequences, 0).ravel()]  # of first and second texts, in turns
+        length = length.reshape(-1, 2)
         before, between, after = (len(part) for part in self.template[:3])
-        special = before + np.where(paired, between, 0) + after
+        special = before + after + between * paired
         room = self.max_length - special
-        first_length = np.minimum(first_length, np.where(paired, self.max_query_length, room))
-        second_length = np.where(paired, np.minimum(second_length, room - first_length), 0)
+        length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.max_query_length, room))
+        length[:, 1] = np.minimum(length[:, 1], room - length[:, 0]) * paired
 
-        starts = offsets(special + first_length + second_length)
-        first_start = starts[:-1] + before
-        middle_start = first_start + first_length
-        second_start = middle_start + np.where(paired, between, 0)
+        starts = offsets(special + length.sum(1))
+        place = np.empty_like(length)
+        place[:, 0] = starts[:-1] + before
+        middle = place[:, 0] + length[:, 0]
+        place[:, 1] = middle + between * paired
 
         ids = np.empty(starts[-1], dtype=np.int64)
         _put(ids, starts[:-1], self.template.prefix)
-        _put(ids, middle_start[paired], self.template.middle)
-        _put(ids, second_start + second_length, self.template.suffix)
-        for source, start, length in ((first, first_start, first_length), (second, second_start, second_length)):
-            ids[ranges(start, length)] = self.tokens[ranges(source, length)]
-        types = np.zeros(starts[-1], dtype=np.int64)
-        types[ranges(second_start[paired], (starts[1:] - second_start)[paired])] = self.template.second_type
+        _put(ids, middle[paired], self.template.middle)
+        _put(ids, starts[1:] - after, self.template.suffix)
+        ids[ranges(place.ravel(), length.ravel())] = self.tokens[ranges(source, length.ravel())]
+        second = np.where(paired, starts[1:] - place[:, 1], 0)
+        of_types = np.stack([starts[1:] - starts[:-1] - second, second], 1)  # tokens of either type, in turns
+        types = np.repeat(np.tile([0, self.template.second_type], len(sequences)), of_types.ravel())
         return ids, types, starts
 
     @staticmethod
     def _first_texts(folders: Sequence[Path]) -> Ints:
         """The number of each shard's first text."""
-        return offsets([len(np.load(folder / "token_offsets.npy", mmap_mode="r")) - 1 for folder in folders])
+        return offsets([len(mapped(folder / "token_offsets.npy")) - 1 for folder in folders])
 
 
 class PreparedSplit:
@@ -160,7 +168,7 @@ class PreparedSplit:
         return [folder / name for folder in self.folders]
 
     def _load(self, name: str, decode: Any) -> Chained:
-        return Chained([np.load(path, mmap_mode="r") for path in self.files(f"{name}.npy")], decode)
+        return Chained([mapped(path) for path in self.files(f"{name}.npy")], decode)
 
 
 def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str, PreparedSplit]:
