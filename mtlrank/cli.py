@@ -1,6 +1,8 @@
 """The `mtlrank` command: one word a step, then Hydra's overrides."""
 
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -17,9 +19,12 @@ app = typer.Typer(
 
 
 @app.command(context_settings=_PASS_ON)
-def prepare(context: typer.Context) -> None:
+def prepare(
+    context: typer.Context,
+    shard: Annotated[str | None, typer.Option(help="Prepare only this share of each dataset, as in 3/8.")] = None,
+) -> None:
     """Read, check and tokenise datasets into folders."""
-    _start("prepare", context)
+    _start("prepare", context, [f"prepare.shard={shard}"] if shard else [])
 
 
 @app.command(context_settings=_PASS_ON)
@@ -40,11 +45,11 @@ def version() -> None:
     print(__version__)
 
 
-def _start(step: str, context: typer.Context) -> None:
+def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     """Hand the rest of the command line to Hydra."""
     from importlib import import_module  # the steps load torch: --help should not wait for it
 
     from mtlrank.entry import start
 
-    sys.argv = [f"mtlrank {step}", *context.args]
+    sys.argv = [f"mtlrank {step}", *context.args, *more]
     start("evaluate" if step == "evaluate" else "train", import_module(f"mtlrank.{step}").run)
