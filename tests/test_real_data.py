@@ -18,6 +18,7 @@ from mtlrank.evaluation.runs import read_qrels, read_run
 from mtlrank.prepare import prepare_dataset
 
 ROOT = os.environ.get("MTLRANK_REAL_DATA", "")
+TREC_2021 = {"docs": "docs.tsv", "queries": "queries.tsv", "qrels": "qrels.txt", "run": "bm25.run"}
 pytestmark = [
     pytest.mark.real_data,
     pytest.mark.slow,
@@ -70,44 +71,147 @@ def test_bm25_on_trec_dl_2019_is_judged_as_trec_eval_judges_it(minilm, tmp_path)
         ("vaswani", 11429, 93, 2083),
         ("cranfield", 1400, 225, 1837),
         ("msmarco-passage/trec-dl-2019/judged", 32948, 43, 9260),
+        ({part: f"{ROOT}/trec-dl-2021/{file}" for part, file in TREC_2021.items()}, 9030, 53, 10828),
     ],
 )
 def test_collections_have_the_counts_that_are_known(source, docs, queries, qrels):
     collection = Collection(source)
-    assert sum(1 for _ in collection.docs()) == docs
+    assert len(collection.docs) == docs
     assert len(collection.queries) == queries
     assert sum(len(judged) for judged in collection.qrels.values()) == qrels
 
 
-def test_stsb_and_wnut17_are_read_whole(minilm):
-    datasets = experiment("vaswani", minilm)["datamodule"]["dataset"]["datasets"]
-    stsb = {split: list(build_dataset(datasets["stsb"]).records(split)) for split in ("train", "val", "test")}
-    assert {split: len(records) for split, records in stsb.items()} == {"train": 5749, "val": 1500, "test": 1379}
-    assert stsb["train"][0][2:5] == ("A plane is taking off.", "An air plane is taking off.", "5.000")
-    wnut = list(build_dataset(datasets["wnut17"]).records("train"))
-    assert {record.label for record in wnut} == {
-        "corporation", "creative-work", "group", "location", "person", "product",
-    }  # fmt: skip
-    assert len(wnut) == 1975
+def test_grades_and_texts_of_cranfield_are_as_its_makers_left_them():
+    collection = Collection("cranfield")
+    grades = [grade for judged in collection.qrels.values() for grade in judged.values()]
+    assert (min(grades), max(grades)) == (-1, 4)
+    assert sum(not text.strip() for _, text in collection.docs) == 2
 
 
-def test_spans_of_wnut17_decode_to_their_surface(minilm, tmp_path):
-    """Every entity that is kept; WordPiece normalises accents and unknown characters away, so only plain ones compare."""
-    config = experiment("vaswani", minilm)
-    dataset = prepare_dataset(config, "wnut17", tmp_path / "wnut17")
+# Of each dataset: records of train, val and test; the first, tenth and last training record.
+KNOWN = {
+    "vaswani": (
+        (2702, 750, 1650),
+        [("2", "414", 1), ("2", "7808", 1), ("91", "9316", 0)],
+    ),
+    "cranfield": (
+        (3625, 1850, 3950),
+        [("2", "12", 1), ("2", "380", 4), ("223", "425", 0)],
+    ),
+    "trecqa": (
+        (4717, 1148, 1517),  # one of 4718 training rows is there twice
+        [("train-q0", "train-a0", "1"), ("train-q0", "train-a9", "0"), ("train-q92", "train-a4620", "0")],
+    ),
+    "stsb": (
+        (5749, 1500, 1379),
+        [("train-a0", "train-b0", "5.000"), ("train-a9", "train-b9", "5.000"), ("train-a5748", "train-b5748", "0")],
+    ),
+    "wnut17": (
+        (1975, 836, 1079),
+        [("-", "train-0", "location"), ("-", "train-31", "group"), ("-", "train-3390", "location")],
+    ),
+    "gap": (
+        (4000, 908, 4000),
+        [
+            ("-", "development-1", "coreferent"),
+            ("-", "development-5", "coreferent"),
+            ("-", "development-2000", "coreferent"),
+        ],
+    ),
+    "litbank": (
+        (5638, 1312, 2966),
+        [
+            ("-", "(105_persuasion_brat);_part_0-0", "coreferent"),
+            ("-", "(105_persuasion_brat);_part_0-0", "distinct"),
+            ("-", "(2084_the_way_of_all_flesh_brat);_part_0-20", "distinct"),
+        ],
+    ),
+}
+
+
+def alone(name, minilm):
+    """The config of one dataset by itself."""
+    words = [f"datamodule/dataset={name}", "model/body=pretrained", f"model.body.backbone='{minilm}'"]
+    return select_tasks(compose_config(words, trusted=True))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_datasets_have_the_rows_that_are_known(minilm, tmp_path, name):
+    config = alone(name, minilm)
+    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][name])
+    records = {split: list(dataset.records(split)) for split in ("train", "val", "test")}
+    counts, rows = KNOWN[name]
+    assert tuple(map(len, records.values())) == counts
+    train = records["train"]
+    assert [(r.query_id, r.doc_id, r.label) for r in (train[0], train[9], train[-1])] == rows
+    prepared = prepare_dataset(config, name, tmp_path / name)
+    kept = {split: n["items"] + n["items_dropped"] for split, n in prepared.manifest["splits"].items()}
+    assert kept == {split: len(found) for split, found in records.items()}
+
+
+@pytest.mark.parametrize("name", ["wnut17", "gap"])
+def test_every_span_that_is_kept_decodes_to_its_surface(minilm, tmp_path, name):
+    """WordPiece lower-cases and strips accents, so surfaces are compared by the tokenizer's own normalisation."""
+    dataset = prepare_dataset(alone(name, minilm), name, tmp_path / name)
     tokenizer = dataset.preprocessor.load().tokenizer
-    records = list(dataset.records("train"))
+    normalised, checked = tokenizer.backend_tokenizer.normalizer.normalize_str, 0
+    for split in ("train", "val", "test"):
+        records = {}
+        for record in dataset.records(split):
+            records.setdefault(record.doc_id, []).append(record)
+        data = dataset.split(split)
+        for sample in range(len(data)):
+            batch = data.collate([sample])
+            found = [
+                [tokenizer.decode(batch.input_ids[first:last]).replace(" ", "") for first, last in spans]
+                for spans in batch.spans.tolist()
+            ]
+            mine = records[data.ids[sample][1]]
+            surfaces = [[normalised(r.text[a:b]).replace(" ", "") for a, b in r.spans] for r in mine]
+            known = [
+                [text for text in texts] for texts in surfaces if "[UNK]" not in tokenizer.tokenize(" ".join(texts))
+            ]
+            assert all(texts in found for texts in known) or len(found) < len(mine)
+            checked += len(known)
+    assert checked > 3500
+
+
+def test_bm25_labels_on_vaswani_are_bm25s_own_scores(minilm):
+    import bm25s
+
+    docs = dict(Collection("vaswani").docs)
+    theirs = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
+    tokens = bm25s.tokenize(list(docs.values()), stopwords="en", return_ids=False, show_progress=False)
+    theirs.index(tokens, show_progress=False)
+    positions = {doc_id: number for number, doc_id in enumerate(docs)}
+    words = ["datamodule/dataset=msm_bm25", "model/body=pretrained", f"model.body.backbone='{minilm}'"]
+    words += ["datamodule.dataset.train=vaswani", "datamodule.dataset.val=null", "datamodule.dataset.test=null"]
+    config = select_tasks(compose_config([*words, "datamodule.dataset.per_query=40"], trusted=True))
+    records = list(build_dataset(config["datamodule"]["dataset"]["datasets"]["msm_bm25"]).records("train"))
+    assert len(records) == 93 * 40
+    scores = {}
+    for record in records:
+        if record.query not in scores:
+            (terms,) = bm25s.tokenize([record.query], stopwords="en", return_ids=False, show_progress=False)
+            scores[record.query] = theirs.get_scores([term for term in terms if term in theirs.vocab_dict])
+        assert record.label == pytest.approx(float(scores[record.query][positions[record.doc_id]]), abs=1e-7)
+
+
+def test_similarity_by_minilm_is_high_for_judged_passages(minilm, tmp_path):
+    words = ["datamodule/dataset=annotated_sem_sim", "model/body=pretrained", f"model.body.backbone='{minilm}'"]
+    words += [f"datamodule.dataset.annotator.model='{minilm}'"]
+    words += ["datamodule.dataset.train=msmarco-passage/trec-dl-2019/judged"]
+    words += ["datamodule.dataset.val=null", "datamodule.dataset.test=null", "datamodule.dataset.per_query=6"]
+    config = select_tasks(compose_config(words, trusted=True))
+    dataset = prepare_dataset(config, "annotated_sem_sim", tmp_path / "x")
+    assert dataset.manifest["splits"]["train"]["samples"] == 43 * 6
+    assert dataset.manifest["source"]["annotator"]["model"] == minilm
+    qrels = Collection("msmarco-passage/trec-dl-2019/judged").qrels
     split = dataset.split("train")
-    batch = split.collate(range(len(split)))
-    assert dataset.manifest["splits"]["train"]["items_dropped"] + len(batch.spans) == len(records)
-    plain = 0
-    if len(batch.spans) == len(records):
-        for record, [[first, last]] in zip(records, batch.spans.tolist(), strict=True):
-            surface = record.text[slice(*record.spans[0])].lower().replace(" ", "")
-            if surface.isascii():
-                assert tokenizer.decode(batch.input_ids[first:last]).replace(" ", "") == surface
-                plain += 1
-    assert plain > 1900
+    labels = dict(zip(split.ids, split.labels.all().tolist(), strict=True))
+    judged = [label for (q, d), label in labels.items() if qrels[q].get(d, 0) >= 2]
+    others = [label for (q, d), label in labels.items() if d not in qrels[q]]
+    assert sum(judged) / len(judged) > sum(others) / len(others) + 0.3
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own

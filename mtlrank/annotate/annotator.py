@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple, Protocol
 
 from mtlrank.annotate.bm25 import BM25Index
@@ -41,11 +40,3 @@ class Annotator(ABC):
     @abstractmethod
     def describe(self) -> dict[str, str]:
         """The model and its version, for the manifest."""
-
-
-def version_of(package: str) -> str:
-    """The installed version of a package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
+from mtlrank.annotate.versions import version_of
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -18,6 +20,8 @@ class BM25Index:
 
     Terms are lower-cased words of two and more letters without English stop words, unstemmed.
     """
+
+    FORMAT = f"2-{version_of('bm25s')}"  # of saved indexes: raise the number when our own files change
 
     def __init__(self, index: Any, pairs: "PairScores") -> None:
         self._index = index
@@ -99,12 +103,13 @@ class PairScores:
         wanted = np.concatenate([np.zeros(0, np.int64), *terms])
         document = np.repeat(documents, lengths)
         place, end = self._search(wanted, self.starts[document], self.starts[document + 1])
-        found = np.zeros(len(wanted))
+        found = np.zeros(len(wanted), dtype=np.float32)
         inside = np.flatnonzero(place < end)
         inside = inside[self.terms[place[inside]] == wanted[inside]]
         found[inside] = self.values[place[inside]]
-        pair = np.repeat(np.arange(len(terms)), lengths)
-        return np.bincount(pair, weights=found, minlength=len(terms)).astype(np.float32)
+        totals = np.zeros(len(terms), dtype=np.float32)
+        np.add.at(totals, np.repeat(np.arange(len(terms)), lengths), found)  # in the order and width that bm25s sums in
+        return totals
 
     def _search(self, wanted: Ints, low: Ints, end: Ints) -> tuple[Ints, Ints]:
         """Where each wanted term is, or would be, between `low` and `end`: one binary search for all at once."""

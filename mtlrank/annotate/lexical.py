@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mtlrank.annotate.annotator import Annotator, Documents, Pair, version_of
+from mtlrank.annotate.annotator import Annotator, Documents, Pair
+from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record
 
 _WORD = re.compile(r"(?u)\b\w\w+\b")  # as the index splits text

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from mtlrank.annotate.annotator import Annotator, Documents, Pair, version_of
+from mtlrank.annotate.annotator import Annotator, Documents, Pair
+from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
 

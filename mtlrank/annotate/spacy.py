@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from mtlrank.annotate.annotator import Annotator, Documents, Pair, version_of
+from mtlrank.annotate.annotator import Annotator, Documents, Pair
 from mtlrank.annotate.mentions import mention_pairs
+from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record, Span
 from mtlrank.errors import ConfigError
 

@@ -71,7 +71,7 @@ class DocStore:
     @cached_property
     def bm25(self) -> BM25Index:
         """A BM25 index of all documents, kept beside the store. It is built in memory, by bm25s."""
-        folder = self.folder / "bm25"
+        folder = self.folder / f"bm25-{BM25Index.FORMAT}"
         with locked(self.folder):
             if not folder.exists():
                 if not any(text.strip() for _, text in self):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.source import open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.reading import Reading
@@ -58,7 +59,7 @@ def test_nothing_is_left_behind_when_reading_fails(source, monkeypatch):
 def test_the_index_is_kept_beside_the_store(source):
     docs = store(source)
     scores = docs.bm25.scores("harbour").tolist()
-    assert (docs.folder / "bm25").is_dir()
+    assert (docs.folder / f"bm25-{BM25Index.FORMAT}").is_dir()
     assert store(source).bm25.scores("harbour").tolist() == scores
 
 
