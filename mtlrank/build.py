@@ -1,4 +1,4 @@
-"""The only place where a config becomes objects."""
+"""Where a config becomes what trains: datamodule, model, loop, trainer."""
 
 import math
 import sys
@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mtlrank import embedded
+from mtlrank.build_dataset import build_dataset, build_object
 from mtlrank.compose import Config, nearest
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation import measures
@@ -26,42 +23,23 @@ from mtlrank.loop.progress import PlainProgress
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.storage import fingerprint, join, read_json, writable_folder, write_json
-from mtlrank.untrusted import leaves
+from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
 RUN = "run.json"  # in a run's folder: the config that it is of
-
-
-def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
-    """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
-    dataset = _instantiate({key: value for key, value in config.items() if key != "licence"})
-    assert isinstance(dataset, PreparedDataset)
-    measures.check(dataset.task.kind, dataset.task.measures)
-    return dataset
-
-
-def prepared_folder(config: Config, key: str) -> str:
-    """Where a dataset's prepared form is kept: a name that changes with whatever it is made from."""
-    dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
-    dataset["task"] = {k: v for k, v in dataset["task"].items() if k not in ("measures", "margin")}
-    paths = (Path(str(value)) for _, value in leaves(dataset) if "/" in str(value) or "." in str(value))
-    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
-    how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    return join(config["data_dir"], f"{key}-{fingerprint([dataset, files, how, embedded.VERSION, SCHEMA])}")
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
     """The datamodule over opened datasets by key."""
     node = {k: v for k, v in config["datamodule"].items() if k != "dataset"}
     mixture = {k: v for k, v in config["datamodule"]["dataset"].items() if k != "datasets"}
-    datamodule = _instantiate(node, dataset=_instantiate(mixture, datasets=dict(datasets)))
+    datamodule = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
     assert isinstance(datamodule, MTLDataModule)
     return datamodule
 
 
 def build_body(config: Config) -> MTLBody:
     """The body, once every head is known to fit on it: no data needs to be read to find out."""
-    body = _instantiate(config["model"]["body"])
+    body = build_object(config["model"]["body"])
     assert isinstance(body, MTLBody)
     for key in config["model"]["heads"]:
         _build_head(config, body, key, output_dim=1)
@@ -75,7 +53,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
         heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
         _check_spans(key, dataset, heads[dataset.name].pooler.num_spans)
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads")}
-    model = _instantiate(rest, body=body, heads=heads)
+    model = build_object(rest, body=body, heads=heads)
     assert isinstance(model, MultiTaskModel)
     return model
 
@@ -93,7 +71,7 @@ def build_loop(
 ) -> MultiTaskLoop:
     """The loop around a model."""
     by_name = {dataset.name: dataset for dataset in datasets.values()}
-    loop = _instantiate(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
+    loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
     assert isinstance(loop, MultiTaskLoop)
     return loop
 
@@ -210,7 +188,7 @@ def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) ->
 
 
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:
-    head = _instantiate(config["model"]["heads"][key])
+    head = build_object(config["model"]["heads"][key])
     try:
         built = head(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)
     except ConfigError as error:
@@ -226,17 +204,3 @@ def _check_spans(key: str, dataset: PreparedDataset, num_spans: int) -> None:
             f"Head {key!r} pools {num_spans or 'no'} spans, but its dataset labels {expected} spans an item. "
             f"Choose a pooler with `model/heads/pooler@model.heads.{key}.pooler=...`."
         )
-
-
-def _instantiate(node: Mapping[str, Any], **kwargs: Any) -> Any:
-    """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
-    try:
-        built = instantiate({**node, "_convert_": "all"}, _partial_=True) if kwargs else None
-        return built(**kwargs) if built is not None else instantiate({**node, "_convert_": "all"})
-    except HydraException as error:
-        cause = error.__cause__
-        if isinstance(cause, ConfigError):
-            raise cause from None
-        raise ConfigError(
-            f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
-        ) from error

@@ -6,13 +6,13 @@ python -m mtlrank.prepare tasks=[trec2019,msm_bm25]
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mtlrank.build import build_dataset, prepared_folder
+from mtlrank.build_dataset import build_dataset, dataset_fingerprint, prepared_folder
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Share
 from mtlrank.datamodule.reading import Reading
@@ -74,7 +74,9 @@ def prepare_shard(config: Config, key: str, share: Share, folder: str | Path) ->
     here = mirror(folder)
     writable_folder(here.parent)
     if not (here / MANIFEST).exists():
-        dataset.prepare_shard(here, share, Reading(settings["on_bad_row"], settings["max_bad_rows"], what))
+        made_from = dataset_fingerprint({**config, "prepare": {**settings, "num_shards": share.total}}, key)
+        reading = Reading(settings["on_bad_row"], settings["max_bad_rows"], what)
+        dataset.prepare_shard(here, share, reading, made_from)
     if here != Path(folder):
         publish_folder(here, folder)
     if share.total > 1:
@@ -91,7 +93,7 @@ def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | 
     for part, shard in zip(parts, shards, strict=True):
         if not (part / MANIFEST).exists():
             fetch_folder(shard, part)
-    dataset.merge(here, parts, {**description, "licence": node.get("licence")})
+    dataset.merge(here, parts, {**description, "licence": node.get("licence")}, config["prepare"]["max_bad_rows"])
     if here != Path(folder):
         publish_folder(here, folder)
 
@@ -112,7 +114,7 @@ def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
 
 
 def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> None:
-    """Prepare shards, several at a time if there are several processes; the first error stops the rest."""
+    """Prepare shards, several at a time if there are several processes; after an error, no other one is begun."""
     workers = min(config["prepare"]["num_workers"], len(folders))
     if workers <= 1:
         for share, folder in folders.items():
@@ -121,7 +123,7 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> 
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         tasks = [executor.submit(prepare_shard, config, key, share, folder) for share, folder in folders.items()]
-        for task in tasks:
+        for task in as_completed(tasks):
             task.result()
     except BrokenProcessPool as error:
         raise DataError(

@@ -41,7 +41,7 @@ class Task(ABC):
         """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
         try:
             number = float(label)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"label {label!r} is not a number") from error
         if number != number or number in (float("inf"), float("-inf")):
             raise DataError(f"label {label!r} is not finite")

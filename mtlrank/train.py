@@ -13,6 +13,7 @@ from mtlrank import build, evaluate, prepare
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.entry import start
+from mtlrank.errors import ConfigError
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.model.multitask import MultiTaskModel
@@ -27,6 +28,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     on from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
     config = select_tasks(config)
+    if config["prepare"]["shard"]:
+        raise ConfigError("prepare.shard is for `mtlrank prepare`: it makes a part of each dataset. Train without it.")
     output = build.output_folder(config)
     finished = output / "metrics.json"
     if finished.exists() and not config["force"]:

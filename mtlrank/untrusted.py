@@ -42,6 +42,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if any(word.startswith("_") or word == "hydra" for word in words):
             raise _forbidden(text, "it may not name Hydra's settings or a key that begins with '_'")
         value = override.value()
+        if "annotator" in words[:-1] or "annotator" in {str(key) for key in _keys(value)}:
+            raise _forbidden(text, "it may not name an annotator's model, as models of spaCy can bring code with them")
         if override.is_sweep_override():
             raise _forbidden(text, "it may not be a sweep")
         if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):
@@ -68,7 +70,6 @@ def check_targets(config: Any) -> None:
             )
 
 
-@cache
 @cache
 def _own_targets() -> frozenset[str]:
     """Every `_target_` in the packaged configs."""

@@ -1,6 +1,9 @@
+import os
+
 import pytest
 
 from mtlrank import build
+from mtlrank.build_dataset import prepared_folder
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
@@ -35,15 +38,17 @@ def test_prepared_folders_notice_that_a_file_has_changed(tmp_path):
     file = tmp_path / "train.tsv"
     file.write_text("1\ta\tb\n")
     words = ["datamodule/dataset=msm_sem_sim", f"datamodule.dataset.train={file}"]
-    before = build.prepared_folder(composed(*words), "msm_sem_sim")
-    assert before == build.prepared_folder(composed(*words), "msm_sem_sim")
+    before = prepared_folder(composed(*words), "msm_sem_sim")
+    assert before == prepared_folder(composed(*words), "msm_sem_sim")
+    os.utime(file, (0, 0))
+    assert before == prepared_folder(composed(*words), "msm_sem_sim")  # what counts is the content, on any machine
     file.write_text("1\ta\tb\n2\tc\td\n")
-    assert before != build.prepared_folder(composed(*words), "msm_sem_sim")
+    assert before != prepared_folder(composed(*words), "msm_sem_sim")
 
 
 def test_prepared_folders_tell_apart_what_is_made_differently():
     def folder(*overrides):
-        return build.prepared_folder(composed(*overrides), "msm_bm25")
+        return prepared_folder(composed(*overrides), "msm_bm25")
 
     assert folder() == folder("training.epochs=9", "datamodule.dataset.datasets.msm_bm25.name=other")
     assert folder() != folder("datamodule.dataset.datasets.msm_bm25.per_query=9")

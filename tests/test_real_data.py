@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytrec_eval
 
-from mtlrank.build import build_dataset
+from mtlrank.build_dataset import build_dataset
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.evaluation.measures import means, ranking_values

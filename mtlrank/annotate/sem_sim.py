@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mtlrank.annotate.annotator import Annotator, Documents, Pair
 from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
+from mtlrank.storage import file_hash
 
 
 class SemanticSimilarity(Annotator):
@@ -27,7 +29,9 @@ class SemanticSimilarity(Annotator):
             yield Record(*pair, label=float(vector[pair.query] @ vector[pair.text]))
 
     def describe(self) -> dict[str, str]:  # noqa: D102
-        return {"model": self.model, "sentence-transformers": version_of("sentence-transformers")}
+        weights = Path(self.model) / "model.safetensors"
+        known = {"weights": file_hash(weights)} if weights.is_file() else {}
+        return {"model": self.model, **known, "sentence-transformers": version_of("sentence-transformers")}
 
     @cached_property
     def _encoder(self) -> Any:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -13,10 +15,13 @@ from mtlrank.errors import DataError
 _BOM = b"\xef\xbb\xbf"
 
 
+IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL and halves of surrogate pairs are no characters of a text
+
+
 class Line(NamedTuple):
     """A line without its end, and where it stands."""
 
-    place: str  # name of the file and number of the line
+    place: str  # folder and name of the file, number of the line
     text: str
 
 
@@ -34,25 +39,28 @@ def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
     with path.open("rb") as raw:
         file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         try:
+            name = f"{path.parent.name}/{path.name}"  # files of several splits may have one name
             for number, line in enumerate(file, 1):
                 if number % 1000 == 0:
                     reading.at(raw.tell(), size)
-                text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{path.name}:{number}", reading)
+                text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", reading)
                 if text is not None:
-                    yield Line(f"{path.name}:{number}", text)
-        except (EOFError, gzip.BadGzipFile) as error:
+                    yield Line(f"{name}:{number}", text)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path} is not a whole gzip file: {error}. Copy it again.") from error
 
 
-def read_cells(path: Path, columns: int, layout: str, reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    """(place, cells) of each line of a tab-separated file with at least `columns` columns; quotes mean nothing."""
+def read_cells(
+    path: Path, columns: int, layout: str, reading: Reading, *, more: bool = False
+) -> Iterator[tuple[str, list[str]]]:
+    """(place, cells) of each line of a tab-separated file with `columns` columns, or `more`; quotes mean nothing."""
     for place, text in read_lines(path, reading):
         cells = text.split("\t")
-        if len(cells) < columns:
-            found = f"{len(cells)}: {text[:60]!r}"
-            reading.reject(place, f"expected {columns} tab-separated columns ({layout}), found {found}", text)
-        else:
+        if len(cells) == columns or (more and len(cells) > columns):
             yield place, cells
+        else:
+            expected = f"expected {'at least ' if more else ''}{columns} tab-separated columns ({layout})"
+            reading.reject(place, f"{expected}, found {len(cells)}: {text[:60]!r}", text)
 
 
 def read_json(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -71,6 +71,11 @@ class LoadedPreprocessor:
         self._backend.no_truncation()  # a saved tokenizer may come with either
         self._backend.no_padding()
 
+    @property
+    def largest_id(self) -> int:
+        """The largest number of a token; a vocabulary may have gaps."""
+        return int(max(self.tokenizer.get_vocab().values()))
+
     def ids(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of many texts at once, without special ones."""
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -1,31 +1,24 @@
 """Measures by the names that the field writes, a value a query for rankings and one for everything else."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 import ir_measures
 import torch
 from ir_measures import Qrel, ScoredDoc
 from torch import Tensor
-from torchmetrics.functional import classification as classification_metrics
-from torchmetrics.functional import regression as regression_metrics
 
 from mtlrank.errors import ConfigError
 
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 
-_CLASSIFICATION: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "Accuracy": lambda scores, labels, n: classification_metrics.multiclass_accuracy(
-        scores, labels, n, average="micro"
-    ),
-    "MacroF1": lambda scores, labels, n: classification_metrics.multiclass_f1_score(scores, labels, n, average="macro"),
-}
-_REGRESSION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "MSE": regression_metrics.mean_squared_error,
-    "MAE": regression_metrics.mean_absolute_error,
-    "R2": regression_metrics.r2_score,
-    "Pearson": regression_metrics.pearson_corrcoef,
-    "Spearman": regression_metrics.spearman_corrcoef,
+_CLASSIFICATION = ("Accuracy", "MacroF1")
+_REGRESSION = {
+    "MSE": "mean_squared_error",
+    "MAE": "mean_absolute_error",
+    "R2": "r2_score",
+    "Pearson": "pearson_corrcoef",
+    "Spearman": "spearman_corrcoef",
 }
 _LOWER_IS_BETTER = {"MSE", "MAE"}
 
@@ -70,8 +63,7 @@ def means(values: PerQuery) -> dict[str, float]:
 def label_values(kind: str, measures: Sequence[str], scores: Tensor, labels: Tensor) -> dict[str, float]:
     """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,)."""
     if kind == "classification":
-        classes = scores.shape[1]
-        return {m: float(_CLASSIFICATION[m](scores, labels.long(), classes)) for m in measures}
+        return {m: _classification_value(m, scores, labels.long()) for m in measures}
     return {m: _regression_value(m, scores.double(), labels.double()) for m in measures}
 
 
@@ -83,11 +75,22 @@ def baseline_scores(kind: str, labels: Mapping[str, object], counts: Tensor | No
     return torch.full((num_items,), float(labels["mean"]))  # type: ignore[arg-type]
 
 
+def _classification_value(measure: str, scores: Tensor, labels: Tensor) -> float:
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score  # seconds to import
+
+    classes = scores.shape[1]
+    if measure == "Accuracy":
+        return float(multiclass_accuracy(scores, labels, classes, average="micro"))
+    return float(multiclass_f1_score(scores, labels, classes, average="macro"))
+
+
 def _regression_value(measure: str, scores: Tensor, labels: Tensor) -> float:
     constant = bool((scores == scores[0]).all() or (labels == labels[0]).all())
     if measure in ("Pearson", "Spearman") and constant:
         return 0.0  # undefined: a constant tells nothing about the order
-    return float(_REGRESSION[measure](scores, labels))
+    from torchmetrics.functional import regression  # seconds to import
+
+    return float(getattr(regression, _REGRESSION[measure])(scores, labels))
 
 
 def _names(kind: str) -> list[str]:

@@ -12,7 +12,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 Curve = Sequence[tuple[int, float]]
-_STYLE = {"svg.hashsalt": "mtlrank", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE = {
+    "svg.hashsalt": "mtlrank",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,
+}
 
 
 def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:

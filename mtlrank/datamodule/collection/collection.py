@@ -10,7 +10,7 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.source import Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 
 
 class RankedDoc(NamedTuple):
@@ -122,6 +122,12 @@ class Collection:
                 self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
             if len(scores) > 4 * k:
                 found[query_id] = dict(_best(scores.items(), k))
+        for query_id, scores in found.items():
+            if len(scores) > 1 and len(set(scores.values())) == 1:
+                raise DataError(
+                    f"The run of {self.source.name} ranks nothing: all documents of query {query_id!r} have one score. "
+                    "Give a run with scores, as in {id: ..., run: bm25.run}, or learn from docpairs."
+                )
         return {query_id: _ranking(query_id, _best(scores.items(), k)) for query_id, scores in found.items()}
 
     def _retrieve(self, query_id: str, k: int) -> list[RankedDoc]:

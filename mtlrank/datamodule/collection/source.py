@@ -114,7 +114,7 @@ class FileSource(Source):
         elif ".jsonl" in self.files[part].suffixes:
             yield from _json_texts(self.files[part], reading)
         else:
-            for place, (name, text, *_) in read_cells(self.files[part], 2, "id, text", reading):
+            for place, (name, text) in read_cells(self.files[part], 2, "id, text", reading):
                 yield Text(name, text, place)
 
     def judged(self, part: str, reading: Reading) -> Iterator[Judged]:  # noqa: D102

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -11,9 +10,10 @@ from itertools import count
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection.source import Source, Text
+from mtlrank.datamodule.lines import IMPOSSIBLE
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.storage import fingerprint, home, locked, new_folder
+from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place
 
 _CHUNK = 5_000
 VERSION = 1  # of the layout: raise it when stores of before cannot be read any more
@@ -36,13 +36,13 @@ class DocStore:
             with locked(self.folder):
                 if not self.path.exists():
                     self._build(source)
-        uri = f"file:{self.path}?mode=ro&immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"  # quotes what a file name may hold
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        (self._size,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
         self._pass_on(reading)
 
     def __len__(self) -> int:
-        (count,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
-        return int(count)
+        return int(self._size)
 
     def texts(self, doc_ids: Iterable[str]) -> dict[str, str]:
         """The texts of the documents that are there and not blank."""
@@ -84,7 +84,7 @@ class DocStore:
 
     def _build(self, source: Source) -> None:
         """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""
-        noted = Reading("quarantine", max_bad_rows=sys.maxsize, what=f"the documents of {source.name}")
+        noted = Reading("quarantine", max_bad_rows=10_000, what=f"the documents of {source.name}")
         noted.progress.start("collection")
         part = self.path.with_suffix(".part")  # of a process that was killed, if it is there: only one builds at a time
         part.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ class DocStore:
             database.execute("CREATE TABLE docs (position INTEGER PRIMARY KEY, name TEXT, text TEXT, place TEXT)")
             positions = count()
             for chunk in chunks(source.texts("docs", noted), _CHUNK):
-                values = [(next(positions), doc.name, doc.text, doc.place) for doc in chunk if _is_name(doc, noted)]
+                values = [(next(positions), doc.name, doc.text, doc.place) for doc in chunk if _is_usable(doc, noted)]
                 database.executemany("INSERT INTO docs VALUES (?, ?, ?, ?)", values)
                 noted.progress.advance(len(chunk))
             twice = _merge_duplicates(database, noted)
@@ -102,7 +102,7 @@ class DocStore:
             notes = {"twice": twice, "bad_rows": list(noted.bad_rows.values())}
             database.execute("INSERT INTO notes VALUES (?)", [json.dumps(notes)])
             database.commit()
-        part.rename(self.path)
+        put_in_place(part, self.path)
 
     def _pass_on(self, reading: Reading) -> None:
         """What was noted when the store was built, to the reading that uses it."""
@@ -112,8 +112,11 @@ class DocStore:
         self.twice: int = notes["twice"]
 
 
-def _is_name(doc: Text, noted: Reading) -> bool:
-    """Whether the document's id can stand in a TREC file."""
+def _is_usable(doc: Text, noted: Reading) -> bool:
+    """Whether the document's id can stand in a TREC file, and its text is text."""
+    if wrong := IMPOSSIBLE.search(doc.text) or IMPOSSIBLE.search(doc.name):
+        noted.reject(doc.place, f"expected text, found {wrong[0]!r}, which is no character of text", doc.text)
+        return False
     if doc.name and doc.name.split() == [doc.name]:
         return True
     noted.reject(doc.place, f"expected a document id without blanks, found {doc.name!r}", doc.text)

@@ -5,17 +5,20 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from zlib import crc32
 
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.batch import Record
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
+from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
+from mtlrank.datamodule.dataset.shares import part_of_one
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.task import Task
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError
+from mtlrank.task import Buckets, Classification, Task
 
 _QUERIES = 200  # whose pairs are in memory at a time
 
@@ -41,6 +44,7 @@ class AnnotatedPairs(PreparedDataset):
         per_query: int = 10,
         depth: int = 100,
         balance: bool = False,
+        leaked_queries: str = "stop",
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
@@ -49,27 +53,40 @@ class AnnotatedPairs(PreparedDataset):
         self.max_queries = sys.maxsize if max_queries is None else at_least("max_queries", max_queries, 1)
         self.per_query = at_least("per_query", per_query, 1)
         self.depth = at_least("depth", depth, 1)
+        if balance and (not isinstance(task, Classification) or isinstance(task, Buckets)):
+            raise ConfigError(
+                f"Dataset {name!r}: balance=true needs classes; buckets of quantiles are balanced already."
+            )
         self.balance = balance
+        self.leaked = LeakedQueries(name, leaked_queries)
         self.seed = seed
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         source = self.sources[split]
         if source is None:
             return []
-        records = self._annotated(Collection(source, self.reading, self._holds))
+        if self.balance and self.share.total > 1:
+            raise ConfigError(f"Dataset {self.name!r}: balance=true counts all records. Set prepare.num_shards=1.")
+        collection = Collection(source, self._reading(), self._holds)
+        records = self._annotated(collection, split)
         return balanced(records, self.seed) if self.balance and split == "train" else records
 
     def describe(self) -> dict[str, Any]:  # noqa: D102
         sources = {split: Collection(source).source.describe() for split, source in self.sources.items() if source}
         return {**sources, "annotator": self.annotator.describe()}
 
+    def _reading(self) -> Reading:
+        """What hears of the collection: where every share reads all of it, only the first one tells."""
+        alone = self.annotator.reads_query or self.share.number == 1
+        return self.reading if alone else Reading("quarantine", sys.maxsize)
+
     def _holds(self, query_id: str) -> bool:
         """Whether this share needs a query: its own, or all where passages are labelled for themselves."""
         return not self.annotator.reads_query or self.share.holds(query_id)
 
-    def _annotated(self, collection: Collection) -> Iterator[Record]:
+    def _annotated(self, collection: Collection, split: str) -> Iterator[Record]:
         seen, last = set[str](), 0
-        for pairs in chunks(self._pairs(collection), _QUERIES * self.per_query):
+        for pairs in chunks(self._pairs(collection, split), _QUERIES * self.per_query):
             if not self.annotator.reads_query:
                 new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.share.holds(pair.doc_id)}
                 seen.update(new)
@@ -79,8 +96,10 @@ class AnnotatedPairs(PreparedDataset):
                 yield record._replace(group=group)
             last += len(pairs)
 
-    def _pairs(self, collection: Collection) -> Iterator[Pair]:
-        queries = [query_id for query_id in self._drawn(collection.all_queries) if query_id in collection.queries]
+    def _pairs(self, collection: Collection, split: str) -> Iterator[Pair]:
+        drawn = {q: collection.queries[q] for q in self._drawn(collection.all_queries) if q in collection.queries}
+        elsewhere = self._asked_elsewhere() if split == "train" else []
+        queries = self.leaked.without(drawn, elsewhere, collection.reading)
         for number, some in enumerate(chunks(queries, _QUERIES)):
             self.reading.at(number * _QUERIES, len(queries))
             ranked = collection.candidates(some, self.depth)
@@ -88,12 +107,18 @@ class AnnotatedPairs(PreparedDataset):
             texts = collection.docs.texts(doc_id for doc_ids in chosen.values() for doc_id in doc_ids)
             for query_id, doc_ids in chosen.items():
                 with_text = [doc_id for doc_id in doc_ids if doc_id in texts]
-                self.reading.count("documents without a text", len(doc_ids) - len(with_text))
+                collection.reading.count("documents without a text", len(doc_ids) - len(with_text))
                 yield from (Pair(query_id, d, collection.queries[query_id], texts[d]) for d in with_text)
+
+    def _asked_elsewhere(self) -> Iterator[str]:
+        """The texts of the queries of validation and test."""
+        for source in (self.sources["val"], self.sources["test"]):
+            if source is not None:
+                yield from Collection(source, Reading("quarantine", sys.maxsize)).all_queries.values()
 
     def _drawn(self, queries: Iterable[str]) -> list[str]:
         """The queries to use, in their order, the same ones in every share."""
-        drawn = heapq.nsmallest(self.max_queries, queries, key=lambda q: (crc32(f"{self.seed} {q}".encode()), q))
+        drawn = heapq.nsmallest(self.max_queries, queries, key=lambda q: part_of_one(f"draw {self.seed} {q}"))
         wanted = set(drawn)
         return [query_id for query_id in queries if query_id in wanted]
 

@@ -58,10 +58,14 @@ class CoNLLCoreference(PreparedDataset):
         source = self.sources["train" if split in self.shares else split]
         if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
             return
+        passages = 0
         for path in _files(str(source)):
             for document, sentences in self._documents(path):
-                if split not in self.shares or self.shares.split_of(document) == split:
-                    yield from self._passages(document, sentences)
+                whole = document.partition(";")[0]  # parts of one document stay together
+                if split not in self.shares or self.shares.split_of(whole) == split:
+                    for records in self._passages(document, sentences):
+                        yield from (record._replace(group=passages) for record in records)
+                        passages += 1
 
     def describe(self) -> dict[str, Any]:  # noqa: D102
         sources = {split: source for split, source in self.sources.items() if source is not None}
@@ -70,13 +74,15 @@ class CoNLLCoreference(PreparedDataset):
             for split, source in sources.items()
         }
 
-    def _passages(self, document: str, sentences: list[Sentence]) -> Iterator[Record]:
+    def _passages(self, document: str, sentences: list[Sentence]) -> Iterator[list[Record]]:
         for number, passage in enumerate(_up_to(sentences, self.max_words)):
             name = re.sub(r"\s+", "_", f"{document}-{number}")
             text, clusters = _join(passage)
             draw = random.Random(f"{self.seed} {name}")
-            for first, second, label in mention_pairs(clusters, draw):
-                yield Record("-", name, None, text, label, (first, second), number, place=passage[0].place)
+            yield [
+                Record("-", name, None, text, label, (first, second), place=passage[0].place)
+                for first, second, label in mention_pairs(clusters, draw)
+            ]
 
     def _documents(self, path: Path) -> Iterator[tuple[str, list[Sentence]]]:
         """(id, sentences) of each document of a file."""
@@ -88,15 +94,14 @@ class CoNLLCoreference(PreparedDataset):
                 document, sentences, rows = line.removeprefix("#begin document").strip(), [], []
             elif line.strip() and not line.startswith("#"):
                 cells = line.split("\t") if "\t" in line else line.split()
+                first = first if rows else place
+                rows.append((cells[3], cells[-1]) if len(cells) >= 5 else ("", ""))
                 if len(cells) < 5:
                     self.reading.reject(place, f"expected at least 5 columns, found {len(cells)}: {line[:60]!r}", line)
-                    continue
-                first = first if rows else place
-                rows.append((cells[3], cells[-1]))
             else:
-                if rows:
+                if rows and all(word for word, _ in rows):  # a sentence with a bad line is left out whole
                     sentences.append(self._sentence(rows, first))
-                    rows = []
+                rows = []
                 if line.startswith("#end document"):
                     yield document, sentences
                     document, sentences = "", []

@@ -10,7 +10,7 @@ from mtlrank.datamodule.dataset.settings import one_of
 from mtlrank.datamodule.lines import Line, locate, read_cells, read_json, read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
 from mtlrank.task import Task
 
@@ -70,30 +70,37 @@ def read_columns(
         raise ConfigError(f"Columns of a {layout} file are {expected}, found {list(columns)}.")
     if layout == "tsv":
         needed = max(int(column) for column in columns) + 1
-        for place, cells in read_cells(path, needed, f"columns {', '.join(map(str, columns))} are read", reading):
+        for place, cells in read_cells(
+            path, needed, f"columns {', '.join(map(str, columns))} are read", reading, more=True
+        ):
             yield place, [cells[int(column)] for column in columns]
     elif layout == "jsonl":
         for place, row in read_json(path, reading):
-            if all(column in row for column in columns):
-                yield place, [row[str(column)] for column in columns]
+            values = [row.get(str(column)) for column in columns]
+            if all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
+                yield place, values
             else:
                 reading.reject(
-                    place, f"expected the keys {', '.join(map(str, columns))}, found {', '.join(row)}", str(row)
+                    place,
+                    f"expected text or numbers as {', '.join(map(str, columns))}, found {str(row)[:60]}",
+                    str(row),
                 )
     else:
         yield from _csv(path, columns, reading)
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, reading)), strict=True)
+    """Rows of a CSV file. One that is no CSV, or no text, stops in any case: nobody knows where its next row begins."""
+    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, Reading())), strict=True)
     numbers: list[int] | None = None
     while True:
-        place = f"{path.name}:{rows.line_num + 1}"
+        place = f"{path.parent.name}/{path.name}:{rows.line_num + 1}"
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            reading.reject(place, f"expected CSV: {error}")
-            continue
+            raise DataError(
+                f"{place}: expected CSV, found {error}. Is a quote missing in this row, or one too many?"
+            ) from error
         if cells is None:
             return
         if numbers is None:

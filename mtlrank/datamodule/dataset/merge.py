@@ -17,19 +17,27 @@ from mtlrank.task import Buckets, Classification, Task
 
 SCHEMA = 2
 _BLOCK = 2**20  # labels that are in memory at a time
-_SAME = ("schema", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
+_SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
 
 
-def merge_shards(target: Path, shards: Sequence[Path], name: str, task: Task, description: dict[str, Any]) -> None:
+def merge_shards(
+    target: Path, shards: Sequence[Path], name: str, task: Task, description: dict[str, Any], max_bad_rows: int
+) -> None:
     """Write a prepared dataset of all shards of `name` into the folder `target`.
 
     Raises `DataError` for shards that are missing, damaged or of another config, and for data that cannot be learnt from.
     """
     manifests = [read_manifest(shard) for shard in shards]
+    whole = [str(shard) for shard, manifest in zip(shards, manifests, strict=True) if "shard" not in manifest]
+    if whole:
+        raise DataError(f"{whole[0]} is no shard of a dataset. Give the folders that `prepare` writes for each shard.")
     order = _order(shards, manifests)
     shards, manifests = [shards[i] for i in order], [manifests[i] for i in order]
     labels = _learn_labels(shards, manifests, name, task)
     splits = {split: _sum(manifest["splits"][split] for manifest in manifests) for split in manifests[0]["splits"]}
+    empty = [split for split in manifests[0]["source"] if split in splits and not splits[split]["samples"]]
+    if empty:
+        raise DataError(f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null.")
     if task.kind == "ranking":
         _check_positives(shards, splits, name, getattr(task, "relevance_level", 1))
     with new_folder(target) as folder:
@@ -42,6 +50,8 @@ def merge_shards(target: Path, shards: Sequence[Path], name: str, task: Task, de
             if file.startswith("tokenizer/"):
                 _link(shards[0] / file, folder / file)
         bad_rows = _bad_rows(shards)
+        if len(bad_rows) > max_bad_rows:
+            raise DataError(f"{name}: {len(bad_rows)} bad rows in all, more than prepare.max_bad_rows={max_bad_rows}.")
         if bad_rows:
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
         same = {key: manifests[0][key] for key in _SAME}

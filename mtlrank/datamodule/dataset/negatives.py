@@ -1,6 +1,7 @@
 """Which documents a training query is learnt from: relevant ones, and others to tell them from."""
 
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from mtlrank.datamodule.dataset.settings import at_least, one_of
@@ -11,10 +12,10 @@ GROUPINGS = ("pointwise", "pairwise", "listwise")
 class Negatives:
     """Draws a training query's documents.
 
-    Each relevant document comes with `num_negatives` others (at most `max_negatives` a query): candidates at the
-    first-stage ranks of the window `negative_ranks` that nobody judged and, if `judged_negatives`, judged ones below the
-    relevance level. `pointwise` gives all of a query's documents one by one, `pairwise` each relevant one with its own
-    negatives, `listwise` all of them as one list.
+    Negatives are candidates at the first-stage ranks of the window `negative_ranks` that nobody judged and, if
+    `judged_negatives`, judged documents below the relevance level; `max_negatives` limits them for a query. `pairwise`
+    groups each relevant document with `num_negatives` of both kinds, `listwise` all relevant ones with as many for each.
+    `pointwise` gives one by one all judged documents and `num_negatives` unjudged ones a relevant one.
     """
 
     def __init__(
@@ -45,22 +46,18 @@ class Negatives:
         """Groups of documents to learn from; both arguments hold only documents with a text."""
         draw = random.Random(f"{self.seed} {query_id}")
         level = self.relevance_level
+        left = sys.maxsize if self.max_negatives is None else self.max_negatives
         positives = [doc_id for doc_id, grade in judged.items() if grade >= level]
         negatives = [doc_id for doc_id, grade in judged.items() if grade < level] if self.judged_negatives else []
         unjudged = [doc_id for doc_id in candidates if doc_id not in judged]
-        if self.grouping == "pairwise":
-            pool = negatives + unjudged
-            for positive in positives:
-                if pool:
-                    yield [positive, *draw.sample(pool, min(self._limit(1), len(pool)))]
-        elif self.grouping == "listwise":
-            pool = negatives + unjudged
-            if positives and pool:
-                yield [*positives, *draw.sample(pool, min(self._limit(len(positives)), len(pool)))]
-        else:
-            drawn = draw.sample(unjudged, min(self._limit(len(positives)), len(unjudged)))
-            yield [*positives, *negatives, *drawn]
-
-    def _limit(self, positives: int) -> int:
-        wanted = self.num_negatives * positives
-        return wanted if self.max_negatives is None else min(wanted, self.max_negatives)
+        if self.grouping == "pointwise":
+            kept = negatives if len(negatives) <= left else draw.sample(negatives, left)
+            wanted = min(self.num_negatives * len(positives), left - len(kept))
+            yield [*positives, *kept, *draw.sample(unjudged, min(wanted, len(unjudged)))]
+            return
+        pool = negatives + unjudged
+        for some in [positives] if self.grouping == "listwise" else [[positive] for positive in positives]:
+            drawn = draw.sample(pool, min(self.num_negatives * len(some), left, len(pool)))
+            left -= len(drawn)
+            if some and drawn:
+                yield [*some, *drawn]

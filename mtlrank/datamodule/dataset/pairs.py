@@ -9,6 +9,7 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.files import Column, FileDataset
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
+from mtlrank.datamodule.dataset.shard import Share
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -41,7 +42,10 @@ class SentencePairs(FileDataset):
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         rows = self.rows(split, self.columns, self.format)
         for number, (place, (score, first, second)) in enumerate(rows):
-            yield Record(f"{split}-a{number}", f"{split}-b{number}", str(first), str(second), score, place=place)
+            if isinstance(first, str) and isinstance(second, str):
+                yield Record(f"{split}-a{number}", f"{split}-b{number}", first, second, score, place=place)
+            else:
+                self.reading.reject(place, f"expected two texts, found {first!r} and {second!r}")
 
 
 class LabelledAnswers(FileDataset):
@@ -75,11 +79,13 @@ class LabelledAnswers(FileDataset):
         wanted = set(queries)
         if split == "train":
             elsewhere = chain(self._queries("val"), self._queries("test"))
-            wanted = set(self.leaked.without({query: query for query in queries}, elsewhere, self.reading))
+            mine = {query: query for query, number in queries.items() if self.share.holds(f"{split}-q{number}")}
+            wanted = set(self.leaked.without(mine, elsewhere, self.reading))
         for place, (query, grade, answer) in self.rows(split, self.columns, self.format):
+            query, answer = str(query), str(answer)
             pair = queries[query], answers.setdefault(answer, len(answers))
             if pair in seen:
-                self.reading.count("answers given twice")
+                self.reading.count("answers given twice", self.share.holds(f"{split}-q{pair[0]}"))
             elif query in wanted:
                 group = pair[0] if self.task.grouped else None
                 names = f"{split}-q{pair[0]}", f"{split}-a{pair[1]}"
@@ -87,19 +93,25 @@ class LabelledAnswers(FileDataset):
             seen.add(pair)
 
     def _queries(self, split: str) -> Iterator[str]:
-        return (query for _, (query, *_) in self.rows(split, self.columns, self.format))
+        return (str(query) for _, (query, *_) in self.rows(split, self.columns, self.format))
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """Every answer is judged and a candidate."""
+        if self.path(split) is None:
+            return
         told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
-        records = [r for r in self.records(split) if self.share.holds(r.query_id) and self._grade(r) is not None]
-        self.reading = told
+        share, self.share = self.share, Share()  # the first stage knows all answers of the split
+        records = [record for record in self.records(split) if self._grade(record) is not None]
+        self.reading, self.share = told, share
         index = BM25Index.build([record.text for record in records])
-        scores = index.score_pairs([record.query or "" for record in records], range(len(records)))
-        ranked = sorted(zip(records, scores.tolist(), strict=True), key=lambda pair: (pair[0].query_id, -pair[1]))
-        write_text(folder / "qrels.txt", "".join(f"{r.query_id} 0 {r.doc_id} {self._grade(r)}\n" for r in records))
-        lines = (f"{r.query_id} Q0 {r.doc_id} {rank} {score:.9g} bm25\n" for rank, (r, score) in enumerate(ranked, 1))
-        write_text(folder / "candidates.run", "".join(lines))
+        scores = index.score_pairs([record.query or "" for record in records], range(len(records))).tolist()
+        ranked: dict[str, list[tuple[float, Record]]] = {}
+        for record, score in zip(records, scores, strict=True):
+            if share.holds(record.query_id):
+                ranked.setdefault(record.query_id, []).append((score, record))
+        mine = [record for answers in ranked.values() for _, record in answers]
+        write_text(folder / "qrels.txt", "".join(f"{r.query_id} 0 {r.doc_id} {self._grade(r)}\n" for r in mine))
+        write_text(folder / "candidates.run", "".join(_lines(answers) for answers in ranked.values()))
 
     def _grade(self, record: Record) -> int | None:
         """The grade of an answer, unless it is a bad row."""
@@ -107,3 +119,9 @@ class LabelledAnswers(FileDataset):
             return int(self.task.parse_label(record.label))
         except DataError:
             return None
+
+
+def _lines(answers: list[tuple[float, Record]]) -> str:
+    """A question's answers as lines of a TREC run, in trec_eval's order."""
+    ordered = sorted(answers, key=lambda answer: (answer[0], answer[1].doc_id), reverse=True)
+    return "".join(f"{r.query_id} Q0 {r.doc_id} {rank} {s:.9g} bm25\n" for rank, (s, r) in enumerate(ordered, 1))

@@ -58,8 +58,11 @@ class PreparedDataset(ABC):
 
     # -- prepare -----------------------------------------------------------------------------------------------------
 
-    def prepare_shard(self, target: Path, share: Share, reading: Reading) -> None:
-        """Read, check and tokenise this share of the samples into the folder `target`; its manifest comes last."""
+    def prepare_shard(self, target: Path, share: Share, reading: Reading, fingerprint: str = "") -> None:
+        """Read, check and tokenise this share of the samples into the folder `target`; its manifest comes last.
+
+        `fingerprint` tells shards apart that are made from something else: only equal ones are merged.
+        """
         self.share, self.reading = share, reading
         preprocessor = self.preprocessor.load()
         with new_folder(target) as folder, _rare_collection():
@@ -67,17 +70,17 @@ class PreparedDataset(ABC):
             with ShardWriter(folder, self.task, preprocessor, reading) as writer:
                 for split in SPLITS:
                     splits[split] = writer.write(split, self._samples(split))
-                    if self.has_judgements and splits[split]["samples"]:
+                    if self.has_judgements:  # also where no sample is: a judged query without candidates counts
                         self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
             bad = [json.dumps(row._asdict(), ensure_ascii=False) for row in reading.bad_rows.values()]
             if bad:
                 write_text(folder / "bad_rows.jsonl", "\n".join(bad) + "\n")
-            write_manifest(folder, self._describe_shard(writer, splits))
+            write_manifest(folder, {**self._describe_shard(writer, splits), "fingerprint": fingerprint})
 
-    def merge(self, target: Path, shards: Sequence[Path], description: dict[str, Any]) -> None:
+    def merge(self, target: Path, shards: Sequence[Path], description: dict[str, Any], max_bad_rows: int = 100) -> None:
         """Make one prepared dataset of all shards; their files are taken as they are."""
-        merge_shards(target, shards, self.name, self.task, description)
+        merge_shards(target, shards, self.name, self.task, description, max_bad_rows)
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
         for sample in samples_of(self.records(split)):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDoc
@@ -83,10 +84,10 @@ class IRDataset(PreparedDataset):
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
 
-    def prepare_shard(self, target: Path, share: Share, reading: Reading) -> None:  # noqa: D102
+    def prepare_shard(self, target: Path, share: Share, reading: Reading, fingerprint: str = "") -> None:  # noqa: D102
         self._collections.clear()  # they are of another share, or told another reading
         self._candidates.clear()
-        super().prepare_shard(target, share, reading)
+        super().prepare_shard(target, share, reading, fingerprint)
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         if self.sources[split] is None:
@@ -118,7 +119,7 @@ class IRDataset(PreparedDataset):
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
-        if split == "train" and self.learn_from == "docpairs":
+        if self.sources[split] is None or (split == "train" and self.learn_from == "docpairs"):
             return
         qrels, run = self.collection(split).qrels, self.candidates(split)
         judged = (f"{q} 0 {d} {grade}\n" for q in run for d, grade in qrels.get(q, {}).items())
@@ -129,9 +130,13 @@ class IRDataset(PreparedDataset):
     def describe(self) -> dict[str, Any]:  # noqa: D102
         sources = {split: source for split, source in self.sources.items() if source is not None}
         return {
-            split: source if isinstance(source, float) else self.collection(split).source.describe()
+            split: source if isinstance(source, float) else self._describe(self.collection(split))
             for split, source in sources.items()
         }
+
+    def _describe(self, collection: Collection) -> dict[str, Any]:
+        first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
+        return {**collection.source.describe(), "first_stage": first_stage}
 
     def candidates(self, split: str) -> dict[str, list[RankedDoc]]:
         """The first-stage ranking of the split's queries."""
@@ -159,8 +164,10 @@ class IRDataset(PreparedDataset):
 
     def _triples(self) -> Iterator[list[Labelled]]:
         wanted = set(self._training_queries())
-        for query_id, better, worse, _ in self.collection("train").docpairs():
-            if query_id in wanted:
+        for query_id, better, worse, place in self.collection("train").docpairs():
+            if better == worse:
+                self.reading.reject(place, f"expected two documents, found {better!r} twice")
+            elif query_id in wanted:
                 yield [(query_id, better, float(self.relevance_level)), (query_id, worse, 0.0)]
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
@@ -182,14 +189,16 @@ class IRDataset(PreparedDataset):
         for chunk in chunks(samples, 10 * _QUERIES):
             texts = self._texts(collection, (pair[:2] for sample in chunk for pair in sample))
             for sample in chunk:
+                whole = all(doc_id in texts for _, doc_id, _ in sample)
                 for query_id, doc_id, label in sample:
-                    if doc_id in texts:
+                    if doc_id in texts and (whole or self.learn_from != "docpairs"):  # half a triple teaches nothing
                         yield Record(query_id, doc_id, collection.queries[query_id], texts[doc_id], label, group=group)
                 group += 1
 
     def _texts(self, collection: Collection, pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
         """The texts of the documents in (query_id, doc_id) pairs. Raises `DataError` for one without, unless it may be."""
-        asked_by = {doc_id: query_id for query_id, doc_id in pairs}
+        asked = list(dict.fromkeys(pairs))
+        asked_by = {doc_id: query_id for query_id, doc_id in asked}
         texts = collection.docs.texts(asked_by)
         missing = [doc_id for doc_id in asked_by if doc_id not in texts]
         if missing and self.missing_texts == "stop":
@@ -197,7 +206,7 @@ class IRDataset(PreparedDataset):
                 f"{self.name}: document {missing[0]!r} of query {asked_by[missing[0]]!r} has no text, or a blank one, in "
                 f"{collection.source.name}. missing_texts=skip leaves such documents out."
             )
-        self.reading.count("documents without a text", len(missing))
+        self.reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
         return texts
 
     # -- queries -------------------------------------------------------------------------------------------------------
@@ -217,6 +226,6 @@ class IRDataset(PreparedDataset):
             whole = Collection(
                 source, Reading("quarantine", sys.maxsize)
             )  # `reading` hears of it when the split is read
-            for query_id in whole.qrels if whole.source.has("qrels") else whole.all_queries:
+            for query_id in whole.all_queries if self.learn_from == "run" else whole.qrels:
                 if split not in self.shares or self.shares.split_of(query_id) == split:
                     yield whole.all_queries[query_id]

@@ -6,6 +6,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
+from mtlrank.datamodule.lines import IMPOSSIBLE
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -22,8 +24,6 @@ from mtlrank.task import Task
 NO_TEXT = -1
 _CHUNK = 2_000  # records that are in memory at a time
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest has no meaning in text
-
-_IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs
 
 
 class Share(NamedTuple):
@@ -65,7 +65,7 @@ class TextTable:
 
     def __init__(self, folder: Path, preprocessor: LoadedPreprocessor) -> None:
         self.preprocessor = preprocessor
-        dtype = np.uint16 if len(preprocessor.tokenizer) <= 2**16 else np.uint32
+        dtype = np.uint16 if preprocessor.largest_id < 2**16 else np.uint32
         self.tokens = ArrayFile(folder / "tokens.npy", dtype)
         self.offsets = ArrayFile(folder / "token_offsets.npy", np.int64)
         self.offsets.append([0])
@@ -99,13 +99,13 @@ class TextTable:
         self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(key, *text) for key, text in added.items()])
         known.update(added)
 
-    def claim(self, names: dict[str, int]) -> list[str]:
-        """Remember which row each name stands for; returns the names that stand for another one already."""
+    def claim(self, names: dict[str, int]) -> dict[str, int]:
+        """The row that each name stands for: the given one, unless the name was claimed for another one before."""
         keys = {name: int.from_bytes(_key(name)[:8], signed=True) for name in names}
         known = dict(self._select("key, row", "names", keys.values()))
         new = [(keys[name], row) for name, row in names.items() if keys[name] not in known]
         self._database.executemany("INSERT INTO names VALUES (?, ?)", new)
-        return [name for name, row in names.items() if known.get(keys[name], row) != row]
+        return {name: known.get(keys[name], row) for name, row in names.items()}
 
     def close(self) -> None:
         """Finish the files; the hashes are not needed any more."""
@@ -160,9 +160,11 @@ class ShardWriter:
         located = {record.text if record.spans_in == "text" else record.query for record in records if record.spans}
         rows, places = self.texts.add(list(texts), (text for text in located if text is not None))
         wrong = self._ambiguous(records, rows, split)
-        files.add(
-            [[self._row(record, rows, places) for record in sample if id(record) not in wrong] for sample in samples]
-        )
+        kept = [[record for record in sample if id(record) not in wrong] for sample in samples]
+        written = [[self._row(record, rows, places) for record in sample] for sample in kept]
+        files.add(written)
+        if self.classes:
+            self._remember_places(split, chain.from_iterable(kept), chain.from_iterable(written))
 
     def _checked(self, record: Record, split: str) -> Record | None:
         """The record with a label as it is stored, or None if it cannot be used and may be left out."""
@@ -177,10 +179,15 @@ class ShardWriter:
             )
             return None
         if isinstance(label, str):
-            if label not in self.first_place.setdefault(split, {}):
-                self.first_place[split][label] = _place(record, split)
             label = self.classes.setdefault(label, len(self.classes))
         return record._replace(query=query, text=text, label=label)
+
+    def _remember_places(self, split: str, records: Iterable[Record], rows: "Iterable[Row]") -> None:
+        """Where each class is met first, of what was kept."""
+        names, first = list(self.classes), self.first_place.setdefault(split, {})
+        for record, row in zip(records, rows, strict=True):
+            if row.spans is not None and names[int(row.label)] not in first:
+                first[names[int(row.label)]] = _place(record, split)
 
     def _clean(self, text: str, what: str) -> str:
         """Text with blanks for control characters; refused if it is blank, or holds what is no character."""
@@ -188,28 +195,27 @@ class ShardWriter:
             raise DataError(f"the {what} is empty")
         if text.isprintable():
             return text
-        if wrong := _IMPOSSIBLE.search(text):
+        if wrong := IMPOSSIBLE.search(text):
             raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
         cleaned, times = _CONTROL.subn(" ", text)
         self.reading.count("control characters read as blanks", times)
         return cleaned
 
     def _ambiguous(self, records: list[Record], rows: dict[str, Text], split: str) -> set[int]:
-        """Records whose query or document id stands for two texts in this split."""
+        """Records whose query or document id stands for another text than the first time in this split."""
         names = dict[str, int]()
+        for record in records:
+            names.setdefault(f"{split} doc {record.doc_id}", rows[record.text].row)
+            if record.query is not None:
+                names.setdefault(f"{split} query {record.query_id}", rows[record.query].row)
+        claimed = self.texts.claim(names)
         wrong = set[int]()
         for record in records:
-            row = rows[record.text].row
-            if names.setdefault(f"{split} doc {record.doc_id}", row) != row:
-                wrong.add(id(record))
+            same = claimed[f"{split} doc {record.doc_id}"] == rows[record.text].row
             if record.query is not None:
-                row = rows[record.query].row
-                if names.setdefault(f"{split} query {record.query_id}", row) != row:
-                    wrong.add(id(record))
-        for name in self.texts.claim(names):
-            wrong |= {id(r) for r in records if name in (f"{split} query {r.query_id}", f"{split} doc {r.doc_id}")}
-        for record in records if wrong else ():
-            if id(record) in wrong:
+                same = same and claimed[f"{split} query {record.query_id}"] == rows[record.query].row
+            if not same:
+                wrong.add(id(record))
                 found = f"query {record.query_id!r} or doc {record.doc_id!r} stands for two different texts"
                 self.reading.reject(_place(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
         return wrong

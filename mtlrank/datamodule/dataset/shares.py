@@ -1,8 +1,8 @@
 """Splits that are shares of the training data, told by a hash, so that they stay when data is added."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
-from zlib import crc32
 
 from mtlrank.errors import ConfigError
 
@@ -14,6 +14,9 @@ class Shares:
     """
 
     def __init__(self, sources: Mapping[str, Any], seed: int) -> None:
+        whole = [source for source in sources.values() if isinstance(source, int)]
+        if whole:
+            raise ConfigError(f"A share of the training data is a number between 0 and 1, found {whole[0]!r}.")
         self.shares = {split: source for split, source in sources.items() if isinstance(source, float)}
         self.seed = seed
         shares = list(self.shares.values())
@@ -28,9 +31,14 @@ class Shares:
 
     def split_of(self, name: str) -> str:
         """The split that something of the training data belongs to."""
-        point, edge = crc32(f"{self.seed} {name}".encode()) / 2**32, 0.0
+        point, edge = part_of_one(f"split {self.seed} {name}"), 0.0
         for split, share in self.shares.items():
             edge += share
             if point < edge:
                 return split
         return "train"
+
+
+def part_of_one(text: str) -> float:
+    """A number from 0 to 1 that is as good as random and always the same for a text. Say what for in the text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64

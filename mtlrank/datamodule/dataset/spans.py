@@ -88,7 +88,7 @@ class GAP(FileDataset):
     def _span(self, row: dict[str, Any], name: str, place: str) -> Span | None:
         """Where a mention is, if it is where the row says."""
         offset, surface, text = row[f"{name}-offset"], row[name], row["Text"]
-        start = int(offset) if offset.isdigit() else -1
+        start = int(offset) if offset.isascii() and offset.isdecimal() else -1
         if start >= 0 and surface and text.startswith(surface, start):
             return start, start + len(surface)
         self.reading.reject(place, f"expected {surface!r} at character {offset} of the text", text)

@@ -183,11 +183,11 @@ def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str,
 
 
 def _class_numbers(shard: Path, labels: dict[str, Any]) -> Ints | None:
-    """For each class of a shard, its number in the whole dataset; None where labels are numbers."""
+    """For each class of a shard, its number in the whole dataset (-1: its rows were left out); None for numbers."""
     if "classes" not in labels:
         return None
     known = {name: number for number, name in enumerate(labels["classes"])}
-    return np.array([known[name] for name in read_json(shard / MANIFEST)["classes"]], dtype=np.int64)
+    return np.array([known.get(name, -1) for name in read_json(shard / MANIFEST)["classes"]], dtype=np.int64)
 
 
 def _targets(task: Task, classes: Ints | None, stored: Array) -> NDArray[np.float32]:

@@ -54,6 +54,27 @@ def test_half_a_gzipped_file_is_named(source, tmp_path):
         list(Collection({**source, "docs": str(tmp_path / "docs.tsv.gz")}).docs)
 
 
+def test_a_damaged_gzipped_file_is_named(source, tmp_path):
+    whole = gzip.compress("".join(f"d{i}\ttext {i * 7919}\n" for i in range(500)).encode())
+    for position in range(12, len(whole), len(whole) // 20):
+        name = tmp_path / f"docs{position}.tsv.gz"
+        name.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        with pytest.raises(DataError, match=r"is not a whole gzip file|expected"):
+            list(Collection({**source, "docs": str(name)}).docs)
+
+
+def test_a_run_that_ranks_nothing_is_refused(source):
+    write(source["run"], ["q1 Q0 d1 1 0 x", "q1 Q0 d2 2 0 x"])
+    with pytest.raises(DataError, match="ranks nothing: all documents of query 'q1' have one score"):
+        Collection(source).candidates(["q1"], 9)
+
+
+def test_file_names_may_hold_what_urls_may_not(source, tmp_path):
+    for name in ("docs#1", "docs?x=1", "docs%41", "docs 1"):
+        write(tmp_path / name, ["d1\ttext"])
+        assert len(Collection({**source, "docs": str(tmp_path / name)}).docs) == 1
+
+
 def test_without_a_run_candidates_are_retrieved(source):
     del source["run"]
     found = Collection(source).candidates(["q1"], 3)["q1"]
@@ -62,8 +83,8 @@ def test_without_a_run_candidates_are_retrieved(source):
 
 
 def test_equal_first_stage_scores_are_ordered_as_trec_eval_orders_them(source):
-    write(source["run"], ["q1 Q0 d1 1 1.0 x", "q1 Q0 d2 2 1.0 x"])
-    assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 9)["q1"]] == ["d2", "d1"]
+    write(source["run"], ["q1 Q0 d1 1 1.0 x", "q1 Q0 d2 2 1.0 x", "q1 Q0 d3 3 0.5 x"])
+    assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 9)["q1"]] == ["d2", "d1", "d3"]
 
 
 def test_the_best_of_a_long_run_are_kept(source):
@@ -104,8 +125,9 @@ def all_of(collection):
 
 BAD_LINES = [
     ("docs", "d9", r"docs:6: expected 2 tab-separated columns \(id, text\), found 1: 'd9'"),
+    ("docs", "d9\ttitle\ttext", r"docs:6: expected 2 tab-separated columns \(id, text\), found 3"),
     ("docs", "d 9\ttext", "docs:6: expected a document id without blanks, found 'd 9'"),
-    ("docs", "d1\tanother text", "docs:6: document 'd1' has another text than at docs:1"),
+    ("docs", "d1\tanother text", "docs:6: document 'd1' has another text than at .*docs:1"),
     ("docs", "d9\tte\0xt", "docs:6: expected text, found a NUL character"),
     ("queries", "q3\t ", "queries:3: expected a query, found a blank text for 'q3'"),
     ("queries", "q1\tanother", "queries:3: query 'q1' stands for two different texts"),
@@ -128,7 +150,7 @@ def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, com
     reading = Reading("quarantine")
     assert all_of(Collection(source, reading)) == good
     (bad,) = reading.bad_rows.values()
-    assert bad.place == complaint.split(": ")[0]
+    assert bad.place.endswith("/" + complaint.split(": ")[0])
 
 
 def test_bytes_that_are_no_utf8_are_named(source):
@@ -151,7 +173,7 @@ def test_what_is_there_twice_is_counted(source):
 
 def test_too_many_bad_rows_stop_with_the_first(source):
     write(source["docs"], ["one", "two", "three", "d4\tgarden"])
-    with pytest.raises(DataError, match=r"3 bad rows, more than prepare.max_bad_rows=2. The first: docs:1: .*docs:3"):
+    with pytest.raises(DataError, match=r"3 bad rows, more than prepare.max_bad_rows=2. The first: .*docs:1: .*docs:3"):
         list(Collection(source, Reading("quarantine", 2)).docs)
 
 

@@ -9,7 +9,7 @@ from mtlrank.datamodule.dataset import AnnotatedPairs, Share
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Regression, SpanClassification, SpanRegression
 from tests.tiny_collection import write
 
@@ -98,8 +98,10 @@ def test_balanced_records_have_as_many_of_each_class_as_the_rarest_has(tmp_path)
     assert list(balanced([], seed=0)) == []
 
 
-def test_only_training_is_balanced(source):
-    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), val=source, balance=True)
+def test_only_training_is_balanced(source, tmp_path):
+    val = {**source, "queries": str(tmp_path / "others")}
+    write(tmp_path / "others", ["v1\tlights", "v2\tnothing"])
+    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), val=val, balance=True)
     labels = {split: [record.label for record in dataset.records(split)] for split in ("train", "val")}
     assert len(set(map(labels["train"].count, labels["train"]))) == 1
     assert len(labels["train"]) < len(labels["val"])
@@ -109,3 +111,18 @@ def test_only_training_is_balanced(source):
 def test_settings_of_the_wrong_kind_are_named(source, setting):
     with pytest.raises(ConfigError, match=f"{setting} is 0, expected a whole number, at least 1"):
         annotated(source, **{setting: 0})
+
+
+def test_a_query_in_two_splits_is_an_error_or_is_dropped(source):
+    with pytest.raises(DataError, match="2 training queries are also asked in another split"):
+        list(annotated(source, val=source).records("train"))
+    assert list(annotated(source, val=source, leaked_queries="drop").records("train")) == []
+
+
+def test_balance_counts_all_records_and_needs_classes(source):
+    with pytest.raises(ConfigError, match="balance=true needs classes"):
+        annotated(source, balance=True)
+    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), balance=True)
+    dataset.share = Share(1, 2)
+    with pytest.raises(ConfigError, match="balance=true counts all records. Set prepare.num_shards=1"):
+        list(dataset.records("train"))

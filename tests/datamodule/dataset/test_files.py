@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from mtlrank.datamodule.dataset import GAP, BIOSpans, CoNLLCoreference, LabelledAnswers, SentencePairs, SpanPairs
+from mtlrank.datamodule.dataset import (
+    GAP,
+    BIOSpans,
+    CoNLLCoreference,
+    LabelledAnswers,
+    SentencePairs,
+    Share,
+    SpanPairs,
+)
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -43,7 +51,7 @@ def test_sentence_pairs_read_their_columns(tmp_path, name, text, settings):
     dataset = sentences(tmp_path / name, **settings)
     (record,) = read(dataset)
     assert (record.query, record.text, record.label) == ("first", "second", "3.5")
-    assert record.place == f"{name}:{1 + text.startswith('score')}"
+    assert record.place.endswith(f"/{name}:{1 + text.startswith('score')}")
     assert read(dataset, "test") == []
 
 
@@ -64,20 +72,23 @@ def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
 
 def test_too_few_columns_are_named_with_the_line(tmp_path):
     (tmp_path / "x.tsv").write_text("1\ta\tb\n2\ta\n")
-    with pytest.raises(DataError, match=r"x.tsv:2: expected 3 tab-separated columns .*, found 2"):
+    with pytest.raises(DataError, match=r"x.tsv:2: expected at least 3 tab-separated columns .*, found 2"):
         read(sentences(tmp_path / "x.tsv"))
 
 
 def test_a_quoted_field_of_several_lines_keeps_the_place_of_its_first(tmp_path):
     (tmp_path / "x.csv").write_text('1,"a\nb",c\n2,d,e\n')
-    assert [r.place for r in read(sentences(tmp_path / "x.csv", format="csv"))] == ["x.csv:1", "x.csv:3"]
+    places = [record.place for record in read(sentences(tmp_path / "x.csv", format="csv"))]
+    assert [place.rpartition("/")[2] for place in places] == ["x.csv:1", "x.csv:3"]
 
 
 def test_entities_of_a_bio_file(tmp_path):
     (tmp_path / "x").write_text(
         "Mira\tB-PER\nHalden\tI-PER\nsaw\tO\nQuellin\tI-LOC\n\nno\tO\n\nVoss\tB-PER\nPell\tB-PER\n"
     )
-    surfaces = [(r.text[slice(*r.spans[0])], r.label, r.group, r.place) for r in read(spans(tmp_path / "x"))]
+    surfaces = [
+        (r.text[slice(*r.spans[0])], r.label, r.group, r.place.rpartition("/")[2]) for r in read(spans(tmp_path / "x"))
+    ]
     assert surfaces == [
         ("Mira Halden", "PER", 0, "x:1"),
         ("Quellin", "LOC", 0, "x:1"),
@@ -98,7 +109,7 @@ def test_a_sentence_with_a_bad_line_is_named_or_set_aside(tmp_path):
     dataset = spans(tmp_path / "x")
     dataset.reading = Reading("quarantine")
     assert [record.text for record in read(dataset)] == ["Voss"]
-    assert list(dataset.reading.bad_rows) == ["x:2"]
+    assert [place.rpartition("/")[2] for place in dataset.reading.bad_rows] == ["x:2"]
 
 
 def test_a_json_line_without_spans_is_named(tmp_path):
@@ -235,3 +246,50 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match="The file of split 'train' 'nowhere' does not exist"):
         read(sentences("nowhere"))
+
+
+def test_a_csv_file_with_a_stray_quote_always_stops(tmp_path):
+    (tmp_path / "x.csv").write_text('1,a,b\n2,"c,d\n' + "3,e,f\n" * 50)
+    dataset = sentences(tmp_path / "x.csv", format="csv")
+    dataset.reading = Reading("quarantine")
+    with pytest.raises(DataError, match="x.csv:2: expected CSV, .*Is a quote missing"):
+        read(dataset)
+
+
+@pytest.mark.parametrize("value", [None, True, ["a"], {"a": 1}])
+def test_json_values_that_are_no_text_are_bad_rows(tmp_path, value):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"s": 1, "a": value, "b": "text"}) + "\n")
+    with pytest.raises(DataError, match="x.jsonl:1: expected text or numbers as s, a, b"):
+        read(sentences(tmp_path / "x.jsonl", format="jsonl", score_column="s", columns=("a", "b")))
+
+
+def test_numbers_are_no_sentences(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"s": 1, "a": 5, "b": "text"}) + "\n")
+    with pytest.raises(DataError, match="x.jsonl:1: expected two texts, found 5 and 'text'"):
+        read(sentences(tmp_path / "x.jsonl", format="jsonl", score_column="s", columns=("a", "b")))
+
+
+def test_each_passage_of_conll_2012_is_a_sample(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.conll").write_text(CONLL.replace("(b)", f"({name})"))
+    records = read(coreference(tmp_path))
+    assert len({record.group for record in records}) == len({record.doc_id for record in records}) == 3
+
+
+def test_the_first_stage_of_labelled_answers_does_not_depend_on_shards(tmp_path):
+    rows = [f"question {q} harbour,{int(a == 0)},answer {a} harbour {q}" for q in range(9) for a in range(4)]
+    (tmp_path / "x.csv").write_text("qtext,label,atext\n" + "\n".join(rows) + "\n")
+
+    def run(total):
+        lines = []
+        for number in range(1, total + 1):
+            folder = tmp_path / f"{number} of {total}"
+            folder.mkdir()
+            dataset = answers(tmp_path / "x.csv")
+            dataset.share = Share(number, total)
+            dataset.write_judgements("train", folder)
+            lines += (folder / "candidates.run").read_text().splitlines()
+        return sorted(lines)
+
+    assert run(1) == run(3)
+    assert {int(line.split()[3]) for line in run(2)} == {1, 2, 3, 4}

@@ -71,6 +71,7 @@ def test_a_split_can_be_a_share_of_the_training_queries(source):
     [
         ({"val": 1.5}, "Shares of the training data lie between 0 and 1"),
         ({"val": 0.6, "test": 0.6}, "Shares of the training data"),
+        ({"val": 1}, "is a number between 0 and 1, found 1"),
         ({"train": 0.5}, "train is 0.5, expected where the training data is"),
     ],
 )
@@ -177,7 +178,7 @@ def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
     names = [f"q{i}" for i in range(30)]
     write(source["queries"], [f"{name}\tgarden {name}" for name in names])
     write(source["qrels"], [f"{name} 0 d3 2" for name in names])
-    write(source["run"], [f"{name} Q0 {doc} 1 1 x" for name in names for doc in ("d3", "d4")])
+    write(source["run"], [f"{name} Q0 {doc} 1 {score} x" for name in names for doc, score in (("d3", 2), ("d4", 1))])
 
     def records(share):
         dataset = ranking(source, val=0.4)
@@ -187,3 +188,47 @@ def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
     parts = [records(Share(number, total)) for number in range(1, total + 1)]
     assert sum(bool(part) for part in parts) > 1
     assert sorted(record for part in parts for record in part) == sorted(records(Share()))
+
+
+def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_documents(source):
+    write(source["qrels"], ["q1 0 d1 2", "q1 0 d2 2", "q1 0 d3 2", "q1 0 d4 0", "q1 0 d5 0"])
+    for grouping in ("pointwise", "pairwise", "listwise"):
+        dataset = ranking(source, PairwiseRelevance(["AP"], 2), grouping=grouping, num_negatives=2, max_negatives=3)
+        labels = [label for _, _, label in rows(dataset, "train")]
+        assert 0 < sum(label < 2 for label in labels) <= 3
+
+
+def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
+    write(source["queries"], [f"q{i}\tgarden {i}" for i in range(8)])
+    write(source["qrels"], [f"q{i} 0 d3 2" for i in range(8)])
+    write(source["run"], [f"q{i} Q0 {doc} 1 {score} x" for i in range(4) for doc, score in (("d3", 2), ("d4", 1))])
+    train = {**source, "queries": str(tmp_path / "train")}
+    write(tmp_path / "train", [f"q{i}\tharbour {i}" for i in range(8)])
+    judged = set()
+    for number in range(1, 5):
+        dataset = ranking(train, test=source)
+        dataset.prepare_shard(tmp_path / f"{number}", Share(number, 4), Reading())
+        judged |= {qrel.query_id for qrel in read_qrels(tmp_path / f"{number}" / "test" / "qrels.txt")}
+    assert judged == {f"q{i}" for i in range(8)}
+
+
+def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
+    write(tmp_path / "pairs", ["q2\td3\tgone", "q1\td2\td3"])
+    task = PairwiseRelevance(["AP"], 2)
+    files = {**source, "docpairs": str(tmp_path / "pairs")}
+    assert groups(ranking(files, task, learn_from="docpairs", missing_texts="skip")) == [[("d2", 2.0), ("d3", 0.0)]]
+    write(tmp_path / "pairs", ["q2\td3\td3"])
+    with pytest.raises(DataError, match="pairs:1: expected two documents, found 'd3' twice"):
+        groups(ranking(files, task, learn_from="docpairs"))
+
+
+def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
+    """Queries that are held out are no more likely to be drawn for anything else that hashes them."""
+    from mtlrank.datamodule.dataset.shares import Shares, part_of_one
+
+    shares = Shares({"train": "x", "val": 0.1}, seed=0)
+    names = [f"q{i}" for i in range(2000)]
+    held_out = {name for name in names if shares.split_of(name) == "val"}
+    drawn = sorted(names, key=lambda name: part_of_one(f"draw 0 {name}"))[:200]
+    assert 150 < len(held_out) < 250
+    assert len(held_out & set(drawn)) < 50

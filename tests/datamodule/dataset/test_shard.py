@@ -217,3 +217,46 @@ def test_an_array_file_is_an_npy_file(tmp_path, row):
         for rows in (3, 0, 2):
             file.append(np.ones((rows, *row)))
     assert np.load(tmp_path / "x.npy").shape == (5, *row)
+
+
+def test_a_class_whose_rows_are_all_cut_off_is_no_class(tmp_path):
+    text = "garden " * 30
+    spans = {"A": (0, 6), "B": (7, 13), "C": (7 * 29, 7 * 29 + 6)}
+    records = [Record("-", f"d{name}", None, text, name, (span,)) for name, span in spans.items()]
+    dataset = prepared(tmp_path, SpanClassification(["Accuracy"]), records, max_length=20, max_query_length=6)
+    assert dataset.manifest["labels"]["classes"] == ["A", "B"]
+    assert dataset.split("train").collate([0, 1]).labels.tolist() == [0, 1]
+
+
+def test_what_is_set_aside_does_not_depend_on_the_size_of_chunks(tmp_path, monkeypatch):
+    texts = ["one", "one", "two", "one", "three"]
+    records = [Record(f"q{i}", "d", "who", text, i, place=f"x:{i}") for i, text in enumerate(texts, 1)]
+    for size in (2, 2000):
+        monkeypatch.setattr("mtlrank.datamodule.dataset.shard._CHUNK", size)
+        reading = Reading("quarantine")
+        prepared(tmp_path / str(size), Regression(["MSE"]), records, reading=reading)
+        assert list(reading.bad_rows) == ["x:3", "x:5"]
+
+
+def test_shards_that_are_made_from_something_else_are_refused(tmp_path):
+    for number in (1, 2):
+        Given(Regression(["MSE"]), RECORDS).prepare_shard(
+            tmp_path / f"{number}", Share(number, 2), Reading(), f"{number}"
+        )
+    with pytest.raises(DataError, match="were prepared differently: their fingerprint differs"):
+        merged(tmp_path, [tmp_path / "1", tmp_path / "2"])
+
+
+def test_a_whole_dataset_is_no_shard(tmp_path):
+    merged(tmp_path, shards(tmp_path))
+    with pytest.raises(DataError, match="merged is no shard of a dataset"):
+        merged(tmp_path, [tmp_path / "merged"])
+
+
+def test_bad_rows_of_all_shards_together_have_a_limit(tmp_path):
+    records = [*RECORDS, *(Record(f"bad{i}", f"bad{i}", "who", " ", 1) for i in range(12))]
+    folders = [tmp_path / f"{number}" for number in (1, 2)]
+    for number, folder in enumerate(folders, 1):
+        Given(Regression(["MSE"]), records).prepare_shard(folder, Share(number, 2), Reading("quarantine", 10))
+    with pytest.raises(DataError, match="12 bad rows in all, more than prepare.max_bad_rows=10"):
+        Given(Regression(["MSE"]), records).merge(tmp_path / "merged", folders, DESCRIPTION, 10)

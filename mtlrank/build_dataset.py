@@ -1,0 +1,76 @@
+"""Where a config becomes a dataset: apart from what trains, because preparing should not wait for Lightning."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from mtlrank import embedded
+from mtlrank.compose import Config
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset.merge import SCHEMA
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation import measures
+from mtlrank.storage import file_hash, fingerprint, join
+from mtlrank.untrusted import leaves
+
+_WEIGHTS = {
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".onnx",
+    ".h5",
+}  # gigabytes that a tokenizer's or a pipeline's folder may hold
+
+
+def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
+    """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
+    dataset = build_object({key: value for key, value in config.items() if key != "licence"})
+    assert isinstance(dataset, PreparedDataset)
+    measures.check(dataset.task.kind, dataset.task.measures)
+    return dataset
+
+
+def prepared_folder(config: Config, key: str) -> str:
+    """Where a dataset's prepared form is kept: a name that changes with whatever it is made from."""
+    return join(config["data_dir"], f"{key}-{dataset_fingerprint(config, key)}")
+
+
+def dataset_fingerprint(config: Config, key: str) -> str:
+    """What a prepared dataset is made from, the same on every machine: its settings, and the content of local files."""
+    dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
+    dataset["task"] = {k: v for k, v in dataset["task"].items() if k not in ("measures", "margin")}
+    words = sorted({str(value) for _, value in leaves(dataset) if "/" in str(value) or "." in str(value)})
+    files = [_content(Path(word)) for word in words]
+    how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
+    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA])
+
+
+def _content(path: Path) -> list[list[str | int]]:
+    """Names and hashes of the files that a setting names, by itself or in its folder; of weights only the size."""
+    if len(path.parts) < 2 and not path.is_file():
+        return []  # a number, or a folder that holds more than a dataset
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [[file.name, _hash(file, file.stat().st_size, file.stat().st_mtime_ns)] for file in files]
+
+
+@cache
+def _hash(file: Path, size: int, changed: int) -> str | int:
+    return size if file.suffix in _WEIGHTS else file_hash(file)
+
+
+def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
+    """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
+    try:
+        built = instantiate({**node, "_convert_": "all"}, _partial_=True) if kwargs else None
+        return built(**kwargs) if built is not None else instantiate({**node, "_convert_": "all"})
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        raise ConfigError(
+            f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
+        ) from error
