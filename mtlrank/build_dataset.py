@@ -12,7 +12,7 @@ from mtlrank import embedded
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.untrusted import leaves
@@ -43,7 +43,7 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     """What a prepared dataset is made from, the same on every machine: its settings, and the content of local files."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
     dataset["task"] = {k: v for k, v in dataset["task"].items() if k not in ("measures", "margin")}
-    words = sorted({str(value) for _, value in leaves(dataset) if "/" in str(value) or "." in str(value)})
+    words = sorted({value for _, value in leaves(dataset) if isinstance(value, str) and value})
     files = [_content(Path(word)) for word in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA])
@@ -51,10 +51,13 @@ def dataset_fingerprint(config: Config, key: str) -> str:
 
 def _content(path: Path) -> list[list[str | int]]:
     """Names and hashes of the files that a setting names, by itself or in its folder; of weights only the size."""
-    if len(path.parts) < 2 and not path.is_file():
-        return []  # a number, or a folder that holds more than a dataset
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return [[file.name, _hash(file, file.stat().st_size, file.stat().st_mtime_ns)] for file in files]
+    try:
+        if len(path.parts) < 2 and not path.is_file():
+            return []  # a number, or a folder that holds more than a dataset
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        return [[file.name, _hash(file, file.stat().st_size, file.stat().st_mtime_ns)] for file in files]
+    except OSError as error:
+        raise DataError(f"Cannot read {str(path)[:200]!r}, which the dataset names: {error.strerror}.") from error
 
 
 @cache

@@ -174,7 +174,9 @@ def _check_values(config: Any) -> None:
     at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
     names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
     path = (lambda v: v is None or isinstance(v, str), "a path")
+    section = (lambda v: isinstance(v, dict), "a group of settings")
     expected = {
+        **dict.fromkeys(("prepare", "training", "datamodule", "model", "loop", "trainer"), section),
         "training.batch_size": at_least_one,
         "training.eval_batch_size": at_least_one,
         "training.epochs": at_least_one,
@@ -191,7 +193,7 @@ def _check_values(config: Any) -> None:
         "tasks": names,
         "measures": names,
         "output_dir": path,
-        "data_dir": path,
+        "data_dir": (lambda v: isinstance(v, str), "a path"),
         "model_dir": path,
     }
     for key, (is_right, words) in expected.items():

@@ -57,7 +57,11 @@ def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDat
         places = {share: shard_folder(folder, share) for share in (Share(i, total) for i in range(1, total + 1))}
         made_elsewhere = [share for share, place in places.items() if exists(join(place, MANIFEST))]
         here = {share: mirror(place) for share, place in places.items() if share not in made_elsewhere}
-        _prepare_shards(config, key, here)
+        try:
+            _prepare_shards(config, key, here)
+        except BaseException:
+            _remove_if_empty(mirror(shards_folder(folder)))
+            raise
         merge(config, key, list(places.values()), folder)
         shutil.rmtree(mirror(shards_folder(folder)))
     dataset.open(fetch_folder(folder, mirror(folder)))
@@ -132,6 +136,12 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> 
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave no trace of a preparation that has finished no shard."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:

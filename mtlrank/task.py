@@ -40,10 +40,10 @@ class Task(ABC):
     def parse_label(self, label: float | str) -> float | str:
         """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
         try:
-            number = float(label)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"label {label!r} is not a number") from error
-        if number != number or number in (float("inf"), float("-inf")):
+            number = float("_" if "_" in str(label) else label)  # Python reads 1_0 as 10
+        except (OverflowError, TypeError, ValueError) as error:
+            raise DataError(f"label {str(label)[:40]!r} is not a number") from error
+        if not abs(number) <= float(np.finfo(np.float32).max):
             raise DataError(f"label {label!r} is not finite")
         return number
 
@@ -75,13 +75,15 @@ class Relevance(Task):
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1) -> None:
         super().__init__(measures)
+        if type(relevance_level) is not int or relevance_level < 1:
+            raise ConfigError(f"relevance_level is {relevance_level!r}, expected a whole number, at least 1.")
         self.relevance_level = relevance_level
 
     def parse_label(self, label: float | str) -> float:
         """A grade; TREC's negative grades (spam) count as not relevant."""
         grade = float(super().parse_label(label))
-        if grade != round(grade):
-            raise DataError(f"label {label!r} is not a whole grade of relevance")
+        if grade != round(grade) or grade > 1000:
+            raise DataError(f"label {label!r} is not a whole grade of relevance, at most 1000")
         return max(grade, 0.0)
 
     def relevant(self, batch: TaskBatch) -> Tensor:
@@ -128,6 +130,9 @@ class Regression(Task):
         maximum: float | None = None,
     ) -> None:
         super().__init__(measures)
+        for name, bound in (("minimum", minimum), ("maximum", maximum)):
+            if bound is not None and type(bound) not in (int, float):
+                raise ConfigError(f"{name} is {bound!r}, expected null or a number.")
         self.minimum, self.maximum = minimum, maximum
         self.mean, self.std = 0.0, 1.0
 

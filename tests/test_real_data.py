@@ -91,12 +91,12 @@ def test_grades_and_texts_of_cranfield_are_as_its_makers_left_them():
 # Of each dataset: records of train, val and test; the first, tenth and last training record.
 KNOWN = {
     "vaswani": (
-        (2702, 750, 1650),
-        [("2", "414", 1), ("2", "7808", 1), ("91", "9316", 0)],
+        (3410, 600, 1200),  # of 57, 12 and 24 queries
+        [("1", "1239", 1), ("1", "6824", 1), ("93", "5557", 0)],
     ),
     "cranfield": (
-        (3625, 1850, 3950),
-        [("2", "12", 1), ("2", "380", 4), ("223", "425", 0)],
+        (4488, 1500, 2800),  # of 139, 30 and 56 queries
+        [("1", "184", 2), ("1", "57", 2), ("225", "792", 0)],
     ),
     "trecqa": (
         (4717, 1148, 1517),  # one of 4718 training rows is there twice
@@ -119,11 +119,11 @@ KNOWN = {
         ],
     ),
     "litbank": (
-        (5638, 1312, 2966),
+        (7302, 1260, 1354),
         [
-            ("-", "(105_persuasion_brat);_part_0-0", "coreferent"),
-            ("-", "(105_persuasion_brat);_part_0-0", "distinct"),
-            ("-", "(2084_the_way_of_all_flesh_brat);_part_0-20", "distinct"),
+            ("-", "(1023_bleak_house_brat);_part_0-1", "coreferent"),
+            ("-", "(1023_bleak_house_brat);_part_0-3", "coreferent"),
+            ("-", "(208_daisy_miller_a_study_brat);_part_0-18", "distinct"),
         ],
     ),
 }

@@ -43,6 +43,15 @@ def test_a_loss_is_per_sample_and_does_not_depend_on_the_other_samples(task):
     torch.testing.assert_close(losses[1:2], alone)
 
 
+def test_settings_of_other_kinds_are_refused():
+    with pytest.raises(ConfigError, match="relevance_level is 0, expected a whole number"):
+        Relevance(["AP"], relevance_level=0)
+    with pytest.raises(ConfigError, match="maximum is 'ten', expected null or a number"):
+        Regression(["MSE"], maximum="ten")
+    with pytest.raises(DataError, match="not a whole grade of relevance"):
+        Relevance(["AP"]).parse_label(2000)
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_scores_have_a_row_an_item(task):
     assert len(task.scores(torch.randn(5, task.output_dim))) == 5
@@ -56,7 +65,7 @@ def test_labels_that_are_none_are_refused(task, label):
 
 
 @pytest.mark.parametrize("kind", ["relevance", "pairwise", "regression", "buckets", "terms"])
-@pytest.mark.parametrize("label", ["nan", "many"])
+@pytest.mark.parametrize("label", ["nan", "many", "1_0", "1e39", 10**400])
 def test_words_are_no_numbers(kind, label):
     with pytest.raises(DataError, match="label"):
         TASKS[kind].parse_label(label)

@@ -10,11 +10,12 @@ from typing import IO, Any, NamedTuple
 
 from mtlrank import embedded
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 
 _BOM = b"\xef\xbb\xbf"
 
 
+CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest means nothing in text
 IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL and halves of surrogate pairs are no characters of a text
 
 
@@ -27,7 +28,11 @@ class Line(NamedTuple):
 
 def locate(name: str, what: str) -> Path:
     """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection."""
+    if not isinstance(name, str):
+        raise ConfigError(f"The {what} is {name!r}, expected the path of a file.")
     path = Path(embedded.locate(name))
+    if path.is_dir():
+        raise DataError(f"The {what} {name!r} is a folder, expected a file.")
     if not path.is_file():
         raise DataError(f"The {what} {name!r} does not exist.")
     return path
@@ -35,8 +40,11 @@ def locate(name: str, what: str) -> Path:
 
 def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
     """The lines of a UTF-8 file, also a gzipped one. A byte order mark and Windows line ends are left out."""
-    size = path.stat().st_size
-    with path.open("rb") as raw:
+    try:
+        size, opened = path.stat().st_size, path.open("rb")
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Fix its permissions.") from error
+    with opened as raw:
         file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         try:
             name = f"{path.parent.name}/{path.name}"  # files of several splits may have one name
@@ -68,7 +76,7 @@ def read_json(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any
     for place, text in read_lines(path, reading):
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             reading.reject(place, f"expected a JSON object, found {text[:60]!r}: {error}", text)
             continue
         if isinstance(row, dict):

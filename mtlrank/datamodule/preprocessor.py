@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.batch import Span
+from mtlrank.errors import ConfigError
 
 Ids = NDArray[np.int32]
 
@@ -31,12 +32,13 @@ class Tokens(NamedTuple):
     """A text's tokens without special ones; `offsets` are each token's (start, end) characters."""
 
     ids: Ids
-    offsets: list[Span]
+    offsets: NDArray[np.int64]  # (tokens, 2)
 
     def span(self, start: int, end: int) -> Span | None:
         """First and one past the last token of the characters `start` to `end`; None if no token holds them."""
-        inside = [i for i, (a, b) in enumerate(self.offsets) if a < end and b > start]
-        return (inside[0], inside[-1] + 1) if inside else None
+        first = int(np.searchsorted(self.offsets[:, 1], start, side="right"))
+        last = int(np.searchsorted(self.offsets[:, 0], end, side="left"))
+        return (first, last) if first < last else None
 
 
 class Preprocessor:
@@ -46,8 +48,14 @@ class Preprocessor:
     """
 
     def __init__(self, tokenizer: str, max_length: int = 256, max_query_length: int = 64) -> None:
+        if not isinstance(tokenizer, str):
+            raise ConfigError(f"The tokenizer is {tokenizer!r}, expected a Hugging Face name or a folder.")
+        if type(max_length) is not int or type(max_query_length) is not int or max_query_length < 1:
+            raise ConfigError(
+                f"max_length={max_length!r}, max_query_length={max_query_length!r}: expected whole numbers of at least 1."
+            )
         if max_query_length > max_length - 8:
-            raise ValueError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}.")
+            raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}.")
         self.tokenizer_name = tokenizer
         self.max_length = max_length
         self.max_query_length = max_query_length
@@ -84,7 +92,7 @@ class LoadedPreprocessor:
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [Tokens(np.array(encoding.ids, dtype=np.int32), encoding.offsets) for encoding in encoded]
+        return [Tokens(np.array(encoding.ids, dtype=np.int32), _pairs(encoding.offsets)) for encoding in encoded]
 
     def identity(self) -> dict[str, Any]:
         """What makes two tokenizers the same: their serialised form, hashed."""
@@ -100,3 +108,7 @@ class LoadedPreprocessor:
         end_second = len(of_text) - of_text[::-1].index(1)
         types = encoded.get("token_type_ids") or [0] * len(ids)
         return Template(tuple(ids[:first]), tuple(ids[end_first:second]), tuple(ids[end_second:]), types[second])
+
+
+def _pairs(offsets: Sequence[Span]) -> NDArray[np.int64]:
+    return np.array(offsets, dtype=np.int64).reshape(len(offsets), 2)

@@ -23,10 +23,11 @@ class Reading:
     repair or leave out, and `at` to say how far they are.
     """
 
-    def __init__(self, on_bad_row: str = "stop", max_bad_rows: int = 100, what: str = "") -> None:
+    def __init__(self, on_bad_row: str = "stop", max_bad_rows: int = 100, what: str = "", hint: bool = True) -> None:
         if on_bad_row not in ("stop", "quarantine"):
             raise ConfigError(f"on_bad_row is {on_bad_row!r}, expected stop or quarantine.")
         self.on_bad_row = on_bad_row
+        self.hint = " (prepare.on_bad_row=quarantine sets bad rows aside.)" if hint else ""
         self.max_bad_rows = max_bad_rows
         self.bad_rows: dict[str, BadRow] = {}  # by place: a file that is read twice has its bad rows once
         self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
@@ -36,8 +37,8 @@ class Reading:
     def reject(self, place: str, reason: str, row: str = "") -> None:
         """A row cannot be used. Raises `DataError` where that is not wanted, or not so often."""
         if self.on_bad_row == "stop":
-            raise DataError(f"{place}: {reason}. (prepare.on_bad_row=quarantine sets bad rows aside.)")
-        self.bad_rows.setdefault(place, BadRow(place, reason, row[:200].encode("utf-8", "backslashreplace").decode()))
+            raise DataError(f"{place}: {reason}.{self.hint}")
+        self.bad_rows.setdefault(place, BadRow(place, _text(reason), _text(row[:200])))
         if len(self.bad_rows) > self.max_bad_rows:
             first = "; ".join(f"{bad.place}: {bad.reason}" for bad in list(self.bad_rows.values())[:3])
             raise DataError(
@@ -52,6 +53,11 @@ class Reading:
     def at(self, done: int, total: int) -> None:
         """The source has read `done` of `total` queries, bytes or whatever it counts, of the current split."""
         self.progress.share = done / total if total else None
+
+
+def _text(text: str) -> str:
+    """Text that any file can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Progress:

@@ -1,6 +1,7 @@
 import pytest
 
 from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +43,9 @@ def test_equal_tokenizers_have_equal_identities(preprocessor, home):
 def test_a_query_that_leaves_no_room_is_refused():
     with pytest.raises(ValueError, match="leaves no room"):
         Preprocessor("x", max_length=32, max_query_length=32)
+
+
+@pytest.mark.parametrize("settings", [{"max_length": "abc"}, {"max_query_length": 0}, {"max_length": 64.0}])
+def test_lengths_are_whole_numbers(settings):
+    with pytest.raises(ConfigError, match="expected whole numbers of at least 1"):
+        Preprocessor("x", **settings)

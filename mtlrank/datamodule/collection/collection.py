@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.source import Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
+from mtlrank.datamodule.lines import IMPOSSIBLE
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 
@@ -52,12 +53,18 @@ class Collection:
         self.require("queries")
         queries = dict[str, str]()
         for name, text, place in self.source.texts("queries", self.reading):
-            if not name or name.split() != [name]:
+            if IMPOSSIBLE.search(name + text):
+                self.reading.reject(place, f"expected text, found characters that are none in query {name!r}", text)
+            elif not name or name.split() != [name]:
                 self.reading.reject(place, f"expected a query id without blanks, found {name!r}", text)
             elif not text.strip():
                 self.reading.reject(place, f"expected a query, found a blank text for {name!r}", text)
-            elif queries.setdefault(name, text) != text:
+            elif name not in queries:
+                queries[name] = text
+            elif queries[name] != text:
                 self.reading.reject(place, f"query {name!r} stands for two different texts", text)
+            else:
+                self.reading.count("queries given twice", self.holds(name))
         return queries
 
     @cached_property

@@ -84,6 +84,13 @@ def open_source(source: str | Mapping[str, str]) -> Source:
     """
     if isinstance(source, str):
         return IRSource(source)
+    if not isinstance(source, Mapping):
+        raise ConfigError(
+            f"A collection is an ir_datasets id or a mapping with docs, queries and more, found {source!r}."
+        )
+    wrong = {key: value for key, value in source.items() if not isinstance(value, str)}
+    if wrong:
+        raise ConfigError(f"A collection's parts are paths and names, found {wrong}.")
     unknown = set(source) - {*PARTS, "id", "beir", "split"}
     if unknown:
         raise ConfigError(
@@ -220,10 +227,10 @@ def _qrel(text: str, place: str) -> Judged | None:
     layout = "a TREC qrel (query, 0, document, grade) with a whole grade"
     if len(cells) not in (3, 4):
         raise ValueError(layout)
-    try:
-        return Judged(cells[0], cells[-2], int(cells[-1]), place)
-    except ValueError as error:
-        raise ValueError(layout) from error
+    grade = cells[-1].removeprefix("-")
+    if not grade.isascii() or not grade.isdecimal() or len(grade) > 3:
+        raise ValueError(layout)
+    return Judged(cells[0], cells[-2], int(cells[-1]), place)
 
 
 def _scored(text: str, place: str) -> Judged:
@@ -233,7 +240,7 @@ def _scored(text: str, place: str) -> Judged:
     if len(cells) != 6:
         raise ValueError(layout)
     try:
-        score = float(cells[4])
+        score = float("_" if "_" in cells[4] else cells[4])  # Python reads 1_0 as 10
     except ValueError as error:
         raise ValueError(layout) from error
     if score != score or score in (float("inf"), float("-inf")):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import count
+from pathlib import Path
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.chunks import chunks
@@ -28,7 +29,7 @@ class DocStore:
     """
 
     def __init__(self, source: Source, reading: Reading) -> None:
-        name = source.name.replace("/", "_")[:40]
+        name = Path(str(source.identity("docs")[0])).name[:40]  # splits of one collection share its documents
         self.folder = home() / "collections" / f"{name}-{fingerprint([VERSION, *source.identity('docs')])}"
         self.path = self.folder / "docs.sqlite"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,10 @@ class DocStore:
                     self._build(source)
         uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"  # quotes what a file name may hold
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        (self._size,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
+        try:
+            (self._size,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{self.path} is damaged: {error}. Remove {self.folder}; it is made again.") from error
         self._pass_on(reading)
 
     def __len__(self) -> int:
@@ -80,7 +84,10 @@ class DocStore:
                     )
                 with new_folder(folder) as part:
                     BM25Index.build([text for _, text in self]).save(part)
-        return BM25Index.load(folder)
+        try:
+            return BM25Index.load(folder)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"The index {folder} is damaged: {error}. Remove it; it is made again.") from error
 
     def _build(self, source: Source) -> None:
         """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""

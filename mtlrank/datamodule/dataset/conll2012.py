@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
+from mtlrank.datamodule.dataset.files import STOP
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
 from mtlrank.datamodule.dataset.shares import Shares
@@ -89,11 +90,13 @@ class CoNLLCoreference(PreparedDataset):
         document, sentences = "", list[Sentence]()
         rows = list[tuple[str, str]]()
         first = ""
-        for place, line in read_lines(path, self.reading):
+        for place, line in read_lines(path, STOP):
             if line.startswith("#begin document"):
-                document, sentences, rows = line.removeprefix("#begin document").strip(), [], []
+                if sentences or rows:
+                    raise DataError(f"{place}: expected '#end document' before the next document. Is the file whole?")
+                document = line.removeprefix("#begin document").strip()
             elif line.strip() and not line.startswith("#"):
-                cells = line.split("\t") if "\t" in line else line.split()
+                cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
                 first = first if rows else place
                 rows.append((cells[3], cells[-1]) if len(cells) >= 5 else ("", ""))
                 if len(cells) < 5:

@@ -16,6 +16,7 @@ from mtlrank.task import Task
 
 Column = int | str
 FORMATS = ("tsv", "csv", "jsonl")
+STOP = Reading(hint=False)
 
 
 class FileDataset(PreparedDataset):
@@ -43,16 +44,23 @@ class FileDataset(PreparedDataset):
         return None if name is None else locate(name, f"file of split {split!r}")
 
     def lines(self, split: str) -> Iterator[Line]:
-        """The lines of a split's file."""
+        """The lines of a split's file, several to a row: one that is no text stops, as its row may be anything."""
         path = self.path(split)
         if path is not None:
-            yield from read_lines(path, self.reading)
+            yield from read_lines(path, STOP)
 
     def rows(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[tuple[str, list[Any]]]:
         """(place, the wanted columns) of each row of a split's file, whose format is `layout`."""
         path = self.path(split)
         if path is not None:
             yield from read_columns(path, columns, layout, self.reading)
+
+
+def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Column, ...]:
+    """The columns of a config, if there are as many as needed."""
+    if not isinstance(columns, list | tuple) or len(columns) != number:
+        raise ConfigError(f"columns is {columns!r}, expected a list of {number}: {what}.")
+    return tuple(columns)
 
 
 def read_columns(
@@ -65,7 +73,8 @@ def read_columns(
     """
     one_of("format", layout, FORMATS)
     kind: type = int if layout == "tsv" else str
-    if not all(isinstance(column, int | str if layout == "csv" else kind) for column in columns):
+    kinds = int | str if layout == "csv" else kind
+    if not all(isinstance(column, kinds) and not (isinstance(column, int) and column < 0) for column in columns):
         expected = "numbers, from 0" if layout == "tsv" else "names"
         raise ConfigError(f"Columns of a {layout} file are {expected}, found {list(columns)}.")
     if layout == "tsv":
@@ -91,8 +100,8 @@ def read_columns(
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:
     """Rows of a CSV file. One that is no CSV, or no text, stops in any case: nobody knows where its next row begins."""
-    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, Reading())), strict=True)
-    numbers: list[int] | None = None
+    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, STOP)), strict=True)
+    numbers, width = list[int](), 0
     while True:
         place = f"{path.parent.name}/{path.name}:{rows.line_num + 1}"
         try:
@@ -103,12 +112,12 @@ def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tu
             ) from error
         if cells is None:
             return
-        if numbers is None:
-            numbers = _numbers(columns, cells, path)
+        if not numbers:
+            numbers, width = _numbers(columns, cells, path), len(cells)
             if any(isinstance(column, str) for column in columns):
                 continue
-        if len(cells) <= max(numbers):
-            reading.reject(place, f"expected at least {max(numbers) + 1} columns, found {len(cells)}", ",".join(cells))
+        if len(cells) != width:
+            reading.reject(place, f"expected {width} columns as in the first row, found {len(cells)}", ",".join(cells))
         else:
             yield place, [cells[number] for number in numbers]
 
@@ -118,4 +127,7 @@ def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[i
     missing = [column for column in columns if isinstance(column, str) and column not in header]
     if missing:
         raise ConfigError(f"{path.name} has no column {missing[0]!r}. It has: {', '.join(header)}.")
-    return [header.index(column) if isinstance(column, str) else column for column in columns]
+    numbers = [header.index(column) if isinstance(column, str) else column for column in columns]
+    if max(numbers) >= len(header):
+        raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).")
+    return numbers

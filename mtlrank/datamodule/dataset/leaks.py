@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from mtlrank.datamodule.dataset.settings import one_of
+from mtlrank.datamodule.lines import CONTROL
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
@@ -30,4 +31,4 @@ class LeakedQueries:
 
 def normal(query: str) -> str:
     """What makes two queries the same question: case and blanks do not count."""
-    return " ".join(query.casefold().split())
+    return " ".join(CONTROL.sub(" ", query).casefold().split())

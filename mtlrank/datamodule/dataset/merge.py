@@ -66,7 +66,9 @@ def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[
     for shard, manifest in zip(shards, manifests, strict=True):
         for key in _SAME:
             if manifest.get(key) != manifests[0].get(key):
-                raise DataError(f"{shard} and {shards[0]} were prepared differently: their {key} differs.")
+                raise DataError(
+                    f"{shard} and {shards[0]} were prepared differently: their {key} differs. Prepare one of them again."
+                )
     found = [tuple(manifest["shard"]) for manifest in manifests]
     total = found[0][1]
     missing = [f"{number}/{total}" for number in range(1, total + 1) if (number, total) not in found]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset.files import Column, FileDataset
+from mtlrank.datamodule.dataset.files import Column, FileDataset, columns_of
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.shard import Share
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -36,7 +36,7 @@ class SentencePairs(FileDataset):
         format: str = "tsv",
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)
-        self.columns = (score_column, *columns)
+        self.columns = (score_column, *columns_of(columns, 2, "the two sentences"))
         self.format = format
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
@@ -69,12 +69,13 @@ class LabelledAnswers(FileDataset):
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)
         self.leaked = LeakedQueries(name, leaked_queries)
-        self.columns = tuple(columns)
+        self.columns = columns_of(columns, 3, "question, grade and answer")
         self.format = format
         self.relevance_level: int = getattr(task, "relevance_level", 1)
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
-        answers, seen = dict[str, int](), set[tuple[int, int]]()
+        answers, seen = dict[str, int](), dict[tuple[int, int], str]()
+        yielded = set[tuple[int, int]]()
         queries = {query: number for number, query in enumerate(dict.fromkeys(self._queries(split)))}
         wanted = set(queries)
         if split == "train":
@@ -84,13 +85,15 @@ class LabelledAnswers(FileDataset):
         for place, (query, grade, answer) in self.rows(split, self.columns, self.format):
             query, answer = str(query), str(answer)
             pair = queries[query], answers.setdefault(answer, len(answers))
-            if pair in seen:
+            if seen.setdefault(pair, str(grade)) != str(grade):
+                self.reading.reject(place, f"expected one grade of an answer, found {seen[pair]} and {grade}", answer)
+            elif pair in yielded:
                 self.reading.count("answers given twice", self.share.holds(f"{split}-q{pair[0]}"))
             elif query in wanted:
                 group = pair[0] if self.task.grouped else None
                 names = f"{split}-q{pair[0]}", f"{split}-a{pair[1]}"
                 yield Record(*names, query, answer, grade, group=group, place=place)
-            seen.add(pair)
+            yielded.add(pair)
 
     def _queries(self, split: str) -> Iterator[str]:
         return (str(query) for _, (query, *_) in self.rows(split, self.columns, self.format))

@@ -14,7 +14,7 @@ from mtlrank.datamodule.dataset.shard import ShardWriter, Share, samples_of
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
 
@@ -32,7 +32,9 @@ class PreparedDataset(ABC):
     """
 
     def __init__(self, name: str, task: Task, preprocessor: Preprocessor) -> None:
-        self.name = safe_name(name, "The dataset name")
+        if not isinstance(task, Task) or not isinstance(preprocessor, Preprocessor):
+            raise ConfigError(f"Dataset {name!r} needs a task and a preprocessor, found {task!r} and {preprocessor!r}.")
+        self.name = safe_name(str(name), "The dataset name")
         self.task = task
         self.preprocessor = preprocessor
         self.reading = Reading()

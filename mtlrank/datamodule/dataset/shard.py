@@ -15,7 +15,7 @@ import numpy as np
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
-from mtlrank.datamodule.lines import IMPOSSIBLE
+from mtlrank.datamodule.lines import CONTROL, IMPOSSIBLE
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -23,7 +23,6 @@ from mtlrank.task import Task
 
 NO_TEXT = -1
 _CHUNK = 2_000  # records that are in memory at a time
-_CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest has no meaning in text
 
 
 class Share(NamedTuple):
@@ -47,7 +46,7 @@ class Share(NamedTuple):
 
     def holds(self, key: str) -> bool:
         """Whether the samples of a query (or, where there is none, of a document) belong to this shard."""
-        return self.total == 1 or zlib.crc32(key.encode()) % self.total == self.number - 1
+        return self.total == 1 or zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.total == self.number - 1
 
 
 class Text(NamedTuple):
@@ -159,7 +158,7 @@ class ShardWriter:
         texts = (text for record in records for text in (record.query, record.text) if text is not None)
         located = {record.text if record.spans_in == "text" else record.query for record in records if record.spans}
         rows, places = self.texts.add(list(texts), (text for text in located if text is not None))
-        wrong = self._ambiguous(records, rows, split)
+        wrong = self._unusable(records, rows, split)
         kept = [[record for record in sample if id(record) not in wrong] for sample in samples]
         written = [[self._row(record, rows, places) for record in sample] for sample in kept]
         files.add(written)
@@ -173,6 +172,8 @@ class ShardWriter:
             query = None if record.query is None else self._clean(record.query, "query")
             text = self._clean(record.text, "text")
             label = self.task.parse_label(record.label)
+            if isinstance(label, str) and IMPOSSIBLE.search(label):
+                raise DataError(f"label {label!r} is no text")
         except DataError as error:
             self.reading.reject(
                 _place(record, split), str(error), f"{record.query or ''}\t{record.text}\t{record.label}"
@@ -197,12 +198,14 @@ class ShardWriter:
             return text
         if wrong := IMPOSSIBLE.search(text):
             raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
-        cleaned, times = _CONTROL.subn(" ", text)
+        cleaned, times = CONTROL.subn(" ", text)
+        if cleaned.isspace():
+            raise DataError(f"the {what} is empty but for control characters")
         self.reading.count("control characters read as blanks", times)
         return cleaned
 
-    def _ambiguous(self, records: list[Record], rows: dict[str, Text], split: str) -> set[int]:
-        """Records whose query or document id stands for another text than the first time in this split."""
+    def _unusable(self, records: list[Record], rows: dict[str, Text], split: str) -> set[int]:
+        """Records whose ids stand for another text than the first time in this split, or whose text has no token."""
         names = dict[str, int]()
         for record in records:
             names.setdefault(f"{split} doc {record.doc_id}", rows[record.text].row)
@@ -211,6 +214,12 @@ class ShardWriter:
         claimed = self.texts.claim(names)
         wrong = set[int]()
         for record in records:
+            if not rows[record.text].length or (record.query is not None and not rows[record.query].length):
+                wrong.add(id(record))
+                self.reading.reject(
+                    _place(record, split), "expected text, found nothing that makes a token", record.text
+                )
+                continue
             same = claimed[f"{split} doc {record.doc_id}"] == rows[record.text].row
             if record.query is not None:
                 same = same and claimed[f"{split} query {record.query_id}"] == rows[record.query].row
@@ -333,7 +342,7 @@ def _chunks(samples: Iterable[list[Record]]) -> Iterator[list[list[Record]]]:
 
 def _check(record: Record, task: Task) -> None:
     for what, name in (("query_id", record.query_id), ("doc_id", record.doc_id)):
-        if not name or name.split() != [name]:
+        if not name or name.split() != [name] or IMPOSSIBLE.search(name):
             raise DataError(f"{what} {name!r} is empty or has a blank, which TREC files cannot hold")
     if len(record.spans) != task.num_spans:
         raise DataError(f"expected {task.num_spans} spans, found {len(record.spans)}")

@@ -1,12 +1,14 @@
 """Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
 
 import operator
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.files import FileDataset
 from mtlrank.datamodule.lines import read_json
+from mtlrank.errors import DataError
 
 
 class BIOSpans(FileDataset):
@@ -31,7 +33,7 @@ class BIOSpans(FileDataset):
                     yield first, sentence
                 sentence, good = [], True
                 continue
-            cells = line.split("\t") if "\t" in line else line.split()
+            cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
             first = first if sentence else place
             sentence.append((cells[0], cells[-1]))
             if len(cells) < 2 or not _is_tag(cells[-1]):
@@ -52,7 +54,7 @@ class SpanPairs(FileDataset):
             try:
                 spans = tuple((operator.index(start), operator.index(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
-                if not isinstance(text, str) or not isinstance(label, str | int | float):
+                if not isinstance(text, str) or not isinstance(label, str | int | float) or isinstance(label, bool):
                     raise TypeError(f"text is {text!r}, label is {label!r}")
             except (ValueError, KeyError, TypeError) as error:
                 reason = f"expected JSON with text, spans and label: {type(error).__name__} {error}"
@@ -74,28 +76,32 @@ class GAP(FileDataset):
             if tuple(cells) == self.COLUMNS:
                 continue
             row = dict(zip(self.COLUMNS, cells, strict=True))
-            pronoun = self._span(row, "Pronoun", place)
-            for name in ("A", "B"):
-                span, label = self._span(row, name, place), _COREF.get(row[f"{name}-coref"].upper())
-                if label is None:
-                    self.reading.reject(
-                        place, f"expected TRUE or FALSE as {name}-coref, found {row[f'{name}-coref']!r}"
-                    )
-                elif span and pronoun:
-                    spans = (min(span, pronoun), max(span, pronoun))
-                    yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
-
-    def _span(self, row: dict[str, Any], name: str, place: str) -> Span | None:
-        """Where a mention is, if it is where the row says."""
-        offset, surface, text = row[f"{name}-offset"], row[name], row["Text"]
-        start = int(offset) if offset.isascii() and offset.isdecimal() else -1
-        if start >= 0 and surface and text.startswith(surface, start):
-            return start, start + len(surface)
-        self.reading.reject(place, f"expected {surface!r} at character {offset} of the text", text)
-        return None
+            try:
+                pronoun, *names = (_gap_span(row, name) for name in ("Pronoun", "A", "B"))
+                labels = [_gap_label(row, name) for name in ("A", "B")]
+            except DataError as error:
+                self.reading.reject(place, str(error), row["Text"])
+                continue
+            for span, label in zip(names, labels, strict=True):
+                spans = (min(span, pronoun), max(span, pronoun))
+                yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
 
 
-_COREF = {"TRUE": "coreferent", "FALSE": "distinct"}
+def _gap_span(row: dict[str, Any], name: str) -> Span:
+    """Where a mention is, if it is where the row says."""
+    offset, surface = row[f"{name}-offset"], row[name]
+    start = int(offset) if offset.isascii() and offset.isdecimal() else -1
+    if start < 0 or not surface or not row["Text"].startswith(surface, start):
+        raise DataError(f"expected {surface!r} at character {offset} of the text")
+    return start, start + len(surface)
+
+
+def _gap_label(row: dict[str, Any], name: str) -> str:
+    labels = {"TRUE": "coreferent", "FALSE": "distinct"}
+    found = row[f"{name}-coref"]
+    if found.upper() not in labels:
+        raise DataError(f"expected TRUE or FALSE as {name}-coref, found {found!r}")
+    return labels[found.upper()]
 
 
 def _is_tag(tag: str) -> bool:

@@ -181,3 +181,24 @@ def test_the_embedded_collection_is_an_ir_datasets_source():
     collection = Collection("mtlrank-embedded/test")
     assert len(collection.queries) == len(collection.qrels) == 100
     assert len(collection.docs) == 2475
+
+
+@pytest.mark.parametrize("grade", ["1.5", "x", "1_0", "99999", "+1"])
+def test_a_grade_that_is_no_whole_number_is_named(source, tmp_path, grade):
+    write(tmp_path / "bad", [f"q1 0 d1 {grade}"])
+    with pytest.raises(DataError, match="bad:1: expected a TREC qrel"):
+        _ = Collection({**source, "qrels": str(tmp_path / "bad")}).qrels
+
+
+def test_a_collection_that_is_neither_a_name_nor_a_mapping_of_paths_is_refused():
+    with pytest.raises(ConfigError, match="an ir_datasets id or a mapping"):
+        Collection(["docs.tsv"])
+    with pytest.raises(ConfigError, match=r"parts are paths and names, found \{'docs': 3\}"):
+        Collection({"docs": 3})
+
+
+def test_a_damaged_store_of_documents_is_named(source):
+    store = Collection(source).docs
+    store.path.write_bytes(b"SQLite format 3\0" + bytes(4096))
+    with pytest.raises(DataError, match="is damaged: .* it is made again"):
+        Collection(source).docs

@@ -62,6 +62,9 @@ def test_sentence_pairs_read_their_columns(tmp_path, name, text, settings):
         ({"format": "jsonl"}, "Columns of a jsonl file are names"),
         ({"format": "xml"}, "format is 'xml', expected one of tsv, csv, jsonl"),
         ({"format": "csv", "score_column": "score"}, "x has no column 'score'. It has: 1\ta\tb"),
+        ({"columns": (1, -1)}, r"Columns of a tsv file are numbers, from 0, found \[0, 1, -1\]"),
+        ({"columns": (1,)}, r"columns is \(1,\), expected a list of 2: the two sentences"),
+        ({"format": "csv", "columns": (1, 9)}, r"x has 1 columns, none with the number 9 \(from 0\)"),
     ],
 )
 def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
@@ -74,6 +77,31 @@ def test_too_few_columns_are_named_with_the_line(tmp_path):
     (tmp_path / "x.tsv").write_text("1\ta\tb\n2\ta\n")
     with pytest.raises(DataError, match=r"x.tsv:2: expected at least 3 tab-separated columns .*, found 2"):
         read(sentences(tmp_path / "x.tsv"))
+
+
+def test_a_csv_row_of_another_width_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("1,a,b\n2,a,b,c\n")
+    with pytest.raises(DataError, match=r"x.csv:2: expected 3 columns as in the first row, found 4"):
+        read(sentences(tmp_path / "x.csv", format="csv"))
+
+
+def test_a_path_that_is_no_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="is a folder, expected a file"):
+        read(sentences(tmp_path))
+    with pytest.raises(ConfigError, match="is 3, expected the path of a file"):
+        read(SentencePairs("x", Regression(["MSE"]), TINY, 3))
+
+
+def test_an_answer_with_two_grades_is_named(tmp_path):
+    (tmp_path / "x").write_text("who\t1\tme\nwho\t0\tme\n")
+    answers = LabelledAnswers("x", Relevance(["AP"]), TINY, str(tmp_path / "x"), format="tsv", columns=(0, 1, 2))
+    with pytest.raises(DataError, match="x:2: expected one grade of an answer, found 1 and 0"):
+        read(answers)
+
+
+def test_a_blank_inside_a_token_is_no_end_of_a_column(tmp_path):
+    (tmp_path / "x").write_text("Mira\u00a0Halden B-PER\n")
+    assert [record.text for record in read(spans(tmp_path / "x"))] == ["Mira\u00a0Halden"]
 
 
 def test_a_quoted_field_of_several_lines_keeps_the_place_of_its_first(tmp_path):
