@@ -201,4 +201,4 @@ def test_a_damaged_store_of_documents_is_named(source):
     store = Collection(source).docs
     store.path.write_bytes(b"SQLite format 3\0" + bytes(4096))
     with pytest.raises(DataError, match="is damaged: .* it is made again"):
-        Collection(source).docs
+        len(Collection(source).docs)
