@@ -37,7 +37,9 @@ class TaskBatch(NamedTuple):
     input_ids: Tensor  # (tokens,) int64, the sequences one after another
     token_type_ids: Tensor  # (tokens,) int64
     cu_seqlens: Tensor  # (sequences + 1,) int32, where each sequence starts; the last is the number of tokens
-    max_seqlen: int  # of the longest sequence, known without asking the device
+    max_seqlen: int  # of the longest sequence; this and other numbers are known without asking the device
+    max_items: int  # of the sample with the most
+    num_span_tokens: int  # in all spans together
     labels: Tensor  # (items,) float32; a class index for classification
     spans: Tensor  # (items, spans per item, 2) int64: first and one past the last position in `input_ids`
     item_sequence: Tensor  # (items,) int64, the sequence of each item
@@ -48,3 +50,12 @@ class TaskBatch(NamedTuple):
     def num_samples(self) -> int:
         """How many samples the batch holds."""
         return len(self.sample_ids)
+
+
+class MTLBatch(NamedTuple):
+    """What a training step receives: this process's share of the samples that all processes draw together."""
+
+    tasks: dict[str, TaskBatch]  # the tasks that were drawn here, in config order
+    totals: dict[str, int]  # samples of each task in this step, over all processes
+    weight: float  # of this batch's loss in the mean over processes, so that every sample of the step counts alike
+    seed: int  # of dropout: a batch is learnt from in the same way whenever and wherever it comes

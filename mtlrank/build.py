@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtlrank.build_dataset import build_dataset, build_object
@@ -17,14 +18,17 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation import measures
-from mtlrank.loop.checkpoints import Checkpoints, Monitored
+from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
+from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
+_OF_NO_RESULT = ("training.checkpoint_", "training.accept_changes", "datamodule.num_workers")  # settings that change none
 RUN = "run.json"  # in a run's folder: the config that it is of
 
 
@@ -76,28 +80,46 @@ def build_loop(
     return loop
 
 
-def build_trainer(config: Config, output: Path, checkpoints: Checkpoints) -> pl.Trainer:
-    """Lightning's trainer with our callbacks and loggers; its logs lie in `output`/logs."""
+def build_milestones(
+    config: Config, output: Path, datasets: Mapping[str, PreparedDataset], model: MultiTaskModel, signals: StopSignals
+) -> Milestones:
+    """Validation, checkpoints and stopping, and what a checkpoint must have been learnt from to be continued."""
     training = config["training"]
-    callbacks: list[pl.Callback] = [checkpoints, LearningRateMonitor("step")]
-    if training["patience"] is not None:
-        callbacks.append(
-            EarlyStopping(checkpoints.monitor, mode=checkpoints.mode, patience=training["patience"])  # type: ignore[arg-type]
-        )
+    checkpoints = Checkpoints(training["checkpoint_dir"] or output / "checkpoints")
+    plan = Plan(
+        training["val_checks_per_epoch"],
+        training["patience"],
+        training["checkpoint_minutes"],
+        training["checkpoint_steps"],
+        training["limit_val_batches"],
+    )
+    identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
+    identity |= {f"heads.{name}": head.describe() for name, head in model.heads.items()}  # type: ignore[operator]
+    identity |= {"tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"], "body": model.body.backbone}
+    return Milestones(
+        checkpoints, monitored(config, datasets), signals, plan, identity, training["accept_changes"]
+    )
+
+
+def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Trainer:
+    """Lightning's trainer with our callbacks and loggers; its logs lie in `output`/logs."""
     on_terminal = sys.stderr.isatty()
-    callbacks.append(TQDMProgressBar(refresh_rate=5) if on_terminal else PlainProgress())
+    progress = TQDMProgressBar(refresh_rate=5) if on_terminal else PlainProgress()
     logs = output / "logs"
     attempt = f"attempt_{len(list(logs.glob('attempt_*'))) + 1}"
     settings = dict(config["trainer"])
-    if settings["strategy"] == "auto" and settings["devices"] not in (1, "1"):
-        settings["strategy"] = "ddp_find_unused_parameters_true"  # not every rank's batch holds every task
+    if settings["strategy"] == "auto" and (settings["devices"] not in (1, "1") or settings["num_nodes"] != 1):
+        # Weights that a process does not use get a gradient of zero, so there is nothing to find.
+        settings["strategy"] = DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
     return _trainer(
         settings,
-        max_epochs=training["epochs"],
-        val_check_interval=1.0 / training["val_checks_per_epoch"],
-        callbacks=callbacks,
+        max_epochs=config["training"]["epochs"],
+        limit_val_batches=0,  # milestones judge
+        callbacks=[LearningRateMonitor("step"), progress, milestones],
+        plugins=[milestones.io],
         logger=[CSVLogger(output, name="logs", version=attempt), TensorBoardLogger(output, "tensorboard", attempt)],
         enable_progress_bar=on_terminal,
+        enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the samplers own the batches
         num_sanity_val_steps=0,
@@ -144,7 +166,7 @@ def output_folder(config: Config) -> Path:
     A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
     """
     folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(_identity(config)))
-    if (folder / RUN).exists() and not config["force"]:
+    if (folder / RUN).exists() and not config["force"] and not config["training"]["accept_changes"]:
         ours, theirs = _identity(config), read_json(folder / RUN)
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
         if differing:
@@ -173,7 +195,7 @@ def _identity(config: Config) -> dict[str, Any]:
             flat[prefix] = node
 
     walk({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test", "force")}, "")
-    return flat
+    return {key: value for key, value in flat.items() if not key.startswith(_OF_NO_RESULT)}
 
 
 def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:

@@ -172,6 +172,8 @@ def _literal(key: str, value: Any) -> str:
 def _check_values(config: Any) -> None:
     """Refuse settings of the wrong kind before anything is done with them."""
     at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
+    at_least_zero = (lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
+    none_or_at_least_one = (lambda v: v is None or (type(v) is int and v >= 1), "null or a whole number, at least 1")
     names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
     path = (lambda v: v is None or isinstance(v, str), "a path")
     section = (lambda v: isinstance(v, dict), "a group of settings")
@@ -182,8 +184,22 @@ def _check_values(config: Any) -> None:
         "training.epochs": at_least_one,
         "training.val_checks_per_epoch": at_least_one,
         "training.patience": (lambda v: v is None or (type(v) is int and v >= 0), "null or a whole number, at least 0"),
+        "training.max_tokens": none_or_at_least_one,
+        "training.length_window": at_least_zero,
+        "training.limit_val_batches": none_or_at_least_one,
+        "training.checkpoint_steps": none_or_at_least_one,
+        "training.checkpoint_minutes": (
+            lambda v: v is None or (type(v) in (int, float) and v >= 0),
+            "null or a number, at least 0",
+        ),
+        "training.checkpoint_dir": path,
+        "training.max_bad_steps": at_least_zero,
+        "training.accept_changes": (
+            lambda v: isinstance(v, list) and {str(x) for x in v} <= {"data", "tokenizer", "heads", "body"},
+            "a list of some of data, tokenizer, heads, body",
+        ),
         "training.monitor": (lambda v: v is None or isinstance(v, str), "null or a metric, as in val/trec2019/nDCG@10"),
-        "prepare.max_bad_rows": (lambda v: type(v) is int and v >= 0, "a whole number, at least 0"),
+        "prepare.max_bad_rows": at_least_zero,
         "prepare.num_shards": at_least_one,
         "prepare.num_workers": at_least_one,
         "prepare.shard": (lambda v: v is None or isinstance(v, str), "null or i/n, as in 3/8"),

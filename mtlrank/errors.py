@@ -27,7 +27,25 @@ class ConflictError(StorageError):
     """Somebody else changed a file since it was read, or made it first: read it again and decide anew."""
 
 
+class DivergedError(UserError):
+    """Training whose losses are no numbers any more."""
+
+    exit_code = 5
+
+
+class ResourceError(UserError):
+    """Memory that does not suffice, on the machine or on the GPU."""
+
+    exit_code = 6
+
+
 class TerminatedError(UserError):
     """A run that was asked to stop and can go on later."""
 
     exit_code = 143
+
+
+class InterruptedRunError(TerminatedError):
+    """A run that was stopped from the keyboard and can go on later."""
+
+    exit_code = 130

@@ -5,6 +5,8 @@ python -m mtlrank.evaluate model_dir=runs/my-run/model
 
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from mtlrank import build, prepare
 from mtlrank.compose import Config, select_tasks, with_measures
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader
-from mtlrank.datamodule.sampler import Sequential
+from mtlrank.datamodule.sampler import LongestFirst
 from mtlrank.entry import start
 from mtlrank.evaluation.report import head_folders, print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.loop.multitask import predict
+from mtlrank.loop.predict import predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights, read_model
 from mtlrank.storage import local_path, writable_folder
@@ -42,7 +44,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: 
     load_weights(model_dir, model)
     for dataset in datasets.values():
         dataset.split(split)  # before any work: an unknown split is an error that lists the others
-    metrics = judge_all(model, datasets, output, config["batch_size"], split)
+    precision = str(saved["trainer"]["precision"])
+    metrics = judge_all(model, datasets, output, config["batch_size"], split, precision)
     print_table(head_folders([output]))
     return metrics
 
@@ -53,26 +56,38 @@ def judge_all(
     output: Path,
     batch_size: int,
     split: str = "test",
+    precision: str = "32-true",
 ) -> dict[str, float]:
-    """Judge each head on its own dataset; a folder per head, under its name. Returns the metrics by key."""
+    """Judge each head on its own dataset; a folder per head, under its name. Returns the metrics by key.
+
+    `precision` is the trainer's: with bf16-mixed the body computes in half precision on a GPU, as it did in training.
+    """
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = {}
     for key, dataset in datasets.items():
         if not dataset.has(split):
             print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
             continue
-        judgement = judge(model, key, dataset, output / dataset.name, batch_size, split)
+        judgement = judge(model, key, dataset, output / dataset.name, batch_size, split, precision)
         metrics.update({f"{split}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
     return metrics
 
 
 def judge(
-    model: MultiTaskModel, key: str, dataset: PreparedDataset, folder: Path, batch_size: int, split: str
+    model: MultiTaskModel,
+    key: str,
+    dataset: PreparedDataset,
+    folder: Path,
+    batch_size: int,
+    split: str,
+    precision: str = "32-true",
 ) -> dict[str, float]:
     """Judge one head and write its folder; returns the measures' values."""
     data: Any = MTLDataset({key: dataset}).split(split)
-    loader = MTLLoader(data, Sequential(data.sizes, batch_size))
-    predictions = predict(model, dataset, split, loader)
+    loader = MTLLoader(data, LongestFirst(data.sizes, batch_size, lengths=data.lengths))
+    in_half = precision == "bf16-mixed" and torch.cuda.is_available()
+    context = partial(torch.autocast, "cuda", torch.bfloat16) if in_half else nullcontext
+    predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
     judgement = predictions.judge()
     write_head(folder, dataset, predictions, judgement)
     return judgement.values

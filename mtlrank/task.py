@@ -110,11 +110,10 @@ class PairwiseRelevance(Relevance):
         self.margin = margin
 
     def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        scores, relevant = self.scores(logits), self.relevant(batch)
-        same_sample = batch.item_sample[:, None] == batch.item_sample[None, :]
-        positive, negative = torch.nonzero(same_sample & (relevant[:, None] > relevant[None, :]), as_tuple=True)
-        hinge = F.relu(self.margin - scores[positive] + scores[negative])
-        return _mean_by(batch.item_sample[positive], hinge, batch.num_samples)
+        scores, relevant = by_sample(self.scores(logits), batch), by_sample(self.relevant(batch), batch, fill=float("nan"))
+        better = relevant[:, :, None] > relevant[:, None, :]  # (samples, items, items); never with a nan
+        hinge = F.relu(self.margin - scores[:, :, None] + scores[:, None, :]) * better
+        return hinge.sum((1, 2)) / better.sum((1, 2)).clamp(min=1)
 
 
 class Regression(Task):
@@ -238,6 +237,17 @@ class SpanPairClassification(Classification):
     """Choose how two spans of a text relate, such as whether two mentions corefer."""
 
     num_spans = 2
+
+
+def by_sample(values: Tensor, batch: TaskBatch, fill: float = 0.0) -> Tensor:
+    """What each item has, as a row a sample, (samples, max_items); cells without an item hold `fill`."""
+    counts = torch.zeros(batch.num_samples, dtype=torch.long, device=values.device)
+    counts = counts.index_add(0, batch.item_sample, torch.ones_like(batch.item_sample))
+    first = counts.cumsum(0) - counts
+    place = torch.arange(len(values), device=values.device) - first[batch.item_sample]
+    grid = values.new_full((batch.num_samples * batch.max_items,), fill)
+    cells = batch.item_sample * batch.max_items + place
+    return grid.index_copy(0, cells, values).view(batch.num_samples, batch.max_items)
 
 
 def _mean_by(group: Tensor, values: Tensor, num_groups: int) -> Tensor:

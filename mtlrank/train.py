@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from mtlrank import build, evaluate, prepare
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.entry import start
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, ResourceError
 from mtlrank.evaluation.report import print_table, write_report
-from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
 from mtlrank.storage import read_json, write_json
@@ -44,13 +47,15 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     datamodule = build.build_datamodule(config, datasets)
     model = build.build_model(config, body, datasets)
-    checkpoints = Checkpoints(output / "checkpoints", build.monitored(config, datasets), start_over=config["force"])
-    trainer = build.build_trainer(config, output, checkpoints)
-    loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
-
-    build.claim(output, config)
-    trainer.fit(loop, datamodule, ckpt_path=checkpoints.resume_from(), weights_only=True)
-    metrics = checkpoints.restore_best(loop)
+    with StopSignals() as signals:
+        milestones = build.build_milestones(config, output, datasets, model, signals)
+        if config["force"]:
+            milestones.checkpoints.clear()
+        trainer = build.build_trainer(config, output, milestones)
+        loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
+        build.claim(output, config)
+        _fit(trainer, loop, datamodule, milestones.resume_from(loop))
+    metrics = milestones.restore_best(loop)
     if trainer.is_global_zero:
         tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
@@ -61,11 +66,24 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     return metrics
 
 
+def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:
+    """Train from the beginning or from a checkpoint. Memory that does not suffice is the user's to change."""
+    try:
+        trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"The GPU's memory did not suffice in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
+            "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), or set "
+            "trainer.precision=bf16-mixed or model.body.activation_checkpointing=true."
+        ) from error
+
+
 def _judge(
     config: Config, output: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset]
 ) -> dict[str, float]:
     """Judge each head on its test split and report."""
-    metrics = evaluate.judge_all(model, datasets, output / "evaluation", config["training"]["eval_batch_size"])
+    batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
+    metrics = evaluate.judge_all(model, datasets, output / "evaluation", batch_size, precision=precision)
     heads = [output / "evaluation" / dataset.name for dataset in datasets.values() if dataset.has("test")]
     if heads:
         write_report(output / "report", output, heads)

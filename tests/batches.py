@@ -12,13 +12,16 @@ def batch(lengths, labels=None, spans=None, item_sequence=None, item_sample=None
     item_sequence = list(range(len(lengths))) if item_sequence is None else item_sequence
     item_sample = item_sequence if item_sample is None else item_sample
     count = len(item_sequence)
+    spans = torch.zeros(count, 0, 2, dtype=torch.long) if spans is None else torch.tensor(spans)
     return TaskBatch(
         input_ids=torch.randint(5, vocabulary, (total,)),
         token_type_ids=torch.zeros(total, dtype=torch.long),
         cu_seqlens=ends.int(),
         max_seqlen=max(lengths),
+        max_items=max(item_sample.count(sample) for sample in item_sample),
+        num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
         labels=torch.zeros(count) if labels is None else torch.tensor(labels, dtype=torch.float32),
-        spans=torch.zeros(count, 0, 2, dtype=torch.long) if spans is None else torch.tensor(spans),
+        spans=spans,
         item_sequence=torch.tensor(item_sequence),
         item_sample=torch.tensor(item_sample),
         sample_ids=torch.arange(max(item_sample) + 1),

@@ -217,7 +217,7 @@ def test_vaswani_trains_with_wnut17_and_stsb_beside_it(minilm, tmp_path):
     from mtlrank import train
 
     words = [f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/out", "debug=limit", "test=false"]
-    words += ["trainer.limit_val_batches=2", "trainer.limit_train_batches=3"]
+    words += ["training.limit_val_batches=2", "trainer.limit_train_batches=3"]
     metrics = train.run(experiment("vaswani", minilm, *words))
     assert 0 <= metrics["val/vaswani/nDCG@10"] <= 1
     history = (tmp_path / "out" / "logs" / "attempt_1" / "metrics.csv").read_text().splitlines()[0]

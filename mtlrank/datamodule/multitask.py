@@ -1,5 +1,7 @@
 """The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,52 +9,47 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import MTLSampler
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, ResourceError
+
+_SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
 
 
-class MTLLoader(DataLoader[dict[str, TaskBatch]]):
-    """A DataLoader that knows how many batches it has delivered.
+class MTLLoader(DataLoader[MTLBatch]):
+    """A DataLoader that starts where it is told: in any epoch, after any number of that epoch's batches."""
 
-    Each iteration delivers an epoch: the next one after an epoch that was delivered whole, else the same one again, from
-    its beginning or, once, from where a loaded state stood. The state holds the epoch and the position in it and nothing
-    of the rank, as Lightning saves the state of rank 0 and gives it to all.
-    """
-
-    def __init__(self, dataset: Any, sampler: MTLSampler, **kwargs: Any) -> None:
-        super().__init__(dataset, batch_sampler=sampler, collate_fn=_as_it_is, **kwargs)
+    def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
+        super().__init__(dataset, batch_sampler=sampler, collate_fn=_as_it_is, num_workers=num_workers)
         self.mtl_sampler = sampler
         self.epoch = 0
-        self.position = 0
-        self._loaded = 0
+        self.start = 0
 
-    def __iter__(self) -> Iterator[dict[str, TaskBatch]]:  # type: ignore[override]
-        """The batches of the current epoch; after the last one the next epoch is current."""
-        self.position, self._loaded = self._loaded, 0
-        self.mtl_sampler.set_position(self.epoch, self.position)
-        for batch in super().__iter__():
-            self.position += 1
-            if self.position == len(self.mtl_sampler):  # here, as a trainer that knows the length never asks for more
-                self.epoch, self.position = self.epoch + 1, 0
-            yield batch
+    def start_at(self, epoch: int, batches: int = 0) -> None:
+        """Deliver `epoch` next, from after `batches` of its batches (counted over all processes) on."""
+        self.epoch, self.start = epoch, batches
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the stream of batches stands."""
-        return {"seed": self.mtl_sampler.seed, "epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where another loader stood."""
-        if state["seed"] != self.mtl_sampler.seed:
-            raise ConfigError(f"The run was sampled with seed {state['seed']}, now it is {self.mtl_sampler.seed}.")
-        self.epoch, self._loaded = state["epoch"], state["position"]
+    def __iter__(self) -> Iterator[MTLBatch]:  # type: ignore[override]
+        """The batches of the epoch; asked again, the same epoch from its beginning unless `start_at` says otherwise."""
+        self.mtl_sampler.set_position(self.epoch, self.start)
+        self.start = 0
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ResourceError(
+                f"A process that assembles batches died: {' '.join(str(error).split())[:200]} Set datamodule.num_workers=0 "
+                "(batches come from memory-mapped tokens, so it costs little), or give the machine more memory."
+            ) from error
 
 
 class MTLDataModule(pl.LightningDataModule):
     """Train, validation and test loaders over one mixture of opened datasets.
 
-    Samplers come as functions of (sizes, batch_size, seed, rank, world_size).
+    Samplers come as functions of (sizes, batch_size, seed, rank, world_size, lengths). `max_tokens` and `length_window` are
+    for training: see `MTLSampler`.
     """
 
     def __init__(
@@ -65,55 +62,73 @@ class MTLDataModule(pl.LightningDataModule):
         eval_batch_size: int,
         seed: int = 0,
         num_workers: int = 0,
+        max_tokens: int | None = None,
+        length_window: int = 0,
     ) -> None:
         super().__init__()
         self.dataset = dataset
         self.samplers = {"train": train_sampler, "val": val_sampler, "test": test_sampler}
         self.batch_sizes = {"train": batch_size, "val": eval_batch_size, "test": eval_batch_size}
         self.seed = seed
+        self.max_tokens = max_tokens
+        self.length_window = length_window
+        if num_workers and not _enough_shared_memory():
+            print(
+                f"mtlrank: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
+                "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there.",
+                file=sys.stderr,
+            )
+            num_workers = 0
         self.num_workers = num_workers
         self._training: MTLLoader | None = None
-        self._loaded: dict[str, int] | None = None
+        self._start = (0, 0)
 
     def loader(self, split: str) -> MTLLoader:
         """The loader of a split, for this process's share of the batches."""
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        return MTLLoader(
-            self.dataset.split(split), self._sampler(split, rank, world_size), num_workers=self.num_workers
-        )
+        return MTLLoader(self.dataset.split(split), self._sampler(split, rank, world_size), self.num_workers)
 
     def num_batches(self, split: str, world_size: int = 1) -> int:
         """Batches of an epoch on each of `world_size` processes."""
         return len(self._sampler(split, 0, world_size))
 
     def _sampler(self, split: str, rank: int, world_size: int) -> MTLSampler:
-        sizes, batch_size = self.dataset.split(split).sizes, self.batch_sizes[split]
-        sampler = self.samplers[split](sizes, batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        data = self.dataset.split(split)
+        budget = {"max_tokens": self.max_tokens, "length_window": self.length_window} if split == "train" else {}
+        sampler = self.samplers[split](
+            data.sizes,
+            self.batch_sizes[split],
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            lengths=data.lengths,
+            **budget,
+        )
         if sampler.num_samples() == 0:
             raise ConfigError(f"No dataset has samples in split {split!r}.")
         return sampler
 
+    def start_at(self, epoch: int, batches: int = 0) -> None:
+        """Train from here on, whether the loader is there already or comes later."""
+        self._start = epoch, batches
+        if self._training is not None:
+            self._training.start_at(epoch, batches)
+
     def train_dataloader(self) -> MTLLoader:  # noqa: D102
         self._training = self.loader("train")
-        if self._loaded is not None:
-            self._training.load_state_dict(self._loaded)
+        self._training.start_at(*self._start)
         return self._training
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where training stands. Kept here, as Lightning gives a loader its own state back only at some of its starts."""
-        return {"train": self._training.state_dict()} if self._training else {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another datamodule stood, whether the loader is there already or comes later."""
-        self._loaded = state.get("train")
-        if self._training and self._loaded:
-            self._training.load_state_dict(self._loaded)
-
-    def val_dataloader(self) -> MTLLoader:  # noqa: D102
-        return self.loader("val")
 
     def test_dataloader(self) -> MTLLoader:  # noqa: D102
         return self.loader("test")
+
+
+def _enough_shared_memory(folder: str = "/dev/shm") -> bool:  # noqa: S108 - where torch puts what processes share
+    """Whether worker processes can hand batches over; without room they die of a bus error (containers have 64 MiB)."""
+    try:
+        return shutil.disk_usage(folder).free >= _SHARED_MEMORY
+    except OSError:
+        return True  # another system, which shares memory in its own way
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,40 +1,65 @@
-"""Samplers yield batches of (dataset_idx, sample_idx).
+"""Samplers yield (dataset_idx, sample_idx), a batch at a time.
 
-The sequence of batches is a function of the seed, the epoch and the sizes alone: no state depends on the rank, so a run
-can be continued anywhere. Ranks share each batch-row of the sequence and take equally many steps.
+An epoch is one order of samples, cut into batches; each step takes the next `world_size` batches. Order and cuts are a
+function of seed, epoch and sizes alone: nothing depends on the rank, so a run can be continued anywhere, on any number of
+processes, and all of them take equally many steps.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from mtlrank.datamodule.dataset.arrays import offsets
+from mtlrank.datamodule.draw import Draw
 from mtlrank.errors import ConfigError
 
-Batch = list[tuple[int, int]]
 Order = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 
-class MTLSampler(Sampler[Batch], ABC):
-    """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches for one rank.
+class MTLSampler(Sampler[Draw], ABC):
+    """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches.
 
-    `sizes` are the datasets' numbers of samples by name. `set_position` chooses the epoch and where to start in it.
+    `sizes` are the datasets' numbers of samples by name, `lengths` gives the tokens of each sample (only asked if needed).
+    A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`. With
+    `length_window`, as many batches as it says are put together, sorted by length and cut anew, and come in random order:
+    batches hold samples of like length, and each window holds the samples that it holds without sorting.
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        sizes: Mapping[str, int],
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        lengths: Callable[[], Sequence[Ints]] | None = None,
+        max_tokens: int | None = None,
+        length_window: int = 0,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}, expected at least 1.")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("max_tokens", 1 if max_tokens is None else max_tokens, 1),
+            ("length_window", length_window, 0),
+        ):
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{name} is {value!r}, expected a whole number of at least {least}.")
         self.sizes = dict(sizes)
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.lengths = lengths
+        self.max_tokens = max_tokens
+        self.length_window = length_window
         self.epoch = 0
         self.start = 0
+        self._num_batches: int | None = None
+        self._all_lengths: Ints | None = None  # of all datasets' samples, one dataset after another
 
     @abstractmethod
     def order(self, random: np.random.Generator) -> Order:
@@ -45,21 +70,73 @@ class MTLSampler(Sampler[Batch], ABC):
         return sum(self.sizes.values())
 
     def set_position(self, epoch: int, start: int = 0) -> None:
-        """Continue at batch `start` of `epoch`."""
+        """Continue in `epoch` after `start` of its batches, counted over all processes."""
         self.epoch, self.start = epoch, start
 
-    def __len__(self) -> int:
-        """Batches of an epoch on each rank."""
-        return -(-self.num_samples() // (self.batch_size * self.world_size))
+    def num_batches(self) -> int:
+        """Batches of an epoch over all processes, the same in every epoch."""
+        if self.max_tokens is None:
+            return -(-self.num_samples() // self.batch_size)
+        if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
+            lengths = self._lengths_of(self.order(np.random.default_rng([self.seed, 0])))
+            longest = int(lengths.max())
+            if self.max_tokens < 3 * longest:
+                raise ConfigError(
+                    f"max_tokens is {self.max_tokens}, but the longest sample has {longest} tokens: expected at least "
+                    f"{3 * longest}. Raise it, or shorten texts with the preprocessor's max_length."
+                )
+            self._num_batches = -(-int(lengths.sum()) // (self.max_tokens - longest))
+        return self._num_batches
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches from the current position on. At the end, a rank that is left without one repeats one."""
-        order = self.order(np.random.default_rng([self.seed, self.epoch]))
-        step = self.batch_size * self.world_size
-        for position in range(self.start, len(self)):
-            rows = order[position * step + self.rank : (position + 1) * step : self.world_size]
-            rows = rows if len(rows) else order[self.rank % len(order)][None]
-            yield [(int(dataset), int(sample)) for dataset, sample in rows]
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.num_batches() // self.world_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The steps from the current position on."""
+        order, cuts = self._plan()
+        last, usual = len(cuts) - 1, (len(order) / len(self)) if self.max_tokens else None
+        for batch in range(self.start, last, self.world_size):
+            together = order[cuts[batch] : cuts[min(batch + self.world_size, last)]]
+            totals = np.bincount(together[:, 0], minlength=len(self.sizes)).tolist()
+            mine = batch + self.rank
+            # A process that is left without a batch at the end repeats a sample that weighs nothing.
+            pairs = order[cuts[mine] : cuts[mine + 1]] if mine < last else together[:1]
+            counted = len(pairs) if mine < last else 0
+            weight = counted * self.world_size / (usual or len(together))
+            seed = int(np.random.SeedSequence([self.seed, self.epoch, mine]).generate_state(1)[0])
+            yield Draw(list(map(tuple, pairs.tolist())), totals, weight, seed)
+
+    def _plan(self) -> tuple[Order, Ints]:
+        """The current epoch's order, and where its batches begin and the last one ends."""
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = self.order(random)
+        if self.length_window:
+            per_batch = -(-len(order) // self.num_batches())
+            of_window = np.arange(len(order)) // (per_batch * self.length_window)
+            order = order[np.lexsort((self._lengths_of(order), of_window))]
+        cuts = self._cuts(order)
+        if not self.length_window:
+            return order, cuts
+        batches = np.split(order, cuts[1:-1])
+        windows = [batches[i : i + self.length_window] for i in range(0, len(batches), self.length_window)]
+        shuffled = [window[i] for window in windows for i in random.permutation(len(window))]
+        return np.concatenate(shuffled), offsets([len(batch) for batch in shuffled])
+
+    def _cuts(self, order: Order) -> Ints:
+        if self.max_tokens is None:
+            return np.append(np.arange(0, len(order), self.batch_size), len(order))
+        ends, number = np.cumsum(self._lengths_of(order)), self.num_batches()
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(number) / number)
+        return np.append(cuts, len(order))
+
+    def _lengths_of(self, order: Order) -> Ints:
+        """Tokens of the samples of an order, (samples,)."""
+        assert self.lengths is not None, "batches by length need the lengths"
+        if self._all_lengths is None:
+            self._all_lengths = np.concatenate([np.asarray(part, dtype=np.int64) for part in self.lengths()])
+        found: Ints = self._all_lengths[offsets(list(self.sizes.values()))[order[:, 0]] + order[:, 1]]
+        return found
 
 
 class Sequential(MTLSampler):
@@ -69,22 +146,26 @@ class Sequential(MTLSampler):
         return _all_pairs(list(self.sizes.values()))
 
 
+class LongestFirst(MTLSampler):
+    """Every sample once, dataset after dataset, long ones first: batches hold samples of like length, for judging.
+
+    What needs the most memory comes first, so that a batch size that is too large fails at once.
+    """
+
+    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+        assert self.lengths is not None, "the longest first needs the lengths"
+        orders = [np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths()]
+        return np.concatenate([np.stack([np.full(len(o), idx), o], axis=1) for idx, o in enumerate(orders)])
+
+
 class RandomProportional(MTLSampler):
     """Every sample once, all datasets shuffled together, so that datasets appear in proportion to their size.
 
     `limits` caps what some datasets give to an epoch; each epoch draws other samples.
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        limits: Mapping[str, int] | None = None,
-    ) -> None:
-        super().__init__(sizes, batch_size, seed, rank, world_size)
+    def __init__(self, sizes: Mapping[str, int], batch_size: int, limits: Mapping[str, int] | None = None, **kwargs: Any):
+        super().__init__(sizes, batch_size, **kwargs)
         self.limits = dict(limits or {})
         unknown = sorted(set(self.limits) - set(self.sizes))
         if unknown:

@@ -1,85 +1,192 @@
-"""Checkpoints: the best by one measure, the last to continue from."""
+"""Checkpoints as folders with a manifest: there whole or not at all, checked when they are read, local or on gs://."""
 
-import signal
+import json
+import re
+import shutil
 import sys
-import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import CheckpointIO
 
-from mtlrank.errors import ConfigError, DataError, TerminatedError
-from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.errors import ConfigError, DataError, StorageError, UserError
+from mtlrank.storage import (
+    MANIFEST,
+    fetch_folder,
+    join,
+    list_files,
+    mirror,
+    new_folder,
+    publish_folder,
+    read_manifest,
+    remove_folder,
+    writable_folder,
+    write_bytes,
+    write_manifest,
+)
 
-_VALUES = "mtlrank_values"
+STATE = "state.pt"
+_NAME = re.compile(r"(step|best)-(\d{8})")
 
 
-class Monitored(NamedTuple):
-    """The metric that chooses a checkpoint, and whether less or more is better (`min`, `max`)."""
+class Found(NamedTuple):
+    """A checkpoint in a run's folder; `step` counts optimizer steps."""
 
-    key: str
-    mode: str
+    kind: str  # "step": everything that training needs to go on; "best": the weights that judged best
+    step: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return f"{self.kind}-{self.step:08d}"
 
 
-class Checkpoints(ModelCheckpoint):
-    """Keeps the best checkpoint and the last one, and goes on from the last one unless told to `start_over`."""
+class Checkpoints:
+    """The checkpoints of one run in a folder, local or on Google Cloud Storage.
 
-    def __init__(self, folder: Path, monitored: Monitored, *, start_over: bool = False) -> None:
-        super().__init__(
-            dirpath=folder, filename="best", monitor=monitored.key, mode=monitored.mode, save_last=True, save_top_k=1,
-            enable_version_counter=False,
-        )  # fmt: skip
-        self.folder = folder
-        if start_over:
-            for name in ("last.ckpt", "best.ckpt"):
-                (folder / name).unlink(missing_ok=True)
-        self._terminated = False
+    The newest two states of training are kept, so that one that is damaged costs little, and the best weights.
+    """
 
-    def resume_from(self) -> str | None:
-        """The checkpoint to continue from; None for a new run."""
-        last = self.folder / "last.ckpt"
-        if not last.exists():
-            return None
-        state = self._load(last)
-        epoch = state["MTLDataModule"]["train"]["epoch"]
-        print(f"resuming at epoch {epoch + 1}, step {state['global_step']}", file=sys.stderr, flush=True)
-        return str(last)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = str(folder)
+        writable_folder(mirror(self.folder))
+        if "://" in self.folder:
+            write_bytes(join(self.folder, "writable"), b"")  # before the first step, not after the first hour
 
-    def _load(self, path: Path) -> dict[str, Any]:
+    def path(self, found: Found) -> str:
+        """Where a checkpoint lies."""
+        return join(self.folder, found.name)
+
+    def all(self, kind: str) -> list[Found]:
+        """What is there and whole as far as one can see without reading it, newest first."""
+        names = [name.removesuffix(f"/{MANIFEST}") for name in list_files(self.folder) if name.endswith(f"/{MANIFEST}")]
+        matches = [match for name in names if (match := _NAME.fullmatch(name))]
+        found = [Found(match[1], int(match[2])) for match in matches if match[1] == kind]
+        return sorted(found, key=lambda checkpoint: -checkpoint.step)
+
+    def newest(self) -> Found | None:
+        """The newest state that is as it was written; damaged ones are told and passed over. None for a new run."""
+        candidates, reasons = self.all("step"), []
+        for found in candidates:
+            try:
+                self.read(found)
+            except DataError as error:
+                reasons.append(str(error))
+                print(f"mtlrank: {self.path(found)} cannot be used: {error}", file=sys.stderr, flush=True)
+                continue
+            return found
+        if candidates:
+            raise DataError(f"No checkpoint in {self.folder} can be read: {reasons[0]} Start over with force=true.")
+        return None
+
+    def read(self, found: Found) -> dict[str, Any]:
+        """A checkpoint's content. Raises `DataError` if a byte of it changed."""
+        return read_checkpoint(self.path(found))
+
+    def write_best(self, step: int, weights: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        """Keep weights and what they reached in validation."""
+        write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Found("best", step)))
+
+    def prune(self, step: int, best: int | None) -> None:
+        """Keep the newest two states up to `step`, and the best weights. What is of later steps is of no run any more."""
+        states = self.all("step")
+        kept = [found for found in states if found.step <= step][:2]
+        for found in [*states, *self.all("best")]:
+            if found not in kept and found != Found("best", -1 if best is None else best):
+                remove_folder(self.path(found))
+
+    def clear(self) -> None:
+        """Remove everything: the run starts over."""
+        for found in self.all("step") + self.all("best"):
+            remove_folder(self.path(found))
+
+
+class VerifiedIO(CheckpointIO):
+    """How Lightning's trainer writes and reads checkpoints here.
+
+    Only one of several processes writes. If it cannot, the others must hear of it instead of waiting, so the error is kept
+    in `error` for whoever asked to save.
+    """
+
+    def __init__(self) -> None:
+        self.error: UserError | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file fails in many ways
-            raise DataError(f"{path} is not a checkpoint that can be read. Start over with force=true.") from error
-        return state
+            write_checkpoint(checkpoint, str(path))
+        except UserError as error:
+            self.error = error
 
-    # -- SIGTERM -----------------------------------------------------------------------------------------------------
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: D102
+        return read_checkpoint(str(path))
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Note a SIGTERM instead of dying in the middle of a step; this replaces Lightning's own handler."""
-        super().on_train_start(trainer, pl_module)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._note)
+    def remove_checkpoint(self, path: Any) -> None:  # noqa: D102
+        remove_folder(str(path))
 
-    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
-        """Stop between two steps if asked to."""
-        super().on_train_batch_end(trainer, *args, **kwargs)
-        if self._terminated:
-            raise TerminatedError("stopped by SIGTERM: the same command continues from the last checkpoint.")
 
-    def _note(self, signum: int, frame: Any) -> None:
-        self._terminated = True
+def write_checkpoint(content: dict[str, Any], path: str) -> None:
+    """Write a checkpoint that is there whole or not at all. Raises `StorageError`, and leaves nothing, if there is no room."""
+    here = mirror(path)
+    try:
+        with new_folder(here) as part:
+            torch.save(content, part / STATE)
+            write_manifest(part, {"kind": "checkpoint", "torch": torch.__version__})
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk as a RuntimeError
+        free = shutil.disk_usage(here.parent).free
+        raise StorageError(
+            f"Cannot write the checkpoint {here}: {' '.join(str(error).split())[:120]}. It needs {_bytes(content) >> 20:,} MiB, free "
+            f"are {free >> 20:,} MiB. The checkpoints before it are as they were. Make room, and run the same command again."
+        ) from error
+    if str(here) != path:
+        remove_folder(path)  # a damaged one of the same step
+        publish_folder(here, path)
+        remove_folder(here)
 
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Keep the metrics with the weights that reached them."""
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        checkpoint[_VALUES] = metrics
 
-    def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
-        """Put the best weights into the loop and return the metrics of that checkpoint."""
-        if not (self.folder / "best.ckpt").exists():
-            raise ConfigError(f"Training ended before {self.monitor} was measured once: it needs batches and an epoch.")
-        state = self._load(self.folder / "best.ckpt")
-        loop.load_state_dict(state["state_dict"])
-        values: dict[str, float] = state[_VALUES]
-        return values
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """The content of a checkpoint whose files are as they were written; code in it is never run."""
+    here = fetch_folder(path, mirror(path))
+    if read_manifest(here).get("kind") != "checkpoint":
+        raise DataError(f"{path} is no checkpoint.")
+    try:
+        content: dict[str, Any] = torch.load(here / STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file of another version fails in many ways
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} is whole, but torch {torch.__version__} cannot read it: {reason}") from error
+    return content
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two descriptions of what is learnt differ: (in the checkpoint, now) by key."""
+    return {key: (theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
+
+
+def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, accepted: list[str]) -> bool:
+    """Whether training can go on exactly; `accepted` names kinds of differences after which it starts anew from the weights.
+
+    Keys begin with their kind, as in `data.trec2019`. Raises `ConfigError` with all that differs.
+    """
+    found = differences(ours, theirs)
+    refused = {key: pair for key, pair in found.items() if key.partition(".")[0] not in accepted}
+    if refused:
+        table = "; ".join(f"{key}: {_shown(old)} there, {_shown(new)} now" for key, (old, new) in refused.items())
+        kinds = ",".join(sorted({key.partition(".")[0] for key in refused}))
+        raise ConfigError(
+            f"{where} was learnt from something else. {table}. Start over with force=true, choose another output_dir, or go "
+            f"on from its weights with training.accept_changes=[{kinds}]."
+        )
+    return not found
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _bytes(content: Any) -> int:
+    """About how large a checkpoint is."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else []
+    return sum(_bytes(part) for part in parts)

@@ -10,19 +10,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.head import Judgement, Predictions
+from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.loss import Combiner
 from mtlrank.model.multitask import MultiTaskModel
 
-Batches = Mapping[str, TaskBatch]
-
 
 class MultiTaskLoop(pl.LightningModule):
-    """Trains a model on several datasets and judges each head, under keys like `val/trec2019/nDCG@10`.
+    """Trains a model on several datasets. What happens between steps (judging, checkpoints) is in `Milestones`.
 
-    `optimizer` is a function of parameter groups, `schedule` one of (optimizer, total_steps).
+    `optimizer` is a function of parameter groups, `schedule` one of (optimizer, total_steps). More than `max_bad_steps`
+    steps whose gradients are not finite end the training.
     """
 
     def __init__(
@@ -33,6 +32,7 @@ class MultiTaskLoop(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., LRScheduler],
         total_steps: int,
+        max_bad_steps: int = 10,
     ) -> None:
         super().__init__()
         self.model = model
@@ -42,19 +42,47 @@ class MultiTaskLoop(pl.LightningModule):
         self.schedule = schedule
         self.total_steps = total_steps
         self.output_dims = {name: dataset.task.output_dim for name, dataset in self.datasets.items()}
-        self.judgements: dict[str, Judgement] = {}
-        self._predictions: dict[str, Predictions] = {}
+        self.finite = FiniteSteps(max_bad_steps, self._name_of)
+        self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
+        self._drawn = set[str]()  # tasks that any process has learnt from since then
 
-    # -- learn -------------------------------------------------------------------------------------------------------
+    def on_train_epoch_start(self) -> None:
+        """An epoch is what Lightning says it is, also after one that was cut short."""
+        self.trainer.datamodule.start_at(self.current_epoch)
 
-    def training_step(self, batches: Batches, batch_idx: int) -> Tensor:  # noqa: D102
-        losses = self._losses(batches)
+    def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:  # noqa: D102
+        torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
+        logits = self.model(batch.tasks)
+        losses = {name: self.datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()}
         total: Tensor = self.loss(losses, self.output_dims)
-        count = sum(len(loss) for loss in losses.values())
-        self.log("train/loss", total.detach(), batch_size=count, prog_bar=True)
-        for name, loss in losses.items():
-            self.log(f"train/{name}/loss", loss.detach().mean(), batch_size=len(loss), on_step=False, on_epoch=True)
-        return total
+        self._learnt += [(name, loss.detach(), batch.tasks[name].sample_ids) for name, loss in losses.items()]
+        self._drawn |= set(batch.totals)
+        self._log_losses(total, losses)
+        if batch.weight != 1.0:
+            total = total * batch.weight
+        return total + self._touch_idle(batch) if self._is_distributed else total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """What no process has used has no gradient, so that neither momentum nor decay moves it."""
+        if self._is_distributed:
+            for weight in self.model.idle(self._drawn):
+                weight.grad = None
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm, which also tells whether the step may be taken."""
+        by_value = gradient_clip_algorithm == "value"
+        norm = gradient_norm(self.parameters(), None if by_value else gradient_clip_val)
+        if by_value:
+            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val or float("inf"))
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # a gradient scaler skips by itself
+            self.finite.check(norm, optimizer, Learnt(self.global_step + 1, self._learnt))
+        self._learnt, self._drawn = [], set()
+
+    def on_train_end(self) -> None:
+        """The last step's norm is looked at too."""
+        self.finite.look()
 
     def configure_optimizers(self) -> Any:
         """AdamW and its like on two groups: weights decay, biases and norms do not."""
@@ -68,69 +96,20 @@ class MultiTaskLoop(pl.LightningModule):
         schedule = self.schedule(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _losses(self, batches: Batches) -> dict[str, Tensor]:
-        logits = self.model(batches)
-        return {name: self.datasets[name].task.loss(logits[name], batch) for name, batch in batches.items()}
+    @property
+    def _is_distributed(self) -> bool:
+        return dist.is_initialized() and dist.get_world_size() > 1
 
-    # -- judge -------------------------------------------------------------------------------------------------------
+    def _touch_idle(self, batch: MTLBatch) -> Tensor:
+        """Zero, through every weight that this process's batch does not use: processes wait for each other's gradients."""
+        idle = [weight for weight in self.model.idle(batch.tasks) if weight.requires_grad]
+        return torch.stack([weight.flatten()[0] for weight in idle]).sum() * 0.0 if idle else torch.zeros(())
 
-    def on_validation_epoch_start(self) -> None:  # noqa: D102
-        self._start("val")
+    def _log_losses(self, total: Tensor, losses: Mapping[str, Tensor]) -> None:
+        count = sum(len(loss) for loss in losses.values())
+        self.log("train/loss", total.detach(), batch_size=count, prog_bar=True)
+        for name, loss in losses.items():
+            self.log(f"train/{name}/loss", loss.detach().mean(), batch_size=len(loss), on_step=False, on_epoch=True)
 
-    def on_test_epoch_start(self) -> None:  # noqa: D102
-        self._start("test")
-
-    def validation_step(self, batches: Batches, batch_idx: int) -> None:  # noqa: D102
-        self._predict(batches)
-
-    def test_step(self, batches: Batches, batch_idx: int) -> None:  # noqa: D102
-        self._predict(batches)
-
-    def on_validation_epoch_end(self) -> None:  # noqa: D102
-        self._judge("val")
-
-    def on_test_epoch_end(self) -> None:  # noqa: D102
-        self._judge("test")
-
-    def _start(self, split: str) -> None:
-        self._predictions = {n: Predictions(d, split) for n, d in self.datasets.items() if d.has(split)}
-
-    def _predict(self, batches: Batches) -> None:
-        for name, logits in self.model(batches).items():
-            scores = self.datasets[name].task.scores(logits)
-            self._predictions[name].add(batches[name].sample_ids, batches[name].item_sample, scores)
-
-    def _judge(self, split: str) -> None:
-        _gather(self._predictions)
-        self.judgements = {name: p.judge() for name, p in self._predictions.items() if p.by_sample}
-        for name, judgement in self.judgements.items():
-            values = {f"{split}/{name}/{measure}": value for measure, value in judgement.values.items()}
-            self.log_dict(values, rank_zero_only=False)
-
-
-def _gather(predictions: Mapping[str, Predictions]) -> None:
-    """Give every process the scores of all."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    gathered: list[dict[str, dict[int, Tensor]] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, {name: p.by_sample for name, p in predictions.items()})
-    for part in gathered:
-        for name, scores in (part or {}).items():
-            predictions[name].by_sample.update(scores)
-
-
-@torch.inference_mode()
-def predict(model: MultiTaskModel, dataset: PreparedDataset, split: str, batches: Any) -> Predictions:
-    """Score a split of one dataset; `batches` are those of a loader over it."""
-    model.eval()
-    device = next(model.parameters()).device
-    predictions = Predictions(dataset, split)
-    for batch in batches:
-        moved = {name: TaskBatch(*(_to(field, device) for field in part)) for name, part in batch.items()}
-        for name, logits in model(moved).items():
-            predictions.add(moved[name].sample_ids, moved[name].item_sample, dataset.task.scores(logits))
-    return predictions
-
-
-def _to(field: Any, device: torch.device) -> Any:
-    return field.to(device) if isinstance(field, Tensor) else field
+    def _name_of(self, name: str, sample: int) -> str:
+        return self.datasets[name].split("train").name_of(sample)

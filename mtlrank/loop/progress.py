@@ -26,12 +26,6 @@ class PlainProgress(pl.Callback):
             self.last = now
             self._say(trainer, now)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-            shown = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in values.items())
-            print(f"validation after epoch {trainer.current_epoch + 1}: {shown}", file=sys.stderr, flush=True)
-
     def _say(self, trainer: pl.Trainer, now: float) -> None:
         total: int = trainer.lightning_module.total_steps
         done = trainer.global_step - self.first_step

@@ -1,6 +1,6 @@
 """One body, one head a dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,15 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.body = body
         self.heads = nn.ModuleDict(dict(heads))
+        for weight in self.idle(self.heads) if body.family else []:
+            weight.requires_grad_(False)  # layers that no head reads: nothing would ever move them
+
+    def idle(self, names: Iterable[str]) -> list[nn.Parameter]:
+        """The weights that a batch of these tasks does not use: other heads, and layers that only they read."""
+        present = set(names)
+        depth = max((max(self._head(name).layers) for name in present), default=0)
+        absent = [p for name, head in self.heads.items() if name not in present for p in head.parameters()]
+        return [*absent, *self.body.unreached(depth)]
 
     def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
         """Logits of each task, (items, output_dim), in the order of `batches`."""

@@ -17,6 +17,7 @@ from mtlrank.storage.local import (
 from mtlrank.storage.manifest import MANIFEST, new_folder, read_manifest, write_manifest
 from mtlrank.storage.paths import join, local_path, safe_name
 from mtlrank.storage.publish import publish_folder
+from mtlrank.storage.remove import remove_folder
 from mtlrank.storage.versions import ABSENT, Version
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "read_json",
     "read_manifest",
     "read_versioned",
+    "remove_folder",
     "safe_name",
     "writable_folder",
     "write_bytes",

@@ -87,6 +87,19 @@ def download_rest(place: Place, found: Stored, file: BinaryIO) -> None:
     persist(attempt, "download", place, progress=file.tell)
 
 
+def delete(place: Place) -> None:
+    """Remove an object; one that is not there is fine."""
+
+    def attempt(timeout: float) -> None:
+        try:
+            blob_of(place).delete(retry=None, timeout=timeout)
+        except NotFound as error:
+            if bucket_is_missing(error):
+                raise
+
+    persist(attempt, "remove", place)
+
+
 def reload(place: Place, timeout: float) -> Any:
     """The object's metadata, or None if there is no such object."""
     blob = blob_of(place)

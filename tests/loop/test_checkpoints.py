@@ -21,7 +21,7 @@ class StoppedError(Exception):
 def settings(data_dir, output):
     words = ["tasks=[trec2019]", f"data_dir={data_dir}", f"output_dir={output}", "training.epochs=3", "test=false"]
     return compose_config(
-        [*words, "+trainer.limit_val_batches=2", "datamodule.train_sampler.limits={trec2019: 480}"], trusted=True
+        [*words, "training.limit_val_batches=2", "datamodule.train_sampler.limits={trec2019: 480}"], trusted=True
     )
 
 

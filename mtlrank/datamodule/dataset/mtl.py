@@ -1,11 +1,14 @@
 """The datasets that are learnt together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch.utils.data
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import MTLBatch, TaskBatch
+from mtlrank.datamodule.dataset.arrays import Ints
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.draw import Draw
 from mtlrank.errors import ConfigError
 
 
@@ -32,8 +35,8 @@ class MTLDataset:
         return MTLSplit(self.by_name, split)
 
 
-class MTLSplit(torch.utils.data.Dataset[dict[str, TaskBatch]]):
-    """One split of several datasets. Asked for a list of (dataset_idx, sample_idx), it gives a batch for each task."""
+class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
+    """One split of several datasets. Asked for what a sampler drew, it gives a batch for each task."""
 
     def __init__(self, datasets: Mapping[str, PreparedDataset], split: str) -> None:
         self.names = list(datasets)
@@ -44,16 +47,18 @@ class MTLSplit(torch.utils.data.Dataset[dict[str, TaskBatch]]):
         """Samples of each dataset, by name, in order."""
         return {name: len(split) if split else 0 for name, split in zip(self.names, self.splits, strict=True)}
 
-    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, TaskBatch]:
-        """The batch of each task that is drawn, in config order."""
-        drawn: dict[int, list[int]] = {}
-        for dataset_idx, sample_idx in pairs:
-            drawn.setdefault(dataset_idx, []).append(sample_idx)
-        return {self.names[idx]: self._collate(idx, drawn[idx]) for idx in sorted(drawn)}
+    def lengths(self) -> list[Ints]:
+        """Tokens of each sample, for each dataset in order."""
+        return [split.lengths() if split else np.zeros(0, dtype=np.int64) for split in self.splits]
 
-    def __getitem__(self, pair: tuple[int, int]) -> dict[str, TaskBatch]:
-        """A batch of one sample."""
-        return self.__getitems__([pair])
+    def __getitems__(self, draw: Draw) -> MTLBatch:
+        """The batch of each task that was drawn, in config order."""
+        drawn: dict[int, list[int]] = {}
+        for dataset_idx, sample_idx in draw.pairs:
+            drawn.setdefault(dataset_idx, []).append(sample_idx)
+        tasks = {self.names[idx]: self._collate(idx, drawn[idx]) for idx in sorted(drawn)}
+        totals = {name: total for name, total in zip(self.names, draw.totals, strict=True) if total}
+        return MTLBatch(tasks, totals, draw.weight, draw.seed)
 
     def _collate(self, idx: int, samples: Iterable[int]) -> TaskBatch:
         split = self.splits[idx]

@@ -63,14 +63,8 @@ class TokenStore:
         `sequences` is (n, 2): rows of the first and the second text, NO_TEXT for none.
         """
         paired = sequences[:, 1] != NO_TEXT
-        source, length = self.texts[np.maximum(sequences, 0).ravel()]  # of first and second texts, in turns
-        length = length.reshape(-1, 2)
+        source, length, special = self._fit(sequences, paired)
         before, between, after = (len(part) for part in self.template[:3])
-        special = before + after + between * paired
-        room = self.max_length - special
-        length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.max_query_length, room))
-        length[:, 1] = np.minimum(length[:, 1], room - length[:, 0]) * paired
-
         starts = offsets(special + length.sum(1))
         place = np.empty_like(length)
         place[:, 0] = starts[:-1] + before
@@ -86,6 +80,23 @@ class TokenStore:
         of_types = np.stack([starts[1:] - starts[:-1] - second, second], 1)  # tokens of either type, in turns
         types = np.repeat(np.tile([0, self.template.second_type], len(sequences)), of_types.ravel())
         return ids, types, starts
+
+    def lengths(self, sequences: Ints) -> Ints:
+        """How many tokens sequences have, special ones included, (n,)."""
+        _, length, special = self._fit(sequences, sequences[:, 1] != NO_TEXT)
+        total: Ints = special + length.sum(1)
+        return total
+
+    def _fit(self, sequences: Ints, paired: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+        """Where the texts of sequences begin, (2n,), how much of each fits, (n, 2), and the special tokens around, (n,)."""
+        source, length = self.texts[np.maximum(sequences, 0).ravel()]  # of first and second texts, in turns
+        length = length.reshape(-1, 2)
+        before, between, after = (len(part) for part in self.template[:3])
+        special = before + after + between * paired
+        room = self.max_length - special
+        length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.max_query_length, room))
+        length[:, 1] = np.minimum(length[:, 1], room - length[:, 0]) * paired
+        return source, length, special
 
     @staticmethod
     def _first_texts(folders: Sequence[Path]) -> Ints:
@@ -121,17 +132,28 @@ class PreparedSplit:
         sequence_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)
         ids, types, starts = self.store.pack(self.sequences[sequences].astype(np.int64))
         spans = self.spans[items] + starts[item_sequence][:, None, None]
+        item_sample = sequence_sample[item_sequence]
         return TaskBatch(
             input_ids=torch.from_numpy(ids),
             token_type_ids=torch.from_numpy(types),
             cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
             max_seqlen=int(np.diff(starts).max(initial=0)),
+            max_items=int(np.bincount(item_sample).max(initial=0)),
+            num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
             labels=torch.from_numpy(self.labels[items]),
             spans=torch.from_numpy(spans),
             item_sequence=torch.from_numpy(item_sequence),
-            item_sample=torch.from_numpy(sequence_sample[item_sequence]),
+            item_sample=torch.from_numpy(item_sample),
             sample_ids=torch.from_numpy(samples),
         )
+
+    def lengths(self) -> Ints:
+        """How many tokens each sample has, (samples,), of all its sequences together."""
+        first, sequences_per_sample = self.samples[np.arange(len(self))]
+        tokens = self.store.lengths(self.sequences.all().astype(np.int64))
+        total = np.concatenate([[0], np.cumsum(tokens)])
+        lengths: Ints = total[first + sequences_per_sample] - total[first]
+        return lengths
 
     def items_of(self, sample: int) -> range:
         """The items of a sample, as positions in `labels`."""
@@ -162,6 +184,11 @@ class PreparedSplit:
                         return query_id, doc_id
                     sequence -= 1
         raise IndexError(f"The split has no sequence {sequence} more.")
+
+    def name_of(self, sample: int) -> str:
+        """What a person finds a sample by: the ids of its query and its first document."""
+        first, _ = self.samples[np.array([sample])]
+        return " ".join(part for part in self.ids_of(int(first[0])) if part != "-")
 
     def files(self, name: str) -> list[Path]:
         """A file of each shard, such as `qrels.txt`; together they are the split's."""

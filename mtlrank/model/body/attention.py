@@ -1,31 +1,52 @@
 """Attention within each sequence of a packed batch, for any Hugging Face encoder that lets its attention be chosen."""
 
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 PACKED = "mtlrank_packed"
 
 
-class Packing(NamedTuple):
-    """How packed tokens lie in a padded grid of (sequences, longest)."""
+class Packing:
+    """Which tokens of a packed batch belong together. What a kernel needs is made once for all layers."""
 
-    cells: Tensor  # (tokens,) int64, the cell of each token in the flattened grid
-    mask: Tensor  # (sequences, 1, 1, longest) bool, cells that hold a token
-    num_sequences: int
-    longest: int
+    def __init__(self, cu_seqlens: Tensor, num_tokens: int, longest: int) -> None:
+        self.cu_seqlens = cu_seqlens  # (sequences + 1,) int32
+        self.num_tokens = num_tokens
+        self.longest = longest  # tokens of the longest sequence
 
-    @classmethod
-    def of(cls, cu_seqlens: Tensor, longest: int) -> "Packing":
-        """The grid for sequences that start at `cu_seqlens` and have at most `longest` tokens."""
-        num_sequences = len(cu_seqlens) - 1
-        lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
-        mask = torch.arange(longest, device=cu_seqlens.device) < lengths[:, None]
-        cells = torch.nonzero(mask.flatten()).squeeze(1)
-        return cls(cells, mask[:, None, None, :], num_sequences, longest)
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence. On a GPU this waits for the device."""
+        lengths: list[int] = self.cu_seqlens.diff().tolist()
+        return lengths
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(tokens,) int64, the position of each token in its sequence."""
+        return torch.arange(self.num_tokens, device=self.cu_seqlens.device) - self.cu_seqlens[self._sequences]
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """(tokens,) int64, the cell of each token in a flattened grid of (sequences, longest)."""
+        return self._sequences * self.longest + self.positions
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(sequences, 1, 1, longest) bool, the cells that hold a token."""
+        cells = torch.arange(self.longest, device=self.cu_seqlens.device)
+        return (cells < self.cu_seqlens.diff()[:, None])[:, None, None]
+
+    @cached_property
+    def _sequences(self) -> Tensor:
+        """(tokens,) int64, the sequence of each token."""
+        numbers = torch.arange(len(self.cu_seqlens) - 1, device=self.cu_seqlens.device)
+        return torch.repeat_interleave(numbers, self.cu_seqlens.diff().long(), output_size=self.num_tokens)
 
 
 def packed_attention(
@@ -36,22 +57,58 @@ def packed_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     packing: Packing | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Hugging Face's attention interface on packed tokens: everything is (1, heads, tokens, head size).
 
-    The tokens are laid out in a padded grid for `scaled_dot_product_attention` alone; whatever is linear in them never
-    sees padding. Returns (1, tokens, heads, head size).
+    A token attends to the tokens of its own sequence that are less than `sliding_window` away. Returns (1, tokens, heads,
+    head size). On a GPU in half precision torch's kernel for sequences of any length does it all at once; it knows no
+    dropout, so with dropout, or in full precision, the tokens are laid out in a padded grid for the attention alone.
     """
     assert packing is not None, "packed attention needs packing=..."
+    reach = None if sliding_window is None or sliding_window >= packing.longest else sliding_window - 1
+    if not query.is_cuda:
+        return _one_by_one(query, key, value, scaling, dropout, reach, packing), None
+    if dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
+        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+        ends, longest = packing.cu_seqlens, packing.longest
+        window = (-1, -1) if reach is None else (reach, reach)
+        mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=window)
+        assert isinstance(mixed, Tensor)
+        return mixed[None], None
+    return _in_a_grid(query, key, value, scaling, dropout, reach, packing), None
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
+) -> Tensor:
+    """On a CPU a call is cheap and padding is not: measured, nothing beats taking the sequences in turn."""
+    parts = zip(*(states.split(packing.lengths, dim=2) for states in (query, key, value)), strict=True)
+    mixed = []
+    for q, k, v in parts:
+        mask = None if reach is None else _band(q.shape[2], reach, q.device)
+        mixed.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale))
+    return torch.cat(mixed, dim=2).transpose(1, 2)
+
+
+def _in_a_grid(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
+) -> Tensor:
+    num_sequences, longest = len(packing.cu_seqlens) - 1, packing.longest
     qkv = torch.stack([query[0], key[0], value[0]]).transpose(1, 2)  # (3, tokens, heads, head size)
-    grid = qkv.new_zeros(3, packing.num_sequences * packing.longest, *qkv.shape[2:])
-    grid = grid.index_copy(1, packing.cells, qkv)
-    grid = grid.view(3, packing.num_sequences, packing.longest, *qkv.shape[2:]).transpose(2, 3)
-    q, k, v = grid.unbind()
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling)
-    return mixed.transpose(1, 2).flatten(0, 1)[packing.cells][None], None
+    grid = qkv.new_zeros(3, num_sequences * longest, *qkv.shape[2:]).index_copy(1, packing.cells, qkv)
+    q, k, v = grid.view(3, num_sequences, longest, *qkv.shape[2:]).transpose(2, 3).unbind()
+    mask = packing.mask if reach is None else packing.mask & _band(longest, reach, query.device)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, packing.cells)[None]
+
+
+def _band(length: int, reach: int, device: torch.device) -> Tensor:
+    """(length, length) bool: positions at most `reach` apart."""
+    positions = torch.arange(length, device=device)
+    return (positions[:, None] - positions).abs() <= reach
 
 
 AttentionInterface.register(PACKED, packed_attention)

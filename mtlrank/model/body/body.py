@@ -1,19 +1,18 @@
-"""The shared encoder: any Hugging Face encoder of the BERT family, on packed tokens and only as deep as is needed."""
+"""The shared encoder: any Hugging Face encoder, on packed tokens and only as deep as is needed."""
 
 import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mtlrank.backbone import load_encoder
+from mtlrank.backbone import load_config, load_encoder
 from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import PACKED, Packing
+from mtlrank.model.body.family import FAMILIES, first
 from mtlrank.model.body.initialise import mimetic
-
-_BERT_FAMILY = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 
 class MTLBody(nn.Module):
@@ -21,7 +20,9 @@ class MTLBody(nn.Module):
 
     `backbone` is a hub name, a local folder or a model of the embedded collection. Without `pretrained`, the weights are
     drawn anew from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and is what
-    recent encoders are trained with. `initialisation="mimetic"` replaces the random start of a body without pretraining.
+    recent encoders are trained with; null keeps what the config says. With `activation_checkpointing`, layers run again in
+    the backward pass instead of keeping what is inside them: a third more work for a fraction of the memory.
+    `initialisation="mimetic"` replaces the random start of a body without pretraining.
     """
 
     def __init__(
@@ -29,27 +30,35 @@ class MTLBody(nn.Module):
         backbone: str,
         pretrained: bool = True,
         attention_dropout: float | None = 0.0,
+        activation_checkpointing: bool = False,
         initialisation: str | None = None,
     ) -> None:
         super().__init__()
-        overrides = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
+        config = load_config(backbone)
+        self.family = FAMILIES.get(config.model_type)
+        overrides = {}
+        if self.family is None:
+            warnings.warn(
+                f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
+                f"Packed are {', '.join(FAMILIES)}.",
+                stacklevel=2,
+            )
+        elif attention_dropout is not None:
+            overrides[self.family.attention_dropout] = attention_dropout
         self.backbone = backbone
         self.encoder = load_encoder(backbone, pretrained=pretrained, **overrides)
         self.config = self.encoder.config
+        self.activation_checkpointing = activation_checkpointing
         if initialisation == "mimetic" and not pretrained:
             mimetic(self.encoder)
         elif initialisation not in (None, "mimetic"):
             raise ConfigError(f"Unknown initialisation {initialisation!r}. Expected mimetic or null.")
-        self.is_packed = self.config.model_type in _BERT_FAMILY
-        if self.is_packed:
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # BERT's own pooler feeds no head of ours
+        if self.family is not None:
             self.encoder.set_attn_implementation(PACKED)
-            if getattr(self.encoder, "pooler", None) is not None:
-                self.encoder.pooler = None  # BERT's own pooler feeds no head of ours: unused weights break DDP
-        else:
-            warnings.warn(
-                f"{backbone} ({self.config.model_type}) runs padded and at full depth: packed are {_BERT_FAMILY}.",
-                stacklevel=2,
-            )
+        elif activation_checkpointing:
+            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
 
     @property
     def out_dim(self) -> int:
@@ -77,18 +86,41 @@ class MTLBody(nn.Module):
         """
         depths = [depth for depth, _, _ in parts]
         assert depths == sorted(depths, reverse=True), "parts come deepest first"
-        if not self.is_packed:
-            return self._encode_padded(input_ids, token_type_ids, cu_seqlens, max_seqlen)
-        hidden = self._embed(input_ids, token_type_ids, cu_seqlens)
-        states = [hidden]
-        layers = list(self.encoder.encoder.layer)
+        whole = Packing(cu_seqlens, len(input_ids), max_seqlen)
+        if self.family is None:
+            return self._encode_padded(input_ids, token_type_ids, whole)
+        hidden = self.family.embed(self.encoder, input_ids, token_type_ids, whole)
+        states, layers = [hidden[0]], self.layers
         for (sequences, tokens), group in groupby(self._live(parts), key=lambda live: live[1:]):
-            packing = Packing.of(cu_seqlens[: sequences + 1], max_seqlen)
-            hidden = hidden[:tokens]
+            packing = Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen)
+            hidden = hidden[:, :tokens]
+            arguments = self.family.arguments(self.encoder, hidden, packing)
             for layer, _, _ in group:
-                hidden = _first(layers[layer](hidden[None], packing=packing))[0]
-                states.append(hidden)
+                hidden = self._run(layers[layer], hidden, {"packing": packing, **arguments(layer)})
+                states.append(hidden[0])
+        if len(states) == self.num_layers + 1:
+            states[-1] = self.family.finish(self.encoder, hidden)[0]
         return states
+
+    def unreached(self, depth: int) -> list[nn.Parameter]:
+        """The weights that sequences of this depth do not go through; with a family that is not known, none for sure."""
+        if self.family is None:
+            return []
+        deeper = self.layers[depth:]
+        final = getattr(self.encoder, "final_norm", None)  # ModernBERT's, which follows the last layer
+        modules = [*deeper, *([final] if deeper and final is not None else [])]
+        return [p for module in modules for p in module.parameters()]
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The transformer layers, of a family that is known."""
+        assert self.family is not None
+        return list(self.family.layers(self.encoder))
+
+    def _run(self, layer: nn.Module, hidden: Tensor, arguments: dict[str, Any]) -> Tensor:
+        if self.activation_checkpointing and self.training:
+            return first(checkpoint(layer, hidden, use_reentrant=False, **arguments))
+        return first(layer(hidden, **arguments))
 
     @staticmethod
     def _live(parts: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -100,26 +132,8 @@ class MTLBody(nn.Module):
             live.append((layer, sum(n for n, _ in needed), sum(n for _, n in needed)))
         return live
 
-    def _embed(self, input_ids: Tensor, token_type_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Embeddings of packed tokens: positions start again with each sequence."""
-        lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
-        starts = torch.repeat_interleave(cu_seqlens[:-1].long(), lengths, output_size=len(input_ids))
-        positions = torch.arange(len(input_ids), device=input_ids.device) - starts
-        if "roberta" in self.config.model_type or self.config.model_type == "camembert":
-            positions = positions + self.config.pad_token_id + 1  # RoBERTa counts positions from after the padding id
-        types = token_type_ids.clamp(max=self.config.type_vocab_size - 1)
-        embedded: Tensor = self.encoder.embeddings(
-            input_ids=input_ids[None], token_type_ids=types[None], position_ids=positions[None]
-        )
-        if hasattr(self.encoder, "embeddings_project"):  # ELECTRA
-            embedded = self.encoder.embeddings_project(embedded)
-        return embedded[0]
-
-    def _encode_padded(
-        self, input_ids: Tensor, token_type_ids: Tensor, cu_seqlens: Tensor, max_seqlen: int
-    ) -> list[Tensor]:
+    def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> list[Tensor]:
         """The model's own forward on a padded batch, for families whose layers are not known here."""
-        packing = Packing.of(cu_seqlens, max_seqlen)
         mask = packing.mask[:, 0, 0]
         ids = input_ids.new_full(mask.shape, self.config.pad_token_id or 0).masked_scatter(mask, input_ids)
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
@@ -127,9 +141,3 @@ class MTLBody(nn.Module):
             inputs["token_type_ids"] = token_type_ids.new_zeros(mask.shape).masked_scatter(mask, token_type_ids)
         states = self.encoder(**inputs, output_hidden_states=True).hidden_states
         return [state[mask] for state in states]
-
-
-def _first(output: Any) -> Tensor:
-    """Layers give a tensor or a tuple that starts with it, depending on the family and version."""
-    result: Tensor = output[0] if isinstance(output, tuple) else output
-    return result

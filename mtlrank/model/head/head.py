@@ -25,6 +25,7 @@ class MTLHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooler = pooler(body_dim=body_dim, num_layers=num_layers)
+        self.output_dim = output_dim
         self.dropout = nn.Dropout(dropout)
         self.projection = self.project(self.pooler.out_dim, output_dim)
 
@@ -36,6 +37,11 @@ class MTLHead(nn.Module):
     def layers(self) -> list[int]:
         """The layers that the head reads."""
         return self.pooler.layers
+
+    def describe(self) -> str:
+        """What makes two heads the same: their kinds, layers and sizes."""
+        sizes = "x".join(str(size) for size in (self.pooler.out_dim, self.output_dim))
+        return f"{type(self).__name__} {type(self.pooler).__name__} {self.layers} {sizes}"
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
         """Score a batch: (items, output_dim) from the states of `layers`, each (tokens, hidden)."""

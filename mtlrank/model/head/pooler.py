@@ -71,7 +71,8 @@ class SpanAverage(Pooler):
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
         spans = batch.spans.reshape(-1, 2)
         lengths = spans[:, 1] - spans[:, 0]
-        group = torch.repeat_interleave(torch.arange(len(spans), device=spans.device), lengths)
+        numbers = torch.arange(len(spans), device=spans.device)
+        group = torch.repeat_interleave(numbers, lengths, output_size=batch.num_span_tokens)
         ends = lengths.cumsum(0)
         positions = torch.arange(len(group), device=spans.device) + (spans[:, 0] - (ends - lengths))[group]
         means = _mean_by(states.mean(0)[positions], group, len(spans), lengths)

@@ -1,10 +1,20 @@
 """The packed body gives what Hugging Face's own padded forward gives, and no layer runs that no head reads."""
 
 import copy
+import json
 
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    ModernBertConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
@@ -15,8 +25,12 @@ CONFIGS = {
     "bert": BertConfig(**SIZE),
     "roberta": RobertaConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
     "electra": ElectraConfig(**SIZE, embedding_size=16),
+    "xlm-roberta": XLMRobertaConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
     "distilbert": DistilBertConfig(vocab_size=50, dim=32, n_layers=3, n_heads=4, hidden_dim=64),
+    "modernbert": ModernBertConfig(**SIZE, local_attention=8, global_attn_every_n_layers=2, pad_token_id=0),
+    "mpnet": MPNetConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
 }
+PADDED = ("mpnet",)
 LENGTHS = [7, 3, 12, 5]
 
 
@@ -28,11 +42,11 @@ def folder(request, tmp_path):
     return tmp_path
 
 
-def body(folder):
-    if "distilbert" not in (folder / "config.json").read_text():
-        return MTLBody(str(folder)).eval()
-    with pytest.warns(UserWarning, match="runs padded and at full depth"):
-        return MTLBody(str(folder), attention_dropout=None).eval()
+def body(folder, **settings):
+    if json.loads((folder / "config.json").read_text())["model_type"] not in PADDED:
+        return MTLBody(str(folder), **settings).eval()
+    with pytest.warns(UserWarning, match="runs padded, at full depth and with its own attention dropout"):
+        return MTLBody(str(folder), **settings).eval()
 
 
 def encode(model, data, parts):

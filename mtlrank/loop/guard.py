@@ -1,0 +1,87 @@
+"""Steps whose gradients are no numbers are not taken, and told with the samples that they came from."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mtlrank.errors import DivergedError
+
+_SHOWN = 5  # samples of a bad step that are named
+
+
+class Learnt(NamedTuple):
+    """What one step learns from."""
+
+    step: int
+    losses: list[tuple[str, Tensor, Tensor]]  # task, loss of each sample, sample ids
+
+
+class FiniteSteps:
+    """Skips a step if the norm of its gradients is NaN or infinite, and stops after more than `most` such steps.
+
+    After the processes have averaged their gradients the norm is the same on all of them, so they skip together without
+    a word. On a GPU a fused optimizer skips by itself (as it does for a gradient scaler) and the norm is looked at one
+    step later, when it has arrived: no step waits for the device.
+    """
+
+    def __init__(self, most: int, name_of: Callable[[str, int], str]) -> None:
+        self.most = most
+        self.name_of = name_of
+        self.skipped = 0
+        self._waiting: list[tuple[torch.cuda.Event, Tensor, Learnt]] = []
+
+    def check(self, norm: Tensor, optimizer: Optimizer, learnt: Learnt) -> None:
+        """Look at the norm of the gradients that the optimizer is about to use."""
+        wrong = ~torch.isfinite(norm)
+        if norm.is_cuda and optimizer.defaults.get("fused"):
+            optimizer.found_inf = wrong.float()  # type: ignore[attr-defined]
+            self.look()
+            arriving = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(wrong, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            self._waiting.append((event, arriving, learnt))
+            return
+        if bool(wrong):
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    weight.grad = None
+            self._tell(learnt)
+
+    def look(self) -> None:
+        """Look at the steps that are done by now."""
+        for event, wrong, learnt in self._waiting:
+            event.synchronize()
+            if bool(wrong):
+                self._tell(learnt)
+        self._waiting.clear()
+
+    def _tell(self, learnt: Learnt) -> None:
+        self.skipped += 1
+        found = [line for line in (self._blame(*part) for part in learnt.losses) if line]
+        where = "; ".join(found) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
+        message = f"step {learnt.step}: not finite are {where}"
+        if self.skipped > self.most:
+            raise DivergedError(
+                f"{message}. That was bad step {self.skipped} and training.max_bad_steps is {self.most}. The checkpoints are "
+                "from before. Lower loop.optimizer.lr, use precision 32-true, or look at these samples."
+            )
+        print(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})", file=sys.stderr, flush=True)
+
+    def _blame(self, name: str, losses: Tensor, samples: Tensor) -> str:
+        wrong = samples[~torch.isfinite(losses)].tolist()
+        if not wrong:
+            return ""
+        named = ", ".join(self.name_of(name, sample) for sample in wrong[:_SHOWN])
+        return f"{len(wrong)} of {len(losses)} losses of {name!r} ({named}{', ...' if len(wrong) > _SHOWN else ''})"
+
+
+def gradient_norm(weights: Iterable[Tensor], clip: float | None) -> Tensor:
+    """The norm of all gradients together, which are scaled down to `clip` if they are larger."""
+    learning = [weight for weight in weights if weight.grad is not None]
+    if clip:
+        return torch.nn.utils.clip_grad_norm_(learning, clip)
+    return torch.nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])

@@ -1,0 +1,262 @@
+"""What happens between two optimizer steps: validation, checkpoints, stopping early or because somebody asks."""
+
+import sys
+import time
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+
+from mtlrank.errors import ConfigError, StorageError
+from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.predict import gather, predict
+from mtlrank.loop.stopping import StopSignals
+
+
+class Monitored(NamedTuple):
+    """The metric that chooses a checkpoint, and whether less or more is better (`min`, `max`)."""
+
+    key: str
+    mode: str
+
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether a value beats the best one so far."""
+        return than is None or (value < than if self.mode == "min" else value > than)
+
+
+class Plan(NamedTuple):
+    """When things happen."""
+
+    val_checks_per_epoch: int = 1
+    patience: int | None = None  # validations without improvement before training stops
+    checkpoint_minutes: float | None = 10.0  # checkpoints are also written after each validation
+    checkpoint_steps: int | None = None
+    limit_val_batches: int | None = None
+
+
+class Milestones(pl.Callback):
+    """Judges, saves and stops, at points that all processes pass together; also where a resumed run goes on.
+
+    Why not Lightning's own: its checkpoints in the middle of an epoch lose a validation that was due, its loops cannot be
+    stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds where in the
+    epoch training stands, and its loops are told so when it is read, on any number of processes.
+    `identity` says what is learnt (data, tokenizer, heads), by keys that begin with their kind.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        monitored: Monitored,
+        signals: StopSignals,
+        plan: Plan,
+        identity: Mapping[str, Any],
+        accept_changes: list[str],
+    ) -> None:
+        self.checkpoints = checkpoints
+        self.monitored = monitored
+        self.signals = signals
+        self.plan = plan
+        self.identity = dict(identity)
+        self.accept_changes = accept_changes
+        self.io = VerifiedIO()
+        self.values: dict[str, float] = {}  # of the last validation
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.waited = 0
+        self.pending = False  # a validation that is due
+        self.epoch, self.batches = 0, 0  # finished epochs, batches of the current one over all processes
+        self.step = 0  # optimizer steps
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+        self._is_restored = False  # the optimizer too, so that what is saved is whole
+
+    # -- going on ------------------------------------------------------------------------------------------------------
+
+    def resume_from(self, loop: MultiTaskLoop) -> str | None:
+        """The checkpoint to hand to the trainer; None to start at the first step, perhaps from a checkpoint's weights."""
+        found = self.checkpoints.newest()
+        if found is None:
+            return None
+        state = self.checkpoints.read(found)
+        mine = state["callbacks"][self.state_key]
+        where = self.checkpoints.path(found)
+        if check_same(self.identity, mine["identity"], where, self.accept_changes):
+            print(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})", file=sys.stderr, flush=True)
+            return where
+        known, weights = loop.state_dict(), state["state_dict"]
+        kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
+        loop.load_state_dict({**known, **kept})
+        print(
+            f"starting anew from the weights of {where}: {len(kept)} of {len(known)} taken over, {', '.join(self.accept_changes)} changed",
+            file=sys.stderr,
+        )
+        self.checkpoints.clear()
+        return None
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        kept = ("identity", "values", "best", "best_step", "waited", "pending", "epoch", "batches", "step")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Tell the data and Lightning's loops where training stands, whatever the number of processes was."""
+        state = checkpoint["callbacks"][self.state_key]
+        trainer.datamodule.start_at(state["epoch"], state["batches"])  # type: ignore[attr-defined]
+        steps = state["batches"] // trainer.world_size
+        if state["batches"] % trainer.world_size:
+            raise ConfigError(
+                f"The checkpoint was written after {state['batches']} batches of an epoch, which {trainer.world_size} processes "
+                "cannot go on from together. Use a number of processes that divides it."
+            )
+        loops = checkpoint["loops"]["fit_loop"]
+        loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
+        loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
+        begun = state["epoch"] + (1 if steps else 0)
+        epochs = {**_at(state["epoch"]), "ready": begun, "started": begun}
+        loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+
+    # -- Lightning's hooks ---------------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """A validation that a stop has cut short comes first."""
+        self._saved_step = self.step
+        if self.pending:
+            self._validate(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Lightning has put its own handler of signals in the place of ours."""
+        self.signals.listen()
+        self._is_restored, self._saved_at = True, time.monotonic()
+        self._stop_early_if_due(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After an optimizer step, do what is due."""
+        done, whole = batch_idx + 1, int(trainer.num_training_batches)
+        if done % trainer.accumulate_grad_batches and done < whole:
+            return
+        self.step, self.epoch, self.batches = trainer.global_step, trainer.current_epoch, done * trainer.world_size
+        if done == whole:
+            self.epoch, self.batches = self.epoch + 1, 0
+        self.pending = self._is_validation_due(done, whole, trainer.accumulate_grad_batches)
+        is_late = self._leave_if_asked(trainer)
+        if self.pending:
+            self._validate(trainer, pl_module)
+            self._save(trainer)
+            self._stop_early_if_due(trainer)
+        elif is_late or self.step - self._saved_step >= (self.plan.checkpoint_steps or sys.maxsize):
+            self._save(trainer)
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+
+    def _is_validation_due(self, done: int, whole: int, step: int) -> bool:
+        """Validations lie evenly in an epoch, at the ends of optimizer steps, the last one at its end."""
+        checks = min(self.plan.val_checks_per_epoch, whole)
+        ends = [whole * number // checks for number in range(1, checks + 1)]
+        return any(min(whole, -(-end // step) * step) == done for end in ends)
+
+    def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
+        loader = trainer.datamodule.loader("val")  # type: ignore[attr-defined]
+        total = min(len(loader), self.plan.limit_val_batches or len(loader))
+        precision = trainer.precision_plugin.val_step_context
+        predictions = predict(
+            loop.model,
+            loop.datasets,
+            "val",
+            islice(loader, total),
+            total,
+            precision,
+            after_batch=lambda: self._leave_if_asked(trainer),
+        )
+        gather(predictions)
+        judged = {name: found.judge() for name, found in predictions.items() if found.by_sample}
+        self.values = {f"val/{name}/{m}": v for name, found in judged.items() for m, v in found.values.items()}
+        self.pending = False
+        for logger in trainer.loggers:
+            logger.log_metrics(self.values, step=self.step)
+            logger.save()
+        shown = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in self.values.items())
+        if trainer.is_global_zero:
+            print(f"validation at step {self.step}: {shown}", file=sys.stderr, flush=True)
+        self._keep_the_best(trainer, loop)
+
+    def _keep_the_best(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
+        value = self.values.get(self.monitored.key)
+        if value is None or not self.monitored.is_better(value, self.best):
+            self.waited += 1
+            return
+        self.best, self.best_step, self.waited = value, self.step, 0
+        self._on_one(trainer, lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
+
+    def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
+        if self.plan.patience is not None and self.waited >= self.plan.patience:
+            trainer.should_stop = True
+
+    def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
+        """Put the best weights into the loop and return the metrics that they reached."""
+        if self.best_step is None:
+            raise ConfigError(
+                f"Training ended before {self.monitored.key} was measured once: it needs batches and an epoch."
+            )
+        state = self.checkpoints.read(Found("best", self.best_step))
+        loop.load_state_dict(state["state_dict"])
+        values: dict[str, float] = state["values"]
+        return values
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)))
+        self._raise_on_all(trainer, self.io.error)
+        self._on_one(trainer, lambda: self.checkpoints.prune(self.step, self.best_step))
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+
+    def _leave_if_asked(self, trainer: pl.Trainer) -> bool:
+        """Save and raise if any process was asked to stop; else, whether the last checkpoint was long ago for any."""
+        minutes = self.plan.checkpoint_minutes
+        is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        asked, late = _largest([self.signals.noted, int(is_late)], trainer)
+        if asked:
+            if self._is_restored:
+                with torch.inference_mode(False):
+                    self._save(trainer)
+            raise self.signals.error(asked)
+        return bool(late)
+
+    def _on_one(self, trainer: pl.Trainer, work: Any) -> None:
+        """Do something on the first process; if it fails, all fail."""
+        error = None
+        if trainer.is_global_zero:
+            try:
+                work()
+            except StorageError as found:
+                error = found
+        self._raise_on_all(trainer, error)
+
+    def _raise_on_all(self, trainer: pl.Trainer, error: Exception | None) -> None:
+        (failed,) = _largest([int(error is not None)], trainer)
+        if error is not None:
+            raise error
+        if failed:
+            raise StorageError("The first process could not write a checkpoint; its message says why.")
+
+
+def _largest(numbers: list[int], trainer: pl.Trainer) -> list[int]:
+    """The largest of each number over all processes, which must ask at the same point."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return numbers
+    compared = torch.tensor(numbers, device=trainer.strategy.root_device)
+    dist.all_reduce(compared, op=dist.ReduceOp.MAX)
+    largest: list[int] = compared.tolist()
+    return largest
+
+
+def _at(number: int) -> dict[str, int]:
+    """Lightning's way of saying that so many of something are over."""
+    return dict.fromkeys(("ready", "started", "processed", "completed"), number)

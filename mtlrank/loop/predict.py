@@ -1,0 +1,71 @@
+"""Scoring whole splits with a model, for validation and for judging."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mtlrank.batch import MTLBatch, TaskBatch
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.evaluation.head import Predictions
+from mtlrank.model.multitask import MultiTaskModel
+
+_SECONDS = 10.0  # between two lines of progress
+
+
+@torch.inference_mode()
+def predict(
+    model: MultiTaskModel,
+    datasets: Mapping[str, PreparedDataset],
+    split: str,
+    batches: Iterable[MTLBatch],
+    total: int,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    after_batch: Callable[[], None] | None = None,
+) -> dict[str, Predictions]:
+    """Score what a loader over a split of several datasets delivers, by dataset name.
+
+    `total` is the number of batches, `precision` gives the context to compute in, `after_batch` may raise to stop early.
+    The model is back in its mode afterwards.
+    """
+    predictions = {name: Predictions(dataset, split) for name, dataset in datasets.items() if dataset.has(split)}
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    started = said = time.monotonic()
+    try:
+        for number, batch in enumerate(batches, 1):
+            tasks = {name: to_device(part, device) for name, part in batch.tasks.items()}
+            with precision():
+                logits = model(tasks)
+            for name, part in tasks.items():
+                scores = datasets[name].task.scores(logits[name])
+                predictions[name].add(part.sample_ids, part.item_sample, scores)
+            if after_batch is not None:
+                after_batch()
+            if (now := time.monotonic()) - said >= _SECONDS:
+                said = now
+                left = (now - started) / number * (total - number)
+                print(f"scoring {split}: {number:,}/{total:,} batches, {left:,.0f} s left", file=sys.stderr, flush=True)
+    finally:
+        model.train(training)
+    return predictions
+
+
+def gather(predictions: Mapping[str, Predictions]) -> None:
+    """Give every process the scores of all."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    gathered: list[dict[str, dict[int, Tensor]] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, {name: p.by_sample for name, p in predictions.items()})
+    for part in gathered:
+        for name, scores in (part or {}).items():
+            predictions[name].by_sample.update(scores)
+
+
+def to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:
+    """The batch on a device; numbers stay where they are."""
+    return TaskBatch(*(field.to(device, non_blocking=True) if isinstance(field, Tensor) else field for field in batch))

@@ -1,0 +1,55 @@
+"""Being asked to stop, by SIGTERM (as Kubernetes does) or Ctrl-C: all processes stop together, between two steps."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from mtlrank.errors import InterruptedRunError, TerminatedError
+
+_AGAIN = "stopped by {}: the same command continues from here."
+
+
+class StopSignals:
+    """Notes signals instead of dying in the middle of a step; as a context manager, for as long as it lasts.
+
+    Lightning's own handler talks to the other processes from inside the signal, which hangs when only one of several
+    processes gets it. Here a signal only sets a flag, and the processes compare theirs at points that all of them pass.
+    """
+
+    def __init__(self) -> None:
+        self._noted = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self.listen()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def listen(self) -> None:
+        """Take the signals over, also from who has taken them since. Only the main thread may."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                handler = signal.signal(number, self._note)
+                self._before.setdefault(number, handler)
+
+    @property
+    def noted(self) -> int:
+        """The signal that came; 0 for none."""
+        return self._noted
+
+    @staticmethod
+    def error(number: int) -> TerminatedError:
+        """What to raise for a signal once everything is safe."""
+        if number == signal.SIGINT:
+            return InterruptedRunError(_AGAIN.format("Ctrl-C"))
+        return TerminatedError(_AGAIN.format("SIGTERM"))
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._noted:
+            raise KeyboardInterrupt  # asked twice: at once, then
+        self._noted = number

@@ -1,0 +1,85 @@
+"""Where families of encoders keep their parts, so that packed tokens can go through the layers one by one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from mtlrank.model.body.attention import Packing
+
+
+class Family(NamedTuple):
+    """How to drive an encoder layer by layer. Everything is (1, tokens, hidden)."""
+
+    embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
+    layers: Callable[[Any], Sequence[nn.Module]]
+    arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of a layer, by its number
+    finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
+    attention_dropout: str  # its name in the config
+
+
+def _bert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
+    types = types.clamp(max=encoder.config.type_vocab_size - 1)
+    embedded: Tensor = encoder.embeddings(
+        input_ids=ids[None], token_type_ids=types[None], position_ids=packing.positions[None]
+    )
+    if hasattr(encoder, "embeddings_project"):  # ELECTRA
+        embedded = encoder.embeddings_project(embedded)
+    return embedded
+
+
+def _roberta_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
+    types = types.clamp(max=encoder.config.type_vocab_size - 1)
+    positions = packing.positions + encoder.config.pad_token_id + 1  # RoBERTa counts from after the padding id
+    embedded: Tensor = encoder.embeddings(
+        input_ids=ids[None], token_type_ids=types[None], position_ids=positions[None]
+    )
+    return embedded
+
+
+def _distilbert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = encoder.embeddings(input_ids=ids[None], position_ids=packing.positions[None])
+    return embedded
+
+
+def _modernbert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = encoder.embeddings(input_ids=ids[None])
+    return embedded
+
+
+def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
+    """Its layers are told where tokens are: rotations that depend on the kind of layer."""
+    kinds = encoder.config.layer_types
+    rotations = {kind: encoder.rotary_emb(hidden, packing.positions[None], kind) for kind in set(kinds)}
+    return lambda layer: {"position_embeddings": rotations[kinds[layer]]}
+
+
+def _none(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
+    return lambda layer: {}
+
+
+def _as_it_is(encoder: Any, hidden: Tensor) -> Tensor:
+    return hidden
+
+
+_BERT = Family(_bert_embed, lambda e: e.encoder.layer, _none, _as_it_is, "attention_probs_dropout_prob")
+_ROBERTA = _BERT._replace(embed=_roberta_embed)
+FAMILIES = {
+    "bert": _BERT,
+    "electra": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": Family(_distilbert_embed, lambda e: e.transformer.layer, _none, _as_it_is, "attention_dropout"),
+    "modernbert": Family(
+        _modernbert_embed, lambda e: e.layers, _modernbert_arguments, lambda e, h: e.final_norm(h), "attention_dropout"
+    ),
+}  # by the config's model_type
+
+
+def first(output: Any) -> Tensor:
+    """Layers give a tensor or a tuple that starts with it, depending on the family and version."""
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
+
+
