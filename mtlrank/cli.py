@@ -47,9 +47,12 @@ def version() -> None:
 
 def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     """Hand the rest of the command line to Hydra."""
-    from importlib import import_module  # the steps load torch: --help should not wait for it
+    from importlib import import_module
+    from importlib.util import find_spec  # the steps load torch: --help should not wait for it
 
     from mtlrank.entry import start
 
     sys.argv = [f"mtlrank {step}", *context.args, *more]
+    # Lightning starts further processes as it believes this one was started: as `python -m mtlrank.train`.
+    sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
     start("evaluate" if step == "evaluate" else "train", import_module(f"mtlrank.{step}").run)

@@ -7,6 +7,8 @@ from mtlrank.build_dataset import prepared_folder
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.milestones import Milestones, Plan
+from mtlrank.loop.stopping import StopSignals
 
 
 def composed(*overrides):
@@ -14,10 +16,11 @@ def composed(*overrides):
 
 
 def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
-    checkpoints = Checkpoints(tmp_path, build.Monitored("val/x", "max"))
+    monitored = build.Monitored("val/x", "max")
+    milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     wrong = {**config, "trainer": {**config["trainer"], "precision": "17"}}
     with pytest.raises(ConfigError, match="Lightning refuses the trainer settings"):
-        build.build_trainer(wrong, tmp_path, checkpoints)
+        build.build_trainer(wrong, tmp_path, milestones)
 
 
 def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, tmp_path):

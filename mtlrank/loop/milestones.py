@@ -163,7 +163,8 @@ class Milestones(pl.Callback):
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
         loader = trainer.datamodule.loader("val")  # type: ignore[attr-defined]
-        total = min(len(loader), self.plan.limit_val_batches or len(loader))
+        limit = self.plan.limit_val_batches  # over all processes
+        total = len(loader) if limit is None else min(len(loader), -(-limit // trainer.world_size))
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(
             loop.model,

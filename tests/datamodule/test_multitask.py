@@ -1,11 +1,15 @@
 import functools
+import os
+import shutil
+import signal
 
 import pytest
 
 from mtlrank.datamodule.dataset import MTLDataset
+from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.datamodule.sampler import RandomProportional, Sequential
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, ResourceError
 
 
 @pytest.fixture
@@ -16,13 +20,19 @@ def datamodule(datasets):
 
 
 def ids(batch):
-    return {name: part.sample_ids.tolist() for name, part in batch.items()}
+    return {name: part.sample_ids.tolist() for name, part in batch.tasks.items()}
 
 
 def test_batches_hold_the_tasks_in_config_order(datamodule):
-    orders = {tuple(batch) for batch in datamodule.train_dataloader()}
+    orders = {tuple(batch.tasks) for batch in datamodule.train_dataloader()}
     assert ("msm_sem_sim", "msm_ner") in orders
     assert ("msm_ner", "msm_sem_sim") not in orders
+
+
+def test_a_batch_says_how_many_samples_of_each_task_it_holds(datamodule):
+    for batch in datamodule.train_dataloader():
+        assert batch.totals == {name: part.num_samples for name, part in batch.tasks.items()}
+        assert batch.weight == 1
 
 
 def test_every_test_sample_is_delivered_once(datamodule):
@@ -36,39 +46,52 @@ def test_every_test_sample_is_delivered_once(datamodule):
     }
 
 
-def test_a_loader_continues_where_another_stood(datamodule):
-    first, second = datamodule.train_dataloader(), datamodule.train_dataloader()
-    stream = [ids(batch) for _ in range(2) for batch in first]
-    iterator, seen = iter(second), []
-    for _ in range(len(second) + 3):
-        try:
-            seen.append(ids(next(iterator)))
-        except StopIteration:
-            iterator = iter(second)
-            seen.append(ids(next(iterator)))
-    resumed = datamodule.train_dataloader()
-    resumed.load_state_dict(second.state_dict())
-    assert seen + [ids(batch) for batch in resumed] == stream
+def test_lengths_are_those_of_the_samples(datasets):
+    split = MTLDataset(datasets).split("train")
+    for name, lengths in zip(split.names, split.lengths(), strict=True):
+        data = datasets[name].split("train")
+        found = [len(data.collate([sample]).input_ids) for sample in range(0, len(data), 97)]
+        assert lengths[::97].tolist() == found
 
 
-def test_a_consumer_that_stops_at_the_last_batch_gets_the_next_epoch_next(datamodule):
+def test_training_starts_where_it_is_told_to(datamodule):
+    streams = []
+    for epoch in (0, 1):
+        datamodule.start_at(epoch)
+        streams.append([ids(batch) for batch in datamodule.train_dataloader()])
+    assert streams[0] != streams[1]
+    datamodule.start_at(1, 3)
     loader = datamodule.train_dataloader()
-    iterator = iter(loader)
-    for _ in range(len(loader)):
-        next(iterator)
-    assert loader.state_dict() == {"seed": 5, "epoch": 1, "position": 0}
-    assert sum(1 for _ in loader) == len(loader)
+    assert [ids(batch) for batch in loader] == streams[1][3:]
+    assert [ids(batch) for batch in loader] == streams[1]
+    datamodule.start_at(0, 2)
+    assert [ids(batch) for batch in loader] == streams[0][2:]
 
 
-def test_a_consumer_that_stops_early_gets_the_same_epoch_again(datamodule):
-    loader = datamodule.train_dataloader()
-    first = [ids(batch) for batch, _ in zip(loader, range(3), strict=False)]
-    assert [ids(batch) for batch, _ in zip(loader, range(3), strict=False)] == first
+def test_a_token_budget_holds_for_training_only(datasets):
+    mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
+    settings = {"batch_size": 1, "eval_batch_size": 7, "max_tokens": 400, "length_window": 2}
+    datamodule = MTLDataModule(mixture, RandomProportional, Sequential, Sequential, **settings)
+    tokens = [len(batch.tasks["msm_ner"].input_ids) for batch in datamodule.train_dataloader()]
+    assert 200 < min(tokens) <= max(tokens) <= 400
+    assert next(iter(datamodule.test_dataloader())).tasks["msm_ner"].num_samples == 7
 
 
-def test_another_seed_is_refused(datamodule):
-    with pytest.raises(ConfigError, match="sampled with seed 9, now it is 5"):
-        datamodule.train_dataloader().load_state_dict({"seed": 9, "epoch": 0, "position": 0})
+def test_a_process_that_assembles_batches_and_dies_is_told(datasets, monkeypatch):
+    mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
+    monkeypatch.setattr(MTLSplit, "__getitems__", lambda self, draw: os.kill(os.getpid(), signal.SIGKILL))
+    datamodule = MTLDataModule(mixture, RandomProportional, Sequential, Sequential, 8, 8, num_workers=1)
+    with pytest.raises(ResourceError, match=r"assembles batches died: .* Set datamodule.num_workers=0"):
+        list(datamodule.train_dataloader())
+
+
+def test_little_shared_memory_means_no_worker_processes(datasets, monkeypatch, capsys):
+    """A container's /dev/shm has 64 MiB; tests/loop/test_faults.py makes a real one."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1, 1, 64 << 20))
+    mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
+    datamodule = MTLDataModule(mixture, RandomProportional, Sequential, Sequential, 8, 8, num_workers=2)
+    assert datamodule.num_workers == 0
+    assert "/dev/shm has less than 256 MiB free" in capsys.readouterr().err
 
 
 def test_num_batches_is_what_a_rank_gets(datamodule):
@@ -84,5 +107,6 @@ def test_two_datasets_cannot_share_a_name(datasets):
 def test_worker_processes_deliver_the_same_batches(datasets):
     mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
     make = functools.partial(MTLDataModule, mixture, RandomProportional, Sequential, Sequential, 128, 128)
-    alone, workers = make(num_workers=0), make(num_workers=2)
+    alone, workers = make(num_workers=0), make()
+    workers.num_workers = 2  # however little this machine's processes may share
     assert [ids(b) for b in alone.train_dataloader()] == [ids(b) for b in workers.train_dataloader()]

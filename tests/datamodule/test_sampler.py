@@ -1,55 +1,122 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlrank.datamodule.sampler import RandomProportional, RoundRobin, Sequential
+from mtlrank.datamodule.sampler import LongestFirst, RandomProportional, RoundRobin, Sequential
 from mtlrank.errors import ConfigError
 
-SAMPLERS = [Sequential, RandomProportional, RoundRobin]
+SAMPLERS = [Sequential, LongestFirst, RandomProportional, RoundRobin]
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any)
 sampler_class = st.sampled_from(SAMPLERS)
 
 
+ways = st.sampled_from([{}, {"length_window": 3}, {"max_tokens": 60}, {"max_tokens": 90, "length_window": 2}])
+
+
 def pairs(sampler):
-    return [pair for batch in sampler for pair in batch]
+    return [pair for draw in sampler for pair in draw.pairs]
 
 
 def named(counts):
     return {f"d{i}": count for i, count in enumerate(counts)}
 
 
-@given(sampler_class, sizes, st.integers(1, 16))
-def test_every_pair_names_a_sample(cls, counts, batch_size):
-    for dataset, sample in pairs(cls(named(counts), batch_size)):
+def make(cls, counts, batch_size=4, **settings):
+    """A sampler over samples of 1 to 20 tokens."""
+    lengths = [np.random.default_rng([5, i]).integers(1, 21, count) for i, count in enumerate(counts)]
+    return cls(named(counts), batch_size, lengths=lambda: lengths, **settings), lengths
+
+
+@given(sampler_class, sizes, st.integers(1, 16), ways)
+def test_every_pair_names_a_sample(cls, counts, batch_size, way):
+    for dataset, sample in pairs(make(cls, counts, batch_size, **way)[0]):
         assert 0 <= sample < counts[dataset]
 
 
-@given(sampler_class, sizes, st.integers(1, 16))
-def test_len_counts_the_batches_and_none_is_empty_or_too_large(cls, counts, batch_size):
-    sampler = cls(named(counts), batch_size)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    assert all(1 <= len(batch) <= batch_size for batch in batches)
+@given(sampler_class, sizes, st.integers(1, 16), ways)
+def test_len_counts_the_steps_and_none_is_empty_or_too_large(cls, counts, batch_size, way):
+    sampler, lengths = make(cls, counts, batch_size, **way)
+    for epoch in (0, 1):
+        sampler.set_position(epoch)
+        draws = list(sampler)
+        assert len(draws) == len(sampler)
+        assert all(draw.pairs for draw in draws)
+        if "max_tokens" not in way:
+            assert all(len(draw.pairs) <= batch_size for draw in draws)
+        elif cls is not RoundRobin:  # which repeats other samples in other epochs
+            assert all(sum(lengths[d][s] for d, s in draw.pairs) <= way["max_tokens"] for draw in draws)
 
 
-@given(sampler_class, sizes, st.integers(1, 8), st.integers(0, 5))
-def test_a_stream_can_be_continued_anywhere(cls, counts, batch_size, epoch):
-    whole, rest = cls(named(counts), batch_size, seed=3), cls(named(counts), batch_size, seed=3)
+@given(sampler_class, sizes, st.integers(1, 8), st.integers(0, 5), ways)
+def test_a_stream_can_be_continued_anywhere(cls, counts, batch_size, epoch, way):
+    whole, rest = (make(cls, counts, batch_size, seed=3, **way)[0] for _ in range(2))
     whole.set_position(epoch)
     middle = len(whole) // 2
     rest.set_position(epoch, middle)
     assert list(whole)[middle:] == list(rest)
 
 
-@given(sampler_class, sizes, st.integers(1, 8), st.integers(2, 4))
-def test_ranks_share_the_stream_of_one_process_and_take_equally_many_steps(cls, counts, batch_size, world_size):
-    ranks = [list(cls(named(counts), batch_size, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    assert len({len(batches) for batches in ranks}) == 1
-    alone = cls(named(counts), batch_size * world_size)
-    for step, together in enumerate(alone):
-        assert set(together) <= {pair for batches in ranks for pair in batches[step]} <= set(pairs(alone))
+@given(sampler_class, sizes, st.integers(1, 8), st.integers(2, 4), ways)
+def test_processes_share_the_stream_of_one_and_take_equally_many_steps(cls, counts, batch_size, world_size, way):
+    ranks = [list(make(cls, counts, batch_size, rank=r, world_size=world_size, **way)[0]) for r in range(world_size)]
+    alone = list(make(cls, counts, batch_size, **way)[0])
+    assert len({len(rank) for rank in ranks}) == 1
+    counted = [draw.pairs for step in zip(*ranks, strict=True) for draw in step if draw.weight]
+    assert counted == [draw.pairs for draw in alone]
+    for step in zip(*ranks, strict=True):
+        together = Counter(dataset for draw in step if draw.weight for dataset, _ in draw.pairs)
+        assert all(draw.totals == [together[i] for i in range(len(counts))] for draw in step)
+
+
+@given(sampler_class, sizes, st.integers(1, 8), st.integers(1, 4))
+def test_every_sample_of_a_step_weighs_alike(cls, counts, batch_size, world_size):
+    """The processes' means, weighed and averaged, are the mean over the samples of all."""
+    ranks = [make(cls, counts, batch_size, rank=r, world_size=world_size)[0] for r in range(world_size)]
+    for step in zip(*ranks, strict=True):
+        drawn = sum(len(draw.pairs) for draw in step if draw.weight)
+        for draw in step:
+            per_sample = draw.weight / len(draw.pairs) / world_size
+            assert per_sample == pytest.approx(1 / drawn) or draw.weight == 0
+
+
+def test_with_a_token_budget_every_sample_of_an_epoch_weighs_alike():
+    sampler, _ = make(RandomProportional, [40, 30], max_tokens=80, length_window=2)
+    per_sample = {round(draw.weight / len(draw.pairs), 9) for draw in sampler}
+    assert len(per_sample) == 1
+    assert sum(draw.weight for draw in sampler) == pytest.approx(len(sampler))
+
+
+def test_a_batch_is_learnt_from_alike_on_any_number_of_processes():
+    one, two = (make(RandomProportional, [30], world_size=n)[0] for n in (1, 2))
+    assert [draw.seed for draw in one][::2] == [draw.seed for draw in two]
+    assert len({draw.seed for draw in one}) == len(one)
+
+
+def test_a_window_holds_the_same_samples_sorted_into_batches_of_like_length():
+    plain, sorted_ = (make(RandomProportional, [64], length_window=window)[0] for window in (0, 4))
+    lengths = make(RandomProportional, [64])[1][0]
+    spreads = []
+    for sampler in (plain, sorted_):
+        batches = [[s for _, s in draw.pairs] for draw in sampler]
+        spreads.append(sum(int(np.ptp(lengths[batch])) for batch in batches))
+    windows = [[pairs(s)[i : i + 16] for i in range(0, 64, 16)] for s in (plain, sorted_)]
+    assert [set(window) for window in windows[0]] == [set(window) for window in windows[1]]
+    assert spreads[1] < spreads[0] / 2
+
+
+def test_the_longest_come_first():
+    sampler, lengths = make(LongestFirst, [20, 10])
+    drawn = pairs(sampler)
+    assert [d for d, _ in drawn] == [0] * 20 + [1] * 10
+    assert [int(lengths[0][s]) for d, s in drawn if d == 0] == sorted(lengths[0].tolist(), reverse=True)
+
+
+def test_a_budget_that_is_too_small_for_the_longest_sample_is_refused():
+    with pytest.raises(ConfigError, match="max_tokens is 50, but the longest sample has 20 tokens: expected at least 60"):
+        len(make(RandomProportional, [100], max_tokens=50)[0])
 
 
 @pytest.mark.parametrize("cls", [RandomProportional, RoundRobin])
@@ -61,14 +128,16 @@ def test_epochs_differ_and_seeds_repeat(cls):
     assert pairs(first) != pairs(again)
 
 
-@pytest.mark.parametrize("cls", [Sequential, RandomProportional])
-def test_every_sample_once(cls):
-    counts = Counter(pairs(cls(named([7, 0, 12]), 4)))
+@pytest.mark.parametrize("cls", [Sequential, LongestFirst, RandomProportional])
+@pytest.mark.parametrize("way", [{}, {"length_window": 2}, {"max_tokens": 60, "length_window": 2}])
+def test_every_sample_once(cls, way):
+    counts = Counter(pairs(make(cls, [7, 0, 12], **way)[0]))
     assert counts == Counter([(0, i) for i in range(7)] + [(2, i) for i in range(12)])
 
 
 def test_sequential_is_in_order():
-    assert list(Sequential(named([2, 3]), 2)) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(1, 2)]]
+    batches = [draw.pairs for draw in Sequential(named([2, 3]), 2)]
+    assert batches == [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(1, 2)]]
 
 
 def test_limits_cap_a_dataset_and_draw_others_each_epoch():

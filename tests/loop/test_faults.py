@@ -1,0 +1,310 @@
+"""What breaks in practice, made to break here: the table in docs/reliability.md names these tests."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mtlrank import train
+from mtlrank.errors import DataError, DivergedError, ResourceError, StorageError, TerminatedError
+from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, read_checkpoint, write_checkpoint
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.progress import PlainProgress
+from mtlrank.storage import list_files
+from mtlrank.task import SpanClassification
+from tests.loop.runs import assert_same, content, finish, settings, start, wait_for, words
+from tests.loop.test_resume import StoppedError, stop_at
+from tests.storage.conftest import server  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, home):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """An undisturbed run: its metrics and content."""
+    output = tmp_path_factory.mktemp("whole")
+    return train.run(settings(data, output)), content(output)
+
+
+@pytest.fixture
+def stopped(whole, data, tmp_path, monkeypatch):
+    """A run that was stopped at step 22, with checkpoints at the steps 15 and 19."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 22)
+        with pytest.raises(StoppedError):
+            train.run(settings(data, tmp_path))
+    assert Checkpoints(tmp_path / "checkpoints").all("step") == [Found("step", 19), Found("step", 15)]
+    return settings(data, tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one MiB, as a function of its options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def mount(options):
+        if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 1 if options == "ro" else 0, b"size=1m"):
+            pytest.skip(f"this process may not mount: {os.strerror(ctypes.get_errno())}")
+        return folder
+
+    yield mount
+    libc.umount2(str(folder).encode(), 2)
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_moment_costs_nothing_but_time(whole, data, tmp_path, number):
+    overrides = words(data, tmp_path, "trainer.log_every_n_steps=1", "training.checkpoint_steps=3")
+    process = start(*overrides)
+    wait_for(process, "validation at step 15")
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    code = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert process.returncode == code, said
+    if number != signal.SIGKILL:
+        name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+        assert said.strip().splitlines()[-1] == f"mtlrank: stopped by {name}: the same command continues from here."
+    code, said = finish(*overrides)
+    assert code == 0, said
+    assert "resuming at epoch 2, step" in said
+    assert_same(content(tmp_path)["state_dict"], whole[1]["state_dict"])
+
+
+@pytest.mark.parametrize("at", [15, 45])
+def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_later(whole, data, tmp_path, monkeypatch, at):
+    from mtlrank.evaluation.head import Predictions
+
+    metrics, expected = whole
+    add, asked = Predictions.add, []
+
+    def terminate(self, *args):
+        add(self, *args)
+        if not asked and milestones_step() == at:
+            asked.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def milestones_step():
+        return seen[-1].step if seen else None
+
+    seen = []
+    from mtlrank.loop.milestones import Milestones
+
+    validate = Milestones._validate
+
+    def note(self, *args):
+        seen.append(self)
+        validate(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictions, "add", terminate)
+        patch.setattr(Milestones, "_validate", note)
+        with pytest.raises(TerminatedError, match="the same command continues"):
+            train.run(settings(data, tmp_path))
+    assert Checkpoints(tmp_path / "checkpoints").newest() == Found("step", at)
+    assert train.run(settings(data, tmp_path)) == metrics
+    if at != 45:
+        assert_same(content(tmp_path), expected)
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def damage(path, how):
+    if how == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "removed":
+        path.unlink()
+    else:
+        bytes_ = bytearray(path.read_bytes())
+        bytes_[len(bytes_) // 2] ^= 1
+        path.write_bytes(bytes_)
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "removed"])
+@pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole, tmp_path, capsys, how, file):
+    damage(tmp_path / "checkpoints" / "step-00000019" / file, how)
+    capsys.readouterr()
+    assert train.run(stopped) == whole[0]
+    said = capsys.readouterr().err
+    if (file, how) != ("manifest.json", "removed"):  # then it is no checkpoint at all
+        assert "checkpoints/step-00000019 cannot be used: " in said
+    assert "resuming at epoch 2, step 15 (" in said
+    assert_same(content(tmp_path), whole[1])
+
+
+def test_if_all_are_damaged_it_says_so(stopped, tmp_path):
+    for step in (15, 19):
+        damage(tmp_path / "checkpoints" / f"step-000000{step}" / "state.pt", "flipped")
+    with pytest.raises(DataError, match=r"No checkpoint in .* can be read: .*state.pt was changed or damaged.*force=true"):
+        train.run(stopped)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    write_checkpoint({"x": 1}, str(tmp_path / "step-00000001"))
+    marker = tmp_path / "executed"
+
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch {marker}",)
+
+    from mtlrank.storage import new_folder, write_manifest
+
+    with new_folder(tmp_path / "step-00000002") as part:
+        torch.save({"x": Payload()}, part / "state.pt")
+        write_manifest(part, {"kind": "checkpoint"})
+    with pytest.raises(DataError, match="cannot read it"):
+        read_checkpoint(str(tmp_path / "step-00000002"))
+    assert not marker.exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
+    folder = small_disk("")
+    checkpoints = Checkpoints(folder)
+    small = {"weights": torch.arange(100_000)}  # 0.8 MiB
+    write_checkpoint(small, checkpoints.path(Found("step", 1)))
+    with pytest.raises(StorageError, match=r"Cannot write the checkpoint .*It needs 3 MiB, free are 0 MiB.*as they were"):
+        write_checkpoint({"weights": torch.arange(400_000)}, checkpoints.path(Found("step", 2)))
+    assert checkpoints.newest() == Found("step", 1)
+    assert_same(checkpoints.read(Found("step", 1)), small)
+    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+
+
+def test_a_full_disk_ends_training_with_a_line(data, tmp_path, small_disk):
+    code, said = finish(*words(data, tmp_path / "out", f"training.checkpoint_dir={small_disk('')}"))
+    assert code == 4
+    assert "mtlrank: Cannot write the checkpoint" in said.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(data, tmp_path, small_disk, monkeypatch):
+    folder = small_disk("ro")
+    monkeypatch.setattr(MultiTaskLoop, "training_step", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(StorageError, match="Cannot write to the folder"):
+        train.run(settings(data, tmp_path / "out", f"training.checkpoint_dir={folder}/checkpoints"))
+
+
+def test_an_error_of_the_process_that_writes_is_kept_for_all(tmp_path):
+    io = VerifiedIO()
+    (tmp_path / "file").write_text("")
+    io.save_checkpoint({"x": 1}, tmp_path / "file" / "step-00000001")
+    assert isinstance(io.error, StorageError)
+
+
+def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, server, data, tmp_path, monkeypatch):  # noqa: F811
+    place = ["training.checkpoint_dir=gs://bucket/runs/1"]
+    monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "first"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 22)
+        with pytest.raises(StoppedError):
+            train.run(settings(data, tmp_path / "a", *place))
+    assert {name.split("/")[0] for name in list_files("gs://bucket/runs/1")} == {
+        "best-00000015",
+        "step-00000015",
+        "step-00000019",
+        "writable",
+    }
+    monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "second"))
+    assert train.run(settings(data, tmp_path / "b", *place)) == whole[0]
+
+
+# -- numbers that are none ---------------------------------------------------------------------------------------------
+
+
+def poison(monkeypatch, steps):
+    """The loss of one sample is NaN in some steps."""
+    loss = SpanClassification.item_loss
+
+    def poisoned(self, logits, batch):
+        losses = loss(self, logits, batch)
+        if next_step() in steps:
+            losses = losses.clone()
+            losses[0] = float("nan")
+        return losses
+
+    step = MultiTaskLoop.training_step
+    loops = []
+
+    def noted(self, *args):
+        loops[:] = [self]
+        return step(self, *args)
+
+    def next_step():
+        return loops[0].global_step + 1 if loops else 0
+
+    monkeypatch.setattr(MultiTaskLoop, "training_step", noted)
+    monkeypatch.setattr(SpanClassification, "item_loss", poisoned)
+
+
+def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data, tmp_path, monkeypatch, capsys):
+    poison(monkeypatch, {3, 20})
+    metrics = train.run(settings(data, tmp_path))
+    said = capsys.readouterr().err
+    assert "step 3: not finite are 1 of" in said
+    assert "losses of 'msm_ner' (train-" in said or "losses of 'msm_ner' (" in said
+    assert "the step is skipped (2 of 10)" in said
+    assert all(value == value for value in metrics.values())
+    assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
+
+
+def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data, tmp_path, monkeypatch):
+    poison(monkeypatch, set(range(18, 100)))
+    with pytest.raises(DivergedError, match=r"bad step 4 and training.max_bad_steps is 3.*Lower loop.optimizer.lr"):
+        train.run(settings(data, tmp_path, "training.max_bad_steps=3"))
+    state = content(tmp_path)
+    assert state["global_step"] in (19, 20)
+    assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gpu_without_enough_memory_is_told_what_to_change(data, tmp_path, monkeypatch):
+    def exhausted(self, batch, batch_idx):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(MultiTaskLoop, "training_step", exhausted)
+    with pytest.raises(ResourceError, match=r"did not suffice in step 1: .*2.00 GiB\. Lower training.batch_size"):
+        train.run(settings(data, tmp_path))
+
+
+@pytest.mark.slow
+def test_a_tiny_shared_memory_does_not_stop_worker_processes(data, tmp_path):
+    """/dev/shm as a container has it, in a namespace of its own."""
+    overrides = words(data, tmp_path, "datamodule.num_workers=2", "training.epochs=1")
+    command = " ".join(f"'{word}'" for word in [sys.executable, "-m", "mtlrank.train", *overrides])
+    script = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec {command}"
+    ran = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
+    if "unshare" in ran.stderr or "mount:" in ran.stderr:
+        pytest.skip("this process may not have namespaces of its own")
+    assert ran.returncode == 0, ran.stderr
+    assert "datamodule.num_workers=0 is used" in ran.stderr
+
+
+def test_stopping_is_quick_even_if_steps_are_not(data, tmp_path, monkeypatch):
+    """The signal only sets a flag: a step that is under way ends first."""
+    seen = []
+
+    def ask(self, trainer, *args):
+        if trainer.global_step == 5 and not seen:
+            seen.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(PlainProgress, "on_train_batch_end", ask)
+    with pytest.raises(TerminatedError):
+        train.run(settings(data, tmp_path))
+    assert Checkpoints(tmp_path / "checkpoints").newest() == Found("step", 5)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -1,0 +1,91 @@
+"""Two processes learn what one learns, and stop together when one of them is asked to."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.loop.runs import assert_same, content, finish, start, wait_for, words
+
+NO_DROPOUT = [
+    "model.body.attention_dropout=0.0",
+    "model.heads.trec2019.dropout=0",
+    "model.heads.msm_ner.dropout=0",
+    "loop.optimizer._target_=torch.optim.SGD",  # Adam would blow up the noise in gradients that are zero in theory
+    "+loop.optimizer.momentum=0.9",
+    "loop.optimizer.weight_decay=0.1",
+    "loop.optimizer.lr=0.02",
+]
+TWO = ["trainer.devices=2", "trainer.accelerator=cpu"]
+TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node=2", "--standalone"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, home):
+    folder = tmp_path_factory.mktemp("data")
+    code, said = finish(*words(folder, folder / "first", "+trainer.limit_train_batches=1"))
+    assert code == 0, said
+    return folder
+
+
+def test_two_processes_learn_what_one_learns(data, tmp_path):
+    """Batches of half the size, twice as many: the same steps, with heads that are idle here and busy there."""
+    settings = [*NO_DROPOUT, "training.epochs=2"]
+    assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0
+    code, said = finish(*words(data, tmp_path / "two", *settings, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
+    assert code == 0, said
+    one, two = content(tmp_path / "one"), content(tmp_path / "two")
+    assert one["global_step"] == two["global_step"] == 80
+    for name, weight in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], weight, atol=2e-4, rtol=1e-3, msg=name)
+    mine, theirs = (state["callbacks"]["Milestones"]["values"] for state in (one, two))
+    assert mine == pytest.approx(theirs, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [0, 1])
+def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_path, asked):
+    settings = [*TWO, "training.batch_size=4", "training.checkpoint_steps=1000", "trainer.log_every_n_steps=1"]
+    assert finish(*words(data, tmp_path / "whole", *settings))[0] == 0
+    process = start(*words(data, tmp_path / "out", *settings))
+    wait_for(process, "GLOBAL_RANK: 1")
+    wait_for_steps(tmp_path / "out")
+    child = next(pid for pid, parent in processes() if parent == process.pid)
+    asked_at = time.monotonic()
+    os.kill([process.pid, child][asked], signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, said
+    assert time.monotonic() - asked_at < 20
+    while any(pid == child for pid, _ in processes()) and time.monotonic() - asked_at < 20:
+        time.sleep(0.1)
+    assert not any(pid == child for pid, _ in processes())
+    assert "stopped by SIGTERM: the same command continues from here" in said
+    code, said = finish(*words(data, tmp_path / "out", *settings))
+    assert code == 0, said
+    assert "resuming at epoch" in said
+    assert_same(content(tmp_path / "out")["state_dict"], content(tmp_path / "whole")["state_dict"])
+
+
+def processes():
+    """(pid, parent's pid) of everything that runs here; what is dead and waits for its parent does not."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            yield int(path.parent.name), int(parent)
+
+
+def wait_for_steps(output):
+    """Until training has begun: the log of its losses is written every few steps."""
+    for _ in range(600):
+        if any(path.stat().st_size for path in output.glob("tensorboard/*/events*")):
+            time.sleep(0.5)
+            return
+        time.sleep(0.1)
+    raise AssertionError("training did not begin")

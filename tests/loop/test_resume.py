@@ -1,0 +1,162 @@
+"""A run that is stopped anywhere goes on with the same command, and ends with the same weights to the bit."""
+
+import pytest
+import torch
+
+from mtlrank import train
+from mtlrank.errors import ConfigError
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.progress import PlainProgress
+from tests.loop.runs import assert_same, content, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+WAYS = {
+    "plain": [],
+    "accumulating": ["trainer.accumulate_grad_batches=2"],
+    "round robin": ["datamodule/sampler@datamodule.train_sampler=round_robin", "+trainer.limit_train_batches=15"],
+    "token budget": ["training.max_tokens=2500", "training.length_window=3"],
+    "two validations": ["training.val_checks_per_epoch=2", "training.patience=1"],
+    "worker process": ["datamodule.num_workers=1"],
+}
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, home):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """The content and the stream of batches of a run in one of the ways, made when it is first asked for."""
+    made = {}
+
+    def run(way):
+        if way not in made:
+            output = tmp_path_factory.mktemp("undisturbed")
+            with pytest.MonkeyPatch.context() as patch:
+                stream = record(patch)
+                metrics = train.run(settings(data, output, *WAYS[way]))
+            made[way] = metrics, content(output), stream
+        return made[way]
+
+    return run
+
+
+def record(patch):
+    """The samples of every batch that is learnt from, by its number."""
+    stream, step = {}, MultiTaskLoop.training_step
+
+    def recorded(self, batch, batch_idx):
+        stream[self.current_epoch, batch_idx] = {name: part.sample_ids.tolist() for name, part in batch.tasks.items()}
+        return step(self, batch, batch_idx)
+
+    patch.setattr(MultiTaskLoop, "training_step", recorded)
+    return stream
+
+
+def stop_at(patch, step):
+    def stop(self, trainer, *args):
+        if trainer.global_step == step:
+            raise StoppedError
+
+    patch.setattr(PlainProgress, "on_train_batch_end", stop)
+
+
+@pytest.mark.parametrize(
+    ("way", "steps"),
+    [
+        ("plain", [3, 5, 15, 16, 31, 45]),
+        ("accumulating", [5, 8, 20]),
+        ("round robin", [10]),
+        ("token budget", [9]),
+        ("two validations", [7, 8, 9]),
+        ("worker process", [6]),
+    ],
+)
+def test_stopped_anywhere_it_ends_the_same(undisturbed, data, tmp_path, monkeypatch, way, steps):
+    """Stopped at each of the steps of one run in turn: before the first checkpoint, amid an epoch, at its end."""
+    metrics, expected, stream = undisturbed(way)
+    config = settings(data, tmp_path, *WAYS[way])
+    seen = record(monkeypatch)
+    for step in steps:
+        with monkeypatch.context() as patch:
+            stop_at(patch, step)
+            with pytest.raises(StoppedError):
+                train.run(config)
+    assert train.run(config) == metrics
+    assert_same(content(tmp_path), expected)
+    assert seen == stream
+
+
+def test_it_says_where_it_goes_on(data, tmp_path, monkeypatch, capsys):
+    config = settings(data, tmp_path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 22)
+        with pytest.raises(StoppedError):
+            train.run(config)
+    capsys.readouterr()
+    train.run({**config, "training": {**config["training"], "epochs": 3}})
+    assert "resuming at epoch 2, step 19 (" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data, tmp_path, capsys):
+    metrics, expected, _ = undisturbed("plain")
+    config = settings(data, tmp_path)
+    assert train.run(config) == metrics
+    assert train.run(config) == metrics
+    assert "already finished" in capsys.readouterr().err
+    assert train.run({**config, "force": True}) == metrics
+    assert "resuming" not in capsys.readouterr().err
+    assert_same(content(tmp_path), expected)
+
+
+def test_the_best_weights_are_what_is_kept(undisturbed, data, tmp_path):
+    from safetensors.torch import load_file
+
+    from mtlrank.loop.checkpoints import Checkpoints
+
+    metrics = train.run(settings(data, tmp_path))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    (best,) = checkpoints.all("best")
+    assert len(checkpoints.all("step")) == 2
+    state = checkpoints.read(best)
+    assert state["values"] == metrics
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(saved[name], state["state_dict"][f"model.{name}"]) for name in saved)
+
+
+def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch, capsys):
+    config = settings(data, tmp_path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 22)
+        with pytest.raises(StoppedError):
+            train.run(config)
+    other = settings(data, tmp_path, "prepare.num_shards=2", "training.accept_changes=[tokenizer]")
+    with pytest.raises(ConfigError, match=r"data.msm_ner: \w+ there, \w+ now; data.trec2019: .*accept_changes=\[data\]"):
+        train.run(other)
+    capsys.readouterr()
+    train.run({**other, "training": {**other["training"], "accept_changes": ["data"]}})
+    said = capsys.readouterr().err
+    assert "starting anew from the weights of" in said
+    assert "data changed" in said
+
+
+def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(data, tmp_path, monkeypatch, capsys):
+    config = settings(data, tmp_path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 22)
+        with pytest.raises(StoppedError):
+            train.run(config)
+    more = ["tasks=[trec2019,msm_ner,msm_coref]", "training.epochs=1"]
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        train.run(settings(data, tmp_path, *more))
+    with pytest.raises(ConfigError, match="heads.msm_coref: nothing there, Linear SpanAverage"):
+        train.run(settings(data, tmp_path, *more, "training.accept_changes=[data]"))
+    capsys.readouterr()
+    metrics = train.run(settings(data, tmp_path, *more, "training.accept_changes=[data,heads]"))
+    assert "val/msm_coref/Accuracy" in metrics
+    assert "taken over, data, heads changed" in capsys.readouterr().err
