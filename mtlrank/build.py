@@ -28,7 +28,11 @@ from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
-_OF_NO_RESULT = ("training.checkpoint_", "training.accept_changes", "datamodule.num_workers")  # settings that change none
+_OF_NO_RESULT = (
+    "training.checkpoint_",
+    "training.accept_changes",
+    "datamodule.num_workers",
+)  # settings that change none
 RUN = "run.json"  # in a run's folder: the config that it is of
 
 
@@ -95,10 +99,11 @@ def build_milestones(
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": head.describe() for name, head in model.heads.items()}  # type: ignore[operator]
-    identity |= {"tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"], "body": model.body.backbone}
-    return Milestones(
-        checkpoints, monitored(config, datasets), signals, plan, identity, training["accept_changes"]
-    )
+    identity |= {
+        "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
+        "body": model.body.backbone,
+    }
+    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, training["accept_changes"])
 
 
 def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Trainer:

@@ -110,7 +110,10 @@ class PairwiseRelevance(Relevance):
         self.margin = margin
 
     def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        scores, relevant = by_sample(self.scores(logits), batch), by_sample(self.relevant(batch), batch, fill=float("nan"))
+        scores, relevant = (
+            by_sample(self.scores(logits), batch),
+            by_sample(self.relevant(batch), batch, fill=float("nan")),
+        )
         better = relevant[:, :, None] > relevant[:, None, :]  # (samples, items, items); never with a nan
         hinge = F.relu(self.margin - scores[:, :, None] + scores[:, None, :]) * better
         return hinge.sum((1, 2)) / better.sum((1, 2)).clamp(min=1)

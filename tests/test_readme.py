@@ -63,3 +63,11 @@ def test_pipeline_parameters_are_understood(command):
 def test_paths_that_are_linked_exist(path, text):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (path.parent / target).exists(), target
+
+
+def test_tests_that_are_named_exist():
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", TEXT[ROOT / "docs" / "reliability.md"])
+    assert len(named) > 10
+    for file, test in named:
+        path = ROOT / file if "/" in file else ROOT / "tests" / "loop" / file
+        assert f"def {test}(" in path.read_text(), test

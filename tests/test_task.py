@@ -13,6 +13,7 @@ from mtlrank.task import (
     SpanClassification,
     SpanPairClassification,
     SpanRegression,
+    by_sample,
 )
 from tests.batches import batch
 
@@ -126,3 +127,9 @@ def test_equal_labels_make_fewer_buckets():
 def test_impossible_buckets_are_refused(setting):
     with pytest.raises(ConfigError, match="num_buckets of at least 2 and edges quantiles or width"):
         Buckets(["Accuracy"], **setting)
+
+
+def test_values_by_sample_lie_in_rows():
+    data = batch([2] * 5, item_sample=[0, 0, 1, 1, 1])
+    grid = by_sample(torch.arange(5.0), data, fill=-1)
+    assert grid.tolist() == [[0, 1, -1], [2, 3, 4]]

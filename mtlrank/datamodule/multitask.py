@@ -21,7 +21,8 @@ class MTLLoader(DataLoader[MTLBatch]):
     """A DataLoader that starts where it is told: in any epoch, after any number of that epoch's batches."""
 
     def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
-        super().__init__(dataset, batch_sampler=sampler, collate_fn=_as_it_is, num_workers=num_workers)
+        draws: Any = sampler  # what is drawn is handed to the dataset as it is
+        super().__init__(dataset, batch_sampler=draws, collate_fn=_as_it_is, num_workers=num_workers)
         self.mtl_sampler = sampler
         self.epoch = 0
         self.start = 0

@@ -164,7 +164,9 @@ class RandomProportional(MTLSampler):
     `limits` caps what some datasets give to an epoch; each epoch draws other samples.
     """
 
-    def __init__(self, sizes: Mapping[str, int], batch_size: int, limits: Mapping[str, int] | None = None, **kwargs: Any):
+    def __init__(
+        self, sizes: Mapping[str, int], batch_size: int, limits: Mapping[str, int] | None = None, **kwargs: Any
+    ):
         super().__init__(sizes, batch_size, **kwargs)
         self.limits = dict(limits or {})
         unknown = sorted(set(self.limits) - set(self.sizes))

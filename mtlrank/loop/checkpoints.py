@@ -127,17 +127,17 @@ class VerifiedIO(CheckpointIO):
 
 
 def write_checkpoint(content: dict[str, Any], path: str) -> None:
-    """Write a checkpoint that is there whole or not at all. Raises `StorageError`, and leaves nothing, if there is no room."""
+    """Write a checkpoint that is there whole or not at all. Raises `StorageError`, leaving nothing, if there is no room."""
     here = mirror(path)
     try:
         with new_folder(here) as part:
             torch.save(content, part / STATE)
             write_manifest(part, {"kind": "checkpoint", "torch": torch.__version__})
     except (OSError, RuntimeError) as error:  # torch tells of a full disk as a RuntimeError
-        free = shutil.disk_usage(here.parent).free
+        reason, free = " ".join(str(error).split())[:120], shutil.disk_usage(here.parent).free
         raise StorageError(
-            f"Cannot write the checkpoint {here}: {' '.join(str(error).split())[:120]}. It needs {_bytes(content) >> 20:,} MiB, free "
-            f"are {free >> 20:,} MiB. The checkpoints before it are as they were. Make room, and run the same command again."
+            f"Cannot write the checkpoint {here}: {reason}. It needs {_bytes(content) >> 20:,} MiB, free are "
+            f"{free >> 20:,} MiB. The checkpoints before it are as they were. Make room, and run the same command again."
         ) from error
     if str(here) != path:
         remove_folder(path)  # a damaged one of the same step
@@ -160,13 +160,16 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Where two descriptions of what is learnt differ: (in the checkpoint, now) by key."""
-    return {key: (theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
+    return {
+        key: (theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
+    }
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, accepted: list[str]) -> bool:
-    """Whether training can go on exactly; `accepted` names kinds of differences after which it starts anew from the weights.
+    """Whether training can go on exactly: nothing differs between what is learnt now and in the checkpoint.
 
-    Keys begin with their kind, as in `data.trec2019`. Raises `ConfigError` with all that differs.
+    Keys begin with their kind, as in `data.trec2019`. Raises `ConfigError` with all that differs, unless of an `accepted`
+    kind: then training starts anew from the weights.
     """
     found = differences(ours, theirs)
     refused = {key: pair for key, pair in found.items() if key.partition(".")[0] not in accepted}
@@ -174,8 +177,8 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, a
         table = "; ".join(f"{key}: {_shown(old)} there, {_shown(new)} now" for key, (old, new) in refused.items())
         kinds = ",".join(sorted({key.partition(".")[0] for key in refused}))
         raise ConfigError(
-            f"{where} was learnt from something else. {table}. Start over with force=true, choose another output_dir, or go "
-            f"on from its weights with training.accept_changes=[{kinds}]."
+            f"{where} was learnt from something else. {table}. Start over with force=true, choose another output_dir, or "
+            f"start from its weights with training.accept_changes=[{kinds}]."
         )
     return not found
 

@@ -66,8 +66,8 @@ class FiniteSteps:
         message = f"step {learnt.step}: not finite are {where}"
         if self.skipped > self.most:
             raise DivergedError(
-                f"{message}. That was bad step {self.skipped} and training.max_bad_steps is {self.most}. The checkpoints are "
-                "from before. Lower loop.optimizer.lr, use precision 32-true, or look at these samples."
+                f"{message}. That was bad step {self.skipped} and training.max_bad_steps is {self.most}. The checkpoints "
+                "are from before. Lower loop.optimizer.lr, use precision 32-true, or look at these samples."
             )
         print(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})", file=sys.stderr, flush=True)
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class Monitored(NamedTuple):
 class Plan(NamedTuple):
     """When things happen."""
 
-    val_checks_per_epoch: int = 1
+    val_checks_per_epoch: int = 1  # 0: never
     patience: int | None = None  # validations without improvement before training stops
     checkpoint_minutes: float | None = 10.0  # checkpoints are also written after each validation
     checkpoint_steps: int | None = None
@@ -90,8 +91,9 @@ class Milestones(pl.Callback):
         known, weights = loop.state_dict(), state["state_dict"]
         kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
         loop.load_state_dict({**known, **kept})
+        changed = ", ".join(self.accept_changes)
         print(
-            f"starting anew from the weights of {where}: {len(kept)} of {len(known)} taken over, {', '.join(self.accept_changes)} changed",
+            f"starting anew from the weights of {where}: {len(kept)} of {len(known)} taken over, {changed} changed",
             file=sys.stderr,
         )
         self.checkpoints.clear()
@@ -109,16 +111,12 @@ class Milestones(pl.Callback):
         """Tell the data and Lightning's loops where training stands, whatever the number of processes was."""
         state = checkpoint["callbacks"][self.state_key]
         trainer.datamodule.start_at(state["epoch"], state["batches"])  # type: ignore[attr-defined]
-        steps = state["batches"] // trainer.world_size
-        if state["batches"] % trainer.world_size:
-            raise ConfigError(
-                f"The checkpoint was written after {state['batches']} batches of an epoch, which {trainer.world_size} processes "
-                "cannot go on from together. Use a number of processes that divides it."
-            )
+        whole = trainer.datamodule.num_batches("train")  # type: ignore[attr-defined]
+        steps = -(-whole // trainer.world_size) - -(-(whole - state["batches"]) // trainer.world_size)
         loops = checkpoint["loops"]["fit_loop"]
         loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
         loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
-        begun = state["epoch"] + (1 if steps else 0)
+        begun = state["epoch"] + (1 if state["batches"] else 0)
         epochs = {**_at(state["epoch"]), "ready": begun, "started": begun}
         loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
 
@@ -173,7 +171,7 @@ class Milestones(pl.Callback):
             islice(loader, total),
             total,
             precision,
-            after_batch=lambda: self._leave_if_asked(trainer),
+            after_batch=partial(self._leave_if_asked, trainer),
         )
         gather(predictions)
         judged = {name: found.judge() for name, found in predictions.items() if found.by_sample}

@@ -58,8 +58,8 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss.detach(), batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
         self._log_losses(total, losses)
-        if batch.weight != 1.0:
-            total = total * batch.weight
+        # 1, or NaN if the loss is no number: so are its gradients then, and every process that averages them knows.
+        total = total * (batch.weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if self._is_distributed else total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -25,7 +25,7 @@ def predict(
     batches: Iterable[MTLBatch],
     total: int,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
-    after_batch: Callable[[], None] | None = None,
+    after_batch: Callable[[], object] | None = None,
 ) -> dict[str, Predictions]:
     """Score what a loader over a split of several datasets delivers, by dataset name.
 
@@ -68,4 +68,5 @@ def gather(predictions: Mapping[str, Predictions]) -> None:
 
 def to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:
     """The batch on a device; numbers stay where they are."""
-    return TaskBatch(*(field.to(device, non_blocking=True) if isinstance(field, Tensor) else field for field in batch))
+    moved = [field.to(device, non_blocking=True) if isinstance(field, Tensor) else field for field in batch]
+    return TaskBatch._make(moved)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch
+from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 
@@ -15,6 +16,9 @@ class MultiTaskModel(nn.Module):
 
     def __init__(self, body: MTLBody, heads: Mapping[str, MTLHead]) -> None:
         super().__init__()
+        taken = sorted(name for name in heads if hasattr(nn.ModuleDict, name))
+        if taken:
+            raise ConfigError(f"No dataset can be called {taken[0]!r}, as torch has that name. Give it another `name`.")
         self.body = body
         self.heads = nn.ModuleDict(dict(heads))
         for weight in self.idle(self.heads) if body.family else []:

@@ -115,7 +115,9 @@ def test_the_longest_come_first():
 
 
 def test_a_budget_that_is_too_small_for_the_longest_sample_is_refused():
-    with pytest.raises(ConfigError, match="max_tokens is 50, but the longest sample has 20 tokens: expected at least 60"):
+    with pytest.raises(
+        ConfigError, match="max_tokens is 50, but the longest sample has 20 tokens: expected at least 60"
+    ):
         len(make(RandomProportional, [100], max_tokens=50)[0])
 
 

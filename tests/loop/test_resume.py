@@ -136,7 +136,9 @@ def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch
         with pytest.raises(StoppedError):
             train.run(config)
     other = settings(data, tmp_path, "prepare.num_shards=2", "training.accept_changes=[tokenizer]")
-    with pytest.raises(ConfigError, match=r"data.msm_ner: \w+ there, \w+ now; data.trec2019: .*accept_changes=\[data\]"):
+    with pytest.raises(
+        ConfigError, match=r"data.msm_ner: \w+ there, \w+ now; data.trec2019: .*accept_changes=\[data\]"
+    ):
         train.run(other)
     capsys.readouterr()
     train.run({**other, "training": {**other["training"], "accept_changes": ["data"]}})

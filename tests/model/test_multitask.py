@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig
 
+from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MLP, Linear
 from mtlrank.model.head.pooler import Average, CLSToken
@@ -55,3 +56,29 @@ def test_gradients_reach_the_own_head_and_the_layers_it_reads(model):
     assert float(layers[0].output.dense.weight.grad.abs().sum()) > 0
     deeper = layers[2].output.dense.weight.grad
     assert deeper is None or float(deeper.abs().sum()) == 0
+
+
+def test_idle_weights_are_those_that_a_batch_does_not_reach(model):
+    names = {id(p): name for name, p in model.named_parameters()}
+    for present in (["shallow"], ["deep"], ["mixed", "shallow"]):
+        model.zero_grad()
+        data = batches()
+        logits = model({name: data[name] for name in present})
+        sum(value.square().sum() for value in logits.values()).backward()
+        unreached = {name for name, p in model.named_parameters() if p.grad is None}
+        assert {names[id(p)] for p in model.idle(present)} == unreached
+
+
+def test_layers_that_no_head_reads_are_not_trained(tmp_path):
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    model = MultiTaskModel(MTLBody(str(tmp_path)), {"x": Linear(16, 3, 2, functools.partial(Average, layers=[2]))})
+    frozen = {name.split(".")[4] for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"2"}
+
+
+def test_a_name_that_torch_has_taken_is_refused(tmp_path):
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="No dataset can be called 'half'"):
+        MultiTaskModel(MTLBody(str(tmp_path)), {"half": Linear(16, 1, 2, Average)})

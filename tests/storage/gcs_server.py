@@ -86,6 +86,11 @@ class Bucket:
         if int(query.get("ifGenerationMatch", found)) != found:
             raise RefusalError(412, "At least one of the pre-conditions you specified did not hold.")
 
+    def remove(self, name: str, query: dict[str, str]) -> None:
+        with self.lock:
+            self.get(name, query)
+            del self.objects[name]
+
     def put(self, described: dict, data: bytes, query: dict[str, str]) -> Object:
         with self.lock:
             self.check(described["name"], query)
@@ -182,6 +187,9 @@ class Handler(BaseHTTPRequestHandler):
             self.show(self.server.bucket.get(unquote(path[2]), query), query)
         elif self.command == "GET":
             self.list(query)
+        elif self.command == "DELETE":
+            self.server.bucket.remove(unquote(path[2]), query)
+            self.send(204, b"", {})
         elif self.command == "PUT":
             self.continue_upload(body, query["upload_id"])
         elif query["uploadType"] == "multipart":

@@ -31,9 +31,7 @@ def _bert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> T
 def _roberta_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
     types = types.clamp(max=encoder.config.type_vocab_size - 1)
     positions = packing.positions + encoder.config.pad_token_id + 1  # RoBERTa counts from after the padding id
-    embedded: Tensor = encoder.embeddings(
-        input_ids=ids[None], token_type_ids=types[None], position_ids=positions[None]
-    )
+    embedded: Tensor = encoder.embeddings(input_ids=ids[None], token_type_ids=types[None], position_ids=positions[None])
     return embedded
 
 
@@ -81,5 +79,3 @@ def first(output: Any) -> Tensor:
     """Layers give a tensor or a tuple that starts with it, depending on the family and version."""
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result
-
-

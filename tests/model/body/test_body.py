@@ -10,14 +10,15 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
-    MPNetConfig,
     ModernBertConfig,
+    MPNetConfig,
     RobertaConfig,
     XLMRobertaConfig,
 )
 
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
+from mtlrank.model.body.attention import Packing, _in_a_grid, _one_by_one, packed_attention
 from tests.batches import batch
 
 SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -95,6 +96,53 @@ def test_every_weight_of_the_body_learns(tmp_path):
     model, data = MTLBody(str(tmp_path)), batch(LENGTHS)
     encode(model, data, [(3, 4, 27)])[3].square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_activation_checkpointing_changes_no_gradient(tmp_path, kind):
+    AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
+    data, gradients = batch(LENGTHS), []
+    for checkpointed in (False, True):
+        model = MTLBody(str(tmp_path), attention_dropout=0.2, activation_checkpointing=checkpointed).train()
+        torch.manual_seed(3)
+        encode(model, data, [(3, 4, 27)])[3].square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for kept, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(kept, again)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("window", [None, 3])
+def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, window):
+    """What a GPU does in full precision, or with dropout, is what a CPU does."""
+    packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
+    q, k, v = (torch.randn(1, 2, 27, 8) for _ in range(3))
+    reach = None if window is None else window - 1
+    found = [way(q, k, v, None, 0.0, reach, packing) for way in (_one_by_one, _in_a_grid)]
+    torch.testing.assert_close(*found)
+    dropped = _in_a_grid(q, k, v, None, dropout, reach, packing)
+    assert torch.equal(dropped, found[1]) == (dropout == 0.0)
+
+
+def test_a_token_of_a_window_sees_its_neighbours_only():
+    packing = Packing(torch.tensor([0, 6], dtype=torch.int32), 6, 6)
+    q = torch.zeros(1, 1, 6, 4)
+    v = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 1, 6, 4)
+    mixed, _ = packed_attention(None, q, q, v, None, sliding_window=2, packing=packing)
+    assert mixed[0, :, 0, 0].tolist() == pytest.approx([0.5, 1, 2, 3, 4, 4.5])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in PADDED])
+def test_a_gpu_in_half_precision_gives_what_a_cpu_gives(tmp_path, kind):
+    AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
+    model, data = body(tmp_path), batch(LENGTHS)
+    expected = encode(model, data, [(3, 4, 27)])[3]
+    model.cuda()
+    moved = data._replace(**{n: getattr(data, n).cuda() for n in ("input_ids", "token_type_ids", "cu_seqlens")})
+    with torch.autocast("cuda", torch.bfloat16):
+        found = encode(model, moved, [(3, 4, 27)])[3]
+    torch.testing.assert_close(found.float().cpu(), expected, atol=0.05, rtol=0.05)
 
 
 def test_a_folder_that_is_none_is_named():

@@ -1,0 +1,138 @@
+"""Query-passage pairs whose lengths vary as those of MS MARCO do, and how systems that learn from them are measured."""
+
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtlrank.batch import Record
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.dataset import PreparedDataset, Share
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.task import Relevance
+
+MAX_LENGTH = 256  # tokens
+Pair = tuple[str, str, int]  # query, passage, label
+
+
+def pairs(number: int, seed: int = 0) -> list[Pair]:
+    """Pairs of about 6 and 56 words, log-normal as in MS MARCO, half of them relevant."""
+    words = [word for _, text in Collection("mtlrank-embedded/train").docs for word in text.split()]
+    draw = random.Random(seed)
+
+    def text(mean: float, spread: float) -> str:
+        length = max(2, round(draw.lognormvariate(0, spread) * mean))
+        return " ".join(draw.choice(words) for _ in range(length))
+
+    return [(text(5.5, 0.4), text(51.0, 0.42), draw.randrange(2)) for _ in range(number)]
+
+
+class Pairs(PreparedDataset):
+    """Pairs as a dataset."""
+
+    def __init__(self, name: str, rows: Sequence[Pair], tokenizer: str) -> None:
+        super().__init__(name, Relevance(["AP"]), Preprocessor(tokenizer, max_length=MAX_LENGTH))
+        self.rows = rows
+
+    def records(self, split: str) -> Iterable[Record]:
+        if split == "train":
+            for i, (query, passage, label) in enumerate(self.rows):
+                yield Record(f"q{i}", f"d{i}", query, passage, label)
+
+    def prepared_in(self, folder: Path) -> "Pairs":
+        """Written and opened."""
+        self.prepare_shard(folder / "shard", Share(), Reading())
+        self.merge(
+            folder / "whole",
+            [folder / "shard"],
+            {"key": self.name, "name": self.name, "relevance_level": 1, "licence": None},
+        )
+        self.open(folder / "whole")
+        return self
+
+
+class Measured(NamedTuple):
+    """What one system did in one process."""
+
+    pairs_per_second: float  # of CPU time of one thread, or of wall time on a GPU
+    memory: int  # MiB at the peak, of the process or on the GPU
+
+
+class Clock:
+    """CPU time of the process, or wall time of a GPU whose work is done."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def __call__(self) -> float:
+        if self.device == "cpu":
+            return time.process_time()
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def memory(self) -> int:
+        """MiB at the peak so far."""
+        if self.device == "cpu":
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        import torch
+
+        return torch.cuda.max_memory_allocated() >> 20
+
+
+def say(measured: Measured) -> None:
+    """Hand a measurement to the process that asked for it."""
+    print(f"measured {json.dumps(measured)}", flush=True)
+
+
+def compare(module: str, systems: Sequence[str], repetitions: int, arguments: Sequence[str]) -> dict[str, Measured]:
+    """Medians of systems that run in turns, each in a process with one thread."""
+    found: dict[str, list[Measured]] = {system: [] for system in systems}
+    one = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = {**os.environ, **one, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_DISABLED": "1"}
+    for repetition in range(repetitions):
+        for system in systems:
+            command = [sys.executable, "-m", module, *arguments, "--system", system]
+            ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+            lines = [line for line in ran.stdout.splitlines() if line.startswith("measured ")]
+            if ran.returncode or not lines:
+                raise SystemExit(f"{system} failed:\n{ran.stderr[-3000:]}")
+            found[system].append(Measured(*json.loads(lines[-1].removeprefix("measured "))))
+            print(
+                f"  {repetition + 1}/{repetitions} {system}: {found[system][-1].pairs_per_second:.2f}", file=sys.stderr
+            )
+    return {system: _median(several) for system, several in found.items()}
+
+
+def _median(several: Sequence[Measured]) -> Measured:
+    columns: list[Any] = [statistics.median(values) for values in zip(*several, strict=True)]
+    return Measured(*columns)
+
+
+def table(title: str, found: dict[str, Measured], against: str) -> None:
+    """Print what was found, and how it compares with one system."""
+    print(f"\n{title}")
+    for system, measured in found.items():
+        ratio = measured.pairs_per_second / found[against].pairs_per_second
+        print(
+            f"{system:>26}: {measured.pairs_per_second:>10,.2f} pairs/s {ratio:>6.2f} x {against} {measured.memory:>8,} MiB"
+        )
+
+
+def flops_per_pair(body: str, lengths: Sequence[int]) -> float:
+    """Floating-point operations of a forward pass, a pair: 2 P L + 4 n h L^2, P the weights of the layers' matrices."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(body)
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    weights = layers * (4 * hidden**2 + 2 * hidden * config.intermediate_size)
+    return statistics.mean(2 * weights * n + 4 * layers * hidden * n**2 for n in lengths)

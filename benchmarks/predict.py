@@ -1,0 +1,140 @@
+"""Scoring pairs: mtlrank, sentence-transformers and a loop written by hand, with the same body.
+
+    python -m benchmarks.predict --body /path/to/all-MiniLM-L6-v2
+    python -m benchmarks.predict --body bert-base-uncased --device cuda --pairs 50000 --batch-size 512
+
+Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
+with bf16 on all sides. Needs `pip install 'mtlrank[annotate]'`. "mtlrank" tokenises, writes and reads its prepared dataset
+first, as sentence-transformers tokenises; "mtlrank, prepared" finds it there. The ceiling tokenises nothing.
+"""
+
+import argparse
+import tempfile
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pairs import MAX_LENGTH, Clock, Measured, Pair, Pairs, compare, flops_per_pair, pairs, say, table
+
+SYSTEMS = ["ceiling", "sentence-transformers", "mtlrank", "mtlrank, prepared"]
+WARM = 64  # pairs that are scored before the clock starts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--body", required=True, help="a BERT: a Hugging Face name or folder")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--peak", type=float, default=790e12, help="operations a second that the GPU can do")
+    parser.add_argument("--system", choices=SYSTEMS, help="measure only this one, in this process")
+    options = parser.parse_args()
+    rows = pairs(options.pairs + WARM)
+    if options.system:
+        import torch
+
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        say(MEASURES[options.system](options, rows))
+        return
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key != "system"]
+    found = compare("benchmarks.predict", SYSTEMS, options.repetitions, arguments)
+    table(f"Scoring {options.pairs:,} pairs", found, "sentence-transformers")
+    ours = found["mtlrank, prepared"].pairs_per_second
+    print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
+    if options.device == "cuda":
+        limit = options.peak / flops_per_pair(options.body, [len(ids) for ids in _tokenised(options, rows)[:5_000]])
+        print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
+
+
+def ceiling(options: argparse.Namespace, rows: list[Pair]) -> Measured:
+    """Hugging Face's model on tokens that are there, sorted by length."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.body)
+    model = AutoModelForSequenceClassification.from_pretrained(options.body, num_labels=1).to(options.device).eval()
+    ids = _tokenised(options, rows[WARM:])
+    ids.sort(key=len)
+    batches = [
+        tokenizer.pad({"input_ids": ids[i : i + options.batch_size]}, return_tensors="pt").to(options.device)
+        for i in range(0, len(ids), options.batch_size)
+    ]
+    clock = Clock(options.device)
+    with torch.inference_mode(), torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
+        model(**batches[0])
+        began = clock()
+        for batch in batches:
+            model(**batch)
+        return Measured(len(ids) / (clock() - began), clock.memory())
+
+
+def sentence_transformers(options: argparse.Namespace, rows: list[Pair]) -> Measured:
+    """CrossEncoder.predict, which sorts by length by itself."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(options.body, num_labels=1, device=options.device, max_length=MAX_LENGTH)
+    texts = [(query, passage) for query, passage, _ in rows]
+    clock = Clock(options.device)
+    with torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
+        model.predict(texts[:WARM], batch_size=options.batch_size, show_progress_bar=False)
+        began = clock()
+        model.predict(texts[WARM:], batch_size=options.batch_size, show_progress_bar=False)
+        return Measured(options.pairs / (clock() - began), clock.memory())
+
+
+def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool) -> Measured:
+    """The engine that validates and judges, from raw texts or from a prepared dataset."""
+    import torch
+
+    from mtlrank.datamodule.dataset import MTLDataset
+    from mtlrank.datamodule.multitask import MTLLoader
+    from mtlrank.datamodule.sampler import LongestFirst
+    from mtlrank.loop.predict import predict
+    from mtlrank.model.body import MTLBody
+    from mtlrank.model.head import Linear
+    from mtlrank.model.head.pooler import CLSToken
+    from mtlrank.model.multitask import MultiTaskModel
+
+    body = MTLBody(options.body)
+    heads = {"ranking": Linear(body.out_dim, body.num_layers, 1, partial(CLSToken, layers=[-1]))}
+    model = MultiTaskModel(body, heads).to(options.device)
+    half = partial(torch.autocast, "cuda", torch.bfloat16) if options.device == "cuda" else nullcontext
+
+    def score(dataset: Pairs) -> None:
+        data: Any = MTLDataset({"ranking": dataset}).split("train")
+        loader = MTLLoader(data, LongestFirst(data.sizes, options.batch_size, lengths=data.lengths))
+        found = predict(model, {"ranking": dataset}, "train", loader, len(loader), half)
+        assert len(found["ranking"].by_sample) == len(dataset.rows)
+
+    with tempfile.TemporaryDirectory() as folder:
+        score(Pairs("ranking", rows[:WARM], options.body).prepared_in(Path(folder) / "warm"))
+        clock = Clock(options.device)
+        began = clock()
+        dataset = Pairs("ranking", rows[WARM:], options.body).prepared_in(Path(folder) / "all")
+        began = clock() if prepared else began
+        score(dataset)
+        return Measured(options.pairs / (clock() - began), clock.memory())
+
+
+MEASURES = {
+    "ceiling": ceiling,
+    "sentence-transformers": sentence_transformers,
+    "mtlrank": partial(mtlrank, prepared=False),
+    "mtlrank, prepared": partial(mtlrank, prepared=True),
+}
+
+
+def _tokenised(options: argparse.Namespace, rows: list[Pair]) -> list[list[int]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.body)
+    texts = tokenizer([q for q, _, _ in rows], [p for _, p, _ in rows], truncation=True, max_length=MAX_LENGTH)
+    return list(texts["input_ids"])
+
+
+if __name__ == "__main__":
+    main()
