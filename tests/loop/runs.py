@@ -16,7 +16,6 @@ WORDS = [
     "training.limit_val_batches=2",
     "training.checkpoint_steps=4",
     "model.heads.trec2019.dropout=0.1",
-    "model.body.attention_dropout=0.1",
     "test=false",
 ]
 

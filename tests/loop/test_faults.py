@@ -99,7 +99,7 @@ def test_a_signal_at_any_moment_costs_nothing_but_time(whole_process, data, tmp_
     assert_same(content(tmp_path)["state_dict"], whole_process)
 
 
-@pytest.mark.parametrize("at", [15, 45])
+@pytest.mark.parametrize("at", [15, pytest.param(45, marks=pytest.mark.slow)])
 def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_later(
     whole, data, tmp_path, monkeypatch, at
 ):
@@ -134,8 +134,17 @@ def damage(path, how):
         path.write_bytes(bytes_)
 
 
-@pytest.mark.parametrize("how", ["truncated", "flipped", "removed"])
-@pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("state.pt", "flipped"),
+        ("manifest.json", "truncated"),
+        pytest.param("state.pt", "truncated", marks=pytest.mark.slow),
+        pytest.param("state.pt", "removed", marks=pytest.mark.slow),
+        pytest.param("manifest.json", "flipped", marks=pytest.mark.slow),
+        pytest.param("manifest.json", "removed", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole, tmp_path, capsys, how, file):
     damage(tmp_path / "checkpoints" / "step-00000019" / file, how)
     capsys.readouterr()
@@ -188,6 +197,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_training_with_a_line(data, tmp_path, small_disk):
     code, said = finish(*words(data, tmp_path / "out", f"training.checkpoint_dir={small_disk('')}"))
     assert code == 4
