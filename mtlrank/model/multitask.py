@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch
 from mtlrank.errors import ConfigError
-from mtlrank.model.body import MTLBody
+from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.head import MTLHead
 
 
@@ -33,22 +33,23 @@ class MultiTaskModel(nn.Module):
 
     def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
         """Logits of each task, (items, output_dim), in the order of `batches`."""
-        depth = {name: max(self._head(name).layers) for name in batches}
-        deepest_first = sorted(batches, key=lambda name: -depth[name])  # stable: equals keep config order
+        deepest_first = sorted(
+            batches, key=lambda name: -max(self._head(name).layers)
+        )  # stable: equals keep config order
         ordered = [batches[name] for name in deepest_first]
         states = self.body.encode(
             torch.cat([batch.input_ids for batch in ordered]),
             torch.cat([batch.token_type_ids for batch in ordered]),
             _concatenate(ordered),
-            [(depth[n], len(b.cu_seqlens) - 1, len(b.input_ids)) for n, b in zip(deepest_first, ordered, strict=True)],
+            [self._part(name, batch) for name, batch in zip(deepest_first, ordered, strict=True)],
             max(batch.max_seqlen for batch in ordered),
         )
-        logits, start = {}, 0
-        for name, batch in zip(deepest_first, ordered, strict=True):
-            tokens = slice(start, start + len(batch.input_ids))
-            logits[name] = self._head(name)([states[layer][tokens] for layer in self._head(name).layers], batch)
-            start = tokens.stop
-        return {name: logits[name] for name in batches}
+        read = dict(zip(deepest_first, states, strict=True))
+        return {name: self._head(name)(read[name], batch) for name, batch in batches.items()}
+
+    def _part(self, name: str, batch: TaskBatch) -> Part:
+        head = self._head(name)
+        return Part(head.layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), head.pooler.first_only)
 
     def _head(self, name: str) -> MTLHead:
         head = self.heads[name]

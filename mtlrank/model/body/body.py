@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from itertools import groupby
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.family import FAMILIES, first
 from mtlrank.model.body.initialise import mimetic
+from mtlrank.model.body.part import Part, Reader
 
 
 class MTLBody(nn.Module):
@@ -71,36 +72,35 @@ class MTLBody(nn.Module):
         return int(self.config.num_hidden_layers)
 
     def encode(
-        self,
-        input_ids: Tensor,
-        token_type_ids: Tensor,
-        cu_seqlens: Tensor,
-        parts: Sequence[tuple[int, int, int]],
-        max_seqlen: int,
-    ) -> list[Tensor]:
-        """Hidden states of every layer, each (tokens that need it, hidden).
+        self, input_ids: Tensor, token_type_ids: Tensor, cu_seqlens: Tensor, parts: Sequence[Part], max_seqlen: int
+    ) -> list[list[Tensor]]:
+        """Of each part, the states of its layers: (tokens, hidden), or (sequences, hidden) where only the first is read.
 
-        `parts` describes runs of sequences as (depth, sequences, tokens), deepest first: after layer `depth` the run has
-        been read by its heads and takes no further part, so layer l holds the tokens of all runs with depth >= l, which
-        are the first ones.
+        The parts lie one after another, deepest first. After its deepest layer a part takes no further share in the work,
+        and of that layer only as much is computed as is read.
         """
-        depths = [depth for depth, _, _ in parts]
+        depths = [part.depth for part in parts]
         assert depths == sorted(depths, reverse=True), "parts come deepest first"
-        whole = Packing(cu_seqlens, len(input_ids), max_seqlen)
+        packing = Packing(cu_seqlens, len(input_ids), max_seqlen)
+        reader = Reader(parts, cu_seqlens)
         if self.family is None:
-            return self._encode_padded(input_ids, token_type_ids, whole)
-        hidden = self.family.embed(self.encoder, input_ids, token_type_ids, whole)
-        states, layers = [hidden[0]], self.layers
-        for (sequences, tokens), group in groupby(self._live(parts), key=lambda live: live[1:]):
-            packing = Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen)
-            hidden = hidden[:, :tokens]
-            arguments = self.family.arguments(self.encoder, hidden, packing)
-            for layer, _, _ in group:
-                hidden = self._run(layers[layer], hidden, {"packing": packing, **arguments(layer)})
-                states.append(hidden[0])
-        if len(states) == self.num_layers + 1:
-            states[-1] = self.family.finish(self.encoder, hidden)[0]
-        return states
+            for layer, state in enumerate(self._encode_padded(input_ids, token_type_ids, packing)):
+                reader.read(layer, state)
+            return reader.states
+        hidden = self.family.embed(self.encoder, input_ids, token_type_ids, packing)
+        reader.read(0, hidden[0])
+        for layer, module in enumerate(self.layers[: depths[0]]):
+            sequences, tokens = reader.live(layer)
+            if tokens < packing.num_tokens:
+                packing, hidden = Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen), hidden[:, :tokens]
+            arguments = {"packing": packing, **self.family.arguments(self.encoder, hidden, packing)(layer)}
+            rows = reader.rows(layer + 1)
+            hidden = self._run(module, hidden, rows, arguments)
+            is_last = layer + 1 == self.num_layers
+            reader.read(
+                layer + 1, (self.family.finish(self.encoder, hidden) if is_last else hidden)[0], rows is not None
+            )
+        return reader.states
 
     def unreached(self, depth: int) -> list[nn.Parameter]:
         """The weights that sequences of this depth do not go through; with a family that is not known, none for sure."""
@@ -117,20 +117,15 @@ class MTLBody(nn.Module):
         assert self.family is not None
         return list(self.family.layers(self.encoder))
 
-    def _run(self, layer: nn.Module, hidden: Tensor, arguments: dict[str, Any]) -> Tensor:
+    def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
+        """A layer's output, everywhere or at some rows."""
+        assert self.family is not None
+        forward: Any = layer if rows is None else partial(self.family.some, layer)
+        positional = (hidden,) if rows is None else (hidden, rows, arguments)
+        named = arguments if rows is None else {}
         if self.activation_checkpointing and self.training:
-            return first(checkpoint(layer, hidden, use_reentrant=False, **arguments))
-        return first(layer(hidden, **arguments))
-
-    @staticmethod
-    def _live(parts: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        """(layer, sequences, tokens) that still run in each layer."""
-        deepest = max(depth for depth, _, _ in parts)
-        live = []
-        for layer in range(deepest):
-            needed = [(sequences, tokens) for depth, sequences, tokens in parts if depth > layer]
-            live.append((layer, sum(n for n, _ in needed), sum(n for _, n in needed)))
-        return live
+            return first(checkpoint(forward, *positional, use_reentrant=False, **named))
+        return first(forward(*positional, **named))
 
     def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> list[Tensor]:
         """The model's own forward on a padded batch, for families whose layers are not known here."""

@@ -14,6 +14,7 @@ class Family(NamedTuple):
     embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
     layers: Callable[[Any], Sequence[nn.Module]]
     arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of a layer, by its number
+    some: Callable[[Any, Tensor, Tensor, dict[str, Any]], Tensor]  # a layer's output at some positions; all attend
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
 
@@ -52,6 +53,25 @@ def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Cal
     return lambda layer: {"position_embeddings": rotations[kinds[layer]]}
 
 
+def _bert_some(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    mixed = first(layer.attention.self(hidden, **arguments))
+    attended = layer.attention.output(mixed[:, rows], hidden[:, rows])
+    output: Tensor = layer.output(layer.intermediate(attended), attended)
+    return output
+
+
+def _distilbert_some(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    attended = layer.sa_layer_norm(first(layer.attention(hidden, **arguments))[:, rows] + hidden[:, rows])
+    output: Tensor = layer.output_layer_norm(layer.ffn(attended) + attended)
+    return output
+
+
+def _modernbert_some(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    attended = hidden[:, rows] + first(layer.attn(layer.attn_norm(hidden), **arguments))[:, rows]
+    output: Tensor = attended + layer.mlp(layer.mlp_norm(attended))
+    return output
+
+
 def _none(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
     return lambda layer: {}
 
@@ -60,7 +80,7 @@ def _as_it_is(encoder: Any, hidden: Tensor) -> Tensor:
     return hidden
 
 
-_BERT = Family(_bert_embed, lambda e: e.encoder.layer, _none, _as_it_is, "attention_probs_dropout_prob")
+_BERT = Family(_bert_embed, lambda e: e.encoder.layer, _none, _bert_some, _as_it_is, "attention_probs_dropout_prob")
 _ROBERTA = _BERT._replace(embed=_roberta_embed)
 FAMILIES = {
     "bert": _BERT,
@@ -68,9 +88,16 @@ FAMILIES = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    "distilbert": Family(_distilbert_embed, lambda e: e.transformer.layer, _none, _as_it_is, "attention_dropout"),
+    "distilbert": Family(
+        _distilbert_embed, lambda e: e.transformer.layer, _none, _distilbert_some, _as_it_is, "attention_dropout"
+    ),
     "modernbert": Family(
-        _modernbert_embed, lambda e: e.layers, _modernbert_arguments, lambda e, h: e.final_norm(h), "attention_dropout"
+        _modernbert_embed,
+        lambda e: e.layers,
+        _modernbert_arguments,
+        _modernbert_some,
+        lambda e, hidden: e.final_norm(hidden),
+        "attention_dropout",
     ),
 }  # by the config's model_type
 

@@ -44,7 +44,7 @@ class MTLHead(nn.Module):
         return f"{type(self).__name__} {type(self.pooler).__name__} {self.layers} {sizes}"
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
-        """Score a batch: (items, output_dim) from the states of `layers`, each (tokens, hidden)."""
+        """Score a batch: (items, output_dim) from the states of `layers`, as the pooler wants them."""
         pooled = self.dropout(self.pooler(states, batch))
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
             logits: Tensor = self.projection(pooled.float())

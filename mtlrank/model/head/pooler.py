@@ -18,6 +18,7 @@ class Pooler(nn.Module, ABC):
     """
 
     num_spans = 0  # spans that an item must have
+    first_only = False  # whether only first tokens are read: then states are (sequences, hidden), and cost less
 
     def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
         super().__init__()
@@ -33,19 +34,20 @@ class Pooler(nn.Module, ABC):
 
     @abstractmethod
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
-        """(items, out_dim) from (layers, tokens, hidden)."""
+        """(items, out_dim) from (layers, tokens, hidden), or from (layers, sequences, hidden) if `first_only`."""
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
-        """Pool the states of `self.layers`, each (tokens, hidden)."""
+        """Pool the states of `self.layers`, each (tokens, hidden) or, if `first_only`, (sequences, hidden)."""
         return self.pool(torch.stack(list(states)), batch)
 
 
 class CLSToken(Pooler):
     """The first token of the sequence."""
 
+    first_only = True
+
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        first = batch.cu_seqlens[:-1].long()
-        return states.mean(0)[first][batch.item_sequence]
+        return states.mean(0)[batch.item_sequence]
 
 
 class Average(Pooler):

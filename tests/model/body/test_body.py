@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from mtlrank.errors import ConfigError
-from mtlrank.model.body import MTLBody
+from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.body.attention import Packing, _in_a_grid, _one_by_one, packed_attention
 from tests.batches import batch
 
@@ -54,10 +54,16 @@ def encode(model, data, parts):
     return model.encode(data.input_ids, data.token_type_ids, data.cu_seqlens, parts, data.max_seqlen)
 
 
+def whole(model, data):
+    """The states of all layers, of all sequences."""
+    layers = range(model.num_layers + 1)
+    return encode(model, data, [Part(layers, len(LENGTHS), sum(LENGTHS))])[0]
+
+
 def test_every_layer_equals_hugging_faces(folder):
     model, data = body(folder), batch(LENGTHS)
     reference = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    states = encode(model, data, [(3, len(LENGTHS), sum(LENGTHS))])
+    states = whole(model, data)
     assert len(states) == 4
     for start, end in zip(data.cu_seqlens, data.cu_seqlens[1:], strict=False):
         expected = reference(input_ids=data.input_ids[None, start:end], output_hidden_states=True).hidden_states
@@ -65,36 +71,50 @@ def test_every_layer_equals_hugging_faces(folder):
             torch.testing.assert_close(state[start:end], layer[0], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("depths", [(3, 3, 1), (3, 2, 0), (2, 2, 2), (1, 0, 0)])
-def test_shallow_sequences_leave_early_and_the_others_do_not_notice(tmp_path, depths):
-    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
-    model, data = MTLBody(str(tmp_path)).eval(), batch(LENGTHS)
-    whole = encode(model, data, [(3, len(LENGTHS), sum(LENGTHS))])
-    runs = list(zip(depths, (2, 1, 1), (10, 12, 5), strict=True))
-    states = encode(model, data, runs)
-    assert len(states) == max(depths) + 1
-    for layer, state in enumerate(states):
-        assert len(state) == sum(tokens for depth, _, tokens in runs if depth >= layer)
-        torch.testing.assert_close(state, whole[layer][: len(state)], atol=1e-5, rtol=1e-5)
+RUNS = [(2, 10), (1, 12), (1, 5)]  # sequences and tokens of parts
+STARTS = [0, 10, 22, 27]
 
 
-def test_gradients_equal_those_of_full_depth(tmp_path):
-    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
-    model, data = MTLBody(str(tmp_path)).eval(), batch(LENGTHS)
+@pytest.mark.parametrize(
+    "layers",
+    [([3], [3], [1]), ([1, 3], [2], [0]), ([2], [2], [2]), ([0, 1], [0], [0]), ([3], [1], [1]), ([0], [0], [0])],
+)
+@pytest.mark.parametrize("first_only", [(False,) * 3, (True,) * 3, (True, False, True), (False, True, False)])
+def test_parts_get_what_the_whole_gives_them(folder, layers, first_only):
+    """Sequences that leave early, and layers of which only first tokens are computed, change nothing for anybody."""
+    model, data = body(folder), batch(LENGTHS)
+    everything = whole(model, data)
+    parts = [Part(*part) for part in zip(layers, *zip(*RUNS, strict=True), first_only, strict=True)]
+    for number, (part, states) in enumerate(zip(parts, encode(model, data, parts), strict=True)):
+        tokens = slice(STARTS[number], STARTS[number + 1])
+        inside = [i - tokens.start for i in data.cu_seqlens[:-1].tolist() if tokens.start <= i < tokens.stop]
+        for layer, state in zip(part.layers, states, strict=True):
+            expected = everything[layer][tokens]
+            torch.testing.assert_close(state, expected[inside] if part.first_only else expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+def test_gradients_equal_those_of_full_depth(folder, first_only):
+    model, data = body(folder), batch(LENGTHS)
     gradients = []
-    for parts in ([(3, 4, 27)], [(3, 2, 10), (1, 2, 17)]):
+    for early in (False, True):
         model.zero_grad()
-        states = encode(model, data, parts)
-        (states[3][:10].square().sum() + states[1][10:].square().sum()).backward()
-        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    for full, shallow in zip(*gradients, strict=True):
-        torch.testing.assert_close(full, shallow, atol=1e-4, rtol=1e-4)
+        if early:
+            (deep,), (shallow,) = encode(model, data, [Part([3], 2, 10, first_only), Part([1], 2, 17)])
+        else:
+            states = whole(model, data)
+            deep, shallow = states[3][[0, 7] if first_only else slice(10)], states[1][10:]
+        (deep.square().sum() + shallow.square().sum()).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, full in gradients[0].items():
+        torch.testing.assert_close(full, gradients[1][name], atol=1e-4, rtol=1e-4, msg=name)
 
 
 def test_every_weight_of_the_body_learns(tmp_path):
     AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
     model, data = MTLBody(str(tmp_path)), batch(LENGTHS)
-    encode(model, data, [(3, 4, 27)])[3].square().sum().backward()
+    whole(model, data)[3].square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
@@ -105,7 +125,7 @@ def test_activation_checkpointing_changes_no_gradient(tmp_path, kind):
     for checkpointed in (False, True):
         model = MTLBody(str(tmp_path), attention_dropout=0.2, activation_checkpointing=checkpointed).train()
         torch.manual_seed(3)
-        encode(model, data, [(3, 4, 27)])[3].square().sum().backward()
+        whole(model, data)[3].square().sum().backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     for kept, again in zip(*gradients, strict=True):
         torch.testing.assert_close(kept, again)
@@ -137,11 +157,11 @@ def test_a_token_of_a_window_sees_its_neighbours_only():
 def test_a_gpu_in_half_precision_gives_what_a_cpu_gives(tmp_path, kind):
     AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
     model, data = body(tmp_path), batch(LENGTHS)
-    expected = encode(model, data, [(3, 4, 27)])[3]
+    expected = whole(model, data)[3]
     model.cuda()
     moved = data._replace(**{n: getattr(data, n).cuda() for n in ("input_ids", "token_type_ids", "cu_seqlens")})
     with torch.autocast("cuda", torch.bfloat16):
-        found = encode(model, moved, [(3, 4, 27)])[3]
+        found = whole(model, moved)[3]
     torch.testing.assert_close(found.float().cpu(), expected, atol=0.05, rtol=0.05)
 
 

@@ -10,6 +10,11 @@ POOLERS = [CLSToken, Average, SpanAverage, AttentionAverage, SelfAttentionAverag
 WIDTH = 8
 
 
+def seen(pooler, states, data):
+    """What a pooler is given of all tokens' states."""
+    return [state[data.cu_seqlens[:-1].long()] if pooler.first_only else state for state in states]
+
+
 def with_spans(lengths):
     starts = torch.tensor([0, *lengths]).cumsum(0)[:-1].tolist()
     return batch(lengths, spans=[[[start, start + 2]] for start in starts])
@@ -19,22 +24,25 @@ def with_spans(lengths):
 def test_a_pooled_vector_does_not_depend_on_batch_mates(cls):
     pooler = cls(WIDTH, 4, layers=[1, 3]).eval()
     states = torch.randn(2, 15, WIDTH)
-    together = pooler(list(states), with_spans([5, 7, 3]))
-    alone = pooler(list(states[:, 5:12]), with_spans([7]))
+    together, alone = with_spans([5, 7, 3]), with_spans([7])
+    together = pooler(seen(pooler, states, together), together)
+    alone = pooler(seen(pooler, states[:, 5:12], alone), alone)
     torch.testing.assert_close(together[1:2], alone)
 
 
 @pytest.mark.parametrize("cls", POOLERS)
 def test_sizes_are_what_out_dim_says(cls):
     pooler = cls(WIDTH, 4, layers=[0, 2, 4])
-    assert pooler([torch.randn(8, WIDTH)] * 3, with_spans([5, 3])).shape == (2, pooler.out_dim)
+    data = with_spans([5, 3])
+    assert pooler(seen(pooler, [torch.randn(8, WIDTH)] * 3, data), data).shape == (2, pooler.out_dim)
 
 
 @pytest.mark.parametrize("cls", POOLERS)
 def test_every_token_layer_and_weight_that_counts_gets_a_gradient(cls):
     pooler = cls(WIDTH, 4, layers=[0, 1])
     states = torch.randn(2, 8, WIDTH, requires_grad=True)
-    pooler(list(states), with_spans([5, 3])).square().sum().backward()
+    data = with_spans([5, 3])
+    pooler(seen(pooler, states, data), data).square().sum().backward()
     assert bool((states.grad.abs().sum((1, 2)) > 0).all())
     assert all(p.grad is not None for p in pooler.parameters())
 
@@ -42,7 +50,7 @@ def test_every_token_layer_and_weight_that_counts_gets_a_gradient(cls):
 def test_values_by_hand():
     tokens = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 4.0]])
     data = batch([2, 1], spans=[[[0, 1]], [[2, 3]]])
-    assert CLSToken(2, 1).pool(tokens[None], data).tolist() == [[1, 0], [5, 4]]
+    assert CLSToken(2, 1).pool(tokens[None, [0, 2]], data).tolist() == [[1, 0], [5, 4]]
     assert Average(2, 1).pool(tokens[None], data).tolist() == [[2, 1], [5, 4]]
     both = Average(2, 1, layers=[0, 1]).pool(torch.stack([tokens, 3 * tokens]), data)
     assert both.tolist() == [[4, 2], [10, 8]]
