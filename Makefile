@@ -46,8 +46,14 @@ pipeline: $(INSTALLED)  ## Compile the pipeline into build/mtl_ranking.yaml
 golden: $(INSTALLED)  ## Rewrite tests/golden; review the diff
 	@$(BIN)/python -m pipelines.compile tests/golden/mtl_ranking.yaml
 
-bench: $(INSTALLED)  ## Run the benchmarks
+bench: $(INSTALLED)  ## Run the benchmarks; BODY=/path/to/a/bert measures training and scoring too
 	@$(BIN)/python -m benchmarks.batches
+	@$(BIN)/python -m benchmarks.prepare
+ifdef BODY
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check accelerate datasets
+	@$(BIN)/python -m benchmarks.train --body $(BODY)
+	@$(BIN)/python -m benchmarks.predict --body $(BODY)
+endif
 
 image submit schedule:  ## Not here yet: the image, submission to a cluster, retraining on a schedule
 	@echo "make $@ is not here yet: this version runs on one machine and compiles the pipeline (make pipeline)." && false

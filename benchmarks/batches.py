@@ -2,7 +2,8 @@
 
     python -m benchmarks.batches
 
-Prints samples per CPU-second of one process, medians of interleaved repetitions, and their ratio.
+Prints samples per CPU-second of one process, medians of interleaved repetitions, and their ratio, for a batch as a laptop
+trains on and for one as a GPU does.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from benchmarks.passages import TOKENIZER, Passages, passages
 from mtlrank.datamodule.dataset import Share
 from mtlrank.datamodule.reading import Reading
 
-BATCH_SIZE = 32
+BATCH_SIZES = (32, 256)
 REPETITIONS = 5
 WORDS = 55  # as many as an MS MARCO passage has
 
@@ -34,7 +35,6 @@ def main() -> None:
     records = list(dataset.records("train"))
     tokenizer = dataset.preprocessor.load().tokenizer
     order = np.random.default_rng(0).permutation(len(records))
-    batches = [order[i : i + BATCH_SIZE] for i in range(0, len(order), BATCH_SIZE)]
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "shard"
         dataset.prepare_shard(shard, Share(), Reading())
@@ -50,14 +50,20 @@ def main() -> None:
             queries, texts = [records[i].query for i in batch], [records[i].text for i in batch]
             tokenizer(queries, texts, truncation=True, max_length=256, padding=True, return_tensors="pt")
 
-        speeds: dict[str, list[float]] = {"prepared": [], "tokenised": []}
-        for _ in range(REPETITIONS):
-            for name, assemble in (("prepared", prepared), ("tokenised", tokenised)):
-                start = time.process_time()
-                for batch in batches:
-                    assemble(batch)
-                speeds[name].append(len(order) / (time.process_time() - start))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
+        for size in BATCH_SIZES:
+            batches = [order[i : i + size] for i in range(0, len(order), size)]
+            speeds: dict[str, list[float]] = {"prepared": [], "tokenised": []}
+            for _ in range(REPETITIONS):
+                for name, assemble in (("prepared", prepared), ("tokenised", tokenised)):
+                    start = time.process_time()
+                    for batch in batches:
+                        assemble(batch)
+                    speeds[name].append(len(order) / (time.process_time() - start))
+            report(size, {name: statistics.median(values) for name, values in speeds.items()})
+
+
+def report(size: int, medians: dict[str, float]) -> None:
+    print(f"batches of {size}")
     for name, value in medians.items():
         print(f"{name:>10}: {value:>10,.0f} samples per CPU-second")
     print(f"{'ratio':>10}: {medians['prepared'] / medians['tokenised']:>10.1f}")
