@@ -16,7 +16,7 @@ from mtlrank.build_dataset import build_dataset, build_object
 from mtlrank.compose import Config, nearest
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
@@ -28,11 +28,22 @@ from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
-_OF_NO_RESULT = (
+_OF_NO_RUN = (  # settings with which the same run goes on
     "training.checkpoint_",
     "training.accept_changes",
     "datamodule.num_workers",
-)  # settings that change none
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.log_every_n_steps",
+)
+_KINDS = {
+    "data": ("datamodule.dataset.", "collection.", "prepare.", "tasks"),
+    "heads": ("model.heads.", "model.default_head.", "datamodule.dataset.", "tasks"),
+    "body": ("model.body.",),
+    "tokenizer": ("model.body.", "datamodule.dataset."),
+}  # settings that differ if what training.accept_changes names does
 RUN = "run.json"  # in a run's folder: the config that it is of
 
 
@@ -81,15 +92,38 @@ def build_loop(
     by_name = {dataset.name: dataset for dataset in datasets.values()}
     loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
     assert isinstance(loop, MultiTaskLoop)
+    if str(config["trainer"]["precision"]).startswith("16") and config["loop"]["optimizer"].get("fused"):
+        raise ConfigError(
+            "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use bf16-mixed, "
+            "or loop.optimizer.fused=false."
+        )
+    try:
+        loop.configure_optimizers()  # now, as a mistake in its settings should leave no mark
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     return loop
 
 
+def build_checkpoints(config: Config, output: Path) -> Checkpoints:
+    """Where checkpoints are kept, proven writable."""
+    folder = config["training"]["checkpoint_dir"]
+    try:
+        return Checkpoints(folder or output / "checkpoints")
+    except StorageError as error:
+        if folder is None:
+            raise
+        raise StorageError(f"training.checkpoint_dir: {error}") from error
+
+
 def build_milestones(
-    config: Config, output: Path, datasets: Mapping[str, PreparedDataset], model: MultiTaskModel, signals: StopSignals
+    config: Config,
+    checkpoints: Checkpoints,
+    datasets: Mapping[str, PreparedDataset],
+    model: MultiTaskModel,
+    signals: StopSignals,
 ) -> Milestones:
     """Validation, checkpoints and stopping, and what a checkpoint must have been learnt from to be continued."""
     training = config["training"]
-    checkpoints = Checkpoints(training["checkpoint_dir"] or output / "checkpoints")
     plan = Plan(
         training["val_checks_per_epoch"],
         training["patience"],
@@ -136,7 +170,7 @@ def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
         return pl.Trainer(**settings, **kwargs)
     except (TypeError, ValueError, MisconfigurationException) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"Lightning refuses the trainer settings {settings}: {reason}") from error
+        raise ConfigError(f"Lightning refuses the trainer settings: {reason}") from error
 
 
 def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monitored:
@@ -171,9 +205,11 @@ def output_folder(config: Config) -> Path:
     A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
     """
     folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(_identity(config)))
-    if (folder / RUN).exists() and not config["force"] and not config["training"]["accept_changes"]:
-        ours, theirs = _identity(config), read_json(folder / RUN)
+    if (folder / RUN).exists() and not config["force"]:
+        ours, theirs = _identity(config), _claimed(folder / RUN)
+        excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+        differing = [key for key in differing if not key.startswith(excused)]
         if differing:
             shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
             raise ConfigError(
@@ -181,6 +217,17 @@ def output_folder(config: Config) -> Path:
                 "Choose another output_dir, or replace that run with force=true."
             )
     return folder
+
+
+def _claimed(path: Path) -> dict[str, Any]:
+    """Whose run a folder holds."""
+    try:
+        claimed = read_json(path)
+        if isinstance(claimed, dict):
+            return claimed
+    except DataError:
+        pass
+    raise DataError(f"{path} is damaged. Choose another output_dir, or replace the run there with force=true.")
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -200,7 +247,7 @@ def _identity(config: Config) -> dict[str, Any]:
             flat[prefix] = node
 
     walk({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test", "force")}, "")
-    return {key: value for key, value in flat.items() if not key.startswith(_OF_NO_RESULT)}
+    return {key: value for key, value in flat.items() if not key.startswith(_OF_NO_RUN)}
 
 
 def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:

@@ -47,8 +47,8 @@ def version() -> None:
 
 def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     """Hand the rest of the command line to Hydra."""
-    from importlib import import_module
-    from importlib.util import find_spec  # the steps load torch: --help should not wait for it
+    from importlib import import_module  # the steps load torch: --help should not wait for it
+    from importlib.util import find_spec
 
     from mtlrank.entry import start
 

@@ -1,9 +1,11 @@
 """Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import hydra
@@ -12,7 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.compose import Config, explain, known_keys, resolve
-from mtlrank.errors import ConfigError, UserError
+from mtlrank.errors import ConfigError, TerminatedError, UserError
 
 
 def start(name: str, run: Callable[[Config], Any]) -> None:
@@ -21,6 +23,7 @@ def start(name: str, run: Callable[[Config], Any]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
     quiet()
+    signal.signal(signal.SIGTERM, _terminate)
 
     def step(config: DictConfig) -> None:
         try:  # here, because Hydra announces every exception on its own
@@ -35,8 +38,13 @@ def start(name: str, run: Callable[[Config], Any]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         stop(ConfigError(explain(error, known_keys(name))))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as after an error, so that nothing half made stays. Training listens by itself, to end between two steps."""
+    raise TerminatedError("stopped by SIGTERM: the same command continues.")
 
 
 def stop(error: UserError) -> None:

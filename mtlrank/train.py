@@ -15,7 +15,7 @@ from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.entry import start
-from mtlrank.errors import ConfigError, ResourceError
+from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
@@ -36,27 +36,34 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     output = build.output_folder(config)
     finished = output / "metrics.json"
     if finished.exists() and not config["force"]:
+        try:
+            values: dict[str, float] = read_json(finished)
+        except DataError as error:
+            raise DataError(f"{finished} is damaged. force=true runs all of it again.") from error
         print(f"already finished: {output}. force=true runs it again.", file=sys.stderr)
-        values: dict[str, float] = read_json(finished)
         return values
     finished.unlink(missing_ok=True)
     pl.seed_everything(config["seed"], verbose=False)
+    checkpoints = build.build_checkpoints(config, output)
     body = build.build_body(config)
     datasets = prepare.run(config, prepared)
     build.check_tokenizers(config, datasets)
 
     datamodule = build.build_datamodule(config, datasets)
     model = build.build_model(config, body, datasets)
-    with StopSignals() as signals:
-        milestones = build.build_milestones(config, output, datasets, model, signals)
-        if config["force"]:
-            milestones.checkpoints.clear()
+    with StopSignals(forced=config["force"]) as signals:
+        milestones = build.build_milestones(config, checkpoints, datasets, model, signals)
         trainer = build.build_trainer(config, output, milestones)
         loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
-        build.claim(output, config)
-        _fit(trainer, loop, datamodule, milestones.resume_from(loop))
-    metrics = milestones.restore_best(loop)
+        checkpoint = None if config["force"] else milestones.resume_from(loop)
+        if trainer.is_global_zero:  # others read what it writes
+            build.claim(output, config)
+            if config["force"]:
+                checkpoints.clear()
+        _fit(trainer, loop, datamodule, checkpoint)
+    metrics = dict[str, float]()
     if trainer.is_global_zero:
+        metrics = milestones.restore_best(loop)
         tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         save_model(output / "model", model, tokenizer, config, labels)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
@@ -22,7 +23,13 @@ class MTLLoader(DataLoader[MTLBatch]):
 
     def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
         draws: Any = sampler  # what is drawn is handed to the dataset as it is
-        super().__init__(dataset, batch_sampler=draws, collate_fn=_as_it_is, num_workers=num_workers)
+        super().__init__(
+            dataset,
+            batch_sampler=draws,
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),  # else a copy to the device waits for it
+        )
         self.mtl_sampler = sampler
         self.epoch = 0
         self.start = 0

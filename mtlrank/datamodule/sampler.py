@@ -25,9 +25,10 @@ class MTLSampler(Sampler[Draw], ABC):
     """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches.
 
     `sizes` are the datasets' numbers of samples by name, `lengths` gives the tokens of each sample (only asked if needed).
-    A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`. With
-    `length_window`, as many batches as it says are put together, sorted by length and cut anew, and come in random order:
-    batches hold samples of like length, and each window holds the samples that it holds without sorting.
+    A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens` (about, if
+    epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by length and cut
+    anew, and come in random order: batches hold samples of like length, and each window the samples that it would hold
+    without sorting.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class MTLSampler(Sampler[Draw], ABC):
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
             lengths = self._lengths_of(self.order(np.random.default_rng([self.seed, 0])))
-            longest = int(lengths.max())
+            assert self._all_lengths is not None
+            longest = int(self._all_lengths.max())
             if self.max_tokens < 3 * longest:
                 raise ConfigError(
-                    f"max_tokens is {self.max_tokens}, but the longest sample has {longest} tokens: expected at least "
-                    f"{3 * longest}. Raise it, or shorten texts with the preprocessor's max_length."
+                    f"training.max_tokens is {self.max_tokens}, but the longest sample has {longest} tokens: expected at "
+                    f"least {3 * longest}, so that batches are of like size. Raise it, or shorten texts with the "
+                    "preprocessor's max_length."
                 )
             self._num_batches = -(-int(lengths.sum()) // (self.max_tokens - longest))
         return self._num_batches
@@ -112,7 +115,7 @@ class MTLSampler(Sampler[Draw], ABC):
         random = np.random.default_rng([self.seed, self.epoch])
         order = self.order(random)
         if self.length_window:
-            per_batch = -(-len(order) // self.num_batches())
+            per_batch = self.batch_size if self.max_tokens is None else -(-len(order) // self.num_batches())
             of_window = np.arange(len(order)) // (per_batch * self.length_window)
             order = order[np.lexsort((self._lengths_of(order), of_window))]
         cuts = self._cuts(order)

@@ -7,7 +7,7 @@ from ir_measures import ScoredDoc
 from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.errors import DataError
+from mtlrank.errors import DivergedError
 from mtlrank.evaluation import measures, runs
 
 
@@ -44,10 +44,10 @@ class Predictions:
         return torch.cat([self.by_sample[sample] for sample in samples]), items
 
     def judge(self) -> Judgement:
-        """Compute the task's measures. Raises `DataError` for scores that are no numbers."""
+        """Compute the task's measures. Raises `DivergedError` for scores that are no numbers."""
         if not all(bool(torch.isfinite(scores).all()) for scores in self.by_sample.values()):
-            raise DataError(
-                f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower the rate."
+            raise DivergedError(
+                f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower loop.optimizer.lr."
             )
         return self._judge_ranking() if self.dataset.has_judgements else self._judge_labels()
 

@@ -73,12 +73,13 @@ class Checkpoints:
             try:
                 self.read(found)
             except DataError as error:
-                reasons.append(str(error))
-                print(f"mtlrank: {self.path(found)} cannot be used: {error}", file=sys.stderr, flush=True)
+                reasons.append(f"{self.path(found)} cannot be used: {error}")
                 continue
+            for reason in reasons:
+                print(f"mtlrank: {reason}", file=sys.stderr, flush=True)
             return found
         if candidates:
-            raise DataError(f"No checkpoint in {self.folder} can be read: {reasons[0]} Start over with force=true.")
+            raise DataError(f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true.")
         return None
 
     def read(self, found: Found) -> dict[str, Any]:
@@ -89,18 +90,23 @@ class Checkpoints:
         """Keep weights and what they reached in validation."""
         write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Found("best", step)))
 
-    def prune(self, step: int, best: int | None) -> None:
-        """Keep the newest two states up to `step`, and the best weights. What is of later steps is of no run any more."""
+    def prune(self, step: int, best: set[int | None]) -> None:
+        """Keep the newest two states up to `step` and their `best` weights. What is of later steps, no run has."""
         states = self.all("step")
         kept = [found for found in states if found.step <= step][:2]
         for found in [*states, *self.all("best")]:
-            if found not in kept and found != Found("best", -1 if best is None else best):
-                remove_folder(self.path(found))
+            if found not in kept and not (found.kind == "best" and found.step in best):
+                self._remove(found)
 
     def clear(self) -> None:
         """Remove everything: the run starts over."""
         for found in self.all("step") + self.all("best"):
-            remove_folder(self.path(found))
+            self._remove(found)
+
+    def _remove(self, found: Found) -> None:
+        """Remove a checkpoint, and what was fetched of it."""
+        remove_folder(self.path(found))
+        remove_folder(mirror(self.path(found)))
 
 
 class VerifiedIO(CheckpointIO):

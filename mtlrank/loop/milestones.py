@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import islice
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
-from mtlrank.errors import ConfigError, StorageError
+from mtlrank.batch import MTLBatch
+from mtlrank.errors import ConfigError, DataError, StorageError, UserError
 from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import gather, predict
@@ -73,6 +74,9 @@ class Milestones(pl.Callback):
         self.step = 0  # optimizer steps
         self._saved_at = time.monotonic()
         self._saved_step = 0
+        self.total_steps = 0  # of the whole run, on this number of processes
+        self._has_lost_best = False
+        self._best_before: int | None = None  # of the state that was saved last
         self._is_restored = False  # the optimizer too, so that what is saved is whole
 
     # -- going on ------------------------------------------------------------------------------------------------------
@@ -86,6 +90,7 @@ class Milestones(pl.Callback):
         mine = state["callbacks"][self.state_key]
         where = self.checkpoints.path(found)
         if check_same(self.identity, mine["identity"], where, self.accept_changes):
+            self._check_best(mine["best_step"])
             print(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})", file=sys.stderr, flush=True)
             return where
         known, weights = loop.state_dict(), state["state_dict"]
@@ -96,23 +101,48 @@ class Milestones(pl.Callback):
             f"starting anew from the weights of {where}: {len(kept)} of {len(known)} taken over, {changed} changed",
             file=sys.stderr,
         )
-        self.checkpoints.clear()
-        return None
+        return None  # its checkpoints go when this run has one
+
+    def _check_best(self, step: int | None) -> None:
+        """If the best weights are damaged, what is best from here on takes their place."""
+        try:
+            if step is not None:
+                self.checkpoints.read(Found("best", step))
+        except DataError as error:
+            print(f"mtlrank: the best weights so far are lost: {error}", file=sys.stderr, flush=True)
+            self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        kept = ("identity", "values", "best", "best_step", "waited", "pending", "epoch", "batches", "step")
+        kept = (
+            "identity",
+            "values",
+            "best",
+            "best_step",
+            "waited",
+            "pending",
+            "epoch",
+            "batches",
+            "step",
+            "total_steps",
+        )
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         for name, value in state_dict.items():
             setattr(self, name, value)
+        if self._has_lost_best:
+            self.best, self.best_step, self.waited = None, None, 0
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Tell the data and Lightning's loops where training stands, whatever the number of processes was."""
         state = checkpoint["callbacks"][self.state_key]
-        trainer.datamodule.start_at(state["epoch"], state["batches"])  # type: ignore[attr-defined]
+        epoch = 0 if trainer.overfit_batches else state["epoch"]
+        trainer.datamodule.start_at(epoch, state["batches"])  # type: ignore[attr-defined]
         whole = trainer.datamodule.num_batches("train")  # type: ignore[attr-defined]
         steps = -(-whole // trainer.world_size) - -(-(whole - state["batches"]) // trainer.world_size)
+        total = pl_module.total_steps
+        for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
+            schedule["last_epoch"] = round(schedule["last_epoch"] * total / state["total_steps"])
         loops = checkpoint["loops"]["fit_loop"]
         loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
         loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
@@ -124,7 +154,7 @@ class Milestones(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation that a stop has cut short comes first."""
-        self._saved_step = self.step
+        self._saved_step, self.total_steps = self.step, pl_module.total_steps
         if self.pending:
             self._validate(trainer, pl_module)
 
@@ -161,15 +191,15 @@ class Milestones(pl.Callback):
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
         loader = trainer.datamodule.loader("val")  # type: ignore[attr-defined]
-        limit = self.plan.limit_val_batches  # over all processes
-        total = len(loader) if limit is None else min(len(loader), -(-limit // trainer.world_size))
+        limit = self.plan.limit_val_batches  # of each dataset, over all processes
+        batches = loader if limit is None else _first_of_each(loader, -(-limit // trainer.world_size))
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(
             loop.model,
             loop.datasets,
             "val",
-            islice(loader, total),
-            total,
+            batches,
+            len(loader),
             precision,
             after_batch=partial(self._leave_if_asked, trainer),
         )
@@ -194,14 +224,15 @@ class Milestones(pl.Callback):
         self._on_one(trainer, lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
 
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
-        if self.plan.patience is not None and self.waited >= self.plan.patience:
+        if self.plan.patience is not None and self.waited and self.waited >= self.plan.patience:
             trainer.should_stop = True
 
     def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
         """Put the best weights into the loop and return the metrics that they reached."""
         if self.best_step is None:
             raise ConfigError(
-                f"Training ended before {self.monitored.key} was measured once: it needs batches and an epoch."
+                f"Training ended before {self.monitored.key} was measured once: it needs batches and an epoch. "
+                "If the best weights were lost, force=true starts over."
             )
         state = self.checkpoints.read(Found("best", self.best_step))
         loop.load_state_dict(state["state_dict"])
@@ -213,7 +244,8 @@ class Milestones(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)))
         self._raise_on_all(trainer, self.io.error)
-        self._on_one(trainer, lambda: self.checkpoints.prune(self.step, self.best_step))
+        self._on_one(trainer, lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
+        self._best_before = self.best_step
         self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def _leave_if_asked(self, trainer: pl.Trainer) -> bool:
@@ -234,7 +266,7 @@ class Milestones(pl.Callback):
         if trainer.is_global_zero:
             try:
                 work()
-            except StorageError as found:
+            except UserError as found:
                 error = found
         self._raise_on_all(trainer, error)
 
@@ -254,6 +286,15 @@ def _largest(numbers: list[int], trainer: pl.Trainer) -> list[int]:
     dist.all_reduce(compared, op=dist.ReduceOp.MAX)
     largest: list[int] = compared.tolist()
     return largest
+
+
+def _first_of_each(batches: Iterable[MTLBatch], limit: int) -> Iterator[MTLBatch]:
+    """As many batches as come, so that processes keep step, but only some of each dataset hold anything."""
+    seen = Counter[str]()
+    for batch in batches:
+        tasks = {name: part for name, part in batch.tasks.items() if seen[name] < limit}
+        seen.update(tasks.keys())
+        yield batch._replace(tasks=tasks)
 
 
 def _at(number: int) -> dict[str, int]:

@@ -48,18 +48,19 @@ class MultiTaskLoop(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """An epoch is what Lightning says it is, also after one that was cut short."""
-        self.trainer.datamodule.start_at(self.current_epoch)
+        self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:  # noqa: D102
         torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
         logits = self.model(batch.tasks)
         losses = {name: self.datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()}
-        total: Tensor = self.loss(losses, self.output_dims)
         self._learnt += [(name, loss.detach(), batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
+        total: Tensor = self.loss(self._shares(losses, batch) if self.loss.by_task else losses, self.output_dims)
         self._log_losses(total, losses)
+        weight = float(batch.weight > 0) if self.loss.by_task else batch.weight
         # 1, or NaN if the loss is no number: so are its gradients then, and every process that averages them knows.
-        total = total * (batch.weight + 0.0 * total.detach())
+        total = total * (weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if self._is_distributed else total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -96,13 +97,19 @@ class MultiTaskLoop(pl.LightningModule):
         schedule = self.schedule(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _shares(self, losses: Mapping[str, Tensor], batch: MTLBatch) -> dict[str, Tensor]:
+        """Losses whose mean, averaged over the processes, is the mean over all samples of the task in this step."""
+        world_size = dist.get_world_size() if self._is_distributed else 1
+        return {name: loss * (len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}
+
     @property
     def _is_distributed(self) -> bool:
         return dist.is_initialized() and dist.get_world_size() > 1
 
     def _touch_idle(self, batch: MTLBatch) -> Tensor:
         """Zero, through every weight that this process's batch does not use: processes wait for each other's gradients."""
-        idle = [weight for weight in self.model.idle(batch.tasks) if weight.requires_grad]
+        weights = self.model.idle(batch.tasks) if self.model.body.family else self.model.parameters()
+        idle = [weight for weight in weights if weight.requires_grad]
         return torch.stack([weight.flatten()[0] for weight in idle]).sum() * 0.0 if idle else torch.zeros(())
 
     def _log_losses(self, total: Tensor, losses: Mapping[str, Tensor]) -> None:

@@ -40,8 +40,8 @@ def predict(
         for number, batch in enumerate(batches, 1):
             tasks = {name: to_device(part, device) for name, part in batch.tasks.items()}
             with precision():
-                logits = model(tasks)
-            for name, part in tasks.items():
+                logits = model(tasks) if tasks else {}
+            for name, part in batch.tasks.items():
                 scores = datasets[name].task.scores(logits[name])
                 predictions[name].add(part.sample_ids, part.item_sample, scores)
             if after_batch is not None:

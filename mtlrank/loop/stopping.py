@@ -7,7 +7,7 @@ from typing import Any
 
 from mtlrank.errors import InterruptedRunError, TerminatedError
 
-_AGAIN = "stopped by {}: the same command continues from here."
+_AGAIN = "stopped by {}: the same command{} continues from here."
 
 
 class StopSignals:
@@ -17,7 +17,8 @@ class StopSignals:
     processes gets it. Here a signal only sets a flag, and the processes compare theirs at points that all of them pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, forced: bool = False) -> None:
+        self._without = " without force=true" if forced else ""
         self._noted = 0
         self._before: dict[int, Any] = {}
 
@@ -42,14 +43,13 @@ class StopSignals:
         """The signal that came; 0 for none."""
         return self._noted
 
-    @staticmethod
-    def error(number: int) -> TerminatedError:
+    def error(self, number: int) -> TerminatedError:
         """What to raise for a signal once everything is safe."""
         if number == signal.SIGINT:
-            return InterruptedRunError(_AGAIN.format("Ctrl-C"))
-        return TerminatedError(_AGAIN.format("SIGTERM"))
+            return InterruptedRunError(_AGAIN.format("Ctrl-C", self._without))
+        return TerminatedError(_AGAIN.format("SIGTERM", self._without))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._noted:
-            raise KeyboardInterrupt  # asked twice: at once, then
+            raise InterruptedRunError("stopped at once: the same command continues from the last checkpoint.")
         self._noted = number

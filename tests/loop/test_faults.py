@@ -160,9 +160,17 @@ def test_if_all_are_damaged_it_says_so(stopped, tmp_path):
     for step in (15, 19):
         damage(tmp_path / "checkpoints" / f"step-000000{step}" / "state.pt", "flipped")
     with pytest.raises(
-        DataError, match=r"No checkpoint in .* can be read: .*state.pt was changed or damaged.*force=true"
+        DataError, match=r"No checkpoint in .* can be read\..*state.pt was changed or damaged.*force=true"
     ):
         train.run(stopped)
+
+
+def test_if_the_best_weights_are_damaged_the_best_from_here_on_are_kept(stopped, tmp_path, capsys):
+    damage(tmp_path / "checkpoints" / "best-00000015" / "state.pt", "flipped")
+    capsys.readouterr()
+    train.run(stopped)
+    assert "the best weights so far are lost: " in capsys.readouterr().err
+    assert Checkpoints(tmp_path / "checkpoints").all("best")[0].step > 15
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -206,8 +214,9 @@ def test_a_full_disk_ends_training_with_a_line(data, tmp_path, small_disk):
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(data, tmp_path, small_disk, monkeypatch):
     folder = small_disk("ro")
+    monkeypatch.setattr("mtlrank.prepare.run", lambda *_: pytest.fail("data were prepared"))
     monkeypatch.setattr(MultiTaskLoop, "training_step", lambda *_: pytest.fail("a step was taken"))
-    with pytest.raises(StorageError, match="Cannot write to the folder"):
+    with pytest.raises(StorageError, match="training.checkpoint_dir: Cannot write to the folder"):
         train.run(settings(data, tmp_path / "out", f"training.checkpoint_dir={folder}/checkpoints"))
 
 

@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
+from mtlrank.batch import MTLBatch
 from mtlrank.loop.loss import ExampleMean, Muppet, Sum
+from mtlrank.loop.multitask import MultiTaskLoop
 
 LOSSES = {"a": torch.tensor([1.0, 3.0, 5.0]), "b": torch.tensor([7.0])}
 DIMS = {"a": 5, "b": 1}
@@ -14,6 +16,19 @@ def test_values_by_hand():
     assert Sum()(LOSSES, DIMS).item() == pytest.approx(3 + 7)
     expected = (9 / math.log(5) + 7 / math.log(2)) / 4
     assert Muppet()(LOSSES, DIMS).item() == pytest.approx(expected)
+
+
+def test_a_sum_of_means_on_two_processes_is_that_of_one():
+    """What the loop hands to a combiner that weighs tasks alike: 63 samples of one task and one of another, in halves."""
+    loop = MultiTaskLoop.__new__(MultiTaskLoop)
+    torch.nn.Module.__init__(loop)
+    halves = [{"a": torch.ones(32)}, {"a": torch.ones(31), "b": torch.tensor([10.0])}]
+    batch = MTLBatch({}, {"a": 63, "b": 1}, 1.0, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.distributed.is_initialized", lambda: True)
+        patch.setattr("torch.distributed.get_world_size", lambda: 2)
+        both = [Sum()(loop._shares(half, batch), {}) for half in halves]
+    assert float(sum(both)) / 2 == pytest.approx(11)
 
 
 def test_example_mean_weighs_every_sample_alike_and_sum_does_not():

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.loop.runs import assert_same, content, finish, start, wait_for, words
+from tests.loop.runs import assert_same, content, finish, settings, start, wait_for, words
+from tests.loop.test_resume import StoppedError, stop_at
 
 NO_DROPOUT = [
     "model.body.attention_dropout=0.0",
@@ -68,6 +69,26 @@ def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_pa
     assert code == 0, said
     assert "resuming at epoch" in said
     assert_same(content(tmp_path / "out")["state_dict"], content(tmp_path / "whole")["state_dict"])
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two(data, tmp_path, monkeypatch, capsys):
+    """In the same order of samples, and with the schedule where it was."""
+    from mtlrank import train
+
+    with monkeypatch.context() as patch:
+        stop_at(patch, 22)
+        with pytest.raises(StoppedError):
+            train.run(settings(data, tmp_path))
+    before = content(tmp_path)
+    code, said = finish(*words(data, tmp_path, *TWO))
+    assert code == 0, said
+    assert "resuming at epoch 2, step 19" in said
+    after = content(tmp_path)
+    assert before["callbacks"]["Milestones"]["batches"] == 4
+    assert after["callbacks"]["Milestones"]["epoch"] == 3
+    assert after["global_step"] == 19 + 6 + 8
+    assert after["lr_schedulers"][0]["last_epoch"] == pytest.approx(24, abs=1)
 
 
 def processes():

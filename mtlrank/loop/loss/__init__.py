@@ -11,6 +11,8 @@ from torch import Tensor, nn
 class Combiner(nn.Module, ABC):
     """Base of all combiners. Losses arrive per sample and unreduced, (samples,) for each task."""
 
+    by_task = False  # whether tasks weigh alike instead of samples: then each task's mean is over all processes
+
     @abstractmethod
     def forward(self, losses: Mapping[str, Tensor], output_dims: Mapping[str, int]) -> Tensor:
         """The number to minimise. `output_dims` are the tasks' numbers of logits."""
@@ -25,6 +27,8 @@ class ExampleMean(Combiner):
 
 class Sum(Combiner):
     """The sum of the tasks' means: in a mixed batch, samples of a rare task weigh more than those of a frequent one."""
+
+    by_task = True
 
     def forward(self, losses: Mapping[str, Tensor], output_dims: Mapping[str, int]) -> Tensor:  # noqa: D102
         return torch.stack([loss.mean() for loss in losses.values()]).sum()

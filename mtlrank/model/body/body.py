@@ -89,11 +89,13 @@ class MTLBody(nn.Module):
             return reader.states
         hidden = self.family.embed(self.encoder, input_ids, token_type_ids, packing)
         reader.read(0, hidden[0])
+        arguments_of = self.family.arguments(self.encoder, hidden, packing)
         for layer, module in enumerate(self.layers[: depths[0]]):
             sequences, tokens = reader.live(layer)
             if tokens < packing.num_tokens:
                 packing, hidden = Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen), hidden[:, :tokens]
-            arguments = {"packing": packing, **self.family.arguments(self.encoder, hidden, packing)(layer)}
+                arguments_of = self.family.arguments(self.encoder, hidden, packing)
+            arguments = {"packing": packing, **arguments_of(layer)}
             rows = reader.rows(layer + 1)
             hidden = self._run(module, hidden, rows, arguments)
             is_last = layer + 1 == self.num_layers
