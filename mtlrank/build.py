@@ -94,8 +94,8 @@ def build_loop(
     assert isinstance(loop, MultiTaskLoop)
     if str(config["trainer"]["precision"]).startswith("16") and config["loop"]["optimizer"].get("fused"):
         raise ConfigError(
-            "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use bf16-mixed, "
-            "or loop.optimizer.fused=false."
+            "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use "
+            "bf16-mixed, or loop.optimizer.fused=false."
         )
     try:
         loop.configure_optimizers()  # now, as a mistake in its settings should leave no mark

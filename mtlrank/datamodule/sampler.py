@@ -25,10 +25,10 @@ class MTLSampler(Sampler[Draw], ABC):
     """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches.
 
     `sizes` are the datasets' numbers of samples by name, `lengths` gives the tokens of each sample (only asked if needed).
-    A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens` (about, if
-    epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by length and cut
-    anew, and come in random order: batches hold samples of like length, and each window the samples that it would hold
-    without sorting.
+    A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`
+    (about, if epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by
+    length and cut anew, and come in random order: batches hold samples of like length, and each window the samples that
+    it would hold without sorting.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import torch
 from tests.loop.runs import assert_same, content, finish, settings, start, wait_for, words
 from tests.loop.test_resume import StoppedError, stop_at
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 NO_DROPOUT = [
     "model.body.attention_dropout=0.0",
     "model.heads.trec2019.dropout=0",
