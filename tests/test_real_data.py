@@ -213,12 +213,15 @@ def test_similarity_by_minilm_is_high_for_judged_passages(minilm, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
-def test_vaswani_trains_with_wnut17_and_stsb_beside_it(minilm, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "heads"), [("vaswani", ("vaswani", "stsb", "wnut17")), ("trec2019", ("trec2019", "msm_bm25", "stsb"))]
+)
+def test_the_experiments_of_the_readme_train(minilm, tmp_path, name, heads):
     from mtlrank import train
 
     words = [f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/out", "debug=limit", "test=false"]
     words += ["training.limit_val_batches=2", "trainer.limit_train_batches=3"]
-    metrics = train.run(experiment("vaswani", minilm, *words))
-    assert 0 <= metrics["val/vaswani/nDCG@10"] <= 1
+    metrics = train.run(experiment(name, minilm, *words))
+    assert 0 <= metrics[f"val/{name}/nDCG@10"] <= 1
     history = (tmp_path / "out" / "logs" / "attempt_1" / "metrics.csv").read_text().splitlines()[0]
-    assert all(f"train/{name}/loss" in history for name in ("vaswani", "stsb", "wnut17"))
+    assert all(f"train/{name}/loss" in history for name in heads)

@@ -2,7 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
 
 PARTS = ("docs", "queries", "qrels", "run", "docpairs")
+RETRIEVED = "bm25"  # as a run: BM25 retrieves
 
 
 class Text(NamedTuple):
@@ -81,6 +82,7 @@ def open_source(source: str | Mapping[str, str]) -> Source:
     A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, or JSON Lines),
     `qrels` (TREC, or BEIR's TSV), `run` (TREC) and `docpairs` (TSV with query, better and worse document), each also
     gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with `split` of its qrels.
+    `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own.
     """
     if isinstance(source, str):
         return IRSource(source)
@@ -96,24 +98,27 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         raise ConfigError(
             f"A collection has {', '.join(PARTS)}, id, beir or split; found {', '.join(sorted(unknown))}."
         )
-    files = {part: str(path) for part, path in source.items() if part in PARTS}
+    left_out = ["run"] if source.get("run") == RETRIEVED else []
+    files = {part: str(path) for part, path in source.items() if part in PARTS and part not in left_out}
     if "beir" in source:
         folder = Path(source["beir"])
         qrels = str(folder / "qrels" / f"{source.get('split', 'test')}.tsv")
         files = {"docs": str(folder / "corpus.jsonl"), "queries": str(folder / "queries.jsonl"), "qrels": qrels} | files
-    return FileSource(files, IRSource(source["id"]) if "id" in source else None)
+    return FileSource(files, IRSource(source["id"]) if "id" in source else None, left_out)
 
 
 class FileSource(Source):
     """A user's own files, with the rest from another source if there is one."""
 
-    def __init__(self, files: Mapping[str, str], rest: Source | None = None) -> None:
+    def __init__(self, files: Mapping[str, str], rest: Source | None = None, left_out: Sequence[str] = ()) -> None:
         self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
+        self.left_out = left_out  # parts of the rest that are not wanted
         self.name = "+".join([*([rest.name] if rest else []), *(path.name for path in self.files.values())])
 
     def has(self, part: str) -> bool:  # noqa: D102
-        return part in self.files or (self.rest is not None and self.rest.has(part))
+        in_rest = self.rest is not None and part not in self.left_out and self.rest.has(part)
+        return part in self.files or in_rest
 
     def texts(self, part: str, reading: Reading) -> Iterator[Text]:  # noqa: D102
         if part not in self.files:

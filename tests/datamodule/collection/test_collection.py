@@ -39,6 +39,14 @@ def test_a_file_takes_the_place_of_a_part_of_an_ir_datasets_id(tmp_path):
     assert whole.candidates([*whole.queries][:1], 5) != mixed.candidates([*whole.queries][:1], 5)
 
 
+def test_bm25_retrieves_where_a_collection_says_so():
+    whole, retrieved = Collection("mtlrank-embedded/test"), Collection({"id": "mtlrank-embedded/test", "run": "bm25"})
+    assert (whole.source.has("run"), retrieved.source.has("run")) == (True, False)
+    assert retrieved.qrels == whole.qrels
+    (query,) = [*whole.queries][:1]
+    assert len(retrieved.candidates([query], 5)[query]) == 5
+
+
 def test_gzipped_files_with_a_byte_order_mark_and_windows_line_ends_are_read(source, tmp_path):
     text = "\ufeffd1\tthe silent harbour\r\nd2\tharbour lights\r\n"
     with gzip.open(tmp_path / "docs.tsv.gz", "wb") as file:
