@@ -1,5 +1,6 @@
 """Query-passage pairs whose lengths vary as those of MS MARCO do, and how systems that learn from them are measured."""
 
+import argparse
 import json
 import os
 import random
@@ -87,6 +88,18 @@ class Clock:
         import torch
 
         return torch.cuda.max_memory_allocated() >> 20
+
+
+def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that measurements share."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--body", required=True, help="a BERT: a Hugging Face name or folder")
+    made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    made.add_argument("--batch-size", type=int, default=32)
+    made.add_argument("--repetitions", type=int, default=3)
+    made.add_argument("--peak", type=float, default=790e12, help="operations a second that the GPU can do")
+    made.add_argument("--system", choices=systems, help="measure only this one, in this process")
+    return made
 
 
 def say(measured: Measured) -> None:

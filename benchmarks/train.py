@@ -16,7 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import MAX_LENGTH, Clock, Measured, Pair, Pairs, compare, flops_per_pair, pairs, say, table
+from benchmarks.pairs import (
+    MAX_LENGTH,
+    Clock,
+    Measured,
+    Pair,
+    Pairs,
+    compare,
+    flops_per_pair,
+    pairs,
+    parser,
+    say,
+    table,
+)
 
 SYSTEMS = ["ceiling", "sentence-transformers", "bare loop", "mtlrank", "mixture: s-t", "mixture: bare loop", "mixture"]
 DEPTHS = {"terms": 1 / 3, "entities": 0.4, "coreference": 0.4, "similarity": 0.5, "ranking": 1.0}
@@ -24,15 +36,9 @@ WARM = 1  # steps before the clock starts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--body", required=True, help="a BERT: a Hugging Face name or folder")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--peak", type=float, default=790e12, help="operations a second that the GPU can do")
-    parser.add_argument("--system", choices=SYSTEMS, help="measure only this one, in this process")
-    options = parser.parse_args()
+    made = parser(__doc__ or "", SYSTEMS)
+    made.add_argument("--steps", type=int, default=6)
+    options = made.parse_args()
     if options.system:
         import torch
 

@@ -130,6 +130,7 @@ class Milestones(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         for name, value in state_dict.items():
             setattr(self, name, value)
+        self._best_before = self.best_step
         if self._has_lost_best:
             self.best, self.best_step, self.waited = None, None, 0
 

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
+from mtlrank import train
 from mtlrank.compose import compose_config
 from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.progress import PlainProgress
 
 WORDS = [
     "tasks=[trec2019,msm_ner]",
@@ -30,6 +33,23 @@ def words(data_dir, output, *more):
 
 def settings(data_dir, output, *more):
     return compose_config(words(data_dir, output, *more), trusted=True)
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def run_until(config, step):
+    """Train, and die after an optimizer step."""
+
+    def stop(self, trainer, *args):
+        if trainer.global_step == step:
+            raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainProgress, "on_train_batch_end", stop)
+        with pytest.raises(StoppedError):
+            train.run(config)
 
 
 def content(output):

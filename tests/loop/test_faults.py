@@ -19,8 +19,7 @@ from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
 from mtlrank.storage import list_files
 from mtlrank.task import SpanClassification
-from tests.loop.runs import assert_same, content, finish, settings, start, wait_for, words
-from tests.loop.test_resume import StoppedError, stop_at
+from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
 from tests.storage.conftest import server  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -53,10 +52,7 @@ def whole_process(data, tmp_path_factory):
 @pytest.fixture
 def stopped(whole, data, tmp_path, monkeypatch):
     """A run that was stopped at step 22, with checkpoints at the steps 15 and 19."""
-    with monkeypatch.context() as patch:
-        stop_at(patch, 22)
-        with pytest.raises(StoppedError):
-            train.run(settings(data, tmp_path))
+    run_until(settings(data, tmp_path), 22)
     assert Checkpoints(tmp_path / "checkpoints").all("step") == [Found("step", 19), Found("step", 15)]
     return settings(data, tmp_path)
 
@@ -230,10 +226,7 @@ def test_an_error_of_the_process_that_writes_is_kept_for_all(tmp_path):
 def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, server, data, tmp_path, monkeypatch):  # noqa: F811
     place = ["training.checkpoint_dir=gs://bucket/runs/1"]
     monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "first"))
-    with monkeypatch.context() as patch:
-        stop_at(patch, 22)
-        with pytest.raises(StoppedError):
-            train.run(settings(data, tmp_path / "a", *place))
+    run_until(settings(data, tmp_path / "a", *place), 22)
     assert {name.split("/")[0] for name in list_files("gs://bucket/runs/1")} == {
         "best-00000015",
         "step-00000015",

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.loop.runs import assert_same, content, finish, settings, start, wait_for, words
-from tests.loop.test_resume import StoppedError, stop_at
+from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 NO_DROPOUT = [
@@ -73,14 +72,9 @@ def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_run_of_one_process_goes_on_with_two(data, tmp_path, monkeypatch, capsys):
+def test_a_run_of_one_process_goes_on_with_two(data, tmp_path):
     """In the same order of samples, and with the schedule where it was."""
-    from mtlrank import train
-
-    with monkeypatch.context() as patch:
-        stop_at(patch, 22)
-        with pytest.raises(StoppedError):
-            train.run(settings(data, tmp_path))
+    run_until(settings(data, tmp_path), 22)
     before = content(tmp_path)
     code, said = finish(*words(data, tmp_path, *TWO))
     assert code == 0, said

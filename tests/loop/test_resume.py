@@ -6,8 +6,7 @@ import torch
 from mtlrank import train
 from mtlrank.errors import ConfigError
 from mtlrank.loop.multitask import MultiTaskLoop
-from mtlrank.loop.progress import PlainProgress
-from tests.loop.runs import assert_same, content, settings
+from tests.loop.runs import assert_same, content, run_until, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 WAYS = {
@@ -18,10 +17,6 @@ WAYS = {
     "two validations": ["training.val_checks_per_epoch=2", "training.patience=1"],
     "worker process": ["datamodule.num_workers=1"],
 }
-
-
-class StoppedError(Exception):
-    """Stands for a kill."""
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +53,6 @@ def record(patch):
     return stream
 
 
-def stop_at(patch, step):
-    def stop(self, trainer, *args):
-        if trainer.global_step == step:
-            raise StoppedError
-
-    patch.setattr(PlainProgress, "on_train_batch_end", stop)
-
-
 @pytest.mark.parametrize(
     ("way", "steps"),
     [
@@ -84,10 +71,7 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed, data, tmp_path, monkeypa
     config = settings(data, tmp_path, *WAYS[way])
     seen = record(monkeypatch)
     for step in steps:
-        with monkeypatch.context() as patch:
-            stop_at(patch, step)
-            with pytest.raises(StoppedError):
-                train.run(config)
+        run_until(config, step)
     assert train.run(config) == metrics
     assert_same(content(tmp_path), expected)
     assert seen == stream
@@ -95,10 +79,7 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed, data, tmp_path, monkeypa
 
 def test_it_says_where_it_goes_on(data, tmp_path, monkeypatch, capsys):
     config = settings(data, tmp_path)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 22)
-        with pytest.raises(StoppedError):
-            train.run(config)
+    run_until(config, 22)
     capsys.readouterr()
     train.run({**config, "training": {**config["training"], "epochs": 3}})
     assert "resuming at epoch 2, step 19 (" in capsys.readouterr().err
@@ -133,10 +114,7 @@ def test_the_best_weights_are_what_is_kept(undisturbed, data, tmp_path):
 
 def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch, capsys):
     config = settings(data, tmp_path)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 22)
-        with pytest.raises(StoppedError):
-            train.run(config)
+    run_until(config, 22)
     other = settings(data, tmp_path, "prepare.num_shards=2", "training.accept_changes=[tokenizer]")
     with pytest.raises(ConfigError, match="another config .*prepare.num_shards"):
         train.run(other)
@@ -154,10 +132,7 @@ def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch
 
 def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(data, tmp_path, monkeypatch, capsys):
     config = settings(data, tmp_path)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 22)
-        with pytest.raises(StoppedError):
-            train.run(config)
+    run_until(config, 22)
     more = ["tasks=[trec2019,msm_ner,msm_coref]"]
     with pytest.raises(ConfigError, match="holds a run of another config"):
         train.run(settings(data, tmp_path, *more))
