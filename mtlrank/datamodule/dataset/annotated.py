@@ -1,6 +1,5 @@
 """Auxiliary tasks made of a collection: its (query, passage) pairs, labelled by an annotator."""
 
-import heapq
 import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
-from mtlrank.datamodule.dataset.shares import part_of_one
+from mtlrank.datamodule.dataset.shares import drawn
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
@@ -50,7 +49,7 @@ class AnnotatedPairs(PreparedDataset):
         super().__init__(name, task, preprocessor)
         self.annotator = annotator
         self.sources = {"train": train, "val": val, "test": test}
-        self.max_queries = sys.maxsize if max_queries is None else at_least("max_queries", max_queries, 1)
+        self.max_queries = None if max_queries is None else at_least("max_queries", max_queries, 1)
         self.per_query = at_least("per_query", per_query, 1)
         self.depth = at_least("depth", depth, 1)
         if balance and (not isinstance(task, Classification) or isinstance(task, Buckets)):
@@ -97,15 +96,16 @@ class AnnotatedPairs(PreparedDataset):
             last += len(pairs)
 
     def _pairs(self, collection: Collection, split: str) -> Iterator[Pair]:
-        drawn = {q: collection.queries[q] for q in self._drawn(collection.all_queries) if q in collection.queries}
+        chosen = drawn(collection.all_queries, self.max_queries, self.seed)
+        mine = {q: collection.queries[q] for q in chosen if q in collection.queries}
         elsewhere = self._asked_elsewhere() if split == "train" else []
-        queries = self.leaked.without(drawn, elsewhere, collection.reading)
+        queries = self.leaked.without(mine, elsewhere, collection.reading)
         for number, some in enumerate(chunks(queries, _QUERIES)):
             self.reading.at(number * _QUERIES, len(queries))
             ranked = collection.candidates(some, self.depth)
-            chosen = {q: self._passages(q, [doc.doc_id for doc in ranked[q]], collection) for q in some}
-            texts = collection.docs.texts(doc_id for doc_ids in chosen.values() for doc_id in doc_ids)
-            for query_id, doc_ids in chosen.items():
+            passages = {q: self._passages(q, [doc.doc_id for doc in ranked[q]], collection) for q in some}
+            texts = collection.docs.texts(doc_id for doc_ids in passages.values() for doc_id in doc_ids)
+            for query_id, doc_ids in passages.items():
                 with_text = [doc_id for doc_id in doc_ids if doc_id in texts]
                 collection.reading.count("documents without a text", len(doc_ids) - len(with_text))
                 yield from (Pair(query_id, d, collection.queries[query_id], texts[d]) for d in with_text)
@@ -115,12 +115,6 @@ class AnnotatedPairs(PreparedDataset):
         for source in (self.sources["val"], self.sources["test"]):
             if source is not None:
                 yield from Collection(source, Reading("quarantine", sys.maxsize)).all_queries.values()
-
-    def _drawn(self, queries: Iterable[str]) -> list[str]:
-        """The queries to use, in their order, the same ones in every share."""
-        drawn = heapq.nsmallest(self.max_queries, queries, key=lambda q: part_of_one(f"draw {self.seed} {q}"))
-        wanted = set(drawn)
-        return [query_id for query_id in queries if query_id in wanted]
 
     def _passages(self, query_id: str, best: list[str], collection: Collection) -> list[str]:
         draw = random.Random(f"{self.seed} {query_id}")

@@ -61,3 +61,12 @@ class Negatives:
             left -= len(drawn)
             if some and drawn:
                 yield [*some, *drawn]
+
+    def samples(self, query_id: str, candidates: Sequence[str], number: int) -> Iterator[list[str]]:
+        """`number` groups of `num_negatives` + 1 candidates each, as far as they suffice, for a teacher to score."""
+        draw = random.Random(f"{self.seed} {query_id}")
+        size = self.num_negatives + 1
+        mixed = draw.sample(candidates, min(size * number, len(candidates)))
+        for first in range(0, len(mixed), size):
+            if len(mixed) - first > 1:
+                yield mixed[first : first + size]

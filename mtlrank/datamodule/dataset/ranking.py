@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.datamodule.chunks import chunks
@@ -14,7 +15,7 @@ from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least, one_of
 from mtlrank.datamodule.dataset.shard import Share
-from mtlrank.datamodule.dataset.shares import Shares
+from mtlrank.datamodule.dataset.shares import Shares, drawn
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -34,7 +35,10 @@ class IRDataset(PreparedDataset):
 
     - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
     - `docpairs`: the collection's own triples, a group each;
-    - `run`: the scores of the collection's run, as a teacher to distil, in every split; the task is then a regression.
+    - `run`: the scores of the collection's run, as a teacher to distil. With a regression they are predicted, in every
+      split; with a distillation, training groups are `num_negatives` + 1 candidates of a query (`groups_per_query` of them)
+      with their scores, and other splits are judged;
+    - `annotator`: the same with the labels of an annotator as the teacher's scores.
 
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
@@ -57,6 +61,9 @@ class IRDataset(PreparedDataset):
         judged_negatives: bool = True,
         missing_texts: str = "stop",
         leaked_queries: str = "stop",
+        annotator: Annotator | None = None,
+        max_queries: int | None = None,
+        groups_per_query: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
@@ -73,14 +80,14 @@ class IRDataset(PreparedDataset):
             judged_negatives,
             seed,
         )
-        self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run"))
+        self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
+        self.annotator = annotator
+        self.max_queries = None if max_queries is None else at_least("max_queries", max_queries, 1)
+        self.seed = seed
+        self.groups_per_query = at_least("groups_per_query", groups_per_query, 1)
         self.missing_texts = one_of("missing_texts", missing_texts, ("stop", "skip"))
         self.leaked = LeakedQueries(name, leaked_queries)
-        if (learn_from == "run") != (task.kind == "regression"):
-            raise ConfigError(
-                f"Dataset {name!r}: learn_from={learn_from} with a {task.kind} task. The scores of a run are learnt as "
-                "learn_from=run with task=regression, everything else is a ranking."
-            )
+        self._check_teacher(learn_from, task)
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
 
@@ -92,10 +99,12 @@ class IRDataset(PreparedDataset):
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         if self.sources[split] is None:
             return []
-        if self.learn_from == "run":
+        if self.task.kind == "regression":
             return self._documents(split, self._scored(split))
         if split != "train":
             return self._documents(split, self._to_rerank(split))
+        if self.task.distils:
+            return self._documents(split, self._taught())
         return self._documents(split, self._triples() if self.learn_from == "docpairs" else self._judged())
 
     def collection(self, split: str) -> Collection:
@@ -111,15 +120,18 @@ class IRDataset(PreparedDataset):
     def query_ids(self, split: str) -> list[str]:
         """The queries of a split in this share: judged ones, unless something else is learnt from."""
         collection = self.collection(split)
-        judged = self.learn_from == "judged" or (self.learn_from == "docpairs" and split != "train")
+        judged = self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
         queries: Mapping[str, Any] = collection.qrels if judged else collection.queries
+        if split == "train" and self.max_queries is not None:
+            chosen = set(drawn(collection.all_queries, self.max_queries, self.seed))
+            queries = {query_id: query for query_id, query in queries.items() if query_id in chosen}
         if split not in self.shares:
             return list(queries)
         return [query_id for query_id in queries if self.shares.split_of(query_id) == split]
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
-        if self.sources[split] is None or (split == "train" and self.learn_from == "docpairs"):
+        if self.sources[split] is None or (split == "train" and self.learn_from != "judged"):
             return
         qrels, run = self.collection(split).qrels, self.candidates(split)
         judged = (f"{q} 0 {d} {grade}\n" for q in run for d, grade in qrels.get(q, {}).items())
@@ -170,6 +182,35 @@ class IRDataset(PreparedDataset):
             elif query_id in wanted:
                 yield [(query_id, better, float(self.relevance_level)), (query_id, worse, 0.0)]
 
+    def _taught(self) -> Iterator[list[Labelled]]:
+        """Groups of candidates with a teacher's scores."""
+        collection, ranked = self.collection("train"), self.candidates("train")
+        if self.annotator is None:
+            collection.require("run")
+        for number, query_ids in enumerate(chunks(self._training_queries(), _QUERIES)):
+            self.reading.at(number * _QUERIES, len(ranked))
+            scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in ranked[q][self.negatives.ranks]}
+            texts = self._texts(collection, scores)
+            groups = [
+                [(query_id, doc_id) for doc_id in group]
+                for query_id in query_ids
+                for group in self.negatives.samples(
+                    query_id, [d.doc_id for d in ranked[query_id] if d.doc_id in texts], self.groups_per_query
+                )
+            ]
+            if self.annotator is not None:
+                scores = self._annotated(collection, dict.fromkeys(pair for group in groups for pair in group), texts)
+            yield from ([(q, d, scores[q, d]) for q, d in group if (q, d) in scores] for group in groups)
+
+    def _annotated(
+        self, collection: Collection, wanted: Iterable[tuple[str, str]], texts: Mapping[str, str]
+    ) -> dict[tuple[str, str], float]:
+        """The annotator's labels of (query_id, doc_id) pairs."""
+        assert self.annotator is not None
+        pairs = [Pair(q, d, collection.queries[q], texts[d]) for q, d in wanted]
+        records = self.annotator.records(pairs, collection.docs)
+        return {(record.query_id, record.doc_id): float(record.label) for record in records}
+
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
         qrels = self.collection(split).qrels
         for query_id, ranked in self.candidates(split).items():
@@ -211,6 +252,28 @@ class IRDataset(PreparedDataset):
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
+    def _check_teacher(self, learn_from: str, task: Task) -> None:
+        """What is learnt from must be what the task learns: grades, or a teacher's scores."""
+        is_taught = learn_from in ("run", "annotator")
+        if is_taught != (task.kind == "regression" or task.distils) or (
+            task.kind == "regression" and learn_from != "run"
+        ):
+            raise ConfigError(
+                f"Dataset {self.name!r}: learn_from={learn_from} with a {type(task).__name__} task. A run's scores are "
+                "learnt as learn_from=run with task=regression or a task=distillation_*, an annotator's as learn_from=annotator with a "
+                "task=distillation_*, everything else as another ranking task."
+            )
+        if self.max_queries is not None and not is_taught:
+            raise ConfigError(
+                f"Dataset {self.name!r}: max_queries is for learning from a run or an annotator. For few labels use "
+                "datamodule/sampler@datamodule.train_sampler=limited_data."
+            )
+        if (learn_from == "annotator") != (self.annotator is not None):
+            raise ConfigError(
+                f"Dataset {self.name!r}: learn_from=annotator and annotator belong together, found learn_from="
+                f"{learn_from} {'without' if self.annotator is None else 'with'} an annotator."
+            )
+
     def _training_queries(self) -> list[str]:
         """The queries to learn from: none that is asked again in another split."""
         queries = self.collection("train").queries
@@ -226,6 +289,6 @@ class IRDataset(PreparedDataset):
             whole = Collection(
                 source, Reading("quarantine", sys.maxsize)
             )  # `reading` hears of it when the split is read
-            for query_id in whole.all_queries if self.learn_from == "run" else whole.qrels:
+            for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
                 if split not in self.shares or self.shares.split_of(query_id) == split:
                     yield whole.all_queries[query_id]

@@ -1,7 +1,8 @@
 """Splits that are shares of the training data, told by a hash, so that they stay when data is added."""
 
 import hashlib
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtlrank.errors import ConfigError
@@ -37,6 +38,15 @@ class Shares:
             if point < edge:
                 return split
         return "train"
+
+
+def drawn(names: Iterable[str], most: int | None, seed: int) -> list[str]:
+    """At most `most` of some names, in their order; the same ones wherever and with whatever others they are drawn."""
+    everything = list(names)
+    if most is None:
+        return everything
+    kept = set(heapq.nsmallest(most, everything, key=lambda name: part_of_one(f"draw {seed} {name}")))
+    return [name for name in everything if name in kept]
 
 
 def part_of_one(text: str) -> float:

@@ -1,13 +1,17 @@
 """Rankings: which documents are learnt from, which are re-ranked, and what may not be."""
 
+from pathlib import Path
+
 import pytest
 
+from mtlrank.annotate.annotator import Annotator
+from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import IRDataset, Share
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import read_qrels, read_run
-from mtlrank.task import PairwiseRelevance, Regression, Relevance
+from mtlrank.task import KLDistillation, PairwiseRelevance, Regression, Relevance
 from tests.tiny_collection import write
 
 TINY = Preprocessor("mtlrank-embedded/tiny-bert")
@@ -119,8 +123,60 @@ def test_the_scores_of_a_run_can_be_learnt(source):
         source, Regression(["MSE"]), learn_from="run", num_candidates=2, val=source, leaked_queries="drop"
     )
     assert rows(dataset, "val") == [("q1", "d2", 3.0), ("q1", "d1", 2.0), ("q2", "d4", 2.0), ("q2", "d3", 1.0)]
-    with pytest.raises(ConfigError, match="learn_from=run with a ranking task"):
+    with pytest.raises(ConfigError, match="learn_from=run with a Relevance task"):
         ranking(source, learn_from="run")
+
+
+def distilled(source, **kwargs):
+    return ranking(source, KLDistillation(["nDCG@10"], 2), **{"num_negatives": 1, **kwargs})
+
+
+def test_a_runs_scores_can_be_distilled_in_groups_and_other_splits_are_judged(source):
+    dataset = distilled(source, learn_from="run", test=source, leaked_queries="drop", num_candidates=2)
+    assert groups(dataset) == []  # all its queries are asked in the test split
+    assert rows(dataset, "test") == [("q1", "d2", 1), ("q1", "d1", 2), ("q2", "d4", 0), ("q2", "d3", 3)]
+    taught = groups(distilled(source, learn_from="run"))
+    run = {(d.query_id, d.doc_id): d.score for d in read_run(Path(source["run"]))}
+    assert sorted(len(group) for group in taught) == [2, 2]
+    assert all((q, d) in run for q, group in zip(("q1", "q2"), taught, strict=True) for d, _ in group)
+    assert {score for group in taught for _, score in group} <= set(run.values())
+
+
+def test_groups_of_a_query_do_not_overlap_and_one_document_is_none(source):
+    taught = groups(distilled(source, learn_from="run", groups_per_query=5))
+    assert [len(group) for group in taught] == [2, 2]  # of three and two candidates
+    assert [len(group) for group in groups(distilled(source, learn_from="run", num_negatives=9))] == [3, 2]
+
+
+class Length(Annotator):
+    def records(self, pairs, documents):
+        for pair in pairs:
+            yield Record(*pair, label=len(pair.text))
+
+    def describe(self):
+        return {"model": "length"}
+
+
+def test_an_annotator_can_teach(source):
+    dataset = distilled(source, learn_from="annotator", annotator=Length(), max_queries=1)
+    records = list(dataset.records("train"))
+    assert len({record.query_id for record in records}) == 1
+    assert [record.label for record in records] == [len(record.text) for record in records]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learn_from": "annotator"}, "annotator belong together, found learn_from=annotator without"),
+        ({"learn_from": "run", "annotator": Length()}, "belong together, found learn_from=run with an annotator"),
+        ({}, "learn_from=judged with a KLDistillation task"),
+    ],
+)
+def test_a_teacher_must_fit_its_pupil(source, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        distilled(source, **settings)
+    with pytest.raises(ConfigError, match="max_queries is for learning from a run or an annotator"):
+        ranking(source, max_queries=3)
 
 
 def test_judgements_keep_every_judged_document(source, tmp_path):

@@ -1,0 +1,129 @@
+"""Choosing a class."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlrank.batch import TaskBatch
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.task.task import Floats, ItemTask, Task
+
+
+class Classification(ItemTask):
+    """Choose a class. Cross-entropy; the classes are the labels that the training split has.
+
+    `class_weights` scale the losses of items by their class: a number a class (others count 1), or `balanced`, which makes
+    all classes weigh alike in the training data, with a mean weight of 1 an item.
+    """
+
+    kind = "classification"
+
+    def __init__(self, measures: Sequence[str], class_weights: str | Mapping[str, float] | None = None) -> None:
+        super().__init__(measures)
+        if isinstance(class_weights, str) and class_weights != "balanced":
+            raise ConfigError(f"class_weights is {class_weights!r}, expected null, balanced, or a number by class.")
+        if isinstance(class_weights, Mapping) and not all(
+            type(weight) in (int, float) and 0 <= weight < math.inf for weight in class_weights.values()
+        ):
+            raise ConfigError(f"class_weights is {dict(class_weights)}, expected numbers of at least 0.")
+        self.class_weights = class_weights
+        self.classes: list[str] = []
+        self.weights: list[float] | None = None  # of each class, once the labels are known
+
+    @property
+    def output_dim(self) -> int:  # noqa: D102
+        assert self.classes, "learn_labels comes before output_dim"
+        return len(self.classes)
+
+    def parse_label(self, label: float | str) -> str:
+        """The name of a class."""
+        if not str(label).strip() or (isinstance(label, float) and not math.isfinite(label)):
+            raise DataError(f"label {label!r} is no name of a class")
+        return str(label)
+
+    def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
+        self.classes = list(labels["classes"])
+        self.weights = self._find_weights(labels)
+
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        weights = None if self.weights is None else torch.tensor(self.weights, device=logits.device)
+        return F.cross_entropy(logits, batch.labels.long(), weight=weights, reduction="none")
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Class probabilities, (items, classes)."""
+        return logits.float().softmax(-1)
+
+    def _find_weights(self, labels: dict[str, Any]) -> list[float] | None:
+        if self.class_weights is None:
+            return None
+        if isinstance(self.class_weights, str):
+            total, number = sum(labels["counts"]), len(labels["counts"])
+            return [total / (number * count) if count else 0.0 for count in labels["counts"]]
+        unknown = sorted(set(self.class_weights) - set(self.classes))
+        if unknown:
+            raise ConfigError(
+                f"class_weights names unknown classes: {', '.join(unknown)}. Classes: {', '.join(self.classes)}."
+            )
+        return [float(self.class_weights.get(name, 1.0)) for name in self.classes]
+
+
+class Buckets(Classification):
+    """Regression as classification: a label's class is its bucket among `num_buckets`.
+
+    Their edges are quantiles of the training labels (`edges="quantiles"`: buckets of equal size), or divide their range
+    (`edges="width"`: buckets of equal width). Quantiles that many equal labels share make fewer buckets.
+    """
+
+    prepared_by = ("num_buckets", "edges_by")
+
+    def __init__(
+        self,
+        measures: Sequence[str],
+        num_buckets: int = 10,
+        edges: str = "quantiles",
+        class_weights: str | Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(measures, class_weights)
+        if num_buckets < 2 or edges not in ("quantiles", "width"):
+            raise ConfigError(
+                f"Expected num_buckets of at least 2 and edges quantiles or width, found {num_buckets} and {edges!r}."
+            )
+        self.num_buckets = num_buckets
+        self.edges_by = edges
+        self.edges: list[float] = []
+
+    def parse_label(self, label: float | str) -> float:  # type: ignore[override]  # noqa: D102
+        return float(Task.parse_label(self, label))
+
+    def find_edges(self, labels: Floats) -> list[float]:
+        """The inner edges for training labels; a label that equals an edge lies above it."""
+        if self.edges_by == "width":
+            edges = np.linspace(labels.min(), labels.max(), self.num_buckets + 1)[1:-1]
+        else:
+            edges = np.quantile(labels, np.arange(1, self.num_buckets) / self.num_buckets)
+        return sorted({float(edge) for edge in edges if edge > labels.min()})
+
+    def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
+        self.edges = list(labels["edges"])
+        self.classes = [str(i) for i in range(len(self.edges) + 1)]
+        self.weights = self._find_weights(labels)
+
+    def targets(self, labels: Floats) -> Floats:  # noqa: D102
+        return np.searchsorted(self.edges, labels, side="right").astype(np.float32)
+
+
+class SpanClassification(Classification):
+    """Choose the class of a span of text, such as the type of a named entity."""
+
+    num_spans = 1
+
+
+class SpanPairClassification(Classification):
+    """Choose how two spans of a text relate, such as whether two mentions corefer."""
+
+    num_spans = 2

@@ -1,0 +1,199 @@
+"""Ranking a group: a sample is a query with documents, and its loss compares them.
+
+In formulas s are scores, y grades, and i, j documents of one group. All losses are means over what they compare, so that
+large groups weigh as small ones do; a group in which nothing can be compared costs nothing.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlrank.batch import TaskBatch
+from mtlrank.errors import ConfigError
+from mtlrank.task.relevance import Ranking
+from mtlrank.task.task import above_zero, by_sample
+
+_NOTHING = float("-inf")  # a score that no softmax sees
+_SCHEMES = ("lambdarank", "ndcg_loss2", "ndcg_loss2++")
+
+
+class Groupwise(Ranking):
+    """Base of losses over a group. A subclass compares scores and grades, rows of documents a sample."""
+
+    grouped = True
+
+    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        present = by_sample(torch.ones_like(batch.labels), batch).bool()
+        return self.group_loss(by_sample(self.scores(logits), batch), by_sample(batch.labels, batch), present)
+
+    @abstractmethod
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+        """The loss of each sample, (samples,). All arguments are (samples, documents); `present` says what is one."""
+
+    def is_relevant(self, labels: Tensor) -> Tensor:
+        """Whether labels say relevant."""
+        return labels >= self.relevance_level
+
+
+class PairwiseRelevance(Groupwise):
+    """Each relevant document should score `margin` above each other one.
+
+    The mean of max(0, margin - s_i + s_j) over the pairs of a relevant i and another j (the hinge of RankSVM; Joachims
+    2002, optimisation problem 1).
+    """
+
+    def __init__(self, measures: Sequence[str], relevance_level: int = 1, margin: float = 1.0) -> None:
+        super().__init__(measures, relevance_level)
+        self.margin = margin
+
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+        relevant = self.is_relevant(labels)
+        pairs = _pairs(relevant & present, ~relevant & present)
+        return _mean(F.relu(self.margin - differences(scores)), pairs)
+
+
+class RankNet(Groupwise):
+    """The better of two documents should score higher.
+
+    The mean of log(1 + exp(-sigma (s_i - s_j))) over pairs with y_i > y_j (Burges et al. 2005, eq. 3 with a target
+    probability of 1; `sigma` as in Burges 2010).
+    """
+
+    def __init__(self, measures: Sequence[str], relevance_level: int = 1, sigma: float = 1.0) -> None:
+        super().__init__(measures, relevance_level)
+        self.sigma = above_zero("sigma", sigma)
+
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+        return _mean(F.softplus(-self.sigma * differences(scores)), _better(labels, present))
+
+
+class LambdaLoss(Groupwise):
+    """RankNet's pairs, weighed by what they cost in nDCG at the current ranks (LambdaLoss; Wang et al. 2018).
+
+    The sum of w_ij log2(1 + exp(-sigma (s_i - s_j))) over pairs with y_i > y_j, where G = (2^y - 1) / maxDCG, D(r) =
+    log2(1 + r) and ranks r come from the scores. By `scheme`, w_ij is |G_i - G_j| times
+
+    - `lambdarank`: rho = |1/D(r_i) - 1/D(r_j)| (Burges et al. 2006; here eq. 16);
+    - `ndcg_loss2`: delta = 1/D(|r_i - r_j|) - 1/D(|r_i - r_j| + 1) (eq. 14);
+    - `ndcg_loss2++`: rho + mu delta (eq. 17).
+
+    With `depth`, only pairs with a document that is ranked so high count, as for nDCG@k.
+    """
+
+    def __init__(
+        self,
+        measures: Sequence[str],
+        relevance_level: int = 1,
+        scheme: str = "lambdarank",
+        sigma: float = 1.0,
+        mu: float = 10.0,
+        depth: int | None = None,
+    ) -> None:
+        super().__init__(measures, relevance_level)
+        if scheme not in _SCHEMES:
+            raise ConfigError(f"scheme is {scheme!r}, expected one of {', '.join(_SCHEMES)}.")
+        if depth is not None and (type(depth) is not int or depth < 1):
+            raise ConfigError(f"depth is {depth!r}, expected null or a whole number, at least 1.")
+        self.scheme = scheme
+        self.sigma = above_zero("sigma", sigma)
+        self.mu = above_zero("mu", mu)
+        self.depth = depth
+
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+        ranks = _ranks(scores.detach(), present)
+        gains = (2**labels - 1) * present
+        ideal = gains.sort(descending=True).values / _discounts(
+            torch.arange(1, gains.shape[1] + 1, device=gains.device)
+        )
+        gains = gains / ideal[:, : self.depth].sum(1, keepdim=True).clamp(min=torch.finfo(gains.dtype).tiny)
+        weights = differences(gains).abs() * self._discount_differences(ranks)
+        pairs = _better(labels, present)
+        if self.depth is not None:
+            pairs = pairs & (torch.minimum(ranks[:, :, None], ranks[:, None, :]) <= self.depth)
+        costs = F.softplus(-self.sigma * differences(scores)) / torch.log(torch.tensor(2.0))
+        return torch.where(pairs, weights * costs, 0.0).sum((1, 2))
+
+    def _discount_differences(self, ranks: Tensor) -> Tensor:
+        """What stands beside |G_i - G_j| in the scheme, (samples, documents, documents)."""
+        rho = differences(1 / _discounts(ranks)).abs()
+        if self.scheme == "lambdarank":
+            return rho
+        apart = differences(ranks).abs().clamp(min=1)  # 0 only on the diagonal, which is no pair
+        delta = 1 / _discounts(apart) - 1 / _discounts(apart + 1)
+        return delta if self.scheme == "ndcg_loss2" else rho + self.mu * delta
+
+
+class ListNet(Groupwise):
+    """The cross-entropy between the softmaxes of grades and of scores, "top one" (Cao et al. 2007, section 5)."""
+
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+        wanted = masked(labels, present).softmax(1)
+        found = masked(scores, present).log_softmax(1)
+        return -torch.where(present, wanted * found, 0.0).sum(1)
+
+
+class ListMLE(Groupwise):
+    """How unlikely the ideal ranking is under the scores' Plackett-Luce model (Xia et al. 2008, eq. 9).
+
+    Each place costs -log of its document's share in the softmax of those that are left; the loss is the mean over places.
+    Equal grades keep the order in which the group was made.
+    """
+
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+        ideal = masked(labels, present).argsort(dim=1, descending=True, stable=True)
+        ranked = masked(scores, present).gather(1, ideal)
+        placed = present.gather(1, ideal)
+        finite = torch.where(placed, ranked, -torch.finfo(ranked.dtype).max)  # gradients of -inf would be no numbers
+        left = finite.flip(1).logcumsumexp(1).flip(1)
+        return torch.where(placed, left - finite, 0.0).sum(1) / placed.sum(1).clamp(min=1)
+
+
+class LocalizedContrastive(Groupwise):
+    """A relevant document against the others of its group, in a softmax (LCE; Gao et al. 2021, section 3).
+
+    The mean of -log(exp s_i / (exp s_i + sum over other j of exp s_j)) over relevant i; other relevant documents are not
+    among the j.
+    """
+
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+        relevant = self.is_relevant(labels) & present
+        others = scores.masked_fill(relevant | ~present, -torch.finfo(scores.dtype).max).logsumexp(1, keepdim=True)
+        counts = relevant.any(1) & (~relevant & present).any(1)
+        losses = torch.logaddexp(scores, others) - scores
+        return torch.where(relevant, losses, 0.0).sum(1) / relevant.sum(1).clamp(min=1) * counts
+
+
+def differences(values: Tensor) -> Tensor:
+    """x_i - x_j, (samples, documents i, documents j)."""
+    return values[:, :, None] - values[:, None, :]
+
+
+def _pairs(first: Tensor, second: Tensor) -> Tensor:
+    return first[:, :, None] & second[:, None, :]
+
+
+def _better(labels: Tensor, present: Tensor) -> Tensor:
+    """Whether i has a higher grade than j."""
+    return (differences(labels) > 0) & _pairs(present, present)
+
+
+def _mean(costs: Tensor, pairs: Tensor) -> Tensor:
+    return torch.where(pairs, costs, 0.0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
+
+
+def masked(values: Tensor, present: Tensor) -> Tensor:
+    """The values with -inf, which no softmax sees, where there is no document."""
+    return values.masked_fill(~present, _NOTHING)
+
+
+def _ranks(scores: Tensor, present: Tensor) -> Tensor:
+    """The rank of each document by score, from 1; cells without one come last."""
+    order = masked(scores, present).argsort(dim=1, descending=True, stable=True)
+    return order.argsort(dim=1) + 1
+
+
+def _discounts(ranks: Tensor) -> Tensor:
+    return torch.log2(1 + ranks.float())

@@ -1,0 +1,98 @@
+"""The base of all tasks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlrank.batch import TaskBatch
+from mtlrank.errors import ConfigError, DataError
+
+Floats = NDArray[np.float32]
+
+
+class Task(ABC):
+    """Base of all tasks. `measures` are judged on every evaluation; the first is the one that a summary shows."""
+
+    kind: str  # "ranking", "regression" or "classification": which measures apply
+    num_spans = 0  # spans that an item points at: 0 for whole sequences, 2 for pairs of mentions
+    grouped = False  # whether a sample is a query with a group of documents
+    distils = False  # whether training labels are a teacher's scores, where the labels of other splits are grades
+    prepared_by: tuple[str, ...] = ()  # the settings that prepared data depends on
+
+    def __init__(self, measures: Sequence[str]) -> None:
+        if not measures:
+            raise ValueError("A task needs at least one measure, as in measures=[Accuracy].")
+        self.measures = tuple(measures)
+
+    @property
+    @abstractmethod
+    def output_dim(self) -> int:
+        """Logits per item."""
+
+    def identity(self) -> dict[str, Any]:
+        """What prepared data depends on: tasks that agree in it learn from the same data with different losses."""
+        settings = {name: getattr(self, name) for name in self.prepared_by}
+        how = {"kind": self.kind, "num_spans": self.num_spans, "grouped": self.grouped, "distils": self.distils}
+        return {"labels": type(self).parse_label.__qualname__, **how, **settings}
+
+    def parse_label(self, label: float | str) -> float | str:
+        """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
+        try:
+            number = float("_" if "_" in str(label) else label)  # Python reads 1_0 as 10
+        except (OverflowError, TypeError, ValueError) as error:
+            raise DataError(f"label {str(label)[:40]!r} is not a number") from error
+        if not abs(number) <= float(np.finfo(np.float32).max):
+            raise DataError(f"label {label!r} is not finite")
+        return number
+
+    def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: B027 - most tasks need nothing
+        """Take in what preparation found out about the training labels."""
+
+    def targets(self, labels: Floats) -> Floats:
+        """What is learnt from stored numbers, (items,)."""
+        return labels
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
+        """The loss of each sample, (samples,), from logits (items, output_dim) of any precision."""
+
+    @abstractmethod
+    def scores(self, logits: Tensor) -> Tensor:
+        """What measures read: one score an item, or one a class."""
+
+
+class ItemTask(Task):
+    """Base of tasks whose items are learnt one by one; a sample's loss is the mean over its items."""
+
+    @abstractmethod
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
+        """The loss of each item, (items,)."""
+
+    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        losses = self.item_loss(logits.float(), batch)
+        totals = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, losses)
+        counts = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, torch.ones_like(losses))
+        return totals / counts.clamp(min=1)
+
+
+def by_sample(values: Tensor, batch: TaskBatch, fill: float = 0.0) -> Tensor:
+    """What each item has, as a row a sample, (samples, max_items); cells without an item hold `fill`."""
+    counts = torch.zeros(batch.num_samples, dtype=torch.long, device=values.device)
+    counts = counts.index_add(0, batch.item_sample, torch.ones_like(batch.item_sample))
+    first = counts.cumsum(0) - counts
+    place = torch.arange(len(values), device=values.device) - first[batch.item_sample]
+    grid = values.new_full((batch.num_samples * batch.max_items,), fill)
+    cells = batch.item_sample * batch.max_items + place
+    return grid.index_copy(0, cells, values).view(batch.num_samples, batch.max_items)
+
+
+def above_zero(name: str, value: float) -> float:
+    """A setting that must be a number above 0."""
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
+        raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
+    return value
