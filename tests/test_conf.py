@@ -32,6 +32,16 @@ def load(target):
     return getattr(importlib.import_module(module), name)
 
 
+def parameters_of(target):
+    """What a function or class takes, and what it hands on to its bases."""
+    taken = dict(inspect.signature(target).parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()) and inspect.isclass(target):
+        for base in target.__mro__:
+            if inspect.isfunction(base.__init__):
+                taken = {**inspect.signature(base.__init__).parameters, **taken}
+    return {name: parameter for name, parameter in taken.items() if name != "self"}
+
+
 def composed(*overrides):
     with initialize_config_module("mtlrank.conf", version_base="1.3"):
         return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=False)
@@ -61,7 +71,7 @@ def test_every_file_can_be_chosen_and_its_targets_take_its_keys(path):
     targets = list(nodes(config))
     assert targets
     for node in targets:
-        parameters = inspect.signature(load(node["_target_"])).parameters
+        parameters = parameters_of(load(node["_target_"]))
         given = {key for key in node if not key.startswith("_")} - {"default_head", "licence"}  # build takes these
         assert given <= set(parameters), node["_target_"]
         required = {

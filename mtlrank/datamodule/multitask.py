@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
@@ -56,8 +57,8 @@ class MTLLoader(DataLoader[MTLBatch]):
 class MTLDataModule(pl.LightningDataModule):
     """Train, validation and test loaders over one mixture of opened datasets.
 
-    Samplers come as functions of (sizes, batch_size, seed, rank, world_size, lengths). `max_tokens` and `length_window` are
-    for training: see `MTLSampler`.
+    Samplers come as functions of (sizes, batch_size, seed, rank, world_size, lengths). `max_tokens`, `length_window` and
+    `one_task` are for training: see `MTLSampler`.
     """
 
     def __init__(
@@ -72,14 +73,14 @@ class MTLDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         max_tokens: int | None = None,
         length_window: int = 0,
+        one_task: bool = False,
     ) -> None:
         super().__init__()
         self.dataset = dataset
         self.samplers = {"train": train_sampler, "val": val_sampler, "test": test_sampler}
         self.batch_sizes = {"train": batch_size, "val": eval_batch_size, "test": eval_batch_size}
         self.seed = seed
-        self.max_tokens = max_tokens
-        self.length_window = length_window
+        self.budget = {"max_tokens": max_tokens, "length_window": length_window, "one_task": one_task}
         if num_workers and not _enough_shared_memory():
             print(
                 f"mtlrank: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
@@ -102,15 +103,18 @@ class MTLDataModule(pl.LightningDataModule):
 
     def _sampler(self, split: str, rank: int, world_size: int) -> MTLSampler:
         data = self.dataset.split(split)
-        budget = {"max_tokens": self.max_tokens, "length_window": self.length_window} if split == "train" else {}
-        sampler = self.samplers[split](
+        make = self.samplers[split]
+        more: dict[str, Any] = dict(self.budget) if split == "train" else {}
+        if "pairs" in signature(make).parameters:
+            more["pairs"] = data.pairs
+        sampler = make(
             data.sizes,
             self.batch_sizes[split],
             seed=self.seed,
             rank=rank,
             world_size=world_size,
             lengths=data.lengths,
-            **budget,
+            **more,
         )
         if sampler.num_samples() == 0:
             raise ConfigError(f"No dataset has samples in split {split!r}.")

@@ -1,19 +1,56 @@
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlrank.datamodule.sampler import LongestFirst, RandomProportional, RoundRobin, Sequential
+from mtlrank.datamodule.sampler import (
+    Annealed,
+    LimitedData,
+    LongestFirst,
+    Probabilities,
+    RandomProportional,
+    RoundRobin,
+    Sequential,
+    Temperature,
+    Uniform,
+)
 from mtlrank.errors import ConfigError
 
-SAMPLERS = [Sequential, LongestFirst, RandomProportional, RoundRobin]
+
+def few(sizes, batch_size, **settings):
+    """Two samples of the first dataset that has any; sample i of each dataset is about the pair (qi, d)."""
+    main = next(name for name, size in sizes.items() if size)
+    pairs = [[[(f"q{i}", "d")] for i in range(size)] for size in sizes.values()]
+    settings = {"main": main, "num_samples": min(2, sizes[main]), "share": 0, **settings}
+    return LimitedData(sizes, batch_size, pairs=lambda: pairs, **settings)
+
+
+SAMPLERS = [
+    Sequential,
+    LongestFirst,
+    RandomProportional,
+    RoundRobin,
+    partial(RoundRobin, stop="shortest"),
+    partial(RoundRobin, stop="longest"),
+    Uniform,
+    partial(Temperature, temperature=5.0, cap=10),
+    lambda sizes, batch_size, **settings: Probabilities(
+        sizes, batch_size, {name: float(size > 0) for name, size in sizes.items()}, **settings
+    ),
+    partial(Annealed, epochs=2, epoch_samples=33),
+    few,
+]
+REPEATING = SAMPLERS[3:10]  # epochs hold other samples, of other lengths
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any)
 sampler_class = st.sampled_from(SAMPLERS)
 
 
-ways = st.sampled_from([{}, {"length_window": 3}, {"max_tokens": 60}, {"max_tokens": 90, "length_window": 2}])
+ways = st.sampled_from(
+    [{}, {"length_window": 3}, {"max_tokens": 60}, {"max_tokens": 90, "length_window": 2}, {"one_task": True}]
+)
 
 
 def pairs(sampler):
@@ -46,7 +83,7 @@ def test_len_counts_the_steps_and_none_is_empty_or_too_large(cls, counts, batch_
         assert all(draw.pairs for draw in draws)
         if "max_tokens" not in way:
             assert all(len(draw.pairs) <= batch_size for draw in draws)
-        elif cls is not RoundRobin:  # which repeats other samples in other epochs
+        elif cls not in REPEATING:
             assert all(sum(lengths[d][s] for d, s in draw.pairs) <= way["max_tokens"] for draw in draws)
 
 
@@ -149,6 +186,124 @@ def test_limits_cap_a_dataset_and_draw_others_each_epoch():
     second = pairs(sampler)
     assert Counter(dataset for dataset, _ in first) == {0: 10, 1: 20}
     assert {s for d, s in first if d == 1} != {s for d, s in second if d == 1}
+
+
+@given(sampler_class, sizes, st.integers(1, 8), st.integers(0, 3))
+def test_batches_can_be_of_one_task(cls, counts, batch_size, epoch):
+    mixed, sampler = (make(cls, counts, batch_size, one_task=flag)[0] for flag in (False, True))
+    for each in (mixed, sampler):
+        each.set_position(epoch)
+    assert all(len({dataset for dataset, _ in draw.pairs}) == 1 for draw in sampler)
+    if cls not in REPEATING[3:]:  # mixtures round to whole batches
+        assert Counter(pairs(mixed)) == Counter(pairs(sampler))
+
+
+def test_batches_of_one_task_keep_the_proportions_throughout():
+    sampler, _ = make(RandomProportional, [400, 200], 20, one_task=True)
+    tasks = [draw.pairs[0][0] for draw in sampler]
+    assert [tasks[:15].count(0), tasks[15:].count(0)] == pytest.approx([10, 10], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("cls", "expected"),
+    [
+        (Uniform, [20, 20, 20]),
+        (partial(Temperature, temperature=1.0), [6, 18, 36]),
+        (partial(Temperature, temperature=2.0), [12, 20, 28]),  # square roots of 1, 3, 6: 1, 1.73, 2.45 of 5.18
+        (partial(Temperature, temperature=1.0, cap=18), [9, 25, 26]),  # 6, 18, 18 of 42: 8.57, 25.7, 25.7
+        (partial(Probabilities, probabilities={"d0": 3, "d1": 1, "d2": 0}), [45, 15, 0]),
+        (partial(Annealed, epochs=1, start=0.0, end=0.0), [20, 20, 20]),
+        (partial(Annealed, epochs=1, start=1.0, end=1.0, epoch_samples=600), [60, 180, 360]),
+    ],
+)
+def test_shares_of_mixtures_by_hand(cls, expected):
+    drawn = Counter(dataset for dataset, _ in pairs(make(cls, [6, 18, 36])[0]))
+    assert [drawn[idx] for idx in range(3)] == pytest.approx(expected, abs=1)
+    assert sum(drawn.values()) == sum(expected)
+
+
+def test_a_mixture_repeats_nothing_before_all_is_drawn():
+    drawn = Counter(pairs(make(Uniform, [5, 55])[0]))
+    assert {count for (dataset, _), count in drawn.items() if dataset == 0} == {6}
+    assert {count for (dataset, _), count in drawn.items() if dataset == 1} == {1}
+
+
+@pytest.mark.parametrize(
+    ("course", "expected"),
+    [("linear", [1.0, 0.8, 0.6, 0.2]), ("cosine", [1.0, 0.6 + 0.4 * 2**-0.5, 0.6, 0.2])],
+)
+def test_annealing_by_hand(course, expected):
+    sampler = Annealed(named([10, 90]), 5, epochs=4, course=course)
+    assert [sampler.alpha(progress) for progress in (0, 0.25, 0.5, 1)] == pytest.approx(expected)
+
+
+def test_annealing_by_a_table_and_in_the_course_of_epochs():
+    sampler = Annealed(named([10, 90]), 5, epochs=2, course="table", table=[[0, 1.0], [0.5, 0.0]])
+    first = Counter(dataset for dataset, _ in pairs(sampler))
+    sampler.set_position(1)
+    second = Counter(dataset for dataset, _ in pairs(sampler))
+    assert (first, second) == ({0: 10, 1: 90}, {0: 50, 1: 50})
+    within = Annealed(named([10, 90]), 5, epochs=1)
+    drawn = [dataset for dataset, _ in pairs(within)]
+    assert drawn[:50].count(0) < drawn[50:].count(0)
+
+
+def test_limited_data_holds_the_chosen_pairs_and_what_is_about_them():
+    ids = [
+        [[("q1", "d1"), ("q1", "d2")], [("q2", "d3"), ("q2", "d4")], [("q3", "d5"), ("q3", "d6")]],
+        [[("q1", "d1")], [("q9", "d1")], [("q2", "d4")], [("q3", "d6")], [("q3", "d5")]],
+        [[("-", "d1")], [("-", "d7")], [("-", "d3")], [("-", "d6")]],
+    ]
+    sampler = LimitedData(named([3, 5, 4]), 2, main="d0", num_samples=2, share=1.0, pairs=lambda: ids)
+    drawn = set(pairs(sampler))
+    mine = [sample for dataset, sample in drawn if dataset == 0]
+    known = {pair for sample in mine for pair in ids[0][sample]}
+    assert len(mine) == 2
+    for dataset, sample in drawn:
+        (query, doc), *_ = ids[dataset][sample]
+        assert any(doc == d and query in (q, "-") for q, d in known)
+    sampler.set_position(1)
+    assert set(pairs(sampler)) == drawn
+    assert pairs(sampler) != sorted(drawn)
+    fewer = LimitedData(named([3, 5, 4]), 2, main="d0", num_samples=2, share=0.5, pairs=lambda: ids)
+    assert [len(samples) for samples in fewer.chosen] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make_one", "message"),
+    [
+        (partial(Probabilities, probabilities={"d0": 1}), "probabilities has no d1"),
+        (partial(Probabilities, probabilities={"d0": 1, "d1": 1, "x": 1}), "unknown datasets: x"),
+        (partial(Probabilities, probabilities={"d0": 0, "d1": 0}), "one above 0"),
+        (partial(Temperature, temperature=0), "temperature is 0"),
+        (partial(Temperature, cap=0), "cap is 0"),
+        (partial(Annealed, epochs=1, course="sine"), "course is 'sine'"),
+        (partial(Annealed, epochs=1, course="table"), "belong together"),
+        (partial(Annealed, epochs=1, course="table", table=[[0.5, 1]]), "from progress 0 on"),
+        (partial(Uniform, epoch_samples=0), "epoch_samples is 0"),
+        (partial(RoundRobin, stop="never"), "stop is 'never'"),
+        (partial(few, num_samples=4), "from 1 to the 3 of 'd0'"),
+        (partial(few, main="x"), "main names unknown datasets: x"),
+        (partial(Uniform, one_task=True, length_window=2), "cuts batches by batch_size alone"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(make_one, message):
+    with pytest.raises(ConfigError, match=message):
+        make_one(named([3, 5]), 2)
+
+
+def test_limited_data_says_what_is_not_about_its_pairs():
+    ids = [[[("q1", "d1")]], [[("-", "d2")]]]
+    with pytest.raises(ConfigError, match="No sample of d1 is about the 1 chosen of 'd0'"):
+        list(LimitedData(named([1, 1]), 2, main="d0", num_samples=1, pairs=lambda: ids))
+
+
+def test_round_robin_stops_where_it_is_told():
+    tasks = {
+        stop: [dataset for dataset, _ in pairs(RoundRobin(named([2, 4]), 4, stop=stop))]
+        for stop in ("shortest", "longest", "cycle")
+    }
+    assert tasks == {"shortest": [0, 1] * 2, "longest": [0, 1, 0, 1, 1, 1], "cycle": [0, 1] * 4}
 
 
 def test_round_robin_takes_turns_and_repeats_the_short_one():

@@ -51,6 +51,10 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
         """Tokens of each sample, for each dataset in order."""
         return [split.lengths() if split else np.zeros(0, dtype=np.int64) for split in self.splits]
 
+    def pairs(self) -> list[list[list[tuple[str, str]]]]:
+        """(query_id, doc_id) of each sequence of each sample, for each dataset in order."""
+        return [split.pairs() if split else [] for split in self.splits]
+
     def __getitems__(self, draw: Draw) -> MTLBatch:
         """The batch of each task that was drawn, in config order."""
         drawn: dict[int, list[int]] = {}

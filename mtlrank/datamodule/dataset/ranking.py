@@ -260,8 +260,8 @@ class IRDataset(PreparedDataset):
         ):
             raise ConfigError(
                 f"Dataset {self.name!r}: learn_from={learn_from} with a {type(task).__name__} task. A run's scores are "
-                "learnt as learn_from=run with task=regression or a task=distillation_*, an annotator's as learn_from=annotator with a "
-                "task=distillation_*, everything else as another ranking task."
+                "learnt as learn_from=run with task=regression or task=distillation_*, an annotator's as "
+                "learn_from=annotator with task=distillation_*, everything else as another ranking task."
             )
         if self.max_queries is not None and not is_taught:
             raise ConfigError(

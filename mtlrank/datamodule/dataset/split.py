@@ -174,6 +174,11 @@ class PreparedSplit:
         lines = [line for folder in self.folders for line in (folder / "ids.tsv").read_text("utf-8").split("\n")[:-1]]
         return [(query_id, doc_id) for query_id, doc_id in (line.split("\t") for line in lines)]
 
+    def pairs(self) -> list[list[tuple[str, str]]]:
+        """(query_id, doc_id) of each sequence of each sample; `-` where there is no query."""
+        first, counts = self.samples[np.arange(len(self))]
+        return [self.ids[start : start + count] for start, count in zip(first.tolist(), counts.tolist(), strict=True)]
+
     def ids_of(self, sequence: int) -> tuple[str, str]:
         """(query_id, doc_id) of one of the first sequences, without reading the others."""
         for folder in self.folders:

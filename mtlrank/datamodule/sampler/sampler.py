@@ -1,4 +1,4 @@
-"""Samplers yield (dataset_idx, sample_idx), a batch at a time.
+"""The base of all samplers: they yield (dataset_idx, sample_idx), a batch at a time.
 
 An epoch is one order of samples, cut into batches; each step takes the next `world_size` batches. Order and cuts are a
 function of seed, epoch and sizes alone: nothing depends on the rank, so a run can be continued anywhere, on any number of
@@ -6,8 +6,7 @@ processes, and all of them take equally many steps.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ class MTLSampler(Sampler[Draw], ABC):
     A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`
     (about, if epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by
     length and cut anew, and come in random order: batches hold samples of like length, and each window the samples that
-    it would hold without sorting.
+    it would hold without sorting. With `one_task`, each batch is of one dataset.
     """
 
     def __init__(
@@ -41,6 +40,7 @@ class MTLSampler(Sampler[Draw], ABC):
         lengths: Callable[[], Sequence[Ints]] | None = None,
         max_tokens: int | None = None,
         length_window: int = 0,
+        one_task: bool = False,
     ) -> None:
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -49,6 +49,11 @@ class MTLSampler(Sampler[Draw], ABC):
         ):
             if type(value) is not int or value < least:
                 raise ConfigError(f"{name} is {value!r}, expected a whole number of at least {least}.")
+        if one_task and (max_tokens is not None or length_window):
+            raise ConfigError(
+                "training.one_task_per_batch cuts batches by batch_size alone. Leave out training.max_tokens and "
+                "training.length_window."
+            )
         self.sizes = dict(sizes)
         self.batch_size = batch_size
         self.seed = seed
@@ -57,6 +62,7 @@ class MTLSampler(Sampler[Draw], ABC):
         self.lengths = lengths
         self.max_tokens = max_tokens
         self.length_window = length_window
+        self.one_task = one_task
         self.epoch = 0
         self.start = 0
         self._num_batches: int | None = None
@@ -66,9 +72,13 @@ class MTLSampler(Sampler[Draw], ABC):
     def order(self, random: np.random.Generator) -> Order:
         """All (dataset_idx, sample_idx) of one epoch, (samples, 2)."""
 
+    def counts(self) -> list[int]:
+        """How many samples an epoch has of each dataset."""
+        return list(self.sizes.values())
+
     def num_samples(self) -> int:
         """Length of an epoch's order."""
-        return sum(self.sizes.values())
+        return sum(self.counts())
 
     def set_position(self, epoch: int, start: int = 0) -> None:
         """Continue in `epoch` after `start` of its batches, counted over all processes."""
@@ -76,6 +86,8 @@ class MTLSampler(Sampler[Draw], ABC):
 
     def num_batches(self) -> int:
         """Batches of an epoch over all processes, the same in every epoch."""
+        if self.one_task:
+            return sum(-(-count // self.batch_size) for count in self.counts())
         if self.max_tokens is None:
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
@@ -114,6 +126,8 @@ class MTLSampler(Sampler[Draw], ABC):
         """The current epoch's order, and where its batches begin and the last one ends."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = self.order(random)
+        if self.one_task:
+            return one_task_batches(order, self.batch_size)
         if self.length_window:
             per_batch = self.batch_size if self.max_tokens is None else -(-len(order) // self.num_batches())
             of_window = np.arange(len(order)) // (per_batch * self.length_window)
@@ -133,6 +147,14 @@ class MTLSampler(Sampler[Draw], ABC):
         cuts = np.searchsorted(ends, ends[-1] * np.arange(number) / number)
         return np.append(cuts, len(order))
 
+    def _check_names(self, setting: str, names: Iterable[str]) -> None:
+        """Refuse a setting that names datasets that there are none of."""
+        unknown = [name for name in names if name not in self.sizes]
+        if unknown:
+            raise ConfigError(
+                f"{setting} names unknown datasets: {', '.join(unknown)}. Datasets: {', '.join(self.sizes)}."
+            )
+
     def _lengths_of(self, order: Order) -> Ints:
         """Tokens of the samples of an order, (samples,)."""
         assert self.lengths is not None, "batches by length need the lengths"
@@ -142,69 +164,32 @@ class MTLSampler(Sampler[Draw], ABC):
         return found
 
 
-class Sequential(MTLSampler):
-    """Every sample once, dataset after dataset, in the order of preparation."""
+def one_task_batches(order: Order, batch_size: int) -> tuple[Order, Ints]:
+    """An order whose batches are of one dataset each, and where they begin and the last one ends.
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
-        return _all_pairs(list(self.sizes.values()))
-
-
-class LongestFirst(MTLSampler):
-    """Every sample once, dataset after dataset, long ones first: batches hold samples of like length, for judging.
-
-    What needs the most memory comes first, so that a batch size that is too large fails at once.
+    Each dataset's samples are cut in their order, and a batch comes where the middle one of its samples was: datasets keep
+    their proportions in every part of the epoch.
     """
-
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
-        assert self.lengths is not None, "the longest first needs the lengths"
-        orders = [np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths()]
-        return np.concatenate([np.stack([np.full(len(o), idx), o], axis=1) for idx, o in enumerate(orders)])
-
-
-class RandomProportional(MTLSampler):
-    """Every sample once, all datasets shuffled together, so that datasets appear in proportion to their size.
-
-    `limits` caps what some datasets give to an epoch; each epoch draws other samples.
-    """
-
-    def __init__(
-        self, sizes: Mapping[str, int], batch_size: int, limits: Mapping[str, int] | None = None, **kwargs: Any
-    ):
-        super().__init__(sizes, batch_size, **kwargs)
-        self.limits = dict(limits or {})
-        unknown = sorted(set(self.limits) - set(self.sizes))
-        if unknown:
-            known = ", ".join(self.sizes)
-            raise ConfigError(f"limits names unknown datasets: {', '.join(unknown)}. Datasets: {known}.")
-
-    def num_samples(self) -> int:  # noqa: D102
-        return sum(min(size, self.limits.get(name, size)) for name, size in self.sizes.items())
-
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
-        parts = []
-        for idx, (name, size) in enumerate(self.sizes.items()):
-            samples = random.permutation(size)[: self.limits.get(name, size)]
-            parts.append(np.stack([np.full(len(samples), idx), samples], axis=1))
-        return np.asarray(random.permutation(np.concatenate(parts)))
+    batches = [
+        place[i : i + batch_size]
+        for place in (np.flatnonzero(order[:, 0] == idx) for idx in np.unique(order[:, 0]))
+        for i in range(0, len(place), batch_size)
+    ]
+    batches.sort(key=lambda places: int(places[len(places) // 2]))
+    return order[np.concatenate(batches)], offsets([len(places) for places in batches])
 
 
-class RoundRobin(MTLSampler):
-    """The datasets take turns, one sample each. Short datasets start again until the longest is through."""
-
-    def num_samples(self) -> int:  # noqa: D102
-        sizes = [size for size in self.sizes.values() if size]
-        return max(sizes, default=0) * len(sizes)
-
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
-        longest = max(self.sizes.values())
-        columns = []
-        for idx, size in enumerate(self.sizes.values()):
-            if size:
-                rounds = -(-longest // size)
-                samples = np.concatenate([random.permutation(size) for _ in range(rounds)])[:longest]
-                columns.append(np.stack([np.full(longest, idx), samples], axis=1))
-        return np.stack(columns, axis=1).reshape(-1, 2)
+def all_pairs(sizes: list[int]) -> Order:
+    """Every (dataset_idx, sample_idx), dataset after dataset."""
+    return np.concatenate([pairs_of(idx, np.arange(size)) for idx, size in enumerate(sizes)])
 
 
-def _all_pairs(sizes: list[int]) -> Order:
-    return np.concatenate([np.stack([np.full(size, idx), np.arange(size)], axis=1) for idx, size in enumerate(sizes)])
+def pairs_of(idx: int, samples: Ints) -> Order:
+    """(dataset_idx, sample_idx) of one dataset's samples."""
+    return np.stack([np.full(len(samples), idx), samples], axis=1)
+
+
+def repeated(random: np.random.Generator, size: int, count: int) -> Ints:
+    """`count` of a dataset's samples in random order: none again before all were drawn."""
+    rounds = -(-count // size) if size else 0
+    return np.concatenate([np.empty(0, np.int64), *(random.permutation(size) for _ in range(rounds))])[:count]

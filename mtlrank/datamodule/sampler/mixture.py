@@ -1,0 +1,196 @@
+"""Samplers that mix datasets in proportions of their own, whatever their sizes.
+
+An epoch has `epoch_samples` samples, by default as many as all datasets together. Small datasets start again when they are
+through, and each epoch draws other samples of large ones.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of, repeated
+from mtlrank.errors import ConfigError
+
+Floats = NDArray[np.float64]
+_COURSES = ("linear", "cosine", "table")
+
+
+class Mixture(MTLSampler):
+    """Base of the mixtures. A subclass gives the datasets' shares, which may change in the course of training.
+
+    An epoch holds each dataset's share to within a sample (or, with `one_task`, a batch), in random order. Where shares
+    change, the epoch is made of pieces in which they stay.
+    """
+
+    num_pieces = 1  # of an epoch, each with shares of its own
+
+    def __init__(
+        self, sizes: Mapping[str, int], batch_size: int, epoch_samples: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(sizes, batch_size, **kwargs)
+        if epoch_samples is not None and (type(epoch_samples) is not int or epoch_samples < 1):
+            raise ConfigError(f"epoch_samples is {epoch_samples!r}, expected null or a whole number, at least 1.")
+        self.epoch_samples = epoch_samples
+
+    @abstractmethod
+    def weights(self, progress: float) -> Floats:
+        """The datasets' shares, (datasets,), up to a factor, when a part `progress` of an epoch is over."""
+
+    def num_samples(self) -> int:  # noqa: D102
+        samples = self.epoch_samples or sum(self.sizes.values())
+        return -(-samples // self.batch_size) * self.batch_size if self.one_task else samples
+
+    def num_batches(self) -> int:  # noqa: D102
+        return -(-self.num_samples() // self.batch_size) if self.one_task else super().num_batches()
+
+    def counts(self) -> list[int]:  # noqa: D102
+        totals: list[int] = np.sum([self._counts_of(piece) for piece in range(self.num_pieces)], axis=0).tolist()
+        return totals
+
+    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+        pieces = [self._counts_of(piece) for piece in range(self.num_pieces)]
+        drawn = [
+            repeated(random, size, int(count))
+            for size, count in zip(self.sizes.values(), np.sum(pieces, axis=0), strict=True)
+        ]
+        done, parts = np.zeros(len(drawn), dtype=np.int64), []
+        for counts in pieces:
+            mine = [samples[start : start + n] for samples, start, n in zip(drawn, done, counts, strict=True)]
+            pairs = np.concatenate([pairs_of(idx, samples) for idx, samples in enumerate(mine)])
+            parts.append(self._shuffled(random, pairs))
+            done += counts
+        return np.concatenate(parts)
+
+    def _shuffled(self, random: np.random.Generator, pairs: Order) -> Order:
+        """Samples in random order or, with `one_task`, batches of them, which are of one dataset each."""
+        if not self.one_task:
+            return np.asarray(random.permutation(pairs))
+        batches = pairs.reshape(-1, self.batch_size, 2)
+        return np.asarray(random.permutation(batches)).reshape(-1, 2)
+
+    def _counts_of(self, piece: int) -> Ints:
+        """Samples of each dataset in a piece of the epoch: whole numbers, the largest remainders are rounded up."""
+        unit = self.batch_size if self.one_task else 1
+        units = self.num_samples() // unit
+        start, end = (units * number // self.num_pieces for number in (piece, piece + 1))
+        weights = self.weights((piece + 0.5) / self.num_pieces)
+        exact = weights / weights.sum() * (end - start)
+        counts = np.floor(exact).astype(np.int64)
+        rest = end - start - counts.sum()
+        counts[np.argsort(counts - exact, kind="stable")[:rest]] += 1
+        scaled: Ints = counts * unit
+        return scaled
+
+
+class Uniform(Mixture):
+    """All datasets alike, whatever their sizes."""
+
+    def weights(self, progress: float) -> Floats:  # noqa: D102
+        return (self._sizes() > 0).astype(np.float64)
+
+    def _sizes(self) -> Floats:
+        return np.array(list(self.sizes.values()), dtype=np.float64)
+
+
+class Temperature(Uniform):
+    """In proportion to min(size, cap)^(1/temperature): 1 is proportional, more is nearer to uniform.
+
+    Examples-proportional mixing with an artificial limit and temperature scaling (T5; Raffel et al. 2020, section 3.5.2).
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        batch_size: int,
+        temperature: float = 2.0,
+        cap: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(sizes, batch_size, **kwargs)
+        if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+            raise ConfigError(f"temperature is {temperature!r}, expected a number above 0.")
+        if cap is not None and (type(cap) is not int or cap < 1):
+            raise ConfigError(f"cap is {cap!r}, expected null or a whole number, at least 1.")
+        self.temperature = temperature
+        self.cap = math.inf if cap is None else cap
+
+    def weights(self, progress: float) -> Floats:  # noqa: D102
+        capped: Floats = np.minimum(self._sizes(), self.cap)
+        shares: Floats = (capped / capped.max()) ** (1 / self.temperature)
+        return shares
+
+
+class Probabilities(Mixture):
+    """Fixed shares by dataset name, as in {trec2019: 0.5, msm_bm25: 0.5}; any positive numbers do."""
+
+    def __init__(
+        self, sizes: Mapping[str, int], batch_size: int, probabilities: Mapping[str, float], **kwargs: Any
+    ) -> None:
+        super().__init__(sizes, batch_size, **kwargs)
+        self._check_names("probabilities", probabilities)
+        missing = [name for name in sizes if name not in probabilities]
+        if missing:
+            raise ConfigError(
+                f"probabilities has no {', '.join(missing)}. Give every dataset a share; 0 leaves it out."
+            )
+        values = probabilities.values()
+        if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values) or not sum(values):
+            raise ConfigError(f"probabilities is {dict(probabilities)}, expected numbers of at least 0, one above 0.")
+        empty = [name for name, size in sizes.items() if probabilities[name] and not size]
+        if empty:
+            raise ConfigError(f"probabilities wants samples of {', '.join(empty)}, which has none. Give it 0.")
+        self.probabilities = np.array([probabilities[name] for name in sizes], dtype=np.float64)
+
+    def weights(self, progress: float) -> Floats:  # noqa: D102
+        return self.probabilities
+
+
+class Annealed(Uniform):
+    """In proportion to size^alpha, where alpha goes from `start` to `end` in the course of training.
+
+    From proportional to nearly uniform (Stickland and Murray 2019, section 4.3: alpha = 1 - 0.8 (e - 1) / (E - 1) in
+    epoch e of E). The `course` is `linear`, `cosine` (slow at both ends), or a `table` of [progress, alpha] steps, where
+    progress is the part of training that is over. `epochs` is how long training is.
+    """
+
+    num_pieces = 10
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        batch_size: int,
+        epochs: int,
+        start: float = 1.0,
+        end: float = 0.2,
+        course: str = "linear",
+        table: Sequence[Sequence[float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(sizes, batch_size, **kwargs)
+        if course not in _COURSES:
+            raise ConfigError(f"course is {course!r}, expected one of {', '.join(_COURSES)}.")
+        if (course == "table") != (table is not None):
+            raise ConfigError("course=table and a table belong together, as in table=[[0,1.0],[0.5,0.2]].")
+        steps = [list(step) for step in table or []]
+        if table is not None and (not steps or steps[0][0] != 0 or steps != sorted(steps)):
+            raise ConfigError(f"table is {steps}, expected ascending [progress, alpha] steps from progress 0 on.")
+        self.epochs = epochs
+        self.start_alpha, self.end_alpha = start, end
+        self.course = course
+        self.table = steps
+
+    def alpha(self, progress: float) -> float:
+        """The exponent when a part `progress` of the training is over."""
+        if self.course == "table":
+            return float([value for point, value in self.table if point <= progress][-1])
+        part = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return self.start_alpha + (self.end_alpha - self.start_alpha) * part
+
+    def weights(self, progress: float) -> Floats:  # noqa: D102
+        sizes = self._sizes()
+        alpha = self.alpha(min(1.0, (self.epoch + progress) / self.epochs))
+        return np.where(sizes > 0, (sizes / sizes.max()) ** alpha, 0.0)

@@ -1,0 +1,85 @@
+"""Samplers that give every sample once, or take turns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtlrank.datamodule.sampler.sampler import MTLSampler, Order, all_pairs, pairs_of, repeated
+from mtlrank.errors import ConfigError
+
+_STOPS = ("shortest", "longest", "cycle")
+
+
+class Sequential(MTLSampler):
+    """Every sample once, dataset after dataset, in the order of preparation."""
+
+    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+        return all_pairs(list(self.sizes.values()))
+
+
+class LongestFirst(MTLSampler):
+    """Every sample once, dataset after dataset, long ones first: batches hold samples of like length, for judging.
+
+    What needs the most memory comes first, so that a batch size that is too large fails at once.
+    """
+
+    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+        assert self.lengths is not None, "the longest first needs the lengths"
+        orders = [np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths()]
+        return np.concatenate([pairs_of(idx, order) for idx, order in enumerate(orders)])
+
+
+class RandomProportional(MTLSampler):
+    """Every sample once, all datasets shuffled together, so that datasets appear in proportion to their size.
+
+    `limits` caps what some datasets give to an epoch; each epoch draws other samples.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], batch_size: int, limits: Mapping[str, int] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(sizes, batch_size, **kwargs)
+        self.limits = dict(limits or {})
+        self._check_names("limits", self.limits)
+
+    def counts(self) -> list[int]:  # noqa: D102
+        return [min(size, self.limits.get(name, size)) for name, size in self.sizes.items()]
+
+    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+        sizes = self.sizes.values()
+        parts = [
+            pairs_of(idx, random.permutation(size)[:count])
+            for idx, (size, count) in enumerate(zip(sizes, self.counts(), strict=True))
+        ]
+        return np.asarray(random.permutation(np.concatenate(parts)))
+
+
+class RoundRobin(MTLSampler):
+    """The datasets take turns, one sample each.
+
+    With `stop="cycle"` short datasets start again until the longest is through, with `longest` they leave the round when
+    they are through, and with `shortest` the epoch ends with the shortest.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], batch_size: int, stop: str = "cycle", **kwargs: Any) -> None:
+        super().__init__(sizes, batch_size, **kwargs)
+        if stop not in _STOPS:
+            raise ConfigError(f"stop is {stop!r}, expected one of {', '.join(_STOPS)}.")
+        self.stop = stop
+
+    def counts(self) -> list[int]:  # noqa: D102
+        sizes = [size for size in self.sizes.values() if size]
+        if self.stop == "longest" or not sizes:
+            return list(self.sizes.values())
+        turns = min(sizes) if self.stop == "shortest" else max(sizes)
+        return [turns if size else 0 for size in self.sizes.values()]
+
+    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+        sizes, counts = self.sizes.values(), self.counts()
+        parts = [
+            pairs_of(idx, repeated(random, size, count))
+            for idx, (size, count) in enumerate(zip(sizes, counts, strict=True))
+        ]
+        turns = np.concatenate([np.arange(count) for count in counts])
+        return np.concatenate(parts)[np.argsort(turns, kind="stable")]
