@@ -92,6 +92,8 @@ def build_loop(
     by_name = {dataset.name: dataset for dataset in datasets.values()}
     loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
     assert isinstance(loop, MultiTaskLoop)
+    if loop.loss.by_gradient:
+        _check_by_gradient(config)
     if str(config["trainer"]["precision"]).startswith("16") and config["loop"]["optimizer"].get("fused"):
         raise ConfigError(
             "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use "
@@ -102,6 +104,20 @@ def build_loop(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     return loop
+
+
+def _check_by_gradient(config: Config) -> None:
+    """Refuse what combining gradients cannot go together with."""
+    trainer = config["trainer"]
+    if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
+        raise ConfigError(
+            "loop.loss combines the tasks' gradients, and several processes average gradients as they arise, before they "
+            "could be combined. Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
+        )
+    if str(trainer["precision"]).startswith("16"):
+        raise ConfigError(
+            "loop.loss combines the tasks' gradients, and trainer.precision=16-mixed would scale them. Use bf16-mixed."
+        )
 
 
 def build_checkpoints(config: Config, output: Path) -> Checkpoints:

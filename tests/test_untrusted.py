@@ -33,7 +33,8 @@ def test_overrides_from_outside_cannot_name_code_secrets_or_files(override):
 
 
 @pytest.mark.parametrize(
-    "override", ["debug=limit", "experiment=embedded", "loop/loss=sum", "training.epochs=2", "~model.heads.msm_ner"]
+    "override",
+    ["debug=limit", "experiment=embedded", "loop/loss=task_mean", "training.epochs=2", "~model.heads.msm_ner"],
 )
 def test_overrides_from_outside_can_choose_and_set(override):
     assert compose_config([override], trusted=False)

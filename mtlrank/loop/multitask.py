@@ -1,5 +1,6 @@
 """The loop holds the model instead of being it, so that a model can be used and exported without Lightning."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,56 +13,91 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.loop.gradients import TaskGradients, task_gradients, trained
 from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
-from mtlrank.loop.loss import Combiner
+from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.model.multitask import MultiTaskModel
 
 
 class MultiTaskLoop(pl.LightningModule):
     """Trains a model on several datasets. What happens between steps (judging, checkpoints) is in `Milestones`.
 
-    `optimizer` is a function of parameter groups, `schedule` one of (optimizer, total_steps). More than `max_bad_steps`
-    steps whose gradients are not finite end the training.
+    `loss` is a function of what tasks are, `optimizer` one of parameter groups, `schedule` one of (optimizer, total_steps).
+    More than `max_bad_steps` steps whose gradients are not finite end the training. Each `diagnose_every_n_steps` batches
+    the tasks' gradients at the body are computed one by one and compared (0: never); training is the same with it.
     """
 
     def __init__(
         self,
         model: MultiTaskModel,
         datasets: Mapping[str, PreparedDataset],
-        loss: Combiner,
+        loss: Callable[..., Combiner],
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., LRScheduler],
         total_steps: int,
         max_bad_steps: int = 10,
+        diagnose_every_n_steps: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss
         self.datasets = dict(datasets)
+        kinds = {name: Learner(of.task.kind, of.task.output_dim) for name, of in self.datasets.items()}
+        self.loss = loss(kinds)
         self.optimizer = optimizer
         self.schedule = schedule
         self.total_steps = total_steps
-        self.output_dims = {name: dataset.task.output_dim for name, dataset in self.datasets.items()}
+        self.diagnose_every_n_steps = diagnose_every_n_steps
+        self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
+        self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
     def on_train_epoch_start(self) -> None:
         """An epoch is what Lightning says it is, also after one that was cut short."""
         self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
+        self.loss.start_epoch(self.current_epoch)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:  # noqa: D102
+        if self.diagnose_every_n_steps and batch_idx % self.diagnose_every_n_steps == 0 and not self.loss.by_gradient:
+            self._log_gradients(task_gradients(self.model, self.datasets, batch))
         torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
+        if isinstance(self.loss, ByGradient):
+            return self._step_by_task(self.loss, batch, batch_idx)
         logits = self.model(batch.tasks)
         losses = {name: self.datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()}
-        self._learnt += [(name, loss.detach(), batch.tasks[name].sample_ids) for name, loss in losses.items()]
-        self._drawn |= set(batch.totals)
-        total: Tensor = self.loss(self._shares(losses, batch) if self.loss.by_task else losses, self.output_dims)
-        self._log_losses(total, losses)
+        total: Tensor = self.loss(self._shares(losses, batch) if self.loss.by_task else losses, list(batch.totals))
+        self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
         weight = float(batch.weight > 0) if self.loss.by_task else batch.weight
         # 1, or NaN if the loss is no number: so are its gradients then, and every process that averages them knows.
         total = total * (weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if self._is_distributed else total
+
+    def _step_by_task(self, loss: ByGradient, batch: MTLBatch, batch_idx: int) -> Tensor:
+        """Compute the step's gradients here; `backward` hands them to the weights."""
+        found = task_gradients(self.model, self.datasets, batch)
+        if self.diagnose_every_n_steps and batch_idx % self.diagnose_every_n_steps == 0:
+            self._log_gradients(found)
+        body, names = trained(self.model.body), list(found.losses)
+        means = torch.stack([losses.mean() for losses in found.losses.values()])
+        parts = loss.combine(found.rows(body), means, names).split([weight.numel() for weight in body])
+        self._gradients = [(weight, part.view_as(weight)) for weight, part in zip(body, parts, strict=True)]
+        for name in names:
+            heads = zip(trained(self.model.heads[name]), found.heads[name], strict=True)
+            self._gradients += [(weight, gradient / len(names)) for weight, gradient in heads]
+        total: Tensor = loss(found.losses, names)
+        self._note(total, found.losses, batch)
+        return total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the loss, or those that were computed task by task."""
+        if self._gradients is None:
+            loss.backward(*args, **kwargs)
+            return
+        for weight, gradient in self._gradients:
+            part = gradient / self.trainer.accumulate_grad_batches
+            weight.grad = part if weight.grad is None else weight.grad + part
+        self._gradients = None
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """What no process has used has no gradient, so that neither momentum nor decay moves it."""
@@ -81,17 +117,25 @@ class MultiTaskLoop(pl.LightningModule):
             self.finite.check(norm, optimizer, Learnt(self.global_step + 1, self._learnt))
         self._learnt, self._drawn = [], set()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        checkpoint["examples"] = dict(self.examples)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        self.examples = Counter(checkpoint["examples"])
+
     def on_train_end(self) -> None:
         """The last step's norm is looked at too."""
         self.finite.look()
 
     def configure_optimizers(self) -> Any:
         """AdamW and its like on two groups: weights decay, biases and norms do not."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2]},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        learning = trained(self.model)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in learning if p.ndim >= 2]},
+            {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
         ]
+        if weights := trained(self.loss):
+            groups.append({"params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
         optimizer = self.optimizer(groups)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
         schedule = self.schedule(optimizer, total_steps=self.total_steps)
@@ -112,11 +156,24 @@ class MultiTaskLoop(pl.LightningModule):
         idle = [weight for weight in weights if weight.requires_grad]
         return torch.stack([weight.flatten()[0] for weight in idle]).sum() * 0.0 if idle else torch.zeros(())
 
-    def _log_losses(self, total: Tensor, losses: Mapping[str, Tensor]) -> None:
+    def _note(self, total: Tensor, losses: Mapping[str, Tensor], batch: MTLBatch) -> None:
+        """Keep what a step has learnt from, and log it."""
+        self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
+        self._drawn |= set(batch.totals)
+        self.examples.update(batch.totals)
         count = sum(len(loss) for loss in losses.values())
         self.log("train/loss", total.detach(), batch_size=count, prog_bar=True)
         for name, loss in losses.items():
-            self.log(f"train/{name}/loss", loss.detach().mean(), batch_size=len(loss), on_step=False, on_epoch=True)
+            self.log(f"train/{name}/loss", loss.mean(), batch_size=len(loss), on_step=False, on_epoch=True)
+
+    def _log_gradients(self, found: TaskGradients) -> None:
+        """What the tasks would do to the body, each by itself: how much, and how far they agree."""
+        values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in found.norms().items()}
+        values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in found.cosines().items()}
+        numbers = {key: float(value) for key, value in values.items()}
+        numbers |= {f"diagnostics/{name}/examples": float(self.examples[name]) for name in self.datasets}
+        for logger in self.loggers:
+            logger.log_metrics(numbers, step=self.global_step)
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)

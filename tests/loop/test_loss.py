@@ -4,21 +4,154 @@ import pytest
 import torch
 
 from mtlrank.batch import MTLBatch
-from mtlrank.loop.loss import ExampleMean, Muppet, Sum
+from mtlrank.errors import ConfigError
+from mtlrank.loop.loss import (
+    Aggregated,
+    DynamicWeightAverage,
+    ExampleMean,
+    GradNorm,
+    Learner,
+    Muppet,
+    RandomWeights,
+    StaticWeights,
+    TaskMean,
+    Uncertainty,
+)
 from mtlrank.loop.multitask import MultiTaskLoop
 
+TASKS = {"a": Learner("classification", 5), "b": Learner("regression", 1), "c": Learner("ranking", 1)}
 LOSSES = {"a": torch.tensor([1.0, 3.0, 5.0]), "b": torch.tensor([7.0])}
-DIMS = {"a": 5, "b": 1}
+DRAWN = ["a", "b"]
+
+
+def make(cls, **settings):
+    return cls(TASKS, **settings)
+
+
+def value(combiner, losses=LOSSES, drawn=DRAWN):
+    return combiner(losses, drawn).item()
+
+
+COMBINERS = {
+    "example_mean": lambda: make(ExampleMean),
+    "muppet": lambda: make(Muppet),
+    "task_mean": lambda: make(TaskMean),
+    "static": lambda: make(StaticWeights, weights={"a": 2.0}),
+    "uncertainty": lambda: make(Uncertainty),
+    "dwa": lambda: make(DynamicWeightAverage),
+    "random": lambda: make(RandomWeights),
+}
+combiners = pytest.mark.parametrize("make_one", COMBINERS.values(), ids=COMBINERS)
 
 
 def test_values_by_hand():
-    assert ExampleMean()(LOSSES, DIMS).item() == pytest.approx(16 / 4)
-    assert Sum()(LOSSES, DIMS).item() == pytest.approx(3 + 7)
+    assert value(make(ExampleMean)) == pytest.approx(16 / 4)
+    assert value(make(TaskMean)) == pytest.approx((3 + 7) / 2)
+    assert value(make(StaticWeights, weights={"a": 3.0})) == pytest.approx((3 * 3 + 7) / 4)
     expected = (9 / math.log(5) + 7 / math.log(2)) / 4
-    assert Muppet()(LOSSES, DIMS).item() == pytest.approx(expected)
+    assert value(make(Muppet)) == pytest.approx(expected)
 
 
-def test_a_sum_of_means_on_two_processes_is_that_of_one():
+def test_uncertainty_by_hand():
+    combiner = make(Uncertainty, lr=0.1)
+    assert value(combiner) == pytest.approx((3 + 7 / 2) / 2)
+    with torch.no_grad():
+        combiner.log_variances.copy_(torch.tensor([math.log(4), math.log(2), 9.0]))
+    expected = 3 / 4 + math.log(4) / 2 + 7 / 2 / 2 + math.log(2) / 2
+    assert value(combiner) == pytest.approx(expected / 2)
+    combiner(LOSSES, DRAWN).backward()
+    gradient = [(1 / 2 - 3 / 4) / 2, (1 / 2 - 7 / 2 / 2) / 2, 0]
+    assert combiner.log_variances.grad.tolist() == pytest.approx(gradient)
+
+
+def test_dynamic_weight_average_by_hand():
+    """Task a falls from 4 to 2 (a half), b stays at 7 (one): weights are 2 softmax(0.25, 0.5)."""
+    combiner = make(DynamicWeightAverage, temperature=2.0)
+    for epoch, first in ((0, 4.0), (1, 2.0)):
+        combiner.start_epoch(epoch)
+        for _ in range(3):
+            assert value(combiner, {"a": torch.tensor([first]), "b": torch.tensor([7.0])}) == (first + 7) / 2
+    combiner.start_epoch(2)
+    shares = [math.exp(0.25), math.exp(0.5)]
+    weights = [2 * share / sum(shares) for share in shares]
+    assert combiner.weights.tolist() == pytest.approx([*weights, 1.0])  # c was never drawn
+    assert value(combiner) == pytest.approx((weights[0] * 3 + weights[1] * 7) / 2)
+    combiner.start_epoch(2)  # a run that goes on with the epoch
+    assert combiner.weights.tolist() == pytest.approx([*weights, 1.0])
+
+
+def test_random_weights_sum_to_one_and_belong_to_the_step():
+    first, again = make(RandomWeights, seed=3), make(RandomWeights, seed=3)
+    ones = {"a": torch.ones(2), "b": torch.ones(1)}
+    assert value(first, ones) == pytest.approx(1)
+    values = [value(first) for _ in range(3)]
+    again.load_state_dict({"step": torch.tensor(1)})
+    assert [value(again) for _ in range(3)] == values
+    assert len(set(values)) == 3
+
+
+def test_gradnorm_by_hand():
+    """Norms 3 and 1, losses at half and all of their first: the mean norm is 2, wanted are 2 (2/3)^1 and 2 (4/3)^1."""
+    combiner = make(GradNorm, alpha=1.0, lr=0.1)
+    gradients = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    assert combiner.combine(gradients, torch.tensor([4.0, 6.0]), ["a", "b"]).tolist() == [1.5, 0.5]
+    combiner.weights.fill_(1.0)
+    combiner.combine(gradients, torch.tensor([2.0, 6.0]), ["a", "b"])
+    moved = [1 - 0.1 * 3, 1 + 0.1 * 1, 1.0]
+    assert combiner.weights.tolist() == pytest.approx([3 * w / sum(moved) for w in moved])
+    assert combiner.first.tolist()[:2] == [4.0, 6.0]
+
+
+CONFLICT = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+
+
+def test_aggregation_by_hand():
+    """PCGrad: each gradient loses its part along the other, g1 - (g1 g2 / g2 g2) g2; MGDA: the shortest mean."""
+    a, b = CONFLICT
+    expected = a - (a @ b) / (b @ b) * b + b - (a @ b) / (a @ a) * a
+    means = torch.ones(2)
+    pcgrad = make(Aggregated, aggregator="PCGrad").combine(CONFLICT, means, ["a", "b"])
+    torch.testing.assert_close(pcgrad, expected)
+    mgda = make(Aggregated, aggregator="MGDA").combine(CONFLICT, means, ["a", "b"])
+    torch.testing.assert_close(mgda, 0.6 * a + 0.4 * b, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "settings"), [("UPGrad", {}), ("CAGrad", {"c": 0.5}), ("DualProj", {}), ("MGDA", {})]
+)
+def test_what_is_aggregated_opposes_no_task(aggregator, settings):
+    combined = make(Aggregated, aggregator=aggregator, settings=settings).combine(CONFLICT, torch.ones(2), DRAWN)
+    assert (CONFLICT @ combined > -1e-2).all()
+    assert (CONFLICT @ CONFLICT.sum(0)).min() < 0
+
+
+def test_gradients_that_are_none_are_handed_on():
+    combined = make(Aggregated, aggregator="UPGrad").combine(CONFLICT * float("nan"), torch.ones(2), DRAWN)
+    assert combined.isnan().all()
+    gradnorm = make(GradNorm)
+    assert gradnorm.combine(CONFLICT * float("nan"), torch.ones(2), DRAWN).isnan().all()
+    assert gradnorm.weights.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make_one", "message"),
+    [
+        (lambda: make(StaticWeights, weights={"x": 1.0}), "unknown tasks: x. Tasks: a, b, c"),
+        (lambda: make(StaticWeights, weights={"a": -1.0}), "expected numbers above 0"),
+        (lambda: make(Uncertainty, lr=0), "loop.loss.lr is 0"),
+        (lambda: make(DynamicWeightAverage, temperature=0), "temperature is 0"),
+        (lambda: make(GradNorm, alpha=-1), "alpha is -1"),
+        (lambda: make(Aggregated, aggregator="UpGrad"), "aggregator is 'UpGrad', expected one of .*UPGrad"),
+        (lambda: make(Aggregated, aggregator="CAGrad"), "does not take loop.loss.settings"),
+        (lambda: make(Aggregated, aggregator="Aggregator"), "expected one of"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(make_one, message):
+    with pytest.raises(ConfigError, match=message):
+        make_one()
+
+
+def test_a_mean_of_means_on_two_processes_is_that_of_one():
     """What the loop hands to a combiner that weighs tasks alike: 63 samples of one task and one of another, in halves."""
     loop = MultiTaskLoop.__new__(MultiTaskLoop)
     torch.nn.Module.__init__(loop)
@@ -27,19 +160,28 @@ def test_a_sum_of_means_on_two_processes_is_that_of_one():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.distributed.is_initialized", lambda: True)
         patch.setattr("torch.distributed.get_world_size", lambda: 2)
-        both = [Sum()(loop._shares(half, batch), {}) for half in halves]
-    assert float(sum(both)) / 2 == pytest.approx(11)
+        both = [make(TaskMean)(loop._shares(half, batch), DRAWN) for half in halves]
+    assert float(sum(both)) / 2 == pytest.approx((1 + 10) / 2)
 
 
-def test_example_mean_weighs_every_sample_alike_and_sum_does_not():
-    for combiner, alike in ((ExampleMean(), True), (Sum(), False)):
-        losses = {name: loss.clone().requires_grad_() for name, loss in LOSSES.items()}
-        combiner(losses, DIMS).backward()
-        weights = torch.cat([loss.grad for loss in losses.values()])
-        assert bool((weights == weights[0]).all()) == alike
+@combiners
+def test_which_combiners_weigh_every_sample_alike(make_one):
+    combiner = make_one()
+    losses = {name: loss.clone().requires_grad_() for name, loss in LOSSES.items()}
+    combiner(losses, DRAWN).backward()
+    weights = torch.cat([loss.grad for loss in losses.values()])
+    assert bool((weights == weights[0]).all()) == isinstance(combiner, ExampleMean)
+    assert (weights > 0).all()
 
 
-@pytest.mark.parametrize("combiner", [ExampleMean(), Sum(), Muppet()])
-def test_the_order_of_samples_does_not_matter(combiner):
+@combiners
+def test_the_order_of_samples_does_not_matter(make_one):
     shuffled = {name: loss.flip(0) for name, loss in LOSSES.items()}
-    torch.testing.assert_close(combiner(LOSSES, DIMS), combiner(shuffled, DIMS))
+    torch.testing.assert_close(make_one()(LOSSES, DRAWN), make_one()(shuffled, DRAWN))
+
+
+@combiners
+def test_a_task_by_itself_is_learnt_as_it_is(make_one):
+    """One task, whatever the combiner: the loss's mean, up to a factor of its own."""
+    one = {"c": torch.tensor([2.0, 4.0])}
+    assert make_one()(one, ["c"]).item() == pytest.approx(3 / math.log(2) if make_one is COMBINERS["muppet"] else 3)

@@ -1,0 +1,70 @@
+"""Each task's own gradient of a batch, at the shared body and at its head."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mtlrank.batch import MTLBatch
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.model.multitask import MultiTaskModel
+
+
+class TaskGradients(NamedTuple):
+    """Gradients of the tasks' mean losses."""
+
+    losses: dict[str, Tensor]  # by sample, (samples,)
+    body: dict[str, list[Tensor | None]]  # of each trained weight of the body; None where the task does not reach it
+    heads: dict[str, list[Tensor]]  # of each trained weight of the task's head
+
+    def rows(self, weights: list[nn.Parameter]) -> Tensor:
+        """(tasks, weights): the body's gradients side by side, 0 where a task does not reach."""
+        rows = [
+            torch.cat(
+                [torch.zeros_like(w).flatten() if g is None else g.flatten() for g, w in zip(of, weights, strict=True)]
+            )
+            for of in self.body.values()
+        ]
+        return torch.stack(rows)
+
+    def norms(self) -> dict[str, Tensor]:
+        """The norm of each task's gradient at the body."""
+        return {name: _dot(of, of).sqrt() for name, of in self.body.items()}
+
+    def cosines(self) -> dict[tuple[str, str], Tensor]:
+        """The cosine between each two tasks' gradients, over the weights that both reach."""
+        names, found = list(self.body), {}
+        for number, first in enumerate(names):
+            for second in names[number + 1 :]:
+                both = zip(self.body[first], self.body[second], strict=True)
+                shared = [(a, b) for a, b in both if a is not None and b is not None]
+                a, b = [pair[0] for pair in shared], [pair[1] for pair in shared]
+                found[first, second] = _dot(a, b) / (_dot(a, a) * _dot(b, b)).sqrt().clamp(min=1e-30)
+        return found
+
+
+def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], batch: MTLBatch) -> TaskGradients:
+    """Forward and backward passes for each task by itself; gradients that the weights hold are not touched."""
+    found = TaskGradients({}, {}, {})
+    body = trained(model.body)
+    for name, part in batch.tasks.items():
+        head = trained(model.heads[name])
+        losses = datasets[name].task.loss(model({name: part})[name], part)
+        gradients = torch.autograd.grad(losses.mean(), [*body, *head], allow_unused=True)
+        found.losses[name] = losses.detach()
+        found.body[name] = list(gradients[: len(body)])
+        found.heads[name] = [
+            torch.zeros_like(w) if g is None else g for g, w in zip(gradients[len(body) :], head, strict=True)
+        ]
+    return found
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The weights that learn."""
+    return [weight for weight in module.parameters() if weight.requires_grad]
+
+
+def _dot(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> Tensor:
+    products = [(a * b).sum() for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    return torch.stack(products).sum() if products else torch.zeros(())

@@ -1,0 +1,115 @@
+"""Combiners whose weights change in the course of training. What they know is in buffers, so that checkpoints hold it."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mtlrank.errors import ConfigError
+from mtlrank.loop.loss.combiner import Combiner, Learner
+
+
+class Uncertainty(Combiner):
+    """Weighs tasks by an uncertainty that is learnt with the model (Kendall et al. 2018, eq. 7 and 10).
+
+    With s_t the logarithm of a task's variance, the mean over tasks of exp(-s_t) L_t / 2 + s_t / 2 for regressions, and of
+    exp(-s_t) L_t + s_t / 2 for all others, whose losses are cross-entropies. `lr` is that of the s_t.
+    """
+
+    by_task = True
+
+    def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-3) -> None:
+        super().__init__(tasks)
+        if type(lr) not in (int, float) or not lr > 0:
+            raise ConfigError(f"loop.loss.lr is {lr!r}, expected a number above 0.")
+        self.lr = lr
+        self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        total = self.log_variances.sum() * 0  # with several processes, each needs a gradient of them
+        for name in drawn:
+            total = total + self.log_variances[self.number_of(name)] / 2
+        for name, loss in losses.items():
+            half = 0.5 if self.tasks[name].kind == "regression" else 1.0
+            total = total + half * torch.exp(-self.log_variances[self.number_of(name)]) * loss.mean()
+        return total / len(drawn)
+
+
+class DynamicWeightAverage(Combiner):
+    """Weighs tasks by how slowly their losses fall (DWA; Liu et al. 2019, section 3.3).
+
+    In each epoch the weights are K softmax(r / temperature) with r_t the quotient of the mean losses of task t in the last
+    two epochs and K the number of tasks; in the first two epochs all weigh 1. The loss is the weighed mean over tasks.
+    """
+
+    by_task = True
+    weights: Tensor  # (tasks,), of the current epoch
+    epoch: Tensor  # which that is
+    sums: Tensor  # (tasks,), of the losses so far in this epoch
+    counts: Tensor  # (tasks,), of the steps that they are from
+    before: Tensor  # (2, tasks), mean losses of the last epoch and the one before it; NaN for none
+
+    def __init__(self, tasks: Mapping[str, Learner], temperature: float = 2.0) -> None:
+        super().__init__(tasks)
+        if type(temperature) not in (int, float) or not temperature > 0:
+            raise ConfigError(f"loop.loss.temperature is {temperature!r}, expected a number above 0.")
+        self.temperature = temperature
+        self.register_buffer("weights", torch.ones(len(tasks)))
+        self.register_buffer("epoch", torch.tensor(0))
+        self.register_buffer("sums", torch.zeros(len(tasks)))
+        self.register_buffer("counts", torch.zeros(len(tasks)))
+        self.register_buffer("before", torch.full((2, len(tasks)), float("nan")))
+
+    def start_epoch(self, epoch: int) -> None:  # noqa: D102
+        if epoch == int(self.epoch):
+            return
+        self.before = torch.stack([self.sums / self.counts, self.before[0]])
+        ratios = self.before[0] / self.before[1]
+        known = torch.isfinite(ratios)
+        shares = torch.where(known, ratios / self.temperature, float("-inf")).softmax(0) * known.sum()
+        self.weights = torch.where(known, shares, 1.0)
+        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+        self.epoch = torch.full_like(self.epoch, epoch)
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        means = {name: loss.mean() for name, loss in losses.items()}
+        self._note({name: mean.detach() for name, mean in means.items()}, drawn)
+        weighed = [self.weights[self.number_of(name)] * mean for name, mean in means.items()]
+        return torch.stack(weighed).sum() / len(drawn)
+
+    def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
+        """Add the step's losses to the epoch's, those of all processes, so that all of them weigh alike."""
+        values = torch.zeros_like(self.sums)
+        for name, mean in means.items():
+            values[self.number_of(name)] = mean
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(values)
+            values /= dist.get_world_size()
+        here = torch.zeros_like(self.counts)
+        here[[self.number_of(name) for name in drawn]] = 1
+        finite = torch.isfinite(values)  # a step that is skipped teaches nothing
+        self.sums = self.sums + torch.where(finite, values, 0.0)
+        self.counts = self.counts + here * finite
+
+
+class RandomWeights(Combiner):
+    """Weights drawn anew in each step, a softmax over normal numbers: a baseline that is hard to beat (Lin et al. 2022).
+
+    The loss is the mean over the tasks of a step, weighed by K times the softmax over its K tasks. The weights are a
+    function of `seed` and the number of the step.
+    """
+
+    by_task = True
+    step: Tensor
+
+    def __init__(self, tasks: Mapping[str, Learner], seed: int = 0) -> None:
+        super().__init__(tasks)
+        self.seed = seed
+        self.register_buffer("step", torch.tensor(0))
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        random = torch.Generator().manual_seed(self.seed + 1_000_003 * int(self.step))
+        self.step = self.step + 1
+        weights = dict(zip(drawn, torch.randn(len(drawn), generator=random).softmax(0).tolist(), strict=True))
+        return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum()

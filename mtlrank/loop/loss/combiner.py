@@ -1,0 +1,49 @@
+"""The base of what makes one number, or one gradient, of several tasks' losses."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from mtlrank.errors import ConfigError
+
+
+class Learner(NamedTuple):
+    """What a combiner knows of a task."""
+
+    kind: str  # ranking, regression or classification
+    output_dim: int  # logits an item
+
+
+class Combiner(nn.Module, ABC):
+    """Base of all combiners. `tasks` are told by name, in config order."""
+
+    by_task = False  # whether tasks weigh alike instead of samples: then each task's mean is over all processes
+    by_gradient = False  # whether tasks' gradients are combined, which `ByGradient` does, and not their losses
+    lr: float | None = None  # of what the combiner itself learns
+
+    def __init__(self, tasks: Mapping[str, Learner]) -> None:
+        super().__init__()
+        self.tasks = dict(tasks)
+
+    @abstractmethod
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
+        """The number to minimise, from losses by sample, (samples,) of each task, unreduced.
+
+        `drawn` are the tasks that any process learns from in this step; `losses` has those that this one does. If
+        `by_task`, a task's mean, averaged over all processes, is the mean over all its samples in this step.
+        """
+
+    def start_epoch(self, epoch: int) -> None:
+        """Told when an epoch begins, or is gone on with."""
+
+    def number_of(self, name: str) -> int:
+        """A task's place in config order."""
+        return list(self.tasks).index(name)
+
+    def check_names(self, setting: str, names: Collection[str]) -> None:
+        """Refuse a setting that names tasks that there are none of."""
+        unknown = [name for name in names if name not in self.tasks]
+        if unknown:
+            raise ConfigError(f"{setting} names unknown tasks: {', '.join(unknown)}. Tasks: {', '.join(self.tasks)}.")

@@ -1,0 +1,58 @@
+"""Combiners whose weights stay as they are."""
+
+import math
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from mtlrank.errors import ConfigError
+from mtlrank.loop.loss.combiner import Combiner, Learner
+
+
+class ExampleMean(Combiner):
+    """Every sample counts the same, whatever task it is of and however the batch is mixed."""
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        return torch.cat(list(losses.values())).mean()
+
+
+class Muppet(Combiner):
+    """The example mean with each loss divided by log n, n being what its task chooses among.
+
+    Makes losses of tasks with many and few classes alike at the start of training (Aghajanyan et al. 2021, section 3.2).
+    Binary choices and regressions, whose one logit stands for two outcomes, have n = 2.
+    """
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        scaled = [loss / math.log(max(self.tasks[name].output_dim, 2)) for name, loss in losses.items()]
+        return torch.cat(scaled).mean()
+
+
+class TaskMean(Combiner):
+    """The mean of the tasks' means: in a mixed batch, samples of a rare task weigh more than those of a frequent one."""
+
+    by_task = True
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        return torch.stack([loss.mean() for loss in losses.values()]).sum() / len(drawn)
+
+
+class StaticWeights(Combiner):
+    """The mean of the tasks' means, weighed by numbers that are chosen by hand; tasks that are not named weigh 1."""
+
+    by_task = True
+
+    def __init__(self, tasks: Mapping[str, Learner], weights: Mapping[str, float]) -> None:
+        super().__init__(tasks)
+        self.check_names("loop.loss.weights", weights)
+        values = {name: weights.get(name, 1.0) for name in tasks}
+        if not all(type(value) in (int, float) and 0 < value < math.inf for value in values.values()):
+            raise ConfigError(
+                f"loop.loss.weights is {dict(weights)}, expected numbers above 0; tasks=[...] leaves out."
+            )
+        self.weights = values
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+        weighed = torch.stack([self.weights[name] * loss.mean() for name, loss in losses.items()])
+        return weighed.sum() / sum(self.weights[name] for name in drawn)

@@ -1,0 +1,79 @@
+"""Combining gradients in real training, and looking at them."""
+
+import csv
+
+import pytest
+import torch
+
+from mtlrank import train
+from mtlrank.errors import ConfigError
+from mtlrank.loop.gradients import TaskGradients
+from tests.loop import runs
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+
+SHORT = ["training.epochs=1", "training.val_checks_per_epoch=1", "model.heads.trec2019.dropout=0.0"]
+
+
+def weights(output):
+    return runs.content(output)["state_dict"]
+
+
+def trained(data_dir, output, *more):
+    train.run(runs.settings(data_dir, output, *SHORT, *more))
+    return weights(output)
+
+
+def test_the_mean_of_gradients_is_the_gradient_of_the_mean(data_dir, tmp_path):
+    """Passes for each task by itself learn what the common pass does."""
+    common = trained(data_dir, tmp_path / "common", "loop/loss=task_mean")
+    apart = trained(data_dir, tmp_path / "apart", "loop/loss=aggregated", "loop.loss.aggregator=Mean")
+    for name, weight in common.items():
+        torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
+
+
+def test_gradients_add_up_over_accumulated_batches(data_dir, tmp_path):
+    more = ["trainer.accumulate_grad_batches=2"]
+    common = trained(data_dir, tmp_path / "common", "loop/loss=task_mean", *more)
+    apart = trained(data_dir, tmp_path / "apart", "loop/loss=aggregated", "loop.loss.aggregator=Mean", *more)
+    for name, weight in common.items():
+        torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
+
+
+@pytest.mark.parametrize("loss", ["upgrad", "gradnorm", "dwa", "uncertainty", "random_weights"])
+def test_a_run_that_was_stopped_goes_on_to_the_bit(data_dir, tmp_path, loss):
+    words = [f"loop/loss={loss}", "training.epochs=3"]
+    train.run(runs.settings(data_dir, tmp_path / "whole", *SHORT, *words))
+    runs.run_until(runs.settings(data_dir, tmp_path / "stopped", *SHORT, *words), 22)
+    train.run(runs.settings(data_dir, tmp_path / "stopped", *SHORT, *words))
+    runs.assert_same(runs.content(tmp_path / "whole"), runs.content(tmp_path / "stopped"))
+
+
+def test_looking_at_gradients_changes_nothing(data_dir, tmp_path):
+    plain = trained(data_dir, tmp_path / "plain")
+    watched = trained(data_dir, tmp_path / "watched", "loop.diagnose_every_n_steps=5")
+    runs.assert_same(plain, watched)
+    (log,) = (tmp_path / "watched" / "logs").glob("attempt_*/metrics.csv")
+    with log.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["diagnostics/trec2019/gradient_norm"]]
+    assert [int(row["step"]) for row in rows] == [0, 5, 10]
+    assert all(-1 <= float(row["diagnostics/trec2019~msm_ner/gradient_cosine"]) <= 1 for row in rows)
+    assert float(rows[-1]["diagnostics/trec2019/examples"]) + float(rows[-1]["diagnostics/msm_ner/examples"]) == 160
+
+
+def test_norms_and_cosines_by_hand():
+    """The second task does not reach the second weight: it takes no part in their cosine."""
+    body = {"a": [torch.tensor([3.0, 0.0]), torch.tensor([4.0])], "b": [torch.tensor([1.0, 1.0]), None]}
+    found = TaskGradients({}, body, {})
+    assert {name: norm.item() for name, norm in found.norms().items()} == pytest.approx({"a": 5, "b": 2**0.5})
+    assert found.cosines()["a", "b"].item() == pytest.approx(0.5**0.5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("trainer.devices=2", "several processes average gradients"), ("trainer.precision=16-mixed", "would scale them")],
+)
+def test_what_gradients_cannot_be_combined_with_is_refused(data_dir, tmp_path, setting, message):
+    words = ["loop/loss=upgrad", "loop.optimizer.fused=false", setting]
+    with pytest.raises(ConfigError, match=message):
+        train.run(runs.settings(data_dir, tmp_path, *words))
