@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,31 @@ def train(context: typer.Context) -> None:
 def evaluate(context: typer.Context) -> None:
     """Judge the heads of a trained model."""
     _start("evaluate", context)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names one.")],
+    baseline: Annotated[str | None, typer.Option(help="A system's name or a folder of its; else the first.")] = None,
+    margin: Annotated[float, typer.Option(help="A difference that does not matter, in a measure's own unit.")] = 0.01,
+    measures: Annotated[list[str] | None, typer.Option(help="Only this measure; may be given several times.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A folder for CSV, LaTeX, JSON and pictures.")] = None,
+    resamples: Annotated[int, typer.Option(help="Of the randomisation test and the bootstrap.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of what they draw.")] = 0,
+) -> None:
+    """Did it help? Compare trained systems on the same test sets, with intervals and tests.
+
+    Runs that differ only in their seed are one system, and so are runs with the same name:
+    `mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d`.
+    """
+    from mtlrank import compare as step
+    from mtlrank.entry import stop
+    from mtlrank.errors import UserError
+
+    try:
+        step.run(runs, baseline, margin, measures, output, resamples, seed)
+    except UserError as error:
+        stop(error)
 
 
 @app.command()

@@ -1,5 +1,7 @@
-"""What is kept of a judged head: metrics.json, a TREC run, per-query values and a page to read."""
+"""What is kept of a judged head: metrics.json, each query's or item's result, and a page to read."""
 
+import csv
+import io
 from pathlib import Path
 
 import torch
@@ -29,6 +31,8 @@ def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions,
         write_text(folder / "per_query.tsv", _per_query(judgement))
         queries = len(next(iter(judgement.per_query.values())))
         summary["num_queries"] = queries
+    else:
+        write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
     write_json(folder / "metrics.json", summary)
     pictures = _pictures(dataset, predictions, judgement)
     write_text(folder / "index.html", render("head.html.j2", head=summary, pictures=pictures))
@@ -41,6 +45,27 @@ def _per_query(judgement: Judgement) -> str:
         for query_id, value in by_query.items():
             lines.append(f"{query_id}\t{measure}\t{value:.6f}\t{judgement.baseline_per_query[measure][query_id]:.6f}\n")
     return "".join(lines)
+
+
+def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
+    """query_id, doc_id, the item's number within its sequence, label, prediction; a class by its name, quoted as in CSV.
+
+    Nine digits name a float32 exactly, so that measures of the file are the measures of the scores.
+    """
+    (scores, items), (_, labels), split = predictions.scores(), predictions.labels(), predictions.split
+    sequences = split.sequence_of_item[items.numpy()]
+    numbers = items.numpy() - split.items[sequences][0]
+    if dataset.task.kind == "classification":
+        classes = dataset.task.classes  # type: ignore[attr-defined]
+        told = [[classes[int(number)] for number in column] for column in (labels, scores.argmax(-1))]
+    else:
+        told = [[f"{value:.9g}" for value in column.tolist()] for column in (labels, scores)]
+    ids = [split.ids[sequence] for sequence in sequences]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["query_id", "doc_id", "item", "label", "prediction"])
+    writer.writerows([q, d, n, *pair] for (q, d), n, *pair in zip(ids, numbers.tolist(), *told, strict=True))
+    return text.getvalue()
 
 
 def _pictures(dataset: PreparedDataset, predictions: Predictions, judgement: Judgement) -> list[tuple[str, str]]:

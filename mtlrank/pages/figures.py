@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 Curve = Sequence[tuple[int, float]]
+Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
 _STYLE = {
     "svg.hashsalt": "mtlrank",
     "font.size": 9,
@@ -42,6 +43,26 @@ def gains(differences: Sequence[float], measure: str, baseline: str) -> str:
         axes.bar(range(len(ordered)), ordered, color=colours, width=1.0)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set(xlabel="query, by gain", ylabel=f"{measure} - {baseline}", xticks=[])
+        return _svg(figure)
+
+
+def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
+    """A panel a measure: each difference with its interval under its name, beside a line at no difference."""
+    with plt.rc_context(_STYLE):
+        heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
+        figure, grid = plt.subplots(
+            len(panels), figsize=(6.4, sum(heights)), layout="constrained", squeeze=False, height_ratios=heights
+        )
+        for axes, (measure, rows) in zip(grid[:, 0], panels.items(), strict=True):
+            for place, (name, difference, low, high) in enumerate(rows):
+                if low is not None and high is not None:
+                    axes.plot([low, high], [place, place], color="#555555", linewidth=1.4)
+                axes.plot(difference, place, "o", markersize=4, color="#2a7f62")
+                shown = name if len(name) <= 110 else name[:109] + "…"
+                axes.text(0, place - 0.3, shown, fontsize=7, va="center", transform=axes.get_yaxis_transform())
+            axes.axvline(0, color="black", linewidth=0.6)
+            axes.set(xlabel=f"difference in {measure}", yticks=[], ylim=(len(rows) - 0.5, -0.6))
+            axes.spines["left"].set_visible(False)
         return _svg(figure)
 
 

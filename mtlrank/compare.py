@@ -1,0 +1,68 @@
+"""Did it help? Compare trained systems on the same test sets.
+
+mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compared
+from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
+from mtlrank.evaluation.grouping import group_runs
+from mtlrank.evaluation.systems import System, read_system
+from mtlrank.storage import writable_folder
+
+
+def run(
+    runs: Sequence[str],
+    baseline: str | None = None,
+    margin: float = 0.01,
+    measures: Sequence[str] | None = None,
+    output: Path | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Group runs to systems, compare each with the baseline and with its first stage, show and keep the table."""
+    _check(margin, resamples, seed)
+    systems = [read_system(name, folders) for name, folders in group_runs(runs).items()]
+    chosen = _baseline(systems, baseline)
+    folder = None if output is None else writable_folder(output)
+    for system in systems:
+        print(f"{system.name}: {_count(system)}, {', '.join(system.heads)}", file=sys.stderr)
+    comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed)
+    notes = {system.name: not_compared(chosen, system) for system in systems if system is not chosen}
+    told = list(dict.fromkeys(note for notes_of in notes.values() for note in notes_of))
+    print_comparison(comparisons, told)
+    if folder is not None:
+        write_comparison(folder, comparisons, told)
+        print(f"results: {folder}")
+    return comparisons
+
+
+def _baseline(systems: Sequence[System], wanted: str | None) -> System:
+    """The system that others are compared with, by its name or one of its folders."""
+    if wanted is None:
+        return systems[0]
+    known = {str(folder.resolve()): system for system in systems for folder in system.folders}
+    known |= {system.name: system for system in systems}
+    found = known.get(wanted) or known.get(str(Path(wanted).resolve()))
+    if found is None:
+        names = ", ".join(repr(system.name) for system in systems)
+        raise ConfigError(f"--baseline is {wanted!r}: expected the name of a system or one of its folders: {names}.")
+    return found
+
+
+def _count(system: System) -> str:
+    return f"{system.num_runs} run{'s' if system.num_runs > 1 else ''}"
+
+
+def _check(margin: float, resamples: int, seed: int) -> None:
+    if not (margin > 0 and math.isfinite(margin)):
+        raise ConfigError(f"--margin is {margin}, expected a number above 0 in the measures' own unit.")
+    if not 100 <= resamples <= 10_000_000:
+        raise ConfigError(f"--resamples is {resamples}, expected a whole number from 100 to 10,000,000.")
+    if seed < 0:
+        raise ConfigError(f"--seed is {seed}, expected a whole number, at least 0.")

@@ -1,0 +1,187 @@
+"""Did it help? Two systems on the same test sets, measure by measure, with what chance alone could do."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation.judged import Head
+from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.pairing import pair_heads
+from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
+from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
+
+LEVEL = 0.05  # of all tests; intervals hold 95 %
+
+
+class Comparison(NamedTuple):
+    """A measure of a head in two systems. What is not defined is None, and `note` says why."""
+
+    head: str
+    measure: str
+    baseline: str
+    system: str
+    baseline_value: float  # the mean over the baseline's runs
+    system_value: float
+    difference: float  # system - baseline
+    low: float | None  # of the 95 % interval of the difference
+    high: float | None
+    p_t: float | None
+    p_randomisation: float
+    p_holm: float  # of the randomisation test, corrected for all comparisons
+    p_tost: float | None
+    equivalent: bool | None  # within the margin, corrected for all comparisons
+    verdict: str  # better, worse, equivalent or not decided
+    margin: float
+    units: str  # what is independent of each other: queries or sequences
+    num_units: int
+    baseline_runs: int
+    system_runs: int
+    resamples: int
+    note: str
+    per_query: dict[str, float]  # differences, rankings only
+
+
+def compare_systems(
+    systems: Sequence[System],
+    baseline: System | None = None,
+    measures: Sequence[str] | None = None,
+    margin: float = 0.01,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Each system beside the baseline (the first by default), then each beside its own first stage.
+
+    p-values are corrected for all of these comparisons together. Raises as `compare` does, and if nothing can be compared.
+    """
+    baseline = baseline or systems[0]
+    pairs = [(baseline, system) for system in systems if system.name != baseline.name]
+    pairs += [(first, system) for system in systems if (first := first_stage(system)) is not None]
+    rows = [row for one, other in pairs for row in compare(one, other, measures, margin, resamples, seed)]
+    for measure in measures or ():
+        if measure not in {row.measure for row in rows}:
+            known = sorted({m for system in systems for head in system.heads.values() for m in head.measures})
+            raise ConfigError(
+                f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}."
+            )
+    if not rows:
+        raise ConfigError("There is nothing to compare: name runs of at least two systems that share a head.")
+    return corrected(rows)
+
+
+def compare(
+    baseline: System,
+    system: System,
+    measures: Sequence[str] | None = None,
+    margin: float = 0.01,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Every head and measure that both systems have (of `measures`, if given), corrected for their number.
+
+    `margin` is the difference that would not matter, in a measure's own unit. Raises `DataError` if a head's test sets
+    differ. The same `seed` gives the same numbers.
+    """
+    rows = []
+    for name, theirs in baseline.heads.items():
+        if name not in system.heads:
+            continue
+        ours = system.heads[name]
+        check_same_test_set(theirs, ours, baseline.name, system.name)
+        shared = [m for m in theirs.measures if m in ours.measures and (not measures or m in measures)]
+        rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
+    return corrected(rows)
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons with p-values and verdicts corrected for all that are given: they are one table.
+
+    Better or worse needs a corrected p of the randomisation test below 0.05, equivalent a corrected p of equivalence.
+    """
+    p_values = holm([row.p_randomisation for row in comparisons])
+    equivalence = iter(holm([row.p_tost for row in comparisons if row.p_tost is not None]))
+    rows = []
+    for row, p in zip(comparisons, p_values, strict=True):
+        equivalent = None if row.p_tost is None else next(equivalence) < LEVEL
+        row = row._replace(p_holm=p, equivalent=equivalent)
+        row = row._replace(verdict=_verdict(row))
+        rows.append(row._replace(note=_note(row)))
+    return rows
+
+
+def not_compared(baseline: System, system: System) -> list[str]:
+    """Heads and measures that only one of two systems has, in sentences."""
+    told = []
+    for one, other in ((baseline, system), (system, baseline)):
+        told += [f"{name}: only {one.name} has this head" for name in one.heads if name not in other.heads]
+        for name in (name for name in one.heads if name in other.heads):
+            alone = [m for m in one.heads[name].measures if m not in other.heads[name].measures]
+            told += [f"{name}: only {one.name} was judged by {measure}" for measure in alone]
+    return told
+
+
+def _compare(
+    baseline: System, system: System, name: str, measure: str, margin: float, resamples: int, seed: int
+) -> Comparison:
+    theirs, ours = baseline.heads[name], system.heads[name]
+    pair = pair_heads(theirs, ours, measure)
+    num_units = int(theirs.units.max()) + 1
+    values = pair.statistic(np.ones((num_units, 1)))[:, 0]
+    before, after = (float(part.mean()) for part in (values[: baseline.num_runs], values[baseline.num_runs :]))
+    interval = bootstrap_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
+    p_t = p_tost = None
+    if pair.contributions:
+        p_t, p_tost = t_test(*pair.contributions), tost(*pair.contributions, margin)
+    ranking = theirs.kind == "ranking"
+    return Comparison(
+        head=name,
+        measure=measure,
+        baseline=baseline.name,
+        system=system.name,
+        baseline_value=before,
+        system_value=after,
+        difference=after - before,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        p_t=p_t,
+        p_randomisation=(p := randomisation_test(pair.swapped, num_units, resamples, seed)),
+        p_holm=p,
+        p_tost=p_tost,
+        equivalent=None,
+        verdict="",
+        margin=margin,
+        units="queries" if ranking else "sequences",
+        num_units=num_units,
+        baseline_runs=baseline.num_runs,
+        system_runs=system.num_runs,
+        resamples=resamples,
+        note="",
+        per_query=_per_query(theirs, ours, measure) if ranking else {},
+    )
+
+
+def _per_query(baseline: Head, system: Head, measure: str) -> dict[str, float]:
+    differences = system.values[measure].mean(0) - baseline.values[measure].mean(0)
+    return {query_id: float(value) for (query_id,), value in zip(baseline.items, differences, strict=True)}
+
+
+def _note(row: Comparison) -> str:
+    """Why something is missing, or what a reader might take wrongly."""
+    if row.num_units == 1:
+        return f"{row.head} has one example, which tells nothing about others: no interval, no t-tests."
+    if row.p_tost is None:
+        return f"{row.measure} is no mean over examples: no t-tests, so nothing on equivalence."
+    if row.p_t is None:
+        return f"{row.measure} of {row.head} differs by the same on all {row.units}: no t-test."
+    if row.verdict in ("better", "worse") and row.low is not None and row.high is not None and row.low <= 0 <= row.high:
+        return (
+            f"{row.measure} of {row.head}: {row.verdict} in these runs, but the interval, over seeds too, includes 0."
+        )
+    return ""
+
+
+def _verdict(row: Comparison) -> str:
+    if row.p_holm < LEVEL:
+        return "better" if is_better(row.measure, row.system_value, row.baseline_value) else "worse"
+    return "equivalent" if row.equivalent else "not decided"

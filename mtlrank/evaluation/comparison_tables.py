@@ -1,0 +1,153 @@
+"""A comparison to look at: on the terminal, and as CSV, LaTeX, JSON and pictures."""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlrank.evaluation.comparison import LEVEL, Comparison
+from mtlrank.evaluation.measures import mode
+from mtlrank.pages import figures
+from mtlrank.storage import write_json, write_text
+
+_HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
+_COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
+_LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def write_comparison(output: Path, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+    """Write comparison.csv, .tex and .json, differences.svg, and for each ranking its queries' gains.
+
+    `notes` says what could not be compared. Text in the table is untrusted and escaped.
+    """
+    write_text(output / "comparison.csv", as_csv(comparisons))
+    write_text(output / "comparison.tex", as_latex(comparisons))
+    told = {"caption": caption(comparisons), "not_compared": list(notes)}
+    rows = [row._asdict() for row in comparisons]
+    write_json(output / "comparison.json", {**told, "comparisons": rows}, sort_keys=False)
+    for name, picture in pictures(comparisons).items():
+        write_text(output / name, picture)
+
+
+def caption(comparisons: Sequence[Comparison]) -> str:
+    """How the numbers of a table came about, in words."""
+    first, number = comparisons[0], len(comparisons)
+    single = any(1 in (row.baseline_runs, row.system_runs) for row in comparisons)
+    return (
+        f"{number} comparison{'s' if number > 1 else ''}. Difference: system - baseline; values are averaged over seeds "
+        f"first. 95 % CI: bootstrap over {_units(comparisons)} and seeds, {first.resamples:,} resamples"
+        f"{'; where a side has one run, its interval leaves out the variance between seeds' if single else ''}. "
+        f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
+        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}. Equivalent within "
+        f"{first.margin:g} of a measure's own unit: two one-sided t-tests, corrected alike, p < {LEVEL}. Else not decided."
+    )
+
+
+def pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """SVG pictures by file name: all differences with their intervals, and gains by query of each head's first measure."""
+    panels: dict[str, list[figures.Interval]] = {}
+    for row in comparisons:
+        measure = f"{row.measure} (less is better)" if mode(row.measure) == "min" else row.measure
+        name = f"{row.head}: {row.system} - {row.baseline}"
+        panels.setdefault(measure, []).append((name, row.difference, row.low, row.high))
+    found = {"differences.svg": figures.forest(panels)}
+    seen = set[tuple[str, str, str]]()
+    for number, row in enumerate(comparisons, 1):
+        key = row.head, row.baseline, row.system
+        if row.per_query and key not in seen:
+            name = re.sub(r"[^A-Za-z0-9]+", "-", f"{number}-{row.head}-{row.system}-{row.baseline}").strip("-")[:100]
+            found[f"gains-{name}.svg"] = figures.gains(list(row.per_query.values()), row.measure, row.baseline)
+        seen.add(key)
+    return found
+
+
+def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+    """Show a table for each pair of systems on the terminal, then how to read it."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
+        table = Table(*_HEADER, "verdict", title=escape(f"{system} beside {baseline}"), title_justify="left")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for row in rows:
+            colour = _COLOURS[row.verdict]
+            table.add_row(*(escape(cell) for cell in _cells(row)), f"[{colour}]{row.verdict}[/]")
+        console.print(table)
+    told = list(dict.fromkeys(row.note for row in comparisons if row.note))
+    for line in (*told, *(f"Not compared: {note}." for note in notes), caption(comparisons)):
+        console.print(line, markup=False, highlight=False)
+
+
+def as_csv(comparisons: Sequence[Comparison]) -> str:
+    """All fields but the queries, a row a comparison. Text that a spreadsheet would compute is quoted with '."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    fields = [field for field in Comparison._fields if field != "per_query"]
+    writer.writerow(fields)
+    for row in comparisons:
+        values = [getattr(row, field) for field in fields]
+        writer.writerow([_harmless(value) if isinstance(value, str) else value for value in values])
+    return text.getvalue()
+
+
+def as_latex(comparisons: Sequence[Comparison]) -> str:
+    """A table for the package booktabs."""
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(caption(comparisons))}}}",
+        r"\begin{tabular}{llrrrrrrrll}",
+        r"\toprule",
+        " & ".join(_latex(name) for name in (*_HEADER, "verdict")) + r" \\",
+    ]
+    for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
+        title = _latex(f"{system} beside {baseline}")
+        lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
+        lines += [" & ".join(_latex(cell) for cell in (*_cells(row), row.verdict)) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _cells(row: Comparison) -> list[str]:
+    interval = "-" if row.low is None or row.high is None else f"[{row.low:+.4f}, {row.high:+.4f}]"
+    return [
+        row.head,
+        row.measure,
+        f"{row.baseline_value:.4f}",
+        f"{row.system_value:.4f}",
+        f"{row.difference:+.4f}",
+        interval,
+        _p(row.p_t),
+        _p(row.p_randomisation),
+        _p(row.p_holm),
+        {None: "-", True: "yes", False: "no"}[row.equivalent],
+    ]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _units(comparisons: Sequence[Comparison]) -> str:
+    return " or ".join(dict.fromkeys(row.units for row in comparisons))
+
+
+def _harmless(text: str) -> str:
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))

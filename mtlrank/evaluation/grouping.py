@@ -1,0 +1,120 @@
+"""Which runs are seeds of one system, and what to call it: by the names given, else by what differs in the configs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import local_path, read_json
+
+Settings = dict[str, Any]  # what a run is of, by dotted key
+
+_OF_THE_SEED = ("seed", "datamodule.seed")
+_TASKS = "tasks"
+
+
+def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
+    """Run folders by the name of their system, in the order given.
+
+    `name=DIR` names a run's system. Other runs are one system if their configs differ in nothing but the seed (nor in what
+    does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the others.
+    """
+    named = [_split(run) for run in runs]
+    _check_distinct([path for _, path in named])
+    settings = {path: _settings(path) for name, path in named if name is None}
+    kinds = list[Settings]()
+    for found in settings.values():
+        if found not in kinds:
+            kinds.append(found)
+    labels = name_settings(kinds)
+    groups: dict[str, list[Path]] = {}
+    for name, path in named:
+        own = labels[kinds.index(settings[path])] if name is None else name
+        groups.setdefault(own, []).append(path)
+    _check_seeds(list(settings), groups)
+    return groups
+
+
+def name_settings(systems: Sequence[Settings]) -> list[str]:
+    """A name for each of several different settings: as few keys as tell them apart, `tasks` before others."""
+    keys = sorted(
+        {key for settings in systems for key in settings}, key=lambda key: (key != _TASKS, key.count("."), key)
+    )
+    differing = [key for key in keys if len({repr(settings.get(key)) for settings in systems}) > 1]
+    chosen: list[str] = [] if differing else [_TASKS]
+
+    def kinds(keys: Sequence[str]) -> int:
+        return len({repr([settings.get(key) for key in keys]) for settings in systems})
+
+    while kinds(chosen) < len(systems):
+        chosen.append(max(differing, key=lambda key: kinds([*chosen, key])))  # the first of the best
+    short = [_short(key) for key in chosen]
+    shown = [one if short.count(one) == 1 else key for one, key in zip(short, chosen, strict=True)]
+    return [
+        " ".join(f"{name}={_shown(settings.get(key))}" for name, key in zip(shown, chosen, strict=True))
+        for settings in systems
+    ]
+
+
+def _split(run: str) -> tuple[str | None, Path]:
+    """(name, folder) of an argument; a folder whose own name holds '=' is no name."""
+    name, equals, folder = run.partition("=")
+    if not equals or "/" in name or Path(run).is_dir():
+        name, folder = "", run
+    elif not name.strip() or not folder:
+        raise ConfigError(f"{run!r} is neither a folder nor name=FOLDER.")
+    path = local_path(folder)
+    if not path.is_dir():
+        raise DataError(f"The run {folder!r} is not a folder. Name the output_dir of a training run.")
+    return name.strip() or None, path
+
+
+def _settings(run: Path) -> Settings:
+    """What a run is of, without its seed; the tasks are those that were learnt, however they were chosen."""
+    if not (run / "model" / "config.json").is_file():
+        raise DataError(
+            f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
+        )
+    config = read_json(run / "model" / "config.json")
+    settings = read_json(run / "run.json")  # without what build leaves out: folders, devices, checkpoints
+    try:
+        tasks = list(config["datamodule"]["dataset"]["datasets"])
+        kept = {key: value for key, value in settings.items() if key not in _OF_THE_SEED}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{run} is no run of mtlrank: its config has no datasets. Name it, as in all={run}.") from error
+    return {**kept, _TASKS: tasks}
+
+
+def _check_distinct(paths: Sequence[Path]) -> None:
+    seen = set[Path]()
+    for path in paths:
+        if path.resolve() in seen:
+            raise ConfigError(f"The run {str(path)!r} is named twice. Leave one out: a run counts once.")
+        seen.add(path.resolve())
+
+
+def _check_seeds(paths: Sequence[Path], groups: dict[str, list[Path]]) -> None:
+    """Refuse two runs of the same config and seed: they are one result, not two."""
+    seeds = {path: read_json(path / "run.json").get("seed") for path in paths}
+    for folders in groups.values():
+        first: dict[Any, Path] = {}
+        for path in (path for path in folders if path in seeds):
+            other = first.setdefault(seeds[path], path)
+            if other != path:
+                raise ConfigError(
+                    f"{other} and {path} have the same config and seed {seeds[path]}, so they count once. Leave one out."
+                )
+
+
+def _short(key: str) -> str:
+    """The last word of a key; for a class, the one before."""
+    *_, before, last = ["", *key.split(".")]
+    return before if last == "_target_" and before else last
+
+
+def _shown(value: Any) -> str:
+    """A value as short as can be: a list by commas, a class by its name."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text.rpartition(".")[2] if text.startswith("mtlrank.") else text

@@ -1,0 +1,102 @@
+"""The folder of a judged head, read back: what was predicted, query by query or item by item."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtlrank.errors import DataError
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Floats, Ints, Labels
+from mtlrank.storage import read_json
+
+
+class Head(NamedTuple):
+    """What the runs of a system did on one test set; as it is read, there is one run."""
+
+    name: str
+    kind: str
+    split: str
+    measures: tuple[str, ...]  # the primary one first
+    items: tuple[tuple[str, ...], ...]  # (query_id,) of each query, or (query_id, doc_id, number) of each item
+    units: Ints  # (items,) the query of a query, the sequence of an item
+    values: dict[str, Floats]  # by measure that is a mean: what each item adds, (runs, items)
+    first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
+    labels: Labels  # (items,); empty for rankings
+    predictions: Labels  # (runs, items); empty for rankings
+
+
+def read_head(folder: Path) -> Head:
+    """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
+    summary = read_json(folder / "metrics.json")
+    try:
+        return (_read_ranking if summary["kind"] == "ranking" else _read_labels)(folder, summary)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder} is damaged: {error}. Judge that head again with `mtlrank evaluate`.") from error
+
+
+def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
+    rows = _read_table(folder / "per_query.tsv", ("query_id", "measure", "value", "first_stage"), quoted=False)
+    by_measure: dict[str, dict[str, tuple[float, float]]] = {}
+    for query_id, measure, value, first in rows:
+        by_measure.setdefault(measure, {})[query_id] = float(value), float(first)
+    measures = tuple(dict.fromkeys([summary["primary"], *by_measure]))
+    queries = sorted(by_measure[measures[0]])
+    table = {m: np.array([by_measure[m][query_id] for query_id in queries]).T for m in measures}
+    if not all(np.isfinite(values).all() for values in table.values()) or len(rows) != len(queries) * len(measures):
+        raise ValueError("per_query.tsv lacks numbers, or not every measure has every query")
+    return Head(
+        name=summary["name"],
+        kind="ranking",
+        split=summary["split"],
+        measures=measures,
+        items=tuple((query_id,) for query_id in queries),
+        units=np.arange(len(queries)),
+        values={measure: values[:1] for measure, values in table.items()},
+        first_stage={measure: values[1:] for measure, values in table.items()},
+        labels=np.empty(0),
+        predictions=np.empty((1, 0)),
+    )
+
+
+def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
+    rows = _read_table(folder / "predictions.tsv", ("query_id", "doc_id", "item", "label", "prediction"), quoted=True)
+    rows.sort(key=lambda row: (row[0], row[1], int(row[2])))
+    sequences: dict[tuple[str, str], int] = {}
+    units = np.array([sequences.setdefault((row[0], row[1]), len(sequences)) for row in rows])
+    labels, predictions = (np.array([row[column] for row in rows]) for column in (3, 4))
+    if summary["kind"] == "regression":
+        labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+        if not (np.isfinite(labels).all() and np.isfinite(predictions).all()):
+            raise ValueError("predictions.tsv lacks numbers")
+    measures = tuple(dict.fromkeys([summary["primary"], *summary["values"]]))
+    return Head(
+        name=summary["name"],
+        kind=summary["kind"],
+        split=summary["split"],
+        measures=measures,
+        items=tuple(tuple(row[:3]) for row in rows),
+        units=units,
+        values={m: ITEM_VALUES[m](labels, predictions[None]) for m in measures if m in ITEM_VALUES},
+        first_stage={},
+        labels=labels,
+        predictions=predictions[None],
+    )
+
+
+def _read_table(path: Path, header: Sequence[str], *, quoted: bool) -> list[list[str]]:
+    """The rows of a table that mtlrank wrote, without its header."""
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing. An older mtlrank may have judged this head: judge it again with `mtlrank evaluate "
+            f"model_dir={path.parents[2] / 'model'} output_dir={path.parents[1]}`."
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+        first, *rows = list(lines) or [[]]
+    if first != list(header) or not rows or any(len(row) != len(header) for row in rows):
+        raise ValueError(f"{path.name} should have the columns {', '.join(header)} and at least one row")
+    return rows

@@ -1,0 +1,63 @@
+"""A measure of two systems on one test set, as the tests of significance need it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from mtlrank.evaluation.judged import Head
+from mtlrank.evaluation.significance.resampling import Swaps
+from mtlrank.evaluation.significance.weighted import Floats, Ints, Statistic, mean, statistic
+
+
+class Pair(NamedTuple):
+    """The two systems' values of one measure as the tests need them."""
+
+    statistic: Statistic  # of all runs, the baseline's first
+    swapped: Callable[[Swaps], Floats]  # the difference, if some units are swapped
+    contributions: tuple[Floats, Floats] | None  # of each unit, (units,), to the mean; None if it is no mean
+
+
+def pair_heads(baseline: Head, system: Head, measure: str) -> Pair:
+    """Two heads with the same items, by a measure that both have."""
+    return (_of_means if measure in baseline.values else _of_predictions)(baseline, system, measure)
+
+
+def _of_means(baseline: Head, system: Head, measure: str) -> Pair:
+    """A measure that is a mean over queries or items: the values are averaged over runs first."""
+    units, both = baseline.units, (baseline.values[measure], system.values[measure])
+    before, after = (_contributions(values.mean(0), units) for values in both)
+    differences = after - before
+    return Pair(
+        mean(np.concatenate(both), units),
+        lambda swaps: differences @ (1.0 - 2.0 * swaps) / len(differences),
+        (before, after),
+    )
+
+
+def _of_predictions(baseline: Head, system: Head, measure: str) -> Pair:
+    """A measure of all predictions together, whose mean over runs is compared.
+
+    Predictions are swapped between a run of one system and a run of the other; runs that have no partner stay out of it.
+    """
+    labels, units, both = baseline.labels, baseline.units, (baseline.predictions, system.predictions)
+    runs = min(len(part) for part in both)
+    pooled = statistic(
+        measure,
+        np.tile(labels, 2),
+        np.concatenate([part[:runs] for part in both], axis=1),
+        np.concatenate([units, units + units.max() + 1]),
+    )
+
+    def swapped(swaps: Swaps) -> Floats:
+        theirs = np.concatenate([~swaps, swaps]).astype(np.float64)
+        difference: Floats = (pooled(1.0 - theirs) - pooled(theirs)).mean(0)
+        return difference
+
+    return Pair(statistic(measure, labels, np.concatenate(both), units), swapped, None)
+
+
+def _contributions(values: Floats, units: Ints) -> Floats:
+    """What each unit adds to the mean over items, scaled so that the mean over units is the mean over items, (units,)."""
+    sums = np.bincount(units, values).astype(np.float64)
+    return sums * (len(sums) / len(values))

@@ -1,0 +1,101 @@
+"""What is compared: a system is one or more training runs that differ in nothing but their seed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mtlrank.errors import DataError
+from mtlrank.evaluation.judged import Head, read_head
+from mtlrank.evaluation.report import head_folders
+from mtlrank.storage import local_path
+
+FIRST_STAGE = "first stage"
+
+
+class System(NamedTuple):
+    """One or more runs under one name."""
+
+    name: str
+    folders: tuple[Path, ...]
+    heads: dict[str, Head]  # by name
+
+    @property
+    def num_runs(self) -> int:
+        """How many seeds there are."""
+        return len(self.folders)
+
+
+def read_system(name: str, folders: Sequence[str | Path]) -> System:
+    """Read the judged heads of training runs, the seeds of one system.
+
+    Raises `DataError` if a run has no judged heads, a file is damaged, or the runs differ in their heads or test sets.
+    """
+    paths = tuple(local_path(folder) for folder in folders)
+    runs = [{head.name: head for head in _read_heads(path)} for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        if run.keys() != runs[0].keys():
+            raise DataError(
+                f"{path} and {paths[0]} cannot be seeds of one system {name!r}: heads {', '.join(sorted(run))} there, "
+                f"{', '.join(sorted(runs[0]))} here. Name them apart, as in one={paths[0]} other={path}."
+            )
+        for head in run.values():
+            check_same_test_set(runs[0][head.name], head, str(paths[0]), str(path))
+    return System(name, paths, {head: _joined([run[head] for run in runs]) for head in runs[0]})
+
+
+def first_stage(system: System) -> System | None:
+    """The first stage of a system's rankings as a system of its own; None if it has no rankings."""
+    heads = {name: head._replace(values=head.first_stage) for name, head in system.heads.items() if head.first_stage}
+    return System(FIRST_STAGE, system.folders[:1], heads) if heads else None
+
+
+def check_same_test_set(one: Head, other: Head, whose: str, others: str) -> None:
+    """Raise `DataError` if two heads were not judged on the same items with the same labels."""
+    for what, left, right in (("kind", one.kind, other.kind), ("split", one.split, other.split)):
+        if left != right:
+            raise _differing(one.name, f"the {what} is {left} in {whose} and {right} in {others}")
+    if one.items != other.items:
+        things = "queries" if one.kind == "ranking" else "items"
+        alone = [sorted(set(a.items) - set(b.items)) for a, b in ((one, other), (other, one))]
+        example = " ".join(next(iter(alone[0] + alone[1]), one.items[0]))
+        raise _differing(
+            one.name,
+            f"{len(one.items)} {things} in {whose}, {len(other.items)} in {others}; {len(alone[0])} and {len(alone[1])} of "
+            f"them are not in the other, such as {example!r}",
+        )
+    if not np.array_equal(one.labels, other.labels):
+        place = int(np.flatnonzero(one.labels != other.labels)[0])
+        found = f"{one.labels[place]} in {whose} and {other.labels[place]} in {others}"
+        raise _differing(one.name, f"the label of {' '.join(one.items[place])!r} is {found}")
+    for measure in one.first_stage.keys() & other.first_stage.keys():
+        if not np.array_equal(one.first_stage[measure], other.first_stage[measure]):
+            raise _differing(
+                one.name,
+                f"the first stage has another {measure} in {whose} than in {others}, so judgements or candidates differ",
+            )
+
+
+def _differing(head: str, reason: str) -> DataError:
+    return DataError(f"The test sets of {head} differ: {reason}. Judge both on the same data (`mtlrank evaluate`).")
+
+
+def _read_heads(run: Path) -> list[Head]:
+    folders = head_folders([run / "evaluation"])
+    if not folders:
+        raise DataError(
+            f"{run} holds no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "
+            "Name the folder of a finished run."
+        )
+    return [read_head(folder) for folder in folders]
+
+
+def _joined(heads: Sequence[Head]) -> Head:
+    """The runs of one system; of their measures, those that all have."""
+    measures = tuple(m for m in heads[0].measures if all(m in head.measures for head in heads))
+    return heads[0]._replace(
+        measures=measures,
+        values={m: np.concatenate([head.values[m] for head in heads]) for m in measures if m in heads[0].values},
+        predictions=np.concatenate([head.predictions for head in heads]),
+    )

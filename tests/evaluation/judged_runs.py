@@ -1,0 +1,37 @@
+"""Folders of judged training runs, written by hand."""
+
+from mtlrank.storage import write_json, write_text
+
+
+def write_ranking(folder, values, first_stage=None, measure="AP", **summary):
+    """A judged ranking: a value a query."""
+    first_stage = first_stage or dict.fromkeys(values, 0.25)
+    lines = [f"{q}\t{measure}\t{value}\t{first_stage[q]}\n" for q, value in values.items()]
+    write_text(folder / "per_query.tsv", "query_id\tmeasure\tvalue\tfirst_stage\n" + "".join(lines))
+    known = {"name": folder.name, "kind": "ranking", "split": "test", "primary": measure, "values": {measure: 0}}
+    write_json(folder / "metrics.json", known | summary)
+
+
+def write_labels(folder, rows, kind="regression", measures=("MSE", "Pearson"), **summary):
+    """A judged regression or classification: (query_id, doc_id, item, label, prediction) each."""
+    lines = ["\t".join(map(str, row)) + "\n" for row in rows]
+    write_text(folder / "predictions.tsv", "query_id\tdoc_id\titem\tlabel\tprediction\n" + "".join(lines))
+    known = {"name": folder.name, "kind": kind, "split": "test", "primary": measures[0]}
+    write_json(folder / "metrics.json", known | {"values": dict.fromkeys(measures, 0)} | summary)
+
+
+def write_config(run, seed=1, tasks=("rank",), **settings):
+    """What a run is of."""
+    write_json(run / "run.json", {"seed": seed, "datamodule.seed": seed, "tasks": list(tasks), **settings})
+    write_json(run / "model" / "config.json", {"datamodule": {"dataset": {"datasets": {key: {} for key in tasks}}}})
+
+
+def write_run(run, seed=1, tasks=("rank",), gain=0.0, **settings):
+    """A run whose ranking has 30 queries and gains `gain` on each, more or less; with `sim`, a regression beside it."""
+    write_config(run, seed, tasks, **settings)
+    noise = {f"q{i:02}": (i * 7919 * (seed + 1 + round(1000 * gain)) % 100 - 50) / 5000 for i in range(30)}
+    write_ranking(run / "evaluation" / "rank", {q: 0.3 + int(q[1:]) / 100 + gain + more for q, more in noise.items()})
+    if "sim" in tasks:
+        rows = [(q, "d", 0, int(q[1:]), int(q[1:]) + 100 * more) for q, more in noise.items()]
+        write_labels(run / "evaluation" / "sim", rows)
+    return run

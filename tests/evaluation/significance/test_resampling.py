@@ -1,0 +1,124 @@
+import time
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtlrank.evaluation.significance import bootstrap_interval, randomisation_test
+from mtlrank.evaluation.significance.weighted import mean
+
+
+def p_of(differences, **options):
+    differences = np.asarray(differences)
+    return randomisation_test(
+        lambda swaps: differences @ (1.0 - 2.0 * swaps) / len(differences), len(differences), **options
+    )
+
+
+def interval(baseline, system, **options):
+    """Of runs by units, (runs, units) each."""
+    both = np.concatenate([np.atleast_2d(baseline), np.atleast_2d(system)])
+    return bootstrap_interval(
+        mean(both, np.arange(both.shape[1])), both.shape[1], len(np.atleast_2d(baseline)), **options
+    )
+
+
+def test_three_queries_have_eight_sign_flips():
+    # means of +-0.3 +-0.2 +-0.1, of which only +++ and --- are as far from 0 as the one found
+    assert p_of([0.3, 0.2, 0.1]) == 2 / 8
+    assert p_of([0.3, -0.2, 0.1]) == 6 / 8  # 0.2/3: only those of +-(0.3 - 0.2 - 0.1), which are 0, are nearer
+
+
+def test_few_queries_are_enumerated():
+    differences = np.random.default_rng(1).normal(0.4, 1, 10)
+    means = [np.mean(differences * signs) for signs in product([1, -1], repeat=10)]
+    assert p_of(differences) == np.mean(np.abs(means) >= abs(differences.mean()) - 1e-12)
+
+
+def test_the_exact_test_is_scipys():
+    baseline, system = np.random.default_rng(2).uniform(size=(2, 12))
+    theirs = stats.permutation_test(
+        (baseline, system), lambda a, b, axis: np.mean(a - b, axis), permutation_type="samples", vectorized=True
+    )
+    assert p_of(system - baseline) == pytest.approx(theirs.pvalue)
+
+
+def test_the_drawn_test_is_near_scipys_and_the_same_for_the_same_seed():
+    baseline, system = np.random.default_rng(4).uniform(size=(2, 43))
+    theirs = stats.permutation_test(
+        (baseline, system), lambda a, b, axis: np.mean(a - b, axis), permutation_type="samples", vectorized=True, rng=1
+    )
+    ours = p_of(system - baseline)
+    assert ours == pytest.approx(theirs.pvalue, abs=0.02)
+    assert ours == p_of(system - baseline) != p_of(system - baseline, seed=1)
+
+
+def test_p_is_never_zero_and_one_for_equal_systems():
+    assert p_of(np.ones(100)) == 1 / 10_001
+    assert p_of(np.zeros(100)) == p_of([0.0]) == p_of([0.5]) == 1.0
+
+
+def test_p_is_uniform_if_there_is_no_difference():
+    draw = np.random.default_rng(5)
+    found = [p_of(draw.normal(size=20), resamples=500, seed=i) for i in range(400)]
+    assert 0.03 <= np.mean(np.array(found) < 0.05) <= 0.08
+
+
+def test_the_interval_has_the_width_of_the_mean_s_standard_error():
+    baseline, system = np.random.default_rng(6).uniform(size=(2, 200))
+    differences = system - baseline
+    half = 1.96 * differences.std(ddof=1) / np.sqrt(200)
+    low, high = interval(baseline, system)
+    assert low == pytest.approx(differences.mean() - half, abs=half / 15)
+    assert high == pytest.approx(differences.mean() + half, abs=half / 15)
+
+
+def test_the_interval_is_near_scipys():
+    differences = np.random.default_rng(7).exponential(size=300)
+    theirs = stats.bootstrap((differences,), np.mean, method="percentile", rng=1).confidence_interval
+    assert interval(np.zeros(300), differences) == pytest.approx(tuple(theirs), abs=0.01)
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_intervals_hold_the_truth_as_often_as_they_say(runs):
+    draw, held = np.random.default_rng(8), 0
+    for i in range(300):
+        queries = draw.normal(0, 1, 40)
+        seeds = draw.normal(0, 0.3 if runs > 1 else 0, (2, runs, 1))
+        baseline, system = (queries + seeds[side] + draw.normal(0, 0.3, (runs, 40)) + 0.1 * side for side in (0, 1))
+        low, high = interval(baseline, system, resamples=400, seed=i)
+        held += low <= 0.1 <= high
+    assert 0.86 <= held / 300 <= 0.985
+
+
+def test_seeds_that_differ_make_the_interval_wider():
+    queries = np.random.default_rng(9).normal(0, 0.01, 50)
+    alike, apart = np.tile(queries, (3, 1)), queries + np.array([[-0.3], [0.0], [0.3]])
+    narrow, wide = interval(alike, alike + queries), interval(alike, apart + queries)
+    assert wide[1] - wide[0] > 10 * (narrow[1] - narrow[0])
+
+
+def test_the_variance_over_seeds_is_the_unbiased_one():
+    runs = np.random.default_rng(10).normal(size=(8, 1)) * np.ones((1, 30))
+    low, high = interval(np.zeros((8, 30)), runs)
+    assert (high - low) / (2 * 1.96) == pytest.approx(runs[:, 0].std(ddof=1) / np.sqrt(8), rel=0.06)
+
+
+def test_degenerate_samples():
+    assert interval([0.2], [0.5]) is None
+    assert interval([0.0, 0.0], [0.1, 0.3]) == pytest.approx((0.1, 0.3))
+    assert interval(np.zeros(9), np.full(9, 0.25)) == (0.25, 0.25)
+
+
+def test_the_number_of_runs_may_differ():
+    low, high = interval(np.zeros((2, 30)), np.random.default_rng(11).normal(1, 0.1, (5, 30)))
+    assert 0.9 < low < high < 1.1
+
+
+def test_43_queries_take_well_under_a_second():
+    baseline, system = np.random.default_rng(12).uniform(size=(2, 5, 43))
+    started = time.process_time()
+    p_of((system - baseline).mean(0))
+    interval(baseline, system)
+    assert time.process_time() - started < 1

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from mtlrank.evaluation import measures
+from mtlrank.evaluation.significance.weighted import statistic
+
+REGRESSION = ["MSE", "MAE", "R2", "Pearson", "Spearman"]
+CLASSIFICATION = ["Accuracy", "MacroF1"]
+
+
+def sample(seed, num_items=40, num_units=15):
+    """Rounded, so that there are ties; every unit has an item."""
+    draw = np.random.default_rng(seed)
+    labels = draw.normal(size=num_items).round(1)
+    predictions = (labels + draw.normal(size=(2, num_items))).round(1)
+    units = draw.permutation(np.concatenate([np.arange(num_units), draw.integers(0, num_units, num_items - num_units)]))
+    return labels, predictions, units
+
+
+def repeated(weights, units):
+    """The items that weights of units stand for."""
+    return np.repeat(np.arange(len(units)), weights[units])
+
+
+def judged(kind, measure, labels, predictions, num_classes=5):
+    scores = torch.tensor(predictions)
+    if kind == "classification":
+        scores = torch.nn.functional.one_hot(scores.long(), num_classes).float()
+    return measures.label_values(kind, [measure], scores, torch.tensor(labels))[measure]
+
+
+@pytest.mark.parametrize("measure", REGRESSION)
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_mean_repetition_for_regressions(measure, seed):
+    labels, predictions, units = sample(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, (15, 6))
+    ours = statistic(measure, labels, predictions, units)(weights.astype(float))
+    for run in range(2):
+        for resample in range(6):
+            items = repeated(weights[:, resample], units)
+            expected = judged("regression", measure, labels[items], predictions[run, items])
+            assert ours[run, resample] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("measure", CLASSIFICATION)
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_mean_repetition_for_classifications(measure, seed):
+    draw = np.random.default_rng(seed)
+    _, _, units = sample(seed)
+    labels, predictions = draw.integers(0, 4, 40), draw.integers(0, 5, (2, 40))  # a class that is only predicted
+    names = np.array(["a", "b", "c", "d", "e"])
+    weights = draw.integers(0, 3, (15, 6))
+    ours = statistic(measure, names[labels], names[predictions], units)(weights.astype(float))
+    for run in range(2):
+        for resample in range(6):
+            items = repeated(weights[:, resample], units)
+            expected = judged("classification", measure, labels[items], predictions[run, items])
+            assert ours[run, resample] == pytest.approx(expected, abs=1e-6)
+
+
+def test_spearman_by_hand():
+    labels, predictions = np.array([1.0, 2.0, 3.0]), np.array([[1.0, 3.0, 2.0]])
+    values = statistic("Spearman", labels, predictions, np.arange(3))
+    weights = np.array([[1.0, 1.0, 2.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    assert values(weights)[0] == pytest.approx([0.5, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("measure", ["Pearson", "Spearman", "R2"])
+def test_a_resample_of_one_value_has_no_correlation(measure):
+    labels, predictions = np.array([0.1, 0.2, 0.7]), np.array([[0.3, 0.1, 0.7]])
+    values = statistic(measure, labels, predictions, np.arange(3))
+    assert values(np.array([[0.0], [3.0], [0.0]])).tolist() == [[0.0]]

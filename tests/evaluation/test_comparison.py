@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.comparison import compare, compare_systems, corrected, not_compared
+from mtlrank.evaluation.significance import holm
+from mtlrank.evaluation.systems import read_system
+from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
+
+
+@pytest.fixture
+def systems(tmp_path):
+    """Two seeds each: one with the ranking alone, one with another task that does not matter, one where it helps."""
+    runs = {}
+    for name, gain, tasks in (
+        ("alone", 0.0, ["rank"]),
+        ("same", 0.001, ["rank", "sim"]),
+        ("helped", 0.05, ["rank", "sim"]),
+    ):
+        folders = [write_run(tmp_path / f"{name}{s}", s, tasks, gain) for s in (1, 2)]
+        runs[name] = read_system(name, folders)
+    return list(runs.values())
+
+
+def regression(tmp_path, *predictions, kind="regression", measures=("MSE", "MAE", "R2", "Pearson", "Spearman")):
+    """A run each with predictions of the same items, two a sequence."""
+    for number, values in enumerate(predictions):
+        rows = [(f"q{i // 2}", "d", i % 2, label, value) for i, (label, value) in enumerate(values)]
+        write_labels(tmp_path / str(number) / "evaluation" / "sim", rows, kind, measures)
+    return [tmp_path / str(number) for number in range(len(predictions))]
+
+
+def test_a_gain_on_all_queries_is_better(systems):
+    row = compare(systems[0], systems[2])[0]
+    assert (row.head, row.measure, row.verdict, row.equivalent) == ("rank", "AP", "better", False)
+    assert row.difference == pytest.approx(0.05, abs=0.002)
+    assert 0 < row.low < 0.05 < row.high
+    assert (row.num_units, row.baseline_runs, row.system_runs) == (30, 2, 2)
+    assert compare(systems[2], systems[0])[0].verdict == "worse"
+
+
+def test_seeds_are_averaged_query_by_query(systems):
+    before, after = (s.heads["rank"].values["AP"].mean(0) for s in (systems[0], systems[2]))
+    row = compare(systems[0], systems[2])[0]
+    assert row.p_t == stats.ttest_rel(after, before).pvalue
+    assert row.per_query["q07"] == pytest.approx(after[7] - before[7])
+    assert row.baseline_value == pytest.approx(before.mean())
+
+
+def test_a_difference_that_does_not_matter_is_equivalent(systems):
+    row = compare(systems[0], systems[1])[0]
+    assert (row.verdict, row.equivalent) == ("equivalent", True)
+    assert compare(systems[0], systems[0]._replace(name="again"))[0].verdict == "equivalent"
+    assert compare(systems[0], systems[0]._replace(name="again"))[0].p_t == 1.0
+
+
+def test_p_values_are_corrected_for_the_whole_table(systems):
+    rows = compare_systems(systems)
+    assert [(r.baseline, r.system) for r in rows] == [
+        ("alone", "same"),
+        ("alone", "helped"),
+        ("first stage", "alone"),
+        ("first stage", "same"),
+        ("first stage", "helped"),
+    ]
+    assert [r.p_holm for r in rows] == holm([r.p_randomisation for r in rows])
+    assert corrected(rows) == rows
+    assert {r.verdict for r in rows[2:]} == {"better"}
+
+
+def test_a_first_stage_has_one_run_whose_values_are_in_the_file(systems):
+    row = compare_systems(systems)[2]
+    assert (row.baseline_value, row.baseline_runs, row.system_runs) == (0.25, 1, 2)
+
+
+def test_less_error_is_better(tmp_path):
+    draw = np.random.default_rng(0)
+    labels = draw.normal(size=60)
+    near, far = (list(zip(labels, labels + draw.normal(0, width, 60), strict=True)) for width in (0.1, 1))
+    systems = [read_system(str(i), [run]) for i, run in enumerate(regression(tmp_path, far, near))]
+    rows = {row.measure: row for row in compare(*systems)}
+    assert {row.verdict for row in rows.values()} == {"better"}
+    assert rows["MSE"].difference < 0 < rows["Pearson"].difference
+    assert (rows["MSE"].units, rows["MSE"].num_units) == ("sequences", 30)
+    errors = [np.square(np.array(part)[:, 0] - np.array(part)[:, 1]).reshape(30, 2).mean(1) for part in (far, near)]
+    assert rows["MSE"].p_t == pytest.approx(stats.ttest_rel(errors[1], errors[0]).pvalue)
+    assert (rows["Spearman"].p_t, rows["Spearman"].p_tost, rows["Spearman"].equivalent) == (None, None, None)
+    assert rows["Spearman"].note == "Spearman is no mean over examples: no t-tests, so nothing on equivalence."
+
+
+def test_swapped_predictions_by_hand(tmp_path):
+    # two sequences of two items: of the four ways to swap, none and both are as far apart as the systems are
+    labels = [1.0, 2.0, 3.0, 4.0]
+    right, wrong = list(zip(labels, labels, strict=True)), list(zip(labels, labels[::-1], strict=True))
+    systems = [read_system(str(i), [run]) for i, run in enumerate(regression(tmp_path, wrong, right))]
+    row = next(row for row in compare(*systems) if row.measure == "Pearson")
+    assert (row.baseline_value, row.system_value) == (pytest.approx(-1), pytest.approx(1))
+    assert row.p_randomisation == 2 / 4
+
+
+def test_sequences_of_any_number_of_items_give_the_mean_over_items(tmp_path):
+    for name, wrong in (("a", 1), ("b", 3)):
+        rows = [("q1", "d", i, "x", "y" if i < wrong else "x") for i in range(5)] + [("q2", "d", 0, "x", "x")]
+        write_labels(tmp_path / name / "evaluation" / "ner", rows, "classification", ("Accuracy", "MacroF1"))
+    row = compare(*(read_system(name, [tmp_path / name]) for name in "ab"))[0]
+    assert (row.baseline_value, row.system_value) == (pytest.approx(5 / 6), pytest.approx(3 / 6))
+    assert row.difference == pytest.approx(-2 / 6)
+
+
+def test_other_numbers_of_seeds_can_be_compared(tmp_path):
+    draw = np.random.default_rng(1)
+    labels = draw.normal(size=40)
+    runs = regression(tmp_path, *([*zip(labels, labels + draw.normal(0, 0.5, 40), strict=True)] for _ in range(5)))
+    rows = compare(read_system("two", runs[:2]), read_system("three", runs[2:]))
+    assert all(row.low < row.high and 0 < row.p_randomisation <= 1 for row in rows)
+    assert {(row.baseline_runs, row.system_runs) for row in rows} == {(2, 3)}
+
+
+def test_the_same_seed_gives_the_same_table(systems):
+    assert compare_systems(systems, resamples=500) == compare_systems(systems, resamples=500)
+    assert compare_systems(systems, resamples=500) != compare_systems(systems, resamples=500, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "system", "verdict", "note"),
+    [
+        ({"q1": 0.2}, {"q1": 0.5}, "not decided", "rank has one example"),
+        ({"q1": 0.25, "q2": 0.5}, {"q1": 0.5, "q2": 0.75}, "not decided", "differs by the same on all queries"),
+        ({"q1": 0.25, "q2": 0.5}, {"q1": 0.25, "q2": 0.5}, "equivalent", ""),
+    ],
+)
+def test_degenerate_samples(tmp_path, baseline, system, verdict, note):
+    for name, values in (("a", baseline), ("b", system)):
+        write_ranking(tmp_path / name / "evaluation" / "rank", values)
+    row = compare(*(read_system(name, [tmp_path / name]) for name in "ab"))[0]
+    assert row.verdict == verdict
+    assert note in row.note
+    assert (row.low is None) == (len(baseline) == 1)
+
+
+def test_a_verdict_that_other_seeds_might_turn_says_so(tmp_path):
+    runs = {name: [] for name in "ab"}
+    for name, values in (("a", (0.2, 0.6)), ("b", (0.3, 0.7))):
+        for seed, value in enumerate(values):
+            noise = {f"q{i}": value + i % 5 / 1000 * (1 if name == "a" else -1) for i in range(30)}
+            write_ranking(tmp_path / f"{name}{seed}" / "evaluation" / "rank", noise, dict.fromkeys(noise, 0.1))
+            runs[name].append(tmp_path / f"{name}{seed}")
+    row = compare(*(read_system(name, folders) for name, folders in runs.items()))[0]
+    assert row.verdict == "better"
+    assert row.low < 0 < row.high
+    assert row.note == "AP of rank: better in these runs, but the interval, over seeds too, includes 0."
+
+
+def test_what_only_one_system_has_is_told(systems):
+    assert not_compared(systems[0], systems[1]) == ["sim: only same has this head"]
+    assert not_compared(systems[1], systems[0]) == ["sim: only same has this head"]
+    assert not_compared(systems[1], systems[2]) == []
+
+
+def test_measures_are_chosen_and_must_exist(systems):
+    assert {row.measure for row in compare_systems(systems[1:], measures=["MSE"])} == {"MSE"}
+    with pytest.raises(
+        ConfigError, match="No two systems share a head with the measure 'nDGC'. There are AP, MSE, Pearson"
+    ):
+        compare_systems(systems, measures=["AP", "nDGC"])
+
+
+def test_nothing_to_compare_is_an_error(tmp_path):
+    runs = regression(tmp_path, [(1, 2), (2, 3)])
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        compare_systems([read_system("x", runs)])
+
+
+def test_other_test_sets_are_refused(tmp_path, systems):
+    write_ranking(tmp_path / "other" / "evaluation" / "rank", {"q01": 0.5})
+    with pytest.raises(DataError, match="The test sets of rank differ: 30 queries in alone, 1 in other"):
+        compare(systems[0], read_system("other", [tmp_path / "other"]))

@@ -1,0 +1,103 @@
+import csv
+import json
+import re
+
+import pytest
+
+from mtlrank.evaluation.comparison import Comparison
+from mtlrank.evaluation.comparison_tables import as_csv, as_latex, caption, print_comparison, write_comparison
+
+
+@pytest.fixture
+def rows():
+    known = {
+        "head": "rank",
+        "baseline": "=one_task & <b>",
+        "system": "[red]all[/red] 50%",
+        "baseline_value": 0.5,
+        "system_value": 0.52,
+        "difference": 0.02,
+        "p_randomisation": 0.0004,
+        "p_holm": 0.0008,
+        "equivalent": None,
+        "verdict": "better",
+        "margin": 0.01,
+        "units": "queries",
+        "num_units": 43,
+        "baseline_runs": 1,
+        "system_runs": 3,
+        "resamples": 10_000,
+    }
+    full = Comparison(
+        measure="nDCG@10",
+        low=0.001,
+        high=0.04,
+        p_t=0.03,
+        p_tost=0.9,
+        note="",
+        per_query={"q1": 0.1, "q2": -0.1},
+        **known,
+    )
+    bare = Comparison(
+        measure="F_1", low=None, high=None, p_t=None, p_tost=None, note="a reason.", per_query={}, **known
+    )
+    return [full._replace(equivalent=False), bare]
+
+
+def test_the_caption_says_how_many_and_what_the_verdict_is(rows):
+    told = caption(rows)
+    assert told.startswith("2 comparisons. ")
+    assert "corrected for all 2 comparisons" in told
+    assert "Better or worse: p (Holm) < 0.05." in told
+    assert "Equivalent within 0.01" in told
+    assert "where a side has one run" in told
+    assert "where a side has one run" not in caption([row._replace(baseline_runs=2) for row in rows])
+
+
+def test_csv_is_read_back_and_computes_nothing(rows):
+    first, second = csv.DictReader(as_csv(rows).splitlines())
+    assert first["baseline"] == "'=one_task & <b>"
+    assert float(first["difference"]) == 0.02
+    assert (second["low"], second["p_t"], second["equivalent"]) == ("", "", "")
+    assert "per_query" not in first
+
+
+def test_latex_is_escaped_and_every_row_has_all_columns(rows):
+    text = as_latex(rows)
+    assert r"[red]all[/red] 50\% beside =one\_task \& \textless{}b\textgreater{}" in text
+    table = [line for line in text.splitlines() if line.startswith(("head", "rank"))]
+    assert [line.count(" & ") for line in table] == [10, 10, 10]
+    assert (
+        r"rank & F\_1 & 0.5000 & 0.5200 & +0.0200 & - & - & \textless{}0.001 & \textless{}0.001 & - & better \\"
+        in table
+    )
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_all_files_are_written(rows, tmp_path):
+    write_comparison(tmp_path, rows, ["sim: only all has this head"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "comparison.csv",
+        "comparison.json",
+        "comparison.tex",
+        "differences.svg",
+        "gains-1-rank-red-all-red-50-one-task-b.svg",
+    ]
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    assert kept["not_compared"] == ["sim: only all has this head"]
+    assert [Comparison(**row) for row in kept["comparisons"]] == rows
+    for picture in tmp_path.glob("*.svg"):
+        svg = picture.read_text()
+        assert svg.startswith("<svg")
+        assert "<b>" not in svg
+        assert not re.search(r'href="(?!#)', svg)
+
+
+def test_the_terminal_shows_names_as_they_are(rows, capsys):
+    print_comparison(rows, ["sim: only all has this head"])
+    shown = capsys.readouterr().out
+    assert "[red]all[/red] 50% beside =one_task & <b>" in shown
+    assert "[+0.0010, +0.0400]" in shown
+    assert "a reason." in shown
+    assert "Not compared: sim: only all has this head." in shown
+    assert "2 comparisons." in shown

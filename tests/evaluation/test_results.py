@@ -1,0 +1,66 @@
+import csv
+
+import pytest
+import torch
+
+from mtlrank.evaluation import measures
+from mtlrank.evaluation.head import Predictions
+from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.systems import read_system
+
+
+def judged(dataset, folder):
+    """The first half of a test split, with scores that are drawn."""
+    predictions = Predictions(dataset, "test")
+    split = predictions.split
+    for sample in range(len(split) // 2):
+        num_items = len(split.items_of(sample))
+        shape = (num_items, len(dataset.task.classes)) if dataset.task.kind == "classification" else (num_items,)
+        predictions.add(torch.tensor([sample]), torch.zeros(num_items, dtype=torch.long), torch.rand(shape) / 3)
+    judgement = predictions.judge()
+    write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement)
+    return predictions, judgement
+
+
+@pytest.mark.parametrize("key", ["msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"])
+def test_predictions_are_kept_item_by_item(datasets, key, tmp_path):
+    dataset = datasets[key]
+    predictions, _ = judged(dataset, tmp_path)
+    scores, labels = predictions.labels()
+    with (tmp_path / "evaluation" / key / "predictions.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert list(rows[0]) == ["query_id", "doc_id", "item", "label", "prediction"]
+    assert len(rows) == len(labels)
+    split = predictions.split
+    items = [item for sample in range(len(split) // 2) for item in split.items_of(sample)]
+    assert [(row["query_id"], row["doc_id"]) for row in rows] == [split.ids[split.sequence_of_item[i]] for i in items]
+    if dataset.task.kind == "classification":
+        assert [row["label"] for row in rows] == [dataset.task.classes[int(label)] for label in labels]
+        assert [row["prediction"] for row in rows] == [dataset.task.classes[i] for i in scores.argmax(-1)]
+    else:
+        assert torch.equal(torch.tensor([float(row["prediction"]) for row in rows]), scores)
+        assert torch.equal(torch.tensor([float(row["label"]) for row in rows]), labels)
+
+
+@pytest.mark.parametrize("key", ["msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref", "trec2019"])
+def test_measures_of_the_files_are_those_that_were_judged(datasets, key, tmp_path):
+    from mtlrank.evaluation.comparison import compare
+
+    _, judgement = judged(datasets[key], tmp_path)
+    system = read_system("x", [tmp_path])
+    rows = compare(system, system._replace(name="y"), resamples=100)
+    assert {row.measure: row.system_value for row in rows} == pytest.approx(judgement.values, abs=2e-5)
+    assert set(judgement.values) == set(datasets[key].task.measures)
+    assert measures.mode(rows[0].measure) in ("min", "max")
+
+
+def test_items_are_numbered_within_their_sequence(datasets, tmp_path):
+    judged(datasets["msm_ner"], tmp_path)
+    with (tmp_path / "evaluation" / "msm_ner" / "predictions.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    seen = {}
+    for row in rows:
+        key = row["query_id"], row["doc_id"]
+        assert int(row["item"]) == seen.setdefault(key, 0)
+        seen[key] += 1
+    assert max(seen.values()) > 1

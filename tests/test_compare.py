@@ -1,0 +1,78 @@
+"""`mtlrank compare` as it is typed, on small runs that are written by hand."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlrank.cli import app
+from tests.evaluation.judged_runs import write_ranking, write_run
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Two seeds of the ranking alone and two of it beside another task, which helps."""
+    for seed in (1, 2):
+        write_run(tmp_path / f"single{seed}", seed)
+        write_run(tmp_path / f"all{seed}", seed, ["rank", "sim"], gain=0.05)
+    monkeypatch.chdir(tmp_path)
+    return ["single1", "single2", "all1", "all2"]
+
+
+def typed(*words):
+    return CliRunner().invoke(app, ["compare", *map(str, words)])
+
+
+def test_did_it_help(runs, tmp_path):
+    done = typed(*runs, "--output", "out", "--resamples", 2000)
+    assert done.exit_code == 0, done.output
+    assert "tasks=rank,sim beside tasks=rank" in done.stdout
+    assert "tasks=rank beside first stage" in done.stdout
+    assert "better" in done.stdout
+    assert "Not compared: sim: only tasks=rank,sim has this head." in done.stdout
+    assert "tasks=rank,sim: 2 runs, rank, sim" in done.stderr
+    kept = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    first = kept["comparisons"][0]
+    assert (first["baseline"], first["system"], first["verdict"]) == ("tasks=rank", "tasks=rank,sim", "better")
+    assert first["p_randomisation"] == 1 / 2001
+    assert len(kept["comparisons"]) == 3
+    assert (tmp_path / "out" / "differences.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("baseline", ["all", "all2", "./all1/"])
+def test_names_and_baseline_as_given(runs, baseline):
+    words = [f"{run[:-1]}={run}" for run in runs]
+    done = typed(*words, "--baseline", baseline, "--measures", "AP", "--margin", 0.2)
+    assert done.exit_code == 0, done.output
+    assert "single beside all" in done.stdout
+    assert "worse" in done.stdout
+    assert "Equivalent within 0.2 of" in " ".join(done.stdout.split())
+
+
+def test_nothing_is_written_unless_asked_for(runs, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    assert typed(*runs).exit_code == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["nowhere"], 3, "The run 'nowhere' is not a folder"),
+        (["single1", "all1", "--baseline", "x"], 2, "--baseline is 'x': expected the name of a system"),
+        (["single1", "all1", "--margin", "0"], 2, "--margin is 0.0, expected a number above 0"),
+        (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
+        (["single1", "all1", "--seed", "-1"], 2, "--seed is -1, expected a whole number"),
+        (["single1", "all1", "--measures", "nDGC"], 2, "with the measure 'nDGC'. There are AP"),
+        (["single1", "all1", "--output", "/proc/x"], 4, "Cannot write to the folder '/proc/x'"),
+        (["a=single1", "b=other"], 3, "The test sets of rank differ: 30 queries in a, 1 in b"),
+        (["x=single1", "x=single1"], 2, "is named twice"),
+    ],
+)
+def test_a_mistake_gives_one_line(runs, tmp_path, words, code, expected):
+    write_ranking(tmp_path / "other" / "evaluation" / "rank", {"q01": 0.5})
+    done = typed(*words)
+    assert done.exit_code == code, done.output
+    assert expected in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("mtlrank: ")
+    assert "Traceback" not in done.output
