@@ -22,6 +22,7 @@ _USE = {
 With transformers:
 
 ```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
 inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="pt")
 scores = model(**inputs).logits[:, 0]
@@ -44,7 +45,8 @@ scores = model.predict([(query, passage) for passage in passages])
 """,
     "onnx": """
 ```python
-tokenizer, session = AutoTokenizer.from_pretrained(folder), onnxruntime.InferenceSession(f"{folder}/model.onnx")
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
 inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="np")
 scores = session.run(["logits"], dict(inputs))[0][:, 0]
 ```
@@ -138,7 +140,7 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
 
 
 def _source(config: Config, folder: Path, key: str) -> str:
-    """Ids with versions and files with hashes, as preparation noted them; the settings of a model that was saved without."""
+    """Ids with versions and files with hashes, as preparation noted them; else what the config says."""
     node = config["datamodule"]["dataset"]["datasets"][key]
     noted = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
     settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
