@@ -40,6 +40,18 @@ def evaluate(context: typer.Context) -> None:
     _start("evaluate", context)
 
 
+@app.command(context_settings=_PASS_ON)
+def rank(context: typer.Context) -> None:
+    """Score pairs, or re-rank a run, with a head of a trained model."""
+    _start("rank", context)
+
+
+@app.command(context_settings=_PASS_ON)
+def export(context: typer.Context) -> None:
+    """Write a head as a stock Hugging Face model."""
+    _start("export", context)
+
+
 @app.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names one.")],
@@ -81,4 +93,4 @@ def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     sys.argv = [f"mtlrank {step}", *context.args, *more]
     # Lightning starts further processes as it believes this one was started: as `python -m mtlrank.train`.
     sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
-    start("evaluate" if step == "evaluate" else "train", import_module(f"mtlrank.{step}").run)
+    start("train" if step == "prepare" else step, import_module(f"mtlrank.{step}").run)

@@ -222,6 +222,12 @@ def _check_values(config: Any) -> None:
         "output_dir": path,
         "data_dir": (lambda v: isinstance(v, str), "a path"),
         "model_dir": path,
+        "head": (lambda v: v is None or isinstance(v, str), "null or the name of a head"),
+        "output": path,
+        "force": (lambda v: isinstance(v, bool), "true or false"),
+        **dict.fromkeys(("input", "ir_dataset", "queries", "docs", "run"), path),
+        **dict.fromkeys(("top_k", "keep"), none_or_at_least_one),
+        "depth": at_least_one,
     }
     for key, (is_right, words) in expected.items():
         node: Any = config

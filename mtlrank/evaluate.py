@@ -5,8 +5,6 @@ python -m mtlrank.evaluate model_dir=runs/my-run/model
 
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from mtlrank.datamodule.sampler import LongestFirst
 from mtlrank.entry import start
 from mtlrank.evaluation.report import head_folders, print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.loop.predict import predict
+from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights, read_model
 from mtlrank.storage import local_path, writable_folder
@@ -85,8 +83,7 @@ def judge(
     """Judge one head and write its folder; returns the measures' values."""
     data: Any = MTLDataset({key: dataset}).split(split)
     loader = MTLLoader(data, LongestFirst(data.sizes, batch_size, lengths=data.lengths))
-    in_half = precision == "bf16-mixed" and torch.cuda.is_available()
-    context = partial(torch.autocast, "cuda", torch.bfloat16) if in_half else nullcontext
+    context = evaluation_precision(precision)
     predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
     judgement = predictions.judge()
     write_head(folder, dataset, predictions, judgement)

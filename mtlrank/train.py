@@ -66,7 +66,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         metrics = milestones.restore_best(loop)
         tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
-        save_model(output / "model", model, tokenizer, config, labels)
+        sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
+        save_model(output / "model", model, tokenizer, config, labels, sources)
         if config["test"]:
             metrics |= _judge(config, output, model, datasets)
         write_json(finished, metrics)  # last: a run with metrics is finished

@@ -115,6 +115,8 @@ def test_a_trained_model_can_be_judged_again(workplace):
     for measure, value in head["values"].items():
         assert metrics[f"test/trec2019/{measure}"] == pytest.approx(value, abs=1e-6)
     assert len((workplace / "again" / "trec2019" / "run.trec").read_text().splitlines()) == 2000
+    sources = json.loads((workplace / "out" / "model" / "sources.json").read_text())
+    assert sources["trec2019"]["train"]["id"] == "mtlrank-embedded/train"
 
 
 def test_the_command_line_tool_does_the_same(workplace):

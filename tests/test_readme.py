@@ -54,6 +54,12 @@ def test_evaluations_compose(command):
     assert compose_config(words, trusted=True, name="evaluate")["measures"]
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.match(r"mtlrank (rank|export)", c)])
+def test_uses_of_a_model_compose(command):
+    step, *words = shlex.split(command)[1:]
+    assert compose_config([word for word in words if "=" in word], trusted=True, name=step)["model_dir"]
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "pipelines.local" in c])
 def test_pipeline_parameters_are_understood(command):
     assert parse([word for word in shlex.split(command) if "=" in word])

@@ -26,6 +26,23 @@ class Line(NamedTuple):
     text: str
 
 
+def clean_text(text: str, what: str) -> tuple[str, int]:
+    """Text with blanks for control characters, and how many there were.
+
+    Raises `DataError` if it is blank, or holds what is no character.
+    """
+    if not text or text.isspace():
+        raise DataError(f"the {what} is empty")
+    if text.isprintable():
+        return text, 0
+    if wrong := IMPOSSIBLE.search(text):
+        raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
+    cleaned, times = CONTROL.subn(" ", text)
+    if cleaned.isspace():
+        raise DataError(f"the {what} is empty but for control characters")
+    return cleaned, times
+
+
 def locate(name: str, what: str) -> Path:
     """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection."""
     if not isinstance(name, str):

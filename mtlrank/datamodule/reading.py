@@ -65,8 +65,10 @@ class Progress:
 
     SECONDS = 10.0
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, verb: str = "prepare", unit: str = "rows") -> None:
         self.what = what
+        self.verb = verb
+        self.unit = unit
         self.rows = 0
         self.share: float | None = None
         self._start = self._told = time.monotonic()
@@ -86,7 +88,8 @@ class Progress:
 
     def line(self, seconds: float) -> str:
         """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`."""
-        text = f"prepare {self.what}/{self.split}: {self.rows:,} rows, {self.rows / max(seconds, 1e-9):,.0f} rows/s"
+        rate = f"{self.rows / max(seconds, 1e-9):,.0f} {self.unit}/s"
+        text = f"{self.verb} {self.what}/{self.split}: {self.rows:,} {self.unit}, {rate}"
         if self.share:
             left = seconds * (1 - self.share) / self.share
             text += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"

@@ -31,8 +31,13 @@ def write_run(path: Path, run: Iterable[ScoredDoc], tag: str) -> None:
     lines = []
     for query_id, docs in by_query.items():
         ranked = sorted(docs, key=lambda doc: (doc.score, doc.doc_id), reverse=True)
-        lines += [f"{query_id} Q0 {doc.doc_id} {rank} {doc.score:.9g} {tag}\n" for rank, doc in enumerate(ranked, 1)]
+        lines += [run_line(query_id, doc.doc_id, rank, doc.score, tag) for rank, doc in enumerate(ranked, 1)]
     write_text(path, "".join(lines))
+
+
+def run_line(query_id: str, doc_id: str, rank: int, score: float, tag: str) -> str:
+    """A line of a TREC run."""
+    return f"{query_id} Q0 {doc_id} {rank} {score:.9g} {tag}\n"
 
 
 def _read(reader: object, path: Path, what: str) -> Iterable[object]:

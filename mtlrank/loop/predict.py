@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Predictions
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.task import Task
 
 _SECONDS = 10.0  # between two lines of progress
 
@@ -38,12 +40,9 @@ def predict(
     started = said = time.monotonic()
     try:
         for number, batch in enumerate(batches, 1):
-            tasks = {name: to_device(part, device) for name, part in batch.tasks.items()}
-            with precision():
-                logits = model(tasks) if tasks else {}
+            scored = scores(model, {name: datasets[name].task for name in batch.tasks}, batch.tasks, device, precision)
             for name, part in batch.tasks.items():
-                scores = datasets[name].task.scores(logits[name])
-                predictions[name].add(part.sample_ids, part.item_sample, scores)
+                predictions[name].add(part.sample_ids, part.item_sample, scored[name])
             if after_batch is not None:
                 after_batch()
             if (now := time.monotonic()) - said >= _SECONDS:
@@ -53,6 +52,26 @@ def predict(
     finally:
         model.train(training)
     return predictions
+
+
+def scores(
+    model: MultiTaskModel,
+    tasks: Mapping[str, Task],
+    batches: Mapping[str, TaskBatch],
+    device: torch.device,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> dict[str, Tensor]:
+    """What measures read, by name, of a batch of each task: one score an item, or one a class."""
+    moved = {name: to_device(batch, device) for name, batch in batches.items()}
+    with precision():
+        logits = model(moved) if moved else {}
+    return {name: tasks[name].scores(logits[name]) for name in batches}
+
+
+def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:
+    """The context to score in for a trainer's `precision`: with bf16-mixed, half precision on a GPU."""
+    in_half = precision == "bf16-mixed" and torch.cuda.is_available()
+    return partial(torch.autocast, "cuda", torch.bfloat16) if in_half else nullcontext
 
 
 def gather(predictions: Mapping[str, Predictions]) -> None:

@@ -11,18 +11,28 @@ from mtlrank.storage import new_folder, read_json, read_manifest, write_json, wr
 
 WEIGHTS = "model.safetensors"
 BACKBONE = "backbone"
+SOURCES = "sources.json"
 
 
 def save_model(
-    folder: Path, model: MultiTaskModel, tokenizer: Any, config: dict[str, Any], labels: dict[str, Any]
+    folder: Path,
+    model: MultiTaskModel,
+    tokenizer: Any,
+    config: dict[str, Any],
+    labels: dict[str, Any],
+    sources: dict[str, Any] | None = None,
 ) -> None:
-    """Write all that is needed to use the model elsewhere. `labels` holds, by key, what each task knows of its labels."""
+    """Write all that is needed to use the model elsewhere.
+
+    By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from.
+    """
     with new_folder(folder) as part:
         save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, part / WEIGHTS)
         model.body.config.save_pretrained(part / BACKBONE)
         tokenizer.save_pretrained(part / BACKBONE)
         write_json(part / "config.json", config, sort_keys=False)  # the order of tasks is theirs
         write_json(part / "labels.json", labels)
+        write_json(part / SOURCES, sources or {})
         write_manifest(part, {"kind": "model", "heads": sorted(model.heads)})
 
 

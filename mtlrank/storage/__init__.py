@@ -12,6 +12,7 @@ from mtlrank.storage.local import (
     read_json,
     writable_folder,
     write_json,
+    write_lines,
     write_text,
 )
 from mtlrank.storage.manifest import MANIFEST, new_folder, read_manifest, write_manifest
@@ -47,6 +48,7 @@ __all__ = [
     "writable_folder",
     "write_bytes",
     "write_json",
+    "write_lines",
     "write_manifest",
     "write_text",
 ]

@@ -9,6 +9,7 @@ from mtlrank.storage import (
     safe_name,
     writable_folder,
     write_json,
+    write_lines,
     write_manifest,
 )
 
@@ -58,6 +59,20 @@ def test_json_refuses_what_json_cannot_say(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"value": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_appear_whole_or_not_at_all(tmp_path):
+    def lines(fail):
+        yield "one\n"
+        if fail:
+            raise RuntimeError
+        yield "two\n"
+
+    with pytest.raises(RuntimeError):
+        write_lines(tmp_path / "x.txt", lines(fail=True))
+    assert list(tmp_path.iterdir()) == []
+    write_lines(tmp_path / "x.txt", lines(fail=False))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["one\ntwo\n"]
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "a.b", "", "a b", "-a", "x" * 64])

@@ -15,7 +15,7 @@ import numpy as np
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
-from mtlrank.datamodule.lines import CONTROL, IMPOSSIBLE
+from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -191,16 +191,8 @@ class ShardWriter:
                 first[names[int(row.label)]] = _place(record, split)
 
     def _clean(self, text: str, what: str) -> str:
-        """Text with blanks for control characters; refused if it is blank, or holds what is no character."""
-        if not text or text.isspace():
-            raise DataError(f"the {what} is empty")
-        if text.isprintable():
-            return text
-        if wrong := IMPOSSIBLE.search(text):
-            raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
-        cleaned, times = CONTROL.subn(" ", text)
-        if cleaned.isspace():
-            raise DataError(f"the {what} is empty but for control characters")
+        """Text with blanks for control characters, which are counted."""
+        cleaned, times = clean_text(text, what)
         self.reading.count("control characters read as blanks", times)
         return cleaned
 

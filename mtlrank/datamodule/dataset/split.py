@@ -20,8 +20,8 @@ from mtlrank.task import Task
 class Runs:
     """Runs of rows in shards, such as the sequences of each sample; numbers go on from one shard to the next."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._ends = [mapped(path) for path in paths]  # where each run begins, and where the last one ends
+    def __init__(self, ends: Sequence[Ints]) -> None:
+        self._ends = list(ends)  # of each shard, where each run begins, and where the last one ends
         self._runs = offsets([len(ends) - 1 for ends in self._ends])
         self._rows = offsets([int(ends[-1]) for ends in self._ends])
 
@@ -44,18 +44,39 @@ class Runs:
 
 
 class TokenStore:
-    """The tokens of all texts of a prepared dataset, and how they are joined to sequences."""
+    """The tokens of many texts, a part for each shard, and how they are joined to sequences.
 
-    def __init__(self, folders: Sequence[Path], manifest: dict[str, Any]) -> None:
-        self.tokens = Chained([mapped(folder / "tokens.npy") for folder in folders])
-        self.texts = Runs([folder / "token_offsets.npy" for folder in folders])
-        self.first_text = self._first_texts(folders)
+    `ends` holds, of each part, where each text begins in its tokens, and where the last one ends.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[Array],
+        ends: Sequence[Ints],
+        template: Template,
+        max_length: int,
+        max_query_length: int,
+    ) -> None:
+        self.tokens = Chained(tokens)
+        self.texts = Runs(ends)
+        self.first_text = offsets([len(part) - 1 for part in ends])  # the number of each part's first text
+        self.template = template
+        self.max_length = max_length
+        self.max_query_length = max_query_length
+
+    @classmethod
+    def open(cls, folders: Sequence[Path], manifest: dict[str, Any]) -> "TokenStore":
+        """The texts of a prepared dataset, mapped into memory."""
         template = manifest["template"]
-        self.template = Template(
-            tuple(template["prefix"]), tuple(template["middle"]), tuple(template["suffix"]), template["second_type"]
+        return cls(
+            [mapped(folder / "tokens.npy") for folder in folders],
+            [mapped(folder / "token_offsets.npy") for folder in folders],
+            Template(
+                tuple(template["prefix"]), tuple(template["middle"]), tuple(template["suffix"]), template["second_type"]
+            ),
+            manifest["max_length"],
+            manifest["max_query_length"],
         )
-        self.max_length: int = manifest["max_length"]
-        self.max_query_length: int = manifest["max_query_length"]
 
     def pack(self, sequences: Ints) -> tuple[Ints, Ints, Ints]:
         """Join texts to sequences: flat tokens, their types, and where sequences start.
@@ -98,11 +119,6 @@ class TokenStore:
         length[:, 1] = np.minimum(length[:, 1], room - length[:, 0]) * paired
         return source, length, special
 
-    @staticmethod
-    def _first_texts(folders: Sequence[Path]) -> Ints:
-        """The number of each shard's first text."""
-        return offsets([len(mapped(folder / "token_offsets.npy")) - 1 for folder in folders])
-
 
 class PreparedSplit:
     """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them."""
@@ -110,8 +126,8 @@ class PreparedSplit:
     def __init__(self, folders: Sequence[Path], store: TokenStore, task: Task, classes: Sequence[Ints | None]) -> None:
         self.folders = list(folders)
         self.store = store
-        self.samples = Runs([folder / "sample_offsets.npy" for folder in folders])
-        self.items = Runs([folder / "item_offsets.npy" for folder in folders])
+        self.samples = Runs([mapped(path) for path in self.files("sample_offsets.npy")])
+        self.items = Runs([mapped(path) for path in self.files("item_offsets.npy")])
         self.sequences = self._load(
             "sequences", lambda part, rows: np.where(rows < 0, rows, rows + store.first_text[part])
         )
@@ -207,7 +223,7 @@ def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str,
     """Map the splits of a prepared dataset into memory; the task takes in what its labels are."""
     task.learn_labels(manifest["labels"])
     shards = [folder / name for name in manifest["shards"]]
-    store = TokenStore(shards, manifest)
+    store = TokenStore.open(shards, manifest)
     classes = [_class_numbers(shard, manifest["labels"]) for shard in shards]
     return {
         split: PreparedSplit([shard / split for shard in shards], store, task, classes) for split in manifest["splits"]

@@ -1,0 +1,125 @@
+"""What is to be scored, a chunk at a time: pairs of one file, a run with its texts, or what BM25 retrieves."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mtlrank.datamodule.chunks import chunks
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text, read_cells, read_json
+from mtlrank.datamodule.pair_store import Asked, PairStore
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+
+_KEYS = ("query_id", "doc_id", "query", "text")
+
+
+class Candidate(NamedTuple):
+    """A query and a passage to score."""
+
+    number: int  # in the store of pairs
+    place: str
+    query: str
+    text: str
+
+
+def pairs_of_file(path: Path, reading: Reading, store: PairStore, size: int) -> Iterator[list[Candidate]]:
+    """The pairs of a TSV (query_id, doc_id, query, text) or JSON Lines file (the same keys), in the file's order."""
+    for chunk in chunks(_rows(path, reading), size):
+        store.check_texts(_named_texts(chunk))
+        asked = store.add([(query_id, doc_id, 0.0, place) for place, (query_id, doc_id, *_) in chunk])
+        yield [
+            _candidate(pair, query, text, reading) for pair, (_, (_, _, query, text)) in zip(asked, chunk, strict=True)
+        ]
+
+
+def pairs_of_run(
+    collection: Collection, store: PairStore, size: int, top_k: int | None, missing_texts: str
+) -> Iterator[list[Candidate]]:
+    """The best of each query of the collection's run, in the order of its queries. The run may be in any order."""
+    store.order_queries(collection.queries)
+    for chunk in chunks(collection.source.judged("run", collection.reading), size):
+        for row in chunk:
+            if row.query_id not in collection.queries:
+                raise DataError(
+                    f"{row.place}: query {row.query_id!r} has no text in {collection.source.name}. Add it, or leave its "
+                    "documents out of the run."
+                )
+        store.add(chunk)
+    done = 0
+    for asked in chunks(store.best(top_k), size):
+        yield _with_texts(asked, collection, missing_texts)
+        done += len(asked)
+        collection.reading.at(done, len(store))
+
+
+def pairs_retrieved(
+    collection: Collection, store: PairStore, size: int, depth: int, missing_texts: str
+) -> Iterator[list[Candidate]]:
+    """The best `depth` documents of each query by BM25."""
+    for chunk in chunks(_retrieved(collection, depth), size):
+        yield _with_texts(store.add(chunk), collection, missing_texts)
+
+
+def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, float, str]]:
+    for number, query_id in enumerate(collection.queries):
+        collection.reading.at(number, len(collection.queries))
+        for doc in collection.candidates([query_id], depth)[query_id]:
+            yield query_id, doc.doc_id, doc.score, f"{collection.source.name}, query {query_id!r}"
+
+
+def _with_texts(asked: Sequence[Asked], collection: Collection, missing_texts: str) -> list[Candidate]:
+    """The texts of pairs. Raises `DataError` for a document without one, unless it may be."""
+    texts = collection.docs.texts(pair.doc_id for pair in asked)
+    missing = [pair for pair in asked if pair.doc_id not in texts]
+    if missing and missing_texts == "stop":
+        first = missing[0]
+        raise DataError(
+            f"{first.place}: document {first.doc_id!r} of query {first.query_id!r} has no text, or a blank one, in "
+            f"{collection.source.name}. missing_texts=skip leaves such documents out."
+        )
+    collection.reading.count("documents without a text", len(missing))
+    there = (pair for pair in asked if pair.doc_id in texts)
+    return [_candidate(p, collection.queries[p.query_id], texts[p.doc_id], collection.reading) for p in there]
+
+
+def _candidate(pair: Asked, query: str, text: str, reading: Reading) -> Candidate:
+    """A pair with texts that can be read."""
+    cleaned = []
+    for what, words in (("query", query), ("text", text)):
+        try:
+            words, times = clean_text(words, what)
+        except DataError as error:
+            raise DataError(f"{pair.place}: expected text, found that {error}.") from error
+        reading.count("control characters read as blanks", times)
+        cleaned.append(words)
+    return Candidate(pair.number, pair.place, *cleaned)
+
+
+def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    """(place, [query_id, doc_id, query, text]) of each row."""
+    rows = _json_rows(path, reading) if is_json(path) else read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)
+    for place, row in rows:
+        for what, name in zip(("query_id", "doc_id"), row, strict=False):
+            if name.split() != [name] or IMPOSSIBLE.search(name):
+                reading.reject(place, f"{what} {name!r} is empty or has a blank, which TREC files cannot hold")
+        yield place, row
+
+
+def _json_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    for place, row in read_json(path, reading):
+        missing = [key for key in _KEYS if not isinstance(row.get(key), str | int) or isinstance(row.get(key), bool)]
+        if missing:
+            reading.reject(place, f"expected text for {', '.join(_KEYS)}, found none for {', '.join(missing)}")
+        yield place, [str(row[key]) for key in _KEYS]
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file's name says that it is JSON Lines."""
+    return bool({".jsonl", ".json", ".ndjson"} & set(path.suffixes))
+
+
+def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:
+    for place, (query_id, doc_id, query, text) in rows:
+        yield f"query {query_id!r}", query, place
+        yield f"document {doc_id!r}", text, place

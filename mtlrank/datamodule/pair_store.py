@@ -1,0 +1,119 @@
+"""Pairs to score and their scores, in a temporary SQLite file: memory does not grow with their number."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mtlrank.errors import DataError
+
+_LAYOUT = """
+CREATE TABLE queries (number INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE pairs (number INTEGER PRIMARY KEY, query INT, doc TEXT, first REAL, place TEXT, UNIQUE (query, doc));
+CREATE TABLE scores (pair INTEGER PRIMARY KEY, score REAL);
+CREATE TABLE texts (name TEXT PRIMARY KEY, hash BLOB, place TEXT) WITHOUT ROWID;
+"""
+_BEST = "row_number() OVER (PARTITION BY query ORDER BY {score} DESC, doc DESC)"  # as trec_eval orders
+
+
+class Asked(NamedTuple):
+    """A pair whose score is wanted, by its ids."""
+
+    number: int  # in the order of arrival
+    query_id: str
+    doc_id: str
+    place: str  # where it was read
+
+
+class Ranked(NamedTuple):
+    """A line of a ranking; ranks count from 1."""
+
+    query_id: str
+    doc_id: str
+    rank: int
+    score: float
+
+
+class PairStore:
+    """Which pairs are asked for, and their scores once they are known. A pair is asked for once."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path)
+        for pragma in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.executescript(_LAYOUT)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def order_queries(self, query_ids: Iterable[str]) -> None:
+        """Put queries in this order; those that come later follow in the order of arrival."""
+        with self._database:
+            insert = "INSERT OR IGNORE INTO queries (name) VALUES (?)"
+            self._database.executemany(insert, ((name,) for name in query_ids))
+
+    def add(self, pairs: Sequence[tuple[str, str, float, str]]) -> list[Asked]:
+        """Take in (query_id, doc_id, first-stage score, place). Raises `DataError` for a pair that is there already."""
+        self.order_queries(dict.fromkeys(pair[0] for pair in pairs))
+        rows = [(self._size + i, pair[1], *pair[2:], pair[0]) for i, pair in enumerate(pairs)]
+        insert = (
+            "INSERT INTO pairs (number, doc, first, place, query) SELECT ?, ?, ?, ?, number FROM queries WHERE name = ?"
+        )
+        with self._database:
+            for row in rows:
+                try:
+                    self._database.execute(insert, row)
+                except sqlite3.IntegrityError as error:
+                    raise DataError(self._twice(row[4], row[1], str(row[3]))) from error
+        self._size += len(rows)
+        return [Asked(row[0], row[4], row[1], str(row[3])) for row in rows]
+
+    def check_texts(self, texts: Iterable[tuple[str, str, str]]) -> None:
+        """Raise `DataError` if a name stands for two texts; `texts` are (name, text, place)."""
+        with self._database:
+            for name, text, place in texts:
+                key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+                self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", (name, key, place))
+                found, first = self._database.execute(
+                    "SELECT hash, place FROM texts WHERE name = ?", (name,)
+                ).fetchone()
+                if found != key:
+                    raise DataError(f"{place}: {name} stands for another text than at {first}.")
+
+    def best(self, k: int | None) -> Iterator[Asked]:
+        """The pairs query by query, the `k` best of the first stage; None for all."""
+        ranked = f"SELECT *, {_BEST.format(score='first')} AS rank FROM pairs"  # noqa: S608 - our own words
+        select = f"SELECT p.number, name, doc, place FROM ({ranked}) p JOIN queries q ON q.number = query"  # noqa: S608
+        limit = "" if k is None else f"WHERE rank <= {int(k)}"
+        yield from map(Asked._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
+
+    def put(self, numbers: Iterable[int], scores: Iterable[float]) -> None:
+        """Take in the scores of pairs."""
+        with self._database:
+            self._database.executemany("INSERT INTO scores VALUES (?, ?)", zip(numbers, scores, strict=True))
+
+    def ranking(self, k: int | None = None) -> Iterator[Ranked]:
+        """The scored pairs query by query, best first, equal scores by document id, both descending; the `k` best."""
+        scored = "SELECT query, doc, score FROM pairs JOIN scores ON pair = number"
+        ranked = f"SELECT *, {_BEST.format(score='score')} AS rank FROM ({scored})"  # noqa: S608 - our own words
+        select = f"SELECT name, doc, rank, score FROM ({ranked}) JOIN queries ON number = query"  # noqa: S608
+        limit = "" if k is None else f"WHERE rank <= {int(k)}"
+        yield from map(Ranked._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
+
+    def in_order(self) -> Iterator[tuple[str, str, float]]:
+        """(query_id, doc_id, score) of the scored pairs, in the order of arrival."""
+        yield from self._database.execute(
+            "SELECT name, doc, score FROM pairs p JOIN scores ON pair = p.number JOIN queries q ON q.number = query "
+            "ORDER BY p.number"
+        )
+
+    def _twice(self, query_id: str, doc_id: str, place: str) -> str:
+        select = "SELECT place FROM pairs JOIN queries q ON q.number = query WHERE name = ? AND doc = ?"
+        (first,) = self._database.execute(select, (query_id, doc_id)).fetchone()
+        return f"{place}: document {doc_id!r} of query {query_id!r} is there already, at {first}. Leave one out."

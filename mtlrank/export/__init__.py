@@ -1,0 +1,90 @@
+"""Write a head of a trained model in a form that needs no mtlrank.
+
+python -m mtlrank.export model_dir=runs/my-run/model head=trec2019 output_dir=exported/trec2019
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mtlrank.compose import Config, nearest
+from mtlrank.errors import ConfigError
+from mtlrank.export.card import head_card, model_card
+from mtlrank.export.check import check_scores
+from mtlrank.export.cross_encoder import write_cross_encoder
+from mtlrank.export.onnx_graph import write_onnx
+from mtlrank.export.stock import write_stock
+from mtlrank.model.saved import WEIGHTS, read_model
+from mtlrank.storage import (
+    MANIFEST,
+    file_hash,
+    local_path,
+    new_folder,
+    read_json,
+    read_manifest,
+    write_manifest,
+    write_text,
+)
+from mtlrank.trained import TrainedHead, load_head
+from mtlrank.untrusted import check_targets
+
+Score = Callable[[list[tuple[str, str]]], list[float]]
+WRITERS: dict[str, Callable[[Path, TrainedHead], Score]] = {
+    "transformers": write_stock,
+    "sentence-transformers": write_cross_encoder,
+    "onnx": write_onnx,
+}
+MULTITASK = "multitask"
+
+
+def run(config: Config, *, trusted: bool = True) -> Path:
+    """Export a head, or the whole model, as a folder that appears whole or not at all; returns the folder.
+
+    What was written is loaded again, and must give the scores that the head gives.
+    """
+    layout, model_dir, output = config["format"], local_path(config["model_dir"]), local_path(config["output_dir"])
+    if layout not in (*WRITERS, MULTITASK):
+        known = ", ".join((*WRITERS, MULTITASK))
+        raise ConfigError(
+            f"format is {layout!r}.{nearest(str(layout), [*WRITERS, MULTITASK])} Expected one of {known}."
+        )
+    _check_free(output, replace=config["force"])
+    if layout == MULTITASK:
+        _copy_model(model_dir, output, trusted=trusted)
+    else:
+        head = load_head(model_dir, config["head"], trusted=trusted)
+        with new_folder(output) as part:
+            check_scores(head, WRITERS[layout](part, head))
+            write_text(part / "README.md", head_card(part, head, layout))
+            write_manifest(part, _described({"kind": "export", "head": head.name}, layout, model_dir))
+    print(f"exported as {layout}: {output}", file=sys.stderr)
+    return output
+
+
+def _copy_model(model_dir: Path, output: Path, *, trusted: bool) -> None:
+    """The model folder as it is, with a card: mtlrank judges and ranks with it as with the original."""
+    saved, _ = read_model(model_dir)
+    if not trusted:
+        check_targets(saved)
+    with new_folder(output) as part:
+        shutil.copytree(model_dir, part, dirs_exist_ok=True)
+        (part / MANIFEST).unlink()
+        write_text(part / "README.md", model_card(model_dir))
+        description = {key: value for key, value in read_manifest(model_dir).items() if key != "files"}
+        write_manifest(part, _described(description, MULTITASK, model_dir))
+
+
+def _described(description: dict[str, object], layout: str, model_dir: Path) -> dict[str, object]:
+    return {**description, "exported": layout, "weights_of": file_hash(model_dir / WEIGHTS)}
+
+
+def _check_free(output: Path, *, replace: bool) -> None:
+    """Only an earlier export is replaced, and only on request."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    is_ours = (output / MANIFEST).is_file() and "exported" in read_json(output / MANIFEST)
+    if not is_ours:
+        raise ConfigError(f"{output} is there already and is no export. Choose another output_dir.")
+    if not replace:
+        raise ConfigError(f"{output} holds an export. Choose another output_dir, or replace it with force=true.")

@@ -1,0 +1,174 @@
+"""Model cards: what a folder is, where it comes from, and how to use it."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtlrank import __version__
+from mtlrank.compose import Config
+from mtlrank.evaluation.report import head_folders
+from mtlrank.export.stock import stock_type
+from mtlrank.model.saved import SOURCES
+from mtlrank.storage import read_json
+from mtlrank.trained import TrainedHead
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
+_USE = {
+    "transformers": """
+With transformers:
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="pt")
+scores = model(**inputs).logits[:, 0]
+```
+
+With sentence-transformers:
+
+```python
+from sentence_transformers import CrossEncoder
+model = CrossEncoder(folder)
+scores = model.predict([(query, passage) for passage in passages])
+```
+""",
+    "sentence-transformers": """
+```python
+from sentence_transformers import CrossEncoder
+model = CrossEncoder(folder)
+scores = model.predict([(query, passage) for passage in passages])
+```
+""",
+    "onnx": """
+```python
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="np")
+scores = session.run(["logits"], dict(inputs))[0][:, 0]
+```
+""",
+    "multitask": """
+```bash
+mtlrank evaluate model_dir=FOLDER
+mtlrank rank model_dir=FOLDER head=NAME input=pairs.tsv output=run.trec
+```
+""",
+}
+
+
+def head_card(folder: Path, head: TrainedHead, layout: str) -> str:
+    """The card of an exported head whose other files lie in `folder`."""
+    library = {"onnx": "onnx"}.get(layout, layout)
+    body = head.model.body.config.model_type
+    what = f"The head `{head.name}` of a multi-task model that mtlrank {__version__} trained, for {layout}."
+    config = read_json(head.folder / "config.json")
+    return "\n".join(
+        [
+            _front({"library_name": library, "pipeline_tag": "text-ranking", "tags": ["cross-encoder", "mtlrank"]}),
+            f"# {head.name}\n\n{what} It gives a query and a passage a score; a higher one is better.",
+            f"\n## Use\n{_USE[layout]}",
+            *_limits(head, layout, body),
+            *_origin(config, head.folder, [head.name]),
+        ]
+    )
+
+
+def model_card(folder: Path) -> str:
+    """The card of a whole multi-task model."""
+    config = read_json(folder / "config.json")
+    names = [str(node["name"]) for node in config["datamodule"]["dataset"]["datasets"].values()]
+    what = f"One body with {len(names)} heads ({', '.join(names)}), trained by mtlrank {__version__}."
+    return "\n".join(
+        [
+            _front({"library_name": "mtlrank", "tags": ["multi-task", "mtlrank"]}),
+            f"# A multi-task model\n\n{what}",
+            f"\n## Use\n{_USE['multitask']}",
+            *_origin(config, folder, names),
+        ]
+    )
+
+
+def _front(values: dict[str, Any]) -> str:
+    return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n"
+
+
+def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
+    """What differs from mtlrank, and what is unusual about the weights."""
+    preprocessor = head.preprocessor()
+    longest, query = preprocessor.max_length, preprocessor.max_query_length
+    equal = min(query, (longest - preprocessor.template.num_special) // 2)
+    yield "## What to know\n"
+    yield (
+        f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank cuts a "
+        f"query after {query}, the tokenizer cuts the longer text first. For mtlrank's score of a longer query:\n\n"
+        f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
+        'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
+    )
+    if layout != "sentence-transformers" and stock_type(head) != body:
+        yield "- It is an ELECTRA by name: the encoder is the BERT that was trained, the classifier has the head's GELU."
+    elif layout != "sentence-transformers" and body not in ("electra", "distilbert"):
+        yield (
+            "- The head is one linear layer, carried through the small range in which the stock classifier is linear. "
+            "Run it in float32 or bfloat16: float16 cannot hold such small weights."
+        )
+    yield (
+        "- The score is the head's logit."
+        if head.task.kind == "ranking"
+        else "- The score is in the unit of the labels."
+    )
+
+
+def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
+    """What the model learnt from, and how well."""
+    yield "\n## Where it comes from\n"
+    yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}"
+    yield f"- Collection: {escape(str(config.get('collection', {}).get('name', 'not named')))}\n"
+    yield "| head | kind of head | learnt from | licence |\n|---|---|---|---|"
+    for key, node in config["datamodule"]["dataset"]["datasets"].items():
+        kind = config["model"]["heads"][key]["_target_"].rpartition(".")[2]
+        cells = (str(node["name"]), kind, _source(config, folder, key), str(node.get("licence") or "not stated"))
+        yield f"| {' | '.join(map(escape, cells))} |"
+    measured = [row for row in _measures(folder) if row[0] in names]
+    if measured:
+        yield "\n## Measures\n\n| head | split | measure | value | baseline |\n|---|---|---|---:|---:|"
+        yield from (f"| {' | '.join(map(escape, row))} |" for row in measured)
+    yield ""
+
+
+def _source(config: Config, folder: Path, key: str) -> str:
+    """Ids with versions and files with hashes, as preparation noted them; else what the config says."""
+    node = config["datamodule"]["dataset"]["datasets"][key]
+    noted = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
+    settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
+    return json.dumps(_without_folders(noted.get(key, settings)), ensure_ascii=False)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return _shown(value) if isinstance(value, str) else value
+
+
+def _shown(text: str) -> str:
+    """A name without the folders of somebody's machine."""
+    return Path(text).name if text.startswith(("/", "~", ".")) else text
+
+
+def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
+    """What was measured beside the model, head by head."""
+    for path in head_folders(sorted(folder.absolute().parent.glob("evaluation*"))):
+        head = read_json(path / "metrics.json")
+        for measure, value in head["values"].items():
+            baseline = f"{head['baseline'][measure]:.4f} ({head['baseline_name']})"
+            yield head["name"], head["split"], measure, f"{value:.4f}", baseline
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))

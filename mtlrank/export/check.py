@@ -1,0 +1,46 @@
+"""What was written must give the scores that the head gives: a body of an unusual kind is noticed before it is used."""
+
+import random
+from collections.abc import Callable
+
+import torch
+
+from mtlrank.datamodule.candidates import Candidate
+from mtlrank.errors import ConfigError
+from mtlrank.loop.scorer import Scorer
+from mtlrank.trained import TrainedHead
+
+_TOLERANCE = 1e-4  # of the largest score
+
+
+def check_scores(head: TrainedHead, score: Callable[[list[tuple[str, str]]], list[float]]) -> float:
+    """Compare scores of a few pairs, long ones too; returns the largest difference. Raises `ConfigError` if it is large."""
+    pairs = _pairs(head)
+    expected = Scorer(head.model, head.name, head.task, head.preprocessor()).score(
+        [Candidate(number, "check", *pair) for number, pair in enumerate(pairs)]
+    )
+    difference = float((torch.tensor(score(pairs)) - expected).abs().max())
+    if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise ConfigError(
+            f"The exported model gives other scores than head {head.name!r} (largest difference {difference:.2g}), so it "
+            "was not kept. Keep the whole model with format=multitask."
+        )
+    return difference
+
+
+def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
+    """Queries that are not cut, with passages of words of the vocabulary, of few tokens or more than fit."""
+    preprocessor = head.preprocessor()
+    tokenizer = preprocessor.tokenizer
+    special = set(tokenizer.all_special_ids)
+    numbers = [number for number in sorted(tokenizer.get_vocab().values()) if number not in special]
+    draw = random.Random(0)
+    words = [word for word in map(tokenizer.decode, draw.choices(numbers, k=400)) if word.strip().isalnum()] or ["a"]
+    lengths = (3, 20, 2 * preprocessor.max_length)
+    queries = [" ".join(draw.choices(words, k=1 + number % 3)) for number in range(12)]
+    longest = preprocessor.max_query_length
+    cut = [
+        query if len(tokens) <= longest else words[0]
+        for query, tokens in zip(queries, preprocessor.ids(queries), strict=True)
+    ]
+    return [(query, " ".join(draw.choices(words, k=lengths[number % 3]))) for number, query in enumerate(cut)]

@@ -1,0 +1,51 @@
+"""A head as a CrossEncoder of sentence-transformers' own modules: encoder, pooling, dense layers. No code comes with it."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlrank.errors import ConfigError
+from mtlrank.export.plain import copy_body, plain_head, stock_config
+from mtlrank.export.stock import stock_tokenizer
+from mtlrank.trained import TrainedHead
+
+
+def write_cross_encoder(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, str]]], list[float]]:
+    """Write the model; returns how to score with what was written."""
+    try:
+        from sentence_transformers import CrossEncoder
+        from sentence_transformers.base.modules import Dense, Transformer
+        from sentence_transformers.sentence_transformer.modules import Pooling
+    except ImportError as error:
+        raise ConfigError(
+            "format=sentence-transformers needs sentence-transformers 6: pip install 'mtlrank[annotate]'."
+        ) from error
+    plain, size = plain_head(head), head.model.body.out_dim
+    with tempfile.TemporaryDirectory() as encoder:
+        _encoder(head).save_pretrained(encoder)
+        stock_tokenizer(head).save_pretrained(encoder)
+        modules: list[nn.Module] = [Transformer(encoder), Pooling(size, pooling_mode=plain.pooling)]
+        if plain.hidden is not None:
+            inner = plain.hidden
+            modules.append(Dense(size, size, True, nn.GELU(), inner.weight.data.clone(), inner.bias.data.clone()))
+        weights = plain.weight.detach().clone(), plain.bias.detach().clone()
+        modules.append(Dense(size, 1, True, nn.Identity(), *weights, module_output_name="scores"))
+        model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), device="cpu")
+        model.save_pretrained(str(folder), create_model_card=False)
+    loaded = CrossEncoder(str(folder), device="cpu")
+    return lambda pairs: [float(score) for score in loaded.predict(pairs, show_progress_bar=False)]
+
+
+@torch.no_grad()
+def _encoder(head: TrainedHead) -> Any:
+    """As much of the body as the head reads, as a stock encoder."""
+    from transformers import AutoModel
+
+    plain, body = plain_head(head), head.model.body
+    encoder = AutoModel.from_config(stock_config(body, plain.depth, body.config.model_type)).float().eval()
+    copy_body(body, plain.depth, encoder)
+    return encoder

@@ -1,0 +1,92 @@
+"""What a head is in plain numbers, if a stock model can compute it: an encoder's depth, a way to pool, two matrices."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mtlrank.errors import ConfigError
+from mtlrank.model.body import MTLBody
+from mtlrank.model.head import MLP, Linear
+from mtlrank.model.head.pooler import Average, CLSToken
+from mtlrank.task import Regression
+from mtlrank.trained import TrainedHead
+
+_POOLINGS = {CLSToken: "cls", Average: "mean"}
+
+
+class PlainHead(NamedTuple):
+    """score = weight @ hidden(x) + bias, where x is pooled from the states of layer `depth`.
+
+    `hidden` is None (Linear) or a linear layer with GELU behind it (MLP). The labels' own unit is within the numbers.
+    """
+
+    depth: int
+    pooling: str  # "cls" or "mean"
+    hidden: nn.Linear | None
+    weight: Tensor  # (1, hidden size)
+    bias: Tensor  # (1,)
+
+
+@torch.no_grad()
+def plain_head(head: TrainedHead) -> PlainHead:
+    """Take a head apart. Raises `ConfigError`, with what to choose instead, for one that stock classes cannot compute."""
+    module, body = head.module, head.model.body
+    pooling = _POOLINGS.get(type(module.pooler))
+    choose = f"train with model/heads@model.heads.{head.key}=cls"
+    if pooling is None:
+        kind = type(module.pooler).__name__
+        raise _refused(head, f"it pools with {kind}, which no stock model has", choose)
+    if len(module.layers) != 1:
+        raise _refused(head, f"it reads the layers {module.layers}, and stock models read one", choose)
+    if type(module) not in (Linear, MLP):
+        raise _refused(head, f"it is a {type(module).__name__}, expected Linear or MLP", choose)
+    if body.family is None:
+        raise _refused(
+            head, f"mtlrank does not know the layers of {body.config.model_type}", "format=multitask keeps it"
+        )
+    (depth,) = module.layers
+    if depth == 0:
+        raise _refused(head, "it reads the embeddings, and stock models have layers", choose)
+    if depth < body.num_layers and body.config.model_type == "modernbert":
+        reason = f"it reads layer {depth} of {body.num_layers}, and ModernBERT normalises what its last layer gives"
+        raise _refused(head, reason, f"train with model.heads.{head.key}.pooler.layers=[-1]")
+    projection: Any = module.projection
+    last = projection if type(module) is Linear else projection[-1]
+    hidden = None if type(module) is Linear else projection[0]
+    scale, shift = (head.task.std, head.task.mean) if isinstance(head.task, Regression) else (1.0, 0.0)
+    return PlainHead(depth, pooling, hidden, last.weight * scale, last.bias * scale + shift)
+
+
+def copy_body(body: MTLBody, depth: int, encoder: nn.Module) -> None:
+    """Fill a stock encoder of some depth. A pooler that it has and we have not is left at zero."""
+    deeper = {id(weight) for weight in body.unreached(depth)}
+    own = {name for name, weight in body.encoder.named_parameters() if id(weight) in deeper}
+    state = {name: value.cpu() for name, value in body.encoder.state_dict().items() if name not in own}
+    stock = encoder.state_dict()
+    without = sorted(set(state) - set(stock)) + sorted(
+        n for n in set(stock) - set(state) if not n.startswith("pooler.")
+    )
+    if without:
+        raise ConfigError(
+            f"The body is not a plain {body.config.model_type}: {without[0]!r} is in one of them only. Merge adapters into "
+            "the body first, or keep the whole model with format=multitask."
+        )
+    zeros = {name: torch.zeros_like(value) for name, value in stock.items() if name not in state}
+    encoder.load_state_dict({**state, **zeros})
+
+
+def stock_config(body: MTLBody, depth: int, model_type: str, **settings: Any) -> Any:
+    """The body's config, as deep as it is read."""
+    from transformers import AutoConfig
+
+    left_out = ("model_type", "architectures", "transformers_version", "_name_or_path", "id2label", "label2id")
+    values = {key: value for key, value in body.config.to_dict().items() if key not in left_out}
+    config = AutoConfig.for_model(model_type, **{**values, **settings})
+    if depth < body.num_layers:
+        config.num_hidden_layers = depth
+    return config
+
+
+def _refused(head: TrainedHead, reason: str, instead: str) -> ConfigError:
+    return ConfigError(f"Head {head.name!r} cannot be exported: {reason}. Instead, {instead}.")

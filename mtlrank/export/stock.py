@@ -1,0 +1,155 @@
+"""A head as a stock Hugging Face sequence classifier.
+
+Stock classifiers have a layer with an activation between the pooled state x and the score, which `Linear` heads have not.
+But their score is a single number s = w x + b, and that can be carried through one or two units of the layer:
+
+- GELU, ReLU: f(s) - f(-s) = s, exactly.
+- tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30.
+- ModernBERT: its activation is a setting (`linear`), but a layer norm follows. Units that are constant, half of them 1 and
+  half -1, fix its mean and its deviation; s comes in as e s and -e s with e = 2^-12, which moves the deviation by
+  e^2 s^2 / size of it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlrank.errors import ConfigError
+from mtlrank.export.plain import PlainHead, copy_body, plain_head, stock_config
+from mtlrank.model.head import MLP
+from mtlrank.trained import TrainedHead
+
+_TANH = 2.0**-16
+_NORM = 2.0**-12
+
+
+def write_stock(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, str]]], list[float]]:
+    """Write the model and its tokenizer; returns how to score with what was written."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    stock_model(head).save_pretrained(folder)
+    stock_tokenizer(head).save_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    @torch.inference_mode()
+    def score(pairs: list[tuple[str, str]]) -> list[float]:
+        encoded = tokenizer(*map(list, zip(*pairs, strict=True)), truncation=True, padding=True, return_tensors="pt")
+        logits: Tensor = model(**encoded).logits
+        return [float(value) for value in logits[:, 0]]
+
+    return score
+
+
+@torch.no_grad()
+def stock_model(head: TrainedHead) -> Any:
+    """The head and as much of the body as it reads. Raises `ConfigError` for a head that has no such form."""
+    from transformers import AutoModelForSequenceClassification
+
+    plain, body = plain_head(head), head.model.body
+    model_type = stock_type(head)
+    config = stock_config(body, plain.depth, model_type, **_settings(plain, head, model_type))
+    model = AutoModelForSequenceClassification.from_config(config).float().eval()
+    copy_body(body, plain.depth, getattr(model, model.base_model_prefix))
+    for module in model.children():
+        if module is not getattr(model, model.base_model_prefix):
+            for weight in module.parameters():
+                weight.zero_()
+    _FILL[model_type](model, plain)
+    return model
+
+
+def stock_type(head: TrainedHead) -> str:
+    """The family whose classifier can compute the head; BERT's encoder is also ELECTRA's, whose classifier has a GELU."""
+    family, is_mlp = head.model.body.config.model_type, type(head.module) is MLP
+    pooling, instead = plain_head(head).pooling, "Instead, format=sentence-transformers holds it as it is"
+    if pooling == "mean" and family != "modernbert":
+        raise ConfigError(
+            f"Head {head.name!r} averages tokens, and the stock classifier of {family} reads the first one. {instead}; or "
+            f"train with model/heads@model.heads.{head.key}=cls."
+        )
+    if is_mlp and family not in ("bert", "electra"):
+        raise ConfigError(f"Head {head.name!r} is an MLP, and the stock classifier of {family} has no GELU. {instead}.")
+    return "electra" if is_mlp else str(family)
+
+
+def stock_tokenizer(head: TrainedHead) -> Any:
+    """The tokenizer, which cuts pairs to the length that the head was trained with."""
+    preprocessor = head.preprocessor()
+    preprocessor.tokenizer.model_max_length = preprocessor.max_length
+    return preprocessor.tokenizer
+
+
+def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    if model_type == "modernbert":
+        own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
+    elif model_type == "electra" and head.model.body.config.model_type == "bert":
+        own = {"embedding_size": head.model.body.out_dim}
+    return {
+        **own,
+        "num_labels": 1,
+        "problem_type": "regression",
+        "id2label": {0: head.name},
+        "label2id": {head.name: 0},
+        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},  # else it shows sigmoids
+    }
+
+
+def _through_tanh(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
+    dense.weight[0], dense.bias[0] = _TANH * plain.weight[0], _TANH * plain.bias[0]
+    out.weight[0, 0] = 1 / _TANH
+
+
+def _through_rectifier(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
+    for unit, sign in ((0, 1.0), (1, -1.0)):
+        dense.weight[unit], dense.bias[unit] = sign * plain.weight[0], sign * plain.bias[0]
+        out.weight[0, unit] = sign
+
+
+def _through_gelu(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
+    if plain.hidden is None:
+        _through_rectifier(dense, out, plain)
+    else:
+        dense.load_state_dict(plain.hidden.state_dict())
+        out.weight.copy_(plain.weight)
+        out.bias.copy_(plain.bias)
+
+
+def _through_norm(model: Any, plain: PlainHead) -> None:
+    dense, norm, out, size = model.head.dense, model.head.norm, model.classifier, model.config.hidden_size
+    _through_rectifier(dense, out, plain._replace(weight=plain.weight * _NORM, bias=plain.bias * _NORM))
+    dense.bias[2::2], dense.bias[3::2] = 1.0, -1.0
+    norm.weight.fill_(1.0)
+    deviation = ((size - 2) / size + model.config.norm_eps) ** 0.5
+    out.weight.mul_(deviation / (2 * _NORM))
+
+
+def _fill_bert(model: Any, plain: PlainHead) -> None:
+    _through_tanh(model.bert.pooler.dense, model.classifier, plain)
+
+
+def _fill_roberta(model: Any, plain: PlainHead) -> None:
+    _through_tanh(model.classifier.dense, model.classifier.out_proj, plain)
+
+
+def _fill_electra(model: Any, plain: PlainHead) -> None:
+    _through_gelu(model.classifier.dense, model.classifier.out_proj, plain)
+
+
+def _fill_distilbert(model: Any, plain: PlainHead) -> None:
+    _through_rectifier(model.pre_classifier, model.classifier, plain)
+
+
+_FILL: dict[str, Callable[[Any, PlainHead], None]] = {
+    "bert": _fill_bert,
+    "electra": _fill_electra,
+    "roberta": _fill_roberta,
+    "xlm-roberta": _fill_roberta,
+    "camembert": _fill_roberta,
+    "distilbert": _fill_distilbert,
+    "modernbert": _through_norm,
+}

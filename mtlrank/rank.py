@@ -1,0 +1,133 @@
+"""Score pairs, or re-rank a run, with a head of a trained model.
+
+python -m mtlrank.rank model_dir=runs/my-run/model head=trec2019 input=pairs.tsv output=run.trec
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtlrank.compose import Config
+from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.lines import locate
+from mtlrank.datamodule.pair_store import PairStore
+from mtlrank.datamodule.reading import Progress, Reading
+from mtlrank.entry import start
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.runs import run_line
+from mtlrank.loop.predict import evaluation_precision
+from mtlrank.loop.scorer import Scorer
+from mtlrank.storage import local_path, writable_folder, write_lines
+from mtlrank.trained import TrainedHead, load_head
+
+FORMATS = ("run", "tsv", "jsonl")
+_SOURCES = ("ir_dataset", "queries", "docs", "run")
+_CHUNK = 4096  # pairs that are in memory at a time
+
+
+def run(config: Config, *, trusted: bool = True) -> int:
+    """Score what the config names and write it as one file; returns the number of pairs.
+
+    Equal batches give equal scores to the bit, so candidates of one chunk are ranked exactly as `evaluate` ranks them.
+    """
+    layout, output = _format(config), local_path(config["output"])
+    _check_sources(config)
+    if output.is_dir():
+        raise ConfigError(f"output is the folder {str(output)!r}, expected a file.")
+    writable_folder(output.parent)
+    head = load_head(local_path(config["model_dir"]), config["head"], trusted=trusted)
+    scorer = _scorer(head, config["batch_size"])
+    reading = Reading(hint=False)
+    reading.progress = Progress(head.name, verb="rank", unit="pairs")
+    reading.progress.start("scores")
+    with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
+        number = 0
+        for chunk in _chunks(config, reading, store, Path(folder)):
+            store.put((pair.number for pair in chunk), scorer.score(chunk).tolist())
+            number += len(chunk)
+            reading.progress.advance(len(chunk))
+        if not number:
+            raise DataError("There is nothing to score: the input holds no pair of a query and a document.")
+        write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
+    notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
+    print("; ".join([f"ranked {number:,} pairs with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
+    return number
+
+
+def _scorer(head: TrainedHead, batch_size: int) -> Scorer:
+    head.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    precision = evaluation_precision(str(head.config["trainer"]["precision"]))
+    return Scorer(head.model, head.name, head.task, head.preprocessor(), batch_size, precision)
+
+
+def _chunks(config: Config, reading: Reading, store: PairStore, folder: Path) -> Iterator[list[Candidate]]:
+    """The pairs to score, from wherever the config says."""
+    if config["input"] == "-":
+        return pairs_of_file(_standard_input(folder), reading, store, _CHUNK)
+    if config["input"]:
+        return pairs_of_file(locate(config["input"], "input"), reading, store, _CHUNK)
+    parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
+    collection = Collection(parts, reading)
+    for part in ("queries", "docs"):
+        if not collection.source.has(part):
+            raise ConfigError(f"There are no {part}: give {part}=..., a file, or ir_dataset=..., an id.")
+    if collection.source.has("run"):
+        return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
+    return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
+
+
+def _standard_input(folder: Path) -> Path:
+    """What comes in, as a file: errors can name its lines."""
+    path = folder / "stdin" / "pairs.tsv"
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    with path.open("rb") as file:
+        first = file.read(1)
+    return path.rename(path.with_suffix(".jsonl")) if first == b"{" else path
+
+
+def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
+    if layout == "run":
+        yield from (run_line(doc.query_id, doc.doc_id, doc.rank, doc.score, tag) for doc in store.ranking(keep))
+    for query_id, doc_id, score in store.in_order() if layout != "run" else ():
+        row: dict[str, Any] = {"query_id": query_id, "doc_id": doc_id, "score": float(f"{score:.9g}")}
+        yield f"{query_id}\t{doc_id}\t{score:.9g}\n" if layout == "tsv" else json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _format(config: Config) -> str:
+    """The layout of the output."""
+    wanted = config["format"]
+    if wanted is None:
+        ending = Path(config["output"]).suffix.removeprefix(".")
+        wanted = ending if ending in FORMATS else "run"
+    if wanted not in FORMATS:
+        raise ConfigError(f"format is {wanted!r}, expected one of {', '.join(FORMATS)}.")
+    if config["keep"] is not None and wanted != "run":
+        raise ConfigError(
+            f"keep is for rankings, and format={wanted} writes every pair. Leave it out, or use format=run."
+        )
+    return str(wanted)
+
+
+def _check_sources(config: Config) -> None:
+    """Either pairs or a collection must be there."""
+    given = [name for name in _SOURCES if config[name]]
+    if config["input"] and given:
+        raise ConfigError(f"input holds pairs with their texts: leave it or {', '.join(given)} out.")
+    if not config["input"] and not given:
+        raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
+    if config["missing_texts"] not in ("stop", "skip"):
+        raise ConfigError(f"missing_texts is {config['missing_texts']!r}, expected stop or skip.")
+
+
+if __name__ == "__main__":
+    start("rank", run)

@@ -1,0 +1,91 @@
+"""A head of a trained model, ready to score queries and passages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtlrank.build import build_saved_model
+from mtlrank.build_dataset import build_dataset
+from mtlrank.compose import Config, nearest
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor
+from mtlrank.errors import ConfigError
+from mtlrank.model.head import MTLHead
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.saved import BACKBONE, load_weights, read_model
+from mtlrank.task import Task
+from mtlrank.untrusted import check_targets
+
+
+class TrainedHead(NamedTuple):
+    """A head with the whole model that it belongs to, and what it was trained on."""
+
+    folder: Path
+    config: Config
+    key: str  # of its dataset, in the config
+    dataset: PreparedDataset  # not opened: its task and its preprocessor
+    model: MultiTaskModel
+
+    @property
+    def name(self) -> str:
+        """The head's name, which is its dataset's."""
+        return self.dataset.name
+
+    @property
+    def task(self) -> Task:
+        """What its logits mean."""
+        return self.dataset.task
+
+    @property
+    def module(self) -> MTLHead:
+        """The head itself."""
+        head = self.model.heads[self.name]
+        assert isinstance(head, MTLHead)
+        return head
+
+    def preprocessor(self) -> LoadedPreprocessor:
+        """The saved tokenizer with the lengths that the head was trained with."""
+        trained = self.dataset.preprocessor
+        return Preprocessor(str(self.folder / BACKBONE), trained.max_length, trained.max_query_length).load()
+
+
+def load_head(folder: Path, head: str | None, *, trusted: bool = True) -> TrainedHead:
+    """Load the head that scores sequences by its name, or the only one.
+
+    Raises `ConfigError` for one that is not there or scores no sequences. Of a folder that is not trusted, only classes of
+    mtlrank's own configs are built.
+    """
+    config, labels = read_model(folder)
+    if not trusted:
+        check_targets(config)
+    datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
+    key = _choose(datasets, head)
+    dataset = datasets[key]
+    dataset.task.learn_labels(labels[key])
+    model = build_saved_model(config, labels).eval()
+    load_weights(folder, model)
+    return TrainedHead(folder, config, key, dataset, model)
+
+
+def unfit(task: Task) -> str | None:
+    """Why a task's head gives no score to a query and a passage; None if it does."""
+    if task.num_spans:
+        return f"judges {'a span' if task.num_spans == 1 else f'{task.num_spans} spans'} of a text"
+    return "chooses a class" if task.kind == "classification" else None
+
+
+def _choose(datasets: Mapping[str, Any], head: str | None) -> str:
+    """The key of the head's dataset."""
+    fit = [dataset.name for dataset in datasets.values() if not unfit(dataset.task)]
+    listed = f"Heads that score a query and a passage: {', '.join(fit) or 'none'}."
+    if head is None:
+        if len(fit) != 1:
+            raise ConfigError(f"Which head? Choose one with head=... {listed}")
+        head = fit[0]
+    keys = {dataset.name: key for key, dataset in datasets.items()}
+    key = keys.get(head, head)
+    if key not in datasets:
+        raise ConfigError(f"The model has no head {head!r}.{nearest(head, keys)} {listed}")
+    if reason := unfit(datasets[key].task):
+        raise ConfigError(f"Head {head!r} {reason} and gives no score to a query and a passage. {listed}")
+    return key

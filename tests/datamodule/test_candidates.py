@@ -1,0 +1,41 @@
+"""Candidates come a chunk at a time, whatever the size of the input."""
+
+import tracemalloc
+from contextlib import closing
+
+from mtlrank.datamodule.candidates import pairs_of_file, pairs_of_run
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.pair_store import PairStore
+from mtlrank.datamodule.reading import Reading
+from tests.tiny_collection import write
+
+NUMBER = 30_000
+
+
+def peak_of(chunks):
+    """The largest number of bytes in use while chunks come and go, and how many pairs they held."""
+    tracemalloc.start()
+    try:
+        number = sum(len(chunk) for chunk in chunks)
+        return tracemalloc.get_traced_memory()[1], number
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_a_file_of_pairs(tmp_path):
+    write(tmp_path / "pairs.tsv", [f"q{i // 10}\td{i}\tquery {i // 10}\t{'a word ' * 60}{i}" for i in range(NUMBER)])
+    with closing(PairStore(tmp_path / "pairs.sqlite")) as store:
+        peak, number = peak_of(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))
+    assert number == NUMBER
+    assert peak < (tmp_path / "pairs.tsv").stat().st_size / 4
+
+
+def test_memory_does_not_grow_with_a_run(tmp_path):
+    write(tmp_path / "docs", [f"d{i}\t{'a word ' * 60}{i}" for i in range(200)])
+    write(tmp_path / "queries", [f"q{i}\tquery {i}" for i in range(NUMBER // 200)])
+    write(tmp_path / "run", [f"q{i // 200} Q0 d{i % 200} 1 {-i} a-tag-of-some-length" for i in range(NUMBER)])
+    collection = Collection({part: str(tmp_path / part) for part in ("docs", "queries", "run")})
+    with closing(PairStore(tmp_path / "pairs.sqlite")) as store:
+        peak, number = peak_of(pairs_of_run(collection, store, 500, None, "stop"))
+    assert number == NUMBER
+    assert peak < (tmp_path / "run").stat().st_size * 0.75

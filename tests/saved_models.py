@@ -1,0 +1,35 @@
+"""Model folders with random weights, as training leaves them."""
+
+import torch
+
+from mtlrank import build
+from mtlrank.backbone import load_tokenizer
+from mtlrank.compose import compose_config, select_tasks
+from mtlrank.model.saved import save_model
+
+
+def save_random(folder, config, datasets, spread=1.0):
+    """A model of the config; `spread` multiplies the heads' weights, so that scores differ well."""
+    labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
+    return save_labelled(folder, config, labels, spread, {key: d.manifest["source"] for key, d in datasets.items()})
+
+
+def save_labelled(folder, config, labels, spread=1.0, sources=None):
+    """The same, without datasets: `labels` is what each task knows of its labels."""
+    torch.manual_seed(3)
+    model = build.build_saved_model(config, labels)
+    for head in model.heads.values():
+        for weight in head.parameters():
+            weight.data.mul_(spread)
+    save_model(folder, model, load_tokenizer(config["model"]["body"]["backbone"]), config, labels, sources)
+    return folder
+
+
+def settings(step, **values):
+    """The config of a step for some values."""
+    words = ["{}={}".format(key, "null" if value is None else value) for key, value in values.items()]
+    return compose_config(words, trusted=True, name=step)
+
+
+def composed(*words):
+    return select_tasks(compose_config(list(words), trusted=True))

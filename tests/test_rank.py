@@ -1,0 +1,274 @@
+"""Ranking with a trained model: the same scores as evaluation's, from any kind of input, and mistakes told in one line."""
+
+import gzip
+import io
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtlrank import embedded, evaluate, rank
+from mtlrank.datamodule.reading import Progress
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.runs import read_run
+from mtlrank.storage import home, read_json, write_json
+from tests.saved_models import save_random, settings
+from tests.tiny_collection import write
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, config, datasets):
+    return save_random(tmp_path_factory.mktemp("run") / "model", config, datasets, spread=5.0)
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, data_dir):
+    """The run that evaluation writes."""
+    evaluate.run(settings("evaluate", model_dir=model, tasks="[trec2019]"), {"trec2019": data_dir / "trec2019"})
+    return model.parent / "evaluation-test" / "trec2019" / "run.trec"
+
+
+@pytest.fixture
+def ranked(model, tmp_path):
+    """Rank with some settings; gives the lines that are written."""
+
+    def run(**values):
+        output = tmp_path / values.pop("output", "out.run")
+        rank.run(settings("rank", model_dir=model, head="trec2019", output=output, **values))
+        return output.read_text().splitlines()
+
+    return run
+
+
+def collection(name):
+    return embedded.locate(f"mtlrank-embedded/{name}")
+
+
+def rows(number=12):
+    """Pairs with texts of very different lengths."""
+    docs = [line.split("\t") for line in Path(collection("docs.tsv")).read_text().splitlines()]
+    queries = [line.split("\t") for line in Path(collection("test/queries.tsv")).read_text().splitlines()]
+    text = lambda i: " ".join(docs[i + j][1] for j in range(1 + 4 * (i % 3)))  # noqa: E731
+    return [(queries[i // 3][0], docs[i][0], queries[i // 3][1], text(i)) for i in range(number)]
+
+
+def as_tsv(path, pairs):
+    write(path, ["\t".join(pair) for pair in pairs])
+    return path
+
+
+def scores(lines):
+    return {tuple(line.split()[0:3:2]): float(line.split()[4]) for line in lines}
+
+
+def test_the_run_is_exactly_evaluations(ranked, evaluated):
+    assert ranked(ir_dataset="mtlrank-embedded/test") == evaluated.read_text().splitlines()
+
+
+def test_a_run_in_any_order_with_files_of_ones_own_gives_the_same(ranked, evaluated, tmp_path):
+    lines = Path(collection("test/bm25.run")).read_text().splitlines()
+    random.Random(0).shuffle(lines)
+    write(tmp_path / "shuffled.run", lines)
+    files = {"queries": collection("test/queries.tsv"), "docs": collection("docs.tsv")}
+    assert ranked(run=tmp_path / "shuffled.run", **files) == evaluated.read_text().splitlines()
+
+
+def test_chunks_and_batches_change_scores_by_rounding_only(ranked, evaluated, monkeypatch):
+    monkeypatch.setattr(rank, "_CHUNK", 37)
+    found = scores(ranked(ir_dataset="mtlrank-embedded/test", batch_size=5))
+    expected = scores(evaluated.read_text().splitlines())
+    assert found.keys() == expected.keys()
+    assert all(found[pair] == pytest.approx(expected[pair], abs=1e-5) for pair in found)
+
+
+def test_without_a_run_bm25_retrieves(ranked, model):
+    found = ranked(queries=collection("test/queries.tsv"), docs=collection("docs.tsv"), depth=3)
+    given = ranked(ir_dataset="mtlrank-embedded/test", run="bm25", depth=3)
+    assert found == given
+    first_stage = read_run(home() / f"mtlrank-embedded-{embedded.VERSION}" / "test" / "bm25.run")
+    best = {}
+    for doc in sorted(first_stage, key=lambda doc: -doc.score):
+        best.setdefault(doc.query_id, []).append(doc.doc_id)
+    by_query = {}
+    for line in found:
+        by_query.setdefault(line.split()[0], set()).add(line.split()[2])
+    assert all(docs == set(best[query][:3]) for query, docs in by_query.items())
+    assert len(by_query) == len(best)
+
+
+def test_only_the_best_of_a_run_are_scored_and_only_the_best_scores_are_kept(ranked, tmp_path):
+    run = [
+        "{} Q0 {} 1 {} x".format(*pair) for pair in (("q1", "d1", 1), ("q1", "d2", 3), ("q1", "d3", 2), ("q2", "d1", 9))
+    ]
+    write(tmp_path / "bm25.run", run)
+    write(tmp_path / "queries", ["q1\tsilent harbour", "q2\tgarden"])
+    write(tmp_path / "docs", ["d1\tthe silent harbour", "d2\tharbour lights", "d3\ta garden"])
+    files = {part: tmp_path / part for part in ("queries", "docs")}
+    found = ranked(run=tmp_path / "bm25.run", top_k=2, **files)
+    assert {tuple(line.split()[0:3:2]) for line in found} == {("q1", "d2"), ("q1", "d3"), ("q2", "d1")}
+    kept = ranked(run=tmp_path / "bm25.run", keep=1, **files)
+    everything = ranked(run=tmp_path / "bm25.run", **files)
+    assert kept == [line for line in everything if line.split()[3] == "1"]
+    assert [line.split()[3] for line in everything] == ["1", "2", "3", "1"]
+
+
+def test_pairs_come_as_tsv_json_lines_gzip_or_standard_input(ranked, tmp_path, monkeypatch):
+    pairs = rows()
+    expected = ranked(input=as_tsv(tmp_path / "pairs.tsv", pairs))
+    keys = ("query_id", "doc_id", "query", "text")
+    objects = [json.dumps(dict(zip(keys, pair, strict=True))) for pair in pairs]
+    write(tmp_path / "pairs.jsonl", objects)
+    with gzip.open(tmp_path / "pairs.tsv.gz", "wb") as file:
+        file.write((tmp_path / "pairs.tsv").read_bytes())
+    assert ranked(input=tmp_path / "pairs.jsonl") == expected
+    assert ranked(input=tmp_path / "pairs.tsv.gz") == expected
+    for given in ("pairs.tsv", "pairs.jsonl"):
+        piped = io.TextIOWrapper(io.BytesIO((tmp_path / given).read_bytes()))
+        monkeypatch.setattr(sys, "stdin", piped)
+        assert ranked(input="-") == expected
+
+
+def test_scores_of_pairs_come_in_the_order_of_the_input(ranked, tmp_path):
+    pairs = rows()
+    random.Random(1).shuffle(pairs)
+    file = as_tsv(tmp_path / "pairs.tsv", pairs)
+    of_run = scores(ranked(input=file))
+    tsv = [line.split("\t") for line in ranked(input=file, output="out.tsv")]
+    objects = [json.loads(line) for line in ranked(input=file, format="jsonl")]
+    assert [tuple(row[:2]) for row in tsv] == [pair[:2] for pair in pairs]
+    assert {tuple(row[:2]): float(row[2]) for row in tsv} == of_run
+    assert {(row["query_id"], row["doc_id"]): row["score"] for row in objects} == of_run
+    assert [row["doc_id"] for row in objects] == [pair[1] for pair in pairs]
+
+
+def test_a_regression_head_scores_in_the_labels_own_unit(model, config, datasets, data_dir, tmp_path):
+    evaluate.run(
+        settings("evaluate", model_dir=model, tasks="[msm_sem_sim]", output_dir=tmp_path),
+        {"msm_sem_sim": data_dir / "msm_sem_sim"},
+    )
+    lines = Path(collection("sem_sim/test.tsv")).read_text().splitlines()
+    pairs = [(f"a{i}", f"b{i}", *line.split("\t")[1:3]) for i, line in enumerate(lines)]
+    file = as_tsv(tmp_path / "pairs.tsv", pairs)
+    rank.run(settings("rank", model_dir=model, head="msm_sem_sim", input=file, output=tmp_path / "out.tsv"))
+    found = torch.tensor([float(line.split("\t")[2]) for line in (tmp_path / "out.tsv").read_text().splitlines()])
+    labels = torch.tensor([float(line.split("\t")[0]) for line in lines])
+    expected = read_json(tmp_path / "msm_sem_sim" / "metrics.json")["values"]["MSE"]
+    assert float(((found - labels) ** 2).mean()) == pytest.approx(expected, rel=1e-4)
+
+
+GOOD = "q1\td1\tsilent harbour\tthe harbour"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([GOOD, "q1\td2\tsilent harbour"], "pairs.tsv:2: expected 4 tab-separated columns"),
+        ([GOOD, GOOD], "pairs.tsv:2: document 'd1' of query 'q1' is there already, at .*pairs.tsv:1"),
+        ([GOOD, "q1\td2\tsilent harbour\t "], "pairs.tsv:2: expected text, found that the text is empty"),
+        ([GOOD, "q2\td2\t\ttext"], "pairs.tsv:2: expected text, found that the query is empty"),
+        ([GOOD, "q1\td2\tother words\ttext"], "pairs.tsv:2: query 'q1' stands for another text than at .*pairs.tsv:1"),
+        ([GOOD, "q2\td1\tgarden\tother words"], "pairs.tsv:2: document 'd1' stands for another text than at"),
+        ([GOOD, "q 2\td2\tgarden\ttext"], "pairs.tsv:2: query_id 'q 2' is empty or has a blank"),
+        ([GOOD, "q2\td2\tgarden\t\u00ad"], "pairs.tsv:2: expected text, found nothing that makes a token"),
+        ([], "There is nothing to score"),
+    ],
+)
+def test_a_bad_row_is_told_with_its_place_and_nothing_is_written(ranked, tmp_path, lines, expected):
+    write(tmp_path / "pairs.tsv", lines)
+    with pytest.raises(DataError, match=expected):
+        ranked(input=tmp_path / "pairs.tsv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            '{"query_id": "q2", "doc_id": "d2", "query": "x"}',
+            "pairs.jsonl:1: expected text for .*, found none for text",
+        ),
+        ('{"query_id"', "pairs.jsonl:1: expected a JSON object"),
+    ],
+)
+def test_a_bad_object_is_told_with_its_place(ranked, tmp_path, line, expected):
+    write(tmp_path / "pairs.jsonl", [line])
+    with pytest.raises(DataError, match=expected):
+        ranked(input=tmp_path / "pairs.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("q1 Q0 d9 2 2 x", "bm25.run:2: document 'd9' of query 'q1' has no text"),
+        ("q9 Q0 d1 2 2 x", "bm25.run:2: query 'q9' has no text in"),
+        ("q1 Q0 d1 2 2 x", "bm25.run:2: document 'd1' of query 'q1' is there already, at .*bm25.run:1"),
+        ("q1 Q0 d2 2", "bm25.run:2: expected a line of a TREC run"),
+    ],
+)
+def test_a_bad_line_of_a_run_is_told_with_its_place(ranked, tmp_path, source, line, expected):
+    write(tmp_path / "bm25.run", ["q1 Q0 d1 1 3 x", line])
+    with pytest.raises(DataError, match=expected):
+        ranked(run=tmp_path / "bm25.run", queries=source["queries"], docs=source["docs"])
+
+
+def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, capsys):
+    write(tmp_path / "bm25.run", ["q1 Q0 d1 1 3 x", "q1 Q0 d9 2 2 x"])
+    found = ranked(run=tmp_path / "bm25.run", queries=source["queries"], docs=source["docs"], missing_texts="skip")
+    assert len(found) == 1
+    assert "documents without a text: 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"head": "trec2091"}, "no head 'trec2091'. Did you mean 'trec2019'"),
+        ({"head": "msm_ner"}, "Head 'msm_ner' judges a span of a text and gives no score"),
+        ({"head": "msm_coref"}, "Head 'msm_coref' judges 2 spans"),
+        ({"head": None}, "Which head.*trec2019, msm_bm25, msm_sem_sim"),
+        ({"input": "nowhere.tsv"}, "The input 'nowhere.tsv' does not exist"),
+        ({"input": None}, "There is nothing to score"),
+        ({"docs": "docs.tsv"}, "leave it or docs out"),
+        ({"input": None, "docs": "mtlrank-embedded/docs.tsv"}, "There are no queries"),
+        ({"input": None, "ir_dataset": "vaswanni"}, "Did you mean vaswani"),
+        ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
+        ({"format": "tsv", "keep": 3}, "keep is for rankings"),
+        ({"missing_texts": "drop"}, "missing_texts is 'drop', expected stop or skip"),
+        ({"model_dir": "nowhere"}, "is missing"),
+    ],
+)
+def test_a_mistake_is_one_line(model, tmp_path, monkeypatch, values, expected):
+    monkeypatch.chdir(tmp_path)
+    as_tsv(tmp_path / "pairs.tsv", rows(3))
+    usual = {"model_dir": model, "head": "trec2019", "input": "pairs.tsv", "output": "out.run"}
+    with pytest.raises((ConfigError, DataError), match=expected) as told:
+        rank.run(settings("rank", **{**usual, **values}))
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out.run").exists()
+
+
+def test_a_folder_from_outside_may_not_name_code(tmp_path, config, datasets):
+    folder = save_random(tmp_path / "model", config, datasets)
+    saved = read_json(folder / "config.json")
+    saved["model"]["heads"]["trec2019"]["_target_"] = "os.system"
+    from mtlrank.storage import write_manifest
+
+    write_json(folder / "config.json", saved, sort_keys=False)
+    write_manifest(folder, {"kind": "model"})
+    wanted = settings(
+        "rank", model_dir=folder, head="trec2019", ir_dataset="mtlrank-embedded/test", output=tmp_path / "x"
+    )
+    with pytest.raises(ConfigError, match="_target_ 'os.system' is not allowed"):
+        rank.run(wanted, trusted=False)
+
+
+def test_progress_tells_rate_and_time_left(ranked, monkeypatch, capsys):
+    monkeypatch.setattr(Progress, "SECONDS", 0.0)
+    monkeypatch.setattr(rank, "_CHUNK", 500)
+    ranked(ir_dataset="mtlrank-embedded/test")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rank trec2019/scores")]
+    assert len(lines) == 4
+    assert "1,000 pairs, " in lines[1]
+    assert "s left" in lines[1]
