@@ -41,6 +41,12 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_ON)
+def study(context: typer.Context) -> None:
+    """Train mixtures of tasks and single tasks with several seeds; tell what learning together changed."""
+    _start("study", context)
+
+
+@app.command(context_settings=_PASS_ON)
 def rank(context: typer.Context) -> None:
     """Score pairs, or re-rank a run, with a head of a trained model."""
     _start("rank", context)
@@ -88,9 +94,10 @@ def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     from importlib import import_module  # the steps load torch: --help should not wait for it
     from importlib.util import find_spec
 
-    from mtlrank.entry import start
+    from mtlrank.entry import start, start_variants
 
     sys.argv = [f"mtlrank {step}", *context.args, *more]
     # Lightning starts further processes as it believes this one was started: as `python -m mtlrank.train`.
     sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
-    start("train" if step == "prepare" else step, import_module(f"mtlrank.{step}").run)
+    begin = start_variants if step == "study" else start
+    begin("train" if step == "prepare" else step, import_module(f"mtlrank.{step}").run)

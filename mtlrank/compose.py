@@ -74,11 +74,23 @@ def select_tasks(config: Config) -> Config:
             "Add what is missing, or choose with tasks=[...]."
         )
     chosen = {key: datasets[key] for key in datasets if key in wanted}
+    gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
     return {
-        **config,
-        "datamodule": {**config["datamodule"], "dataset": {**dataset, "datasets": chosen}},
+        **_without(gone, config),
+        "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
         "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": {k: heads[k] for k in chosen}},
     }
+
+
+def _without(names: set[str], node: Config) -> Config:
+    """Settings of samplers and losses without what they say of tasks that are left out, such as limits."""
+
+    def pruned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: pruned(child) for key, child in value.items() if key not in names}
+        return value
+
+    return {key: pruned(value) if key in ("loop", "train_sampler") else value for key, value in node.items()}
 
 
 def with_measures(config: Config, names: Sequence[str] | None) -> Config:

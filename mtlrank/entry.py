@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.compose import Config, explain, known_keys, resolve
@@ -19,6 +20,22 @@ from mtlrank.errors import ConfigError, TerminatedError, UserError
 
 def start(name: str, run: Callable[[Config], Any]) -> None:
     """Compose the config `name` from the command line, which is trusted, and run a step with it."""
+    _start(name, lambda config: run(resolve(config, trusted=True)))
+
+
+def start_variants(name: str, run: Callable[[Callable[[Mapping[str, Any]], Config]], Any]) -> None:
+    """The same for a step that needs several configs: it gets a function that changes keys before they are resolved."""
+
+    def vary(config: DictConfig, changes: Mapping[str, Any]) -> Config:
+        changed = config.copy()
+        for key, value in changes.items():
+            OmegaConf.update(changed, key, value)
+        return resolve(changed, trusted=True)
+
+    _start(name, lambda config: run(partial(vary, config)))
+
+
+def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
@@ -27,7 +44,7 @@ def start(name: str, run: Callable[[Config], Any]) -> None:
 
     def step(config: DictConfig) -> None:
         try:  # here, because Hydra announces every exception on its own
-            run(resolve(config, trusted=True))
+            run(config)
         except OmegaConfBaseException as error:
             stop(ConfigError(explain(error, known_keys(name))))
         except UserError as error:

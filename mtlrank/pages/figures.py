@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -43,6 +44,22 @@ def gains(differences: Sequence[float], measure: str, baseline: str) -> str:
         axes.bar(range(len(ordered)), ordered, color=colours, width=1.0)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set(xlabel="query, by gain", ylabel=f"{measure} - {baseline}", xticks=[])
+        return _svg(figure)
+
+
+def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[float, bool] | None]]) -> str:
+    """A table of differences in colours; those that are decided are bold."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(columns), 0.9 + 0.6 * len(rows)), layout="constrained")
+        values = np.array([[np.nan if cell is None else cell[0] for cell in line] for line in cells])
+        reach = float(np.nanmax(np.abs(values))) or 1.0
+        axes.imshow(values, cmap="RdYlGn", vmin=-reach, vmax=reach, alpha=0.6, aspect="auto")
+        for (row, column), _ in np.ndenumerate(values):
+            if (cell := cells[row][column]) is not None:
+                weight = "bold" if cell[1] else "normal"
+                axes.text(column, row, f"{cell[0]:+.4f}", ha="center", va="center", weight=weight)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
         return _svg(figure)
 
 

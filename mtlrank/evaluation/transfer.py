@@ -1,0 +1,126 @@
+"""What learning together changed: each head in each mixture beside the same task by itself."""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation.comparison import Comparison, compare, corrected
+from mtlrank.evaluation.comparison_tables import caption, write_comparison
+from mtlrank.evaluation.systems import System
+from mtlrank.pages import figures, render
+from mtlrank.storage import write_text
+
+_COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
+
+
+def transfer(
+    systems: Mapping[tuple[str, ...], System],
+    measures: Sequence[str] | None = None,
+    margin: float = 0.01,
+    resamples: int = 10_000,
+) -> list[Comparison]:
+    """Every mixture's heads beside their single tasks, by mixture of tasks; p-values are corrected for all together.
+
+    Without `measures`, each head's first. Raises `ConfigError` if there is nothing to compare.
+    """
+    rows = []
+    for tasks, single in ((tasks, system) for tasks, system in systems.items() if len(tasks) == 1):
+        for mixture, system in systems.items():
+            if len(mixture) > 1 and tasks[0] in mixture:
+                found = compare(single, system, measures, margin, resamples)
+                first = {name: head.measures[0] for name, head in single.heads.items()}
+                rows += [row for row in found if measures or row.measure == first[row.head]]
+    if not rows:
+        raise ConfigError(f"There is nothing to compare: no head has {', '.join(measures or ())} in two systems.")
+    return corrected(rows)
+
+
+def write_transfer(
+    output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
+) -> None:
+    """Write transfer.csv and transfer.html, and what `write_comparison` writes."""
+    write_comparison(output, rows)
+    write_text(output / "transfer.csv", as_csv(rows))
+    page = render(
+        "transfer.html.j2",
+        verdict=verdict(rows),
+        rows=rows,
+        caption=caption(rows),
+        picture=figures.heatmap(*_matrix(rows)),
+        forest=figures.forest(_panels(rows)),
+        systems=[(system.name, system.num_runs) for system in systems.values()],
+        config=yaml.safe_dump(config, sort_keys=False),
+    )
+    write_text(output / "transfer.html", page)
+
+
+def verdict(rows: Sequence[Comparison]) -> str:
+    """The outcome in one sentence."""
+    counts = {word: sum(row.verdict == word for row in rows) for word in _COLOURS}
+    told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    return f"Of {len(rows)} heads learnt together with others, beside the same task by itself: {told}."
+
+
+def print_transfer(rows: Sequence[Comparison]) -> None:
+    """The transfer table on the terminal: a row a head, a column a mixture."""
+    mixtures = list(dict.fromkeys(row.system for row in rows))
+    table = Table("head", "measure", "single task", *(escape(name) for name in mixtures), title="transfer")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for head, measure in dict.fromkeys((row.head, row.measure) for row in rows):
+        mine = {row.system: row for row in rows if (row.head, row.measure) == (head, measure)}
+        single = next(iter(mine.values())).baseline_value
+        table.add_row(escape(head), measure, f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures))
+    console = Console(width=None if sys.stdout.isatty() else 60 + 26 * len(mixtures))
+    console.print(table)
+    console.print(verdict(rows), markup=False, highlight=False)
+    console.print(caption(rows), markup=False, highlight=False)
+
+
+def as_csv(rows: Sequence[Comparison]) -> str:
+    """head, measure, mixture, single task, multi-task, difference, interval, corrected p, verdict."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["head", "measure", "mixture", "single", "multi", "difference", "low", "high", "p_holm", "verdict"])
+    for row in rows:
+        numbers = row.baseline_value, row.system_value, row.difference, row.low, row.high, row.p_holm
+        writer.writerow([row.head, row.measure, row.system, *numbers, row.verdict])
+    return text.getvalue()
+
+
+def _cell(row: Comparison | None) -> str:
+    if row is None:
+        return "-"
+    interval = "" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
+    return f"[{_COLOURS[row.verdict]}]{row.difference:+.4f}[/]{escape(interval)}"
+
+
+def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list[tuple[float, bool] | None]]]:
+    """Names of rows and columns, and in each cell the difference and whether it is decided."""
+    heads = list(dict.fromkeys((row.head, row.measure) for row in rows))
+    mixtures = list(dict.fromkeys(row.system for row in rows))
+    found = {((row.head, row.measure), row.system): row for row in rows}
+    cells = [
+        [
+            (row.difference, row.verdict in ("better", "worse")) if (row := found.get((head, name))) else None
+            for name in mixtures
+        ]
+        for head in heads
+    ]
+    return [f"{head}\n{measure}" for head, measure in heads], [name.replace("+", " +\n") for name in mixtures], cells
+
+
+def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.Interval]]:
+    panels: dict[str, list[figures.Interval]] = {}
+    for row in rows:
+        panels.setdefault(f"{row.head}: {row.measure}", []).append((row.system, row.difference, row.low, row.high))
+    return panels

@@ -1,0 +1,116 @@
+"""Several mixtures of tasks with several seeds, and the single tasks they are compared with: what did each mixture change?
+
+python -m mtlrank.study tasks=[trec2019,msm_bm25] 'study.seeds=[1,2,3]'
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtlrank import train
+from mtlrank.compose import Config, nearest, select_tasks
+from mtlrank.entry import start_variants
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation.comparison import Comparison
+from mtlrank.evaluation.systems import read_system
+from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
+from mtlrank.storage import fingerprint, safe_name, writable_folder
+
+Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
+
+
+class Run(NamedTuple):
+    """One training run of a study."""
+
+    mixture: tuple[str, ...]
+    seed: int
+    folder: Path
+
+
+def run(vary: Vary) -> list[Comparison]:
+    """Train every mixture with every seed, finished runs excepted, and compare each head with its single task.
+
+    `vary` gives the study's config with some keys changed: those that depend on the seed change with it.
+    """
+    config = vary({})
+    study = _checked(config["study"])
+    mixtures = _mixtures(config)
+    root = writable_folder(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
+    runs = [Run(tasks, seed, _folder(root, tasks) / f"seed-{seed}") for tasks in mixtures for seed in study["seeds"]]
+    for each in _told(runs):
+        changed = vary({"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(each.folder)})
+        train.run({key: value for key, value in changed.items() if key != "study"})
+    systems = {
+        tasks: read_system("+".join(tasks), [each.folder for each in runs if each.mixture == tasks])
+        for tasks in mixtures
+    }
+    rows = transfer(systems, study["measures"], study["margin"], study["resamples"])
+    write_transfer(root / "transfer", rows, systems, config)
+    print_transfer(rows)
+    print(f"results: {root}   report: {root / 'transfer' / 'transfer.html'}")
+    return rows
+
+
+def _mixtures(config: Config) -> list[tuple[str, ...]]:
+    """What is learnt together: single tasks first, as all else is compared with them."""
+    known = list(select_tasks(config)["datamodule"]["dataset"]["datasets"])
+    wanted = config["study"]["mixtures"] or [known]
+    unknown = [task for mixture in wanted for task in mixture if task not in known]
+    if unknown:
+        raise ConfigError(
+            f"study.mixtures names {unknown[0]!r}.{nearest(unknown[0], known)} Tasks of this study: {', '.join(known)}."
+        )
+    ordered = [tuple(key for key in known if key in mixture) for mixture in wanted]
+    several = list(dict.fromkeys(mixture for mixture in ordered if len(mixture) > 1))
+    if not several:
+        raise ConfigError(
+            "A study compares mixtures of several tasks with single ones: expected at least two tasks, found "
+            f"{', '.join(known)}. Add some with tasks=[...]."
+        )
+    judged = config["study"]["heads"] or known
+    singles = [(key,) for key in known if key in judged and any(key in mixture for mixture in several)]
+    if not singles:
+        raise ConfigError(f"study.heads is {judged}: expected some of {', '.join(known)} that the mixtures have.")
+    return [*singles, *several]
+
+
+def _told(runs: list[Run]) -> Iterator[Run]:
+    """The runs one by one, with what is still to come."""
+    spent = list[float]()
+    for number, each in enumerate(runs, 1):
+        what = f"run {number}/{len(runs)}: {', '.join(each.mixture)}, seed {each.seed}"
+        if spent:
+            left = sum(spent) / len(spent) * (len(runs) - number + 1)
+            what += f", about {timedelta(seconds=round(left))} left in all"
+        print(what, file=sys.stderr, flush=True)
+        finished, started = (each.folder / "metrics.json").exists(), time.monotonic()
+        yield each
+        if not finished:
+            spent.append(time.monotonic() - started)
+
+
+def _folder(root: Path, tasks: tuple[str, ...]) -> Path:
+    name = "+".join(safe_name(task, "The dataset key") for task in tasks)
+    return root / (name if len(name) < 200 else fingerprint(list(tasks)))  # file names are at most 255 bytes long
+
+
+def _checked(study: dict[str, Any]) -> dict[str, Any]:
+    seeds = study["seeds"]
+    if not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
+    mixtures = study["mixtures"]
+    if mixtures is not None and not all(isinstance(mixture, list) and mixture for mixture in mixtures):
+        raise ConfigError(f"study.mixtures is {mixtures!r}, expected lists of tasks, as in [[trec2019,msm_bm25]].")
+    return study
+
+
+def _identity(config: Config) -> list[Any]:
+    """What makes two studies the same: more seeds and mixtures go into the same folder."""
+    return [{k: v for k, v in config.items() if k not in ("study", "output_dir", "data_dir", "seed", "force")}]
+
+
+if __name__ == "__main__":
+    start_variants("study", run)

@@ -1,0 +1,95 @@
+"""A study: mixtures and single tasks, several seeds, what is finished is not run again."""
+
+import csv
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from mtlrank import study
+from mtlrank.compose import compose_config, resolve, select_tasks
+from mtlrank.errors import ConfigError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+SHORT = [
+    "tasks=[msm_sem_sim,msm_ner]",
+    "training.epochs=1",
+    "training.limit_val_batches=1",
+    "datamodule.train_sampler.limits={msm_sem_sim: 64, msm_ner: 64}",
+    "study.resamples=500",
+]
+
+
+def vary_with(*words):
+    def vary(changes):
+        with initialize_config_module("mtlrank.conf", version_base="1.3"):
+            config = compose("study", overrides=list(words))
+        for key, value in changes.items():
+            OmegaConf.update(config, key, value)
+        return resolve(config, trusted=True)
+
+    return vary
+
+
+def run(data_dir, output, *words):
+    return study.run(vary_with(*SHORT, f"data_dir={data_dir}", f"output_dir={output}", *words))
+
+
+def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, tmp_path, capsys):
+    rows = run(data_dir, tmp_path, "study.seeds=[1]")
+    both = "msm_sem_sim+msm_ner"
+    assert [(row.head, row.measure, row.baseline, row.system) for row in rows] == [
+        ("msm_sem_sim", "Spearman", "msm_sem_sim", both),
+        ("msm_ner", "Accuracy", "msm_ner", both),
+    ]
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/seed-1/metrics.json")}
+    assert {path.parent.parent.name for path in finished} == {"msm_sem_sim", "msm_ner", both}
+    capsys.readouterr()
+
+    again = run(data_dir, tmp_path, "study.seeds=[1,2]", "study.heads=[msm_ner]")
+    told = capsys.readouterr()
+    assert "run 1/4: msm_ner, seed 1" in told.err
+    assert told.err.count("already finished") == 2
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+    assert [(row.head, row.baseline_runs, row.system_runs) for row in again] == [("msm_ner", 2, 2)]
+    assert "learnt together with others" in told.out
+    with (tmp_path / "transfer" / "transfer.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert float(line["difference"]) == pytest.approx(float(line["multi"]) - float(line["single"]))
+    page = (tmp_path / "transfer" / "transfer.html").read_text()
+    assert both in page
+    assert page.count("<svg") == 2
+
+
+def test_seeds_and_what_is_derived_from_them_change_together():
+    config = vary_with(*SHORT)({"seed": 7})
+    assert (config["seed"], config["datamodule"]["seed"]) == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("study.seeds=[1,1]", "expected a list of different seeds"),
+        ("study.seeds=3", "expected a list of different seeds"),
+        ("study.mixtures=[[msm_ner,msm_nr]]", "names 'msm_nr'. Did you mean 'msm_ner'"),
+        ("study.mixtures=[msm_ner]", "expected lists of tasks"),
+        ("study.mixtures=[[msm_ner]]", "expected at least two tasks"),
+        ("study.heads=[other]", "study.heads is ..other..: expected some of"),
+    ],
+)
+def test_studies_that_cannot_be_are_refused_before_anything_runs(data_dir, tmp_path, word, message):
+    with pytest.raises(ConfigError, match=message):
+        run(data_dir, tmp_path, word)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_samplers_and_losses_say_of_tasks_that_are_left_out_goes_with_them():
+    words = [
+        "tasks=[msm_ner]",
+        "datamodule.train_sampler.limits={msm_ner: 5, trec2019: 7}",
+        "loop/loss=static_weights",
+        "loop.loss.weights={trec2019: 2.0}",
+    ]
+    config = select_tasks(compose_config(words, trusted=True))
+    assert config["datamodule"]["train_sampler"]["limits"] == {"msm_ner": 5}
+    assert config["loop"]["loss"]["weights"] == {}
