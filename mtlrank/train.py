@@ -4,13 +4,14 @@ python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
 """
 
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 
-from mtlrank import build, evaluate, prepare
+from mtlrank import about, build, evaluate, prepare
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
@@ -30,7 +31,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped goes
     on from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
-    config = select_tasks(config)
+    config, started = select_tasks(config), time.time()
     if config["prepare"]["shard"]:
         raise ConfigError("prepare.shard is for `mtlrank prepare`: it makes a part of each dataset. Train without it.")
     output = build.output_folder(config)
@@ -68,6 +69,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
         save_model(output / "model", model, tokenizer, config, labels, sources)
+        write_json(output / "about.json", about.describe(started), sort_keys=False)
         if config["test"]:
             metrics |= _judge(config, output, model, datasets)
         write_json(finished, metrics)  # last: a run with metrics is finished

@@ -25,6 +25,7 @@ class Head(NamedTuple):
     first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
     labels: Labels  # (items,); empty for rankings
     predictions: Labels  # (runs, items); empty for rankings
+    confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
 
 
 def read_head(folder: Path) -> Head:
@@ -59,11 +60,14 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
         first_stage={measure: values[1:] for measure, values in table.items()},
         labels=np.empty(0),
         predictions=np.empty((1, 0)),
+        confidence=np.empty(0),
     )
 
 
 def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
-    rows = _read_table(folder / "predictions.tsv", ("query_id", "doc_id", "item", "label", "prediction"), quoted=True)
+    columns = ("query_id", "doc_id", "item", "label", "prediction", "confidence")
+    has_classes = summary["kind"] == "classification"
+    rows = _read_table(folder / "predictions.tsv", columns if has_classes else columns[:-1], quoted=True)
     rows.sort(key=lambda row: (row[0], row[1], int(row[2])))
     sequences: dict[tuple[str, str], int] = {}
     units = np.array([sequences.setdefault((row[0], row[1]), len(sequences)) for row in rows])
@@ -84,6 +88,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
         first_stage={},
         labels=labels,
         predictions=predictions[None],
+        confidence=np.array([row[5] for row in rows], dtype=np.float64) if has_classes else np.empty(0),
     )
 
 

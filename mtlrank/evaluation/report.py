@@ -1,37 +1,24 @@
-"""The report of a run: verdict first, then a table of all heads, pictures, and what was run."""
+"""The report of a run: verdict first, then each head with its uncertainty and pictures, and what was run."""
 
-import csv
 import platform
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mtlrank import __version__
-from mtlrank.errors import DataError
-from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.curves import Curves, read_curves
+from mtlrank.evaluation.section import Row, Section, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
 
-Curves = dict[str, list[tuple[int, float]]]
-
-
-class Row(NamedTuple):
-    """A measure of a head beside its baseline."""
-
-    name: str
-    measure: str
-    primary: bool
-    value: float
-    baseline: float
-    baseline_name: str
-    better: bool
+Pictures = list[tuple[str, str]]  # title, SVG
 
 
 def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[str, float]:
@@ -39,22 +26,20 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
 
     Returns the metrics by key.
     """
-    heads = read_heads(folders)
-    rows = [row for head in heads for row in _rows(head)]
+    sections = read_sections(folders)
     config = read_json(training / "model" / "config.json")
     page = render(
         "report.html.j2",
-        verdict=verdict(rows),
-        num_heads=len(heads),
-        split=heads[0]["split"],
-        rows=rows,
-        pictures=_pictures(training, heads, folders),
-        about=_about(config),
+        verdict=verdict(sections),
+        sections=sections,
+        split=sections[0].split,
+        curves=learning_pictures(read_curves(training), sections),
+        about=_about(training, config),
         config=yaml.safe_dump(config, sort_keys=False),
     )
-    metrics = {f"{head['split']}/{head['name']}/{m}": v for head in heads for m, v in head["values"].items()}
+    metrics = {f"{head.split}/{head.name}/{row.measure}": row.value for head in sections for row in head.rows}
     write_text(output / "report.html", page)
-    write_text(output / "report.md", markdown(rows))
+    write_text(output / "report.md", markdown(sections))
     write_json(output / "metrics.json", metrics)
     return metrics
 
@@ -64,102 +49,86 @@ def head_folders(roots: Sequence[Path]) -> list[Path]:
     return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
 
 
-def read_heads(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The summaries of judged heads."""
-    if not folders:
-        raise DataError("No judged heads to report on. Run evaluate first.")
-    return [read_json(folder / "metrics.json") for folder in folders]
-
-
-def verdict(rows: Sequence[Row]) -> str:
+def verdict(sections: Sequence[Section]) -> str:
     """The outcome in one sentence, by each head's first measure."""
-    primary = [row for row in rows if row.primary]
-    better = [row for row in primary if row.better]
-    first = primary[0]
-    told = f"{first.name}: {first.measure} {first.value:.4f}, {first.baseline_name} {first.baseline:.4f}."
-    return f"{len(better)} of {len(primary)} heads beat their baseline. {told}"
+    first = [section.rows[0] for section in sections]
+    better = [row for row in first if row.better]
+    row, section = first[0], sections[0]
+    sure = ""
+    if row.difference is not None:
+        sure = f" ({row.value - row.baseline:+.4f}, 95 % interval {row.difference[0]:+.4f} to {row.difference[1]:+.4f})"
+    told = f"{section.name}: {row.measure} {row.value:.4f}, {section.baseline_name} {row.baseline:.4f}{sure}."
+    return f"{len(better)} of {len(first)} heads beat their baseline. {told}"
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(sections: Sequence[Section]) -> str:
     """The table of heads for pages that show Markdown."""
-    lines = ["| head | measure | value | baseline | difference |", "|---|---|---:|---:|---:|"]
-    for row in rows:
-        baseline = f"{row.baseline:.4f} ({row.baseline_name})"
-        difference = f"{row.value - row.baseline:+.4f}"
-        lines.append(f"| {row.name} | {row.measure} | {row.value:.4f} | {baseline} | {difference} |")
-    return f"**{verdict(rows)}**\n\n" + "\n".join(lines) + "\n"
+    lines = ["| head | measure | value | 95 % interval | baseline | difference |", "|---|---|---:|---:|---:|---:|"]
+    for section in sections:
+        for row in section.rows:
+            interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
+            baseline = f"{row.baseline:.4f} ({section.baseline_name})"
+            cells = (
+                section.name,
+                row.measure,
+                f"{row.value:.4f}",
+                interval,
+                baseline,
+                f"{row.value - row.baseline:+.4f}",
+            )
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return f"**{verdict(sections)}**\n\n" + "\n".join(lines) + "\n"
 
 
 def print_table(folders: Sequence[Path]) -> None:
     """Show the heads on the terminal."""
-    table = Table("head", "measure", "value", "baseline", "", "difference")
+    table = Table("head", "measure", "value", "95 % interval", "baseline", "", "difference")
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in (row for head in read_heads(folders) for row in _rows(head)):
-        colour = "green" if row.better else "red"
-        difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
-        style = "bold" if row.primary else None
-        value, baseline = f"{row.value:.4f}", f"{row.baseline:.4f}"
-        table.add_row(row.name, row.measure, value, baseline, row.baseline_name, difference, style=style)
-    width = None if sys.stdout.isatty() else 110
+    for section in read_sections(folders):
+        for number, row in enumerate(section.rows):
+            table.add_row(*_cells(section, row), style="bold" if number == 0 else None)
+    width = None if sys.stdout.isatty() else 120
     Console(width=width).print(table)
 
 
-def read_curves(training: Path) -> Curves:
-    """Every logged metric over steps, from all attempts of a run; a later attempt replaces what it did again."""
-    curves: dict[str, dict[int, float]] = defaultdict(dict)
-    for path in sorted((training / "logs").glob("attempt_*/metrics.csv"), key=lambda p: int(p.parent.name[8:])):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                for key, value in row.items():
-                    if value and key not in ("step", "epoch"):
-                        curves[key][int(row["step"])] = float(value)
-    return {key: sorted(points.items()) for key, points in sorted(curves.items())}
-
-
-def _pictures(training: Path, heads: list[dict[str, Any]], folders: Sequence[Path]) -> list[tuple[str, str]]:
-    curves, pictures = read_curves(training), []
-    losses = {h["name"]: curves[key] for h in heads if (key := f"train/{h['name']}/loss") in curves}
+def learning_pictures(curves: Curves, sections: Sequence[Section]) -> Pictures:
+    """Losses, validation and, where they were watched, the tasks' gradients over training."""
+    pictures = []
+    losses = {s.name: curves[key] for s in sections if (key := f"train/{s.name}/loss") in curves}
     if losses:
         pictures.append(("Training loss per task", figures.learning_curves(losses, "loss")))
-    for head in heads:
-        key = f"val/{head['name']}/{head['primary']}"
-        if key in curves:
-            curve = figures.learning_curves({head["name"]: curves[key]}, head["primary"])
-            pictures.append((f"Validation of {head['name']}", curve))
-    for folder, head in zip(folders, heads, strict=True):
-        if (folder / "per_query.tsv").exists():
-            differences = _differences(folder / "per_query.tsv", head["primary"])
-            title = f"Gain of {head['name']} over {head['baseline_name']}, per query"
-            pictures.append((title, figures.gains(differences, head["primary"], head["baseline_name"])))
+    for section in sections:
+        measure = section.rows[0].measure
+        if (key := f"val/{section.name}/{measure}") in curves:
+            curve = figures.learning_curves({section.name: curves[key]}, measure)
+            pictures.append((f"Validation of {section.name}", curve))
+    for ending, title, ylabel in (
+        ("gradient_cosine", "Do the tasks pull the body the same way?", "cosine between gradients"),
+        ("gradient_norm", "How hard does each task pull?", "norm of the gradient"),
+        ("examples", "Samples learnt from", "samples"),
+    ):
+        found = {key.split("/")[1]: points for key, points in curves.items() if key.endswith(f"/{ending}")}
+        if found:
+            pictures.append((title, figures.learning_curves(found, ylabel)))
     return pictures
 
 
-def _differences(path: Path, measure: str) -> list[float]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["measure"] == measure]
-    return [float(row["value"]) - float(row["first_stage"]) for row in rows]
+def _cells(section: Section, row: Row) -> list[str]:
+    interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
+    colour = "green" if row.better else "red"
+    difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
+    names = escape(section.name), row.measure, f"{row.value:.4f}", interval, f"{row.baseline:.4f}"
+    return [*names, section.baseline_name, difference]
 
 
-def _rows(head: dict[str, Any]) -> list[Row]:
-    measures = [head["primary"], *(m for m in head["values"] if m != head["primary"])]
-    return [
-        Row(
-            head["name"],
-            measure,
-            measure == head["primary"],
-            head["values"][measure],
-            head["baseline"][measure],
-            head["baseline_name"],
-            is_better(measure, head["values"][measure], head["baseline"][measure]),
-        )
-        for measure in measures
-    ]
-
-
-def _about(config: dict[str, Any]) -> str:
+def _about(training: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was run: where, with what, on which data."""
+    path, sources = training / "about.json", training / "model" / "sources.json"
+    about: dict[str, Any] = read_json(path) if path.exists() else {}
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "pytorch-lightning"))
-    return (
-        f"Collection {config['collection']['name']}, seed {config['seed']}, mtlrank {__version__}, {packages}, "
-        f"Python {platform.python_version()} on {platform.machine()}."
-    )
+    rows = [("collection", config["collection"]["name"]), ("seed", config["seed"]), *about.items()]
+    if sources.exists():
+        rows += [(f"data of {key}", yaml.safe_dump(source)) for key, source in read_json(sources).items()]
+    here = f"mtlrank {__version__}, {packages}, Python {platform.python_version()} on {platform.machine()}"
+    return [(str(key), str(value)) for key, value in [*rows, ("reported with", here)]]

@@ -4,12 +4,12 @@ import csv
 import io
 from pathlib import Path
 
-import torch
-
+from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Judgement, Predictions
 from mtlrank.evaluation.runs import write_run
-from mtlrank.pages import figures, render
+from mtlrank.evaluation.section import read_section
+from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text
 
 
@@ -29,13 +29,12 @@ def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions,
     if dataset.has_judgements:
         write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")
         write_text(folder / "per_query.tsv", _per_query(judgement))
-        queries = len(next(iter(judgement.per_query.values())))
-        summary["num_queries"] = queries
+        write_text(folder / "queries.tsv", _queries(predictions))
+        summary["num_queries"] = len(next(iter(judgement.per_query.values())))
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
     write_json(folder / "metrics.json", summary)
-    pictures = _pictures(dataset, predictions, judgement)
-    write_text(folder / "index.html", render("head.html.j2", head=summary, pictures=pictures))
+    write_text(folder / "index.html", render("head.html.j2", head=summary, section=read_section(folder)))
 
 
 def _per_query(judgement: Judgement) -> str:
@@ -47,10 +46,21 @@ def _per_query(judgement: Judgement) -> str:
     return "".join(lines)
 
 
+def _queries(predictions: Predictions) -> str:
+    """query_id and text of each scored query, as the tokenizer reads it."""
+    split, tokenizer = predictions.split, load_tokenizer(str(predictions.dataset.folder / "tokenizer"))
+    sequences = {query_id: sequence for sequence, (query_id, _) in enumerate(split.ids)}
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerows([query_id, tokenizer.decode(split.first_text(at).tolist())] for query_id, at in sequences.items())
+    return text.getvalue()
+
+
 def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
     """query_id, doc_id, the item's number within its sequence, label, prediction; a class by its name, quoted as in CSV.
 
-    Nine digits name a float32 exactly, so that measures of the file are the measures of the scores.
+    Of classes also the probability of the one that is predicted. Nine digits name a float32 exactly, so that measures of
+    the file are the measures of the scores.
     """
     (scores, items), (_, labels), split = predictions.scores(), predictions.labels(), predictions.split
     sequences = split.sequence_of_item[items.numpy()]
@@ -58,27 +68,12 @@ def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
     if dataset.task.kind == "classification":
         classes = dataset.task.classes  # type: ignore[attr-defined]
         told = [[classes[int(number)] for number in column] for column in (labels, scores.argmax(-1))]
+        told.append([f"{value:.9g}" for value in scores.max(-1).values.tolist()])
     else:
         told = [[f"{value:.9g}" for value in column.tolist()] for column in (labels, scores)]
     ids = [split.ids[sequence] for sequence in sequences]
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["query_id", "doc_id", "item", "label", "prediction"])
-    writer.writerows([q, d, n, *pair] for (q, d), n, *pair in zip(ids, numbers.tolist(), *told, strict=True))
+    writer.writerow(["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(told)])
+    writer.writerows([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *told, strict=True))
     return text.getvalue()
-
-
-def _pictures(dataset: PreparedDataset, predictions: Predictions, judgement: Judgement) -> list[tuple[str, str]]:
-    """(title, SVG) of what shows best how a head did."""
-    if dataset.has_judgements:
-        measure = dataset.task.measures[0]
-        values, baseline = judgement.per_query[measure], judgement.baseline_per_query[measure]
-        differences = [values[query_id] - baseline[query_id] for query_id in values]
-        return [("Gain over the first stage, per query", figures.gains(differences, measure, "first stage"))]
-    scores, labels = predictions.labels()
-    if dataset.task.kind == "regression":
-        return [("Predicted and true values", figures.predictions(labels, scores))]
-    classes = dataset.task.classes  # type: ignore[attr-defined]
-    pairs = labels.long() * len(classes) + scores.argmax(-1)
-    counts = torch.bincount(pairs, minlength=len(classes) ** 2).view(len(classes), len(classes))
-    return [("Confusion matrix", figures.confusion(counts, classes))]

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from numpy.typing import NDArray
 
 Curve = Sequence[tuple[int, float]]
 Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
@@ -83,12 +84,35 @@ def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
         return _svg(figure)
 
 
-def confusion(counts: Tensor, classes: Sequence[str]) -> str:
-    """Counts of (true class, predicted class)."""
+def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 10) -> str:
+    """How often predictions are right, by how sure they are: on the diagonal, a probability means what it says.
+
+    A point a bin of equal width, its size the share of items in it; the title says the expected calibration error, the mean
+    distance from the diagonal (Guo et al. 2017, eq. 3).
+    """
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
-        shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
-        axes.imshow(shares.numpy(), cmap="Greens", vmin=0, vmax=1)
+        bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+        counts = np.bincount(bins, minlength=num_bins)
+        used = counts > 0
+        sure = np.bincount(bins, confidence, num_bins)[used] / counts[used]
+        correct = np.bincount(bins, right, num_bins)[used] / counts[used]
+        shares = counts[used] / counts.sum()
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
+        axes.scatter(sure, correct, s=20 + 300 * shares, color="#2a7f62", alpha=0.8, linewidths=0)
+        axes.set(
+            xlabel="probability of the predicted class", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02)
+        )
+        axes.set_title(f"expected calibration error {np.sum(shares * np.abs(sure - correct)):.3f}", fontsize=9)
+        return _svg(figure)
+
+
+def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
+    """Counts of (true class, predicted class), (classes, classes)."""
+    with plt.rc_context(_STYLE):
+        figure, axes = _axes(height=3.4)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
         for i in range(len(classes)):
             for j in range(len(classes)):
                 colour = "white" if shares[i, j] > 0.6 else "black"
@@ -100,12 +124,12 @@ def confusion(counts: Tensor, classes: Sequence[str]) -> str:
         return _svg(figure)
 
 
-def predictions(labels: Tensor, scores: Tensor) -> str:
+def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> str:
     """A point an item: true and predicted values, at most 2,000 of them."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
         step = max(1, len(labels) // 2000)
-        axes.scatter(labels[::step].numpy(), scores[::step].numpy(), s=6, alpha=0.4, linewidths=0)
+        axes.scatter(labels[::step], scores[::step], s=6, alpha=0.4, linewidths=0)
         low, high = float(labels.min()), float(labels.max())
         axes.plot([low, high], [low, high], color="black", linewidth=0.6)
         axes.set(xlabel="true", ylabel="predicted")

@@ -14,8 +14,10 @@ def write_ranking(folder, values, first_stage=None, measure="AP", **summary):
 
 def write_labels(folder, rows, kind="regression", measures=("MSE", "Pearson"), **summary):
     """A judged regression or classification: (query_id, doc_id, item, label, prediction) each."""
-    lines = ["\t".join(map(str, row)) + "\n" for row in rows]
-    write_text(folder / "predictions.tsv", "query_id\tdoc_id\titem\tlabel\tprediction\n" + "".join(lines))
+    more = ["0.9"] if kind == "classification" else []
+    header = ["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 5 + len(more)]
+    lines = ["\t".join(map(str, row)) + "\n" for row in [header, *([*row, *more] for row in rows)]]
+    write_text(folder / "predictions.tsv", "".join(lines))
     known = {"name": folder.name, "kind": kind, "split": "test", "primary": measures[0]}
     write_json(folder / "metrics.json", known | {"values": dict.fromkeys(measures, 0)} | summary)
 

@@ -1,9 +1,11 @@
 import re
 
+import numpy as np
 import pytest
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
+from mtlrank.evaluation.section import read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import write_json, write_text
 
@@ -19,10 +21,15 @@ def run_folder(tmp_path):
     ranking = {"name": "rank<i>", "kind": "ranking", "primary": "AP", "values": {"AP": 0.5}, "baseline": {"AP": 0.3}}
     write_json(tmp_path / "evaluation" / "a" / "metrics.json", {**head, **ranking})
     write_text(
-        tmp_path / "evaluation" / "a" / "per_query.tsv", "query_id\tmeasure\tvalue\tfirst_stage\nq1\tAP\t0.5\t0.3\n"
+        tmp_path / "evaluation" / "a" / "per_query.tsv",
+        "query_id\tmeasure\tvalue\tfirst_stage\nq1\tAP\t0.7\t0.3\nq2\tAP\t0.3\t0.3\n",
     )
     other = {"name": "b", "kind": "regression", "primary": "MSE", "values": {"MSE": 2.0}, "baseline": {"MSE": 1.0}}
     write_json(tmp_path / "evaluation" / "b" / "metrics.json", {**head, **other})
+    rows = ["query_id\tdoc_id\titem\tlabel\tprediction", "q1\td1\t0\t1\t3", "q2\td2\t0\t2\t3.4142136"]
+    write_text(tmp_path / "evaluation" / "b" / "predictions.tsv", "\n".join(rows) + "\n")
+    write_text(tmp_path / "evaluation" / "a" / "queries.tsv", "q1\twhat is <i>this</i>?\nq2\tand that?\n")
+    write_json(tmp_path / "about.json", {"command": "mtlrank train a=<b>", "seconds": 7})
     return tmp_path
 
 
@@ -47,6 +54,9 @@ def test_all_text_is_escaped_and_nothing_is_loaded_from_elsewhere(run_folder):
     _, page, _ = written(run_folder)
     assert "<b>evil" not in page
     assert "rank<i>" not in page
+    assert "what is <i>" not in page
+    assert "what is &lt;i&gt;this&lt;/i&gt;?" in page
+    assert "mtlrank train a=&lt;b&gt;" in page
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "default-src 'none'" in page
@@ -60,7 +70,7 @@ def test_curves_of_all_attempts_are_joined_and_later_ones_win(run_folder):
 
 def test_no_heads_is_an_error(tmp_path):
     with pytest.raises(DataError, match="No judged heads"):
-        report.read_heads([])
+        read_sections([])
 
 
 def test_pictures_are_the_same_for_the_same_numbers():
@@ -73,4 +83,31 @@ def test_a_template_does_not_hide_a_missing_value():
     from jinja2 import UndefinedError
 
     with pytest.raises(UndefinedError):
-        render("head.html.j2", pictures=[])
+        render("head.html.j2", section=None)
+
+
+def test_intervals_winners_and_losers_by_hand(run_folder):
+    """Of two queries a resample draws one: values are 0.7 or 0.3, differences 0.4 or 0."""
+    first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
+    (row,) = first.rows
+    assert row.interval == pytest.approx((0.3, 0.7))
+    assert row.difference == pytest.approx((0.0, 0.4))
+    assert [gain.query_id for gain in first.won] == ["q1"]
+    assert not first.lost
+    assert (first.num_items, first.units) == (2, "queries")
+    assert second.rows[0].difference is None
+    assert second.rows[0].interval == pytest.approx((2.0, 4.0), abs=1e-6)
+    assert "95 % interval +0.0000 to +0.4000" in report.verdict([first, second])
+
+
+def test_calibration_by_hand():
+    """Sure at 0.9 and right half the time, sure at 0.55 and always right: a mean distance of (0.4 + 0.45) / 2."""
+    picture = figures.calibration(np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True]))
+    assert "expected calibration error 0.425" in picture
+
+
+def test_diagnostics_are_drawn_where_there_are_any(run_folder):
+    sections = read_sections(report.head_folders([run_folder / "evaluation"]))
+    curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
+    titles = [title for title, _ in report.learning_pictures(curves, sections)]
+    assert titles == ["Do the tasks pull the body the same way?", "Samples learnt from"]

@@ -29,14 +29,17 @@ def test_predictions_are_kept_item_by_item(datasets, key, tmp_path):
     scores, labels = predictions.labels()
     with (tmp_path / "evaluation" / key / "predictions.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    assert list(rows[0]) == ["query_id", "doc_id", "item", "label", "prediction"]
+    classes = dataset.task.kind == "classification"
+    more = ["confidence"] if classes else []
+    assert list(rows[0]) == ["query_id", "doc_id", "item", "label", "prediction", *more]
     assert len(rows) == len(labels)
     split = predictions.split
     items = [item for sample in range(len(split) // 2) for item in split.items_of(sample)]
     assert [(row["query_id"], row["doc_id"]) for row in rows] == [split.ids[split.sequence_of_item[i]] for i in items]
-    if dataset.task.kind == "classification":
+    if classes:
         assert [row["label"] for row in rows] == [dataset.task.classes[int(label)] for label in labels]
         assert [row["prediction"] for row in rows] == [dataset.task.classes[i] for i in scores.argmax(-1)]
+        assert torch.equal(torch.tensor([float(row["confidence"]) for row in rows]), scores.max(-1).values)
     else:
         assert torch.equal(torch.tensor([float(row["prediction"]) for row in rows]), scores)
         assert torch.equal(torch.tensor([float(row["label"]) for row in rows]), labels)
@@ -64,3 +67,12 @@ def test_items_are_numbered_within_their_sequence(datasets, tmp_path):
         assert int(row["item"]) == seen.setdefault(key, 0)
         seen[key] += 1
     assert max(seen.values()) > 1
+
+
+def test_the_texts_of_judged_queries_are_kept(datasets, tmp_path):
+    predictions, _ = judged(datasets["trec2019"], tmp_path)
+    with (tmp_path / "evaluation" / "trec2019" / "queries.tsv").open(newline="") as file:
+        texts = dict(csv.reader(file, delimiter="\t"))
+    assert set(texts) == {query_id for query_id, _ in predictions.split.ids}
+    assert all(len(text.split()) > 2 for text in texts.values())
+    assert len(set(texts.values())) == len(texts)

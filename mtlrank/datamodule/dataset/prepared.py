@@ -39,6 +39,7 @@ class PreparedDataset(ABC):
         self.preprocessor = preprocessor
         self.reading = Reading()
         self.share = Share()
+        self.folder = Path()  # of the prepared form
         self.manifest: dict[str, Any] = {}
         self._splits: dict[str, PreparedSplit] = {}
 
@@ -112,6 +113,7 @@ class PreparedDataset(ABC):
 
     def open(self, folder: Path) -> None:
         """Map a prepared folder into memory, after checking that no byte of it has changed."""
+        self.folder = folder
         self.manifest = read_manifest(folder)
         if self.manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder} has schema {self.manifest.get('schema')}, expected {SCHEMA}. Prepare it again.")

@@ -195,6 +195,11 @@ class PreparedSplit:
         first, counts = self.samples[np.arange(len(self))]
         return [self.ids[start : start + count] for start, count in zip(first.tolist(), counts.tolist(), strict=True)]
 
+    def first_text(self, sequence: int) -> Ints:
+        """The tokens of a sequence's first text, a query's where there is one, (tokens,)."""
+        first, length = self.store.texts[self.sequences[np.array([sequence])][:, 0].astype(np.int64)]
+        return self.store.tokens[ranges(first, length)]
+
     def ids_of(self, sequence: int) -> tuple[str, str]:
         """(query_id, doc_id) of one of the first sequences, without reading the others."""
         for folder in self.folders:

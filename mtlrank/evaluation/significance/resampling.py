@@ -45,8 +45,8 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """The percentile interval of the difference of a measure (Efron and Tibshirani 1993, chapter 13).
 
-    `statistic` gives the measure of each run, (runs, resamples), the first `baseline_runs` being the baseline's; its value
-    is the mean over runs. Units are drawn, the same for all runs, and runs of each system too, so the interval carries the
+    `statistic` gives the measure of each run, (runs, resamples), the first `baseline_runs` being the baseline's (0: the
+    interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs, and runs of each system too, so the interval carries the
     variance of both (Owen 2007; a little wide where they interact). Of n, n - 1 are drawn: then the variance is s^2/n, the
     unbiased one, also for three seeds (Rao and Wu 1988). None for one unit.
     """
@@ -57,8 +57,8 @@ def bootstrap_interval(
     for size in _batch_sizes(num_units, resamples):
         values = statistic(_drawn(num_units, size, generator))
         baseline, system = values[:baseline_runs], values[baseline_runs:]
-        means = [np.sum(part * _drawn(len(part), size, generator), axis=0) for part in (system, baseline)]
-        differences.append(means[0] / max(len(system) - 1, 1) - means[1] / max(len(baseline) - 1, 1))
+        means = [_mean_of_drawn(part, size, generator) for part in (system, baseline) if len(part)]
+        differences.append(means[0] - sum(means[1:]))
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
     return float(low), float(high)
@@ -72,6 +72,12 @@ def _swaps(num_units: int, resamples: int, seed: int) -> Iterator[Swaps]:
     generator = np.random.default_rng(seed)
     for size in _batch_sizes(num_units, resamples):
         yield generator.integers(0, 2, (num_units, size), dtype=bool)
+
+
+def _mean_of_drawn(values: Floats, size: int, generator: np.random.Generator) -> Floats:
+    """The mean over runs that are drawn anew for each resample, (resamples,)."""
+    total: Floats = np.sum(values * _drawn(len(values), size, generator), axis=0)
+    return total / max(len(values) - 1, 1)
 
 
 def _drawn(number: int, resamples: int, generator: np.random.Generator) -> Floats:

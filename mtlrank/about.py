@@ -1,0 +1,44 @@
+"""What a run was: when, how long, on which machine, with which code."""
+
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from mtlrank import __version__
+
+_PACKAGES = ("torch", "transformers", "pytorch-lightning")
+
+
+def describe(started: float) -> dict[str, str | int]:
+    """Of the run that began at `started` (seconds, as `time.time` counts)."""
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "command": " ".join(sys.argv),
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started),
+        "mtlrank": __version__,
+        "commit": commit(),
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "python": platform.python_version(),
+        "hardware": ", ".join(gpus) or f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
+    }
+
+
+def commit(root: Path = Path(__file__).parent.parent) -> str:
+    """The commit of the code: what an image says in MTLRANK_COMMIT, or that of the checkout; `unknown` elsewhere."""
+    if told := os.environ.get("MTLRANK_COMMIT"):
+        return told
+    head = root / ".git" / "HEAD"
+    if not head.is_file():
+        return "unknown"
+    text = head.read_text().strip()
+    ref = root / ".git" / text.removeprefix("ref: ")
+    if not text.startswith("ref: "):
+        return text
+    return ref.read_text().strip() if ref.is_file() else "unknown"

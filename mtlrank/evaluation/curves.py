@@ -1,0 +1,19 @@
+"""What training logged, over its steps."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+Curves = dict[str, list[tuple[int, float]]]  # (step, value) by metric
+
+
+def read_curves(training: Path) -> Curves:
+    """Every logged metric over steps, from all attempts of a run; a later attempt replaces what it did again."""
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
+    for path in sorted((training / "logs").glob("attempt_*/metrics.csv"), key=lambda p: int(p.parent.name[8:])):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                for key, value in row.items():
+                    if value and key not in ("step", "epoch"):
+                        curves[key][int(row["step"])] = float(value)
+    return {key: sorted(points.items()) for key, points in sorted(curves.items())}

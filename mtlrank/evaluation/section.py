@@ -1,0 +1,138 @@
+"""One head in a report: its measures with intervals, its queries that won and lost, and pictures."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtlrank.errors import DataError
+from mtlrank.evaluation.judged import Head, read_head
+from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.pairing import pair_heads
+from mtlrank.evaluation.significance import bootstrap_interval
+from mtlrank.evaluation.significance.weighted import mean, statistic
+from mtlrank.pages import figures
+from mtlrank.storage import read_json
+
+Interval = tuple[float, float]
+_RESAMPLES = 2_000  # of the intervals
+_SHOWN = 5  # queries that won or lost most
+
+
+class Row(NamedTuple):
+    """A measure of a head beside its baseline."""
+
+    measure: str
+    value: float
+    interval: Interval | None  # 95 %; None for one query
+    baseline: float
+    difference: Interval | None  # 95 %, of value - baseline; rankings only
+    better: bool
+
+
+class Gain(NamedTuple):
+    """A query and what it gained over the first stage."""
+
+    query_id: str
+    text: str
+    value: float
+    baseline: float
+
+
+class Section(NamedTuple):
+    """What a report shows of a head."""
+
+    name: str
+    kind: str
+    split: str
+    baseline_name: str
+    num_items: int
+    units: str
+    rows: list[Row]  # the primary measure first
+    won: list[Gain]
+    lost: list[Gain]
+    pictures: list[tuple[str, str]]  # title, SVG
+
+
+def read_sections(folders: Sequence[Path]) -> list[Section]:
+    """Read the folders of judged heads. Raises `DataError` if there are none, or one is damaged."""
+    if not folders:
+        raise DataError("No judged heads to report on. Run evaluate first.")
+    return [read_section(folder) for folder in folders]
+
+
+def read_section(folder: Path) -> Section:
+    """Read the folder of a judged head."""
+    summary, head = read_json(folder / "metrics.json"), read_head(folder)
+    gains = _gains(folder, head, head.measures[0]) if head.kind == "ranking" else []
+    return Section(
+        name=head.name,
+        kind=head.kind,
+        split=head.split,
+        baseline_name=summary["baseline_name"],
+        num_items=len(head.items),
+        units="queries" if head.kind == "ranking" else "items",
+        rows=[_row(summary, head, measure) for measure in head.measures],
+        won=[gain for gain in gains if gain.value > gain.baseline][:_SHOWN],
+        lost=[gain for gain in reversed(gains) if gain.value < gain.baseline][:_SHOWN],
+        pictures=_pictures(folder, head, gains),
+    )
+
+
+def _row(summary: dict[str, Any], head: Head, measure: str) -> Row:
+    value, baseline = summary["values"][measure], summary["baseline"][measure]
+    num_units = int(head.units.max()) + 1
+    of = (
+        mean(head.values[measure], head.units)
+        if measure in head.values
+        else statistic(measure, head.labels, head.predictions, head.units)
+    )
+    difference = None
+    if measure in head.first_stage:
+        pair = pair_heads(head._replace(values=head.first_stage), head, measure)
+        difference = bootstrap_interval(pair.statistic, num_units, 1, _RESAMPLES)
+    interval = bootstrap_interval(of, num_units, 0, _RESAMPLES)
+    return Row(measure, value, interval, baseline, difference, is_better(measure, value, baseline))
+
+
+def _gains(folder: Path, head: Head, measure: str) -> list[Gain]:
+    """All queries, the one that won most first."""
+    texts = _texts(folder / "queries.tsv")
+    values, baselines = head.values[measure][0], head.first_stage[measure][0]
+    order = np.argsort(baselines - values, kind="stable")
+    ids = [head.items[i][0] for i in order]
+    return [
+        Gain(query_id, texts.get(query_id, ""), float(values[i]), float(baselines[i]))
+        for query_id, i in zip(ids, order, strict=True)
+    ]
+
+
+def _texts(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row[0]: row[1] for row in csv.reader(file, delimiter="\t")}
+
+
+def _pictures(folder: Path, head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
+    measure = head.measures[0]
+    if head.kind == "ranking":
+        differences = [gain.value - gain.baseline for gain in gains]
+        return [
+            (f"Gain over the first stage, per query ({measure})", figures.gains(differences, measure, "first stage"))
+        ]
+    if head.kind == "regression":
+        return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]
+    classes = sorted({*head.labels, *head.predictions[0]})
+    counts = Counter(zip(head.labels, head.predictions[0], strict=True))
+    table = np.array([[counts[true, found] for found in classes] for true in classes])
+    pictures = [("Confusion matrix", figures.confusion(table, classes))]
+    if len(head.confidence):
+        right = head.labels == head.predictions[0]
+        pictures.append(
+            ("Calibration: is it right as often as it is sure?", figures.calibration(head.confidence, right))
+        )
+    return pictures
