@@ -16,6 +16,7 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader
 from mtlrank.datamodule.sampler import LongestFirst
 from mtlrank.entry import start
+from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import head_folders, print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
@@ -56,18 +57,19 @@ def judge_all(
     split: str = "test",
     precision: str = "32-true",
 ) -> dict[str, float]:
-    """Judge each head on its own dataset; a folder per head, under its name. Returns the metrics by key.
+    """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
     `precision` is the trainer's: with bf16-mixed the body computes in half precision on a GPU, as it did in training.
     """
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = {}
     for key, dataset in datasets.items():
-        if not dataset.has(split):
+        if not dataset.sets(split):
             print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
-            continue
-        judgement = judge(model, key, dataset, output / dataset.name, batch_size, split, precision)
-        metrics.update({f"{split}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
+        for each in dataset.sets(split):
+            folder = output / head_name(dataset.name, each)
+            judgement = judge(model, key, dataset, folder, batch_size, each, precision)
+            metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
     return metrics
 
 

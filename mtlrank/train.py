@@ -17,6 +17,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError, ResourceError
+from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
@@ -94,7 +95,8 @@ def _judge(
     """Judge each head on its test split and report."""
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     metrics = evaluate.judge_all(model, datasets, output / "evaluation", batch_size, precision=precision)
-    heads = [output / "evaluation" / dataset.name for dataset in datasets.values() if dataset.has("test")]
+    sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
+    heads = [output / "evaluation" / head_name(name, split) for name, split in sets]
     if heads:
         write_report(output / "report", output, heads)
         print_table(heads)

@@ -16,7 +16,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.yaml"))
 # The user's word for a group, where it is not the name of the package.
 PACKAGES = {"model/heads": "model/head", "task": "task", "datamodule/preprocessor": "datamodule/preprocessor"}
 SUPPLIED = {"body_dim", "num_layers", "output_dim", "sizes", "batch_size", "rank", "world_size", "seed"}
-SUPPLIED |= {"optimizer", "total_steps", "params", "body", "heads", "datasets", "dataset", "model"}
+SUPPLIED |= {"optimizer", "total_steps", "params", "body", "heads", "datasets", "dataset", "model", "tasks"}
 
 
 def nodes(value):

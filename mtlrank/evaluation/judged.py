@@ -28,6 +28,12 @@ class Head(NamedTuple):
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
 
 
+def head_name(dataset: str, split: str) -> str:
+    """What a head is called on a test set: as its dataset, with the name of a further test set after an `@`."""
+    _, at, name = split.partition("@")
+    return dataset + at + name
+
+
 def read_head(folder: Path) -> Head:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
     summary = read_json(folder / "metrics.json")
@@ -50,7 +56,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
     if not all(np.isfinite(values).all() for values in table.values()) or len(rows) != len(queries) * len(measures):
         raise ValueError("per_query.tsv lacks numbers, or not every measure has every query")
     return Head(
-        name=summary["name"],
+        name=head_name(summary["name"], summary["split"]),
         kind="ranking",
         split=summary["split"],
         measures=measures,
@@ -78,7 +84,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
             raise ValueError("predictions.tsv lacks numbers")
     measures = tuple(dict.fromkeys([summary["primary"], *summary["values"]]))
     return Head(
-        name=summary["name"],
+        name=head_name(summary["name"], summary["split"]),
         kind=summary["kind"],
         split=summary["split"],
         measures=measures,

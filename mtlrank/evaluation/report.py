@@ -37,7 +37,7 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
         about=_about(training, config),
         config=yaml.safe_dump(config, sort_keys=False),
     )
-    metrics = {f"{head.split}/{head.name}/{row.measure}": row.value for head in sections for row in head.rows}
+    metrics = {f"{head.split}/{head.dataset}/{row.measure}": row.value for head in sections for row in head.rows}
     write_text(output / "report.html", page)
     write_text(output / "report.md", markdown(sections))
     write_json(output / "metrics.json", metrics)

@@ -46,6 +46,7 @@ class Section(NamedTuple):
     """What a report shows of a head."""
 
     name: str
+    dataset: str
     kind: str
     split: str
     baseline_name: str
@@ -70,6 +71,7 @@ def read_section(folder: Path) -> Section:
     gains = _gains(folder, head, head.measures[0]) if head.kind == "ranking" else []
     return Section(
         name=head.name,
+        dataset=summary["name"],
         kind=head.kind,
         split=head.split,
         baseline_name=summary["baseline_name"],

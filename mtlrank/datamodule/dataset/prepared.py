@@ -39,6 +39,7 @@ class PreparedDataset(ABC):
         self.preprocessor = preprocessor
         self.reading = Reading()
         self.share = Share()
+        self.more_tests: dict[str, Any] = {}  # sources of further test sets, by name
         self.folder = Path()  # of the prepared form
         self.manifest: dict[str, Any] = {}
         self._splits: dict[str, PreparedSplit] = {}
@@ -53,6 +54,11 @@ class PreparedDataset(ABC):
     def describe(self) -> dict[str, Any]:
         """Where records come from, for the manifest: ids, versions, files with their hashes, models."""
         return {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """train, val, test, and `test@name` for each further test set."""
+        return (*SPLITS, *(f"test@{name}" for name in self.more_tests))
 
     @property
     def has_judgements(self) -> bool:
@@ -71,7 +77,7 @@ class PreparedDataset(ABC):
         with new_folder(target) as folder, _rare_collection():
             splits = {}
             with ShardWriter(folder, self.task, preprocessor, reading) as writer:
-                for split in SPLITS:
+                for split in self.splits:
                     splits[split] = writer.write(split, self._samples(split))
                     if self.has_judgements:  # also where no sample is: a judged query without candidates counts
                         self.write_judgements(split, folder / split)
@@ -127,6 +133,12 @@ class PreparedDataset(ABC):
             names = ", ".join(name for name, other in self._splits.items() if other)
             raise DataError(f"Dataset {self.name!r} has no split {split!r}. It has: {names}.")
         return found
+
+    def sets(self, split: str) -> list[str]:
+        """The prepared splits that `split` stands for: itself and, for `test`, further test sets, where there are any."""
+        return [
+            name for name, found in self._splits.items() if found and (name == split or name.startswith(f"{split}@"))
+        ]
 
     def has(self, split: str) -> bool:
         """Whether the prepared dataset has samples in `split`."""

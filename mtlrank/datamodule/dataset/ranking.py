@@ -19,7 +19,7 @@ from mtlrank.datamodule.dataset.shares import Shares, drawn
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import write_text
+from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
 
 Source = str | Mapping[str, str]
@@ -31,7 +31,9 @@ class IRDataset(PreparedDataset):
     """A ranking task from collections: train on judged documents and sampled negatives, re-rank candidates elsewhere.
 
     A split is a collection (see `open_source`) or a share of the training queries, as in `val=0.2`, drawn by a hash of
-    the query id; other splits than train hold the `num_candidates` best candidates. Training learns from `learn_from`:
+    the query id; other splits than train hold the `num_candidates` best candidates. `more_tests` are further test sets by
+    name, as in {dl20: msmarco-passage/trec-dl-2020/judged}; the head is judged on each by itself. Training learns from
+    `learn_from`:
 
     - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
     - `docpairs`: the collection's own triples, a group each;
@@ -64,10 +66,15 @@ class IRDataset(PreparedDataset):
         annotator: Annotator | None = None,
         max_queries: int | None = None,
         groups_per_query: int = 1,
+        more_tests: Mapping[str, Source] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
+        self.more_tests = {
+            safe_name(name, "The name of a test set"): where for name, where in (more_tests or {}).items()
+        }
         self.sources = {"train": train, "val": val, "test": test}
+        self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
         self.shares = Shares(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = getattr(task, "relevance_level", 1)
@@ -282,7 +289,7 @@ class IRDataset(PreparedDataset):
 
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test, those of other shards too."""
-        for split in (split for split in ("val", "test") if self.sources[split] is not None):
+        for split in (split for split in self.splits[1:] if self.sources[split] is not None):
             source = self.sources["train" if split in self.shares else split]
             assert source is not None
             assert not isinstance(source, float)

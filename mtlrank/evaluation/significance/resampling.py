@@ -46,9 +46,10 @@ def bootstrap_interval(
     """The percentile interval of the difference of a measure (Efron and Tibshirani 1993, chapter 13).
 
     `statistic` gives the measure of each run, (runs, resamples), the first `baseline_runs` being the baseline's (0: the
-    interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs, and runs of each system too, so the interval carries the
-    variance of both (Owen 2007; a little wide where they interact). Of n, n - 1 are drawn: then the variance is s^2/n, the
-    unbiased one, also for three seeds (Rao and Wu 1988). None for one unit.
+    interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs, and
+    runs of each system too, so the interval carries the variance of both (Owen 2007; a little wide where they interact). Of
+    n, n - 1 are drawn: then the variance is s^2/n, the unbiased one, also for three seeds (Rao and Wu 1988). None for one
+    unit.
     """
     if num_units < 2:
         return None

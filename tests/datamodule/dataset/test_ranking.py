@@ -179,6 +179,37 @@ def test_a_teacher_must_fit_its_pupil(source, settings, message):
         ranking(source, max_queries=3)
 
 
+def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_source):
+    dataset = ranking(source, test=fresh_source("a", 1), more_tests={"b": fresh_source("b", 3)})
+    assert dataset.splits == ("train", "val", "test", "test@b")
+    shard, whole = tmp_path / "shard", tmp_path / "whole"
+    dataset.prepare_shard(shard, Share(), Reading())
+    dataset.merge(whole, [shard], {})
+    dataset.open(whole)
+    assert dataset.sets("test") == ["test", "test@b"]
+    assert dataset.sets("test@b") == ["test@b"]
+    queries = [{q for q, _ in dataset.split(split).ids} for split in ("test", "test@b")]
+    assert queries == [{"a0"}, {"b0", "b1", "b2"}]
+    assert len(read_qrels(*dataset.split("test@b").files("qrels.txt"))) == 3
+    with pytest.raises(DataError, match="has no split 'test@c'. It has: .*test@b"):
+        dataset.split("test@c")
+
+
+@pytest.fixture
+def fresh_source(source, tmp_path):
+    """A collection with the same documents and queries of its own."""
+
+    def make(name, number):
+        folder = tmp_path / name
+        folder.mkdir()
+        write(folder / "queries", [f"{name}{i}\tgarden {name} {i}" for i in range(number)])
+        write(folder / "qrels", [f"{name}{i} 0 d1 2" for i in range(number)])
+        write(folder / "run", [f"{name}{i} Q0 d{d} {d} {9 - d} bm25" for i in range(number) for d in (1, 2)])
+        return {**source, **{part: str(folder / part) for part in ("queries", "qrels", "run")}}
+
+    return make
+
+
 def test_judgements_keep_every_judged_document(source, tmp_path):
     with open(source["qrels"], "a") as file:
         file.write("q1 0 gone 2\n")

@@ -1,0 +1,98 @@
+"""What combining gradients costs beside the plain mean of losses: time a step and peak memory, five tasks at once.
+
+python -m benchmarks.balance [--body /path/to/a/bert]
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytorch_lightning as pl
+import torch
+
+from mtlrank import build, prepare
+from mtlrank.compose import compose_config, select_tasks
+from mtlrank.entry import quiet
+
+LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
+
+
+class Clock(pl.Callback):
+    """CPU seconds of each step: this machine may be busy with other things."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def on_train_batch_start(self, *args):
+        self.started = time.process_time()
+
+    def on_train_batch_end(self, *args):
+        self.seconds.append(time.process_time() - self.started)
+
+
+def train(loss, steps, folder, words):
+    """Prints the median seconds of a step and the peak memory in MiB, of this process."""
+    quiet()
+    torch.set_num_threads(1)
+    config = select_tasks(compose_config([f"data_dir={folder}", f"loop/loss={loss}", *words], trusted=True))
+    body, datasets = build.build_body(config), prepare.run(config)
+    datamodule = build.build_datamodule(config, datasets)
+    loop = build.build_loop(config, build.build_model(config, body, datasets), datasets, total_steps=steps)
+    clock = Clock()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(loop, datamodule)
+    print(statistics.median(clock.seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measure(loss, arguments, folder, words):
+    command = [sys.executable, "-m", "benchmarks.balance", "--loss", loss, "--folder", folder]
+    command += ["--steps", str(arguments.steps), *words]
+    seconds, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+    return float(seconds), float(memory)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--body", help="a local BERT; else the tiny one of the embedded collection")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loss", help="measure this one alone, in this process")
+    parser.add_argument("--folder", help="where the data is prepared")
+    parser.add_argument("words", nargs="*", help="further overrides")
+    arguments = parser.parse_args()
+    if arguments.loss:
+        train(arguments.loss, arguments.steps, arguments.folder, arguments.words)
+        return
+    words = list(arguments.words)
+    if arguments.body:
+        words += ["model/body=pretrained", f"model.body.backbone={arguments.body}"]
+    found = {loss: [] for loss in LOSSES}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.rounds):
+            for loss in LOSSES:
+                found[loss].append(measure(loss, arguments, folder, words))
+    seconds, memory = (
+        {loss: statistics.median(row[column] for row in rows) for loss, rows in found.items()} for column in (0, 1)
+    )
+    print(f"{'loss':<12}{'CPU-ms a step':>14}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
+    for loss in LOSSES:
+        ratio, more = seconds[loss] / seconds["task_mean"], memory[loss] / memory["task_mean"]
+        print(f"{loss:<12}{1000 * seconds[loss]:>14.1f}{ratio:>8.2f}{memory[loss]:>10.0f}{more:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Judging heads on any number of test sets."""
+
+from mtlrank import build, evaluate, prepare
+from mtlrank.compose import compose_config, select_tasks
+from mtlrank.evaluation.runs import read_run
+from mtlrank.storage import read_json
+
+
+def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
+    words = [
+        f"data_dir={data_dir}",
+        "tasks=[trec2019]",
+        "+datamodule.dataset.datasets.trec2019.more_tests={held: mtlrank-embedded/val}",
+        "datamodule.dataset.datasets.trec2019.val=null",
+    ]
+    config = select_tasks(compose_config(words, trusted=True))
+    datasets = prepare.run(config)
+    model = build.build_model(config, build.build_body(config), datasets)
+    metrics = evaluate.judge_all(model, datasets, tmp_path, batch_size=128)
+    assert {key.split("/")[0] for key in metrics} == {"test", "test@held"}
+
+    sizes = {}
+    for folder, split in (("trec2019", "test"), ("trec2019@held", "test@held")):
+        judged = {line.split("\t")[0] for line in (tmp_path / folder / "per_query.tsv").read_text().splitlines()[1:]}
+        ranked = {(doc.query_id, doc.doc_id) for doc in read_run(tmp_path / folder / "run.trec")}
+        assert ranked == set(datasets["trec2019"].split(split).ids)
+        assert {query_id for query_id, _ in ranked} == judged
+        assert read_json(tmp_path / folder / "metrics.json")["split"] == split
+        sizes[split] = len(judged)
+    assert sizes == {"test": 100, "test@held": 50}
