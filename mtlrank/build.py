@@ -19,6 +19,7 @@ from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.gradients import trained
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
@@ -26,7 +27,8 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
+from mtlrank.model.start import start_body, start_heads
+from mtlrank.storage import fetch_folder, fingerprint, mirror, read_json, writable_folder, write_json
 
 _OF_NO_RUN = (  # settings with which the same run goes on
     "training.checkpoint_",
@@ -57,9 +59,12 @@ def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) ->
 
 
 def build_body(config: Config) -> MTLBody:
-    """The body, once every head is known to fit on it: no data needs to be read to find out."""
-    body = build_object(config["model"]["body"])
+    """The body, once it and every head are known to fit: no data needs to be read to find out."""
+    start = _start_from(config)
+    body = build_object({**config["model"]["body"], **({"pretrained": False} if start else {})})
     assert isinstance(body, MTLBody)
+    if start:
+        start_body(start, body)
     for key in config["model"]["heads"]:
         _build_head(config, body, key, output_dim=1)
     return body
@@ -71,9 +76,17 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     for key, dataset in datasets.items():
         heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
         _check_spans(key, dataset, heads[dataset.name].pooler.num_spans)
-    rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads")}
+    rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
     model = build_object(rest, body=body, heads=heads)
     assert isinstance(model, MultiTaskModel)
+    if start := _start_from(config):
+        labels = {dataset.name: dataset.manifest["labels"] for dataset in datasets.values()}
+        taken, new = start_heads(start, model, labels)
+        print(
+            f"starting from {config['model']['start_from']}: its body, its heads {', '.join(taken) or 'none'}; "
+            f"new heads: {', '.join(new) or 'none'}",
+            file=sys.stderr,
+        )
     return model
 
 
@@ -94,6 +107,10 @@ def build_loop(
     assert isinstance(loop, MultiTaskLoop)
     if loop.loss.by_gradient:
         _check_by_gradient(config)
+        if not trained(model.body):
+            raise ConfigError(
+                "loop.loss combines gradients at the body, but model.body.frozen_layers freezes all of it."
+            )
     if str(config["trainer"]["precision"]).startswith("16") and config["loop"]["optimizer"].get("fused"):
         raise ConfigError(
             "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use "
@@ -151,7 +168,7 @@ def build_milestones(
     identity |= {f"heads.{name}": head.describe() for name, head in model.heads.items()}  # type: ignore[operator]
     identity |= {
         "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
-        "body": model.body.backbone,
+        "body": model.body.describe(),
     }
     return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, training["accept_changes"])
 
@@ -275,6 +292,12 @@ def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) ->
     ):
         table = ", ".join(f"{key}: {tokenizer['name']}" for key, tokenizer in found.items())
         raise ConfigError(f"The body is {backbone!r}, but datasets were prepared for other tokenizers: {table}.")
+
+
+def _start_from(config: Config) -> Path | None:
+    """The folder of the trained model to start from, on this machine."""
+    path = config["model"].get("start_from")
+    return fetch_folder(path, mirror(path)) if path else None
 
 
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:

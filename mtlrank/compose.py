@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.errors import ConfigError
+from mtlrank.storage import fetch_folder, mirror
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name
 
 Config = dict[str, Any]
@@ -188,6 +189,7 @@ def _check_values(config: Any) -> None:
     none_or_at_least_one = (lambda v: v is None or (type(v) is int and v >= 1), "null or a whole number, at least 1")
     names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
     path = (lambda v: v is None or isinstance(v, str), "a path")
+    above_zero = (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a finite number above 0")
     section = (lambda v: isinstance(v, dict), "a group of settings")
     expected = {
         **dict.fromkeys(("prepare", "training", "datamodule", "model", "loop", "trainer"), section),
@@ -226,7 +228,21 @@ def _check_values(config: Any) -> None:
             lambda v: v is None or (type(v) in (int, float) and 0 <= v < 1),
             "null or a number from 0 to 1",
         ),
-        "loop.optimizer.lr": (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a finite number above 0"),
+        "model.body.frozen_layers": (
+            lambda v: v == "all" or type(v) is int or (type(v) is float and 0 <= v <= 1),
+            "a number of layers, a share of the depth from 0.0 to 1.0, or all",
+        ),
+        "model.body.lora": (
+            lambda v: v is None or isinstance(v, dict),
+            "null or settings, as in {rank: 8, alpha: 16, dropout: 0.0, targets: [query, value]}",
+        ),
+        "model.body.lora.rank": at_least_one,
+        "model.body.lora.alpha": above_zero,
+        "model.body.lora.dropout": (lambda v: type(v) in (int, float) and 0 <= v < 1, "a number from 0 to 1"),
+        "model.body.lora.targets": names,
+        "model.start_from": path,
+        "loop.layer_decay": (lambda v: type(v) in (int, float) and 0 < v <= 1, "a number above 0, at most 1"),
+        "loop.optimizer.lr": above_zero,
         "seed": (lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
         "batch_size": at_least_one,
         "tasks": names,
@@ -247,6 +263,18 @@ def _check_values(config: Any) -> None:
             node = node.get(part, _check_values) if isinstance(node, dict) else _check_values
         if node is not _check_values and not is_right(node):
             raise ConfigError(f"{key} is {node!r}, expected {words}.")
+
+
+def _body_of(folder: str | None) -> str:
+    """What the body of a trained model is called, for model/body=trained."""
+    from mtlrank.model.start import backbone_of  # here, as most configs need no torch
+
+    if not folder:
+        raise ConfigError("model/body=trained needs model.start_from, the `model` folder of a finished run.")
+    return backbone_of(fetch_folder(folder, mirror(folder)))
+
+
+OmegaConf.register_new_resolver("body_of", _body_of, use_cache=True)
 
 
 def _options(text: str) -> list[str]:

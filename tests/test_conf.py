@@ -72,7 +72,11 @@ def test_every_file_can_be_chosen_and_its_targets_take_its_keys(path):
     assert targets
     for node in targets:
         parameters = parameters_of(load(node["_target_"]))
-        given = {key for key in node if not key.startswith("_")} - {"default_head", "licence"}  # build takes these
+        given = {key for key in node if not key.startswith("_")} - {
+            "default_head",
+            "start_from",
+            "licence",
+        }  # build takes these
         assert given <= set(parameters), node["_target_"]
         required = {
             name for name, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD

@@ -13,7 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import ConfigError
 from mtlrank.loop.gradients import TaskGradients, task_gradients, trained
+from mtlrank.loop.groups import parameter_groups
 from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.model.multitask import MultiTaskModel
@@ -25,6 +27,7 @@ class MultiTaskLoop(pl.LightningModule):
     `loss` is a function of what tasks are, `optimizer` one of parameter groups, `schedule` one of (optimizer, total_steps).
     More than `max_bad_steps` steps whose gradients are not finite end the training. Each `diagnose_every_n_steps` batches
     the tasks' gradients at the body are computed one by one and compared (0: never); training is the same with it.
+    With `layer_decay` below 1, the learning rate of the body falls from layer to layer towards the embeddings.
     """
 
     def __init__(
@@ -37,8 +40,14 @@ class MultiTaskLoop(pl.LightningModule):
         total_steps: int,
         max_bad_steps: int = 10,
         diagnose_every_n_steps: int = 0,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
+        if layer_decay != 1.0 and model.body.family is None:
+            raise ConfigError(
+                f"loop.layer_decay is {layer_decay}, but the layers of {model.body.backbone} "
+                f"({model.body.config.model_type}) are not known: expected 1.0."
+            )
         self.model = model
         self.datasets = dict(datasets)
         kinds = {name: Learner(of.task.kind, of.task.output_dim) for name, of in self.datasets.items()}
@@ -47,6 +56,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.schedule = schedule
         self.total_steps = total_steps
         self.diagnose_every_n_steps = diagnose_every_n_steps
+        self.layer_decay = layer_decay
         self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
@@ -128,15 +138,13 @@ class MultiTaskLoop(pl.LightningModule):
         self.finite.look()
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its like on two groups: weights decay, biases and norms do not."""
-        learning = trained(self.model)
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in learning if p.ndim >= 2]},
-            {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
-        ]
+        """AdamW and its like on groups of weights."""
+        groups = parameter_groups(self.model, self.layer_decay)
         if weights := trained(self.loss):
             groups.append({"params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
         optimizer = self.optimizer(groups)
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
         schedule = self.schedule(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -24,8 +24,11 @@ def save_model(
 ) -> None:
     """Write all that is needed to use the model elsewhere.
 
-    By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from.
+    By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from. Low-rank
+    updates of the body become part of its weights first, here as in the folder.
     """
+    model.body.merge()
+    kinds = {name: head.describe() for name, head in model.heads.items()}  # type: ignore[operator]
     with new_folder(folder) as part:
         save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, part / WEIGHTS)
         model.body.config.save_pretrained(part / BACKBONE)
@@ -33,7 +36,7 @@ def save_model(
         write_json(part / "config.json", config, sort_keys=False)  # the order of tasks is theirs
         write_json(part / "labels.json", labels)
         write_json(part / SOURCES, sources or {})
-        write_manifest(part, {"kind": "model", "heads": sorted(model.heads)})
+        write_manifest(part, {"kind": "model", "heads": sorted(model.heads), "head_kinds": kinds})
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -41,8 +44,9 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if read_manifest(folder).get("kind") != "model":
         raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
     config: dict[str, Any] = read_json(folder / "config.json")
-    body = {**config["model"]["body"], "backbone": str(folder / BACKBONE), "pretrained": False}
-    return {**config, "model": {**config["model"], "body": body}}, read_json(folder / "labels.json")
+    whole = {"backbone": str(folder / BACKBONE), "pretrained": False, "lora": None}  # updates were merged
+    model = {**config["model"], "body": {**config["model"]["body"], **whole}, "start_from": None}
+    return {**config, "model": model}, read_json(folder / "labels.json")
 
 
 def load_weights(folder: Path, model: MultiTaskModel) -> None:

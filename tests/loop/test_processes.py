@@ -48,6 +48,19 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_teach_updates_above_frozen_layers_as_one_does(data, tmp_path):
+    more = ["training.epochs=2", "model.body.lora={rank: 4}", "model.body.frozen_layers=1", "loop.layer_decay=0.8"]
+    settings = [*NO_DROPOUT, *more]
+    assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0
+    code, said = finish(*words(data, tmp_path / "two", *settings, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
+    assert code == 0, said
+    one, two = (content(tmp_path / name)["state_dict"] for name in ("one", "two"))
+    assert any("lora" in name for name in one)
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 1])
 def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_path, asked):
     settings = [*TWO, "training.batch_size=4", "training.checkpoint_steps=1000", "trainer.log_every_n_steps=1"]

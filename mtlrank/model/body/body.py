@@ -1,7 +1,7 @@
 """The shared encoder: any Hugging Face encoder, on packed tokens and only as deep as is needed."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 from mtlrank.backbone import load_config, load_encoder
 from mtlrank.errors import ConfigError
+from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.family import FAMILIES, first
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.part import Part, Reader
+from mtlrank.model.layer import resolve_layer
 
 
 class MTLBody(nn.Module):
@@ -23,7 +25,9 @@ class MTLBody(nn.Module):
     drawn anew from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and is what
     recent encoders are trained with; null keeps what the config says. With `activation_checkpointing`, layers run again in
     the backward pass instead of keeping what is inside them: a third more work for a fraction of the memory.
-    `initialisation="mimetic"` replaces the random start of a body without pretraining.
+    `initialisation="mimetic"` replaces the random start of a body without pretraining. The embeddings and the first
+    `frozen_layers` layers do not learn: 0 freezes nothing, -1 or "all" the whole body. `lora` holds settings of `adapt`:
+    then low-rank updates learn, and the weights of the encoder rest.
     """
 
     def __init__(
@@ -33,6 +37,8 @@ class MTLBody(nn.Module):
         attention_dropout: float | None = 0.0,
         activation_checkpointing: bool = False,
         initialisation: str | None = None,
+        frozen_layers: int | float | str = 0,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         config = load_config(backbone)
@@ -60,6 +66,10 @@ class MTLBody(nn.Module):
             self.encoder.set_attn_implementation(PACKED)
         elif activation_checkpointing:
             self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        self.frozen_layers = self._freeze(frozen_layers)
+        self.lora = dict(lora) if lora is not None else None
+        if lora is not None:
+            low_rank.adapt(self.encoder, self.family.adapted if self.family else (), **lora)
 
     @property
     def out_dim(self) -> int:
@@ -113,11 +123,62 @@ class MTLBody(nn.Module):
         modules = [*deeper, *([final] if deeper and final is not None else [])]
         return [p for module in modules for p in module.parameters()]
 
+    def by_layer(self) -> list[list[nn.Parameter]]:
+        """The weights of each layer of a known family; 0 are the embeddings, and what follows the last belongs to it."""
+        layers = [list(layer.parameters()) for layer in self.layers]
+        final = getattr(self.encoder, "final_norm", None)
+        layers[-1] += final.parameters() if final is not None else []
+        inside = {id(weight) for layer in layers for weight in layer}
+        return [[weight for weight in self.encoder.parameters() if id(weight) not in inside], *layers]
+
+    def describe(self) -> str:
+        """What makes two bodies the same: whose weights they start from, and what of them learns."""
+        frozen = f", {self.frozen_layers} layers frozen" if self.frozen_layers else ""
+        adapted = f", LoRA {dict(sorted(self.lora.items()))}" if self.lora is not None else ""
+        return f"{self.backbone}{frozen}{adapted}"
+
+    def merge(self) -> None:
+        """Make low-rank updates part of the weights that they adapt. The states stay as they are, learning ends."""
+        if self.lora is not None:
+            low_rank.merge(self.encoder)
+            self.lora = None
+
+    def load_plain(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the weights of a body without low-rank updates. Raises `ConfigError` if they do not fit."""
+        names = {low_rank.plain_name(name): name for name in self.state_dict() if ".lora_" not in name}
+        mine = {name: tuple(self.state_dict()[full].shape) for name, full in names.items()}
+        theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
+        if differing := [name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name)]:
+            first = differing[0]
+            raise ConfigError(
+                f"{len(differing)} weights of the body differ: {first} is {theirs.get(first, 'missing')} there, "
+                f"{mine.get(first, 'missing')} here."
+            )
+        self.load_state_dict({names[name]: weight for name, weight in weights.items()}, strict=False)
+
     @property
     def layers(self) -> list[nn.Module]:
         """The transformer layers, of a family that is known."""
         assert self.family is not None
         return list(self.family.layers(self.encoder))
+
+    def _freeze(self, frozen_layers: int | float | str) -> int:
+        """Stop the embeddings and the first layers from learning; how many layers that are."""
+        try:
+            depth = self.num_layers if isinstance(frozen_layers, str) else resolve_layer(frozen_layers, self.num_layers)
+        except ConfigError as error:
+            raise ConfigError(f"model.body.frozen_layers: {error}") from error
+        if depth == self.num_layers:
+            self.encoder.requires_grad_(False)
+        elif depth and self.family is None:
+            raise ConfigError(
+                f"model.body.frozen_layers is {frozen_layers}, but the layers of {self.backbone} "
+                f"({self.config.model_type}) are not known: expected 0 or all."
+            )
+        elif depth:
+            for weight in (weight for layer in self.by_layer()[: depth + 1] for weight in layer):
+                weight.requires_grad_(False)
+        return depth
 
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
         """A layer's output, everywhere or at some rows."""

@@ -17,6 +17,7 @@ class Family(NamedTuple):
     some: Callable[[Any, Tensor, Tensor, dict[str, Any]], Tensor]  # a layer's output at some positions; all attend
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
+    adapted: tuple[str, ...]  # the layers that LoRA adapts unless told: queries and values (Hu et al. 2022, table 5)
 
 
 def _bert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
@@ -80,7 +81,15 @@ def _as_it_is(encoder: Any, hidden: Tensor) -> Tensor:
     return hidden
 
 
-_BERT = Family(_bert_embed, lambda e: e.encoder.layer, _none, _bert_some, _as_it_is, "attention_probs_dropout_prob")
+_BERT = Family(
+    _bert_embed,
+    lambda e: e.encoder.layer,
+    _none,
+    _bert_some,
+    _as_it_is,
+    "attention_probs_dropout_prob",
+    ("query", "value"),
+)
 _ROBERTA = _BERT._replace(embed=_roberta_embed)
 FAMILIES = {
     "bert": _BERT,
@@ -89,7 +98,13 @@ FAMILIES = {
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "distilbert": Family(
-        _distilbert_embed, lambda e: e.transformer.layer, _none, _distilbert_some, _as_it_is, "attention_dropout"
+        _distilbert_embed,
+        lambda e: e.transformer.layer,
+        _none,
+        _distilbert_some,
+        _as_it_is,
+        "attention_dropout",
+        ("q_lin", "v_lin"),
     ),
     "modernbert": Family(
         _modernbert_embed,
@@ -98,6 +113,7 @@ FAMILIES = {
         _modernbert_some,
         lambda e, hidden: e.final_norm(hidden),
         "attention_dropout",
+        ("Wqkv",),  # queries, keys and values in one
     ),
 }  # by the config's model_type
 

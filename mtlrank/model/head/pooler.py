@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch
 from mtlrank.errors import ConfigError
+from mtlrank.model.layer import resolve_layer
 
 
 class Pooler(nn.Module, ABC):
@@ -24,7 +25,7 @@ class Pooler(nn.Module, ABC):
         super().__init__()
         if not layers:
             raise ConfigError("A pooler needs at least one layer, as in layers=[-1].")
-        self.layers = [_resolve(layer, num_layers) for layer in layers]
+        self.layers = [resolve_layer(layer, num_layers) for layer in layers]
         self.body_dim = body_dim
 
     @property
@@ -122,15 +123,3 @@ def sequence_mean(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
 def _mean_by(values: Tensor, group: Tensor, num_groups: int, counts: Tensor) -> Tensor:
     totals = values.new_zeros(num_groups, values.shape[-1]).index_add(0, group, values)
     return totals / counts[:, None]
-
-
-def _resolve(layer: int | float, num_layers: int) -> int:
-    """The layer that is meant; one that the body does not have is an error."""
-    if isinstance(layer, float) and 0 <= layer <= 1:
-        return round(layer * num_layers)
-    if isinstance(layer, int) and -num_layers <= layer <= num_layers:
-        return layer if layer >= 0 else num_layers + 1 + layer
-    raise ConfigError(
-        f"layer {layer} is deeper than the body, which has {num_layers} layers. "
-        f"Expected 0 (embeddings) to {num_layers}, -1 for the last, or a share of the depth such as 0.5."
-    )

@@ -187,3 +187,46 @@ def test_mimetic_attention_looks_for_similar_tokens():
     torch.testing.assert_close(attention.query.weight, attention.key.weight)
     first_head = attention.query.weight[: attention.attention_head_size]
     torch.testing.assert_close(first_head @ first_head.T, torch.eye(len(first_head)), atol=1e-5, rtol=0)
+
+
+def learning(model):
+    return {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in PADDED])
+@pytest.mark.parametrize(("frozen", "first"), [(0, 0), (1, 2), (0.67, 3), (-2, 3), (3, 4), (-1, 4), ("all", 4)])
+def test_the_embeddings_and_first_layers_do_not_learn(tmp_path, kind, frozen, first):
+    """`first` is the first layer that learns, with 0 for the embeddings."""
+    AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
+    model = body(tmp_path, frozen_layers=frozen)
+    flags = [{weight.requires_grad for weight in layer} for layer in model.by_layer()]
+    assert flags == [{number >= first} for number in range(4)]
+    assert sum(len(layer) for layer in model.by_layer()) == len(list(model.parameters()))
+
+
+def test_the_backward_pass_ends_above_frozen_layers(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    model, data = body(tmp_path, frozen_layers=2), batch(LENGTHS)
+    states = whole(model, data)
+    assert [state.requires_grad for state in states] == [False, False, False, True]
+    reference = body(tmp_path)
+    whole(reference, data)[3].square().sum().backward()
+    states[3].square().sum().backward()
+    for (name, weight), expected in zip(model.named_parameters(), reference.parameters(), strict=True):
+        if name in learning(model):
+            torch.testing.assert_close(weight.grad, expected.grad, atol=1e-5, rtol=1e-5)
+        else:
+            assert weight.grad is None
+
+
+def test_of_a_family_that_is_not_known_all_or_nothing_is_frozen(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["mpnet"])).save_pretrained(tmp_path)
+    assert not learning(body(tmp_path, frozen_layers="all"))
+    with pytest.raises(ConfigError, match="frozen_layers is 2, but the layers of .* are not known: expected 0 or all"):
+        body(tmp_path, frozen_layers=2)
+
+
+def test_more_frozen_layers_than_there_are_is_an_error(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="model.body.frozen_layers: layer 7 is deeper than the body"):
+        body(tmp_path, frozen_layers=7)

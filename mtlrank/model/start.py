@@ -1,0 +1,63 @@
+"""Where training starts from a model that was trained before: its body, and the heads that are the same."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from mtlrank.backbone import load_config, load_tokenizer
+from mtlrank.errors import ConfigError
+from mtlrank.model.body import MTLBody
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.saved import BACKBONE, WEIGHTS, read_model
+from mtlrank.storage import read_json, read_manifest
+
+
+def start_body(folder: Path, body: MTLBody) -> None:
+    """Let a body begin as that of a saved model. Raises `ConfigError` if it is not of the same form and vocabulary."""
+    read_model(folder)  # before a byte of it is used
+    where = folder / BACKBONE
+    mine, theirs = body.config, load_config(str(where))
+    expected = f"The body is {body.backbone!r}, that of model.start_from is another. "
+    way_out = f"Use model/body=trained, or model.body.backbone={backbone_of(folder)}."
+    for key in ("model_type", "num_attention_heads"):  # which weights do not show
+        there, here = (getattr(config, key, None) for config in (theirs, mine))
+        if there != here:
+            raise ConfigError(f"{expected}{key} is {there} there, {here} here. {way_out}")
+    weights = load_file(folder / WEIGHTS)
+    try:
+        body.load_plain({name.removeprefix("body."): w for name, w in weights.items() if name.startswith("body.")})
+    except ConfigError as error:
+        raise ConfigError(f"{expected}{error} {way_out}") from error
+    if load_tokenizer(body.backbone).get_vocab() != load_tokenizer(str(where)).get_vocab():
+        raise ConfigError(f"{expected}Their vocabularies differ. {way_out}")
+
+
+def start_heads(
+    folder: Path, model: MultiTaskModel, labels: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """Let heads begin as those of a saved model with the same name, kind and classes: names of (these, the others).
+
+    `labels` holds, by dataset name, what each task knows of its labels.
+    """
+    config, known = read_model(folder)
+    kinds, weights = read_manifest(folder).get("head_kinds", {}), load_file(folder / WEIGHTS)
+    datasets = config["datamodule"]["dataset"]["datasets"]
+    classes = {node["name"]: known[key].get("classes") for key, node in datasets.items()}
+    taken = list[str]()
+    for name, head in model.heads.items():
+        prefix = f"heads.{name}."
+        is_same = kinds.get(name) == head.describe()  # type: ignore[operator]
+        if is_same and classes.get(name) == labels[name].get("classes"):
+            head.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
+            taken.append(name)
+    return taken, [name for name in model.heads if name not in taken]
+
+
+def backbone_of(folder: Path) -> str:
+    """What the body of a saved model is called: as in its training, or its folder if that was a folder that is gone."""
+    read_model(folder)
+    name = str(read_json(folder / "config.json")["model"]["body"]["backbone"])
+    is_gone = name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir()
+    return str(folder / BACKBONE) if is_gone else name

@@ -1,0 +1,69 @@
+"""Groups of weights, and learning rates that fall towards the embeddings."""
+
+import functools
+
+import pytest
+import torch
+
+from mtlrank import train
+from mtlrank.errors import ConfigError
+from mtlrank.loop.groups import parameter_groups
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.model.body import MTLBody
+from mtlrank.model.head import Linear
+from mtlrank.model.head.pooler import CLSToken
+from mtlrank.model.multitask import MultiTaskModel
+from tests.loop import runs
+
+
+def model(**settings):
+    body = MTLBody("mtlrank-embedded/tiny-bert", pretrained=False, **settings)
+    head = Linear(body.out_dim, body.num_layers, 1, functools.partial(CLSToken, layers=[-1]))
+    return MultiTaskModel(body, {"a": head})
+
+
+def test_without_decay_there_are_two_groups():
+    groups = parameter_groups(model())
+    assert [set(group) for group in groups] == [{"params"}, {"params", "weight_decay"}]
+    assert {weight.ndim for weight in groups[1]["params"]} == {1}
+
+
+def test_rates_fall_by_layer_and_each_weight_has_one():
+    of = model()
+    groups = parameter_groups(of, 0.5)
+    factor = {id(weight): group.get("lr_factor", 1.0) for group in groups for weight in group["params"]}
+    assert len(factor) == sum(len(group["params"]) for group in groups) == len(list(of.parameters()))
+    depth = of.body.num_layers
+    assert [factor[id(layer.output.dense.weight)] for layer in of.body.layers] == [
+        0.5 ** (depth - number) for number in range(1, depth + 1)
+    ]
+    assert factor[id(of.body.encoder.embeddings.word_embeddings.weight)] == 0.5**depth
+    assert factor[id(of.heads["a"].projection.weight)] == 1.0
+
+
+def test_frozen_layers_are_in_no_group():
+    groups = parameter_groups(model(frozen_layers=1), 0.5)
+    assert all(weight.requires_grad for group in groups for weight in group["params"])
+    assert min(group.get("lr_factor", 1.0) for group in groups) == 0.5 ** (model().body.num_layers - 2)
+
+
+def test_a_body_whose_layers_are_not_known_is_refused():
+    of = model()
+    of.body.family = None
+    with pytest.raises(ConfigError, match="loop.layer_decay is 0.9, but the layers of .* are not known: expected 1.0"):
+        MultiTaskLoop(
+            of, {}, lambda kinds: None, torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR, 1, layer_decay=0.9
+        )
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_a_run_with_falling_rates_goes_on_to_the_bit(data_dir, tmp_path):
+    words = ["training.epochs=2", "loop.layer_decay=0.5", "model.body.frozen_layers=1"]
+    whole, stopped = (runs.settings(data_dir, tmp_path / name, *words) for name in ("whole", "stopped"))
+    train.run(whole)
+    runs.run_until(stopped, 22)
+    train.run(stopped)
+    content = runs.content(tmp_path / "whole")
+    runs.assert_same(content, runs.content(tmp_path / "stopped"))
+    (optimizer,) = content["optimizer_states"]
+    assert {group["initial_lr"] for group in optimizer["param_groups"]} > {whole["loop"]["optimizer"]["lr"]}

@@ -1,0 +1,160 @@
+"""A run that starts from a trained model: whose weights it begins with, and what is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mtlrank import build, evaluate, train
+from mtlrank.compose import compose_config, select_tasks
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.model.saved import load_weights, read_model
+from mtlrank.storage import write_manifest
+from tests.batches import batch
+from tests.loop import runs
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+LORA = ["training.epochs=2", "model.body.lora={rank: 4}", "model.body.activation_checkpointing=true"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, home):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The folder of a run with low-rank updates, which was stopped once."""
+    output = tmp_path_factory.mktemp("run")
+    config = runs.settings(data, output, *LORA)
+    runs.run_until(config, 22)
+    train.run(config)
+    return output
+
+
+def started(data, *more):
+    """The model of a run before its first step."""
+    config = select_tasks(runs.settings(data, data / "output", *more))
+    datasets = train.prepare.run(config, None)
+    return build.build_model(config, build.build_body(config), datasets)
+
+
+def changed_copy(folder, target, change):
+    """A model folder whose config says something else."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text())
+    change(config)
+    (target / "config.json").write_text(json.dumps(config))
+    manifest = json.loads((target / "manifest.json").read_text())
+    manifest.pop("files")
+    write_manifest(target, manifest)
+    return target
+
+
+def test_a_run_with_updates_goes_on_to_the_bit(data, trained, tmp_path):
+    train.run(runs.settings(data, tmp_path, *LORA))
+    whole = runs.content(tmp_path)
+    runs.assert_same(whole, runs.content(trained))
+    assert any(".lora_A." in name for name in whole["state_dict"])
+
+
+def test_a_saved_model_holds_merged_weights_that_score_as_it_did(data, trained):
+    saved, labels = read_model(trained / "model")
+    merged = build.build_saved_model(saved, labels).eval()
+    load_weights(trained / "model", merged)
+    assert not [name for name in merged.state_dict() if "lora" in name or "base_layer" in name]
+    adapted, checkpoints = started(data, *LORA).eval(), Checkpoints(trained / "checkpoints")
+    metrics = json.loads((trained / "metrics.json").read_text())
+    (best,) = (found for found in map(checkpoints.read, checkpoints.all("best")) if found["values"] == metrics)
+    adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in best["state_dict"].items()})
+    batches = {"trec2019": batch([5, 3, 9]), "msm_ner": batch([7, 4], spans=[[[1, 3]], [[2, 4]]])}
+    scores = merged(batches)
+    for name, expected in adapted(batches).items():
+        torch.testing.assert_close(scores[name], expected, atol=1e-5, rtol=1e-5)
+    merged.body.load_state_dict(started(data).body.state_dict())
+    assert not torch.allclose(merged(batches)["msm_ner"], scores["msm_ner"], atol=1e-4)  # something was learnt
+
+
+def test_body_and_heads_begin_with_the_weights_of_the_trained(data, trained, capsys):
+    more = ["tasks=[trec2019,msm_ner,msm_coref]", "model/heads/pooler@model.heads.trec2019.pooler=cls_token"]
+    model = started(data, f"model.start_from={trained / 'model'}", *more)
+    assert f"starting from {trained / 'model'}: its body, its heads msm_ner; new heads: trec2019, msm_coref" in (
+        capsys.readouterr().err
+    )
+    weights, state = load_file(trained / "model" / "model.safetensors"), model.state_dict()
+    taken = {name for name, weight in state.items() if name in weights and torch.equal(weights[name], weight)}
+    assert {name for name in state if name.startswith(("body.", "heads.msm_ner."))} <= taken
+    assert "heads.trec2019.projection.weight" not in taken
+
+
+def test_updates_of_a_new_run_begin_on_the_trained_body(data, trained):
+    model = started(data, f"model.start_from={trained / 'model'}", "model.body.lora={rank: 2}")
+    expected = load_file(trained / "model" / "model.safetensors")
+    model.body.merge()
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], msg=name)
+
+
+def test_a_run_starts_from_it_and_is_judged(data, trained, tmp_path):
+    words = ["model/body=trained", f"model.start_from={trained / 'model'}", "training.epochs=1", "test=true"]
+    config = runs.settings(data, tmp_path, *words)
+    assert config["model"]["body"]["backbone"] == "mtlrank-embedded/tiny-bert"
+    metrics = train.run(config)
+    shutil.rmtree(tmp_path / "evaluation")
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "model").rename(moved)
+    words = [f"model_dir={moved}", f"data_dir={data}", f"output_dir={tmp_path / 'again'}"]
+    again = evaluate.run(compose_config(words, trusted=True, name="evaluate"))
+    assert again == pytest.approx({key: value for key, value in metrics.items() if key.startswith("test/")}, abs=1e-5)
+
+
+def test_another_body_is_refused_with_the_word_that_helps(data, trained, tmp_path):
+    from transformers import AutoConfig, AutoTokenizer
+
+    backbone = trained / "model" / "backbone"
+    config = AutoConfig.from_pretrained(backbone)
+    heads, wide = tmp_path / "heads", tmp_path / "wide"
+    for folder, change in ((heads, {"num_attention_heads": 1}), (wide, {"intermediate_size": 8})):
+        type(config)(**{**config.to_dict(), **change}).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(backbone).save_pretrained(folder)
+    start = [f"model.start_from={trained / 'model'}", "model/body=pretrained"]
+    way_out = "Use model/body=trained, or model.body.backbone=mtlrank-embedded/tiny-bert"
+    for folder, complaint in (
+        (heads, "num_attention_heads is"),
+        (wide, "weights of the body differ: .* there, .* here"),
+    ):
+        with pytest.raises(ConfigError, match=f"{complaint}.*{way_out}"):
+            started(data, *start, f"model.body.backbone={folder}")
+
+
+def test_another_vocabulary_is_refused(data, trained, tmp_path):
+    backbone = shutil.copytree(trained / "model" / "backbone", tmp_path / "backbone")
+    tokenizer = json.loads((backbone / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (backbone / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match="Their vocabularies differ"):
+        started(data, f"model.start_from={trained / 'model'}", f"model.body.backbone={backbone}")
+
+
+def test_the_name_of_a_body_that_is_gone_is_its_copy(trained, tmp_path):
+    folder = changed_copy(
+        trained / "model", tmp_path / "model", lambda c: c["model"]["body"].update(backbone="/gone/backbone")
+    )
+    config = compose_config(["model/body=trained", f"model.start_from={folder}"], trusted=True)
+    assert config["model"]["body"]["backbone"] == str(folder / "backbone")
+
+
+def test_what_is_no_trained_model_is_refused(data, trained, tmp_path):
+    with pytest.raises(ConfigError, match="model/body=trained needs model.start_from"):
+        compose_config(["model/body=trained"], trusted=True)
+    with pytest.raises(DataError, match="manifest.json"):
+        started(data, f"model.start_from={tmp_path}")
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(DataError, match="was changed or damaged"):
+        started(data, f"model.start_from={folder}")
