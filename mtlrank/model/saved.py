@@ -24,8 +24,8 @@ def save_model(
 ) -> None:
     """Write all that is needed to use the model elsewhere.
 
-    By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from. Low-rank
-    updates of the body become part of its weights first, here as in the folder.
+    By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from.
+    Low-rank updates of the body become part of its weights first, here as in the folder.
     """
     model.body.merge()
     kinds = {name: head.describe() for name, head in model.heads.items()}  # type: ignore[operator]

@@ -1,9 +1,10 @@
 """Ranking a group: a sample is a query with documents, and its loss compares them.
 
-In formulas s are scores, y grades, and i, j documents of one group. All losses are means over what they compare, so that
-large groups weigh as small ones do; a group in which nothing can be compared costs nothing.
+In formulas s are scores, y grades, and i, j documents of one group. Losses are means over what they compare, so that large
+groups weigh as small ones do (LambdaLoss has weights of its own); a group in which nothing can be compared costs nothing.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -113,7 +114,7 @@ class LambdaLoss(Groupwise):
         pairs = _better(labels, present)
         if self.depth is not None:
             pairs = pairs & (torch.minimum(ranks[:, :, None], ranks[:, None, :]) <= self.depth)
-        costs = F.softplus(-self.sigma * differences(scores)) / torch.log(torch.tensor(2.0))
+        costs = F.softplus(-self.sigma * differences(scores)) / math.log(2)
         return torch.where(pairs, weights * costs, 0.0).sum((1, 2))
 
     def _discount_differences(self, ranks: Tensor) -> Tensor:

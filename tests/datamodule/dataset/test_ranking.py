@@ -184,7 +184,7 @@ def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_sour
     assert dataset.splits == ("train", "val", "test", "test@b")
     shard, whole = tmp_path / "shard", tmp_path / "whole"
     dataset.prepare_shard(shard, Share(), Reading())
-    dataset.merge(whole, [shard], {})
+    dataset.merge(whole, [shard], {"name": "x", "licence": None, "relevance_level": 2})
     dataset.open(whole)
     assert dataset.sets("test") == ["test", "test@b"]
     assert dataset.sets("test@b") == ["test@b"]
