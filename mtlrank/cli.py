@@ -39,6 +39,12 @@ def evaluate(context: typer.Context) -> None:
     _start("evaluate", context)
 
 
+@app.command(context_settings=_PASS_ON)
+def probe(context: typer.Context) -> None:
+    """Find out at which layers of a frozen body each task can be read."""
+    _start("probe", context)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -55,4 +61,4 @@ def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     sys.argv = [f"mtlrank {step}", *context.args, *more]
     # Lightning starts further processes as it believes this one was started: as `python -m mtlrank.train`.
     sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
-    start("evaluate" if step == "evaluate" else "train", import_module(f"mtlrank.{step}").run)
+    start(step if step in ("evaluate", "probe") else "train", import_module(f"mtlrank.{step}").run)
