@@ -19,8 +19,8 @@ from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_body, read_model
 from mtlrank.probing.probes import Training
-from mtlrank.probing.results import overrides, print_table, write_results
-from mtlrank.probing.task import Amounts, probe_task, suggested_layer
+from mtlrank.probing.results import overrides, print_table, suggestions, write_results
+from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.storage import fingerprint, local_path, writable_folder
 
@@ -52,9 +52,11 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     heads = [f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets]
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
     write_results(output, results, heads, settings["margin"], name, config)
-    suggested = {probed.name: suggested_layer(probed.found, settings["margin"]) for probed in results}
+    suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
-    print(" ".join(overrides(results, heads, suggested)))
+    print(
+        " ".join(overrides(results, heads, suggested)) or "no layer tells more of the labels than how frequent they are"
+    )
     print(f"results: {output}   page: {output / 'probe.html'}")
     return suggested
 

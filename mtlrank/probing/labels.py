@@ -22,7 +22,7 @@ class Coded(NamedTuple):
 
 
 def code_labels(dataset: PreparedDataset, labels: Tensor) -> Coded:
-    """Classes as they are, numbers in ten buckets of equal size, grades as relevant or not.
+    """Classes as they are, numbers in ten buckets of equal size (fewer if many are equal), grades as relevant or not.
 
     Raises `ConfigError` for a teacher's scores, and `DataError` if all labels are the same.
     """
@@ -41,7 +41,7 @@ def code_labels(dataset: PreparedDataset, labels: Tensor) -> Coded:
     else:
         edges = Buckets(["Accuracy"], _NUM_BUCKETS).find_edges(labels.numpy())
         targets = torch.from_numpy(np.searchsorted(edges, labels.numpy(), side="right"))
-        coded = Coded(targets, len(edges) + 1, f"{len(edges) + 1} buckets of equal size")
+        coded = Coded(targets, len(edges) + 1, f"{len(edges) + 1} buckets by quantiles")
     if len(coded.targets.unique()) < 2:
         raise DataError(f"All {len(labels)} training items of {dataset.name} have one label. Raise probe.max_train.")
     return coded

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from mtlrank.errors import ConfigError, DataError
@@ -46,8 +47,19 @@ def online_bits(ends: Sequence[int], num_classes: int, cost: Callable[[int, int]
     return bits + uniform_bits(ends[0], num_classes)
 
 
-def entropy_compression(counts: Sequence[int], num_classes: int) -> float:
-    """The compression that the labels' frequencies reach by themselves, without any vector."""
-    total = sum(counts)
-    entropy = -sum(count / total * math.log2(count / total) for count in counts if count)
-    return math.log2(num_classes) / entropy if entropy else math.inf
+def log_frequencies(targets: Tensor, num_classes: int) -> Tensor:
+    """What labels so far say about the next one, (classes,): logarithms of their frequencies.
+
+    Each class counts once more than it was seen (Laplace), so that none is impossible.
+    """
+    counts = torch.bincount(targets, minlength=num_classes) + 1
+    return (counts / counts.sum()).log()
+
+
+def frequency_bits(targets: Tensor, ends: Sequence[int], num_classes: int) -> float:
+    """The length of the online code for somebody without vectors, who learns only how frequent the labels are."""
+
+    def cost(start: int, end: int) -> Tensor:
+        return -log_frequencies(targets[:start], num_classes)[targets[start:end]].double().sum()
+
+    return float(online_bits(ends, num_classes, cost))

@@ -26,11 +26,11 @@ class Training(NamedTuple):
 class Probes(nn.Module):
     """A probe for each layer: linear, or with a hidden layer. None sees another's vectors, weights or gradients.
 
-    All start from the same weights; the last ones are zero, so that an untrained probe takes all classes for equally
-    likely and its code is the uniform one.
+    All start from the same weights. The last ones are zero, so that an untrained probe says `bias`, (out_dim,), whatever
+    it sees.
     """
 
-    def __init__(self, num_layers: int, in_dim: int, out_dim: int, hidden_dim: int, seed: int = 0) -> None:
+    def __init__(self, num_layers: int, in_dim: int, bias: Tensor, hidden_dim: int, seed: int = 0) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
         if hidden_dim:
@@ -39,8 +39,8 @@ class Probes(nn.Module):
             first = (torch.rand(in_dim, hidden_dim, generator=random) * 2 - 1) * bound
             self.first = nn.Parameter(first.repeat(num_layers, 1, 1))
             self.first_bias = nn.Parameter(torch.zeros(num_layers, 1, hidden_dim))
-        self.last = nn.Parameter(torch.zeros(num_layers, hidden_dim or in_dim, out_dim))
-        self.last_bias = nn.Parameter(torch.zeros(num_layers, 1, out_dim))
+        self.last = nn.Parameter(torch.zeros(num_layers, hidden_dim or in_dim, len(bias)))
+        self.last_bias = nn.Parameter(bias.float().repeat(num_layers, 1, 1))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits, (layers, items, out_dim), of vectors (items, layers, dim)."""
@@ -64,14 +64,15 @@ Costs = Callable[[Tensor, Tensor], Tensor]
 
 
 def fit(
-    learnt: Vectors, targets: Tensor, held: Vectors, held_targets: Tensor, out_dim: int, costs: Costs, how: Training
+    learnt: Vectors, targets: Tensor, held: Vectors, held_targets: Tensor, bias: Tensor, costs: Costs, how: Training
 ) -> Probes:
     """Train probes on vectors and keep each one's best weights by its mean cost on the held-out vectors.
 
+    Probes start from what says `bias` whatever it sees, and stay there if learning does not help.
     A probe that has run out of patience keeps what it has, whatever happens to the others: each is what it would be alone.
     """
     num_items, num_layers, dim = learnt.values.shape
-    probes = Probes(num_layers, dim, out_dim, how.hidden_dim, how.seed).to(learnt.values.device)
+    probes = Probes(num_layers, dim, bias, how.hidden_dim, how.seed).to(learnt.values.device)
     optimizer = torch.optim.Adam(probes.parameters(), lr=how.lr)
     random = torch.Generator().manual_seed(how.seed)
     size = min(how.batch_size, max(8, num_items // 8))

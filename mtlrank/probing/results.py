@@ -23,10 +23,10 @@ def write_results(
     output: Path, results: Sequence[Probed], heads: Sequence[str], margin: float, body: str, config: dict[str, Any]
 ) -> None:
     """Write the folder of a probing; `heads` are the configs' places of the tasks' heads, as in model.heads.msm_ner."""
-    suggested = {probed.name: suggested_layer(probed.found, margin) for probed in results}
+    suggested = suggestions(results, margin)
     lines = overrides(results, heads, suggested)
     write_text(output / "probe.csv", _csv(results, suggested))
-    told = [{**_plain(probed), "suggested_layer": suggested[probed.name]} for probed in results]
+    told = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
     write_json(output / "probe.json", {"body": body, "margin": margin, "tasks": told})
     comment = (
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
@@ -45,9 +45,16 @@ def write_results(
     write_text(output / "probe.html", page)
 
 
+def suggestions(results: Sequence[Probed], margin: float) -> dict[str, int]:
+    """The suggested layer by task name, of tasks for which any layer is better than none."""
+    layers = {probed.name: suggested_layer(probed, margin) for probed in results}
+    return {name: layer for name, layer in layers.items() if layer is not None}
+
+
 def overrides(results: Sequence[Probed], heads: Sequence[str], suggested: Mapping[str, int]) -> list[str]:
     """The suggested layers in the command line's words."""
-    return [f"{head}.pooler.layers=[{suggested[probed.name]}]" for probed, head in zip(results, heads, strict=True)]
+    places = zip(results, heads, strict=True)
+    return [f"{head}.pooler.layers=[{suggested[p.name]}]" for p, head in places if p.name in suggested]
 
 
 def print_table(results: Sequence[Probed], margin: float) -> None:
@@ -55,7 +62,7 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
     table = Table("layer")
     for probed in results:
         table.add_column(escape(f"{probed.name}\ncompression {probed.measures[0]}"), justify="right")
-    suggested = [suggested_layer(probed.found, margin) for probed in results]
+    suggested = [suggested_layer(probed, margin) for probed in results]
     for row, layer in enumerate(results[0].found.layers):
         cells = [f"{_cell(probed.found, probed.measures[0], row)}" for probed in results]
         marked = [f"[bold green]{c} *[/]" if layer == s else f"{c}  " for c, s in zip(cells, suggested, strict=True)]
@@ -80,7 +87,7 @@ def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
         for body, layers in (("given", probed.found), ("random weights", probed.control)):
             for row, layer in enumerate(layers.layers if layers else []):
                 assert layers is not None
-                is_suggested = body == "given" and layer == suggested[probed.name]
+                is_suggested = body == "given" and layer == suggested.get(probed.name)
                 code = [f"{layers.bits[row]:.1f}", f"{probed.uniform_bits:.1f}", f"{layers.compression[row]:.4f}"]
                 for measure, values in layers.values.items():
                     value = f"{values[row]:.6f}"

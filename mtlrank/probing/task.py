@@ -13,7 +13,7 @@ from mtlrank.model.head import Pooler
 from mtlrank.probing.judge import Judge
 from mtlrank.probing.labels import Coded, code_labels
 from mtlrank.probing.layers import LayerProbes
-from mtlrank.probing.mdl import entropy_compression, portion_ends, uniform_bits
+from mtlrank.probing.mdl import frequency_bits, portion_ends, uniform_bits
 from mtlrank.probing.probes import Training
 from mtlrank.probing.vectors import Vectors, draw_units, read_vectors, standardise
 
@@ -53,7 +53,7 @@ class Probed(NamedTuple):
     found: Layers
     control: Layers | None  # the same body with random weights
     uniform_bits: float
-    frequencies: float  # the compression that the labels' frequencies reach without any vector
+    frequencies: float  # the compression that is reached without any vector, by learning how frequent labels are
     baseline_name: str
     baseline: dict[str, float]  # of what knows nothing of the text
 
@@ -91,7 +91,7 @@ def probe_task(
         return _layers(probes, coded, labels, ends, test.on(device), judge, amounts.layers), judge
 
     found, judge = probed(body)
-    counts = torch.bincount(coded.targets[num_held:], minlength=coded.num_classes).tolist()
+    uniform = uniform_bits(ends[-1], coded.num_classes)
     return Probed(
         name=dataset.name,
         measures=dataset.task.measures,
@@ -101,17 +101,23 @@ def probe_task(
         num_test=len(judge.items),
         found=found,
         control=None if control is None else probed(control)[0],
-        uniform_bits=uniform_bits(ends[-1], coded.num_classes),
-        frequencies=entropy_compression(counts, coded.num_classes),
+        uniform_bits=uniform,
+        frequencies=uniform / frequency_bits(coded.targets[num_held:], ends, coded.num_classes),
         baseline_name=judge.baseline_name,
         baseline=judge.baseline(),
     )
 
 
-def suggested_layer(found: Layers, margin: float) -> int:
-    """The shallowest layer whose compression is at most a share of `margin` below the best."""
-    enough = (1 - margin) * max(found.compression)
-    return min(layer for layer, value in zip(found.layers, found.compression, strict=True) if value >= enough)
+def suggested_layer(probed: Probed, margin: float) -> int | None:
+    """The shallowest layer whose compression is at most a share of `margin` below the best.
+
+    None if no layer compresses better, by more than that share, than the labels' frequencies do.
+    """
+    best = max(probed.found.compression)
+    if best <= (1 + margin) * probed.frequencies:
+        return None
+    by_layer = zip(probed.found.layers, probed.found.compression, strict=True)
+    return min(layer for layer, compression in by_layer if compression >= (1 - margin) * best)
 
 
 def _layers(
