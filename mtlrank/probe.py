@@ -36,7 +36,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     identity = {k: v for k, v in config.items() if k not in ("output_dir", "data_dir")}
     output = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint(identity)}")
     torch.manual_seed(config["seed"])
-    body, control = _bodies(config)
+    body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
     datasets = prepare.run(config, prepared)
     _check_tokenizers(config, datasets)
@@ -67,7 +67,7 @@ def _head(model: MultiTaskModel, name: str) -> MTLHead:
     return head
 
 
-def _bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
+def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
     """The frozen body and, if asked for, one of its kind with random weights."""
     if config["model_dir"]:
         folder = local_path(config["model_dir"])
