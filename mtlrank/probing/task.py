@@ -111,13 +111,12 @@ def probe_task(
 def suggested_layer(probed: Probed, margin: float) -> int | None:
     """The shallowest layer whose compression is at most a share of `margin` below the best.
 
-    None if no layer compresses better, by more than that share, than the labels' frequencies do.
+    It must compress better, by more than that share, than the labels' frequencies do; None if no layer does.
     """
-    best = max(probed.found.compression)
-    if best <= (1 + margin) * probed.frequencies:
-        return None
+    enough = (1 - margin) * max(probed.found.compression)
     by_layer = zip(probed.found.layers, probed.found.compression, strict=True)
-    return min(layer for layer, compression in by_layer if compression >= (1 - margin) * best)
+    telling = [layer for layer, found in by_layer if found >= enough and found > (1 + margin) * probed.frequencies]
+    return min(telling, default=None)
 
 
 def _layers(

@@ -69,6 +69,8 @@ def read_vectors(
     counts = np.array([len(of_sample) for of_sample in items])
     shape = (int(counts.sum()), len(layers), pooler.out_dim)
     values = torch.empty(shape, dtype=_dtype(shape, max_bytes, what))
+    told = f"{shape[0]:,} items, {shape[1]} layers, {values.nbytes / 1e6:,.0f} MB of {str(values.dtype)[6:]}"
+    print(f"reading {what}: {told}", file=sys.stderr, flush=True)
     limit = torch.finfo(values.dtype).max
     starts = offsets(counts)[:-1]
     longest_first = np.argsort(-split.lengths()[samples], kind="stable")
