@@ -83,6 +83,12 @@ def compare(
         stop(error)
 
 
+@app.command(context_settings=_PASS_ON)
+def probe(context: typer.Context) -> None:
+    """Find out at which layers of a frozen body each task can be read."""
+    _start("probe", context)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

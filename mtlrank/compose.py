@@ -187,9 +187,9 @@ def _check_values(config: Any) -> None:
     at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
     at_least_zero = (lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
     none_or_at_least_one = (lambda v: v is None or (type(v) is int and v >= 1), "null or a whole number, at least 1")
+    above_zero = (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a finite number above 0")
     names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
     path = (lambda v: v is None or isinstance(v, str), "a path")
-    above_zero = (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a finite number above 0")
     section = (lambda v: isinstance(v, dict), "a group of settings")
     expected = {
         **dict.fromkeys(("prepare", "training", "datamodule", "model", "loop", "trainer"), section),
@@ -243,6 +243,20 @@ def _check_values(config: Any) -> None:
         "model.start_from": path,
         "loop.layer_decay": (lambda v: type(v) in (int, float) and 0 < v <= 1, "a number above 0, at most 1"),
         "loop.optimizer.lr": above_zero,
+        "probe.layers": (
+            lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
+            "null or a list of layers, as in [0,3,6]",
+        ),
+        "probe.portions": (
+            lambda v: isinstance(v, list) and all(type(x) in (int, float) for x in v),
+            "a list of shares in per cent, as in [1,10,100]",
+        ),
+        "probe.pooler": (lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
+        **dict.fromkeys(("probe.max_train", "probe.max_test", "probe.epochs", "probe.batch_size"), at_least_one),
+        **dict.fromkeys(("probe.hidden_dim", "probe.patience"), at_least_zero),
+        **dict.fromkeys(("probe.lr", "probe.max_memory_gb"), above_zero),
+        "probe.margin": (lambda v: type(v) in (int, float) and 0 <= v < 1, "a share, from 0 to below 1"),
+        "probe.control": (lambda v: isinstance(v, bool), "true or false"),
         "seed": (lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
         "batch_size": at_least_one,
         "tasks": names,

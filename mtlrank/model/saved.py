@@ -6,6 +6,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from mtlrank.errors import DataError
+from mtlrank.model.body import MTLBody
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.storage import new_folder, read_json, read_manifest, write_json, write_manifest
 
@@ -52,3 +53,10 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def load_weights(folder: Path, model: MultiTaskModel) -> None:
     """Fill a model that was built from the saved config."""
     model.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def load_body(folder: Path, body: MTLBody) -> None:
+    """Fill only the body, for other heads than those it was trained with."""
+    prefix = "body."
+    weights = load_file(folder / WEIGHTS)
+    body.load_state_dict({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 Curve = Sequence[tuple[int, float]]
@@ -32,6 +33,26 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, marker="." if len(points) < 30 else None, label=name, linewidth=1.2)
         axes.set(xlabel="optimizer step", ylabel=ylabel)
+        axes.legend(frameon=False, fontsize=8)
+        return _svg(figure)
+
+
+def layer_curves(
+    curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
+) -> str:
+    """One line a name, over a body's layers; of the same colour its dashed line, if it has one, and a ring at a layer."""
+    with plt.rc_context(_STYLE):
+        figure, axes = _axes(height=3.2)
+        for name, points in curves.items():
+            layers, values = zip(*points, strict=True)
+            (line,) = axes.plot(layers, values, marker=".", label=name, linewidth=1.2)
+            if name in dashed:
+                axes.plot(*zip(*dashed[name], strict=True), linestyle="--", color=line.get_color(), linewidth=0.9)
+            if name in marked:
+                place = (marked[name], dict(points)[marked[name]])
+                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=line.get_color())
+        axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8)
         return _svg(figure)
 

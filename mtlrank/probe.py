@@ -1,0 +1,124 @@
+"""Find out at which layers of a frozen body each task can be read, and suggest layers for the heads.
+
+python -m mtlrank.probe tasks=[msm_bm25,msm_ner] model.body.backbone=/path/to/a/bert
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from mtlrank import build, prepare
+from mtlrank.compose import Config, select_tasks
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.entry import start
+from mtlrank.errors import ConfigError
+from mtlrank.model.body import MTLBody
+from mtlrank.model.head import MTLHead
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.saved import BACKBONE, load_body, read_model
+from mtlrank.probing.probes import Training
+from mtlrank.probing.results import overrides, print_table, suggestions, write_results
+from mtlrank.probing.task import Amounts, probe_task
+from mtlrank.probing.vectors import frozen_pooler
+from mtlrank.storage import fingerprint, local_path, writable_folder
+
+
+def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, int]:
+    """Probe each task's labels in each layer; writes a folder and returns the suggested layer by task name.
+
+    With `model_dir`, the body is that of a trained model; tasks, data and heads are still those of the config.
+    """
+    own_heads = config["model"].get("heads") or {}
+    config = select_tasks(config)
+    settings = config["probe"]
+    identity = {k: v for k, v in config.items() if k not in ("output_dir", "data_dir")}
+    output = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint(identity)}")
+    torch.manual_seed(config["seed"])
+    body, control = bodies(config)
+    amounts, training = _amounts(config, body), _training(config)
+    datasets = prepare.run(config, prepared)
+    _check_tokenizers(config, datasets)
+    for dataset in datasets.values():
+        dataset.split(settings["split"])  # before any work: an unknown split is an error that lists the others
+
+    model = build.build_model(config, body, datasets)
+    results = []
+    for dataset in datasets.values():
+        pooler = frozen_pooler(_head(model, dataset.name).pooler, body, settings["pooler"])
+        results.append(probe_task(body, pooler, dataset, amounts, training, control))
+
+    heads = [f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets]
+    name = str(config["model_dir"] or config["model"]["body"]["backbone"])
+    write_results(output, results, heads, settings["margin"], name, config)
+    suggested = suggestions(results, settings["margin"])
+    print_table(results, settings["margin"])
+    print(
+        " ".join(overrides(results, heads, suggested)) or "no layer tells more of the labels than how frequent they are"
+    )
+    print(f"results: {output}   page: {output / 'probe.html'}")
+    return suggested
+
+
+def _head(model: MultiTaskModel, name: str) -> MTLHead:
+    head = model.heads[name]
+    assert isinstance(head, MTLHead)
+    return head
+
+
+def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
+    """The frozen body and, if asked for, one of its kind with random weights."""
+    if config["model_dir"]:
+        folder = local_path(config["model_dir"])
+        saved = read_model(folder)[0]["model"]["body"]
+        body = build.build_body(_with_body(config, saved))
+        load_body(folder, body)
+    else:
+        saved = config["model"]["body"]
+        body = build.build_body(config)
+    control = None
+    if config["probe"]["control"]:
+        control = build.build_body(_with_body(config, {**saved, "pretrained": False}))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return body.to(device).eval(), control.to(device).eval() if control else None
+
+
+def _with_body(config: Config, body: Config) -> Config:
+    return {**config, "model": {**config["model"], "body": body}}
+
+
+def _amounts(config: Config, body: MTLBody) -> Amounts:
+    settings = config["probe"]
+    layers = sorted(set(settings["layers"] or range(body.num_layers + 1)))
+    if layers[-1] > body.num_layers:
+        raise ConfigError(
+            f"probe.layers names layer {layers[-1]}, but the body has {body.num_layers} layers. Expected 0 (embeddings) to "
+            f"{body.num_layers}."
+        )
+    wanted = {name: settings[name] for name in ("split", "max_train", "max_test", "portions")}
+    return Amounts(layers=layers, max_bytes=settings["max_memory_gb"] * 1e9, **wanted)
+
+
+def _training(config: Config) -> Training:
+    settings = config["probe"]
+    names = ("hidden_dim", "epochs", "patience", "batch_size", "lr")
+    return Training(**{name: settings[name] for name in names}, seed=config["seed"])
+
+
+def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
+    """Datasets must have been prepared with the tokenizer of the body that reads them."""
+    build.check_tokenizers(config, datasets)
+    if config["model_dir"]:
+        backbone = local_path(config["model_dir"]) / BACKBONE
+        trained_with = Preprocessor(str(backbone)).load().identity()["sha256"]
+        if any(dataset.manifest["tokenizer"]["sha256"] != trained_with for dataset in datasets.values()):
+            raise ConfigError(
+                f"The model in {config['model_dir']} was trained with another tokenizer than that of "
+                f"{config['model']['body']['backbone']!r}, for which the data is prepared. Add the words it was trained "
+                "with, such as experiment=... and model.body.backbone=..."
+            )
+
+
+if __name__ == "__main__":
+    start("probe", run)

@@ -1,0 +1,47 @@
+"""The measures of scores that a probe gives to some items of a split."""
+
+import torch
+from ir_measures import ScoredDoc
+from torch import Tensor
+
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset.arrays import Ints
+from mtlrank.evaluation import measures, runs
+
+
+class Judge:
+    """Computes the task's measures on items of a split. Of a ranking, queries that were not drawn are not judged."""
+
+    def __init__(self, dataset: PreparedDataset, split_name: str, items: Ints) -> None:
+        self.dataset = dataset
+        self.split = dataset.split(split_name)
+        self.items = items
+        self.labels = torch.from_numpy(self.split.labels[items])
+        self.baseline_name = {"ranking": "first stage", "classification": "majority class"}.get(
+            dataset.task.kind, "training mean"
+        )
+        if dataset.has_judgements:
+            self.pairs = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items]]
+            not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
+            everything = runs.read_qrels(*self.split.files("qrels.txt"))
+            self.qrels = [qrel for qrel in everything if qrel.query_id not in not_drawn]
+
+    def values(self, scores: Tensor) -> dict[str, float]:
+        """The measures of scores, (items,) or (items, classes)."""
+        task = self.dataset.task
+        if not self.dataset.has_judgements:
+            return measures.label_values(task.kind, task.measures, scores, self.labels)
+        run = [ScoredDoc(*pair, score) for pair, score in zip(self.pairs, scores.tolist(), strict=True)]
+        return self._ranking_values(run)
+
+    def baseline(self) -> dict[str, float]:
+        """The measures of what knows nothing of the text; for rankings, of the first stage."""
+        task, known = self.dataset.task, self.dataset.manifest["labels"]
+        if self.dataset.has_judgements:
+            return self._ranking_values(runs.read_run(*self.split.files("candidates.run")))
+        counts = torch.tensor(known["counts"]) if task.kind == "classification" else None
+        constant = measures.baseline_scores(task.kind, known, counts, len(self.items))
+        return measures.label_values(task.kind, task.measures, constant, self.labels)
+
+    def _ranking_values(self, run: list[ScoredDoc]) -> dict[str, float]:
+        return measures.means(measures.ranking_values(self.dataset.task.measures, self.qrels, run))

@@ -1,0 +1,125 @@
+"""What is kept of a probing: probe.csv, probe.json, probe.html and the layers that it suggests, as overrides."""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlrank.pages import figures, render
+from mtlrank.probing.task import Layers, Probed, suggested_layer
+from mtlrank.storage import write_json, write_text
+
+_HEADER = ["task", "body", "layer", "measure", "value", "online_bits", "uniform_bits", "compression", "suggested"]
+
+
+def write_results(
+    output: Path, results: Sequence[Probed], heads: Sequence[str], margin: float, body: str, config: dict[str, Any]
+) -> None:
+    """Write the folder of a probing; `heads` are the configs' places of the tasks' heads, as in model.heads.msm_ner."""
+    suggested = suggestions(results, margin)
+    lines = overrides(results, heads, suggested)
+    write_text(output / "probe.csv", _csv(results, suggested))
+    told = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
+    write_json(output / "probe.json", {"body": body, "margin": margin, "tasks": told})
+    comment = (
+        f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
+    )
+    write_text(output / "suggested.yaml", comment + yaml.safe_dump(lines))
+    page = render(
+        "probe.html.j2",
+        body=body,
+        margin=margin,
+        results=results,
+        suggested=suggested,
+        overrides=lines,
+        pictures=_pictures(results, suggested),
+        config=yaml.safe_dump(config, sort_keys=False),
+    )
+    write_text(output / "probe.html", page)
+
+
+def suggestions(results: Sequence[Probed], margin: float) -> dict[str, int]:
+    """The suggested layer by task name, of tasks for which any layer is better than none."""
+    layers = {probed.name: suggested_layer(probed, margin) for probed in results}
+    return {name: layer for name, layer in layers.items() if layer is not None}
+
+
+def overrides(results: Sequence[Probed], heads: Sequence[str], suggested: Mapping[str, int]) -> list[str]:
+    """The suggested layers in the command line's words."""
+    places = zip(results, heads, strict=True)
+    return [f"{head}.pooler.layers=[{suggested[p.name]}]" for p, head in places if p.name in suggested]
+
+
+def print_table(results: Sequence[Probed], margin: float) -> None:
+    """Show compression and first measure of each layer on the terminal; a star marks what is suggested."""
+    table = Table("layer")
+    for probed in results:
+        table.add_column(escape(f"{probed.name}\ncompression {probed.measures[0]}"), justify="right")
+    suggested = [suggested_layer(probed, margin) for probed in results]
+    for row, layer in enumerate(results[0].found.layers):
+        cells = [f"{_cell(probed.found, probed.measures[0], row)}" for probed in results]
+        marked = [f"[bold green]{c} *[/]" if layer == s else f"{c}  " for c, s in zip(cells, suggested, strict=True)]
+        table.add_row(str(layer), *marked)
+    table.add_section()
+    table.add_row(
+        "none", *(f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results)
+    )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _cell(found: Layers, measure: str, row: int) -> str:
+    return f"{found.compression[row]:.2f} {found.values[measure][row]:9.4f}"
+
+
+def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
+    """A row a task, body, layer and measure; what needs no layer has none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADER)
+    for probed in results:
+        for body, layers in (("given", probed.found), ("random weights", probed.control)):
+            for row, layer in enumerate(layers.layers if layers else []):
+                assert layers is not None
+                is_suggested = body == "given" and layer == suggested.get(probed.name)
+                code = [f"{layers.bits[row]:.1f}", f"{probed.uniform_bits:.1f}", f"{layers.compression[row]:.4f}"]
+                for measure, values in layers.values.items():
+                    value = f"{values[row]:.6f}"
+                    writer.writerow([probed.name, body, layer, measure, value, *code, "yes" if is_suggested else ""])
+        for measure, constant in probed.baseline.items():
+            writer.writerow([probed.name, probed.baseline_name, "", measure, f"{constant:.6f}", "", "", "", ""])
+        code = [f"{probed.uniform_bits / probed.frequencies:.1f}", f"{probed.uniform_bits:.1f}"]
+        writer.writerow([probed.name, "frequencies of the labels", "", "", "", *code, f"{probed.frequencies:.4f}", ""])
+    return text.getvalue()
+
+
+def _plain(probed: Probed) -> dict[str, Any]:
+    """As JSON."""
+    control = None if probed.control is None else probed.control._asdict()
+    return {**probed._asdict(), "found": probed.found._asdict(), "control": control}
+
+
+def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> list[tuple[str, str]]:
+    """(title, SVG): compression, and each measure that is the first of some tasks."""
+    pictures = [("Compression", _picture(results, "compression", suggested))]
+    for measure in dict.fromkeys(probed.measures[0] for probed in results):
+        pictures.append((measure, _picture([p for p in results if p.measures[0] == measure], measure, suggested)))
+    return pictures
+
+
+def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, int]) -> str:
+    curves = {probed.name: _curve(probed.found, quantity) for probed in results}
+    dashed = {probed.name: _curve(probed.control, quantity) for probed in results if probed.control}
+    marked = {name: layer for name, layer in suggested.items() if name in curves}
+    return figures.layer_curves(curves, quantity, dashed, marked)
+
+
+def _curve(found: Layers, quantity: str) -> list[tuple[int, float]]:
+    values = found.compression if quantity == "compression" else found.values[quantity]
+    return list(zip(found.layers, values, strict=True))

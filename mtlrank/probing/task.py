@@ -1,0 +1,145 @@
+"""Probing one task: how well each layer of a frozen body tells its labels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import DataError
+from mtlrank.model.body import MTLBody
+from mtlrank.model.head import Pooler
+from mtlrank.probing.judge import Judge
+from mtlrank.probing.labels import Coded, code_labels
+from mtlrank.probing.layers import LayerProbes
+from mtlrank.probing.mdl import frequency_bits, portion_ends, uniform_bits
+from mtlrank.probing.probes import Training
+from mtlrank.probing.vectors import Vectors, draw_units, read_vectors, standardise
+
+_HELD_OUT = 10  # one unit of so many
+
+
+class Amounts(NamedTuple):
+    """What is probed, and how much of it."""
+
+    layers: Sequence[int]
+    split: str
+    max_train: int
+    max_test: int
+    max_bytes: float
+    portions: Sequence[float]
+    batch_size: int = 64  # samples that the body runs on at once
+
+
+class Layers(NamedTuple):
+    """What the probes of a body found, by layer."""
+
+    layers: list[int]
+    values: dict[str, list[float]]  # each measure
+    bits: list[float]  # of the online code
+    compression: list[float]  # length of the uniform code over that of the online code
+
+
+class Probed(NamedTuple):
+    """A task's result."""
+
+    name: str
+    measures: tuple[str, ...]
+    split: str
+    classes: str  # what was coded, in words
+    num_train: int
+    num_test: int
+    found: Layers
+    control: Layers | None  # the same body with random weights
+    uniform_bits: float
+    frequencies: float  # the compression that is reached without any vector, by learning how frequent labels are
+    baseline_name: str
+    baseline: dict[str, float]  # of what knows nothing of the text
+
+
+def probe_task(
+    body: MTLBody,
+    pooler: Pooler,
+    dataset: PreparedDataset,
+    amounts: Amounts,
+    how: Training,
+    control: MTLBody | None = None,
+) -> Probed:
+    """Probe a body's layers and, if there is one, a control's on the same items. A tenth is held out to stop training."""
+    units = draw_units(dataset, "train", amounts.max_train, how.seed)
+    if len(units) < 2:
+        raise DataError(f"{dataset.name} gives a single sample to probe with: expected more. Raise probe.max_train.")
+    cut = max(1, len(units) // _HELD_OUT)
+    held, learnt = np.concatenate(units[:cut]), np.concatenate(units[cut:])
+    tested = np.concatenate(draw_units(dataset, amounts.split, amounts.max_test, how.seed))
+
+    train = dataset.split("train")
+    items = np.array([item for sample in [*held, *learnt] for item in train.items_of(sample)])
+    labels = torch.from_numpy(train.labels[items])
+    num_held = sum(len(train.items_of(sample)) for sample in held)
+    coded = code_labels(dataset, labels)
+    ends = portion_ends(len(labels) - num_held, amounts.portions)
+
+    def probed(probed_body: MTLBody) -> tuple[Layers, Judge]:
+        vectors = _read(probed_body, pooler, dataset, "train", np.concatenate([held, learnt]), amounts)
+        test = _read(probed_body, pooler, dataset, amounts.split, tested, amounts)
+        standardise(vectors, test)
+        device = next(probed_body.parameters()).device
+        probes = LayerProbes(dataset.name, vectors.on(device), num_held, how)
+        judge = Judge(dataset, amounts.split, test.items)
+        return _layers(probes, coded, labels, ends, test.on(device), judge, amounts.layers), judge
+
+    found, judge = probed(body)
+    uniform = uniform_bits(ends[-1], coded.num_classes)
+    return Probed(
+        name=dataset.name,
+        measures=dataset.task.measures,
+        split=amounts.split,
+        classes=coded.classes,
+        num_train=ends[-1],
+        num_test=len(judge.items),
+        found=found,
+        control=None if control is None else probed(control)[0],
+        uniform_bits=uniform,
+        frequencies=uniform / frequency_bits(coded.targets[num_held:], ends, coded.num_classes),
+        baseline_name=judge.baseline_name,
+        baseline=judge.baseline(),
+    )
+
+
+def suggested_layer(probed: Probed, margin: float) -> int | None:
+    """The shallowest layer whose compression is at most a share of `margin` below the best.
+
+    It must compress better, by more than that share, than the labels' frequencies do; None if no layer does.
+    """
+    enough = (1 - margin) * max(probed.found.compression)
+    by_layer = zip(probed.found.layers, probed.found.compression, strict=True)
+    telling = [layer for layer, found in by_layer if found >= enough and found > (1 + margin) * probed.frequencies]
+    return min(telling, default=None)
+
+
+def _layers(
+    probes: LayerProbes,
+    coded: Coded,
+    labels: torch.Tensor,
+    ends: list[int],
+    test: Vectors,
+    judge: Judge,
+    layers: Sequence[int],
+) -> Layers:
+    kind = judge.dataset.task.kind
+    bits = probes.bits(coded, ends)
+    scores = probes.numbers(labels, test) if kind == "regression" else probes.scores(coded, test, kind == "ranking")
+    by_layer = [judge.values(of_layer) for of_layer in scores]
+    values = {measure: [found[measure] for found in by_layer] for measure in judge.dataset.task.measures}
+    return Layers(list(layers), values, bits, [uniform_bits(ends[-1], coded.num_classes) / length for length in bits])
+
+
+def _read(
+    body: MTLBody, pooler: Pooler, dataset: PreparedDataset, split: str, samples: np.ndarray, amounts: Amounts
+) -> Vectors:
+    what = f"{dataset.name}, {split}"
+    return read_vectors(
+        body, pooler, dataset.split(split), samples, list(amounts.layers), amounts.batch_size, amounts.max_bytes, what
+    )

@@ -1,0 +1,140 @@
+"""What a frozen body makes of items: one pooled vector a layer, computed once and kept in memory."""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset.arrays import Ints, offsets, ranges
+from mtlrank.datamodule.dataset.split import PreparedSplit
+from mtlrank.errors import ConfigError
+from mtlrank.loop.predict import to_device
+from mtlrank.model.body import MTLBody, Part
+from mtlrank.model.head import Pooler
+from mtlrank.model.head.pooler import Average, CLSToken
+from mtlrank.probing.progress import Progress
+
+
+class Vectors(NamedTuple):
+    """Pooled vectors of items, and where the items stand in their split."""
+
+    values: Tensor  # (items, layers, dim) float32 or float16
+    items: Ints  # (items,), positions in the split's `labels`
+
+    def part(self, start: int, end: int) -> "Vectors":
+        """The items from `start` to `end`; nothing is copied."""
+        return Vectors(self.values[start:end], self.items[start:end])
+
+    def on(self, device: torch.device) -> "Vectors":
+        """The same on a device."""
+        return Vectors(self.values.to(device), self.items)
+
+
+def draw_units(dataset: PreparedDataset, split_name: str, max_items: int, seed: int) -> list[Ints]:
+    """Units of a split in random order until they have `max_items` items: samples, or all samples of a query for rankings.
+
+    A unit that would have too many is left out, but for the first one.
+    """
+    split = dataset.split(split_name)
+    units = _queries(split) if dataset.has_judgements else [np.array([sample]) for sample in range(len(split))]
+    drawn, room = list[Ints](), max_items
+    for number in np.random.default_rng(seed).permutation(len(units)).tolist():
+        size = sum(len(split.items_of(sample)) for sample in units[number].tolist())
+        if size <= room or not drawn:
+            drawn.append(units[number])
+            room -= size
+        if room <= 0:
+            break
+    return drawn
+
+
+def read_vectors(
+    body: MTLBody,
+    pooler: Pooler,
+    split: PreparedSplit,
+    samples: Ints,
+    layers: list[int],
+    batch_size: int,
+    max_bytes: float,
+    what: str,
+) -> Vectors:
+    """Run the body once over some samples and pool each of `layers` by itself; items come in the order of the samples.
+
+    `pooler` must have no weights of its own. What would take more than `max_bytes` as float16 is a `ConfigError`.
+    """
+    items = [np.asarray(split.items_of(sample), dtype=np.int64) for sample in samples.tolist()]
+    counts = np.array([len(of_sample) for of_sample in items])
+    shape = (int(counts.sum()), len(layers), pooler.out_dim)
+    values = torch.empty(shape, dtype=_dtype(shape, max_bytes, what))
+    told = f"{shape[0]:,} items, {shape[1]} layers, {values.nbytes / 1e6:,.0f} MB of {str(values.dtype)[6:]}"
+    print(f"reading {what}: {told}", file=sys.stderr, flush=True)
+    limit = torch.finfo(values.dtype).max
+    starts = offsets(counts)[:-1]
+    longest_first = np.argsort(-split.lengths()[samples], kind="stable")
+    progress = Progress(f"reading {what}", len(samples))
+    for chosen in np.array_split(longest_first, -(-len(samples) // batch_size)):
+        pooled = _pooled(body, pooler, split, samples[chosen], layers)
+        rows = torch.from_numpy(ranges(starts[chosen], counts[chosen]))
+        values[rows] = pooled.clamp(-limit, limit).to(values)  # infinite would be what no float16 holds
+        progress.advance(len(chosen))
+    return Vectors(values, np.concatenate(items))
+
+
+def standardise(learnt: Vectors, *others: Vectors) -> None:
+    """Give each dimension of each layer a mean of 0 and a deviation of 1 on `learnt`; the same is done to others.
+
+    In place. It loses nothing, and layers whose vectors are of different size are learnt from with the same rate.
+    """
+    for layer in range(learnt.values.shape[1]):
+        block = learnt.values[:, layer].float()
+        mean, deviation = block.mean(0), block.std(0).clamp(min=1e-6)
+        for vectors in (learnt, *others):
+            vectors.values[:, layer] = ((vectors.values[:, layer].float() - mean) / deviation).to(vectors.values)
+
+
+def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> Pooler:
+    """The pooler to probe with: a head's own, or on whole sequences the one that is `wanted`.
+
+    What a pooler would have to learn cannot be kept in memory: one with weights is replaced by the average.
+    """
+    kinds = {"average": Average, "cls_token": CLSToken}
+    has_weights = any(True for _ in pooler.parameters())
+    if pooler.num_spans or not (wanted or has_weights):
+        return pooler
+    if has_weights and not wanted:
+        print(f"{type(pooler).__name__} learns how it pools: its layers are probed by their average", file=sys.stderr)
+    return kinds[wanted or "average"](body.out_dim, body.num_layers)
+
+
+@torch.inference_mode()
+def _pooled(body: MTLBody, pooler: Pooler, split: PreparedSplit, samples: Ints, layers: list[int]) -> Tensor:
+    """(items, layers, dim) of a batch."""
+    batch = to_device(split.collate(samples), next(body.parameters()).device)
+    part = Part(layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), pooler.first_only)
+    (states,) = body.encode(batch.input_ids, batch.token_type_ids, batch.cu_seqlens, [part], batch.max_seqlen)
+    return torch.stack([pooler([state], batch) for state in states], dim=1)
+
+
+def _queries(split: PreparedSplit) -> list[Ints]:
+    """The samples of each query, in the order of the split."""
+    by_query: dict[str, list[int]] = {}
+    for sample, pairs in enumerate(split.pairs()):
+        by_query.setdefault(pairs[0][0], []).append(sample)
+    return [np.array(samples) for samples in by_query.values()]
+
+
+def _dtype(shape: tuple[int, int, int], max_bytes: float, what: str) -> torch.dtype:
+    """The most precise type that fits into memory."""
+    size = shape[0] * shape[1] * shape[2]
+    for dtype in (torch.float32, torch.float16):
+        if size * dtype.itemsize <= max_bytes:
+            return dtype
+    fitting = int(max_bytes // (2 * shape[1] * shape[2]))
+    raise ConfigError(
+        f"The vectors of {what} take {size * 2 / 1e9:.1f} GB ({shape[0]:,} items, {shape[1]} layers, {shape[2]} numbers), "
+        f"more than probe.max_memory_gb={max_bytes / 1e9:g}. Raise it, or take at most {fitting:,} items "
+        "(probe.max_train, probe.max_test) or fewer probe.layers."
+    )
