@@ -39,7 +39,7 @@ def merge_shards(
     if empty:
         raise DataError(f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null.")
     if task.kind == "ranking":
-        _check_positives(shards, splits, name, getattr(task, "relevance_level", 1))
+        _check_positives(shards, splits, name, task)
     with new_folder(target) as folder:
         names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
         for shard, manifest, short in zip(shards, manifests, names, strict=True):
@@ -120,9 +120,10 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
     return {"classes": classes, "counts": [counts[label] for label in classes]}
 
 
-def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, level: int) -> None:
-    """A ranking without relevant documents teaches nothing and measures nothing."""
-    if not any((block >= level).any() for block in _blocks(shards, "train")):
+def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task) -> None:
+    """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
+    level = getattr(task, "relevance_level", 1)
+    if not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
         files = [shard / split / "qrels.txt" for shard in shards]

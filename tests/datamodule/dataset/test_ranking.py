@@ -164,6 +164,23 @@ def test_an_annotator_can_teach(source):
     assert [record.label for record in records] == [len(record.text) for record in records]
 
 
+def low_scores(source, folder):
+    """The source's run with scores below all grades, as cosines are."""
+    lines = [line.split() for line in Path(source["run"]).read_text().splitlines()]
+    write(folder / "low", [" ".join([*line[:4], str(float(line[4]) / 100), line[5]]) for line in lines])
+    return str(folder / "low")
+
+
+def test_a_teachers_scores_may_be_of_any_size(source, tmp_path, fresh_source):
+    dataset = distilled({**source, "run": low_scores(source, tmp_path)}, learn_from="run", test=fresh_source("a", 1))
+    shard, whole = tmp_path / "shard", tmp_path / "whole"
+    dataset.prepare_shard(shard, Share(), Reading())
+    dataset.merge(whole, [shard], {"name": "x", "licence": None, "relevance_level": 2})
+    dataset.open(whole)
+    assert len(dataset.split("train")) == 2
+    assert dataset.split("test").labels.all().tolist() == [2, 0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
