@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -34,11 +35,10 @@ def commit(root: Path = Path(__file__).parent.parent) -> str:
     """The commit of the code: what an image says in MTLRANK_COMMIT, or that of the checkout; `unknown` elsewhere."""
     if told := os.environ.get("MTLRANK_COMMIT"):
         return told
-    head = root / ".git" / "HEAD"
-    if not head.is_file():
+    if not (root / ".git").exists():
         return "unknown"
-    text = head.read_text().strip()
-    ref = root / ".git" / text.removeprefix("ref: ")
-    if not text.startswith("ref: "):
-        return text
-    return ref.read_text().strip() if ref.is_file() else "unknown"
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

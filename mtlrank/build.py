@@ -20,6 +20,7 @@ from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.gradients import trained
+from mtlrank.loop.loss import ByGradient
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
@@ -39,6 +40,7 @@ _OF_NO_RUN = (  # settings with which the same run goes on
     "trainer.num_nodes",
     "trainer.strategy",
     "trainer.log_every_n_steps",
+    "loop.diagnose_every_n_steps",
 )
 _KINDS = {
     "data": ("datamodule.dataset.", "collection.", "prepare.", "tasks"),
@@ -105,7 +107,7 @@ def build_loop(
     by_name = {dataset.name: dataset for dataset in datasets.values()}
     loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
     assert isinstance(loop, MultiTaskLoop)
-    if loop.loss.by_gradient:
+    if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)
         if not trained(model.body):
             raise ConfigError(
@@ -130,6 +132,10 @@ def _check_by_gradient(config: Config) -> None:
         raise ConfigError(
             "loop.loss combines the tasks' gradients, and several processes average gradients as they arise, before they "
             "could be combined. Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
+        )
+    if config["training"]["one_task_per_batch"]:
+        raise ConfigError(
+            "loop.loss combines the tasks' gradients of a step, and with training.one_task_per_batch a step has one task."
         )
     if str(trainer["precision"]).startswith("16"):
         raise ConfigError(

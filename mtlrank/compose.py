@@ -17,6 +17,8 @@ from mtlrank.untrusted import check_overrides, check_targets, is_config_name
 
 Config = dict[str, Any]
 
+_BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses that are tables by dataset name
+
 
 def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = "train") -> Config:
     """The resolved config for overrides in the command line's words.
@@ -77,21 +79,24 @@ def select_tasks(config: Config) -> Config:
     chosen = {key: datasets[key] for key in datasets if key in wanted}
     gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
     return {
-        **_without(gone, config),
+        **config,
+        "loop": _without(gone, config["loop"]),
         "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
         "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": {k: heads[k] for k in chosen}},
     }
 
 
 def _without(names: set[str], node: Config) -> Config:
-    """Settings of samplers and losses without what they say of tasks that are left out, such as limits."""
+    """A group of settings without what its tables by dataset (limits, probabilities, weights) say of some names."""
 
-    def pruned(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: pruned(child) for key, child in value.items() if key not in names}
-        return value
+    def pruned(key: str, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            inner: pruned(inner, child) for inner, child in value.items() if key not in _BY_NAME or inner not in names
+        }
 
-    return {key: pruned(value) if key in ("loop", "train_sampler") else value for key, value in node.items()}
+    return {key: pruned(key, value) for key, value in node.items()}
 
 
 def with_measures(config: Config, names: Sequence[str] | None) -> Config:
@@ -264,6 +269,7 @@ def _check_values(config: Any) -> None:
         "output_dir": path,
         "data_dir": (lambda v: isinstance(v, str), "a path"),
         "model_dir": path,
+        "trust_model": (lambda v: isinstance(v, bool), "true or false"),
         "head": (lambda v: v is None or isinstance(v, str), "null or the name of a head"),
         "output": path,
         "force": (lambda v: isinstance(v, bool), "true or false"),

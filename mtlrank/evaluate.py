@@ -21,28 +21,27 @@ from mtlrank.evaluation.report import head_folders, print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import load_weights, read_model
+from mtlrank.model.saved import load_weights
 from mtlrank.storage import local_path, writable_folder
-from mtlrank.untrusted import check_targets
+from mtlrank.trained import read_trained
 
 
-def run(config: Config, prepared: Mapping[str, Path] | None = None, *, trusted: bool = True) -> dict[str, float]:
+def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
     """Judge heads of a saved model and write a folder each; returns the metrics by key.
 
     `prepared` holds folders by dataset key; without it, datasets are found (or prepared) in `data_dir`.
     """
     model_dir = local_path(config["model_dir"])
-    saved, labels = read_model(model_dir)
+    saved, labels = read_trained(model_dir, trust=config["trust_model"])
     split = config["split"]
     output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
-    if not trusted:
-        check_targets(saved)
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
     for dataset in datasets.values():
-        dataset.split(split)  # before any work: an unknown split is an error that lists the others
+        if not dataset.sets(split):
+            dataset.split(split)  # before any work: an unknown split is an error that lists the others
     precision = str(saved["trainer"]["precision"])
     metrics = judge_all(model, datasets, output, config["batch_size"], split, precision)
     print_table(head_folders([output]))

@@ -5,6 +5,7 @@ python -m mtlrank.probe tasks=[msm_bm25,msm_ner] model.body.backbone=/path/to/a/
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,12 +18,13 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import BACKBONE, load_body, read_model
+from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.probes import Training
 from mtlrank.probing.results import overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.storage import fingerprint, local_path, writable_folder
+from mtlrank.trained import read_trained
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, int]:
@@ -71,7 +73,7 @@ def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
     """The frozen body and, if asked for, one of its kind with random weights."""
     if config["model_dir"]:
         folder = local_path(config["model_dir"])
-        saved = read_model(folder)[0]["model"]["body"]
+        saved = read_trained(folder, trust=config["trust_model"])[0]["model"]["body"]
         body = build.build_body(_with_body(config, saved))
         load_body(folder, body)
     else:
@@ -79,13 +81,14 @@ def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
         body = build.build_body(config)
     control = None
     if config["probe"]["control"]:
-        control = build.build_body(_with_body(config, {**saved, "pretrained": False}))
+        random = {**saved, "pretrained": False, **({"initialisation": None} if "initialisation" in saved else {})}
+        control = build.build_body(_with_body(config, random, start_from=None))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return body.to(device).eval(), control.to(device).eval() if control else None
 
 
-def _with_body(config: Config, body: Config) -> Config:
-    return {**config, "model": {**config["model"], "body": body}}
+def _with_body(config: Config, body: Config, **more: Any) -> Config:
+    return {**config, "model": {**config["model"], "body": body, **more}}
 
 
 def _amounts(config: Config, body: MTLBody) -> Amounts:

@@ -33,7 +33,7 @@ _SOURCES = ("ir_dataset", "queries", "docs", "run")
 _CHUNK = 4096  # pairs that are in memory at a time
 
 
-def run(config: Config, *, trusted: bool = True) -> int:
+def run(config: Config) -> int:
     """Score what the config names and write it as one file; returns the number of pairs.
 
     Equal batches give equal scores to the bit, so candidates of one chunk are ranked exactly as `evaluate` ranks them.
@@ -43,7 +43,7 @@ def run(config: Config, *, trusted: bool = True) -> int:
     if output.is_dir():
         raise ConfigError(f"output is the folder {str(output)!r}, expected a file.")
     writable_folder(output.parent)
-    head = load_head(local_path(config["model_dir"]), config["head"], trusted=trusted)
+    head = load_head(local_path(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = _scorer(head, config["batch_size"])
     reading = Reading(hint=False)
     reading.progress = Progress(head.name, verb="rank", unit="pairs")

@@ -17,7 +17,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
-from mtlrank.storage import fingerprint, safe_name, writable_folder
+from mtlrank.storage import fingerprint, join, safe_name, writable_folder
 
 Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
 
@@ -36,13 +36,12 @@ def run(vary: Vary) -> list[Comparison]:
     `vary` gives the study's config with some keys changed: those that depend on the seed change with it.
     """
     config = vary({})
-    study = _checked(config["study"])
+    study = _checked(config)
     mixtures = _mixtures(config)
     root = writable_folder(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
     runs = [Run(tasks, seed, _folder(root, tasks) / f"seed-{seed}") for tasks in mixtures for seed in study["seeds"]]
     for each in _told(runs):
-        changed = vary({"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(each.folder)})
-        train.run({key: value for key, value in changed.items() if key != "study"})
+        train.run(_config_of(each, vary, root))
     systems = {
         tasks: read_system("+".join(tasks), [each.folder for each in runs if each.mixture == tasks])
         for tasks in mixtures
@@ -54,9 +53,27 @@ def run(vary: Vary) -> list[Comparison]:
     return rows
 
 
+def _config_of(each: Run, vary: Vary, root: Path) -> Config:
+    """A run's own config: its tasks and seed, and checkpoints that no other run takes for its own."""
+    changes: dict[str, Any] = {"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(each.folder)}
+    training = vary({})["training"]
+    if training["checkpoint_dir"]:
+        changes["training.checkpoint_dir"] = join(training["checkpoint_dir"], *each.folder.relative_to(root).parts)
+    config = vary(changes)
+    names = {dataset["name"] for dataset in _datasets(config).values()}
+    if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
+        config["training"]["monitor"] = None  # it is of a head that this run has not
+    return {key: value for key, value in config.items() if key != "study"}
+
+
+def _datasets(config: Config) -> dict[str, Any]:
+    datasets: dict[str, Any] = select_tasks(config)["datamodule"]["dataset"]["datasets"]
+    return datasets
+
+
 def _mixtures(config: Config) -> list[tuple[str, ...]]:
     """What is learnt together: single tasks first, as all else is compared with them."""
-    known = list(select_tasks(config)["datamodule"]["dataset"]["datasets"])
+    known = list(_datasets(config))
     wanted = config["study"]["mixtures"] or [known]
     unknown = [task for mixture in wanted for task in mixture if task not in known]
     if unknown:
@@ -70,11 +87,23 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
             "A study compares mixtures of several tasks with single ones: expected at least two tasks, found "
             f"{', '.join(known)}. Add some with tasks=[...]."
         )
-    judged = config["study"]["heads"] or known
-    singles = [(key,) for key in known if key in judged and any(key in mixture for mixture in several)]
+    judged = [key for key, dataset in _datasets(config).items() if _is_judged(dataset)]
+    wanted = config["study"]["heads"] or judged
+    singles = [(key,) for key in judged if key in wanted and any(key in mixture for mixture in several)]
     if not singles:
-        raise ConfigError(f"study.heads is {judged}: expected some of {', '.join(known)} that the mixtures have.")
+        raise ConfigError(
+            f"study.heads is {config['study']['heads']}: expected some of {', '.join(judged)}, which have a val and a test "
+            "split, that the mixtures have too."
+        )
+    left_out = [key for key in known if (key,) not in singles]
+    if left_out:
+        print(f"learnt with others, but not compared: {', '.join(left_out)}", file=sys.stderr)
     return [*singles, *several]
+
+
+def _is_judged(dataset: Mapping[str, Any]) -> bool:
+    """Whether a task can be learnt by itself and compared: not if it says that it has no val or no test split."""
+    return dataset.get("val", True) is not None and dataset.get("test", True) is not None
 
 
 def _told(runs: list[Run]) -> Iterator[Run]:
@@ -97,7 +126,15 @@ def _folder(root: Path, tasks: tuple[str, ...]) -> Path:
     return root / (name if len(name) < 200 else fingerprint(list(tasks)))  # file names are at most 255 bytes long
 
 
-def _checked(study: dict[str, Any]) -> dict[str, Any]:
+def _checked(config: Config) -> dict[str, Any]:
+    study: dict[str, Any] = config["study"]
+    if config["trainer"]["devices"] not in (1, "1") or config["trainer"]["num_nodes"] != 1:
+        raise ConfigError(
+            "A study runs on one device: each process of several would run all of it. Start its runs with `mtlrank train` "
+            "and compare them with `mtlrank compare`."
+        )
+    if not config["test"]:
+        raise ConfigError("A study compares test results: leave out test=false.")
     seeds = study["seeds"]
     if not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
@@ -107,9 +144,9 @@ def _checked(study: dict[str, Any]) -> dict[str, Any]:
     return study
 
 
-def _identity(config: Config) -> list[Any]:
+def _identity(config: Config) -> dict[str, Any]:
     """What makes two studies the same: more seeds and mixtures go into the same folder."""
-    return [{k: v for k, v in config.items() if k not in ("study", "output_dir", "data_dir", "seed", "force")}]
+    return {k: v for k, v in config.items() if k not in ("study", "output_dir", "data_dir", "seed", "force")}
 
 
 if __name__ == "__main__":

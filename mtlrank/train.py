@@ -3,6 +3,7 @@
 python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -93,6 +94,7 @@ def _judge(
     config: Config, output: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset]
 ) -> dict[str, float]:
     """Judge each head on its test split and report."""
+    shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     metrics = evaluate.judge_all(model, datasets, output / "evaluation", batch_size, precision=precision)
     sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]

@@ -49,15 +49,26 @@ class TrainedHead(NamedTuple):
         return Preprocessor(str(self.folder / BACKBONE), trained.max_length, trained.max_query_length).load()
 
 
-def load_head(folder: Path, head: str | None, *, trusted: bool = True) -> TrainedHead:
-    """Load the head that scores sequences by its name, or the only one.
+def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str, Any]]:
+    """(config, labels) of a saved model. Unless it is trusted, its config may only name what mtlrank's own configs do.
 
-    Raises `ConfigError` for one that is not there or scores no sequences. Of a folder that is not trusted, only classes of
-    mtlrank's own configs are built.
+    Weights are data, but a config names classes that are built: from somebody else's folder that would run their code.
     """
     config, labels = read_model(folder)
-    if not trusted:
-        check_targets(config)
+    if not trust:
+        try:
+            check_targets({"model": config["model"], "dataset": config["datamodule"]["dataset"]})
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error} If you trust this folder, add trust_model=true.") from error
+    return config, labels
+
+
+def load_head(folder: Path, head: str | None, *, trust: bool = False) -> TrainedHead:
+    """Load the head that scores sequences by its name, or the only one.
+
+    Raises `ConfigError` for one that is not there or scores no sequences, and as `read_trained` does.
+    """
+    config, labels = read_trained(folder, trust=trust)
     datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
     key = _choose(datasets, head)
     dataset = datasets[key]

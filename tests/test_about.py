@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 from mtlrank import about
@@ -13,12 +14,13 @@ def test_a_run_says_what_it_was(monkeypatch):
 
 def test_the_commit_is_that_of_the_image_or_of_the_checkout(tmp_path, monkeypatch):
     assert about.commit(tmp_path) == "unknown"
-    (tmp_path / ".git" / "refs").mkdir(parents=True)
-    (tmp_path / ".git" / "HEAD").write_text("ref: refs/main\n")
+    (tmp_path / ".git").write_text("gitdir: nowhere\n")
     assert about.commit(tmp_path) == "unknown"
-    (tmp_path / ".git" / "refs" / "main").write_text("abc\n")
+    (tmp_path / ".git").unlink()
+    here = {"cwd": tmp_path, "check": True, "capture_output": True, "text": True}
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init"], [*who, "commit", "--allow-empty", "-m", "first"], ["gc"]):
+        subprocess.run(["git", *words], **here)
+    assert about.commit(tmp_path) == subprocess.run(["git", "rev-parse", "HEAD"], **here).stdout.strip()
+    monkeypatch.setenv("MTLRANK_COMMIT", "abc")
     assert about.commit(tmp_path) == "abc"
-    (tmp_path / ".git" / "HEAD").write_text("def\n")
-    assert about.commit(tmp_path) == "def"
-    monkeypatch.setenv("MTLRANK_COMMIT", "ghi")
-    assert about.commit(tmp_path) == "ghi"

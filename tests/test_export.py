@@ -76,6 +76,8 @@ def head_of(kind, head="trec2019", layer=-1):
 
 
 MLP_ON_CLS = ["model/heads@model.heads.trec2019=cls", "model.heads.trec2019._target_=mtlrank.model.head.MLP"]
+TWO_CLASSES = "task@datamodule.dataset.datasets.trec2019.task=relevance_classes"
+ORDINAL = "task@datamodule.dataset.datasets.msm_sem_sim.task=ordinal"
 LINEAR_ON_AVERAGE = [
     "model/heads@model.heads.trec2019=average",
     "model.heads.trec2019._target_=mtlrank.model.head.Linear",
@@ -153,6 +155,7 @@ def assert_equal_scores(found, expected):
         ("distilbert", head_of("cls", layer=2), "DistilBertForSequenceClassification"),
         ("modernbert", head_of("cls"), "ModernBertForSequenceClassification"),
         ("modernbert", LINEAR_ON_AVERAGE, "ModernBertForSequenceClassification"),
+        ("bert", [*head_of("cls"), TWO_CLASSES], "BertForSequenceClassification"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -245,6 +248,7 @@ def test_the_tokenizer_cuts_where_training_cut(of_bert):
         ("bert", head_of("cls", layer=0), {}, "reads the embeddings"),
         ("modernbert", head_of("cls", layer=2), {}, "reads layer 2 of 3, and ModernBERT normalises"),
         ("bert", head_of("cls"), {"head": "msm_ner"}, "Head 'msm_ner' judges a span"),
+        ("bert", [*head_of("cls", "msm_sem_sim"), ORDINAL], {"head": "msm_sem_sim"}, "makes one score of 5 logits"),
         ("bert", head_of("cls"), {"head": "trec"}, "no head 'trec'. Did you mean 'trec2019'"),
         ("bert", head_of("cls"), {"layout": "onx"}, "format is 'onx'. Did you mean 'onnx'"),
     ],
@@ -346,7 +350,7 @@ def test_a_folder_from_outside_may_not_name_code(tmp_path):
     for layout in ("transformers", "multitask"):
         wanted = settings("export", model_dir=model, head="trec2019", output_dir=tmp_path / "x", format=layout)
         with pytest.raises(ConfigError, match="_target_ 'os.system' is not allowed"):
-            export.run(wanted, trusted=False)
+            export.run(wanted)
 
 
 @pytest.mark.slow

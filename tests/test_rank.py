@@ -261,7 +261,7 @@ def test_a_folder_from_outside_may_not_name_code(tmp_path, config, datasets):
         "rank", model_dir=folder, head="trec2019", ir_dataset="mtlrank-embedded/test", output=tmp_path / "x"
     )
     with pytest.raises(ConfigError, match="_target_ 'os.system' is not allowed"):
-        rank.run(wanted, trusted=False)
+        rank.run(wanted)
 
 
 def test_progress_tells_rate_and_time_left(ranked, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,13 @@ def test_tests_that_are_named_exist():
     for file, test in named:
         path = ROOT / file if "/" in file else ROOT / "tests" / "loop" / file
         assert f"def {test}(" in path.read_text(), test
+
+
+def test_extras_that_are_named_exist():
+    """In pages, configs and messages alike."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    files = [path for folder in ("mtlrank", "docs") for path in (ROOT / folder).rglob("*.*")]
+    texts = [path.read_text() for path in files if path.suffix in (".py", ".yaml", ".md")]
+    named = {extra for text in [*texts, TEXT[ROOT / "README.md"]] for extra in re.findall(r"mtlrank\[(\w+)\]", text)}
+    assert len(named) > 3
+    assert named <= set(extras)

@@ -53,9 +53,9 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
     assert [(row.head, row.baseline_runs, row.system_runs) for row in again] == [("msm_ner", 2, 2)]
     assert "learnt together with others" in told.out
-    with (tmp_path / "transfer" / "transfer.csv").open() as file:
+    with (tmp_path / "transfer" / "comparison.csv").open() as file:
         (line,) = csv.DictReader(file)
-    assert float(line["difference"]) == pytest.approx(float(line["multi"]) - float(line["single"]))
+    assert float(line["difference"]) == pytest.approx(float(line["system_value"]) - float(line["baseline_value"]))
     page = (tmp_path / "transfer" / "transfer.html").read_text()
     assert both in page
     assert page.count("<svg") == 2
@@ -75,6 +75,8 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("study.mixtures=[msm_ner]", "expected lists of tasks"),
         ("study.mixtures=[[msm_ner]]", "expected at least two tasks"),
         ("study.heads=[other]", "study.heads is ..other..: expected some of"),
+        ("trainer.devices=2", "A study runs on one device"),
+        ("test=false", "compares test results"),
     ],
 )
 def test_studies_that_cannot_be_are_refused_before_anything_runs(data_dir, tmp_path, word, message):
@@ -93,3 +95,21 @@ def test_what_samplers_and_losses_say_of_tasks_that_are_left_out_goes_with_them(
     config = select_tasks(compose_config(words, trusted=True))
     assert config["datamodule"]["train_sampler"]["limits"] == {"msm_ner": 5}
     assert config["loop"]["loss"]["weights"] == {}
+
+
+def test_tasks_without_a_split_of_their_own_are_learnt_but_not_compared(data_dir, tmp_path, capsys):
+    words = [*SHORT, "datamodule.dataset.datasets.msm_ner.val=null"]
+    config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
+    assert study._mixtures(config) == [("msm_sem_sim",), ("msm_sem_sim", "msm_ner")]
+    assert "learnt with others, but not compared: msm_ner" in capsys.readouterr().err
+
+
+def test_each_run_has_its_own_checkpoints_and_a_monitor_that_it_has(tmp_path):
+    vary = vary_with(*SHORT, "training.checkpoint_dir=gs://bucket/study", "training.monitor=val/msm_ner/Accuracy")
+    runs = [study.Run((task,), 3, tmp_path / task / "seed-3") for task in ("msm_ner", "msm_sem_sim")]
+    training = [study._config_of(each, vary, tmp_path)["training"] for each in runs]
+    assert [each["checkpoint_dir"] for each in training] == [
+        "gs://bucket/study/msm_ner/seed-3",
+        "gs://bucket/study/msm_sem_sim/seed-3",
+    ]
+    assert [each["monitor"] for each in training] == ["val/msm_ner/Accuracy", None]

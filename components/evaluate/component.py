@@ -26,7 +26,7 @@ def evaluate(
 
     settings = {"model_dir": f"{model.path}/model", "tasks": [task], "output_dir": result.path}
     config = pipeline_config(settings, [], name="evaluate")
-    values = evaluate.run(config, folders_by_key([dataset.path for dataset in datasets]), trusted=False)
+    values = evaluate.run(config, folders_by_key([dataset.path for dataset in datasets]))
     first, *_ = sorted(Path(result.path).glob("*/index.html"))  # of several test sets, the main one
     shutil.copy(first, page.path)
     for key, value in values.items():

@@ -18,7 +18,7 @@ from mtlrank.pages import figures
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
-_COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
+COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
 _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -82,7 +82,7 @@ def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = (
         for column in table.columns[2:]:
             column.justify = "right"
         for row in rows:
-            colour = _COLOURS[row.verdict]
+            colour = COLOURS[row.verdict]
             table.add_row(*(escape(cell) for cell in _cells(row)), f"[{colour}]{row.verdict}[/]")
         console.print(table)
     told = list(dict.fromkeys(row.note for row in comparisons if row.note))

@@ -51,9 +51,10 @@ def head_folders(roots: Sequence[Path]) -> list[Path]:
 
 def verdict(sections: Sequence[Section]) -> str:
     """The outcome in one sentence, by each head's first measure."""
-    first = [section.rows[0] for section in sections]
+    first = [section.rows[0] for section in sections if section.name == section.dataset]  # not of further test sets
     better = [row for row in first if row.better]
-    row, section = first[0], sections[0]
+    section = sections[0]
+    row = section.rows[0]
     sure = ""
     if row.difference is not None:
         sure = f" ({row.value - row.baseline:+.4f}, 95 % interval {row.difference[0]:+.4f} to {row.difference[1]:+.4f})"

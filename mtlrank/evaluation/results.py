@@ -8,7 +8,7 @@ from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Judgement, Predictions
 from mtlrank.evaluation.runs import write_run
-from mtlrank.evaluation.section import read_section
+from mtlrank.evaluation.section import find_intervals, read_section
 from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text
 
@@ -34,6 +34,7 @@ def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions,
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
     write_json(folder / "metrics.json", summary)
+    write_json(folder / "metrics.json", {**summary, "intervals": find_intervals(folder)})
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=read_section(folder)))
 
 

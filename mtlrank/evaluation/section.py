@@ -53,9 +53,22 @@ class Section(NamedTuple):
     num_items: int
     units: str
     rows: list[Row]  # the primary measure first
-    won: list[Gain]
-    lost: list[Gain]
-    pictures: list[tuple[str, str]]  # title, SVG
+    gains: list[Gain]  # of rankings: all queries, the one that won most first
+    head: Head
+
+    @property
+    def won(self) -> list[Gain]:
+        """The queries that won most."""
+        return [gain for gain in self.gains if gain.value > gain.baseline][:_SHOWN]
+
+    @property
+    def lost(self) -> list[Gain]:
+        """The queries that lost most."""
+        return [gain for gain in reversed(self.gains) if gain.value < gain.baseline][:_SHOWN]
+
+    def pictures(self) -> list[tuple[str, str]]:
+        """(title, SVG) of what shows best how a head did."""
+        return _pictures(self.head, self.gains)
 
 
 def read_sections(folders: Sequence[Path]) -> list[Section]:
@@ -77,27 +90,38 @@ def read_section(folder: Path) -> Section:
         baseline_name=summary["baseline_name"],
         num_items=len(head.items),
         units="queries" if head.kind == "ranking" else "items",
-        rows=[_row(summary, head, measure) for measure in head.measures],
-        won=[gain for gain in gains if gain.value > gain.baseline][:_SHOWN],
-        lost=[gain for gain in reversed(gains) if gain.value < gain.baseline][:_SHOWN],
-        pictures=_pictures(folder, head, gains),
+        rows=[_row(summary, measure) for measure in head.measures],
+        gains=gains,
+        head=head,
     )
 
 
-def _row(summary: dict[str, Any], head: Head, measure: str) -> Row:
+def find_intervals(folder: Path) -> dict[str, dict[str, Interval | None]]:
+    """The 95 % intervals of a judged head's measures, and of their differences to the first stage; None where undefined."""
+    head = read_head(folder)
+    return {measure: {"value": _of_value(head, measure), "gain": _of_gain(head, measure)} for measure in head.measures}
+
+
+def _row(summary: dict[str, Any], measure: str) -> Row:
     value, baseline = summary["values"][measure], summary["baseline"][measure]
-    num_units = int(head.units.max()) + 1
-    of = (
-        mean(head.values[measure], head.units)
-        if measure in head.values
-        else statistic(measure, head.labels, head.predictions, head.units)
-    )
-    difference = None
-    if measure in head.first_stage:
-        pair = pair_heads(head._replace(values=head.first_stage), head, measure)
-        difference = bootstrap_interval(pair.statistic, num_units, 1, _RESAMPLES)
-    interval = bootstrap_interval(of, num_units, 0, _RESAMPLES)
-    return Row(measure, value, interval, baseline, difference, is_better(measure, value, baseline))
+    found = summary.get("intervals", {}).get(measure, {})
+    interval, gain = (tuple(found[key]) if found.get(key) else None for key in ("value", "gain"))
+    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline))  # type: ignore[arg-type]
+
+
+def _of_value(head: Head, measure: str) -> Interval | None:
+    if measure in head.values:
+        of = mean(head.values[measure], head.units)
+    else:
+        of = statistic(measure, head.labels, head.predictions, head.units)
+    return bootstrap_interval(of, int(head.units.max()) + 1, 0, _RESAMPLES)
+
+
+def _of_gain(head: Head, measure: str) -> Interval | None:
+    if measure not in head.first_stage:
+        return None
+    pair = pair_heads(head._replace(values=head.first_stage), head, measure)
+    return bootstrap_interval(pair.statistic, int(head.units.max()) + 1, 1, _RESAMPLES)
 
 
 def _gains(folder: Path, head: Head, measure: str) -> list[Gain]:
@@ -119,7 +143,7 @@ def _texts(path: Path) -> dict[str, str]:
         return {row[0]: row[1] for row in csv.reader(file, delimiter="\t")}
 
 
-def _pictures(folder: Path, head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
+def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
     measure = head.measures[0]
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]

@@ -1,7 +1,5 @@
 """What learning together changed: each head in each mixture beside the same task by itself."""
 
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +12,10 @@ from rich.table import Table
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare, corrected
-from mtlrank.evaluation.comparison_tables import caption, write_comparison
+from mtlrank.evaluation.comparison_tables import COLOURS, caption, write_comparison
 from mtlrank.evaluation.systems import System
 from mtlrank.pages import figures, render
 from mtlrank.storage import write_text
-
-_COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
 
 
 def transfer(
@@ -34,11 +30,10 @@ def transfer(
     """
     rows = []
     for tasks, single in ((tasks, system) for tasks, system in systems.items() if len(tasks) == 1):
+        wanted = measures or [head.measures[0] for head in single.heads.values()]
         for mixture, system in systems.items():
             if len(mixture) > 1 and tasks[0] in mixture:
-                found = compare(single, system, measures, margin, resamples)
-                first = {name: head.measures[0] for name, head in single.heads.items()}
-                rows += [row for row in found if measures or row.measure == first[row.head]]
+                rows += compare(single, system, wanted, margin, resamples)
     if not rows:
         raise ConfigError(f"There is nothing to compare: no head has {', '.join(measures or ())} in two systems.")
     return corrected(rows)
@@ -47,9 +42,8 @@ def transfer(
 def write_transfer(
     output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
 ) -> None:
-    """Write transfer.csv and transfer.html, and what `write_comparison` writes."""
+    """Write transfer.html, and what `write_comparison` writes."""
     write_comparison(output, rows)
-    write_text(output / "transfer.csv", as_csv(rows))
     page = render(
         "transfer.html.j2",
         verdict=verdict(rows),
@@ -65,7 +59,7 @@ def write_transfer(
 
 def verdict(rows: Sequence[Comparison]) -> str:
     """The outcome in one sentence."""
-    counts = {word: sum(row.verdict == word for row in rows) for word in _COLOURS}
+    counts = {word: sum(row.verdict == word for row in rows) for word in COLOURS}
     told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     return f"Of {len(rows)} heads learnt together with others, beside the same task by itself: {told}."
 
@@ -86,22 +80,11 @@ def print_transfer(rows: Sequence[Comparison]) -> None:
     console.print(caption(rows), markup=False, highlight=False)
 
 
-def as_csv(rows: Sequence[Comparison]) -> str:
-    """head, measure, mixture, single task, multi-task, difference, interval, corrected p, verdict."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["head", "measure", "mixture", "single", "multi", "difference", "low", "high", "p_holm", "verdict"])
-    for row in rows:
-        numbers = row.baseline_value, row.system_value, row.difference, row.low, row.high, row.p_holm
-        writer.writerow([row.head, row.measure, row.system, *numbers, row.verdict])
-    return text.getvalue()
-
-
 def _cell(row: Comparison | None) -> str:
     if row is None:
         return "-"
     interval = "" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
-    return f"[{_COLOURS[row.verdict]}]{row.difference:+.4f}[/]{escape(interval)}"
+    return f"[{COLOURS[row.verdict]}]{row.difference:+.4f}[/]{escape(interval)}"
 
 
 def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list[tuple[float, bool] | None]]]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from mtlrank.compose import Config, nearest
 from mtlrank.errors import ConfigError
-from mtlrank.export.card import head_card, model_card
+from mtlrank.export.card import head_card, model_card, without_folders
 from mtlrank.export.check import check_scores
 from mtlrank.export.cross_encoder import write_cross_encoder
 from mtlrank.export.onnx_graph import write_onnx
 from mtlrank.export.stock import write_stock
-from mtlrank.model.saved import WEIGHTS, read_model
+from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.storage import (
     MANIFEST,
     file_hash,
@@ -23,11 +23,11 @@ from mtlrank.storage import (
     new_folder,
     read_json,
     read_manifest,
+    write_json,
     write_manifest,
     write_text,
 )
-from mtlrank.trained import TrainedHead, load_head
-from mtlrank.untrusted import check_targets
+from mtlrank.trained import TrainedHead, load_head, read_trained
 
 Score = Callable[[list[tuple[str, str]]], list[float]]
 WRITERS: dict[str, Callable[[Path, TrainedHead], Score]] = {
@@ -38,7 +38,7 @@ WRITERS: dict[str, Callable[[Path, TrainedHead], Score]] = {
 MULTITASK = "multitask"
 
 
-def run(config: Config, *, trusted: bool = True) -> Path:
+def run(config: Config) -> Path:
     """Export a head, or the whole model, as a folder that appears whole or not at all; returns the folder.
 
     What was written is loaded again, and must give the scores that the head gives.
@@ -51,9 +51,9 @@ def run(config: Config, *, trusted: bool = True) -> Path:
         )
     _check_free(output, replace=config["force"])
     if layout == MULTITASK:
-        _copy_model(model_dir, output, trusted=trusted)
+        _copy_model(model_dir, output, trust=config["trust_model"])
     else:
-        head = load_head(model_dir, config["head"], trusted=trusted)
+        head = load_head(model_dir, config["head"], trust=config["trust_model"])
         with new_folder(output) as part:
             check_scores(head, WRITERS[layout](part, head))
             write_text(part / "README.md", head_card(part, head, layout))
@@ -62,16 +62,22 @@ def run(config: Config, *, trusted: bool = True) -> Path:
     return output
 
 
-def _copy_model(model_dir: Path, output: Path, *, trusted: bool) -> None:
-    """The model folder as it is, with a card: mtlrank judges and ranks with it as with the original."""
-    saved, _ = read_model(model_dir)
-    if not trusted:
-        check_targets(saved)
+def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
+    """The model folder with a card: mtlrank judges and ranks with it as with the original.
+
+    Of paths in its config only the names are kept: it is made to be given away.
+    """
+    read_trained(model_dir, trust=trust)
+    manifest = read_manifest(model_dir)
     with new_folder(output) as part:
-        shutil.copytree(model_dir, part, dirs_exist_ok=True)
-        (part / MANIFEST).unlink()
+        for name in manifest["files"]:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(model_dir / name, part / name)
+        for name in ("config.json", SOURCES):
+            if (part / name).is_file():
+                write_json(part / name, without_folders(read_json(part / name)), sort_keys=False)
         write_text(part / "README.md", model_card(model_dir))
-        description = {key: value for key, value in read_manifest(model_dir).items() if key != "files"}
+        description = {key: value for key, value in manifest.items() if key != "files"}
         write_manifest(part, _described(description, MULTITASK, model_dir))
 
 

@@ -144,14 +144,15 @@ def _source(config: Config, folder: Path, key: str) -> str:
     node = config["datamodule"]["dataset"]["datasets"][key]
     noted = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
     settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
-    return json.dumps(_without_folders(noted.get(key, settings)), ensure_ascii=False)
+    return json.dumps(without_folders(noted.get(key, settings)), ensure_ascii=False)
 
 
-def _without_folders(value: Any) -> Any:
+def without_folders(value: Any) -> Any:
+    """A description in which paths are names, without the folders of somebody's machine."""
     if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
+        return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_folders(item) for item in value]
+        return [without_folders(item) for item in value]
     return _shown(value) if isinstance(value, str) else value
 
 

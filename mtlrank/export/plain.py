@@ -9,7 +9,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MLP, Linear
 from mtlrank.model.head.pooler import Average, CLSToken
-from mtlrank.task import Regression
+from mtlrank.task import Regression, RelevanceClasses
 from mtlrank.trained import TrainedHead
 
 _POOLINGS = {CLSToken: "cls", Average: "mean"}
@@ -54,8 +54,15 @@ def plain_head(head: TrainedHead) -> PlainHead:
     projection: Any = module.projection
     last = projection if type(module) is Linear else projection[-1]
     hidden = None if type(module) is Linear else projection[0]
-    scale, shift = (head.task.std, head.task.mean) if isinstance(head.task, Regression) else (1.0, 0.0)
-    return PlainHead(depth, pooling, hidden, last.weight * scale, last.bias * scale + shift)
+    weight, bias = last.weight, last.bias
+    if isinstance(head.task, Regression):
+        weight, bias = weight * head.task.std, bias * head.task.std + head.task.mean
+    if isinstance(head.task, RelevanceClasses):
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+    if len(bias) != 1:
+        reason = f"its {type(head.task).__name__} task makes one score of {len(bias)} logits, and stock models have one"
+        raise _refused(head, reason, "format=multitask keeps it")
+    return PlainHead(depth, pooling, hidden, weight, bias)
 
 
 def copy_body(body: MTLBody, depth: int, encoder: nn.Module) -> None:

@@ -28,6 +28,10 @@ class TaskGradients(NamedTuple):
         ]
         return torch.stack(rows)
 
+    def reached(self) -> list[bool]:
+        """Whether any task reaches a weight of the body."""
+        return [any(gradient is not None for gradient in of) for of in zip(*self.body.values(), strict=True)]
+
     def norms(self) -> dict[str, Tensor]:
         """The norm of each task's gradient at the body."""
         return {name: _dot(of, of).sqrt() for name, of in self.body.items()}

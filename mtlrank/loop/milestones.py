@@ -93,9 +93,11 @@ class Milestones(pl.Callback):
             self._check_best(mine["best_step"])
             print(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})", file=sys.stderr, flush=True)
             return where
-        known, weights = loop.state_dict(), state["state_dict"]
+        weights = state["state_dict"]
+        # What a combiner knows is of the tasks that there were.
+        known = {name: weight for name, weight in loop.state_dict().items() if name.startswith("model.")}
         kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
-        loop.load_state_dict({**known, **kept})
+        loop.load_state_dict({**loop.state_dict(), **kept})
         changed = ", ".join(self.accept_changes)
         print(
             f"starting anew from the weights of {where}: {len(kept)} of {len(known)} taken over, {changed} changed",

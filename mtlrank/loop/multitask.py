@@ -50,8 +50,8 @@ class MultiTaskLoop(pl.LightningModule):
             )
         self.model = model
         self.datasets = dict(datasets)
-        kinds = {name: Learner(of.task.kind, of.task.output_dim) for name, of in self.datasets.items()}
-        self.loss = loss(kinds)
+        tasks = {name: dataset.task for name, dataset in self.datasets.items()}
+        self.loss = loss({name: Learner(task.num_outcomes, task.is_squared_error) for name, task in tasks.items()})
         self.optimizer = optimizer
         self.schedule = schedule
         self.total_steps = total_steps
@@ -69,16 +69,17 @@ class MultiTaskLoop(pl.LightningModule):
         self.loss.start_epoch(self.current_epoch)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:  # noqa: D102
-        if self.diagnose_every_n_steps and batch_idx % self.diagnose_every_n_steps == 0 and not self.loss.by_gradient:
+        if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self._log_gradients(task_gradients(self.model, self.datasets, batch))
         torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
         if isinstance(self.loss, ByGradient):
             return self._step_by_task(self.loss, batch, batch_idx)
         logits = self.model(batch.tasks)
         losses = {name: self.datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()}
-        total: Tensor = self.loss(self._shares(losses, batch) if self.loss.by_task else losses, list(batch.totals))
+        shares = self._shares(losses, batch) if self.loss.by_task else losses
+        total: Tensor = self.loss(shares, list(batch.totals))
         self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
-        weight = float(batch.weight > 0) if self.loss.by_task else batch.weight
+        weight = 1.0 if self.loss.by_task else batch.weight
         # 1, or NaN if the loss is no number: so are its gradients then, and every process that averages them knows.
         total = total * (weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if self._is_distributed else total
@@ -86,12 +87,13 @@ class MultiTaskLoop(pl.LightningModule):
     def _step_by_task(self, loss: ByGradient, batch: MTLBatch, batch_idx: int) -> Tensor:
         """Compute the step's gradients here; `backward` hands them to the weights."""
         found = task_gradients(self.model, self.datasets, batch)
-        if self.diagnose_every_n_steps and batch_idx % self.diagnose_every_n_steps == 0:
+        if self._is_watched(batch_idx):
             self._log_gradients(found)
         body, names = trained(self.model.body), list(found.losses)
         means = torch.stack([losses.mean() for losses in found.losses.values()])
         parts = loss.combine(found.rows(body), means, names).split([weight.numel() for weight in body])
-        self._gradients = [(weight, part.view_as(weight)) for weight, part in zip(body, parts, strict=True)]
+        reached = zip(body, parts, found.reached(), strict=True)
+        self._gradients = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
         for name in names:
             heads = zip(trained(self.model.heads[name]), found.heads[name], strict=True)
             self._gradients += [(weight, gradient / len(names)) for weight, gradient in heads]
@@ -131,7 +133,7 @@ class MultiTaskLoop(pl.LightningModule):
         checkpoint["examples"] = dict(self.examples)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
-        self.examples = Counter(checkpoint["examples"])
+        self.examples = Counter(checkpoint.get("examples", {}))
 
     def on_train_end(self) -> None:
         """The last step's norm is looked at too."""
@@ -152,7 +154,8 @@ class MultiTaskLoop(pl.LightningModule):
     def _shares(self, losses: Mapping[str, Tensor], batch: MTLBatch) -> dict[str, Tensor]:
         """Losses whose mean, averaged over the processes, is the mean over all samples of the task in this step."""
         world_size = dist.get_world_size() if self._is_distributed else 1
-        return {name: loss * (len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}
+        counts = float(batch.weight > 0)  # a process that is left without a batch repeats a sample that counts nothing
+        return {name: loss * (counts * len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}
 
     @property
     def _is_distributed(self) -> bool:
@@ -173,6 +176,9 @@ class MultiTaskLoop(pl.LightningModule):
         self.log("train/loss", total.detach(), batch_size=count, prog_bar=True)
         for name, loss in losses.items():
             self.log(f"train/{name}/loss", loss.mean(), batch_size=len(loss), on_step=False, on_epoch=True)
+
+    def _is_watched(self, batch_idx: int) -> bool:
+        return bool(self.diagnose_every_n_steps) and batch_idx % self.diagnose_every_n_steps == 0
 
     def _log_gradients(self, found: TaskGradients) -> None:
         """What the tasks would do to the body, each by itself: how much, and how far they agree."""

@@ -25,6 +25,8 @@ class Classification(ItemTask):
 
     def __init__(self, measures: Sequence[str], class_weights: str | Mapping[str, float] | None = None) -> None:
         super().__init__(measures)
+        if isinstance(class_weights, Mapping):
+            class_weights = {str(name): weight for name, weight in class_weights.items()}  # YAML reads 0 as a number
         if isinstance(class_weights, str) and class_weights != "balanced":
             raise ConfigError(f"class_weights is {class_weights!r}, expected null, balanced, or a number by class.")
         if isinstance(class_weights, Mapping) and not all(

@@ -36,6 +36,8 @@ class MarginMSE(Distillation):
     al. 2020, eq. 4, where a group is a relevant document and another).
     """
 
+    is_squared_error = True
+
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
         errors = differences(scores - self.teacher_scale * labels).square()
         pairs = (present[:, :, None] & present[:, None, :]).tril(-1)

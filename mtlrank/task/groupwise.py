@@ -105,12 +105,12 @@ class LambdaLoss(Groupwise):
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
         ranks = _ranks(scores.detach(), present)
-        gains = (2**labels - 1) * present
+        gains = (2 ** labels.double() - 1) * present  # grades go up to 1000
         ideal = gains.sort(descending=True).values / _discounts(
             torch.arange(1, gains.shape[1] + 1, device=gains.device)
         )
         gains = gains / ideal[:, : self.depth].sum(1, keepdim=True).clamp(min=torch.finfo(gains.dtype).tiny)
-        weights = differences(gains).abs() * self._discount_differences(ranks)
+        weights = differences(gains.float()).abs() * self._discount_differences(ranks)
         pairs = _better(labels, present)
         if self.depth is not None:
             pairs = pairs & (torch.minimum(ranks[:, :, None], ranks[:, None, :]) <= self.depth)

@@ -22,6 +22,7 @@ class Regression(ItemTask):
     kind = "regression"
     output_dim = 1
     prepared_by = ("minimum", "maximum")
+    is_squared_error = True
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Ordinal(ItemTask):
 
     kind = "regression"
     prepared_by = ("levels",)
+    num_outcomes = 2  # of each question
 
     def __init__(self, measures: Sequence[str], levels: Sequence[float] = (0, 1, 2, 3)) -> None:
         super().__init__(measures)

@@ -22,6 +22,7 @@ class Task(ABC):
     num_spans = 0  # spans that an item points at: 0 for whole sequences, 2 for pairs of mentions
     grouped = False  # whether a sample is a query with a group of documents
     distils = False  # whether training labels are a teacher's scores, where the labels of other splits are grades
+    is_squared_error = False  # whether the loss is one: what balances losses treats it apart
     prepared_by: tuple[str, ...] = ()  # the settings that prepared data depends on
 
     def __init__(self, measures: Sequence[str]) -> None:
@@ -33,6 +34,11 @@ class Task(ABC):
     @abstractmethod
     def output_dim(self) -> int:
         """Logits per item."""
+
+    @property
+    def num_outcomes(self) -> int:
+        """Among how many a choice is made: the classes, or 2 for yes or no and for numbers."""
+        return max(self.output_dim, 2)
 
     def identity(self) -> dict[str, Any]:
         """What prepared data depends on: tasks that agree in it learn from the same data with different losses."""

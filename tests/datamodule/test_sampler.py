@@ -40,7 +40,9 @@ SAMPLERS = [
     lambda sizes, batch_size, **settings: Probabilities(
         sizes, batch_size, {name: float(size > 0) for name, size in sizes.items()}, **settings
     ),
-    partial(Annealed, epochs=2, epoch_samples=33),
+    lambda sizes, batch_size, max_tokens=None, **settings: Annealed(
+        sizes, batch_size, epochs=2, epoch_samples=33, **settings
+    ),
     few,
 ]
 REPEATING = SAMPLERS[3:10]  # epochs hold other samples, of other lengths
@@ -81,7 +83,7 @@ def test_len_counts_the_steps_and_none_is_empty_or_too_large(cls, counts, batch_
         draws = list(sampler)
         assert len(draws) == len(sampler)
         assert all(draw.pairs for draw in draws)
-        if "max_tokens" not in way:
+        if sampler.max_tokens is None:
             assert all(len(draw.pairs) <= batch_size for draw in draws)
         elif cls not in REPEATING:
             assert all(sum(lengths[d][s] for d, s in draw.pairs) <= way["max_tokens"] for draw in draws)
@@ -285,6 +287,7 @@ def test_limited_data_holds_the_chosen_pairs_and_what_is_about_them():
         (partial(few, num_samples=4), "from 1 to the 3 of 'd0'"),
         (partial(few, main="x"), "main names unknown datasets: x"),
         (partial(Uniform, one_task=True, length_window=2), "cuts batches by batch_size alone"),
+        (partial(Annealed, epochs=2, max_tokens=100), "with the sampler annealed they change"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make_one, message):

@@ -5,9 +5,9 @@ import pytest
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
-from mtlrank.evaluation.section import read_sections
+from mtlrank.evaluation.section import find_intervals, read_sections
 from mtlrank.pages import figures, render
-from mtlrank.storage import write_json, write_text
+from mtlrank.storage import read_json, write_json, write_text
 
 
 @pytest.fixture
@@ -29,6 +29,9 @@ def run_folder(tmp_path):
     rows = ["query_id\tdoc_id\titem\tlabel\tprediction", "q1\td1\t0\t1\t3", "q2\td2\t0\t2\t3.4142136"]
     write_text(tmp_path / "evaluation" / "b" / "predictions.tsv", "\n".join(rows) + "\n")
     write_text(tmp_path / "evaluation" / "a" / "queries.tsv", "q1\twhat is <i>this</i>?\nq2\tand that?\n")
+    for folder in ("a", "b"):
+        path = tmp_path / "evaluation" / folder
+        write_json(path / "metrics.json", {**read_json(path / "metrics.json"), "intervals": find_intervals(path)})
     write_json(tmp_path / "about.json", {"command": "mtlrank train a=<b>", "seconds": 7})
     return tmp_path
 
@@ -111,3 +114,9 @@ def test_diagnostics_are_drawn_where_there_are_any(run_folder):
     curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
     titles = [title for title, _ in report.learning_pictures(curves, sections)]
     assert titles == ["Do the tasks pull the body the same way?", "Samples learnt from"]
+
+
+def test_further_test_sets_are_no_further_heads(run_folder):
+    first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
+    more = first._replace(name=first.name + "@other", split="test@other")
+    assert report.verdict([first, more, second]).startswith("1 of 2 heads")

@@ -40,6 +40,16 @@ def test_gradients_add_up_over_accumulated_batches(data_dir, tmp_path):
         torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
 
 
+def test_layers_that_a_batch_does_not_reach_rest_as_in_the_common_pass(data_dir, tmp_path):
+    """Batches of two samples often lack the deep head; Adam's momentum and decay must not move what it alone reads."""
+    more = ["training.batch_size=2", "model.heads.msm_ner.pooler.layers=[1]", "loop.optimizer.weight_decay=0.5"]
+    more += ["datamodule.train_sampler.limits={trec2019: 10, msm_ner: 30}"]
+    common = trained(data_dir, tmp_path / "common", "loop/loss=task_mean", *more)
+    apart = trained(data_dir, tmp_path / "apart", "loop/loss=aggregated", "loop.loss.aggregator=Mean", *more)
+    for name, weight in common.items():
+        torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
+
+
 @pytest.mark.parametrize("loss", ["upgrad", "gradnorm", "dwa", "uncertainty", "random_weights"])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(data_dir, tmp_path, loss):
     words = [f"loop/loss={loss}", "training.epochs=3"]
@@ -71,7 +81,10 @@ def test_norms_and_cosines_by_hand():
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("trainer.devices=2", "several processes average gradients"), ("trainer.precision=16-mixed", "would scale them")],
+    [
+        ("trainer.devices=2", "several processes average gradients"),
+        ("training.one_task_per_batch=true", "a step has one task"),
+    ],
 )
 def test_what_gradients_cannot_be_combined_with_is_refused(data_dir, tmp_path, setting, message):
     words = ["loop/loss=upgrad", "loop.optimizer.fused=false", setting]

@@ -19,7 +19,7 @@ from mtlrank.loop.loss import (
 )
 from mtlrank.loop.multitask import MultiTaskLoop
 
-TASKS = {"a": Learner("classification", 5), "b": Learner("regression", 1), "c": Learner("ranking", 1)}
+TASKS = {"a": Learner(5, False), "b": Learner(2, True), "c": Learner(2, False)}  # classes, a number, yes or no
 LOSSES = {"a": torch.tensor([1.0, 3.0, 5.0]), "b": torch.tensor([7.0])}
 DRAWN = ["a", "b"]
 
@@ -85,19 +85,22 @@ def test_random_weights_sum_to_one_and_belong_to_the_step():
     ones = {"a": torch.ones(2), "b": torch.ones(1)}
     assert value(first, ones) == pytest.approx(1)
     values = [value(first) for _ in range(3)]
-    again.load_state_dict({"step": torch.tensor(1)})
+    again.load_state_dict({"_extra_state": 1})
     assert [value(again) for _ in range(3)] == values
     assert len(set(values)) == 3
 
 
 def test_gradnorm_by_hand():
-    """Norms 3 and 1, losses at half and all of their first: the mean norm is 2, wanted are 2 (2/3)^1 and 2 (4/3)^1."""
+    """Norms 3 and 1, losses at half and all of their first: the mean norm is 2, wanted are 2 (2/3)^1 and 2 (4/3)^1.
+
+    Slopes are 3 / 2 and -1 / 2.
+    """
     combiner = make(GradNorm, alpha=1.0, lr=0.1)
     gradients = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
     assert combiner.combine(gradients, torch.tensor([4.0, 6.0]), ["a", "b"]).tolist() == [1.5, 0.5]
     combiner.weights.fill_(1.0)
     combiner.combine(gradients, torch.tensor([2.0, 6.0]), ["a", "b"])
-    moved = [1 - 0.1 * 3, 1 + 0.1 * 1, 1.0]
+    moved = [1 - 0.1 * 1.5, 1 + 0.1 * 0.5, 1.0]
     assert combiner.weights.tolist() == pytest.approx([3 * w / sum(moved) for w in moved])
     assert combiner.first.tolist()[:2] == [4.0, 6.0]
 
@@ -125,6 +128,27 @@ def test_what_is_aggregated_opposes_no_task(aggregator, settings):
     assert (CONFLICT @ CONFLICT.sum(0)).min() < 0
 
 
+def test_gradnorm_waits_for_a_task_whose_loss_is_zero():
+    """A group in which nothing can be compared costs nothing: the task has no pace yet."""
+    combiner = make(GradNorm)
+    for losses in ([0.0, 6.0], [0.0, 0.0]):
+        combiner.combine(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor(losses), DRAWN)
+        assert combiner.weights.tolist() == [1, 1, 1]
+    assert combiner.first[0].isnan()
+
+
+@pytest.mark.parametrize("aggregator", ["UPGrad", "PCGrad", "MGDA", "AlignedMTL", "IMTLG", "ConFIG", "Mean", "Sum"])
+def test_a_task_may_be_absent_and_nothing_is_remembered(aggregator):
+    """What a step learns is a function of its gradients: a run that goes on needs no state."""
+    used, fresh = (make(Aggregated, aggregator=aggregator) for _ in range(2))
+    three = torch.cat([CONFLICT, torch.ones(1, 3)])
+    used.combine(three, torch.ones(3), list(TASKS))
+    torch.testing.assert_close(
+        used.combine(CONFLICT, torch.ones(2), DRAWN), fresh.combine(CONFLICT, torch.ones(2), DRAWN)
+    )
+    assert not used.state_dict()
+
+
 def test_gradients_that_are_none_are_handed_on():
     combined = make(Aggregated, aggregator="UPGrad").combine(CONFLICT * float("nan"), torch.ones(2), DRAWN)
     assert combined.isnan().all()
@@ -143,7 +167,7 @@ def test_gradients_that_are_none_are_handed_on():
         (lambda: make(GradNorm, alpha=-1), "alpha is -1"),
         (lambda: make(Aggregated, aggregator="UpGrad"), "aggregator is 'UpGrad', expected one of .*UPGrad"),
         (lambda: make(Aggregated, aggregator="CAGrad"), "does not take loop.loss.settings"),
-        (lambda: make(Aggregated, aggregator="Aggregator"), "expected one of"),
+        (lambda: make(Aggregated, aggregator="GradVac"), "expected one of"),  # it remembers
     ],
 )
 def test_settings_that_cannot_be_are_refused(make_one, message):

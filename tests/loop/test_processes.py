@@ -61,6 +61,23 @@ def test_two_processes_teach_updates_above_frozen_layers_as_one_does(data, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("loss", ["dwa", "uncertainty", "random_weights"])
+def test_two_processes_weigh_tasks_as_one_does(data, tmp_path, loss):
+    """Also in the last step of an epoch, which leaves one of them without a batch: 39 batches for two."""
+    limits = "datamodule.train_sampler.limits={trec2019: 57, msm_ner: 60}"
+    more = [f"loop/loss={loss}", limits, "loop.diagnose_every_n_steps=7"]
+    assert finish(*words(data, tmp_path / "one", *NO_DROPOUT, *more, "training.batch_size=6"))[0] == 0
+    code, said = finish(
+        *words(data, tmp_path / "two", *NO_DROPOUT, *more, *TWO, "training.batch_size=3"), launcher=TORCHRUN
+    )
+    assert code == 0, said
+    one, two = content(tmp_path / "one"), content(tmp_path / "two")
+    assert one["global_step"] == two["global_step"] == 60
+    for name, weight in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], weight, atol=5e-4, rtol=2e-3, msg=name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 1])
 def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_path, asked):
     settings = [*TWO, "training.batch_size=4", "training.checkpoint_steps=1000", "trainer.log_every_n_steps=1"]

@@ -324,3 +324,20 @@ def test_values_by_sample_lie_in_rows():
     data = batch([2] * 5, item_sample=[0, 0, 1, 1, 1])
     grid = by_sample(torch.arange(5.0), data, fill=-1)
     assert grid.tolist() == [[0, 1, -1], [2, 3, 4]]
+
+
+def test_high_grades_stay_numbers():
+    loss = LambdaLoss(["AP"]).loss(torch.tensor([[0.0], [1.0]]), batch([1, 1], [1000, 200], item_sample=[0, 0]))
+    assert torch.isfinite(loss).all()
+
+
+def test_classes_that_look_like_numbers_can_be_weighed():
+    task = opened(Buckets(["Accuracy"], 3, class_weights={0: 2.0}), edges=[0.5, 1.5], counts=[1, 1, 1])
+    assert task.weights == [2.0, 1.0, 1.0]
+
+
+def test_what_losses_are_is_told_to_those_that_balance_them():
+    assert (TASKS["ordinal"].num_outcomes, TASKS["ordinal"].is_squared_error) == (2, False)
+    assert (TASKS["spans"].num_outcomes, TASKS["regression"].num_outcomes) == (3, 2)
+    assert TASKS["margin mse"].is_squared_error
+    assert not TASKS["relevance"].is_squared_error

@@ -123,6 +123,9 @@ class PreparedDataset(ABC):
         self.manifest = read_manifest(folder)
         if self.manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder} has schema {self.manifest.get('schema')}, expected {SCHEMA}. Prepare it again.")
+        for split in self.manifest["splits"]:  # they become names of folders
+            if split not in SPLITS:
+                safe_name(str(split).removeprefix("test@"), f"The split {split!r} of {folder}")
         self._splits = open_splits(folder, self.manifest, self.task)
 
     def split(self, split: str) -> PreparedSplit:

@@ -94,6 +94,11 @@ class IRDataset(PreparedDataset):
         self.groups_per_query = at_least("groups_per_query", groups_per_query, 1)
         self.missing_texts = one_of("missing_texts", missing_texts, ("stop", "skip"))
         self.leaked = LeakedQueries(name, leaked_queries)
+        if task.grouped and self.negatives.grouping == "pointwise":
+            raise ConfigError(
+                f"Dataset {name!r}: a {type(task).__name__} task compares the documents of a group, and with "
+                "grouping=pointwise a group has one. Leave grouping out, or choose task=relevance."
+            )
         self._check_teacher(learn_from, task)
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
@@ -129,12 +134,14 @@ class IRDataset(PreparedDataset):
         collection = self.collection(split)
         judged = self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
         queries: Mapping[str, Any] = collection.qrels if judged else collection.queries
-        if split == "train" and self.max_queries is not None:
-            chosen = set(drawn(collection.all_queries, self.max_queries, self.seed))
-            queries = {query_id: query for query_id, query in queries.items() if query_id in chosen}
         if split not in self.shares:
             return list(queries)
-        return [query_id for query_id in queries if self.shares.split_of(query_id) == split]
+        mine = [query_id for query_id in queries if self.shares.split_of(query_id) == split]
+        if split == "train" and self.max_queries is not None:
+            everyones = (query_id for query_id in collection.all_queries if self.shares.split_of(query_id) == split)
+            chosen = set(drawn(everyones, self.max_queries, self.seed))
+            return [query_id for query_id in mine if query_id in chosen]
+        return mine
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""

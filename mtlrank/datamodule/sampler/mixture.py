@@ -175,6 +175,11 @@ class Annealed(Uniform):
             raise ConfigError(f"course is {course!r}, expected one of {', '.join(_COURSES)}.")
         if (course == "table") != (table is not None):
             raise ConfigError("course=table and a table belong together, as in table=[[0,1.0],[0.5,0.2]].")
+        if self.max_tokens is not None:
+            raise ConfigError(
+                "training.max_tokens needs epochs of like samples, and with the sampler annealed they change. Use "
+                "training.batch_size."
+            )
         steps = [list(step) for step in table or []]
         if table is not None and (not steps or steps[0][0] != 0 or steps != sorted(steps)):
             raise ConfigError(f"table is {steps}, expected ascending [progress, alpha] steps from progress 0 on.")

@@ -13,8 +13,8 @@ from mtlrank.loop.loss.combiner import Combiner, Learner
 class Uncertainty(Combiner):
     """Weighs tasks by an uncertainty that is learnt with the model (Kendall et al. 2018, eq. 7 and 10).
 
-    With s_t the logarithm of a task's variance, the mean over tasks of exp(-s_t) L_t / 2 + s_t / 2 for regressions, and of
-    exp(-s_t) L_t + s_t / 2 for all others, whose losses are cross-entropies. `lr` is that of the s_t.
+    With s_t the logarithm of a task's variance, the mean over tasks of exp(-s_t) L_t / 2 + s_t / 2 for squared errors, and
+    of exp(-s_t) L_t + s_t / 2 for all others, such as cross-entropies. `lr` is that of the s_t.
     """
 
     by_task = True
@@ -31,7 +31,7 @@ class Uncertainty(Combiner):
         for name in drawn:
             total = total + self.log_variances[self.number_of(name)] / 2
         for name, loss in losses.items():
-            half = 0.5 if self.tasks[name].kind == "regression" else 1.0
+            half = 0.5 if self.tasks[name].is_squared_error else 1.0
             total = total + half * torch.exp(-self.log_variances[self.number_of(name)]) * loss.mean()
         return total / len(drawn)
 
@@ -101,15 +101,22 @@ class RandomWeights(Combiner):
     """
 
     by_task = True
-    step: Tensor
 
     def __init__(self, tasks: Mapping[str, Learner], seed: int = 0) -> None:
         super().__init__(tasks)
         self.seed = seed
-        self.register_buffer("step", torch.tensor(0))
+        self.step = 0
+
+    def get_extra_state(self) -> int:
+        """The number of steps, for checkpoints."""
+        return self.step
+
+    def set_extra_state(self, state: int) -> None:
+        """Go on after so many steps."""
+        self.step = state
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
-        random = torch.Generator().manual_seed(self.seed + 1_000_003 * int(self.step))
-        self.step = self.step + 1
+        random = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step)
+        self.step += 1
         weights = dict(zip(drawn, torch.randn(len(drawn), generator=random).softmax(0).tolist(), strict=True))
         return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum()

@@ -12,15 +12,14 @@ from mtlrank.errors import ConfigError
 class Learner(NamedTuple):
     """What a combiner knows of a task."""
 
-    kind: str  # ranking, regression or classification
-    output_dim: int  # logits an item
+    num_outcomes: int  # among which the task chooses; 2 for yes or no, and for a number
+    is_squared_error: bool  # whether its loss is one, and not a cross-entropy or the like
 
 
 class Combiner(nn.Module, ABC):
     """Base of all combiners. `tasks` are told by name, in config order."""
 
     by_task = False  # whether tasks weigh alike instead of samples: then each task's mean is over all processes
-    by_gradient = False  # whether tasks' gradients are combined, which `ByGradient` does, and not their losses
     lr: float | None = None  # of what the combiner itself learns
 
     def __init__(self, tasks: Mapping[str, Learner]) -> None:

@@ -21,11 +21,11 @@ class Muppet(Combiner):
     """The example mean with each loss divided by log n, n being what its task chooses among.
 
     Makes losses of tasks with many and few classes alike at the start of training (Aghajanyan et al. 2021, section 3.2).
-    Binary choices and regressions, whose one logit stands for two outcomes, have n = 2.
+    Binary choices and numbers have n = 2.
     """
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
-        scaled = [loss / math.log(max(self.tasks[name].output_dim, 2)) for name, loss in losses.items()]
+        scaled = [loss / math.log(self.tasks[name].num_outcomes) for name, loss in losses.items()]
         return torch.cat(scaled).mean()
 
 

@@ -6,7 +6,6 @@ what costs more is memory, a gradient of the body for each task, and what is mad
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from inspect import isabstract
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ class ByGradient(Combiner):
     """Base of combiners of gradients. The heads learn from their own tasks' losses."""
 
     by_task = True
-    by_gradient = True
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         """The mean of the tasks' means, to be looked at."""
@@ -31,8 +29,24 @@ class ByGradient(Combiner):
         """The body's gradient, (weights,), from (tasks, weights) and the tasks' mean losses, (tasks,)."""
 
 
+_AGGREGATORS = (  # those that keep no state: what a step learns is a function of its gradients, so a run can go on
+    "AlignedMTL",
+    "CAGrad",
+    "ConFIG",
+    "DualProj",
+    "FairGrad",
+    "IMTLG",
+    "MGDA",
+    "Mean",
+    "PCGrad",
+    "Random",
+    "Sum",
+    "UPGrad",
+)
+
+
 class Aggregated(ByGradient):
-    """Any aggregator of torchjd, such as UPGrad, PCGrad, CAGrad or MGDA, by its name there.
+    """An aggregator of torchjd that keeps no state, such as UPGrad, PCGrad, CAGrad or MGDA, by its name there.
 
     `settings` are its arguments. Needs torchjd: `pip install 'mtlrank[balance]'`.
     """
@@ -41,7 +55,7 @@ class Aggregated(ByGradient):
         self, tasks: Mapping[str, Learner], aggregator: str, settings: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(tasks)
-        self.aggregator = _build(aggregator, dict(settings or {}))
+        self.aggregator = _build(aggregator, dict(settings or {}), len(tasks))
 
     def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:  # noqa: D102
         if not bool(torch.isfinite(gradients).all()):
@@ -55,8 +69,9 @@ class GradNorm(ByGradient):
 
     With G_t the norm of the weighed gradient of task t at the body, L~_t its loss over its first loss, and r_t = L~_t over
     the mean of all L~, weights follow the gradient of the sum of |G_t - mean(G) r_t^alpha| (eq. 2) at rate `lr` and are
-    scaled to a mean of 1. The body's gradient is the weighed mean. The norm is taken over the whole body, where the paper
-    takes the last shared layer: heads here read different ones.
+    scaled to a mean of 1. The body's gradient is the weighed mean. Two things differ from the paper: norms are taken over
+    the whole body, not its last shared layer, as heads here read different ones, and that gradient is divided by the mean
+    norm, so that one `lr` fits bodies of any size.
     """
 
     weights: Tensor  # (tasks,)
@@ -82,36 +97,34 @@ class GradNorm(ByGradient):
         return combined
 
     def _follow(self, rows: Tensor, norms: Tensor, losses: Tensor) -> None:
-        """Move the weights of a step's tasks."""
+        """Move the weights of a step's tasks; one whose loss was never above 0 has no pace yet and keeps its weight."""
         first = self.first[rows]
-        first = torch.where(torch.isnan(first), losses, first)
+        first = torch.where(torch.isnan(first) & (losses > 0), losses, first)
         self.first = self.first.index_copy(0, rows, first)
-        left = losses / first
+        known = torch.isfinite(first)
+        rows, norms, left = rows[known], norms[known], (losses / first)[known]
         weighed = self.weights[rows] * norms
+        if len(rows) < 2 or not float(weighed.mean()) or not float(left.mean()):
+            return
         wanted = weighed.mean() * (left / left.mean()) ** self.alpha
-        moved = (self.weights[rows] - self.rate * torch.sign(weighed - wanted) * norms).clamp(min=1e-3)
+        slope = torch.sign(weighed - wanted) * norms / norms.mean()
+        moved = (self.weights[rows] - self.rate * slope).clamp(min=1e-3)
         weights = self.weights.index_copy(0, rows, moved)
         self.weights = weights * len(weights) / weights.sum()
 
 
-def _build(name: str, settings: dict[str, Any]) -> Any:
+def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
     try:
         from torchjd import aggregation
     except ImportError as error:
         raise ConfigError("Aggregating gradients needs torchjd: pip install 'mtlrank[balance]'.") from error
-    classes = {known: getattr(aggregation, known) for known in aggregation.__all__}
-    known = [
-        known
-        for known, cls in classes.items()
-        if isinstance(cls, type) and issubclass(cls, aggregation.Aggregator) and not isabstract(cls)
-    ]
-    if name not in known:
-        raise ConfigError(f"loop.loss.aggregator is {name!r}, expected one of {', '.join(known)}.")
+    if name not in _AGGREGATORS:
+        raise ConfigError(f"loop.loss.aggregator is {name!r}, expected one of {', '.join(_AGGREGATORS)}.")
     try:
         aggregator = getattr(aggregation, name)(**settings)
-        aggregator(torch.eye(2))  # now, as some find only here that a package is missing
+        aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing
     except ImportError as error:
         raise ConfigError(f"{name}: {error} pip install 'mtlrank[balance]' has them.") from error
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"torchjd's {name} does not take loop.loss.settings={settings}: {error}") from error
     return aggregator

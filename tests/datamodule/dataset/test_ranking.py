@@ -227,6 +227,17 @@ def fresh_source(source, tmp_path):
     return make
 
 
+def test_groups_of_one_document_are_refused_where_documents_are_compared(source):
+    with pytest.raises(ConfigError, match="a PairwiseRelevance task compares the documents of a group"):
+        ranking(source, PairwiseRelevance(["AP"], 2), grouping="pointwise")
+
+
+def test_as_many_queries_are_learnt_from_as_asked_also_beside_shares(fresh_source):
+    source = fresh_source("x", 60)
+    dataset = distilled(source, learn_from="run", val=0.5, max_queries=10)
+    assert len({record.query_id for record in dataset.records("train")}) == 10
+
+
 def test_judgements_keep_every_judged_document(source, tmp_path):
     with open(source["qrels"], "a") as file:
         file.write("q1 0 gone 2\n")
