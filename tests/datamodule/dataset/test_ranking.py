@@ -308,7 +308,8 @@ def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
 def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_documents(source):
     write(source["qrels"], ["q1 0 d1 2", "q1 0 d2 2", "q1 0 d3 2", "q1 0 d4 0", "q1 0 d5 0"])
     for grouping in ("pointwise", "pairwise", "listwise"):
-        dataset = ranking(source, PairwiseRelevance(["AP"], 2), grouping=grouping, num_negatives=2, max_negatives=3)
+        task = (Relevance if grouping == "pointwise" else PairwiseRelevance)(["AP"], 2)
+        dataset = ranking(source, task, grouping=grouping, num_negatives=2, max_negatives=3)
         labels = [label for _, _, label in rows(dataset, "train")]
         assert 0 < sum(label < 2 for label in labels) <= 3
 
