@@ -49,6 +49,7 @@ golden: $(INSTALLED)  ## Rewrite tests/golden; review the diff
 bench: $(INSTALLED)  ## Run the benchmarks; BODY=/path/to/a/bert measures training and scoring too
 	@$(BIN)/python -m benchmarks.batches
 	@$(BIN)/python -m benchmarks.prepare
+	@$(BIN)/python -m benchmarks.balance
 ifdef BODY
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check accelerate datasets
 	@$(BIN)/python -m benchmarks.train --body $(BODY)
