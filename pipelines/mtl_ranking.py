@@ -56,7 +56,7 @@ def mtl_ranking(
         learning_rate: Peak learning rate, reached after warm-up. 0 - the experiment's.
         epochs: Epochs of the sampler. 0 - the experiment's.
         sampler: Name of a config in datamodule/sampler: random_proportional, round_robin or sequential.
-        loss: Name of a config in loop/loss: example_mean, sum or muppet.
+        loss: Name of a config in loop/loss, such as example_mean, task_mean or uncertainty.
         seed: Seed of every random choice.
         precision: Lightning's name of the arithmetic: 32-true, or bf16-mixed on a GPU.
         shards: The shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
