@@ -23,7 +23,7 @@ run: $(INSTALLED)  ## Run the main job end to end on the embedded collection (mi
 	@$(BIN)/python -m pipelines.local
 
 test: $(INSTALLED)  ## Run the tests that take minutes
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not docker and not gpu"
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not docker and not gpu"
 
 test-all: $(INSTALLED)  ## Run every test that this machine can
 	@$(BIN)/python -m pytest
