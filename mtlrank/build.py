@@ -119,9 +119,14 @@ def build_loop(
             "bf16-mixed, or loop.optimizer.fused=false."
         )
     try:
-        loop.configure_optimizers()  # now, as a mistake in its settings should leave no mark
+        usual = loop.configure_optimizers()["optimizer"].defaults  # now, as a mistake in it should leave no mark
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
+    if usual.get("fused") and usual.get("momentum"):
+        raise ConfigError(
+            "loop.optimizer has momentum and fused=true: torch's kernel fails in a step that lacks a task, whose weights "
+            "have no momentum yet. Set loop.optimizer.fused=false."
+        )
     return loop
 
 

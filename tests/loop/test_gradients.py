@@ -71,6 +71,12 @@ def test_looking_at_gradients_changes_nothing(data_dir, tmp_path):
     assert float(rows[-1]["diagnostics/trec2019/examples"]) + float(rows[-1]["diagnostics/msm_ner/examples"]) == 160
 
 
+def test_momentum_in_one_kernel_is_refused_as_a_step_may_lack_a_task(data_dir, tmp_path):
+    words = ["loop.optimizer._target_=torch.optim.SGD", "+loop.optimizer.momentum=0.9"]
+    with pytest.raises(ConfigError, match=r"Set loop.optimizer.fused=false"):
+        train.run(runs.settings(data_dir, tmp_path, *words))
+
+
 def test_norms_and_cosines_by_hand():
     """The second task does not reach the second weight: it takes no part in their cosine."""
     body = {"a": [torch.tensor([3.0, 0.0]), torch.tensor([4.0])], "b": [torch.tensor([1.0, 1.0]), None]}

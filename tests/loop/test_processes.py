@@ -18,6 +18,7 @@ NO_DROPOUT = [
     "model.heads.msm_ner.dropout=0",
     "loop.optimizer._target_=torch.optim.SGD",  # Adam would blow up the noise in gradients that are zero in theory
     "+loop.optimizer.momentum=0.9",
+    "loop.optimizer.fused=false",
     "loop.optimizer.weight_decay=0.1",
     "loop.optimizer.lr=0.02",
 ]
