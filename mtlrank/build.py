@@ -248,9 +248,9 @@ def output_folder(config: Config) -> Path:
 
     A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
     """
-    folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(_identity(config)))
+    folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(run_identity(config)))
     if (folder / RUN).exists() and not config["force"]:
-        ours, theirs = _identity(config), _claimed(folder / RUN)
+        ours, theirs = run_identity(config), _claimed(folder / RUN)
         excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
         differing = [key for key in differing if not key.startswith(excused)]
@@ -276,10 +276,10 @@ def _claimed(path: Path) -> dict[str, Any]:
 
 def claim(folder: Path, config: Config) -> None:
     """Say whose run a folder holds: once training starts, so that a mistake before leaves no mark."""
-    write_json(folder / RUN, _identity(config))
+    write_json(folder / RUN, run_identity(config))
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def run_identity(config: Config) -> dict[str, Any]:
     """What makes two runs the same, as dotted keys."""
     flat = dict[str, Any]()
 
