@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mtlrank.errors import ConfigError
-from mtlrank.model.head import MLP, Linear
+from mtlrank.model.head import MLP, Linear, ScaledMean
 from mtlrank.model.head.pooler import (
     AttentionAverage,
     Average,
@@ -78,6 +78,13 @@ def test_a_product_of_a_pair_is_the_cosine_of_its_averages_but_for_a_factor():
     root_mean_square = 6.5**0.5
     assert pooled[0].tolist() == pytest.approx([3 / root_mean_square, 2 / root_mean_square])
     assert pooled.mean().item() == pytest.approx(10 / (8**0.5 * 13**0.5))
+
+
+def test_a_cosine_head_starts_as_the_cosine():
+    tokens = torch.tensor([[1.0, 0.0], [3.0, 4.0], [6.0, 2.0], [0.0, 2.0]])
+    head = ScaledMean(2, 1, 1, pooler=PairProduct, scale=20.0).eval()
+    expected = 20 * 10 / (8**0.5 * 13**0.5)
+    assert head([tokens], batch([4], second=[2])).item() == pytest.approx(expected)
 
 
 def test_layer_attention_is_a_softmax_over_layers():
