@@ -240,6 +240,10 @@ def _check_values(config: Any) -> None:
             lambda v: v == "all" or type(v) is int or (type(v) is float and 0 <= v <= 1),
             "a number of layers, a share of the depth from 0.0 to 1.0, or all",
         ),
+        "model.body.separate_layers": (
+            lambda v: type(v) is int or (type(v) is float and 0 <= v <= 1),
+            "a number of layers, or a share of the depth from 0.0 to 1.0",
+        ),
         "model.body.lora": (
             lambda v: v is None or isinstance(v, dict),
             "null or settings, as in {rank: 8, alpha: 16, dropout: 0.0, targets: [query, value]}",

@@ -46,6 +46,10 @@ def plain_head(head: TrainedHead) -> PlainHead:
             head, f"mtlrank does not know the layers of {body.config.model_type}", "format=multitask keeps it"
         )
     (depth,) = module.layers
+    if body.separate_layers:
+        raise _refused(
+            head, "its body reads the two texts of a pair apart, and stock models together", "format=multitask keeps it"
+        )
     if depth == 0:
         raise _refused(head, "it reads the embeddings, and stock models have layers", choose)
     if depth < body.num_layers and body.config.model_type == "modernbert":

@@ -1,6 +1,7 @@
 """One body, one head a dataset."""
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,10 @@ class MultiTaskModel(nn.Module):
         states = self.body.encode(
             torch.cat([batch.input_ids for batch in ordered]),
             torch.cat([batch.token_type_ids for batch in ordered]),
-            _concatenate(ordered),
+            _concatenate(ordered, "cu_seqlens"),
             [self._part(name, batch) for name, batch in zip(deepest_first, ordered, strict=True)],
             max(batch.max_seqlen for batch in ordered),
+            _concatenate(ordered, "second_starts"),
         )
         read = dict(zip(deepest_first, states, strict=True))
         return {name: self._head(name)(read[name], batch) for name, batch in batches.items()}
@@ -57,10 +59,11 @@ class MultiTaskModel(nn.Module):
         return head
 
 
-def _concatenate(batches: list[TaskBatch]) -> Tensor:
-    """`cu_seqlens` of several packed batches, one after another."""
-    parts, shift = [batches[0].cu_seqlens], len(batches[0].input_ids)
-    for batch in batches[1:]:
-        parts.append(batch.cu_seqlens[1:] + shift)
+def _concatenate(batches: list[TaskBatch], field: Literal["cu_seqlens", "second_starts"]) -> Tensor:
+    """Places in several packed batches, one after another. Of `cu_seqlens`, a batch begins where the one before ends."""
+    parts, shift = list[Tensor](), 0
+    for batch in batches:
+        places: Tensor = getattr(batch, field)
+        parts.append((places[1:] if field == "cu_seqlens" and parts else places) + shift)
         shift += len(batch.input_ids)
     return torch.cat(parts)

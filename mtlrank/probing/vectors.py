@@ -114,7 +114,8 @@ def _pooled(body: MTLBody, pooler: Pooler, split: PreparedSplit, samples: Ints, 
     """(items, layers, dim) of a batch."""
     batch = to_device(split.collate(samples), next(body.parameters()).device)
     part = Part(layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), pooler.first_only)
-    (states,) = body.encode(batch.input_ids, batch.token_type_ids, batch.cu_seqlens, [part], batch.max_seqlen)
+    packed = batch.input_ids, batch.token_type_ids, batch.cu_seqlens
+    (states,) = body.encode(*packed, [part], batch.max_seqlen, batch.second_starts)
     return torch.stack([pooler([state], batch) for state in states], dim=1)
 
 

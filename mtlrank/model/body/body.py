@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,7 +28,9 @@ class MTLBody(nn.Module):
     the backward pass instead of keeping what is inside them: a third more work for a fraction of the memory.
     `initialisation="mimetic"` replaces the random start of a body without pretraining. The embeddings and the first
     `frozen_layers` layers do not learn: 0 freezes nothing, -1 or "all" the whole body. `lora` holds settings of `adapt`:
-    then low-rank updates learn, and the weights of the encoder rest.
+    then low-rank updates learn, and the weights of the encoder rest. In the first `separate_layers` layers the two texts of
+    a pair do not read each other, and positions start anew at the second (PreTTR, MacAvaney et al. 2020, section 3.1): what
+    a bi-encoder has learnt stays of use; with -1 the body is one.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class MTLBody(nn.Module):
         initialisation: str | None = None,
         frozen_layers: int | float | str = 0,
         lora: Mapping[str, Any] | None = None,
+        separate_layers: int | float = 0,
     ) -> None:
         super().__init__()
         config = load_config(backbone)
@@ -67,6 +71,7 @@ class MTLBody(nn.Module):
         elif activation_checkpointing:
             self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.frozen_layers = self._freeze(frozen_layers)
+        self.separate_layers = self._separate(separate_layers)
         self.lora = dict(lora) if lora is not None else None
         if lora is not None:
             low_rank.adapt(self.encoder, self.family.adapted if self.family else (), **lora)
@@ -82,16 +87,30 @@ class MTLBody(nn.Module):
         return int(self.config.num_hidden_layers)
 
     def encode(
-        self, input_ids: Tensor, token_type_ids: Tensor, cu_seqlens: Tensor, parts: Sequence[Part], max_seqlen: int
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor,
+        cu_seqlens: Tensor,
+        parts: Sequence[Part],
+        max_seqlen: int,
+        second_starts: Tensor,
     ) -> list[list[Tensor]]:
         """Of each part, the states of its layers: (tokens, hidden), or (sequences, hidden) where only the first is read.
 
         The parts lie one after another, deepest first. After its deepest layer a part takes no further share in the work,
-        and of that layer only as much is computed as is read.
+        and of that layer only as much is computed as is read. `second_starts` is as in a `TaskBatch`.
         """
         depths = [part.depth for part in parts]
         assert depths == sorted(depths, reverse=True), "parts come deepest first"
-        packing = Packing(cu_seqlens, len(input_ids), max_seqlen)
+        texts = torch.stack([cu_seqlens[:-1], second_starts.to(cu_seqlens)], dim=1).ravel()  # two of each sequence
+        texts = torch.cat([texts, cu_seqlens[-1:]])
+
+        def packing_of(layer: int, sequences: int, tokens: int) -> Packing:
+            if layer < self.separate_layers:
+                return Packing(texts[: 2 * sequences + 1], tokens, max_seqlen)
+            return Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen)
+
+        packing = packing_of(0, len(cu_seqlens) - 1, len(input_ids))
         reader = Reader(parts, cu_seqlens)
         if self.family is None:
             for layer, state in enumerate(self._encode_padded(input_ids, token_type_ids, packing)):
@@ -102,8 +121,8 @@ class MTLBody(nn.Module):
         arguments_of = self.family.arguments(self.encoder, hidden, packing)
         for layer, module in enumerate(self.layers[: depths[0]]):
             sequences, tokens = reader.live(layer)
-            if tokens < packing.num_tokens:
-                packing, hidden = Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen), hidden[:, :tokens]
+            if tokens < packing.num_tokens or 0 < layer == self.separate_layers:
+                packing, hidden = packing_of(layer, sequences, tokens), hidden[:, :tokens]
                 arguments_of = self.family.arguments(self.encoder, hidden, packing)
             arguments = {"packing": packing, **arguments_of(layer)}
             rows = reader.rows(layer + 1)
@@ -135,7 +154,8 @@ class MTLBody(nn.Module):
         """What makes two bodies the same: whose weights they start from, and what of them learns."""
         frozen = f", {self.frozen_layers} layers frozen" if self.frozen_layers else ""
         adapted = f", LoRA {dict(sorted(self.lora.items()))}" if self.lora is not None else ""
-        return f"{self.backbone}{frozen}{adapted}"
+        separate = f", {self.separate_layers} layers separate" if self.separate_layers else ""
+        return f"{self.backbone}{frozen}{adapted}{separate}"
 
     def merge(self) -> None:
         """Make low-rank updates part of the weights that they adapt. The states stay as they are, learning ends."""
@@ -178,6 +198,19 @@ class MTLBody(nn.Module):
         elif depth:
             for weight in (weight for layer in self.by_layer()[: depth + 1] for weight in layer):
                 weight.requires_grad_(False)
+        return depth
+
+    def _separate(self, separate_layers: int | float) -> int:
+        """How many layers read the texts of a pair one by one."""
+        try:
+            depth = resolve_layer(separate_layers, self.num_layers)
+        except ConfigError as error:
+            raise ConfigError(f"model.body.separate_layers: {error}") from error
+        if depth and self.family is None:
+            raise ConfigError(
+                f"model.body.separate_layers is {separate_layers}, but the layers of {self.backbone} "
+                f"({self.config.model_type}) are not known: expected 0."
+            )
         return depth
 
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:

@@ -51,7 +51,8 @@ def body(folder, **settings):
 
 
 def encode(model, data, parts):
-    return model.encode(data.input_ids, data.token_type_ids, data.cu_seqlens, parts, data.max_seqlen)
+    packed = data.input_ids, data.token_type_ids, data.cu_seqlens
+    return model.encode(*packed, parts, data.max_seqlen, data.second_starts)
 
 
 def whole(model, data):
@@ -69,6 +70,38 @@ def test_every_layer_equals_hugging_faces(folder):
         expected = reference(input_ids=data.input_ids[None, start:end], output_hidden_states=True).hidden_states
         for state, layer in zip(states, expected, strict=True):
             torch.testing.assert_close(state[start:end], layer[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("separate", [1, 2, 3])
+def test_texts_are_read_apart_up_to_a_layer(folder, separate):
+    """Up to there, a pair's states are those of its texts as sequences of their own; above, they depend on both."""
+    if json.loads((folder / "config.json").read_text())["model_type"] in PADDED:
+        with pytest.raises(ConfigError, match="separate_layers is .*, but the layers of .* are not known: expected 0"):
+            body(folder, separate_layers=separate)
+        return
+    model, pairs = body(folder, separate_layers=separate), batch(LENGTHS, second=[3, 0, 8, 2])
+    texts = batch([4, 3, 3, 4, 8, 3, 2])._replace(input_ids=pairs.input_ids)
+    layers = range(model.num_layers + 1)
+    states = whole(model, pairs)
+    alone = encode(body(folder), texts, [Part(layers, 7, sum(LENGTHS))])[0]
+    for layer in layers:
+        if layer <= separate:
+            torch.testing.assert_close(states[layer], alone[layer], atol=1e-5, rtol=1e-5)
+        else:
+            assert not torch.allclose(states[layer][:4], alone[layer][:4], atol=1e-3)
+            if model.config.model_type != "modernbert":  # its window is short
+                torch.testing.assert_close(states[layer][7:10], alone[layer][7:10], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+def test_shallow_parts_leave_a_body_that_reads_texts_apart(tmp_path, first_only):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    model, data = body(tmp_path, separate_layers=2), batch(LENGTHS, second=[3, 0, 8, 2])
+    everything = whole(model, data)
+    parts = [Part([3], 2, 10, first_only), Part([1], 2, 17, first_only)]
+    (deep,), (shallow,) = encode(model, data, parts)
+    torch.testing.assert_close(deep, everything[3][[0, 7] if first_only else slice(10)], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(shallow, everything[1][[10, 22] if first_only else slice(10, 27)], atol=1e-5, rtol=1e-5)
 
 
 RUNS = [(2, 10), (1, 12), (1, 5)]  # sequences and tokens of parts
