@@ -32,6 +32,8 @@ def follow(client: Client, run_id: str, interval: float = 10.0) -> None:
         run = _wait(client, run_id, interval)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"The run goes on. Watch it again: {command(run_id)}") from None
+    except ServerError as error:
+        raise ServerError(f"{error} Watch the run again: {command(run_id)}") from error
     link = client.link("runs/details", run_id)
     if run.state != "SUCCEEDED":
         raise RunFailedError(f"Run {run.display_name!r} {_words(run.state)}{_blame(run)}. Look at {link}")
@@ -55,23 +57,23 @@ def report_files(run: Any) -> str | None:
 
 
 def _wait(client: Client, run_id: str, interval: float) -> Any:
-    """The run as it ended. What it said last, and when, is what an error is judged by."""
-    run, heard = _look(client, run_id), time.monotonic()
+    """The run as it ended."""
     states: dict[str, str] = {}
-    lost = False
+    heard, lost = time.monotonic(), False
     while True:
-        _print_changes(run, states)
-        if run.state in _ENDS:
-            return run
-        time.sleep(interval)
         try:
-            run, heard, lost = _look(client, run_id), time.monotonic(), False
-        except ServerError as error:
-            if not isinstance(error, UnavailableError) or time.monotonic() - heard > PATIENCE:
-                raise ServerError(f"{error} The run goes on; watch it again: {command(run_id)}") from error
+            run = _look(client, run_id)
+            heard, lost = time.monotonic(), False
+            _print_changes(run, states)
+            if run.state in _ENDS:
+                return run
+        except UnavailableError as error:
+            if time.monotonic() - heard > PATIENCE:
+                raise
             if not lost:
                 _say(f"{error} Trying again.")
             lost = True
+        time.sleep(interval)
 
 
 def _look(client: Client, run_id: str) -> Any:
