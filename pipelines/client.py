@@ -1,6 +1,7 @@
 """The server of Kubeflow Pipelines: how it is found, and what goes wrong with it in one line."""
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ def connect(endpoint: str | None, namespace: str | None, token: str | None) -> C
     token = (token or "").strip()
     if not token.isprintable() or " " in token or not token.isascii():
         raise ConfigError("The token has blanks, line breaks or foreign letters: set KFP_EXISTING_TOKEN to it alone.")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each try
     with answered(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it only works with Kubeflow Pipelines 2
         client = Client(host=endpoint, namespace=namespace or "kubeflow", existing_token=token or None)

@@ -40,8 +40,8 @@ class Package(NamedTuple):
         """The tag of the image that all steps run on; None if they have several, or no tag."""
         executors = self.documents()[0]["deploymentSpec"]["executors"].values()
         images = {executor["container"]["image"] for executor in executors if "container" in executor}
-        tags = {image.rpartition(":")[2] for image in images}
-        return tags.pop() if len(images) == 1 and not any("/" in tag or "{" in tag for tag in tags) else None
+        tags = [image.rpartition("/")[2].partition(":")[2] for image in images]  # a registry may have a port
+        return tags[0] or None if len(tags) == 1 else None
 
 
 @contextmanager

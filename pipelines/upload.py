@@ -56,7 +56,8 @@ def upload(client: Client, package: Package, name: str, version: str) -> tuple[s
             made = client.upload_pipeline_version(str(package.path), version, pipeline_id)
             print(f"uploaded {name}, version {version}")
             return pipeline_id, str(made.pipeline_version_id)
-    if _spec(there.pipeline_spec) != _spec(package.documents()[0]):
+    told = there.pipeline_spec  # alone, or beside the platform's
+    if _specs(told.get("pipeline_spec", told), told.get("platform_spec")) != _specs(*package.documents()):
         raise ConfigError(
             f"{name} has a version {version} already, and it is another pipeline. Choose another name with --version, "
             "or build an image with a tag of its own."
@@ -88,12 +89,11 @@ def named(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
-def _spec(document: dict[str, Any]) -> Any:
-    """A spec to compare: numbers have one form, and which kfp compiled it does not matter."""
-    wanted = document.get("pipeline_spec", document)
-    spec = json_format.ParseDict(wanted, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=True)
+def _specs(pipeline: dict[str, Any], platform: dict[str, Any] | None = None) -> tuple[Any, Any]:
+    """Specs to compare: numbers have one form, and which kfp compiled them does not matter."""
+    spec = json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=True)
     spec.sdk_version = ""
-    return spec
+    return spec, json_format.ParseDict(platform or {}, pipeline_spec_pb2.PlatformSpec(), ignore_unknown_fields=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ def server(monkeypatch, tmp_path):
     server = FakeKubeflow()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     monkeypatch.setenv("KFP_ENDPOINT", server.url)
-    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))  # the tester's own is no matter
+    monkeypatch.setattr(
+        "kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json")
+    )  # the tester's own is no matter
     yield server
     server.shutdown()
     server.server_close()

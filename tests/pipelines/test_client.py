@@ -30,7 +30,6 @@ def test_an_endpoint_has_a_scheme():
     assert "starts with http:// or https://" in complaint(ConfigError, "localhost:8080", None, None)
 
 
-@pytest.mark.filterwarnings("ignore")  # urllib3 tells of its three tries
 def test_a_server_that_is_not_there(server):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,6 +1,8 @@
 """Words of a command line become typed parameters, or one line that says what is wrong."""
 
-from typing import Any, Dict, List, Optional  # noqa: UP035 (kfp reads these)
+# ruff: noqa: B006, UP006, UP035 (kfp reads typing.List; a pipeline's defaults are values of a form)
+
+from typing import Any, Dict, List, Optional
 
 import pytest
 from kfp import dsl
@@ -89,7 +91,11 @@ def test_a_value_has_the_declared_type(key, text, expected):
         ("names", '{"a": "b"}', "a list of texts"),
         ("counts", '["1"]', "counts is a list of integers"),
         ("counts", "[true]", "a list of integers"),
-        ("labels", '{"a": 1}', """labels is a dict of texts, found '{"a": 1}'. Write it as in 'labels={"key": "text"}'."""),
+        (
+            "labels",
+            '{"a": 1}',
+            """labels is a dict of texts, found '{"a": 1}'. Write it as in 'labels={"key": "text"}'.""",
+        ),
         ("weights", '{"a": "1"}', "a dict of numbers"),
         ("tolerations", '["spot"]', "tolerations is a list of dicts of texts"),
         ("tolerations", '[{"seconds": 3}]', """Write it as in 'tolerations=[{"key": "text"}]'"""),
