@@ -2,7 +2,7 @@
 
 # ruff: noqa: B006, UP006, UP035 (kfp reads typing.List; a pipeline's defaults are values of a form)
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import pytest
 from kfp import dsl
@@ -23,7 +23,7 @@ def every_type(
     share: float = 0.5,
     name: str = "a",
     fast: bool = False,
-    limit: Optional[int] = None,
+    limit: int | None = None,
     names: List[str] = ["a"],
     counts: List[int] = [1],
     labels: Dict[str, str] = {},
