@@ -20,11 +20,16 @@ def train(
     loss: str,
     seed: int,
     precision: str,
+    checkpoints: str,
     overrides: List[str],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train one body with one head per dataset and keep the best checkpoint."""
+    """Train one body with one head per dataset and keep the best checkpoint.
+
+    A step that was killed and is tried again goes on from the last checkpoint, if `checkpoints` names a folder that
+    outlives the pod.
+    """
     from mtlrank import train
     from mtlrank.compose import pipeline_config
     from mtlrank.prepare import folders_by_key
@@ -43,7 +48,8 @@ def train(
         "output_dir": model.path,
         "test": False,
     }
+    folders = folders_by_key([dataset.path for dataset in datasets])
     config = pipeline_config(settings, overrides)
-    values = train.run(config, folders_by_key([dataset.path for dataset in datasets]))
+    values = train.run(train.with_checkpoints(config, checkpoints, folders), folders)
     for key, value in values.items():
         metrics.log_metric(key, value)
