@@ -48,11 +48,11 @@ def test_a_file_that_is_no_pipeline_is_one_line(tmp_path, text):
     ],
 )
 def test_the_tag_of_the_image(package, tmp_path, images, tag):
-    spec = yaml.safe_load(package.read_text())
+    spec, *platform = yaml.safe_load_all(package.read_text())
     for number, executor in enumerate(spec["deploymentSpec"]["executors"].values()):
         executor["container"]["image"] = images[number % len(images)]
     file = tmp_path / "file.yaml"
-    file.write_text(yaml.safe_dump(spec))
+    file.write_text(yaml.safe_dump_all([spec, *platform]))
     with opened("", file) as read:
         assert read.image_tag() == tag
 

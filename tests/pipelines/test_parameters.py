@@ -1,8 +1,8 @@
 """Words of a command line become typed parameters, or one line that says what is wrong."""
 
-# ruff: noqa: B006, UP006, UP035 (kfp reads typing.List; a pipeline's defaults are values of a form)
+# ruff: noqa: B006, UP006, UP035, UP045 (kfp reads typing.List; a pipeline's defaults are values of a form)
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 from kfp import dsl
@@ -23,7 +23,7 @@ def every_type(
     share: float = 0.5,
     name: str = "a",
     fast: bool = False,
-    limit: int | None = None,
+    limit: Optional[int] = None,
     names: List[str] = ["a"],
     counts: List[int] = [1],
     labels: Dict[str, str] = {},

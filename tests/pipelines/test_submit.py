@@ -1,5 +1,6 @@
 """Submission, against a server that checks types."""
 
+import json
 import subprocess
 import sys
 
@@ -16,11 +17,24 @@ def parameters(run):
 
 
 def test_a_run_is_started_with_typed_parameters(server, invoke):
-    words = ["seed=7", "learning_rate=2e-5", 'tasks=["trec2019"]', "body=007"]
+    spot = [{"key": "spot", "operator": "Exists", "tolerationSeconds": 3}]
+    words = [
+        "seed=7",
+        "learning_rate=2e-5",
+        "body=007",
+        f"tolerations={json.dumps(spot)}",
+        'node_selector={"gpu":"l4"}',
+    ]
     result = invoke(app, *words, "--run-name", "try", "--pipeline-root", "gs://bucket/runs", "--service-account", "me")
     assert result.exit_code == 0, result.output
     run = server.only("runs")
-    assert parameters(run) == {"seed": 7, "learning_rate": 2e-5, "tasks": ["trec2019"], "body": "007"}
+    assert parameters(run) == {
+        "seed": 7,
+        "learning_rate": 2e-5,
+        "body": "007",
+        "tolerations": spot,
+        "node_selector": {"gpu": "l4"},
+    }
     assert run["display_name"] == "try"
     assert run["runtime_config"]["pipeline_root"] == "gs://bucket/runs"
     assert run["service_account"] == "me"
@@ -40,16 +54,16 @@ def test_again_with_other_parameters_in_the_same_experiment(server, invoke, pack
 
 def test_the_whole_pipeline_is_sent(server, invoke, package):
     invoke(app)
-    assert parameters(server.only("runs")) == {}
-    sent, compiled = server.only("runs")["pipeline_spec"], yaml.safe_load(package.read_text())
-    sent = sent.get("pipeline_spec", sent)
-    assert set(sent["components"]) == set(compiled["components"])
+    sent = server.only("runs")["pipeline_spec"]
+    spec, platform = yaml.safe_load_all(package.read_text())
+    assert set(sent["pipeline_spec"]["components"]) == set(spec["components"])
+    executors = sent["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == set(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
 
 
 def test_a_run_can_answer_nothing_from_the_cache(server, invoke):
     assert invoke(app, "--no-cache").exit_code == 0
-    spec = server.only("runs")["pipeline_spec"]
-    assert '"enableCache"' not in str(spec).replace("'", '"')
+    assert "enableCache" not in json.dumps(server.only("runs")["pipeline_spec"])
 
 
 @pytest.mark.parametrize(
@@ -58,6 +72,8 @@ def test_a_run_can_answer_nothing_from_the_cache(server, invoke):
         (["sed=7"], 2, "Did you mean seed?"),
         (["seed=x"], 2, "seed is an integer"),
         (["tasks=[1]"], 2, "tasks is a list of texts"),
+        (['tolerations=["spot"]'], 2, "tolerations is a list of dicts of values"),
+        (['node_selector={"gpus":4}'], 2, "node_selector is a dict of texts"),
         (["--pipeline", "mtl"], 2, "There is no pipeline 'mtl'"),
         (["--package", "nowhere.yaml"], 2, "is no compiled pipeline"),
         (["--follow", "some-run", "seed=7"], 2, "--follow submits nothing"),

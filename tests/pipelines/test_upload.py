@@ -30,7 +30,8 @@ def test_a_new_pipeline_has_one_version_called_as_the_tag(server, invoke, tagged
     version = server.only("versions")
     assert "uploaded mtl-ranking, version 0.1.0-gabc" in result.stdout
     assert f"#/pipelines/details/{version['pipeline_id']}/version/{version['pipeline_version_id']}" in result.stdout
-    assert version["pipeline_spec"] == yaml.safe_load(tagged("0.1.0-gabc").read_text())
+    sent = [version["pipeline_spec"][part] for part in ("pipeline_spec", "platform_spec")]
+    assert sent == list(yaml.safe_load_all(tagged("0.1.0-gabc").read_text()))
 
 
 def test_the_same_again_says_so(server, invoke, tagged):
@@ -59,9 +60,10 @@ def test_a_version_does_not_change(server, invoke, tagged):
 def test_the_platforms_part_counts(server, invoke, tagged):
     """Node selectors, secrets and the like are in a document of their own."""
     path = tagged("1")
-    text = path.read_text()
     assert [invoke(app, "--package", path).exit_code for _ in range(2)] == [0, 0]
-    path.write_text(text + "---\nplatforms:\n  kubernetes:\n    pipelineConfig: {pipelineTtl: 60}\n")
+    spec, platform = yaml.safe_load_all(path.read_text())
+    platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]["imagePullPolicy"] = "Always"
+    path.write_text(yaml.safe_dump_all([spec, platform]))
     assert invoke(app, "--package", path).exit_code == 2
     assert [invoke(app, "--package", path, "--version", "2").exit_code for _ in range(2)] == [0, 0]
 
