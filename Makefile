@@ -56,7 +56,13 @@ ifdef BODY
 	@$(BIN)/python -m benchmarks.predict --body $(BODY)
 endif
 
-image submit schedule:  ## Not here yet: the image, submission to a cluster, retraining on a schedule
+submit: $(INSTALLED)  ## Run the pipeline on the cluster of KFP_ENDPOINT: make submit ARGS='seed=7 --watch'
+	@$(BIN)/python -m pipelines.submit $(ARGS)
+
+schedule: $(INSTALLED)  ## Retrain on a schedule: make schedule ARGS="create nightly --cron '0 3 * * *' seed=7"
+	@$(BIN)/python -m pipelines.schedule $(ARGS)
+
+image:  ## Not here yet: the image
 	@echo "make $@ is not here yet: this version runs on one machine and compiles the pipeline (make pipeline)." && false
 
 clean:  ## Remove what was built and run

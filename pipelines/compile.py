@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 from kfp import compiler
+from kfp.dsl.graph_component import GraphComponent
 
 from pipelines.mtl_ranking import mtl_ranking
 
 
-def write(path: Path) -> None:
-    """Compile the pipeline into `path`."""
+def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
+    """Compile a pipeline into `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(mtl_ranking, str(path))
+    compiler.Compiler().compile(pipeline, str(path))
 
 
 if __name__ == "__main__":

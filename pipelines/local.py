@@ -3,19 +3,18 @@
 python -m pipelines.local key=value ...
 """
 
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kfp import local
 
 from mtlrank.entry import stop
-from mtlrank.errors import ConfigError, UserError
+from mtlrank.errors import UserError
 from mtlrank.evaluation.report import head_folders, print_table
 from pipelines.mtl_ranking import mtl_ranking
+from pipelines.parameters import parse
 
 
 def run(root: Path, **parameters: Any) -> Path:
@@ -28,27 +27,10 @@ def run(root: Path, **parameters: Any) -> Path:
     return folder
 
 
-def parse(arguments: list[str]) -> dict[str, Any]:
-    """Pipeline parameters from `key=value`, typed as the pipeline declares them; lists are JSON."""
-    declared = mtl_ranking.component_spec.inputs or {}
-    parameters: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in declared:
-            raise ConfigError(f"Unknown parameter {argument!r}. Expected key=value with one of {', '.join(declared)}.")
-        try:
-            parameters[key] = _TYPES[declared[key].type.removeprefix("typing.").partition("[")[0]](value)
-        except ValueError as error:
-            raise ConfigError(f"{key} is a {declared[key].type}, found {value!r}.") from error
-    return parameters
-
-
-_TYPES: dict[str, Callable[[str], Any]] = {"String": str, "Integer": int, "Float": float, "List": json.loads}
-
-
 if __name__ == "__main__":
     try:
-        result = run(Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline")), **parse(sys.argv[1:]))
+        parameters = parse(sys.argv[1:], mtl_ranking.component_spec.inputs)
+        result = run(Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline")), **parameters)
     except UserError as error:
         stop(error)
     (page,) = result.glob("report/page")

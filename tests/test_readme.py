@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mtlrank.compose import compose_config, select_tasks
-from pipelines.local import parse
+from pipelines.mtl_ranking import mtl_ranking
+from pipelines.parameters import parse
 
 ROOT = Path(__file__).parent.parent
 TEXT = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -28,7 +29,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
 def test_make_targets_exist(command):
-    tried = subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+    tried = subprocess.run(["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True)
     assert tried.returncode == 0, tried.stderr
 
 
@@ -61,9 +62,10 @@ def test_uses_of_a_model_compose(command):
     assert compose_config([word for word in words if "=" in word], trusted=True, name=step)["model_dir"]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "pipelines.local" in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"pipelines.(local|submit|schedule)|kfp run", c)])
 def test_pipeline_parameters_are_understood(command):
-    assert parse([word for word in shlex.split(command) if "=" in word])
+    words = [word for word in shlex.split(command) if "=" in word]
+    assert len(parse(words, mtl_ranking.component_spec.inputs)) == len(words)
 
 
 @pytest.mark.parametrize(("path", "text"), TEXT.items(), ids=lambda value: getattr(value, "name", ""))

@@ -9,9 +9,8 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from mtlrank.errors import ConfigError
 from pipelines.compile import write
-from pipelines.local import parse, run
+from pipelines.local import run
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mtl_ranking.yaml"
 
@@ -77,23 +76,6 @@ def test_every_parameter_reference_is_declared(compiled):
             assert reference in names
             checked += 1
     assert checked > 20
-
-
-def test_parameters_are_typed():
-    assert parse(["seed=7", "learning_rate=1e-3", 'tasks=["a"]', "body=tiny"]) == {
-        "seed": 7,
-        "learning_rate": 1e-3,
-        "tasks": ["a"],
-        "body": "tiny",
-    }
-
-
-@pytest.mark.parametrize(
-    ("argument", "complaint"), [("sed=7", "Unknown parameter 'sed=7'"), ("seed=x", "seed is a Integer, found 'x'")]
-)
-def test_wrong_parameters_are_named(argument, complaint):
-    with pytest.raises(ConfigError, match=complaint):
-        parse([argument])
 
 
 @pytest.mark.slow

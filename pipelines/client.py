@@ -1,0 +1,136 @@
+"""The server of Kubeflow Pipelines: how it is found, and what goes wrong with it in one line."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import kfp
+import typer
+from kfp_server_api import ApiException
+from urllib3.exceptions import HTTPError
+
+from mtlrank.entry import stop
+from mtlrank.errors import ConfigError, UserError
+
+TIMEOUT = 60  # seconds without an answer after which a server counts as lost
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option(envvar=["KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT"], help="Address of Kubeflow Pipelines."),
+]
+Namespace = Annotated[
+    str | None, typer.Option(envvar="KFP_NAMESPACE", help="Yours, where several users share a server.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="KFP_EXISTING_TOKEN", help="Bearer token; better in the variable, where no one sees it."),
+]
+Experiment = Annotated[str, typer.Option(help="Where runs and schedules are listed; made if there is none.")]
+
+
+class ServerError(UserError):
+    """Kubeflow Pipelines refuses."""
+
+    exit_code = 7
+
+
+class UnavailableError(ServerError):
+    """Kubeflow Pipelines cannot be reached, or has trouble that may pass."""
+
+
+class Client(kfp.Client):
+    """kfp's client, which asks once whether the server is there.
+
+    kfp itself asks five times, five seconds apart, and logs a traceback each time.
+    """
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        """What the server says of itself; a ServerError if a web page answers."""
+        health, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(_request_timeout=TIMEOUT)
+        if "json" not in headers.get("content-type", ""):
+            raise ServerError(
+                "A web page answered, not Kubeflow Pipelines. If it asks for a login, set KFP_EXISTING_TOKEN; if not, "
+                "set KFP_ENDPOINT or --endpoint to the address of its API."
+            )
+        return health
+
+    def link(self, *parts: str) -> str:
+        """The address of a page of the UI."""
+        return f"{self._get_url_prefix()}/#/{'/'.join(parts)}"
+
+
+def connect(endpoint: str | None, namespace: str | None, token: str | None) -> Client:
+    """A client of a server that answers."""
+    if not endpoint:
+        raise ConfigError(
+            "No server is named: set KFP_ENDPOINT or --endpoint to the address of Kubeflow Pipelines, such as "
+            "http://localhost:8080 after `kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`."
+        )
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(f"--endpoint is {endpoint!r}: expected an address that starts with http:// or https://.")
+    token = (token or "").strip()
+    if not token.isprintable() or " " in token or not token.isascii():
+        raise ConfigError("The token has blanks, line breaks or foreign letters: set KFP_EXISTING_TOKEN to it alone.")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each try
+    with answered(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it only works with Kubeflow Pipelines 2
+        client = Client(host=endpoint, namespace=namespace or "kubeflow", existing_token=token or None)
+        health = client.get_kfp_healthz()
+    if health.multi_user and not client.get_user_namespace():
+        raise ConfigError("Several users share this server: set KFP_NAMESPACE or --namespace to yours.")
+    return client
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what kfp and urllib3 raise inside into a ServerError that says what to set."""
+    try:
+        yield
+    except ApiException as error:
+        raise _explain(error) from error
+    except HTTPError as error:
+        reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+        raise UnavailableError(
+            f"Kubeflow Pipelines cannot be reached ({reason}). Check the network and KFP_ENDPOINT or --endpoint."
+        ) from error
+
+
+def _explain(error: ApiException) -> ServerError:
+    status, message = error.status, _message(error)
+    if status == 401:
+        return ServerError(f"Kubeflow Pipelines wants to know who asks (401, {message}): set KFP_EXISTING_TOKEN.")
+    if status == 403:
+        return ServerError(
+            f"Kubeflow Pipelines does not allow this (403, {message}): set KFP_NAMESPACE or --namespace to yours, or "
+            "KFP_EXISTING_TOKEN to the token of somebody who may."
+        )
+    if status == 404:
+        return ServerError(
+            f"Not found (404, {message}): check the id, and that KFP_ENDPOINT or --endpoint is Kubeflow Pipelines."
+        )
+    if status == 429 or status >= 500:
+        return UnavailableError(f"Kubeflow Pipelines has trouble ({status}, {message}): try again later.")
+    return ServerError(f"Kubeflow Pipelines refuses ({status}): {message}")
+
+
+def _message(error: ApiException) -> str:
+    """What the server says, as one line of text."""
+    try:
+        body = json.loads(error.body or "")
+        text = body.get("message") or body.get("error") or body.get("error_message")
+    except (ValueError, AttributeError):
+        text = None  # a page of some proxy
+    line = " ".join(str(text or error.reason).split())
+    return "".join(letter for letter in line if letter.isprintable())[:600]
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Around a command: a user's mistake is one line and an exit code."""
+    try:
+        yield
+    except UserError as error:
+        stop(error)

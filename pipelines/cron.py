@@ -1,0 +1,49 @@
+"""Cron expressions as people write them, for a scheduler that counts seconds too."""
+
+import re
+
+from mtlrank.errors import ConfigError
+
+_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day of the month": (1, 31), "month": (1, 12), "day of the week": (0, 6)}
+_NAMES = {
+    "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+    "day of the week": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
+}
+_ITEM = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+
+
+def with_seconds(cron: str) -> str:
+    """`0 3 * * *` as `0 0 3 * * *`; an expression of six fields, seconds first, stays as it is.
+
+    Kubeflow Pipelines reads five fields as six whose last is missing: `0 3 * * *` would run at minute 3 of every hour.
+    """
+    fields = cron.split()
+    if len(fields) not in (5, 6):
+        raise ConfigError(
+            f"--cron is {cron!r}, with {len(fields)} fields: expected minute, hour, day of the month, month and day of "
+            "the week, such as '0 3 * * *' for every night at three."
+        )
+    seconds, *rest = fields if len(fields) == 6 else ["0", *fields]
+    for name, bounds, field in zip(("second", *_FIELDS), ((0, 59), *_FIELDS.values()), (seconds, *rest), strict=True):
+        for item in field.split(","):
+            _check(item, name, bounds, cron)
+    return " ".join([seconds, *rest])
+
+
+def _check(item: str, name: str, bounds: tuple[int, int], cron: str) -> None:
+    low, high = bounds
+    match = _ITEM.fullmatch(item)
+    ends = [_number(end, name) for end in match.groups()[:2] if end] if match else [-1]
+    right = all(low <= end <= high for end in ends) and ends == sorted(ends)
+    if not match or not right or match[3] == "0":
+        raise ConfigError(
+            f"--cron is {cron!r}: {item!r} is no {name}. Expected {low} to {high}, a range like {low}-{high}, a list "
+            f"with commas, or * with a step like */2."
+        )
+
+
+def _number(text: str, name: str) -> int:
+    names = _NAMES.get(name, ())
+    if text.lower() in names:
+        return names.index(text.lower()) + _FIELDS[name][0]
+    return int(text) if text.isdecimal() else -1

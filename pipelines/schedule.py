@@ -1,0 +1,149 @@
+"""Run the pipeline again and again.
+
+python -m pipelines.schedule create nightly --cron '0 3 * * *' experiment=msmarco
+"""
+
+import json
+import sys
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlrank.errors import ConfigError
+from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect, told_in_one_line
+from pipelines.cron import with_seconds
+from pipelines.package import File, Pipeline, opened
+from pipelines.parameters import parse
+from pipelines.submit import Account, Root
+from pipelines.upload import Version, upload, version_name
+
+Name = Annotated[str, typer.Argument(help="Name of the schedule, one in its experiment.")]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the pipeline again and again.")
+
+
+@app.command()
+@told_in_one_line()
+def create(
+    name: Name,
+    cron: Annotated[str, typer.Option(help="When: '0 3 * * *' is every night at three by the server's clock.")],
+    parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
+    experiment: Experiment = "mtlrank",
+    pipeline: Pipeline = "mtl_ranking",
+    package: File = None,
+    version: Version = None,
+    pipeline_root: Root = None,
+    service_account: Account = None,
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token: Token = None,
+) -> None:
+    """Make a schedule, or replace the one of this name: one run at a time, and none to catch up on."""
+    when = with_seconds(cron)
+    with opened(pipeline, package) as compiled:
+        values = parse(parameters or [], compiled.inputs)
+        version = version_name(compiled, version)
+        client = connect(endpoint, namespace, token)
+        pipeline_id, version_id = upload(client, compiled, compiled.name, version)
+    with answered():
+        experiment_id = client.create_experiment(experiment).experiment_id
+        old = [found for found in schedules(client, experiment_id) if found.display_name == name]
+        # The new one first: if a call fails between, there are two of them until this is run again, and not none.
+        made = client.create_recurring_run(
+            experiment_id,
+            name,
+            cron_expression=when,
+            max_concurrency=1,
+            no_catchup=True,
+            params=values,
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+            pipeline_root=pipeline_root,
+            service_account=service_account,
+        )
+        for schedule in old:
+            client.delete_recurring_run(schedule.recurring_run_id)
+    print(f"{'replaced' if old else 'made'} {name}: {client.link('recurringrun/details', made.recurring_run_id)}")
+
+
+@app.command("list")
+@told_in_one_line()
+def show(
+    experiment: Experiment = "mtlrank",
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token: Token = None,
+) -> None:
+    """Show the schedules of an experiment."""
+    found = _of_experiment(connect(endpoint, namespace, token), experiment)
+    if not found:
+        print(f"no schedules in experiment {experiment}")
+        return
+    table = Table("name", "cron (seconds first)", "state", "parameters", "id")
+    for schedule in found:
+        table.add_row(*(escape(cell) for cell in _cells(schedule)))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command()
+@told_in_one_line()
+def delete(
+    name: Name,
+    experiment: Experiment = "mtlrank",
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token: Token = None,
+) -> None:
+    """Delete a schedule; runs that it has started go on."""
+    client = connect(endpoint, namespace, token)
+    found = _of_experiment(client, experiment)
+    wanted = [schedule for schedule in found if schedule.display_name == name]
+    if not wanted:
+        raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name for schedule in found})))
+    with answered():
+        for schedule in wanted:
+            client.delete_recurring_run(schedule.recurring_run_id)
+    print(f"deleted {name}")
+
+
+def schedules(client: Client, experiment_id: str) -> list[Any]:
+    """All schedules of an experiment, from all pages."""
+    found: list[Any] = []
+    page = ""
+    while True:
+        answer = client.list_recurring_runs(page_token=page, page_size=100, experiment_id=experiment_id)
+        found += answer.recurring_runs or []
+        page = answer.next_page_token
+        if not page:
+            return found
+
+
+def _of_experiment(client: Client, name: str) -> list[Any]:
+    with answered():
+        try:
+            experiment = client.get_experiment(experiment_name=name)
+        except ValueError:  # kfp's word for none
+            return []
+        return schedules(client, experiment.experiment_id)
+
+
+def _cells(schedule: Any) -> tuple[str, ...]:
+    cron = schedule.trigger.cron_schedule
+    values = (schedule.runtime_config and schedule.runtime_config.parameters) or {}
+    told = " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+    when = cron.cron if cron else f"every {schedule.trigger.periodic_schedule.interval_second} s"
+    return schedule.display_name, when, (schedule.status or "?").lower(), told, schedule.recurring_run_id
+
+
+def _none_of(name: str, experiment: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=1)
+    guess = f" Did you mean {close[0]}?" if close else ""
+    return f"No schedule {name!r} in experiment {experiment}.{guess} There are: {', '.join(names) or 'none'}."
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m pipelines.schedule")

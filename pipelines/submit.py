@@ -1,0 +1,111 @@
+"""Run the pipeline on a cluster.
+
+python -m pipelines.submit seed=7 'tasks=["trec2019","msm_bm25"]' --watch
+"""
+
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from mtlrank.errors import ConfigError
+from pipelines.client import (
+    Client,
+    Endpoint,
+    Experiment,
+    Namespace,
+    Token,
+    UnavailableError,
+    answered,
+    connect,
+    told_in_one_line,
+)
+from pipelines.follow import command, follow
+from pipelines.package import File, Package, Pipeline, opened, with_caching
+from pipelines.parameters import parse
+
+Root = Annotated[
+    str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; else where the server says.")
+]
+Account = Annotated[str | None, typer.Option(help="Kubernetes service account of the steps; else the server's.")]
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@told_in_one_line()
+def main(
+    parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
+    run_name: Annotated[str | None, typer.Option(help="Name of the run; else the pipeline's and the time.")] = None,
+    experiment: Experiment = "mtlrank",
+    pipeline: Pipeline = "mtl_ranking",
+    package: File = None,
+    pipeline_root: Root = None,
+    service_account: Account = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(help="Answer every step, training too, from the cache, or none; else as the pipeline says."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the run to its end.")] = False,
+    follow_run: Annotated[
+        str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that goes.")
+    ] = None,
+    interval: Annotated[float, typer.Option(min=0, help="Seconds between two looks at a run that is followed.")] = 10,
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token: Token = None,
+) -> None:
+    """Run the pipeline on a cluster: `python -m pipelines.submit seed=7 --watch`.
+
+    Parameters are checked before anything is sent. `--follow RUN_ID` follows a run that was submitted before, from
+    wherever.
+    """
+    if follow_run:
+        if parameters:
+            raise ConfigError(f"--follow submits nothing: expected no parameters, found {' '.join(parameters)}.")
+        follow(connect(endpoint, namespace, token), follow_run, interval)
+        return
+    with opened(pipeline, package) as compiled, TemporaryDirectory() as folder:
+        values = parse(parameters or [], compiled.inputs)
+        chosen = compiled if cache is None else with_caching(compiled, cache, Path(folder) / "pipeline.yaml")
+        client = connect(endpoint, namespace, token)
+        name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
+        run_id = submit(client, chosen, values, name, experiment, pipeline_root, service_account)
+    if watch:
+        follow(client, run_id, interval)
+    else:
+        print(f"watch it: {command(run_id)}")
+
+
+def submit(
+    client: Client,
+    package: Package,
+    parameters: dict[str, Any],
+    name: str,
+    experiment: str,
+    pipeline_root: str | None = None,
+    service_account: str | None = None,
+) -> str:
+    """Start a run and print its link; returns its id."""
+    with answered():
+        experiment_id = client.create_experiment(experiment).experiment_id
+    try:
+        with answered():
+            run = client.run_pipeline(
+                experiment_id,
+                name,
+                str(package.path),
+                parameters,
+                pipeline_root=pipeline_root,
+                service_account=service_account,
+            )
+    except UnavailableError as error:
+        listed = client.link("experiments/details", experiment_id)
+        raise UnavailableError(f"{error} The run may have started: look at {listed} before trying again.") from error
+    return str(run.run_id)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m pipelines.submit")

@@ -1,0 +1,45 @@
+import pytest
+
+from mtlrank.errors import ConfigError
+from pipelines.cron import with_seconds
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("0 3 * * *", "0 0 3 * * *"),
+        ("  */15   0-6,22 1,15 JAN-mar Mon-Fri ", "0 */15 0-6,22 1,15 JAN-mar Mon-Fri"),
+        ("59 23 31 12 6", "0 59 23 31 12 6"),
+        ("5/10 3 ? * *", "0 5/10 3 ? * *"),
+        ("30 0 3 * * *", "30 0 3 * * *"),
+    ],
+)
+def test_five_fields_get_seconds(cron, expected):
+    assert with_seconds(cron) == expected
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("", "with 0 fields: expected minute, hour"),
+        ("0 3 * *", "with 4 fields"),
+        ("daily", "with 1 fields"),
+        ("0 0 3 * * * 2026", "with 7 fields"),
+        ("60 3 * * *", "'60' is no minute. Expected 0 to 59"),
+        ("0 24 * * *", "'24' is no hour"),
+        ("0 3 0 * *", "'0' is no day of the month. Expected 1 to 31"),
+        ("0 3 * 13 *", "'13' is no month"),
+        ("0 3 * * 7", "'7' is no day of the week. Expected 0 to 6"),
+        ("0 3 * * noday", "'noday' is no day of the week"),
+        ("0 9-3 * * *", "'9-3' is no hour"),
+        ("*/0 3 * * *", "'*/0' is no minute"),
+        ("-5 3 * * *", "'-5' is no minute"),
+        ("1,,2 3 * * *", "'' is no minute"),
+        ("61 0 3 * * *", "'61' is no second"),
+    ],
+)
+def test_a_bad_expression_is_one_line(cron, words):
+    with pytest.raises(ConfigError) as caught:
+        with_seconds(cron)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,114 @@
+"""Schedules: typed, one at a time, nothing to catch up on, and never none where there was one."""
+
+import pytest
+
+from pipelines.schedule import app
+
+
+@pytest.fixture
+def create(server, invoke, package):
+    def make(name, *words, cron="0 3 * * *"):
+        return invoke(app, "create", name, "--cron", cron, "--package", package, *words)
+
+    return make
+
+
+def schedules(server):
+    return list(server.store.recurring_runs.values())
+
+
+def test_a_schedule_has_typed_parameters_and_no_overlap(server, create):
+    result = create("nightly", "seed=7", 'tasks=["trec2019"]', "--pipeline-root", "gs://b/r", "--service-account", "me")
+    assert result.exit_code == 0, result.output
+    made = server.only("recurring_runs")
+    assert made["display_name"] == "nightly"
+    assert made["runtime_config"] == {"parameters": {"seed": 7, "tasks": ["trec2019"]}, "pipeline_root": "gs://b/r"}
+    assert made["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
+    assert (made["max_concurrency"], made["no_catchup"], made["mode"]) == (1, True, "ENABLE")
+    assert made["service_account"] == "me"
+    version = server.only("versions")
+    reference = {key: version[key] for key in ("pipeline_id", "pipeline_version_id")}
+    assert made["pipeline_version_reference"] == reference
+    assert f"made nightly: {server.url}/#/recurringrun/details/{made['recurring_run_id']}" in result.stdout
+
+
+def test_the_same_name_replaces(server, create):
+    for name in ("a", "b", "c"):
+        create(name, "seed=1")
+    result = create("b", "seed=2", cron="0 4 * * 1")
+    assert result.exit_code == 0, result.output
+    assert "replaced b" in result.stdout
+    told = {each["display_name"]: each["runtime_config"]["parameters"]["seed"] for each in schedules(server)}
+    assert told == {"a": 1, "b": 2, "c": 1}
+    assert len(schedules(server)) == 3
+
+
+def test_between_two_calls_there_is_one_too_many_and_never_none(server, create):
+    """The old schedule stays until the new one is there; whatever is lost, the same command puts it right."""
+    create("nightly", "seed=1")
+    server.fail("POST .*recurringruns", 503)
+    assert create("nightly", "seed=2").exit_code == 7
+    assert [each["runtime_config"]["parameters"] for each in schedules(server)] == [{"seed": 1}]
+    server.fail("DELETE .*recurringruns", 503)
+    assert create("nightly", "seed=2").exit_code == 7
+    assert len(schedules(server)) == 2
+    assert create("nightly", "seed=2").exit_code == 0
+    assert [each["runtime_config"]["parameters"] for each in schedules(server)] == [{"seed": 2}]
+
+
+def test_a_name_belongs_to_its_experiment(server, create, invoke):
+    create("nightly", "--experiment", "ours")
+    create("nightly", "--experiment", "theirs")
+    assert len(schedules(server)) == 2
+    assert invoke(app, "delete", "nightly", "--experiment", "ours").exit_code == 0
+    assert server.only("recurring_runs")["experiment_id"] == list(server.store.experiments)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "cron", "said"),
+    [
+        ([], "0 3 * *", "--cron is '0 3 * *', with 4 fields"),
+        ([], "0 30 * * *", "'30' is no hour"),
+        (["sed=1"], "0 3 * * *", "Did you mean seed?"),
+        (["seed=a"], "0 3 * * *", "seed is an integer"),
+    ],
+)
+def test_a_mistake_is_told_before_any_call(server, create, words, cron, said):
+    result = create("nightly", *words, cron=cron)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert server.log == []
+
+
+def test_schedules_are_listed_from_all_pages(server, create, invoke):
+    for name in ("a", "b", "c", "[d]"):
+        create(name, "seed=7", 'tasks=["x"]')
+    result = invoke(app, "list")
+    assert result.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
+    assert [row[:4] for row in rows if row[0]] == [
+        [name, "0 0 3 * * *", "enabled", 'seed=7 tasks=["x"]'] for name in ("a", "b", "c", "[d]")
+    ]
+    assert {row[4] for row in rows} >= {each["recurring_run_id"] for each in schedules(server)}
+
+
+def test_none_is_said_too(server, invoke):
+    assert invoke(app, "list").stdout == "no schedules in experiment mtlrank\n"
+    assert server.store.experiments == {}
+
+
+def test_a_schedule_is_deleted(server, create, invoke):
+    create("nightly")
+    result = invoke(app, "delete", "nightly")
+    assert (result.exit_code, result.stdout) == (0, "deleted nightly\n")
+    assert schedules(server) == []
+
+
+def test_deleting_what_is_not_there_lists_what_is(server, create, invoke):
+    assert "There are: none." in invoke(app, "delete", "nightly").stderr
+    create("nightly")
+    result = invoke(app, "delete", "nightli")
+    assert result.exit_code == 2
+    assert "Did you mean nightly? There are: nightly." in result.stderr
+    assert len(schedules(server)) == 1
