@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from google.protobuf import json_format
+from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from mtlrank.registry import model_folder
 from pipelines.compile import write
 from pipelines.local import run
 
@@ -19,39 +21,82 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "mtl_ranking.yaml"
 def compiled(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "mtl_ranking.yaml"
     write(path)
-    return yaml.safe_load(path.read_text())
+    return next(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    """What Kubernetes is told of each executor, beside the spec."""
+    path = tmp_path_factory.mktemp("compiled") / "mtl_ranking.yaml"
+    write(path)
+    _, platform = yaml.safe_load_all(path.read_text())
+    return platform
 
 
 def executors(spec):
     return spec["deploymentSpec"]["executors"]
 
 
-def test_the_compiled_pipeline_is_the_golden_one(compiled):
+def on_kubernetes(platform):
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def test_the_compiled_pipeline_is_the_golden_one(compiled, platform):
     """`make golden` rewrites it; the SDK's version may differ."""
-    golden = yaml.safe_load(GOLDEN.read_text())
-    for spec in (compiled, golden):
-        spec.pop("sdkVersion", None)
-    assert compiled == golden
+    golden, golden_platform = yaml.safe_load_all(GOLDEN.read_text())
+    assert {**compiled, "sdkVersion": ""} == {**golden, "sdkVersion": ""}
+    assert platform == golden_platform
 
 
-def test_the_spec_is_valid(compiled):
+def test_the_spec_is_valid(compiled, platform):
+    """No field that the protocol buffers do not know, in any part."""
     spec = {key: value for key, value in compiled.items() if key != "deploymentSpec"}
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     assert parsed.pipeline_info.name == "mtl-ranking"
     for executor in executors(compiled).values():
         json_format.ParseDict(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec())
+    json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    for told in on_kubernetes(platform).values():
+        json_format.ParseDict(told, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+def test_every_step_says_what_it_needs_and_how_long_it_may_take(compiled, platform):
+    for name, executor in executors(compiled).items():
+        resources, told = executor["container"]["resources"], on_kubernetes(platform)[name]
+        assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= resources.keys()
+        assert int(told["activeDeadlineSeconds"]) >= 3600
+        assert told["imagePullPolicy"] == "IfNotPresent"
+        assert told["secretAsEnv"][0]["optional"]
+    tasks = [
+        (task["componentRef"]["name"], task)
+        for component in [compiled["root"], *compiled["components"].values()]
+        for task in component.get("dag", {}).get("tasks", {}).values()
+    ]
+    steps = {f"comp-{name.removeprefix('exec-')}" for name in executors(compiled)}
+    retried = {name for name, task in tasks if task.get("retryPolicy", {}).get("maxRetryCount", 0) >= 2}
+    assert retried == steps
+
+
+def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
+    for name in ("exec-train", "exec-evaluate"):
+        accelerator = executors(compiled)[name]["container"]["resources"]["accelerator"]
+        assert "gpus" in accelerator["resourceCount"]
+        assert "gpu_type" in accelerator["resourceType"]
+        told = on_kubernetes(platform)[name]
+        assert told["emptyDirMounts"][0] | {"mountPath": "/dev/shm", "medium": "Memory"} == told["emptyDirMounts"][0]
+        assert told["nodeSelector"]["nodeSelectorJson"] == {"componentInputParameter": "node_selector"}
+        assert told["tolerations"][0]["tolerationJson"] == {"componentInputParameter": "tolerations"}
 
 
 def test_every_parameter_is_described(compiled):
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
-    shape = {"tasks", "experiment", "sampler", "loss", "overrides"}
-    assert set(parameters) == shape | {"body", "batch_size", "learning_rate", "epochs", "seed", "precision", "shards"}
-    assert all(parameter.get("description") for parameter in parameters.values())
+    topics = {name: parameter["description"].partition(" - ")[0] for name, parameter in parameters.items()}
+    assert set(topics.values()) == {"What is learnt", "How", "Kept", "Promotion", "Machine"}
 
 
 def test_nothing_is_installed_when_a_step_starts(compiled):
     commands = json.dumps([executor["container"]["command"] for executor in executors(compiled).values()])
-    assert len(executors(compiled)) == 5
+    assert len(executors(compiled)) == 6
     assert "pip install" not in commands
 
 
@@ -60,9 +105,10 @@ def test_no_parameter_is_pasted_into_a_shell_command(compiled):
         assert not re.search(r"\{\{", " ".join(executor["container"]["command"][:4]))
 
 
-def test_training_is_never_answered_from_the_cache(compiled):
-    tasks = compiled["root"]["dag"]["tasks"]
-    assert "enableCache" not in tasks["train"].get("cachingOptions", {})
+def test_training_and_promotion_are_never_answered_from_the_cache(compiled):
+    for name, component in (("train", compiled["root"]), ("promote", compiled["components"]["comp-judging"])):
+        assert "enableCache" not in component["dag"]["tasks"][name].get("cachingOptions", {})
+    assert compiled["components"]["comp-preparing"]["dag"]["tasks"]["merge"]["cachingOptions"]["enableCache"]
 
 
 def test_every_parameter_reference_is_declared(compiled):
@@ -81,11 +127,18 @@ def test_every_parameter_reference_is_declared(compiled):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_pipeline_runs_whole(tmp_path, home):
-    folder = run(tmp_path, tasks=["trec2019", "msm_ner"], epochs=1, shards=["1/2", "2/2"], overrides=["debug=limit"])
+    small = {"tasks": ["trec2019", "msm_ner"], "epochs": 1, "shards": ["1/2", "2/2"], "overrides": ["debug=limit"]}
+    folder = run(
+        tmp_path / "root", **small, registry=str(tmp_path / "registry"), checkpoints=str(tmp_path / "checkpoints")
+    )
     (page,) = folder.glob("report/page")
     assert "heads beat their baseline" in page.read_text()
     assert "trec2019" in page.read_text()
     assert len(list(folder.rglob("run.trec"))) == 1
+    (decision,) = folder.rglob("promote/decision")
+    assert "the first model" in decision.read_text()
+    assert (model_folder(tmp_path / "registry") / "model.safetensors").exists()
+    assert list((tmp_path / "checkpoints").glob("*/step-*"))
     manifests = [json.loads(path.read_text()) for path in folder.rglob("merge/dataset/manifest.json")]
     assert sorted(manifest["key"] for manifest in manifests) == ["msm_ner", "trec2019"]
     assert all(manifest["shards"] == ["shard-1-of-2", "shard-2-of-2"] for manifest in manifests)
