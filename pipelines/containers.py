@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 
 from kfp import local
@@ -66,14 +67,13 @@ def _step_folders(folder: Path, name: str) -> list[Path]:
 def _check_engine(image: str) -> None:
     """Kfp would pull a missing image without being asked, and show the client's traceback for a missing engine."""
     try:
-        import docker
+        import docker  # type: ignore[import-untyped]
     except ImportError as error:
         raise ConfigError("Running in containers needs mtlrank[docker]: pip install docker.") from error
     try:
-        client = docker.from_env()
-        client.images.get(image)
+        with closing(docker.from_env()) as client:
+            client.images.get(image)
     except docker.errors.ImageNotFound as error:
         raise ConfigError(f"The Docker engine has no image {image!r}. `make image` builds one; or pull it.") from error
     except docker.errors.DockerException as error:
         raise ConfigError(f"No Docker engine answers: {error}. Start one, or point DOCKER_HOST at it.") from error
-    client.close()

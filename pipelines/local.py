@@ -20,7 +20,6 @@ from pipelines.image import set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.parameters import parse
 
-
 Runner = Literal["subprocess", "docker"]
 
 
