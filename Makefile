@@ -4,8 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# The image is named after the version and the commit, so that what a name stands for never changes.
+DOCKER ?= docker
+REGISTRY ?=
+TORCH ?= cpu
+CONTENTS := mtlrank components pipelines images .dockerignore pyproject.toml requirements.lock
+DIRTY = $(if $(shell git status --porcelain -- $(CONTENTS) 2>/dev/null),-dirty)
+COMMIT = $(shell git rev-parse --verify -q HEAD 2>/dev/null)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mtlrank/__init__.py)
+TAG = $(VERSION)$(if $(COMMIT),-g$(shell git rev-parse --short=10 HEAD))$(DIRTY)$(if $(filter cuda,$(TORCH)),-cuda)
+MTLRANK_IMAGE ?= $(if $(REGISTRY),$(REGISTRY:/=)/)mtlrank:$(TAG)
+pipeline submit schedule: export MTLRANK_IMAGE := $(MTLRANK_IMAGE)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format pipeline golden bench image submit schedule clean
+.PHONY: help setup run test test-all check format pipeline golden bench image push submit schedule clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,7 +56,7 @@ pipeline: $(INSTALLED)  ## Compile the pipeline into build/mtl_ranking.yaml
 	@$(BIN)/python -m pipelines.compile build/mtl_ranking.yaml
 
 golden: $(INSTALLED)  ## Rewrite tests/golden; review the diff
-	@$(BIN)/python -m pipelines.compile tests/golden/mtl_ranking.yaml
+	@MTLRANK_IMAGE= $(BIN)/python -m pipelines.compile tests/golden/mtl_ranking.yaml
 
 bench: $(INSTALLED)  ## Run the benchmarks; BODY=/path/to/a/bert measures training and scoring too
 	@$(BIN)/python -m benchmarks.batches
@@ -62,8 +74,15 @@ submit: $(INSTALLED)  ## Run the pipeline on the cluster of KFP_ENDPOINT: make s
 schedule: $(INSTALLED)  ## Retrain on a schedule: make schedule ARGS="create nightly --cron '0 3 * * *' seed=7"
 	@$(BIN)/python -m pipelines.schedule $(ARGS)
 
-image:  ## Not here yet: the image
-	@echo "make $@ is not here yet: this version runs on one machine and compiles the pipeline (make pipeline)." && false
+image:  ## Build the image of all steps; TORCH=cuda for GPUs, DOCKER_BUILD_FLAGS for what your engine needs
+	@$(DOCKER) build $(DOCKER_BUILD_FLAGS) --build-arg TORCH=$(TORCH) --build-arg VERSION=$(VERSION) \
+		--build-arg COMMIT=$(or $(COMMIT),unknown)$(DIRTY) --build-arg SOURCE=$(SOURCE) -t $(MTLRANK_IMAGE) -f images/mtlrank/Dockerfile .
+	@echo "$(MTLRANK_IMAGE): $$(( $$($(DOCKER) image inspect --format '{{.Size}}' $(MTLRANK_IMAGE)) / 1000000 )) MB"
+
+push:  ## Push the image to REGISTRY, from a checkout without changes
+	@test -n "$(COMMIT)" -a -z "$(DIRTY)" || (echo "make push: commit first: the tag says what is in the image" >&2 && false)
+	@test -n "$(REGISTRY)" || (echo "make push: say where to, such as REGISTRY=ghcr.io/my-team" >&2 && false)
+	@$(DOCKER) push $(MTLRANK_IMAGE)
 
 clean:  ## Remove what was built and run
 	rm -rf $(VENV) build runs data

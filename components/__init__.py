@@ -7,6 +7,6 @@ from kfp import dsl
 
 from mtlrank import __version__
 
-IMAGE = os.environ.get("MTLRANK_IMAGE", f"mtlrank:{__version__}")
+IMAGE = os.environ.get("MTLRANK_IMAGE") or f"mtlrank:{__version__}"
 
 step = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)

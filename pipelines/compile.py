@@ -1,4 +1,4 @@
-"""Write the compiled pipeline.
+"""Write the compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE.
 
 python -m pipelines.compile build/mtl_ranking.yaml
 """
@@ -9,16 +9,29 @@ from pathlib import Path
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
+from components import IMAGE
+from mtlrank.entry import stop
+from mtlrank.errors import UserError
+from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 
 
 def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
-    """Compile a pipeline into `path`."""
+    """Compile a pipeline into `path`.
+
+    Raises:
+        ConfigError: The image can change behind its name.
+
+    """
+    set_image(pipeline, check_image(IMAGE))
     path.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(pipeline, str(path))
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/mtl_ranking.yaml")
-    write(target)
+    try:
+        write(target)
+    except UserError as error:
+        stop(error)
     print(f"wrote {target}")

@@ -1,38 +1,62 @@
-"""Run the compiled topology on this machine, without a cluster or containers.
+"""Run the compiled topology on this machine, without a cluster.
 
 python -m pipelines.local key=value ...
+python -m pipelines.local --runner docker --image mtlrank:0.1.0-g1a2b3c4 key=value ...
 """
 
 import os
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import typer
 from kfp import local
 
+from components import IMAGE
 from mtlrank.entry import stop
 from mtlrank.errors import UserError
 from mtlrank.evaluation.report import head_folders, print_table
+from pipelines.containers import check_outputs, docker_runner
+from pipelines.image import set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.parameters import parse
 
+Runner = Literal["subprocess", "docker"]
 
-def run(root: Path, **parameters: Any) -> Path:
-    """Run the pipeline with kfp's SubprocessRunner; returns the folder of its artifacts."""
+
+def run(root: Path, runner: Runner = "subprocess", image: str = IMAGE, **parameters: Any) -> Path:
+    """Run the pipeline with one of kfp's runners; returns the folder of its artifacts.
+
+    Raises:
+        ConfigError: There is no Docker engine, or no such image on it.
+        DataError: A step left no outputs.
+
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
+    set_image(mtl_ranking, image)
+    chosen = docker_runner(image, root) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    local.init(runner=chosen, pipeline_root=str(root), raise_on_error=True)
     before = set(root.glob("mtl-ranking-*"))
     mtl_ranking(**parameters)
-    (folder,) = set(root.glob("mtl-ranking-*")) - before
-    return folder
+    folders = set(root.glob("mtl-ranking-*")) - before
+    check_outputs(mtl_ranking, folders)
+    return folders.pop()
 
 
-if __name__ == "__main__":
+def main(
+    parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
+    runner: Annotated[Runner, typer.Option(help="Whether steps are processes or containers.")] = "subprocess",
+    image: Annotated[str, typer.Option(help="What containers are made of.")] = IMAGE,
+) -> None:
+    """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
+    root = Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline"))
     try:
-        parameters = parse(sys.argv[1:], mtl_ranking.component_spec.inputs)
-        result = run(Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline")), **parameters)
+        result = run(root, runner, image, **parse(parameters or [], mtl_ranking.component_spec.inputs))
     except UserError as error:
         stop(error)
     (page,) = result.glob("report/page")
     print_table(head_folders(sorted(result.rglob("evaluate/result"))))
     print(f"results: {result}   report: {page}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

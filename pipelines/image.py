@@ -1,0 +1,32 @@
+"""The image that all steps run on."""
+
+import re
+
+from kfp.dsl.base_component import BaseComponent
+
+from mtlrank.errors import ConfigError
+
+MOVING = {"latest", "dirty", "main", "master", "develop", "dev", "edge", "nightly", "stable", "snapshot"}
+
+
+def check_image(image: str) -> str:
+    """The name itself, if what it stands for cannot change: a digest, or a tag with a whole version or a commit.
+
+    The cache and a rerun go by the name. Another image behind it would bring old results, or new ones, without a word.
+    """
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    words = re.split(r"[._+-]", tag.lower())
+    whole = re.search(r"\d+\.\d+\.\d+", tag) or any(re.fullmatch("g?[0-9a-f]{7,40}", word) for word in words)
+    if re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or (not digest and whole and not MOVING.intersection(words)):
+        return image
+    raise ConfigError(
+        f"The image {image!r} can change behind its name. Expected a tag with a version or commit, as `make image` "
+        "gives in a committed checkout (0.1.0-g1a2b3c4), or a digest (name@sha256:...): say it in MTLRANK_IMAGE."
+    )
+
+
+def set_image(pipeline: BaseComponent, image: str) -> None:
+    """Let all steps of a pipeline run on `image`."""
+    for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
+        executor["container"]["image"] = image
