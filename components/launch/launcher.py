@@ -32,18 +32,21 @@ def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
     """Train `order` on `nodes` and return its metrics. Raises `TrainJobError` if the job fails."""
     check_shared(order)
     select_tasks(pipeline_config(order.settings, order.overrides))  # mistakes show here, before a GPU is asked for
-    job = trainjob(order, nodes, run, image)
-    cluster = Cluster.connect()
+    supervise(Cluster.connect(), trainjob(order, nodes, run, image), nodes.deadline_hours * 3600 + LATE)
+    metrics: dict[str, float] = json.loads(read_bytes(join(order.output, "metrics.json")))
+    return metrics
+
+
+def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
+    """Have a job done, in so many seconds at most. Raises `TrainJobError` if it is not done."""
     with terminable():
         try:
             begin(cluster, job)
-            wait(cluster, job, nodes.deadline_hours * 3600 + LATE)
+            wait(cluster, job, seconds)
         except (TerminatedError, KeyboardInterrupt):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
             remove(cluster, job)
             raise
-    metrics: dict[str, float] = json.loads(read_bytes(join(order.output, "metrics.json")))
-    return metrics
 
 
 def begin(cluster: Cluster, job: dict[str, Any]) -> None:

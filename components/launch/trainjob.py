@@ -34,7 +34,9 @@ def job_name(run: str) -> str:
     """A run's job has the run's name, as far as Kubernetes allows it (RFC 1035)."""
     plain = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
     name = f"mtlrank-{plain}"
-    return name if plain == run and len(name) <= _LONGEST else f"{name[: _LONGEST - 13].strip('-')}-{fingerprint(run)}"
+    if plain and plain == run and len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST - 13].strip('-')}-{fingerprint(run)}"
 
 
 def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]:

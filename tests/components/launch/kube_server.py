@@ -75,6 +75,7 @@ class KubeServer(ThreadingHTTPServer):
             made = {**job, "status": {}}
             made["metadata"] = {**job["metadata"], "uid": f"uid-{self.count}", "namespace": "ns"}
             self.jobs[job["metadata"]["name"]] = made
+            self.news.notify_all()
             return made
 
     def pod(self, job, node, phase="Running", suffix="aaaaa", **status):
@@ -109,6 +110,7 @@ class KubeServer(ThreadingHTTPServer):
         """The job's condition turns true, and its pods' logs end."""
         condition = {"type": kind, "status": "True", "reason": reason, "message": message}
         with self.news:
+            assert self.news.wait_for(lambda: job in self.jobs, timeout=120)
             for pod in self.logs:
                 self.end_log(pod)
             self.jobs[job]["status"] = {"conditions": [condition]}
@@ -211,7 +213,9 @@ class Handler(BaseHTTPRequestHandler):
         sent = len(lines) if "tailLines" in query else 0
         while query.get("follow") == "True":
             with self.server.news:
-                self.server.news.wait_for(lambda: len(lines) > sent or ended.is_set() or self.server.is_down, 120)
+                self.server.news.wait_for(
+                    lambda sent=sent: len(lines) > sent or ended.is_set() or self.server.is_down, 120
+                )
                 more, is_over = lines[sent:], ended.is_set()
             if self.server.is_down:
                 self.close_connection = True
