@@ -36,6 +36,7 @@ class TaskBatch(NamedTuple):
 
     input_ids: Tensor  # (tokens,) int64, the sequences one after another
     token_type_ids: Tensor  # (tokens,) int64
+    second_starts: Tensor  # (sequences,) int64, where each sequence's second text starts; without one, its end
     cu_seqlens: Tensor  # (sequences + 1,) int32, where each sequence starts; the last is the number of tokens
     max_seqlen: int  # of the longest sequence; this and other numbers are known without asking the device
     max_items: int  # of the sample with the most

@@ -26,7 +26,7 @@ from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MTLHead
+from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.storage import fetch_folder, fingerprint, mirror, read_json, writable_folder, write_json
@@ -77,7 +77,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     heads = {}
     for key, dataset in datasets.items():
         heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
-        _check_spans(key, dataset, heads[dataset.name].pooler.num_spans)
+        _check_pooler(key, dataset, heads[dataset.name].pooler)
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
     model = build_object(rest, body=body, heads=heads)
     assert isinstance(model, MultiTaskModel)
@@ -248,9 +248,9 @@ def output_folder(config: Config) -> Path:
 
     A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
     """
-    folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(_identity(config)))
+    folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(run_identity(config)))
     if (folder / RUN).exists() and not config["force"]:
-        ours, theirs = _identity(config), _claimed(folder / RUN)
+        ours, theirs = run_identity(config), _claimed(folder / RUN)
         excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
         differing = [key for key in differing if not key.startswith(excused)]
@@ -276,10 +276,10 @@ def _claimed(path: Path) -> dict[str, Any]:
 
 def claim(folder: Path, config: Config) -> None:
     """Say whose run a folder holds: once training starts, so that a mistake before leaves no mark."""
-    write_json(folder / RUN, _identity(config))
+    write_json(folder / RUN, run_identity(config))
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def run_identity(config: Config) -> dict[str, Any]:
     """What makes two runs the same, as dotted keys."""
     flat = dict[str, Any]()
 
@@ -321,7 +321,13 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
     return built
 
 
-def _check_spans(key: str, dataset: PreparedDataset, num_spans: int) -> None:
+def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:
+    num_spans = pooler.num_spans
+    if pooler.needs_pairs and not dataset.has_pairs:
+        raise ConfigError(
+            f"Head {key!r} pools with {type(pooler).__name__}, which compares two texts, but its dataset has single texts. "
+            f"Choose a pooler with `model/heads/pooler@model.heads.{key}.pooler=...`."
+        )
     if num_spans != dataset.task.num_spans:
         expected = dataset.task.num_spans or "no"
         raise ConfigError(

@@ -1,14 +1,15 @@
 """The `mtlrank` command: one word a step, then Hydra's overrides."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from mtlrank import __version__
 
+T = TypeVar("T")
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 app = typer.Typer(
@@ -74,13 +75,8 @@ def compare(
     `mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d`.
     """
     from mtlrank import compare as step
-    from mtlrank.entry import stop
-    from mtlrank.errors import UserError
 
-    try:
-        step.run(runs, baseline, margin, measures, output, resamples, seed)
-    except UserError as error:
-        stop(error)
+    _guarded(lambda: step.run(runs, baseline, margin, measures, output, resamples, seed))
 
 
 @app.command(context_settings=_PASS_ON)
@@ -90,9 +86,60 @@ def probe(context: typer.Context) -> None:
 
 
 @app.command()
+def promote(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
+    registry: Annotated[str, typer.Option(help="A folder, local or gs://, with the models and what is in use.")],
+    measure: Annotated[list[str] | None, typer.Option(help="As in trec2019/nDCG@10; else the first task's.")] = None,
+    margin: Annotated[float, typer.Option(help="It may be worse by this much, in the measure's own unit.")] = 0.02,
+    force: Annotated[str, typer.Option(help="A reason to put it in use without a comparison.")] = "",
+) -> None:
+    """Put a model in use unless it may be worse than the one that is. Exit code 1: it was not."""
+    from mtlrank import promote as step
+    from mtlrank.registry import Registry
+
+    decision = _guarded(lambda: step.run_folder(run, Registry(registry), measure or (), margin, force))
+    sys.exit(0 if decision.promoted else 1)
+
+
+@app.command()
+def rollback(
+    registry: Annotated[str, typer.Option(help="The folder of the registry.")],
+    to: Annotated[str | None, typer.Option(help="A model of it; else the one that the current one replaced.")] = None,
+    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+) -> None:
+    """Put an earlier model in use again."""
+    from mtlrank.registry import Registry
+
+    change = _guarded(lambda: Registry(registry).roll_back(to, note))
+    print(f"{change.model} is in use again; it was {change.replaced}")
+
+
+@app.command()
+def models(registry: Annotated[str, typer.Argument(help="The folder of a registry, local or gs://.")]) -> None:
+    """List the changes of the model in use."""
+    from mtlrank.registry import Registry
+
+    changes, _ = _guarded(lambda: Registry(registry).history())
+    for change in changes:
+        print(f"{change.when}  {change.model}  {change.how}  {change.note}")
+    print(f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else f"{registry} has no model in use")
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(__version__)
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """Do something; a user's mistake ends in one line and an exit code."""
+    from mtlrank.entry import stop
+    from mtlrank.errors import UserError
+
+    try:
+        return work()
+    except UserError as error:
+        stop(error)
 
 
 def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:

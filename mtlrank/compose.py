@@ -135,7 +135,10 @@ def explain(error: Exception, known: Iterable[str]) -> str:
         near = difflib.get_close_matches(option, options, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{group or 'The config'} has no option {option!r}.{hint} It has: {', '.join(options)}."
-    near = difflib.get_close_matches(name.lstrip("+~"), list(known), n=1, cutoff=0.5)
+    known = list(known)
+    if name in known:
+        return f"{name} has no such entries as the value names. `+{name}.<entry>=...` adds one."
+    near = difflib.get_close_matches(name.lstrip("+~"), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys; `+{name}=...` adds a new one.)"
 

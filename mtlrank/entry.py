@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.errors import HydraException
@@ -64,7 +64,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise TerminatedError("stopped by SIGTERM: the same command continues.")
 
 
-def stop(error: UserError) -> None:
+def stop(error: UserError) -> NoReturn:
     """Say what is wrong in one line and exit."""
     if os.environ.get("MTLRANK_TRACEBACK"):
         raise error

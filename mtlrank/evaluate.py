@@ -16,13 +16,15 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader
 from mtlrank.datamodule.sampler import LongestFirst
 from mtlrank.entry import start
+from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import head_folders, print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights
-from mtlrank.storage import local_path, writable_folder
+from mtlrank.registry import model_folder
+from mtlrank.storage import writable_folder
 from mtlrank.trained import read_trained
 
 
@@ -31,9 +33,13 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     `prepared` holds folders by dataset key; without it, datasets are found (or prepared) in `data_dir`.
     """
-    model_dir = local_path(config["model_dir"])
+    model_dir = model_folder(config["model_dir"])
     saved, labels = read_trained(model_dir, trust=config["trust_model"])
     split = config["split"]
+    if not config["output_dir"] and model_dir != Path(config["model_dir"]):
+        raise ConfigError(
+            f"{config['model_dir']} is not the model's own folder: say where results go with output_dir=..."
+        )
     output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)

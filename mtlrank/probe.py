@@ -23,7 +23,8 @@ from mtlrank.probing.probes import Training
 from mtlrank.probing.results import overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
-from mtlrank.storage import fingerprint, local_path, writable_folder
+from mtlrank.registry import model_folder
+from mtlrank.storage import fingerprint, writable_folder
 from mtlrank.trained import read_trained
 
 
@@ -72,7 +73,7 @@ def _head(model: MultiTaskModel, name: str) -> MTLHead:
 def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
     """The frozen body and, if asked for, one of its kind with random weights."""
     if config["model_dir"]:
-        folder = local_path(config["model_dir"])
+        folder = model_folder(config["model_dir"])
         saved = read_trained(folder, trust=config["trust_model"])[0]["model"]["body"]
         body = build.build_body(_with_body(config, saved))
         load_body(folder, body)
@@ -113,7 +114,7 @@ def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -
     """Datasets must have been prepared with the tokenizer of the body that reads them."""
     build.check_tokenizers(config, datasets)
     if config["model_dir"]:
-        backbone = local_path(config["model_dir"]) / BACKBONE
+        backbone = model_folder(config["model_dir"]) / BACKBONE
         trained_with = Preprocessor(str(backbone)).load().identity()["sha256"]
         if any(dataset.manifest["tokenizer"]["sha256"] != trained_with for dataset in datasets.values()):
             raise ConfigError(

@@ -25,6 +25,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import run_line
 from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
+from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.trained import TrainedHead, load_head
 
@@ -43,7 +44,7 @@ def run(config: Config) -> int:
     if output.is_dir():
         raise ConfigError(f"output is the folder {str(output)!r}, expected a file.")
     writable_folder(output.parent)
-    head = load_head(local_path(config["model_dir"]), config["head"], trust=config["trust_model"])
+    head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = _scorer(head, config["batch_size"])
     reading = Reading(hint=False)
     reading.progress = Progress(head.name, verb="rank", unit="pairs")

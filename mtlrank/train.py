@@ -24,7 +24,7 @@ from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
-from mtlrank.storage import read_json, write_json
+from mtlrank.storage import MANIFEST, fingerprint, join, read_json, write_json
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -76,6 +76,19 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
             metrics |= _judge(config, output, model, datasets)
         write_json(finished, metrics)  # last: a run with metrics is finished
     return metrics
+
+
+def with_checkpoints(config: Config, root: str, prepared: Mapping[str, Path]) -> Config:
+    """The config with checkpoints in a folder below `root` that only the same run finds again: same settings, same data.
+
+    So a step that is tried again on another machine goes on, and one with other settings starts anew. Without a `root`,
+    they stay in the run's own folder.
+    """
+    if not root:
+        return config
+    data = {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
+    name = fingerprint({"run": build.run_identity(config), "data": data})
+    return {**config, "training": {**config["training"], "checkpoint_dir": join(root, name)}}
 
 
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:

@@ -5,8 +5,11 @@ import torch
 from mtlrank.batch import TaskBatch
 
 
-def batch(lengths, labels=None, spans=None, item_sequence=None, item_sample=None, vocabulary=50):
-    """A packed batch of random tokens: one item a sequence and one sequence a sample, unless said otherwise."""
+def batch(lengths, labels=None, spans=None, item_sequence=None, item_sample=None, vocabulary=50, second=None):
+    """A packed batch of random tokens: one item a sequence and one sequence a sample, unless said otherwise.
+
+    `second` holds the lengths of second texts; without it, sequences are single texts.
+    """
     ends = torch.tensor([0, *lengths]).cumsum(0)
     total = int(ends[-1])
     item_sequence = list(range(len(lengths))) if item_sequence is None else item_sequence
@@ -16,6 +19,7 @@ def batch(lengths, labels=None, spans=None, item_sequence=None, item_sample=None
     return TaskBatch(
         input_ids=torch.randint(5, vocabulary, (total,)),
         token_type_ids=torch.zeros(total, dtype=torch.long),
+        second_starts=ends[1:] - torch.tensor(second or [0] * len(lengths)),
         cu_seqlens=ends.int(),
         max_seqlen=max(lengths),
         max_items=max(item_sample.count(sample) for sample in item_sample),

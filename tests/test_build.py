@@ -83,6 +83,14 @@ def test_a_pooler_without_spans_on_a_span_dataset_is_refused(config, datasets):
         build.build_model(wrong, build.build_body(config), datasets)
 
 
+def test_a_pooler_that_compares_two_texts_on_single_texts_is_refused(config, datasets):
+    compare = {**config["model"]["heads"]["trec2019"]["pooler"], "_target_": "mtlrank.model.head.pooler.PairProduct"}
+    heads = {**config["model"]["heads"], "msm_ner": {**config["model"]["heads"]["trec2019"], "pooler": compare}}
+    wrong = {**config, "model": {**config["model"], "heads": heads}}
+    with pytest.raises(ConfigError, match="Head 'msm_ner' pools with PairProduct, which compares two texts"):
+        build.build_model(wrong, build.build_body(config), datasets)
+
+
 def test_datasets_of_another_tokenizer_are_refused(config, datasets):
     other = {**config, "model": {**config["model"], "body": {**config["model"]["body"], "backbone": "other"}}}
     with pytest.raises(ConfigError, match="The body is 'other', but datasets were prepared for other tokenizers"):

@@ -20,8 +20,8 @@ def launch(
     loss: str,
     seed: int,
     precision: str,
-    overrides: List[str],
     checkpoints: str,
+    overrides: List[str],
     run: str,
     image: str,
     num_nodes: int,
@@ -43,15 +43,14 @@ def launch(
     image, which cannot be asked for from inside. The nodes write the model to its URI themselves.
     """
     from components.launch import launcher
-    from components.launch.order import Order, run_checkpoints
+    from components.launch.order import Order
     from components.launch.trainjob import Nodes
     from components.train.settings import train_settings
 
     settings = train_settings(
         tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
     )
-    uris = [dataset.uri for dataset in datasets]
-    order = Order(settings, overrides, uris, model.uri, run_checkpoints(checkpoints, settings, overrides, uris))
+    order = Order(settings, overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
     nodes = Nodes(
         num_nodes, gpus, gpu_type, cpu, memory, node_selector, tolerations, service_account, runtime, deadline_hours
     )

@@ -37,9 +37,9 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
         return
     here = home() / "nodes" / fingerprint(order.output)
     folders = folders_by_key([fetch_folder(dataset, mirror(dataset)) for dataset in order.datasets])
-    places = {"output_dir": str(here), "training.checkpoint_dir": order.checkpoints}
-    settings = {**order.settings, **places, **processes(environment)}
-    train.run(pipeline_config(settings, order.overrides), folders)
+    settings = {**order.settings, **processes(environment), "output_dir": str(here)}
+    config = pipeline_config(settings, order.overrides)
+    train.run(train.with_checkpoints(config, order.checkpoints, folders), folders)
     if environment.get("RANK", "0") == "0":
         write_manifest(here, {"kind": "run"})
         publish_folder(here, order.output)

@@ -4,7 +4,6 @@ import json
 from typing import Any, NamedTuple
 
 from mtlrank.errors import ConfigError
-from mtlrank.storage import MANIFEST, fingerprint, join, read_bytes
 
 
 class Order(NamedTuple):
@@ -14,7 +13,7 @@ class Order(NamedTuple):
     overrides: list[str]  # in the command line's words
     datasets: list[str]  # prepared datasets
     output: str  # where the finished run appears, whole
-    checkpoints: str  # where its checkpoints are kept
+    checkpoints: str  # the folder below which runs keep their checkpoints
 
     def dumps(self) -> str:
         """As one argument of a command. Kubernetes would expand `$(NAME)` in it, so it holds no dollar sign."""
@@ -40,11 +39,3 @@ def check_shared(order: Order) -> None:
                     f"Nodes of a TrainJob share no disk, but {what} would be at {path!r}: expected gs://bucket/name. "
                     "Submit with a pipeline root on gs:// and checkpoints=gs://bucket/name, or train on one node."
                 )
-
-
-def run_checkpoints(root: str, settings: dict[str, Any], overrides: list[str], datasets: list[str]) -> str:
-    """The folder below `root` for a run's checkpoints. A rerun with the same settings and data goes on from there."""
-    if not root:
-        return ""
-    data = sorted(json.loads(read_bytes(join(path, MANIFEST)))["fingerprint"] for path in datasets)
-    return join(root, fingerprint([settings, overrides, data]))

@@ -20,11 +20,16 @@ def train(
     loss: str,
     seed: int,
     precision: str,
+    checkpoints: str,
     overrides: List[str],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train one body with one head per dataset and keep the best checkpoint."""
+    """Train one body with one head per dataset and keep the best checkpoint.
+
+    A step that was killed and is tried again goes on from the last checkpoint, if `checkpoints` names a folder that
+    outlives the pod.
+    """
     from components.train.settings import train_settings
     from mtlrank import train
     from mtlrank.compose import pipeline_config
@@ -33,7 +38,8 @@ def train(
     settings = train_settings(
         tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
     )
+    folders = folders_by_key([dataset.path for dataset in datasets])
     config = pipeline_config({**settings, "output_dir": model.path}, overrides)
-    values = train.run(config, folders_by_key([dataset.path for dataset in datasets]))
+    values = train.run(train.with_checkpoints(config, checkpoints, folders), folders)
     for key, value in values.items():
         metrics.log_metric(key, value)

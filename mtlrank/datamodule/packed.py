@@ -44,13 +44,9 @@ class PackedPairs:
 
     def collate(self, numbers: Ints) -> TaskBatch:
         """Some pairs as a batch: an item and a sample each, without labels."""
-        ids, types, starts = self.store.pack(self.sequences[numbers])
         each = torch.arange(len(numbers))
         return TaskBatch(
-            input_ids=torch.from_numpy(ids),
-            token_type_ids=torch.from_numpy(types),
-            cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
-            max_seqlen=int(np.diff(starts).max(initial=0)),
+            **self.store.pack(self.sequences[numbers]).tensors(),
             max_items=1,
             num_span_tokens=0,
             labels=torch.zeros(len(numbers)),

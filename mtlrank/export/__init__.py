@@ -16,6 +16,7 @@ from mtlrank.export.cross_encoder import write_cross_encoder
 from mtlrank.export.onnx_graph import write_onnx
 from mtlrank.export.stock import write_stock
 from mtlrank.model.saved import SOURCES, WEIGHTS
+from mtlrank.registry import model_folder
 from mtlrank.storage import (
     MANIFEST,
     file_hash,
@@ -43,7 +44,7 @@ def run(config: Config) -> Path:
 
     What was written is loaded again, and must give the scores that the head gives.
     """
-    layout, model_dir, output = config["format"], local_path(config["model_dir"]), local_path(config["output_dir"])
+    layout, model_dir, output = config["format"], model_folder(config["model_dir"]), local_path(config["output_dir"])
     if layout not in (*WRITERS, MULTITASK):
         known = ", ".join((*WRITERS, MULTITASK))
         raise ConfigError(

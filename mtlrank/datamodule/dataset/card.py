@@ -51,7 +51,7 @@ def _lengths(splits: Mapping[str, PreparedSplit], max_length: int) -> str:
     lengths = dict[str, Ints]()
     for name, split in splits.items():
         sequences = np.unique(np.linspace(0, len(split.sequences) - 1, _MEASURED).astype(np.int64))
-        lengths[name] = np.diff(split.store.pack(split.sequences[sequences].astype(np.int64))[2])
+        lengths[name] = split.store.lengths(split.sequences[sequences].astype(np.int64))
     return _histogram(lengths, np.linspace(0, max_length, _BINS + 1), "tokens")
 
 

@@ -137,6 +137,11 @@ class PreparedDataset(ABC):
             raise DataError(f"Dataset {self.name!r} has no split {split!r}. It has: {names}.")
         return found
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether sequences are two texts, as far as the dataset is opened."""
+        return all(split.has_pairs for split in self._splits.values())
+
     def sets(self, split: str) -> list[str]:
         """The prepared splits that `split` stands for: itself and, for `test`, further test sets, where there are any."""
         return [

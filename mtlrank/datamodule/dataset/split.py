@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,25 @@ class Runs:
         return first, length
 
 
+class Packed(NamedTuple):
+    """Sequences one after another, and where each starts; the last start is the number of tokens."""
+
+    ids: Ints  # (tokens,)
+    types: Ints  # (tokens,)
+    starts: Ints  # (sequences + 1,)
+    second_starts: Ints  # (sequences,), of the second texts; without one, the sequence's end
+
+    def tensors(self) -> dict[str, Any]:
+        """The fields of a `TaskBatch` that say what its sequences are."""
+        return {
+            "input_ids": torch.from_numpy(self.ids),
+            "token_type_ids": torch.from_numpy(self.types),
+            "second_starts": torch.from_numpy(self.second_starts),
+            "cu_seqlens": torch.from_numpy(self.starts.astype(np.int32)),
+            "max_seqlen": int(np.diff(self.starts).max(initial=0)),
+        }
+
+
 class TokenStore:
     """The tokens of many texts, a part for each shard, and how they are joined to sequences.
 
@@ -78,8 +97,8 @@ class TokenStore:
             manifest["max_query_length"],
         )
 
-    def pack(self, sequences: Ints) -> tuple[Ints, Ints, Ints]:
-        """Join texts to sequences: flat tokens, their types, and where sequences start.
+    def pack(self, sequences: Ints) -> Packed:
+        """Join texts to sequences.
 
         `sequences` is (n, 2): rows of the first and the second text, NO_TEXT for none.
         """
@@ -100,7 +119,7 @@ class TokenStore:
         second = np.where(paired, starts[1:] - place[:, 1], 0)
         of_types = np.stack([starts[1:] - starts[:-1] - second, second], 1)  # tokens of either type, in turns
         types = np.repeat(np.tile([0, self.template.second_type], len(sequences)), of_types.ravel())
-        return ids, types, starts
+        return Packed(ids, types, starts, starts[1:] - second)
 
     def lengths(self, sequences: Ints) -> Ints:
         """How many tokens sequences have, special ones included, (n,)."""
@@ -137,6 +156,11 @@ class PreparedSplit:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @cached_property
+    def has_pairs(self) -> bool:
+        """Whether all sequences are two texts."""
+        return bool((self.sequences.all()[:, 1] != NO_TEXT).all())
+
     def collate(self, sample_ids: Sequence[int] | Ints) -> TaskBatch:
         """The samples as one packed batch, in the given order."""
         samples = np.asarray(sample_ids, dtype=np.int64)
@@ -146,14 +170,11 @@ class PreparedSplit:
         items = ranges(first_item, items_per_sequence)
         item_sequence = np.repeat(np.arange(len(sequences)), items_per_sequence)
         sequence_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)
-        ids, types, starts = self.store.pack(self.sequences[sequences].astype(np.int64))
-        spans = self.spans[items] + starts[item_sequence][:, None, None]
+        packed = self.store.pack(self.sequences[sequences].astype(np.int64))
+        spans = self.spans[items] + packed.starts[item_sequence][:, None, None]
         item_sample = sequence_sample[item_sequence]
         return TaskBatch(
-            input_ids=torch.from_numpy(ids),
-            token_type_ids=torch.from_numpy(types),
-            cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
-            max_seqlen=int(np.diff(starts).max(initial=0)),
+            **packed.tensors(),
             max_items=int(np.bincount(item_sample).max(initial=0)),
             num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
             labels=torch.from_numpy(self.labels[items]),

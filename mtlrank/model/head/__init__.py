@@ -1,6 +1,6 @@
 """Heads: a pooler and a projection for one dataset."""
 
-from mtlrank.model.head.head import MLP, Linear, MTLHead
+from mtlrank.model.head.head import MLP, Linear, MTLHead, ScaledMean
 from mtlrank.model.head.pooler import Pooler
 
-__all__ = ["MLP", "Linear", "MTLHead", "Pooler"]
+__all__ = ["MLP", "Linear", "MTLHead", "Pooler", "ScaledMean"]

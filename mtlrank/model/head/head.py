@@ -1,6 +1,7 @@
 """Heads turn hidden states into logits."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,16 @@ class Linear(MTLHead):
 
     def project(self, in_dim: int, out_dim: int) -> nn.Module:  # noqa: D102
         return nn.Linear(in_dim, out_dim)
+
+
+class ScaledMean(Linear):
+    """A linear layer that starts as `scale` times the mean of what is pooled: on `PairProduct`, of the cosine."""
+
+    def __init__(self, *args: Any, scale: float = 20.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        layer: Any = self.projection
+        nn.init.constant_(layer.weight, scale / layer.in_features)
+        nn.init.zeros_(layer.bias)
 
 
 class MLP(MTLHead):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
 from mtlrank.errors import ConfigError
@@ -19,6 +20,7 @@ class Pooler(nn.Module, ABC):
     """
 
     num_spans = 0  # spans that an item must have
+    needs_pairs = False  # whether a sequence must be two texts
     first_only = False  # whether only first tokens are read: then states are (sequences, hidden), and cost less
 
     def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
@@ -56,6 +58,24 @@ class Average(Pooler):
 
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
         return sequence_mean(states.mean(0), batch.cu_seqlens)[batch.item_sequence]
+
+
+class PairProduct(Pooler):
+    """The product of the two texts' averages, element by element, each average scaled to a root mean square of 1.
+
+    The matching feature of Mou et al. 2016 (section 3.2.2) on the halves of one sequence, which have read each other. With
+    equal weights, a linear head on it gives the cosine of the two averages: a body that was trained as a bi-encoder
+    ranks from the start.
+    """
+
+    needs_pairs = True
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+        # Where each text begins, with the special tokens before it: first, second, first, second, ...
+        bounds = torch.stack([batch.cu_seqlens[:-1].long(), batch.second_starts], dim=1).ravel()
+        averages = sequence_mean(states.mean(0), torch.cat([bounds, batch.cu_seqlens[-1:].long()]))
+        first, second = F.rms_norm(averages, (self.body_dim,)).view(-1, 2, self.body_dim).unbind(1)
+        return (first * second)[batch.item_sequence]
 
 
 class SpanAverage(Pooler):

@@ -18,7 +18,7 @@ ORDER = Order(
     ["debug=limit"],
     ["gs://bucket/root/trec2019", "gs://bucket/root/msm_ner"],
     "gs://bucket/root/run/model",
-    "gs://bucket/checkpoints/0123",
+    "gs://bucket/checkpoints",
 )
 TOLERATION = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
 NODES = Nodes(

@@ -33,7 +33,7 @@ def order(bucket, datasets, data_dir):
     settings = train_settings(TASKS, "embedded", "", 8, 0.0, 2, "random_proportional", "example_mean", 7, "32-true")
     overrides = ["training.limit_val_batches=1", "+trainer.limit_train_batches=4", "training.checkpoint_steps=2"]
     places = [f"gs://bucket/data/{key}" for key in TASKS]
-    return Order(settings, overrides, places, "gs://bucket/runs/1/model", "gs://bucket/checkpoints/1")
+    return Order(settings, overrides, places, "gs://bucket/runs/1/model", "gs://bucket/checkpoints")
 
 
 def begin(order, homes):
@@ -100,7 +100,7 @@ def test_a_node_that_is_taken_away_stops_both_and_others_go_on(order, tmp_path):
     homes = [tmp_path / "first", tmp_path / "second"]
     nodes = begin(order, homes)
     for _ in range(1200):
-        if any("/step-" in f"/{name}" and name.endswith("manifest.json") for name in list_files(order.checkpoints)):
+        if any("/step-" in name and name.endswith("manifest.json") for name in list_files(order.checkpoints)):
             break
         time.sleep(0.1)
     nodes[1].send_signal(signal.SIGTERM)

@@ -6,10 +6,9 @@ import re
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from components.launch.order import Order, check_shared, run_checkpoints
+from components.launch.order import Order, check_shared
 from components.launch.trainjob import job_name, trainjob
 from mtlrank.errors import ConfigError
-from mtlrank.storage import write_json
 
 from .conftest import IMAGE, JOB, NODES, ORDER, RUN, TOLERATION
 
@@ -147,15 +146,3 @@ def test_places_that_not_all_nodes_see_are_refused(changed, named):
     with pytest.raises(ConfigError, match=named):
         check_shared(ORDER._replace(**changed))
     check_shared(ORDER)
-
-
-def test_checkpoints_lie_together_for_the_same_settings_and_data(tmp_path):
-    for name in "abc":
-        write_json(tmp_path / name / "manifest.json", {"fingerprint": "same" if name != "c" else "other"})
-    a, b, c = (str(tmp_path / name) for name in "abc")
-    first = run_checkpoints("gs://bucket/all", {"seed": 1}, [], [a])
-    assert first.startswith("gs://bucket/all/")
-    assert first == run_checkpoints("gs://bucket/all", {"seed": 1}, [], [b])
-    others = [run_checkpoints("gs://bucket/all", {"seed": seed}, [], [c]) for seed in (1, 2)]
-    assert len({first, *others}) == 3
-    assert run_checkpoints("", {}, [], [a]) == ""

@@ -2,11 +2,18 @@ import pytest
 import torch
 
 from mtlrank.errors import ConfigError
-from mtlrank.model.head import MLP, Linear
-from mtlrank.model.head.pooler import AttentionAverage, Average, CLSToken, SelfAttentionAverage, SpanAverage
+from mtlrank.model.head import MLP, Linear, ScaledMean
+from mtlrank.model.head.pooler import (
+    AttentionAverage,
+    Average,
+    CLSToken,
+    PairProduct,
+    SelfAttentionAverage,
+    SpanAverage,
+)
 from tests.batches import batch
 
-POOLERS = [CLSToken, Average, SpanAverage, AttentionAverage, SelfAttentionAverage]
+POOLERS = [CLSToken, Average, PairProduct, SpanAverage, AttentionAverage, SelfAttentionAverage]
 WIDTH = 8
 
 
@@ -17,7 +24,7 @@ def seen(pooler, states, data):
 
 def with_spans(lengths):
     starts = torch.tensor([0, *lengths]).cumsum(0)[:-1].tolist()
-    return batch(lengths, spans=[[[start, start + 2]] for start in starts])
+    return batch(lengths, spans=[[[start, start + 2]] for start in starts], second=[length - 2 for length in lengths])
 
 
 @pytest.mark.parametrize("cls", POOLERS)
@@ -62,6 +69,22 @@ def test_spans_of_an_item_lie_side_by_side():
     pooler = SpanAverage(1, 1, num_spans=2)
     assert pooler.pool(tokens[None], data).tolist() == [[2, 7], [5, 1]]
     assert pooler.out_dim == 2
+
+
+def test_a_product_of_a_pair_is_the_cosine_of_its_averages_but_for_a_factor():
+    tokens = torch.tensor([[1.0, 0.0], [3.0, 4.0], [6.0, 2.0], [0.0, 2.0]])
+    data = batch([4], second=[2])  # averages (2, 2) and (3, 2)
+    pooled = PairProduct(2, 1).pool(tokens[None], data)
+    root_mean_square = 6.5**0.5
+    assert pooled[0].tolist() == pytest.approx([3 / root_mean_square, 2 / root_mean_square])
+    assert pooled.mean().item() == pytest.approx(10 / (8**0.5 * 13**0.5))
+
+
+def test_a_cosine_head_starts_as_the_cosine():
+    tokens = torch.tensor([[1.0, 0.0], [3.0, 4.0], [6.0, 2.0], [0.0, 2.0]])
+    head = ScaledMean(2, 1, 1, pooler=PairProduct, scale=20.0).eval()
+    expected = 20 * 10 / (8**0.5 * 13**0.5)
+    assert head([tokens], batch([4], second=[2])).item() == pytest.approx(expected)
 
 
 def test_layer_attention_is_a_softmax_over_layers():

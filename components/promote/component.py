@@ -1,0 +1,56 @@
+"""Put the model in use."""
+
+from typing import List
+
+from kfp import dsl
+
+from components import step
+
+
+@step
+def promote(
+    datasets: dsl.Input[List[dsl.Dataset]],
+    results: dsl.Input[List[dsl.Artifact]],
+    model: dsl.Input[dsl.Model],
+    registry: str,
+    measures: List[str],
+    margin: float,
+    decision: dsl.Output[dsl.Markdown],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Publish the model in the registry, and put it in use if it is not worse than the one that is.
+
+    Args:
+        datasets: The prepared datasets, in case the model in use has to be judged again.
+        results: What each head did.
+        model: The trained model.
+        registry: A folder with the models and what is in use, as in gs://bucket/registry. Empty: nothing is promoted.
+        measures: That decide, as in trec2019/nDCG@10. Empty: the first measure of the first task.
+        margin: The new model may be worse by this much, in the measures' own unit.
+        decision: What was decided, and why.
+        metrics: Whether it was promoted, and the differences.
+
+    """
+    from pathlib import Path
+
+    from mtlrank import promote
+    from mtlrank.evaluation.report import head_folders
+    from mtlrank.prepare import folders_by_key
+    from mtlrank.registry import Decision, Registry, markdown
+
+    if registry:
+        folder, heads = Path(model.path) / "model", head_folders([Path(result.path) for result in results])
+        made = promote.run(
+            folder,
+            heads,
+            Registry(registry),
+            measures or [promote.main_measure(folder, heads)],
+            margin,
+            folders_by_key([dataset.path for dataset in datasets]),
+        )
+    else:
+        made = Decision(False, "the pipeline's parameter `registry` names no folder")
+    Path(decision.path).write_text(markdown(made, registry), "utf-8")
+    metrics.log_metric("promoted", int(made.promoted))
+    for row in made.comparisons:
+        metrics.log_metric(f"{row.head}/{row.measure} difference", row.difference)

@@ -1,0 +1,81 @@
+"""Whether a new model may replace the one in use: on the same topics, it must not be worse by more than a margin."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mtlrank.errors import ConfigError
+from mtlrank.evaluation.comparison import Comparison, compare
+from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.systems import System
+
+
+class Decision(NamedTuple):
+    """What was decided, in a sentence, and the numbers behind it."""
+
+    promoted: bool
+    reason: str
+    comparisons: tuple[Comparison, ...] = ()  # of the measures that decide
+
+
+def decide(
+    current: System, candidate: System, measures: Sequence[str], margin: float, resamples: int = 10_000
+) -> Decision:
+    """Compare two models, judged on the same test sets, by `measures` as in trec2019/nDCG@10.
+
+    The candidate passes a measure if the 95 % bootstrap interval of the paired difference lies above -margin
+    (non-inferiority, as in Piaggio et al. 2012, CONSORT), and it must pass all; so no correction for their number is
+    needed. Where there is one topic and no interval, the difference itself decides. Raises `DataError` if test sets differ.
+    """
+    wanted = [_parse(measure, candidate) for measure in measures]
+    rows = {
+        (row.head, row.measure): row
+        for row in compare(current, candidate, [measure for _, measure in wanted], margin, resamples)
+    }
+    new = [f"{head}/{measure}" for head, measure in wanted if (head, measure) not in rows]
+    if new:
+        raise ConfigError(f"The model in use was not judged by {', '.join(new)}. Choose a measure that both have.")
+    decisive = tuple(rows[pair] for pair in wanted)
+    failed = [row for row in decisive if worst(row) < -margin]
+    if failed:
+        return Decision(False, f"may be worse by more than {margin:g}: {_told(failed[0])}", decisive)
+    return Decision(True, f"not worse by more than {margin:g}: {_told(decisive[0])}", decisive)
+
+
+def markdown(decision: Decision, registry: str) -> str:
+    """The decision and its numbers for a page that shows Markdown."""
+    verdict = "Put in use" if decision.promoted else "Not put in use"
+    lines = [f"# {verdict}", "", f"{decision.reason}.", ""]
+    if registry:
+        lines += [f"Registry: `{registry}`", ""]
+    if decision.comparisons:
+        lines += ["| measure | in use | new | difference | 95 % interval | margin |", "|---|---:|---:|---:|---:|---:|"]
+    for row in decision.comparisons:
+        interval = "" if row.low is None or row.high is None else f"{row.low:+.4f} to {row.high:+.4f}"
+        values = (
+            f"{row.baseline_value:.4f} | {row.system_value:.4f} | {row.difference:+.4f} | {interval} | {row.margin:g}"
+        )
+        lines.append(f"| {row.head}/{row.measure} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+def worst(row: Comparison) -> float:
+    """The end of the interval that is worse for the system, as a gain; the difference itself without an interval."""
+    sign = 1 if mode(row.measure) == "max" else -1
+    ends = [row.difference] if row.low is None or row.high is None else [row.low, row.high]
+    return min(sign * end for end in ends)
+
+
+def _parse(measure: str, system: System) -> tuple[str, str]:
+    head, _, name = measure.partition("/")
+    if head not in system.heads or name not in system.heads[head].measures:
+        known = [f"{head.name}/{name}" for head in system.heads.values() for name in head.measures]
+        raise ConfigError(f"The new model was not judged by {measure!r}. There are {', '.join(known)}.")
+    return head, name
+
+
+def _told(row: Comparison) -> str:
+    interval = "" if row.low is None or row.high is None else f", 95 % interval {row.low:+.4f} to {row.high:+.4f}"
+    return (
+        f"{row.head}/{row.measure} {row.baseline_value:.4f} in use, {row.system_value:.4f} now ({row.difference:+.4f}"
+        f"{interval}, {row.num_units} {row.units})"
+    )

@@ -1,0 +1,28 @@
+"""What a registry holds of a model: the model itself, how it was judged, and what made it, as one folder."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mtlrank.errors import DataError
+from mtlrank.storage import new_folder, read_manifest, write_manifest
+
+MODEL = "model"
+EVALUATION = "evaluation"
+
+
+def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
+    """Copy a saved model and the folders of its judged heads into `target`, with a manifest."""
+    manifest: dict[str, Any] = read_manifest(model)
+    if manifest.get("kind") != "model":
+        raise DataError(f"{model} is not a model folder. Expected the `model` folder of a training run.")
+    if not heads:
+        raise DataError(
+            f"No judged heads of {model}: expected folders with metrics.json, which `mtlrank evaluate` writes."
+        )
+    with new_folder(target) as part:
+        shutil.copytree(model, part / MODEL)
+        for head in heads:
+            shutil.copytree(head, part / EVALUATION / head.name)
+        write_manifest(part, {"kind": "registered model", "heads": sorted(head.name for head in heads)})

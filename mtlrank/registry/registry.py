@@ -1,0 +1,135 @@
+"""Which model is in use: a folder of published models and a pointer to one, local or on Google Cloud Storage."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from mtlrank.errors import ConfigError, ConflictError, DataError
+from mtlrank.registry.entry import MODEL
+from mtlrank.storage import (
+    MANIFEST,
+    Version,
+    exists,
+    fetch_folder,
+    join,
+    mirror,
+    publish_folder,
+    read_versioned,
+    safe_name,
+    write_bytes,
+)
+
+POINTER = "current.json"
+MODELS = "models"
+_ID_LENGTH = 12
+
+
+class Change(NamedTuple):
+    """The pointer moved."""
+
+    model: str  # that is in use since
+    replaced: str | None  # that was in use before; None for the first model
+    when: str  # UTC, as in 2026-11-24T16:30:00Z
+    how: str  # promoted or rolled back
+    note: str  # why
+
+
+class Registry:
+    """Models by name below `path`/models, and `path`/current.json with every change of the model in use, oldest first.
+
+    A model's name is a hash of all its files. Nothing is ever removed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        join(self.path, POINTER)  # a path that cannot be used is found now
+
+    def history(self) -> tuple[list[Change], Version]:
+        """All changes, and the version of the pointer that they were read from."""
+        data, version = read_versioned(join(self.path, POINTER))
+        if data is None:
+            return [], version
+        try:
+            changes = [Change(**row) for row in json.loads(data)["changes"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{join(self.path, POINTER)} is damaged: {error}. Restore an older version of it."
+            ) from error
+        for change in changes:
+            safe_name(change.model, f"A model in {join(self.path, POINTER)}")
+        return changes, version
+
+    def current(self) -> str | None:
+        """The name of the model in use."""
+        changes, _ = self.history()
+        return changes[-1].model if changes else None
+
+    def folder(self, model: str) -> str:
+        """Where a model lies, with its evaluation."""
+        return join(self.path, MODELS, model)
+
+    def fetch(self, model: str) -> Path:
+        """A local copy of a model with its evaluation, or the folder itself if it is local."""
+        return fetch_folder(self.folder(model), mirror(self.folder(model)))
+
+    def publish(self, entry: Path) -> str:
+        """Make a local folder with a manifest one of the models; gives its name. The same folder twice is one model."""
+        model = hashlib.sha256((entry / MANIFEST).read_bytes()).hexdigest()[:_ID_LENGTH]
+        publish_folder(entry, self.folder(model))
+        return model
+
+    def promote(self, model: str, note: str, read: tuple[list[Change], Version]) -> Change:
+        """Put a published model in use. `read` is the history that this was decided on.
+
+        Raises `ConflictError` if the pointer has moved since: of two that decide at once, exactly one succeeds.
+        """
+        changes, _ = read
+        return self._move(model, "promoted", note, read, replaced=changes[-1].model if changes else None)
+
+    def roll_back(self, to: str | None = None, note: str = "") -> Change:
+        """Put in use again what the current model replaced, or any published model. Repeated, it goes further back."""
+        changes, version = self.history()
+        if not changes:
+            raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")
+        now = changes[-1].model
+        if to is None:
+            to = next(
+                change.replaced for change in reversed(changes) if (change.model, change.how) == (now, "promoted")
+            )
+        if to is None:
+            raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another one with --to.")
+        if to == now:
+            raise ConfigError(f"{to} is in use already.")
+        if not exists(join(self.folder(safe_name(to, "--to")), MANIFEST)):
+            known = ", ".join(dict.fromkeys(change.model for change in changes))
+            raise ConfigError(f"{self.path} has no model {to!r}. Models that were in use: {known}.")
+        return self._move(to, "rolled back", note, (changes, version), replaced=now)
+
+    def _move(
+        self, model: str, how: str, note: str, read: tuple[list[Change], Version], replaced: str | None
+    ) -> Change:
+        changes, version = read
+        change = Change(model, replaced, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", how, note)
+        rows = [row._asdict() for row in [*changes, change]]
+        text = json.dumps({"current": model, "changes": rows}, indent=2, ensure_ascii=False) + "\n"
+        try:
+            write_bytes(join(self.path, POINTER), text.encode(), expected=version)
+        except ConflictError as error:
+            raise ConflictError(
+                f"Another model was put in use in {self.path} meanwhile, so {model} was not. Compare it with that one: "
+                "run the same command again."
+            ) from error
+        return change
+
+
+def model_folder(path: str | Path) -> Path:
+    """The local folder of a saved model: a folder, local or on Google Cloud Storage, or the model in use of a registry."""
+    if exists(join(path, POINTER)):
+        registry = Registry(path)
+        current = registry.current()
+        if current is None:
+            raise ConfigError(f"{path} has no model in use. Promote one with `mtlrank promote`.")
+        return registry.fetch(current) / MODEL
+    return fetch_folder(path, mirror(path))

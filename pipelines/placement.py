@@ -1,0 +1,38 @@
+"""Where a step's pod runs and what it gets: resources, nodes, secrets, retries and time."""
+
+from typing import Any
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+HOURS = 3600
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount, not a file
+SECRET = "mtlrank"  # of the namespace, if it exists; its keys become these variables
+SECRET_KEYS = {"HF_TOKEN": "HF_TOKEN"}
+
+
+def place(task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 2) -> PipelineTask:
+    """What every step has. A pod that fails is tried again, later each time; one that hangs is stopped after `hours`."""
+    task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_retry(retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="600s")
+    kubernetes.set_timeout(task, hours * HOURS)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")  # tags never move
+    kubernetes.use_secret_as_env(task, SECRET, SECRET_KEYS, optional=True)
+    return task
+
+
+def place_on_gpus(
+    task: PipelineTask,
+    gpu_type: str,
+    gpus: int,
+    node_selector: dict[str, str],
+    tolerations: list[dict[str, Any]],
+) -> PipelineTask:
+    """GPUs, shared memory for data loaders, and the nodes that have them. All may be parameters of a pipeline."""
+    task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+    kubernetes.empty_dir_mount(
+        task, "dshm", SHARED_MEMORY, medium="Memory", size_limit="8Gi"
+    )  # a container's own is 64 MB
+    kubernetes.add_node_selector_json(task, node_selector)
+    kubernetes.add_toleration_json(task, tolerations)
+    return task

@@ -1,0 +1,134 @@
+"""The pipeline with everything on Google Cloud Storage, in pods that are killed, tried again, and race each other."""
+
+import os
+import re
+import signal
+import time
+from threading import Barrier
+
+import pytest
+import yaml
+
+from mtlrank.registry import Registry
+from mtlrank.storage import list_files, read_bytes
+from pipelines.compile import write
+from tests.pipelines.pods import Pod
+from tests.storage.conftest import server  # noqa: F401 - a fixture
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+WHAT = {"experiment": "embedded", "body": "tiny"}
+HOW = {"batch_size": 16, "learning_rate": 1e-3, "epochs": 2, "sampler": "random_proportional", "loss": "example_mean"}
+OFTEN = [
+    "training.checkpoint_steps=4",
+    "training.limit_val_batches=2",
+    "datamodule.train_sampler.limits={trec2019: 160}",
+]
+REGISTRY = "gs://bucket/registry"
+
+
+@pytest.fixture
+def cluster(server, tmp_path, home):  # noqa: F811
+    """A function that starts a step in a pod of its own."""
+    write(tmp_path / "pipeline.yaml")
+    spec = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
+    count = iter(range(100))
+
+    def start(step, **inputs):
+        folder = tmp_path / f"{next(count)}-{step}"
+        folder.mkdir()
+        return Pod(spec, f"gs://bucket/root/{folder.name}", folder, step, **inputs)
+
+    return start
+
+
+def whole(pod):
+    assert pod.ends() == 0, pod.log()
+    return pod.outputs
+
+
+@pytest.fixture
+def dataset(cluster):
+    part = whole(cluster("prepare", task="trec2019", shard="1/1", **WHAT, overrides=[]))["part"]
+    return whole(cluster("merge", task="trec2019", parts=[part], **WHAT, overrides=[]))["dataset"]
+
+
+@pytest.fixture
+def training(cluster, dataset):
+    def start(checkpoints="gs://bucket/checkpoints", **changes):
+        fixed = {"seed": 1, "precision": "32-true", "overrides": OFTEN, "checkpoints": checkpoints}
+        return cluster("train", datasets=[dataset], tasks=["trec2019"], **WHAT, **{**HOW, **fixed, **changes})
+
+    return start
+
+
+@pytest.fixture
+def promoting(cluster, dataset):
+    def start(model, result):
+        deciding = {"registry": REGISTRY, "measures": [], "margin": 0.0}
+        return cluster("promote", datasets=[dataset], results=[result], model=model, **deciding)
+
+    return start
+
+
+def judged(cluster, dataset, model):
+    return whole(cluster("evaluate", datasets=[dataset], model=model, task="trec2019"))["result"]
+
+
+def weights(model):
+    return read_bytes(f"{model.uri}/model/model.safetensors")
+
+
+def wait_for(pod, what):
+    end = time.monotonic() + 300
+    while not re.search(what, pod.log()):
+        assert pod.process.poll() is None, pod.log()
+        assert time.monotonic() < end, pod.log()
+        time.sleep(0.05)
+
+
+def test_a_killed_training_goes_on_in_another_pod_and_worse_models_are_not_promoted(
+    cluster, dataset, training, promoting
+):
+    killed = training()
+    wait_for(killed, r"step [5-9]/")
+    os.killpg(killed.process.pid, signal.SIGTERM)
+    assert killed.ends() != 0
+    assert {name.partition("/")[2].split("-")[0] for name in list_files("gs://bucket/checkpoints")} >= {"step"}
+    again = training()
+    good = whole(again)["model"]
+    assert re.search(r"resuming at epoch 1, step [1-9]", again.log())
+    assert weights(good) == weights(whole(training("gs://bucket/undisturbed"))["model"])
+
+    promoted = whole(promoting(good, judged(cluster, dataset, good)))
+    assert promoted["metrics"].metadata["promoted"] == 1
+    assert "the first model" in read_bytes(promoted["decision"].uri).decode()
+    in_use = Registry(REGISTRY).current()
+
+    bad = whole(training(learning_rate=1e-9))["model"]
+    refused = whole(promoting(bad, judged(cluster, dataset, bad)))
+    assert refused["metrics"].metadata["promoted"] == 0
+    assert refused["metrics"].metadata["trec2019/nDCG@10 difference"] < 0
+    assert "may be worse by more than 0" in read_bytes(refused["decision"].uri).decode()
+    assert Registry(REGISTRY).current() == in_use
+
+
+def test_of_two_promotions_at_once_exactly_one_wins(cluster, dataset, training, promoting, server):  # noqa: F811
+    models = [whole(training(seed=seed, epochs=1))["model"] for seed in (1, 2)]
+    results = [judged(cluster, dataset, model) for model in models]
+    together, first_reads = Barrier(2, timeout=300), iter(range(2))
+
+    def before(request):
+        if request.startswith("GET") and "current.json" in request and next(first_reads, None) is not None:
+            together.wait()  # both decide on the same history
+
+    server.before = before
+    pods = [promoting(model, result) for model, result in zip(models, results, strict=True)]
+    codes = [pod.ends() for pod in pods]
+    assert sorted(code == 0 for code in codes) == [False, True], [pod.log() for pod in pods]
+    changes, _ = Registry(REGISTRY).history()
+    assert len(changes) == 1
+    (loser,) = [number for number, code in enumerate(codes) if code != 0]
+    assert "Another model was put in use" in pods[loser].log()
+    decided = whole(promoting(models[loser], results[loser]))  # as the pipeline tries again
+    assert "in use, " in read_bytes(decided["decision"].uri).decode()

@@ -1,0 +1,128 @@
+"""The pointer to the model in use, on a disk and on Google Cloud Storage."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from mtlrank.errors import ConfigError, ConflictError, DataError
+from mtlrank.registry import Registry, model_folder, write_entry
+from mtlrank.storage import join, read_bytes, write_bytes, write_manifest
+from tests.registry.conftest import write_finished
+
+
+def publish(registry, tmp_path, name):
+    folder = tmp_path / "entries" / name
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(name)
+    write_manifest(folder, {"kind": "registered model"})
+    return registry.publish(folder)
+
+
+@pytest.fixture
+def registry(place):
+    return Registry(place)
+
+
+@pytest.fixture
+def three(registry, tmp_path):
+    """Three models, put in use one after another."""
+    models = [publish(registry, tmp_path, name) for name in "abc"]
+    for model in models:
+        registry.promote(model, f"because of {model}", registry.history())
+    return models
+
+
+def test_nothing_is_in_use_at_first(registry):
+    assert registry.history() == ([], "0")
+    assert registry.current() is None
+    with pytest.raises(ConfigError, match="has no model in use: nothing can be rolled back"):
+        registry.roll_back()
+
+
+def test_a_model_in_use_replaces_the_one_before(registry, three):
+    changes, _ = registry.history()
+    assert [(change.model, change.replaced) for change in changes] == list(zip(three, [None, *three], strict=False))
+    assert registry.current() == three[-1]
+    assert (registry.fetch(three[0]) / "weights").read_text() == "a"
+
+
+def test_the_same_folder_is_one_model(registry, tmp_path):
+    assert publish(registry, tmp_path / "x", "a") == publish(registry, tmp_path / "y", "a")
+
+
+def test_a_decision_on_an_old_history_is_refused(registry, three, tmp_path):
+    read = registry.history()
+    registry.promote(publish(registry, tmp_path, "d"), "first", read)
+    with pytest.raises(ConflictError, match="Another model was put in use .* Compare it with that one"):
+        registry.promote(publish(registry, tmp_path, "e"), "second", read)
+    assert len(registry.history()[0]) == 4
+
+
+def test_of_two_that_promote_at_once_exactly_one_wins(registry, tmp_path):
+    models, together = [publish(registry, tmp_path, name) for name in "ab"], Barrier(2)
+
+    def promote(model):
+        read = registry.history()
+        together.wait()
+        try:
+            return registry.promote(model, "", read).model
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        won = [model for model in pool.map(promote, models) if model]
+    assert len(won) == 1
+    assert registry.current() == won[0]
+    assert len(registry.history()[0]) == 1
+
+
+def test_rolling_back_goes_further_back_each_time(registry, three):
+    first, second, third = three
+    assert registry.roll_back(note="slow").model == second
+    assert registry.history()[0][-1]._replace(when="") == (second, third, "", "rolled back", "slow")
+    assert registry.roll_back().model == first
+    with pytest.raises(ConfigError, match=f"{first} is the first model"):
+        registry.roll_back()
+    assert registry.roll_back(to=third).model == third
+    assert registry.roll_back().model == second
+
+
+@pytest.mark.parametrize(
+    ("to", "complaint"), [("nowhere", "has no model 'nowhere'. Models that were in use: "), ("../a", "--to")]
+)
+def test_an_unknown_model_is_told(registry, three, to, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        registry.roll_back(to=to)
+
+
+def test_what_is_in_use_already_is_told(registry, three):
+    with pytest.raises(ConfigError, match="is in use already"):
+        registry.roll_back(to=three[-1])
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', "[1]"])
+def test_a_damaged_pointer_is_told(registry, place, text):
+    write_bytes(join(place, "current.json"), text.encode())
+    with pytest.raises(DataError, match="is damaged"):
+        registry.history()
+
+
+def test_a_pointer_cannot_lead_out_of_the_registry(registry, place, three):
+    pointer = json.loads(read_bytes(join(place, "current.json")))
+    pointer["changes"][-1]["model"] = "../../elsewhere"
+    write_bytes(join(place, "current.json"), json.dumps(pointer).encode())
+    with pytest.raises(ValueError, match="elsewhere"):
+        registry.current()
+
+
+def test_a_registry_stands_for_its_model_in_use(registry, place, tmp_path):
+    run = write_finished(tmp_path / "run")
+    write_entry(tmp_path / "entry", run / "model", [run / "evaluation" / "rank"])
+    model = registry.publish(tmp_path / "entry")
+    registry.promote(model, "", registry.history())
+    found = model_folder(place)
+    assert (found / "model.safetensors").read_bytes() == b"run"
+    assert model_folder(join(registry.folder(model), "model")) != run
+    assert model_folder(run / "model") == run / "model"

@@ -1,0 +1,134 @@
+"""`mtlrank promote`, `rollback` and `models` as they are typed, and judging the model in use again."""
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlrank import evaluate, promote
+from mtlrank.cli import app
+from mtlrank.compose import select_tasks
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.report import head_folders
+from mtlrank.registry import Registry
+from mtlrank.storage import write_json
+from tests.evaluation.judged_runs import write_ranking
+from tests.registry.conftest import place, server, write_finished  # noqa: F401 - fixtures
+from tests.saved_models import save_random, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+
+
+def typed(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):  # noqa: F811
+    gains = {"first": 0.0, "better": 0.1, "worse": -0.2}
+    runs = {name: write_finished(tmp_path / name, gain=gain) for name, gain in gains.items()}
+    done = {name: typed("promote", run, "--registry", place) for name, run in runs.items()}
+    assert {name: result.exit_code for name, result in done.items()} == {"first": 0, "better": 0, "worse": 1}
+    assert "the first model" in done["first"].stderr
+    assert "is now in use: not worse by more than 0.02: rank/AP" in done["better"].stderr
+    assert "is not put in use: may be worse by more than 0.02: rank/AP" in done["worse"].stderr
+    listed = typed("models", place).stdout.splitlines()
+    assert len(listed) == 3
+    assert listed[-1] == f"in use: {Registry(place).folder(Registry(place).current())}"
+
+
+def test_a_repeated_command_changes_nothing(place, tmp_path):  # noqa: F811
+    run = write_finished(tmp_path / "run")
+    assert typed("promote", run, "--registry", place).exit_code == 0
+    again = typed("promote", run, "--registry", place)
+    assert again.exit_code == 0
+    assert len(Registry(place).history()[0]) == 1
+
+
+def test_rollback_is_one_command(tmp_path):
+    for name, gain in (("first", 0.0), ("better", 0.1)):
+        typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
+    changes, _ = Registry(tmp_path / "registry").history()
+    done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
+    assert done.stdout == f"{changes[0].model} is in use again; it was {changes[1].model}\n"
+    assert "rolled back  too slow" in typed("models", tmp_path / "registry").stdout
+
+
+def test_a_reason_puts_a_worse_model_in_use(tmp_path):
+    for name, gain, more in (("first", 0.1, []), ("worse", 0.0, ["--force", "half as large"])):
+        done = typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "r", *more)
+        assert done.exit_code == 0
+    assert Registry(tmp_path / "r").history()[0][-1].note == "put in use without a comparison: half as large"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/config.json is missing"),
+        (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
+        (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a number"),
+        (["promote", "run", "--registry", "r", "--measure", "nope"], 2, "was not judged by 'nope'"),
+        (["rollback", "--registry", "r"], 2, "first model"),
+    ],
+)
+def test_a_mistake_gives_one_line(tmp_path, monkeypatch, words, code, complaint):
+    monkeypatch.chdir(tmp_path)
+    write_finished(tmp_path / "run", gain=0.1)
+    assert typed("promote", write_finished(tmp_path / "first"), "--registry", "r").exit_code == 0
+    done = typed(*words)
+    assert done.exit_code == code
+    assert len(done.stderr.splitlines()) == 1
+    assert complaint in done.stderr
+
+
+def test_models_of_an_empty_registry(tmp_path):
+    assert "has no model in use" in typed("models", tmp_path / "r").stdout
+
+
+# -- judging again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, config, datasets):
+    """A model with random weights, judged on the embedded test set."""
+    root = tmp_path_factory.mktemp("trained")
+    one = select_tasks({**config, "tasks": ["trec2019"]})
+    save_random(root / "model", one, {"trec2019": datasets["trec2019"]})
+    evaluate.run(
+        settings("evaluate", model_dir=root / "model", output_dir=root / "evaluation", data_dir=config["data_dir"])
+    )
+    return root
+
+
+def judged_on_less(trained, tmp_path):
+    """The same run as if it had been judged on its first twenty queries."""
+    rows = (trained / "evaluation" / "trec2019" / "per_query.tsv").read_text().splitlines()[1:]
+    values = {q: float(v) for q, m, v, _ in (row.split("\t") for row in rows) if m == "nDCG@10"}
+    first = dict(list(values.items())[:20])
+    write_ranking(tmp_path / "less" / "trec2019", first, measure="nDCG@10")
+    return head_folders([tmp_path / "less"])
+
+
+def test_a_model_judged_on_other_topics_is_judged_again(trained, datasets, tmp_path, capsys):
+    registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
+    promote.run(trained / "model", judged_on_less(trained, tmp_path), registry, measure)
+    heads = head_folders([trained / "evaluation"])
+    with pytest.raises(DataError, match="test sets of trec2019 differ"):
+        promote.run(trained / "model", heads, registry, measure)
+    decision = promote.run(
+        trained / "model", heads, registry, measure, prepared={"trec2019": datasets["trec2019"].folder}
+    )
+    assert decision.promoted  # it is the same model
+    assert decision.comparisons[0].difference == pytest.approx(0)
+    assert "judging the model in use again" in capsys.readouterr().err
+
+
+def test_with_another_tokenizer_it_cannot_be(trained, tmp_path):
+    registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
+    promote.run(trained / "model", judged_on_less(trained, tmp_path), registry, measure)
+    prepared = {"trec2019": tmp_path / "prepared"}
+    write_json(prepared["trec2019"] / "manifest.json", {"tokenizer": {"sha256": "another"}})
+    with pytest.raises(DataError, match="its tokenizer is another one"):
+        promote.run(trained / "model", head_folders([trained / "evaluation"]), registry, measure, prepared=prepared)
+
+
+def test_no_measures_is_told(trained, tmp_path):
+    with pytest.raises(ConfigError, match="Name the measures that decide"):
+        promote.run(trained / "model", [], Registry(tmp_path), [])
