@@ -30,26 +30,16 @@ def train(
     A step that was killed and is tried again goes on from the last checkpoint, if `checkpoints` names a folder that
     outlives the pod.
     """
+    from components.train.settings import train_settings
     from mtlrank import train
     from mtlrank.compose import pipeline_config
     from mtlrank.prepare import folders_by_key
 
-    settings = {
-        "experiment": experiment,
-        "tasks": tasks,
-        "model/body": body or None,
-        "training.batch_size": batch_size or None,
-        "loop.optimizer.lr": learning_rate or None,
-        "training.epochs": epochs or None,
-        "datamodule/sampler@datamodule.train_sampler": sampler,
-        "loop/loss": loss,
-        "seed": seed,
-        "trainer.precision": precision,
-        "output_dir": model.path,
-        "test": False,
-    }
+    settings = train_settings(
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
+    )
     folders = folders_by_key([dataset.path for dataset in datasets])
-    config = pipeline_config(settings, overrides)
+    config = pipeline_config({**settings, "output_dir": model.path}, overrides)
     values = train.run(train.with_checkpoints(config, checkpoints, folders), folders)
     for key, value in values.items():
         metrics.log_metric(key, value)

@@ -1,0 +1,58 @@
+"""Train the model on several nodes."""
+
+from typing import Any, Dict, List
+
+from kfp import dsl
+
+from components import step
+
+
+@step
+def launch(
+    datasets: dsl.Input[List[dsl.Dataset]],
+    tasks: List[str],
+    experiment: str,
+    body: str,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    sampler: str,
+    loss: str,
+    seed: int,
+    precision: str,
+    checkpoints: str,
+    overrides: List[str],
+    run: str,
+    image: str,
+    num_nodes: int,
+    gpus: int,
+    gpu_type: str,
+    cpu: str,
+    memory: str,
+    node_selector: Dict[str, str],
+    tolerations: List[Dict[str, Any]],
+    service_account: str,
+    runtime: str,
+    deadline_hours: int,
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Train one body with one head per dataset in a TrainJob of Kubeflow Trainer, and wait for it.
+
+    Its inputs are those of `train` and of `components.launch.trainjob.Nodes`, beside the id of the pipeline's run and the
+    image, which cannot be asked for from inside. The nodes write the model to its URI themselves.
+    """
+    from components.launch import launcher
+    from components.launch.order import Order
+    from components.launch.trainjob import Nodes
+    from components.train.settings import train_settings
+
+    settings = train_settings(
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
+    )
+    order = Order(settings, overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
+    nodes = Nodes(
+        num_nodes, gpus, gpu_type, cpu, memory, node_selector, tolerations, service_account, runtime, deadline_hours
+    )
+    for key, value in launcher.run(order, nodes, run, image).items():
+        metrics.log_metric(key, value)

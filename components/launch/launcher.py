@@ -1,0 +1,154 @@
+"""Run one TrainJob to its end: create or adopt it, wait, show what the first node says, and leave nothing running.
+
+A job is kept when it has ended, well or badly, so that people can look at it; it belongs to the pipeline's workflow and
+goes with it. It is deleted when the step is cancelled (SIGTERM), when it has taken too long, and when a retry of the step
+finds one that failed. If only the connection is lost it goes on, and a retry adopts it.
+"""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from components.launch.cluster import Cluster
+from components.launch.logs import FirstNode
+from components.launch.order import Order, check_shared
+from components.launch.story import TrainJobError, condition, failure, states
+from components.launch.trainjob import RUN, SPEC, Nodes, trainjob
+from mtlrank.compose import pipeline_config, select_tasks
+from mtlrank.errors import TerminatedError
+from mtlrank.storage import join, read_bytes
+
+POLL = 10.0  # seconds between two looks at the job
+LATE = 600.0  # seconds past the deadline after which the launcher does what the cluster did not
+
+
+def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
+    """Train `order` on `nodes` and return its metrics. Raises `TrainJobError` if the job fails."""
+    check_shared(order)
+    select_tasks(pipeline_config(order.settings, order.overrides))  # mistakes show here, before a GPU is asked for
+    supervise(Cluster.connect(), trainjob(order, nodes, run, image), nodes.deadline_hours * 3600 + LATE)
+    metrics: dict[str, float] = json.loads(read_bytes(join(order.output, "metrics.json")))
+    return metrics
+
+
+def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
+    """Have a job done, in so many seconds at most. Raises `TrainJobError` if it is not done."""
+    with terminable():
+        try:
+            begin(cluster, job)
+            wait(cluster, job, seconds)
+        except (TerminatedError, KeyboardInterrupt):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
+            remove(cluster, job)
+            raise
+
+
+def begin(cluster: Cluster, job: dict[str, Any]) -> None:
+    """Create the job, or adopt the one that an earlier attempt of this step made. One that failed is made anew."""
+    name, owner = job["metadata"]["name"], cluster.owner()
+    owned = {**job, "metadata": {**job["metadata"], **({"ownerReferences": [owner]} if owner else {})}}
+    latest = time.monotonic() + LATE
+    while not cluster.create(owned):
+        found = cluster.read(name)
+        if found is None:
+            continue
+        _check_ours(found, job)
+        is_leaving = "deletionTimestamp" in found["metadata"]
+        if not condition(found, "Failed") and not is_leaving:
+            say(f"adopting TrainJob {name}, which an earlier attempt of this step began")
+            return
+        if time.monotonic() > latest:
+            raise TrainJobError(f"TrainJob {name} of an earlier attempt cannot be deleted. Delete it with kubectl.")
+        if not is_leaving:
+            say(f"TrainJob {name} of an earlier attempt failed: making it anew, to go on from its last checkpoint")
+            cluster.delete(found)
+        time.sleep(min(POLL, 2.0))
+    say(f"created TrainJob {name}: kubectl -n {cluster.namespace} get trainjob {name}")
+
+
+def wait(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
+    """Until the job is complete. Raises `TrainJobError` if it fails, is gone, or is not over after so many seconds."""
+    log = FirstNode(cluster, job["metadata"]["name"])
+    log.start()
+    try:
+        _watch(cluster, job, log, seconds)
+    finally:
+        log.finish(0)
+
+
+def _watch(cluster: Cluster, job: dict[str, Any], log: FirstNode, seconds: float) -> None:
+    name, latest, shown = job["metadata"]["name"], time.monotonic() + seconds, ""
+    while True:
+        found = cluster.read(name)
+        if found is None or not is_ours(found, job):
+            raise TrainJobError(f"TrainJob {name} is gone: somebody deleted it while it ran. A retry makes it anew.")
+        if condition(found, "Complete"):
+            log.finish()
+            say(f"TrainJob {name} is complete")
+            return
+        if condition(found, "Failed"):
+            log.finish()
+            raise TrainJobError(failure(cluster, found, list(log.last)))
+        if (now := states(cluster.pods(name))) != shown:
+            say(now)
+            shown = now
+        if time.monotonic() > latest:
+            cluster.delete(found)
+            raise TrainJobError(
+                f"TrainJob {name} was not over after {seconds / 3600:.1f} hours ({shown}) and is deleted. Its checkpoints "
+                "stay: allow more with deadline_hours, and the same parameters go on from there."
+            )
+        time.sleep(POLL)
+
+
+def remove(cluster: Cluster, job: dict[str, Any]) -> None:
+    """Delete the job if it is there and ours, so that a cancelled run holds no GPUs."""
+    found = cluster.read(job["metadata"]["name"])
+    if found is not None and is_ours(found, job):
+        cluster.delete(found)
+        say(f"deleted TrainJob {job['metadata']['name']}")
+
+
+def is_ours(found: dict[str, Any], job: dict[str, Any]) -> bool:
+    """Whether a job of the same name was made by this run and for the same."""
+    labels, mine = found["metadata"].get("labels") or {}, job["metadata"]["labels"]
+    return all(labels.get(label) == mine[label] for label in (RUN, SPEC))
+
+
+def _check_ours(found: dict[str, Any], job: dict[str, Any]) -> None:
+    if not is_ours(found, job):
+        name, labels = job["metadata"]["name"], found["metadata"].get("labels") or {}
+        told = "another run" if labels.get(RUN) != name else "other settings"
+        raise TrainJobError(
+            f"There is a TrainJob {name} already, and it is of {told}: expected the label {SPEC}="
+            f"{job['metadata']['labels'][SPEC]}, found {labels.get(SPEC, 'none')}. If it is not needed any more: kubectl "
+            f"delete trainjob {name}"
+        )
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """While it lasts, SIGTERM raises `TerminatedError` instead of ending the process at once."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError("stopped by SIGTERM: the same parameters continue from the last checkpoint.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say(text: str) -> None:
+    """One line for whoever reads the step's log."""
+    print(text, file=sys.stderr, flush=True)

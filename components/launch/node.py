@@ -1,0 +1,66 @@
+"""What each process of a TrainJob runs: train together with the others; the first one publishes the result.
+
+torchrun -m components.launch.node '{"settings": {...}, "overrides": [], "datasets": [...], "output": ..., ...}'
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from components.launch.order import Order
+from mtlrank import train
+from mtlrank.compose import pipeline_config
+from mtlrank.entry import quiet, stop
+from mtlrank.errors import UserError
+from mtlrank.prepare import folders_by_key
+from mtlrank.storage import (
+    MANIFEST,
+    exists,
+    fetch_folder,
+    fingerprint,
+    home,
+    join,
+    mirror,
+    publish_folder,
+    write_manifest,
+)
+
+
+def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
+    """Train, and publish the run's folder at `order.output`, unless an earlier attempt has done so.
+
+    The folder has a manifest, which arrives last: whoever finds it finds all. Nodes share nothing but what `order` names.
+    """
+    if exists(join(order.output, MANIFEST)):
+        print(f"already finished: {order.output}", file=sys.stderr)
+        return
+    here = home() / "nodes" / fingerprint(order.output)
+    folders = folders_by_key([fetch_folder(dataset, mirror(dataset)) for dataset in order.datasets])
+    settings = {**order.settings, **processes(environment), "output_dir": str(here)}
+    config = pipeline_config(settings, order.overrides)
+    train.run(train.with_checkpoints(config, order.checkpoints, folders), folders)
+    if environment.get("RANK", "0") == "0":
+        write_manifest(here, {"kind": "run"})
+        publish_folder(here, order.output)
+        print(f"published {order.output}", file=sys.stderr, flush=True)
+
+
+def processes(environment: Mapping[str, str]) -> dict[str, Any]:
+    """How many nodes and processes there are, as torchrun tells each process.
+
+    Trainer tells torchrun in PET_NNODES and PET_NPROC_PER_NODE, but those may hold words such as `auto`.
+    """
+    return {
+        "trainer.num_nodes": int(environment.get("GROUP_WORLD_SIZE", "1")),
+        "trainer.devices": int(environment.get("LOCAL_WORLD_SIZE", "1")),
+    }
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
+    quiet()
+    try:
+        run(Order.loads(sys.argv[1]))
+    except UserError as error:
+        stop(error)

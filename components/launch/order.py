@@ -1,0 +1,41 @@
+"""What the launcher asks of the nodes: plain values, handed over as JSON."""
+
+import json
+from typing import Any, NamedTuple
+
+from mtlrank.errors import ConfigError
+
+
+class Order(NamedTuple):
+    """A training run: what to compose, and where to read and write. All places must be ones that every node sees."""
+
+    settings: dict[str, Any]  # by config key, as in components.train.settings
+    overrides: list[str]  # in the command line's words
+    datasets: list[str]  # prepared datasets
+    output: str  # where the finished run appears, whole
+    checkpoints: str  # the folder below which runs keep their checkpoints
+
+    def dumps(self) -> str:
+        """As one argument of a command. Kubernetes would expand `$(NAME)` in it, so it holds no dollar sign."""
+        return json.dumps(self._asdict(), sort_keys=True).replace("$", "\\u0024")
+
+    @classmethod
+    def loads(cls, text: str) -> "Order":
+        """What `dumps` wrote."""
+        return cls(**json.loads(text))
+
+
+def check_shared(order: Order) -> None:
+    """Refuse places that only the launcher's own machine sees."""
+    places = {
+        "the datasets": order.datasets,
+        "the model": [order.output],
+        "checkpoints": [order.checkpoints],
+    }
+    for what, paths in places.items():
+        for path in paths:
+            if not path.startswith("gs://"):
+                raise ConfigError(
+                    f"Nodes of a TrainJob share no disk, but {what} would be at {path!r}: expected gs://bucket/name. "
+                    "Submit with a pipeline root on gs:// and checkpoints=gs://bucket/name, or train on one node."
+                )

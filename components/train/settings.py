@@ -1,0 +1,31 @@
+"""What a pipeline's parameters mean in the words of the config, for one node and for several."""
+
+from typing import Any, List
+
+
+def train_settings(
+    tasks: List[str],
+    experiment: str,
+    body: str,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    sampler: str,
+    loss: str,
+    seed: int,
+    precision: str,
+) -> dict[str, Any]:
+    """Settings by config key, for `mtlrank.compose.pipeline_config`. None leaves a setting to the experiment."""
+    return {
+        "experiment": experiment,
+        "tasks": tasks,
+        "model/body": body or None,
+        "training.batch_size": batch_size or None,
+        "loop.optimizer.lr": learning_rate or None,
+        "training.epochs": epochs or None,
+        "datamodule/sampler@datamodule.train_sampler": sampler,
+        "loop/loss": loss,
+        "seed": seed,
+        "trainer.precision": precision,
+        "test": False,
+    }
