@@ -1,6 +1,7 @@
-"""Write the compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE.
+"""Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE.
 
 python -m pipelines.compile build/mtl_ranking.yaml
+python -m pipelines.compile build/mtl_ranking_nodes.yaml
 """
 
 import sys
@@ -14,6 +15,7 @@ from mtlrank.entry import stop
 from mtlrank.errors import UserError
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 
 
 def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
@@ -31,7 +33,7 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/mtl_ranking.yaml")
     try:
-        write(target)
+        write(target, mtl_ranking_nodes if target.stem == "mtl_ranking_nodes" else mtl_ranking)
     except UserError as error:
         stop(error)
     print(f"wrote {target}")

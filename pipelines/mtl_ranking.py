@@ -1,84 +1,12 @@
-"""Wiring: prepare each dataset in shards, train on all of them, judge each head, report, promote."""
+"""Wiring: prepare each dataset in shards, train on all of them on one node, judge each head, report, promote."""
 
 from typing import Any, Dict, List
 
 from kfp import dsl
 
-from components.evaluate.component import evaluate
-from components.merge.component import merge
-from components.prepare.component import prepare
-from components.promote.component import promote
-from components.report.component import report
 from components.train.component import train
 from pipelines.placement import place, place_on_gpus
-
-
-@dsl.pipeline(name="preparing")
-def preparing(task: str, shards: List[str], experiment: str, body: str, overrides: List[str]) -> dsl.Dataset:
-    """Prepare the shards of one dataset, then merge them; a pipeline of its own, as loops do not nest otherwise."""
-    with dsl.ParallelFor(shards, name="prepare-shards") as shard:
-        prepared = prepare(task=task, shard=shard, experiment=experiment, body=body, overrides=overrides)
-        place(prepared, cpu="2", memory="16Gi", hours=24)
-    parts = dsl.Collected(prepared.outputs["part"])
-    merged = merge(task=task, parts=parts, experiment=experiment, body=body, overrides=overrides)
-    return place(merged, cpu="1", memory="8Gi", hours=24).outputs["dataset"]
-
-
-@dsl.pipeline(name="judging-one")
-def judging_one(
-    datasets: dsl.Input[List[dsl.Dataset]],
-    model: dsl.Input[dsl.Model],
-    task: str,
-    gpu_type: str,
-    gpus: int,
-    node_selector: Dict[str, str],
-    tolerations: List[Dict[str, Any]],
-) -> dsl.Artifact:
-    """Judge one head; a pipeline of its own, as kfp forgets a loop's resources that are parameters."""
-    judged = evaluate(datasets=datasets, model=model, task=task)
-    place(judged, cpu="2", memory="16Gi", hours=24)
-    return place_on_gpus(judged, gpu_type, gpus, node_selector, tolerations).outputs["result"]
-
-
-@dsl.pipeline(name="judging")
-def judging(
-    datasets: dsl.Input[List[dsl.Dataset]],
-    model: dsl.Input[dsl.Model],
-    tasks: List[str],
-    registry: str,
-    measures: List[str],
-    margin: float,
-    gpu_type: str,
-    gpus: int,
-    node_selector: Dict[str, str],
-    tolerations: List[Dict[str, Any]],
-):
-    """Judge each head, put them side by side, and put the model in use if it is not worse.
-
-    A pipeline of its own because kfp cannot hand what one loop collects to a task inside another loop.
-    """
-    with dsl.ParallelFor(tasks, name="judge-each") as task:
-        judged = judging_one(
-            datasets=datasets,
-            model=model,
-            task=task,
-            gpu_type=gpu_type,
-            gpus=gpus,
-            node_selector=node_selector,
-            tolerations=tolerations,
-        )
-    reported = report(results=dsl.Collected(judged.output), model=model)
-    place(reported, cpu="1", memory="4Gi", hours=2)
-    promoted = promote(
-        datasets=datasets,
-        results=dsl.Collected(judged.output),
-        model=model,
-        registry=registry,
-        measures=measures,
-        margin=margin,
-    )
-    place(promoted, cpu="2", memory="16Gi", hours=24)
-    promoted.set_caching_options(False)  # what is in use may have changed
+from pipelines.stages import judging, preparing
 
 
 @dsl.pipeline(name="mtl-ranking", description="Train one transformer body with one head per dataset and judge each.")
@@ -100,6 +28,7 @@ def mtl_ranking(
     measures: List[str] = [],
     margin: float = 0.02,
     gpus: int = 0,
+    judging_gpus: int = 0,
     gpu_type: str = "nvidia.com/gpu",
     cpu: str = "2",
     memory: str = "16Gi",
@@ -128,7 +57,8 @@ def mtl_ranking(
         registry: Kept - the folder of models in use, such as gs://bucket/registry. Empty - nothing is promoted.
         measures: Promotion - what decides, such as ["trec2019/nDCG@10"]. Empty - the first measure of the first task.
         margin: Promotion - the new model may be worse by this much, in the measures' own unit.
-        gpus: Machine - GPUs of the training and of each judging step. 0 - none.
+        gpus: Machine - GPUs for training, a process each. 0 - none.
+        judging_gpus: Machine - GPUs of each judging step, 0 or 1.
         gpu_type: Machine - the resource that a GPU is, such as nvidia.com/gpu.
         cpu: Machine - cores that training asks for.
         memory: Machine - memory that training may use, such as 64Gi.
@@ -154,6 +84,7 @@ def mtl_ranking(
         precision=precision,
         checkpoints=checkpoints,
         overrides=overrides,
+        gpus=gpus,
     )
     trained.set_caching_options(False)  # a rerun trains again, or goes on, instead of showing an old result
     place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5)
@@ -165,8 +96,8 @@ def mtl_ranking(
         registry=registry,
         measures=measures,
         margin=margin,
+        judging_gpus=judging_gpus,
         gpu_type=gpu_type,
-        gpus=gpus,
         node_selector=node_selector,
         tolerations=tolerations,
     )

@@ -22,14 +22,17 @@ def train(
     precision: str,
     checkpoints: str,
     overrides: List[str],
+    gpus: int,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Train one body with one head per dataset and keep the best checkpoint.
 
     A step that was killed and is tried again goes on from the last checkpoint, if `checkpoints` names a folder that
-    outlives the pod.
+    outlives the pod. With `gpus`, it fails rather than train on the CPU.
     """
+    from components.launch.order import Order
+    from components.train.processes import train_in_processes
     from components.train.settings import train_settings
     from mtlrank import train
     from mtlrank.compose import pipeline_config
@@ -38,8 +41,13 @@ def train(
     settings = train_settings(
         tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
     )
-    folders = folders_by_key([dataset.path for dataset in datasets])
-    config = pipeline_config({**settings, "output_dir": model.path}, overrides)
-    values = train.run(train.with_checkpoints(config, checkpoints, folders), folders)
+    settings["trainer.accelerator"] = "gpu" if gpus else None
+    if gpus > 1:
+        order = Order(settings, overrides, [dataset.path for dataset in datasets], model.path, checkpoints)
+        values = train_in_processes(order, gpus)
+    else:
+        folders = folders_by_key([dataset.path for dataset in datasets])
+        config = pipeline_config({**settings, "output_dir": model.path}, overrides)
+        values = train.run(train.with_checkpoints(config, checkpoints, folders), folders)
     for key, value in values.items():
         metrics.log_metric(key, value)

@@ -1,0 +1,125 @@
+"""Wiring: prepare each dataset in shards, train on all of them on several nodes, judge each head, report, promote."""
+
+from typing import Any, Dict, List
+
+from kfp import dsl
+
+from components import IMAGE
+from components.launch.component import launch
+from pipelines.placement import place
+from pipelines.stages import judging, preparing
+
+
+@dsl.pipeline(name="mtl-ranking-nodes", description="The same as mtl-ranking, with training on several nodes.")
+def mtl_ranking_nodes(
+    tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],
+    experiment: str = "embedded",
+    body: str = "",
+    batch_size: int = 0,
+    learning_rate: float = 0.0,
+    epochs: int = 0,
+    sampler: str = "random_proportional",
+    loss: str = "example_mean",
+    seed: int = 42,
+    precision: str = "32-true",
+    shards: List[str] = ["1/1"],
+    overrides: List[str] = [],
+    checkpoints: str = "",
+    registry: str = "",
+    measures: List[str] = [],
+    margin: float = 0.02,
+    gpus: int = 1,
+    judging_gpus: int = 0,
+    gpu_type: str = "nvidia.com/gpu",
+    cpu: str = "8",
+    memory: str = "64Gi",
+    num_nodes: int = 2,
+    service_account: str = "",
+    runtime: str = "torch-distributed",
+    deadline_hours: int = 168,
+    node_selector: Dict[str, str] = {},
+    tolerations: List[Dict[str, Any]] = [],
+):
+    """Train on several nodes by a TrainJob of Kubeflow Trainer, judge each head, and promote the model if it is not worse.
+
+    A pipeline of its own beside mtl-ranking: kfp's local runner knows no choice between two steps that make one artifact,
+    and its compiler loses resources inside one.
+
+    Args:
+        tasks: What is learnt - keys of the datasets to learn together; the first one's first measure chooses the best
+            checkpoint.
+        experiment: What is learnt - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco.
+        body: What is learnt - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the experiment's.
+        batch_size: How - samples in a batch, of all tasks together. 0 - the experiment's.
+        learning_rate: How - peak learning rate, reached after warm-up. 0 - the experiment's.
+        epochs: How - epochs of the sampler. 0 - the experiment's.
+        sampler: How - name of a config in datamodule/sampler, such as random_proportional, round_robin or temperature.
+        loss: How - name of a config in loop/loss, such as example_mean, task_mean or uncertainty.
+        seed: How - seed of every random choice.
+        precision: How - Lightning's name of the arithmetic, 32-true, or bf16-mixed on a GPU.
+        shards: How - the shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
+        overrides: How - further settings in the command line's words, such as ["debug=limit"]. They may choose among what
+            the image holds, not name code.
+        checkpoints: Kept - a folder that all nodes see, such as gs://bucket/checkpoints. Training that was killed goes on
+            from there.
+        registry: Kept - the folder of models in use, such as gs://bucket/registry. Empty - nothing is promoted.
+        measures: Promotion - what decides, such as ["trec2019/nDCG@10"]. Empty - the first measure of the first task.
+        margin: Promotion - the new model may be worse by this much, in the measures' own unit.
+        gpus: Machine - GPUs of each node, a process each. 0 - none.
+        judging_gpus: Machine - GPUs of each judging step, 0 or 1.
+        gpu_type: Machine - the resource that a GPU is, such as nvidia.com/gpu.
+        cpu: Machine - cores of each node.
+        memory: Machine - memory of each node, such as 64Gi.
+        num_nodes: Machine - nodes that train together.
+        service_account: Machine - the account of the nodes, which writes to the bucket. Empty - the namespace's own.
+        runtime: Machine - a ClusterTrainingRuntime of the cluster, such as torch-distributed.
+        deadline_hours: Machine - training is stopped after so many hours.
+        node_selector: Machine - labels of the nodes for training and judging, such as
+            {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
+        tolerations: Machine - taints that training and judging bear, such as
+            [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
+
+    """
+    with dsl.ParallelFor(tasks, name="prepare-each") as task:
+        prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
+    trained = launch(
+        datasets=dsl.Collected(prepared.output),
+        tasks=tasks,
+        experiment=experiment,
+        body=body,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        sampler=sampler,
+        loss=loss,
+        seed=seed,
+        precision=precision,
+        checkpoints=checkpoints,
+        overrides=overrides,
+        run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        image=IMAGE,
+        num_nodes=num_nodes,
+        gpus=gpus,
+        gpu_type=gpu_type,
+        cpu=cpu,
+        memory=memory,
+        node_selector=node_selector,
+        tolerations=tolerations,
+        service_account=service_account,
+        runtime=runtime,
+        deadline_hours=deadline_hours,
+    )
+    trained.set_caching_options(False)  # a rerun trains again, or goes on, instead of showing an old result
+    place(trained, cpu="1", memory="4Gi", hours=24 * 30, retries=5)  # it waits; the job has a deadline of its own
+    judging(
+        datasets=dsl.Collected(prepared.output),  # a fresh one: kfp changes a Collected when it is used
+        model=trained.outputs["model"],
+        tasks=tasks,
+        registry=registry,
+        measures=measures,
+        margin=margin,
+        judging_gpus=judging_gpus,
+        gpu_type=gpu_type,
+        node_selector=node_selector,
+        tolerations=tolerations,
+    )
