@@ -13,24 +13,35 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from mtlrank.registry import model_folder
 from pipelines.compile import write
 from pipelines.local import run
+from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "mtl_ranking.yaml"
+GOLDEN = Path(__file__).parent.parent / "golden"
+TRAINING = {mtl_ranking: "train", mtl_ranking_nodes: "launch"}
+
+
+@pytest.fixture(scope="module", params=TRAINING, ids=lambda pipeline: pipeline.name)
+def pipeline(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    path = tmp_path_factory.mktemp("compiled") / "mtl_ranking.yaml"
-    write(path)
-    return next(yaml.safe_load_all(path.read_text()))
+def documents(pipeline, tmp_path_factory):
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    write(path, pipeline)
+    return list(yaml.safe_load_all(path.read_text()))
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory):
+def compiled(documents):
+    """The pipeline's spec."""
+    return documents[0]
+
+
+@pytest.fixture(scope="module")
+def platform(documents):
     """What Kubernetes is told of each executor, beside the spec."""
-    path = tmp_path_factory.mktemp("compiled") / "mtl_ranking.yaml"
-    write(path)
-    _, platform = yaml.safe_load_all(path.read_text())
-    return platform
+    return documents[1]
 
 
 def executors(spec):
@@ -41,9 +52,9 @@ def on_kubernetes(platform):
     return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
-def test_the_compiled_pipeline_is_the_golden_one(compiled, platform):
+def test_the_compiled_pipeline_is_the_golden_one(pipeline, compiled, platform):
     """`make golden` rewrites it; the SDK's version may differ."""
-    golden, golden_platform = yaml.safe_load_all(GOLDEN.read_text())
+    golden, golden_platform = yaml.safe_load_all((GOLDEN / f"{pipeline.name.replace('-', '_')}.yaml").read_text())
     assert {**compiled, "sdkVersion": ""} == {**golden, "sdkVersion": ""}
     assert platform == golden_platform
 
@@ -52,7 +63,7 @@ def test_the_spec_is_valid(compiled, platform):
     """No field that the protocol buffers do not know, in any part."""
     spec = {key: value for key, value in compiled.items() if key != "deploymentSpec"}
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
-    assert parsed.pipeline_info.name == "mtl-ranking"
+    assert parsed.pipeline_info.name == compiled["pipelineInfo"]["name"]
     for executor in executors(compiled).values():
         json_format.ParseDict(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec())
     json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
@@ -78,7 +89,8 @@ def test_every_step_says_what_it_needs_and_how_long_it_may_take(compiled, platfo
 
 
 def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
-    for name in ("exec-train", "exec-evaluate"):
+    """A launcher only waits: its job has the GPUs."""
+    for name in executors(compiled).keys() & {"exec-train", "exec-evaluate"}:
         accelerator = executors(compiled)[name]["container"]["resources"]["accelerator"]
         assert "gpus" in accelerator["resourceCount"]
         assert "gpu_type" in accelerator["resourceType"]
@@ -105,8 +117,11 @@ def test_no_parameter_is_pasted_into_a_shell_command(compiled):
         assert not re.search(r"\{\{", " ".join(executor["container"]["command"][:4]))
 
 
-def test_training_and_promotion_are_never_answered_from_the_cache(compiled):
-    for name, component in (("train", compiled["root"]), ("promote", compiled["components"]["comp-judging"])):
+def test_training_and_promotion_are_never_answered_from_the_cache(pipeline, compiled):
+    for name, component in (
+        (TRAINING[pipeline], compiled["root"]),
+        ("promote", compiled["components"]["comp-judging"]),
+    ):
         assert "enableCache" not in component["dag"]["tasks"][name].get("cachingOptions", {})
     assert compiled["components"]["comp-preparing"]["dag"]["tasks"]["merge"]["cachingOptions"]["enableCache"]
 
