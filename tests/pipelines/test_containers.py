@@ -1,18 +1,16 @@
-"""The pipeline's steps in real containers, against the same steps as processes."""
+"""What can be told of containers without an engine; tests/images runs the pipeline in them."""
 
-import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mtlrank.errors import ConfigError, DataError
-from pipelines.containers import check_outputs, docker_runner
-from pipelines.local import run
+from mtlrank.errors import DataError
+from pipelines.containers import check_outputs
 from pipelines.mtl_ranking import mtl_ranking
-from tests.images.conftest import ROOT, image  # noqa: F401
 
-PARAMETERS = {"epochs": 1, "overrides": ["debug=limit"]}
+ROOT = Path(__file__).parent.parent.parent
 EXECUTORS = [name.removeprefix("exec-") for name in mtl_ranking.pipeline_spec.deployment_spec["executors"]]
 
 
@@ -61,65 +59,3 @@ def test_a_missing_engine_is_told_in_one_line(tmp_path):
     assert told.stderr.startswith("mtlrank: No Docker engine answers")
     assert told.stderr.count("\n") == 1
     assert not (tmp_path / "root").exists()
-
-
-@pytest.mark.docker
-def test_a_missing_image_is_told(image, tmp_path):  # noqa: F811
-    with pytest.raises(ConfigError, match="no image 'mtlrank:0.0.0'"):
-        docker_runner("mtlrank:0.0.0", tmp_path)
-
-
-@pytest.fixture(scope="module")
-def runs(image, home, tmp_path_factory):  # noqa: F811
-    """The folders of the whole pipeline, run in containers and in processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # sums in the same order
-        root = tmp_path_factory.mktemp("pipeline")
-        contained = run(root / "containers", "docker", image, **PARAMETERS)
-        return contained, run(root / "processes", **PARAMETERS)
-
-
-def relative(folder, pattern):
-    return {path.relative_to(folder) for path in folder.rglob(pattern) if path.is_file()}
-
-
-@pytest.mark.docker
-@pytest.mark.filterwarnings("ignore")
-def test_containers_give_what_processes_give(runs):
-    """To the byte: prepared datasets, weights, rankings, what each query and item got, measures."""
-    contained, processes = runs
-    for pattern, least in {
-        "part/**/*": 50,
-        "dataset/**/*": 50,
-        "*.safetensors": 1,
-        "run.trec": 1,
-        "*.tsv": 5,
-        "metrics.json": 6,
-        "summary": 1,
-    }.items():
-        names = relative(processes, pattern)
-        assert len(names) >= least
-        assert relative(contained, pattern) == names
-        assert [str(name) for name in names if not same(contained / name, processes / name)] == []
-
-
-def same(first, second):
-    return first.read_bytes() == second.read_bytes()
-
-
-@pytest.mark.docker
-@pytest.mark.filterwarnings("ignore")
-def test_steps_leave_files_of_the_user_they_ran_as(runs):
-    contained, _ = runs
-    assert {path.stat().st_uid for path in contained.rglob("*")} == {contained.parent.stat().st_uid}
-    assert contained.stat().st_uid != 0
-    about = json.loads((contained / "train" / "model" / "about.json").read_text())
-    assert about["commit"] != "unknown"
-
-
-@pytest.mark.docker
-@pytest.mark.filterwarnings("ignore")
-def test_a_step_that_fails_stops_the_pipeline(image, tmp_path, capfd):  # noqa: F811
-    with pytest.raises((RuntimeError, DataError)):
-        run(tmp_path, "docker", image, tasks=["msm_ner"], overrides=["model.body._target_=os.system"])
-    assert "not allowed from a pipeline" in "".join(capfd.readouterr())
