@@ -23,6 +23,7 @@ def runs(image, home, tmp_path_factory):
     """The folders of the whole pipeline, run in containers and in processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # sums in the same order
+        patch.delenv("HF_HUB_OFFLINE", raising=False)  # saved tokenizers tell whether it was set
         root = tmp_path_factory.mktemp("pipeline")
         contained = run(root / "containers", "docker", image, **PARAMETERS)
         return contained, run(root / "processes", **PARAMETERS)
