@@ -10,7 +10,7 @@ from pathlib import Path
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from components import IMAGE
+from components.base import IMAGE
 from mtlrank.entry import stop
 from mtlrank.errors import UserError
 from pipelines.image import check_image, set_image

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from kfp import local
 
-from components import IMAGE
+from components.base import IMAGE
 from mtlrank.entry import stop
 from mtlrank.errors import UserError
 from mtlrank.evaluation.report import head_folders, print_table

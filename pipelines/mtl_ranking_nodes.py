@@ -4,7 +4,7 @@ from typing import Any, Dict, List
 
 from kfp import dsl
 
-from components import IMAGE
+from components.base import IMAGE
 from components.launch.component import launch
 from pipelines.placement import place
 from pipelines.stages import judging, preparing

@@ -4,7 +4,7 @@ from typing import Dict, List
 
 from kfp import dsl
 
-from components import step
+from components.base import step
 
 
 @step
