@@ -10,6 +10,7 @@ import pytest
 
 from mtlrank.compose import compose_config, select_tasks
 from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.parameters import parse
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +19,7 @@ COMMANDS = [
     line.split("  #")[0].strip()
     for text in TEXT.values()
     for block in re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()  # a backslash continues a line
     if line.strip() and not line.startswith("#")
 ]
 
@@ -65,7 +66,8 @@ def test_uses_of_a_model_compose(command):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"pipelines.(local|submit|schedule)|kfp run", c)])
 def test_pipeline_parameters_are_understood(command):
     words = [word for word in shlex.split(command) if "=" in word]
-    assert len(parse(words, mtl_ranking.component_spec.inputs)) == len(words)
+    pipeline = mtl_ranking_nodes if "mtl_ranking_nodes" in command else mtl_ranking
+    assert len(parse(words, pipeline.component_spec.inputs)) == len(words)
 
 
 @pytest.mark.parametrize(("path", "text"), TEXT.items(), ids=lambda value: getattr(value, "name", ""))
