@@ -99,14 +99,13 @@ def test_a_killed_training_goes_on_in_another_pod(training):
 
 
 def test_a_worse_model_is_not_promoted(cluster, dataset, training, promoting):
-    """A body that has learnt next to nothing matches words, as it was initialised; amid learning that is forgotten."""
-    good = whole(training(learning_rate=1e-9))["model"]
+    good = whole(training())["model"]
     promoted = whole(promoting(good, judged(cluster, dataset, good)))
     assert promoted["metrics"].metadata["promoted"] == 1
     assert "the first model" in read_bytes(promoted["decision"].uri).decode()
     in_use = Registry(REGISTRY).current()
 
-    bad = whole(training())["model"]
+    bad = whole(training(learning_rate=1e-9))["model"]
     refused = whole(promoting(bad, judged(cluster, dataset, bad)))
     assert refused["metrics"].metadata["promoted"] == 0
     assert refused["metrics"].metadata["trec2019/nDCG@10 difference"] < 0
