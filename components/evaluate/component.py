@@ -15,13 +15,15 @@ def evaluate(
     result: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
 ) -> Dict[str, float]:
-    """Judge one head on its test split: a TREC run, per-query values, metrics and a page."""
+    """Judge one head on its test split: a TREC run, per-query values, metrics, a page, a confusion matrix of classes."""
     import shutil
     from pathlib import Path
 
     from mtlrank import evaluate
     from mtlrank.compose import pipeline_config
+    from mtlrank.evaluation.judged import confusion_matrix, read_head
     from mtlrank.prepare import folders_by_key
 
     settings = {"model_dir": f"{model.path}/model", "tasks": [task], "output_dir": result.path}
@@ -29,6 +31,9 @@ def evaluate(
     values = evaluate.run(config, folders_by_key([dataset.path for dataset in datasets]))
     first, *_ = sorted(Path(result.path).glob("*/index.html"))  # of several test sets, the main one
     shutil.copy(first, page.path)
+    head = read_head(first.parent)
+    if head.kind == "classification":
+        confusion.log_confusion_matrix(*confusion_matrix(head))
     for key, value in values.items():
         metrics.log_metric(key, value)
     return values

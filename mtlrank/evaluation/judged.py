@@ -1,6 +1,7 @@
 """The folder of a judged head, read back: what was predicted, query by query or item by item."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,13 @@ def head_name(dataset: str, split: str) -> str:
     """What a head is called on a test set: as its dataset, with the name of a further test set after an `@`."""
     _, at, name = split.partition("@")
     return dataset + at + name
+
+
+def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
+    """The classes, and how many items of each (a row) were taken for each (a column). For classifications."""
+    classes = sorted({*head.labels, *head.predictions[0]})
+    counts = Counter(zip(head.labels, head.predictions[0], strict=True))
+    return [str(name) for name in classes], [[counts[true, found] for found in classes] for true in classes]
 
 
 def read_head(folder: Path) -> Head:

@@ -1,7 +1,6 @@
 """One head in a report: its measures with intervals, its queries that won and lost, and pictures."""
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, read_head
+from mtlrank.evaluation.judged import Head, confusion_matrix, read_head
 from mtlrank.evaluation.measures import is_better
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
@@ -152,10 +151,8 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
         ]
     if head.kind == "regression":
         return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]
-    classes = sorted({*head.labels, *head.predictions[0]})
-    counts = Counter(zip(head.labels, head.predictions[0], strict=True))
-    table = np.array([[counts[true, found] for found in classes] for true in classes])
-    pictures = [("Confusion matrix", figures.confusion(table, classes))]
+    classes, counts = confusion_matrix(head)
+    pictures = [("Confusion matrix", figures.confusion(np.array(counts), classes))]
     if len(head.confidence):
         right = head.labels == head.predictions[0]
         pictures.append(

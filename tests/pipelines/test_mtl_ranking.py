@@ -150,6 +150,9 @@ def test_the_pipeline_runs_whole(tmp_path, home):
     assert "heads beat their baseline" in page.read_text()
     assert "trec2019" in page.read_text()
     assert len(list(folder.rglob("run.trec"))) == 1
+    told = [json.loads(path.read_text()) for path in folder.rglob("evaluate/executor_output.json")]
+    tables = [each["artifacts"]["confusion"]["artifacts"][0]["metadata"].get("confusionMatrix") for each in told]
+    assert sorted(table is None for table in tables) == [False, True]  # entities have one, a ranking has none
     (decision,) = folder.rglob("promote/decision")
     assert "the first model" in decision.read_text()
     assert (model_folder(tmp_path / "registry") / "model.safetensors").exists()
