@@ -134,7 +134,10 @@ def _check_ours(found: dict[str, Any], job: dict[str, Any]) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """While it lasts, SIGTERM raises `TerminatedError` instead of ending the process at once."""
+    """While it lasts, SIGTERM raises `TerminatedError` instead of ending the process at once, and Ctrl-C is heard.
+
+    Shells let what they start in the background ignore SIGINT.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise TerminatedError("stopped by SIGTERM: the same parameters continue from the last checkpoint.")
@@ -142,11 +145,12 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, end), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 def say(text: str) -> None:
