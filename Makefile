@@ -45,7 +45,7 @@ check: $(INSTALLED)  ## Format, lint, types, import contracts, configs, README: 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache | tail -n 3
-	@$(BIN)/python -m pytest -q tests/test_conf.py tests/test_readme.py tests/pipelines
+	@$(BIN)/python -m pytest -q -m "not slow" tests/test_conf.py tests/test_readme.py tests/pipelines/test_mtl_ranking.py
 	@echo "All is well."
 
 format: $(INSTALLED)  ## Rewrite the code in the house format
