@@ -11,7 +11,7 @@ from kfp.dsl.base_component import BaseComponent
 from mtlrank.errors import ConfigError, DataError
 
 USER = 10001  # the image's own
-PASSED_ON = ("OMP_NUM_THREADS", "MTLRANK_ALLOWED_TARGETS")
+PASSED_ON = ("HF_HUB_OFFLINE", "MTLRANK_ALLOWED_TARGETS", "OMP_NUM_THREADS")
 OUTPUT = "executor_output.json"  # what kfp's executor writes last
 
 
