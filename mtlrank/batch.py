@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 Span = tuple[int, int]
@@ -51,6 +52,15 @@ class TaskBatch(NamedTuple):
     def num_samples(self) -> int:
         """How many samples the batch holds."""
         return len(self.sample_ids)
+
+
+def text_starts(cu_seqlens: Tensor, second_starts: Tensor) -> Tensor:
+    """What `cu_seqlens` is for sequences, for texts: where the first and the second of each start, in turns, and the end.
+
+    (2 * sequences + 1,). Of a sequence without a second text, that one is empty.
+    """
+    starts = torch.stack([cu_seqlens[:-1], second_starts.to(cu_seqlens)], dim=1)
+    return torch.cat([starts.ravel(), cu_seqlens[-1:]])
 
 
 class MTLBatch(NamedTuple):

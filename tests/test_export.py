@@ -245,6 +245,7 @@ def test_the_tokenizer_cuts_where_training_cut(of_bert):
             {},
             "pools with AttentionAverage",
         ),
+        ("bert", [*head_of("cls"), "model.body.separate_layers=1"], {}, "reads the two texts of a pair apart"),
         ("bert", head_of("cls", layer=0), {}, "reads the embeddings"),
         ("modernbert", head_of("cls", layer=2), {}, "reads layer 2 of 3, and ModernBERT normalises"),
         ("bert", head_of("cls"), {"head": "msm_ner"}, "Head 'msm_ner' judges a span"),

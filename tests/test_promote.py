@@ -9,7 +9,7 @@ from mtlrank.compose import select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.report import head_folders
 from mtlrank.registry import Registry
-from mtlrank.storage import write_json
+from mtlrank.storage import read_json, write_json
 from tests.evaluation.judged_runs import write_ranking
 from tests.registry.conftest import place, server, write_finished  # noqa: F401 - fixtures
 from tests.saved_models import save_random, settings
@@ -127,6 +127,18 @@ def test_with_another_tokenizer_it_cannot_be(trained, tmp_path):
     write_json(prepared["trec2019"] / "manifest.json", {"tokenizer": {"sha256": "another"}})
     with pytest.raises(DataError, match="its tokenizer is another one"):
         promote.run(trained / "model", head_folders([trained / "evaluation"]), registry, measure, prepared=prepared)
+
+
+def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_path):
+    promote.run_folder(trained, Registry(tmp_path / "registry"))
+    known = {"model_dir": tmp_path / "registry", "data_dir": config["data_dir"]}
+    with pytest.raises(ConfigError, match="is not the model's own folder: say where results go with output_dir"):
+        evaluate.run(settings("evaluate", **known))
+    values = evaluate.run(settings("evaluate", **known, output_dir=tmp_path / "again"))
+    assert (
+        values["test/trec2019/nDCG@10"]
+        == read_json(trained / "evaluation" / "trec2019" / "metrics.json")["values"]["nDCG@10"]
+    )
 
 
 def test_no_measures_is_told(trained, tmp_path):

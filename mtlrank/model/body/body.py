@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mtlrank.backbone import load_config, load_encoder
+from mtlrank.batch import text_starts
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
@@ -102,12 +102,10 @@ class MTLBody(nn.Module):
         """
         depths = [part.depth for part in parts]
         assert depths == sorted(depths, reverse=True), "parts come deepest first"
-        texts = torch.stack([cu_seqlens[:-1], second_starts.to(cu_seqlens)], dim=1).ravel()  # two of each sequence
-        texts = torch.cat([texts, cu_seqlens[-1:]])
 
         def packing_of(layer: int, sequences: int, tokens: int) -> Packing:
             if layer < self.separate_layers:
-                return Packing(texts[: 2 * sequences + 1], tokens, max_seqlen)
+                return Packing(text_starts(cu_seqlens, second_starts)[: 2 * sequences + 1], tokens, max_seqlen)
             return Packing(cu_seqlens[: sequences + 1], tokens, max_seqlen)
 
         packing = packing_of(0, len(cu_seqlens) - 1, len(input_ids))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import TaskBatch, text_starts
 from mtlrank.errors import ConfigError
 from mtlrank.model.layer import resolve_layer
 
@@ -71,9 +71,7 @@ class PairProduct(Pooler):
     needs_pairs = True
 
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        # Where each text begins, with the special tokens before it: first, second, first, second, ...
-        bounds = torch.stack([batch.cu_seqlens[:-1].long(), batch.second_starts], dim=1).ravel()
-        averages = sequence_mean(states.mean(0), torch.cat([bounds, batch.cu_seqlens[-1:].long()]))
+        averages = sequence_mean(states.mean(0), text_starts(batch.cu_seqlens, batch.second_starts))
         first, second = F.rms_norm(averages, (self.body_dim,)).view(-1, 2, self.body_dim).unbind(1)
         return (first * second)[batch.item_sequence]
 
