@@ -209,6 +209,7 @@ def _check_values(config: Any) -> None:
         "training.max_tokens": none_or_at_least_one,
         "training.length_window": at_least_zero,
         "training.one_task_per_batch": (lambda v: isinstance(v, bool), "true or false"),
+        "training.compile": (lambda v: isinstance(v, bool), "true or false"),
         "training.limit_val_batches": none_or_at_least_one,
         "training.checkpoint_steps": none_or_at_least_one,
         "training.checkpoint_minutes": (

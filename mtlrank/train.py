@@ -49,6 +49,11 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)
     body = build.build_body(config)
+    if config["training"]["compile"]:
+        body.compile_layers()
+        print(
+            "the layers of the body are compiled as they are first used: the first steps take longer", file=sys.stderr
+        )
     datasets = prepare.run(config, prepared)
     build.check_tokenizers(config, datasets)
 

@@ -1,5 +1,7 @@
 """A run that is stopped anywhere goes on with the same command, and ends with the same weights to the bit."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -16,7 +18,10 @@ WAYS = {
     "token budget": ["training.max_tokens=2500", "training.length_window=3"],
     "two validations": ["training.val_checks_per_epoch=2", "training.patience=1"],
     "worker process": ["datamodule.num_workers=1"],
+    "compiled": ["training.compile=true", "model.body.lora={rank: 4, dropout: 0.1}"],
+    "compiled, by gradients": ["training.compile=true", "loop/loss=gradnorm"],
 }
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,8 @@ def record(patch):
         pytest.param("token budget", [9], marks=pytest.mark.slow),
         pytest.param("two validations", [7, 8, 9], marks=pytest.mark.slow),
         pytest.param("worker process", [6], marks=pytest.mark.slow),
+        pytest.param("compiled", [7, 20], marks=[pytest.mark.slow, needs_compiler]),
+        pytest.param("compiled, by gradients", [10], marks=[pytest.mark.slow, needs_compiler]),
     ],
 )
 def test_stopped_anywhere_it_ends_the_same(undisturbed, data, tmp_path, monkeypatch, way, steps):

@@ -111,4 +111,4 @@ def _band(length: int, reach: int, device: torch.device) -> Tensor:
     return (positions[:, None] - positions).abs() <= reach
 
 
-AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))  # compiled layers call it as it is

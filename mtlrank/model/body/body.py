@@ -1,8 +1,7 @@
 """The shared encoder: any Hugging Face encoder, on packed tokens and only as deep as is needed."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ from mtlrank.batch import text_starts
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
-from mtlrank.model.body.family import FAMILIES, first
+from mtlrank.model.body.compilation import compiled
+from mtlrank.model.body.family import FAMILIES, Family, first
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
@@ -66,6 +66,7 @@ class MTLBody(nn.Module):
             raise ConfigError(f"Unknown initialisation {initialisation!r}. Expected mimetic or null.")
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # BERT's own pooler feeds no head of ours
+        self._compiled: Callable[..., Tensor] | None = None
         if self.family is not None:
             self.encoder.set_attn_implementation(PACKED)
         elif activation_checkpointing:
@@ -148,6 +149,24 @@ class MTLBody(nn.Module):
         inside = {id(weight) for layer in layers for weight in layer}
         return [[weight for weight in self.encoder.parameters() if id(weight) not in inside], *layers]
 
+    def compile_layers(self) -> None:
+        """Train with the layers compiled by torch; other uses, such as judging, stay as they are.
+
+        Attention is left out: how sequences lie in a batch is no concern of a compiler. Raises `ConfigError` if the layers
+        are not known or run again in the backward pass, and `ResourceError` if this machine cannot compile.
+        """
+        if self.activation_checkpointing:
+            raise ConfigError(
+                "training.compile and model.body.activation_checkpointing exclude each other: torch compiles nothing of "
+                "what it runs again in the backward pass. Set one of them to false."
+            )
+        if self.family is None:
+            raise ConfigError(
+                f"training.compile compiles the layers of a body, and those of {self.backbone} "
+                f"({self.config.model_type}) are not known. Expected false."
+            )
+        self._compiled = compiled(_layer_output)
+
     def describe(self) -> str:
         """What makes two bodies the same: whose weights they start from, and what of them learns."""
         frozen = f", {self.frozen_layers} layers frozen" if self.frozen_layers else ""
@@ -214,12 +233,11 @@ class MTLBody(nn.Module):
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
         """A layer's output, everywhere or at some rows."""
         assert self.family is not None
-        forward: Any = layer if rows is None else partial(self.family.some, layer)
-        positional = (hidden,) if rows is None else (hidden, rows, arguments)
-        named = arguments if rows is None else {}
+        inputs = (self.family, layer, hidden, rows, arguments)
         if self.activation_checkpointing and self.training:
-            return first(checkpoint(forward, *positional, use_reentrant=False, **named))
-        return first(forward(*positional, **named))
+            output: Tensor = checkpoint(_layer_output, *inputs, use_reentrant=False)
+            return output
+        return (self._compiled if self._compiled and self.training else _layer_output)(*inputs)
 
     def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> list[Tensor]:
         """The model's own forward on a padded batch, for families whose layers are not known here."""
@@ -230,3 +248,10 @@ class MTLBody(nn.Module):
             inputs["token_type_ids"] = token_type_ids.new_zeros(mask.shape).masked_scatter(mask, token_type_ids)
         states = self.encoder(**inputs, output_hidden_states=True).hidden_states
         return [state[mask] for state in states]
+
+
+def _layer_output(
+    family: Family, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]
+) -> Tensor:
+    """(1, tokens, hidden), or (1, rows, hidden) where only some positions are read."""
+    return first(layer(hidden, **arguments)) if rows is None else family.some(layer, hidden, rows, arguments)
