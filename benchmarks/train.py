@@ -6,7 +6,7 @@
 Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
 with bf16 on all sides. Needs `pip install 'mtlrank[annotate,bench]'`. The ceiling is the fastest that Hugging Face's model
 goes: batches of like length, no attention dropout, nothing but the steps. The mixture has five tasks with heads at a third,
-.4, .4, half and the full depth of the body, in equal shares.
+.4, .4, half and the full depth of the body, in equal shares. With --compile, mtlrank runs with training.compile=true too.
 """
 
 import argparse
@@ -31,13 +31,15 @@ from benchmarks.pairs import (
 )
 
 SYSTEMS = ["ceiling", "sentence-transformers", "bare loop", "mtlrank", "mixture: s-t", "mixture: bare loop", "mixture"]
+COMPILED = {"mtlrank": "mtlrank, compiled", "mixture": "mixture, compiled"}
 DEPTHS = {"terms": 1 / 3, "entities": 0.4, "coreference": 0.4, "similarity": 0.5, "ranking": 1.0}
-WARM = 1  # steps before the clock starts
+WARM = 2  # steps before the clock starts; much is compiled in the first, the rest in the second
 
 
 def main() -> None:
-    made = parser(__doc__ or "", SYSTEMS)
+    made = parser(__doc__ or "", [*SYSTEMS, *COMPILED.values()])
     made.add_argument("--steps", type=int, default=6)
+    made.add_argument("--compile", action="store_true", help="measure training.compile=true too")
     options = made.parse_args()
     if options.system:
         import torch
@@ -49,9 +51,13 @@ def main() -> None:
         mixed = options.system.startswith("mixture")
         say(MEASURES[name](options, rows, mixed))
         return
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key != "system"]
-    found = compare("benchmarks.train", SYSTEMS, options.repetitions, arguments)
+    arguments = [
+        f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key not in ("system", "compile")
+    ]
     alone, mixture = SYSTEMS[:4], SYSTEMS[4:]
+    if options.compile:
+        alone, mixture = [*alone, COMPILED["mtlrank"]], [*mixture, COMPILED["mixture"]]
+    found = compare("benchmarks.train", [*alone, *mixture], options.repetitions, arguments)
     table("Training on ranking pairs", {name: found[name] for name in alone}, "sentence-transformers")
     ours = found["mtlrank"].pairs_per_second
     print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
@@ -59,6 +65,9 @@ def main() -> None:
     table("Training on five tasks", {name: found[name] for name in mixture}, "mixture: s-t")
     cost = 1 - found["mixture"].pairs_per_second / found["mixture: bare loop"].pairs_per_second
     print(f"{'cost of the framework':>26}: {cost:>10.1%}")
+    for name, compiled in COMPILED.items() if options.compile else ():
+        ratio = found[compiled].pairs_per_second / found[name].pairs_per_second
+        print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
     if options.device == "cuda":
         limit = options.peak / (3 * flops_per_pair(options.body, _lengths(pairs(5_000), options.body)))
         print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
@@ -82,7 +91,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     by_length = sorted(range(len(many)), key=lambda i: lengths[i])
     starts = [50 * (2 * i + 1) // (2 * options.steps) * options.batch_size for i in range(options.steps)]
     prepared, tokens = [], 0
-    for start in [starts[len(starts) // 2], *starts]:
+    for start in [starts[len(starts) // 2]] * WARM + starts:
         chosen = by_length[start : start + options.batch_size]
         queries, passages, labels = zip(*(many[i] for i in chosen), strict=True)
         texts = tokenizer(
@@ -169,7 +178,7 @@ def bare_loop(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Mea
         return Measured(options.batch_size * options.steps / (clock() - start), clock.memory())
 
 
-def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measured:
+def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled: bool = False) -> Measured:
     """All of it, as `python -m mtlrank.train` builds it."""
     import pytorch_lightning as pl
     import torch
@@ -193,12 +202,14 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     config = compose_config([f"trainer.precision={precision}", "training.epochs=1"], trusted=True)
     with tempfile.TemporaryDirectory() as folder, StopSignals() as signals:
         datamodule, model, datasets = _parts(options, rows, mixed, Path(folder))
+        if compiled:
+            model.body.compile_layers()
         milestones = Milestones(Checkpoints(Path(folder) / "out"), Monitored("x", "max"), signals, Plan(0), {}, [])
         trainer = build_trainer(config, Path(folder), milestones)
         trainer.callbacks.insert(0, Times())
         optimizer = partial(torch.optim.AdamW, lr=2e-5, fused=True)
         steps = options.steps + WARM
-        trainer.fit(MultiTaskLoop(model, datasets, ExampleMean(), optimizer, linear_warmup, steps), datamodule)
+        trainer.fit(MultiTaskLoop(model, datasets, ExampleMean, optimizer, linear_warmup, steps), datamodule)
     return Measured(options.batch_size * options.steps / (times[-1] - times[WARM - 1]), clock.memory())
 
 
@@ -209,6 +220,8 @@ MEASURES = {
     "bare loop": bare_loop,
     "mtlrank": mtlrank,
     "mixture": mtlrank,
+    "mtlrank, compiled": partial(mtlrank, compiled=True),
+    "mixture, compiled": partial(mtlrank, compiled=True),
 }
 
 

@@ -20,6 +20,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.task import Buckets, Classification, Task
 
 _QUERIES = 200  # whose pairs are in memory at a time
+_PAIRS = 200  # that are annotated at once
 
 
 class AnnotatedPairs(PreparedDataset):
@@ -85,7 +86,7 @@ class AnnotatedPairs(PreparedDataset):
 
     def _annotated(self, collection: Collection, split: str) -> Iterator[Record]:
         seen, last = set[str](), 0
-        for pairs in chunks(self._pairs(collection, split), _QUERIES * self.per_query):
+        for pairs in chunks(self._pairs(collection, split), _PAIRS):
             if not self.annotator.reads_query:
                 new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.share.holds(pair.doc_id)}
                 seen.update(new)

@@ -25,6 +25,7 @@ from mtlrank.task import Task
 Source = str | Mapping[str, str]
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
 _QUERIES = 200  # whose documents are in memory at a time
+_ANNOTATED = 20  # the same, where an annotator scores them, which may take a second for each
 
 
 class IRDataset(PreparedDataset):
@@ -201,8 +202,9 @@ class IRDataset(PreparedDataset):
         collection, ranked = self.collection("train"), self.candidates("train")
         if self.annotator is None:
             collection.require("run")
-        for number, query_ids in enumerate(chunks(self._training_queries(), _QUERIES)):
-            self.reading.at(number * _QUERIES, len(ranked))
+        size = _QUERIES if self.annotator is None else _ANNOTATED
+        for number, query_ids in enumerate(chunks(self._training_queries(), size)):
+            self.reading.at(number * size, len(ranked))
             scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in ranked[q][self.negatives.ranks]}
             texts = self._texts(collection, scores)
             groups = [
@@ -241,7 +243,7 @@ class IRDataset(PreparedDataset):
     def _documents(self, split: str, samples: Iterable[list[Labelled]]) -> Iterator[Record]:
         """The records of labelled documents; those without a text are left out, if they may."""
         collection, group = self.collection(split), 0
-        for chunk in chunks(samples, 10 * _QUERIES):
+        for chunk in chunks(samples, 10 * (_QUERIES if self.annotator is None else _ANNOTATED)):
             texts = self._texts(collection, (pair[:2] for sample in chunk for pair in sample))
             for sample in chunk:
                 whole = all(doc_id in texts for _, doc_id, _ in sample)

@@ -140,10 +140,15 @@ class ShardWriter:
         self.reading.progress.start(split)
         files = SplitFiles(self.folder / split, self.task.num_spans)
         with files:
-            for chunk in _chunks(samples):
+            for chunk in _chunks(self._counted(samples)):
                 self._add(chunk, split, files)
-                self.reading.progress.advance(sum(map(len, chunk)))
         return files.counts
+
+    def _counted(self, samples: Iterable[list[Record]]) -> Iterator[list[Record]]:
+        """Samples, which progress hears of as they come: an annotator may take minutes for what is written at once."""
+        for sample in samples:
+            self.reading.progress.advance(len(sample))
+            yield sample
 
     def __enter__(self) -> "ShardWriter":
         return self

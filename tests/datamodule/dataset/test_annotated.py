@@ -8,7 +8,7 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import AnnotatedPairs, Share
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.datamodule.reading import Reading
+from mtlrank.datamodule.reading import Progress, Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Regression, SpanClassification, SpanRegression
 from tests.tiny_collection import write
@@ -73,6 +73,15 @@ def test_a_passage_is_labelled_once_by_what_does_not_read_queries(source):
     dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]))
     doc_ids = [record.doc_id for record in dataset.records("train")]
     assert len(doc_ids) == len(set(doc_ids)) > 3
+
+
+def test_progress_is_told_while_an_annotator_is_at_work(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Progress, "SECONDS", 0.0)
+    dataset = annotated(source, BM25())
+    dataset.prepare_shard(tmp_path / "shard", Share(), Reading(what="x"))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare x/train: ")]
+    assert len(lines) == len(list(dataset.records("train"))) > 1  # though all are written at once
+    assert lines[0].startswith("prepare x/train: 1 rows, ")
 
 
 def test_terms_of_queries_can_be_prepared(source, tmp_path):

@@ -1,0 +1,55 @@
+"""The benchmarks run: what they measure is not looked at here."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from transformers import BertConfig, BertModel
+
+from mtlrank.backbone import load_tokenizer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("body")
+    tokenizer = load_tokenizer("mtlrank-embedded/tiny-bert")
+    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    return str(folder)
+
+
+def run(name, *words):
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("system", ["ceiling", "bare loop", "mtlrank", "mixture: bare loop", "mixture"])
+def test_training(body, system):
+    found = run("train", "--body", body, "--batch-size", "5", "--steps", "2", "--system", system)
+    speed, memory = json.loads(found.removeprefix("measured "))
+    assert speed > 0
+    assert memory > 0
+
+
+@pytest.mark.parametrize("system", ["ceiling", "mtlrank", "mtlrank, prepared"])
+def test_scoring(body, system):
+    found = run("predict", "--body", body, "--batch-size", "8", "--pairs", "20", "--system", system)
+    speed, memory = json.loads(found.removeprefix("measured "))
+    assert speed > 0
+    assert memory > 0
+
+
+def test_combining_gradients():
+    found = run("balance", "--steps", "2", "--rounds", "1")
+    assert re.search(r"^upgrad +\d", found, re.MULTILINE | re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["batches"])
+def test_data(name):
+    assert "ratio" in run(name)
