@@ -1,15 +1,18 @@
 """Where a config becomes what trains: datamodule, model, loop, trainer."""
 
 import math
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtlrank.build_dataset import build_dataset, build_object
@@ -70,6 +73,16 @@ def build_body(config: Config) -> MTLBody:
     for key in config["model"]["heads"]:
         _build_head(config, body, key, output_dim=1)
     return body
+
+
+def compile_body(config: Config, body: MTLBody) -> None:
+    """Have the layers of the body compiled for the device that this process trains on."""
+    is_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
+    body.compile_layers(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if is_gpu else torch.device("cpu"))
+    if rank_zero_only.rank == 0:
+        print(
+            "the layers of the body are compiled when they are first used: the first steps take longer", file=sys.stderr
+        )
 
 
 def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDataset]) -> MultiTaskModel:

@@ -34,7 +34,7 @@ class DivergedError(UserError):
 
 
 class ResourceError(UserError):
-    """Memory that does not suffice, on the machine or on the GPU."""
+    """What the machine lacks: memory, on it or on the GPU, or a compiler."""
 
     exit_code = 6
 

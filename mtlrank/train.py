@@ -22,6 +22,7 @@ from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
 from mtlrank.storage import MANIFEST, fingerprint, join, read_json, write_json
@@ -50,10 +51,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     checkpoints = build.build_checkpoints(config, output)
     body = build.build_body(config)
     if config["training"]["compile"]:
-        body.compile_layers()
-        print(
-            "the layers of the body are compiled as they are first used: the first steps take longer", file=sys.stderr
-        )
+        build.compile_body(config, body)
     datasets = prepare.run(config, prepared)
     build.check_tokenizers(config, datasets)
 
@@ -99,12 +97,13 @@ def with_checkpoints(config: Config, root: str, prepared: Mapping[str, Path]) ->
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:
     """Train from the beginning or from a checkpoint. Memory that does not suffice is the user's to change."""
     try:
-        trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
+        with explained():
+            trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
             f"The GPU's memory did not suffice in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
             "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), or set "
-            "trainer.precision=bf16-mixed or model.body.activation_checkpointing=true."
+            "trainer.precision=bf16-mixed or model.body.activation_checkpointing=true (without training.compile)."
         ) from error
 
 

@@ -5,6 +5,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.pop("MTLRANK_IMAGE", None)  # pipelines compile to the golden one
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # each worker has a core to itself
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ def fix_randomness():
 def home(tmp_path_factory):
     """The embedded collection is made once for all tests, and never in the user's own cache."""
     os.environ["MTLRANK_HOME"] = str(tmp_path_factory.mktemp("home"))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
     embedded.folder.cache_clear()
     return embedded.folder()
 

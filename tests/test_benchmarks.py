@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -29,7 +30,19 @@ def run(name, *words):
     return done.stdout
 
 
-@pytest.mark.parametrize("system", ["ceiling", "bare loop", "mtlrank", "mixture: bare loop", "mixture"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        "ceiling",
+        "bare loop",
+        "mtlrank",
+        "mixture: bare loop",
+        "mixture",
+        pytest.param(
+            "mixture, compiled", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+        ),
+    ],
+)
 def test_training(body, system):
     found = run("train", "--body", body, "--batch-size", "5", "--steps", "2", "--system", system)
     speed, memory = json.loads(found.removeprefix("measured "))

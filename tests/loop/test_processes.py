@@ -1,6 +1,7 @@
 """Two processes learn what one learns, and stop together when one of them is asked to."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -57,6 +58,20 @@ def test_two_processes_teach_updates_above_frozen_layers_as_one_does(data, tmp_p
     assert code == 0, said
     one, two = (content(tmp_path / name)["state_dict"] for name in ("one", "two"))
     assert any("lora" in name for name in one)
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_two_processes_learn_with_compiled_layers_what_one_learns_without(data, tmp_path):
+    settings = [*NO_DROPOUT, "training.epochs=1"]
+    assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0
+    more = [*TWO, "training.batch_size=3", "training.compile=true"]
+    code, said = finish(*words(data, tmp_path / "two", *settings, *more), launcher=TORCHRUN)
+    assert code == 0, said
+    assert said.count("are compiled when they are first used") == 1
+    one, two = (content(tmp_path / name)["state_dict"] for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3, msg=name)
 

@@ -102,11 +102,11 @@ class AnnotatedPairs(PreparedDataset):
         elsewhere = self._asked_elsewhere() if split == "train" else []
         queries = self.leaked.without(mine, elsewhere, collection.reading)
         for number, some in enumerate(chunks(queries, _QUERIES)):
-            self.reading.at(number * _QUERIES, len(queries))
             ranked = collection.candidates(some, self.depth)
             passages = {q: self._passages(q, [doc.doc_id for doc in ranked[q]], collection) for q in some}
             texts = collection.docs.texts(doc_id for doc_ids in passages.values() for doc_id in doc_ids)
-            for query_id, doc_ids in passages.items():
+            for done, (query_id, doc_ids) in enumerate(passages.items(), start=number * _QUERIES):
+                self.reading.at(done, len(queries))
                 with_text = [doc_id for doc_id in doc_ids if doc_id in texts]
                 collection.reading.count("documents without a text", len(doc_ids) - len(with_text))
                 yield from (Pair(query_id, d, collection.queries[query_id], texts[d]) for d in with_text)

@@ -25,7 +25,9 @@ from mtlrank.task import Task
 Source = str | Mapping[str, str]
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
 _QUERIES = 200  # whose documents are in memory at a time
-_ANNOTATED = 20  # the same, where an annotator scores them, which may take a second for each
+_ANNOTATED = (
+    20  # queries whose documents are scored at a time by an annotator, which may take a second for each of them
+)
 
 
 class IRDataset(PreparedDataset):
@@ -243,7 +245,8 @@ class IRDataset(PreparedDataset):
     def _documents(self, split: str, samples: Iterable[list[Labelled]]) -> Iterator[Record]:
         """The records of labelled documents; those without a text are left out, if they may."""
         collection, group = self.collection(split), 0
-        for chunk in chunks(samples, 10 * (_QUERIES if self.annotator is None else _ANNOTATED)):
+        size = _ANNOTATED if split == "train" and self.annotator is not None else 10 * _QUERIES
+        for chunk in chunks(samples, size):
             texts = self._texts(collection, (pair[:2] for sample in chunk for pair in sample))
             for sample in chunk:
                 whole = all(doc_id in texts for _, doc_id, _ in sample)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -149,8 +150,8 @@ class MTLBody(nn.Module):
         inside = {id(weight) for layer in layers for weight in layer}
         return [[weight for weight in self.encoder.parameters() if id(weight) not in inside], *layers]
 
-    def compile_layers(self) -> None:
-        """Train with the layers compiled by torch; other uses, such as judging, stay as they are.
+    def compile_layers(self, device: torch.device) -> None:
+        """Train on a device with the layers compiled by torch; other uses, such as judging, stay as they are.
 
         Attention is left out: how sequences lie in a batch is no concern of a compiler. Raises `ConfigError` if the layers
         are not known or run again in the backward pass, and `ResourceError` if this machine cannot compile.
@@ -165,7 +166,7 @@ class MTLBody(nn.Module):
                 f"training.compile compiles the layers of a body, and those of {self.backbone} "
                 f"({self.config.model_type}) are not known. Expected false."
             )
-        self._compiled = compiled(_layer_output)
+        self._compiled = compiled(_layer_output, device)
 
     def describe(self) -> str:
         """What makes two bodies the same: whose weights they start from, and what of them learns."""

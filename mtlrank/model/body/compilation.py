@@ -1,37 +1,56 @@
 """torch.compile, where it is known to work before the first step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from subprocess import SubprocessError
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from mtlrank.errors import ResourceError
+from mtlrank.errors import ResourceError, UserError
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compiled(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
     """The function, compiled when it is first called, for any number of tokens.
 
-    Raises `ResourceError` if this machine cannot compile: a small function is compiled at once to find out.
+    A small function is compiled at once to find out whether `device` can. Raises `ResourceError` if not.
     """
-    try:
-        torch.compile(_trial)(torch.ones(64, 64, device="cuda" if torch.cuda.is_available() else "cpu"))
-    except (TorchDynamoException, RuntimeError, OSError) as error:
-        raise ResourceError(
-            "training.compile needs a C++ compiler and Python's headers, but compiling a small function failed: "
-            f"{_reason(error)}. Install them (Debian: g++ and python3-dev), or set training.compile=false."
-        ) from error
+    torch._dynamo.reset()  # a run in the same process before this one compiled for its own layers
     torch._dynamo.config.recompile_limit = 64  # past it torch stops compiling; kinds of layers and of reading multiply
+    torch._dynamo.config.optimize_ddp = False  # would cut graphs at buckets of gradients; they end at each attention
+    values = torch.ones(64, 64, device=device, requires_grad=True)
+    try:
+        with explained():
+            torch.compile(_trial, dynamic=True)(values).backward()
+    except (RuntimeError, OSError, SubprocessError) as error:  # such as a Python that torch does not compile for
+        raise _unable(error) from error
     made: Callable[..., Tensor] = torch.compile(function, dynamic=True)
     return made
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """What goes wrong while torch compiles becomes a `ResourceError`; a request to stop stays what it is."""
+    try:
+        yield
+    except TorchDynamoException as error:
+        inner: Any = getattr(error, "inner_exception", None)
+        if isinstance(inner, UserError):  # raised by a signal
+            raise inner from None
+        raise _unable(error) from error
+
+
 def _trial(values: Tensor) -> Tensor:
-    return torch.nn.functional.gelu(values).softmax(-1)
+    return torch.nn.functional.gelu(values).softmax(-1).sum()
 
 
-def _reason(error: Exception) -> str:
-    """The first line that says something; what raised it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.endswith("raised:")]
-    return (telling[0] if telling else type(error).__name__).rstrip(".")[:200]
+def _unable(error: Exception) -> ResourceError:
+    """Tells the first line that says something: the compiler's own if there is one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith("raised:")]
+    telling = [line for line in lines if "error: " in line] or lines or [type(error).__name__]
+    return ResourceError(
+        f"training.compile is true, but torch cannot compile here: {telling[0].rstrip('.')[:300]}. It needs a C++ compiler "
+        "and Python's headers (Debian: g++ and python3-dev). training.compile=false does without."
+    )

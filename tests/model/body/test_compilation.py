@@ -1,20 +1,23 @@
 """Compiled layers compute what they computed before."""
 
 import copy
-import os
 import shutil
-import subprocess
+import signal
 import sys
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from transformers import AutoModel
 
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, ResourceError, TerminatedError
 from mtlrank.model.body import Part
+from mtlrank.model.body.compilation import compiled, explained
 from tests.batches import batch
-from tests.model.body.test_body import CONFIGS, LENGTHS, body, encode
+from tests.loop.runs import finish
+from tests.model.body.test_body import CONFIGS, LENGTHS, body, encode, total
 
+CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 FAMILIES = ["bert", "distilbert", "modernbert"]  # those that have layers of their own kind
 
@@ -25,21 +28,28 @@ def save(kind, folder):
 
 
 def learnt(folder, is_compiled, **settings):
-    """States and gradients of sequences that leave at different depths, in batches of different sizes."""
-    model, found = body(folder, **settings), []
+    """A body and the states of sequences that leave at different depths, of batches of different sizes.
+
+    Also how many graphs were compiled up to each batch. The gradients of all are added up.
+    """
+    torch.manual_seed(2)
+    model, found, graphs = body(folder, **settings), [], []
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_()
     if is_compiled:
-        model.compile_layers()
+        model.compile_layers(CPU)
     model.train()
     model.encoder.eval()  # no dropout
+    counters.clear()
     for times in (1, 2, 3):
-        lengths = [*LENGTHS[:2] * times, *LENGTHS[2:]]
-        data = batch(lengths)
-        deep = sum(LENGTHS[:2]) * times
-        parts = [Part([2, 3], 2 * times, deep, True), Part([1], len(LENGTHS) - 2, sum(LENGTHS[2:]))]
+        data = batch([*LENGTHS[:2] * times, *LENGTHS[2:]])
+        parts = [Part([2, 3], 2 * times, 10 * times, True), Part([1], 2, 17)]
         states = [state for part in encode(model, data, parts) for state in part]
-        sum(state.square().sum() for state in states).backward()
+        total(states).backward()
         found += states
-    return model, found, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        graphs.append(counters["stats"]["unique_graphs"])
+    return model, found, graphs
 
 
 @needs_compiler
@@ -49,26 +59,67 @@ def learnt(folder, is_compiled, **settings):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_states_gradients_and_names_are_the_same(tmp_path, kind, settings):
     save(kind, tmp_path)
-    torch.manual_seed(2)
-    plain, states, gradients = learnt(tmp_path, False, **settings)
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    torch.manual_seed(2)
-    model, compiled_states, compiled_gradients = learnt(tmp_path, True, **settings)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    plain, states, _ = learnt(tmp_path, False, **settings)
+    model, compiled_states, graphs = learnt(tmp_path, True, **settings)
+    assert graphs[0] > 2
+    assert graphs[1] == graphs[2]  # one size more compiles nothing
     assert model.state_dict().keys() == plain.state_dict().keys()
     for state, expected in zip(compiled_states, states, strict=True):
         torch.testing.assert_close(state, expected, atol=1e-5, rtol=1e-5)
-    assert compiled_gradients.keys() == gradients.keys()
-    for name, expected in gradients.items():
-        torch.testing.assert_close(compiled_gradients[name], expected, atol=1e-3, rtol=1e-4, msg=name)
+    found = {name: weight.grad for name, weight in model.named_parameters()}
+    for name, weight in plain.named_parameters():
+        assert (found[name] is None) == (weight.grad is None)
+        if weight.grad is not None:
+            torch.testing.assert_close(found[name], weight.grad, atol=1e-4, rtol=1e-4, msg=name)
+    learning = [weight.grad for layer in plain.layers for weight in layer.parameters() if weight.grad is not None]
+    assert sum(float(gradient.abs().max()) > 0.01 for gradient in learning) > len(learning) / 2
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_layers_share_what_is_compiled(tmp_path):
+    """Another layer of the same kind compiles nothing."""
+    graphs = []
+    for layers in (2, 3):
+        config = copy.deepcopy(CONFIGS["bert"])
+        config.num_hidden_layers = layers
+        AutoModel.from_config(config).save_pretrained(tmp_path)
+        model = body(tmp_path)
+        model.compile_layers(CPU)
+        model.train()
+        counters.clear()
+        total(encode(model, batch(LENGTHS), [Part([layers], 4, sum(LENGTHS))])[0]).backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_gpu_in_half_precision_computes_the_same_compiled(tmp_path, kind):
+    save(kind, tmp_path)
+    model, data = body(tmp_path).cuda(), batch(LENGTHS)
+    moved = data._replace(
+        **{n: getattr(data, n).cuda() for n in ("input_ids", "token_type_ids", "cu_seqlens", "second_starts")}
+    )
+    model.train()
+    model.encoder.eval()
+    found = []
+    for is_compiled in (False, True):
+        if is_compiled:
+            model.compile_layers(torch.device("cuda", 0))
+        with torch.autocast("cuda", torch.bfloat16):
+            found.append(encode(model, moved, [Part([1, 3], len(LENGTHS), sum(LENGTHS))])[0])
+    for state, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(state, expected, atol=0.05, rtol=0.05)
 
 
 def test_layers_that_are_not_known_are_not_compiled(tmp_path):
     save("mpnet", tmp_path)
     model = body(tmp_path)
     with pytest.raises(ConfigError, match=r"training.compile .* \(mpnet\) are not known. Expected false."):
-        model.compile_layers()
+        model.compile_layers(CPU)
 
 
 def test_layers_that_run_again_in_the_backward_pass_are_not_compiled(tmp_path):
@@ -76,18 +127,59 @@ def test_layers_that_run_again_in_the_backward_pass_are_not_compiled(tmp_path):
     with pytest.raises(
         ConfigError, match="training.compile and model.body.activation_checkpointing exclude each other"
     ):
-        body(tmp_path, activation_checkpointing=True).compile_layers()
+        body(tmp_path, activation_checkpointing=True).compile_layers(CPU)
 
 
 @pytest.mark.slow
-def test_a_machine_that_cannot_compile_says_so_before_anything_is_prepared(tmp_path):
-    command = [sys.executable, "-m", "mtlrank.train", "training.compile=true"]
-    words = [f"data_dir={tmp_path / 'data'}", f"output_dir={tmp_path / 'run'}"]
-    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment)
-    assert done.returncode == 6
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("mtlrank: training.compile needs a C++ compiler")
-    assert "no-such-compiler" in line
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        (None, "No working C++ compiler found"),
+        (
+            "#!/bin/sh\n[ $1 = --version ] && exec g++ $*\necho x.h:1:2: fatal error: no Python.h; exit 1\n",
+            "fatal error",
+        ),
+    ],
+    ids=["none", "broken"],
+)
+def test_a_machine_that_cannot_compile_says_so_before_anything_is_prepared(tmp_path, compiler, said):
+    path = tmp_path / "compiler"
+    if compiler is not None:
+        path.write_text(compiler)
+        path.chmod(0o755)
+    settings = ["training.compile=true", "trainer.accelerator=cpu", f"data_dir={tmp_path / 'data'}"]
+    environment = {"CXX": str(path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    code, stderr = finish(*settings, f"output_dir={tmp_path / 'run'}", env=environment)
+    assert code == 6
+    (line,) = stderr.splitlines()
+    assert line.startswith("mtlrank: training.compile is true, but torch cannot compile here: ")
+    assert said in line
     assert "training.compile=false" in line
     assert not (tmp_path / "data").exists()
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("default")
+def test_a_request_to_stop_while_something_is_compiled_stays_one(monkeypatch):
+    def stop(*args):
+        raise TerminatedError("stopped by SIGTERM")
+
+    def compile_fx(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        torch._dynamo.reset()
+        with pytest.raises(TerminatedError), explained():
+            torch.compile(lambda x: x + 1, backend=compile_fx)(torch.ones(2))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_python_that_torch_does_not_compile_for_is_named(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError(f"torch.compile is not supported on Python {sys.version_info.major}.99+")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(ResourceError, match=r"cannot compile here: torch.compile is not supported on Python 3.99\+\."):
+        compiled(torch.sin, CPU)
