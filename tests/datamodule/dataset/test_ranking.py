@@ -7,6 +7,7 @@ import pytest
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import IRDataset, Share
+from mtlrank.datamodule.dataset import ranking as ranking_module
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -162,6 +163,20 @@ def test_an_annotator_can_teach(source):
     records = list(dataset.records("train"))
     assert len({record.query_id for record in records}) == 1
     assert [record.label for record in records] == [len(record.text) for record in records]
+
+
+def test_what_an_annotator_teaches_comes_a_few_queries_at_a_time(source, monkeypatch):
+    monkeypatch.setattr(ranking_module, "_ANNOTATED", 1)
+    asked = []
+
+    class Asked(Length):
+        def records(self, pairs, documents):
+            asked.extend(pair.query_id for pair in pairs)
+            return super().records(pairs, documents)
+
+    records = distilled(source, learn_from="annotator", annotator=Asked()).records("train")
+    assert next(iter(records)).query_id in asked
+    assert len(set(asked)) == 1
 
 
 def low_scores(source, folder):
