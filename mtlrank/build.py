@@ -250,10 +250,12 @@ def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) 
     """Optimizer steps of the whole run, from our own samplers' lengths."""
     batches = datamodule.num_batches("train", trainer.world_size)
     for limit in (trainer.limit_train_batches, trainer.overfit_batches):
-        if isinstance(limit, int) and limit:
-            batches = min(batches, limit)
+        if limit:
+            batches = min(
+                batches, limit if isinstance(limit, int) else int(limit * batches)
+            )  # a share, as Lightning cuts it
     steps: int = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * config["training"]["epochs"]
-    return steps
+    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 
 
 def output_folder(config: Config) -> Path:
@@ -325,10 +327,12 @@ def _start_from(config: Config) -> Path | None:
 
 
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:
-    head = build_object(config["model"]["heads"][key])
+    node = config["model"]["heads"][key]
+    if not isinstance(node, dict):
+        raise ConfigError(f"model.heads.{key} is {node!r}, expected settings of a head, as in model/heads.")
     try:
-        built = head(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)
-    except ConfigError as error:
+        built = build_object(node)(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)
+    except (ConfigError, TypeError, ValueError) as error:  # the latter two are of arguments that do not fit
         raise ConfigError(f"Head {key!r}: {error}") from error
     assert isinstance(built, MTLHead)
     return built

@@ -1,7 +1,8 @@
 """Where a config becomes a dataset: apart from what trains, because preparing should not wait for Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
     """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
     try:
         built = instantiate({**node, "_convert_": "all"}, _partial_=True) if kwargs else None
+        if built is not None:
+            _check_arguments(node, built, kwargs)
         return built(**kwargs) if built is not None else instantiate({**node, "_convert_": "all"})
     except HydraException as error:
         cause = error.__cause__
@@ -81,3 +84,12 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
         raise ConfigError(
             f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
         ) from error
+
+
+def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse settings that a class does not take, and what it misses."""
+    try:
+        signature(built).bind(**kwargs)
+    except (TypeError, ValueError) as error:
+        target = str(node.get("_target_"))
+        raise ConfigError(f"Cannot build {target}: {str(error).splitlines()[0]}.") from error

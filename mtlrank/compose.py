@@ -117,6 +117,7 @@ def resolve(config: DictConfig, *, trusted: bool) -> Config:
     assert isinstance(plain, dict)
     if not trusted:
         check_targets(plain)
+    _check_parts(plain)
     _check_values(plain)
     return plain  # type: ignore[return-value]
 
@@ -126,6 +127,10 @@ def explain(error: Exception, known: Iterable[str]) -> str:
     text = str(error).strip()
     first = text.splitlines()[0]
     wrong = re.search(r"Could not override '([^']+)'|Key '([^']+)'|Could not find '([^']+)'", text)
+    if variable := re.search(r"Environment variable '(\w+)' not found", text):
+        return f"The environment variable {variable[1]} is not set: this config reads it."
+    if missing := re.search(r"Missing mandatory value: .*?full_key: (\S+)", text, re.DOTALL):
+        return f"{missing[1]} has no value. Give it one: {missing[1]}=..."
     if not wrong:
         return f"{first} (config)"
     name = next(group for group in wrong.groups() if group)
@@ -162,8 +167,9 @@ def known_keys(name: str) -> list[str]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the known name that is most like `name`, if there is one."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
@@ -190,6 +196,40 @@ def _literal(key: str, value: Any) -> str:
     return repr(value)
 
 
+def _check_parts(config: Any) -> None:
+    """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`."""
+    words = {f"loop.{part}": f"loop/{part}" for part in ("loss", "optimizer", "schedule")}
+    words |= {f"datamodule.{split}_sampler": "datamodule/sampler" for split in ("train", "val", "test")}
+    for key in _keys_of(config, "model.heads"):
+        words |= {f"model.heads.{key}": "model/heads", f"model.heads.{key}.pooler": "model/heads/pooler"}
+    for key in _keys_of(config, "datamodule.dataset.datasets"):
+        place = f"datamodule.dataset.datasets.{key}"
+        words |= {
+            place: "datamodule/dataset",
+            f"{place}.task": "task",
+            f"{place}.preprocessor": "datamodule/preprocessor",
+        }
+    for key, group in words.items():
+        value = _value_of(config, key)
+        if value is not _check_parts and not isinstance(value, dict):
+            slashed = group if group.replace("/", ".") == key else f"{group}@{key}"
+            raise ConfigError(
+                f"{key} is {value!r}, expected settings. Another part is chosen with a slash: {slashed}=..."
+            )
+
+
+def _keys_of(config: Any, name: str) -> list[str]:
+    node = _value_of(config, name)
+    return list(node) if isinstance(node, dict) else []
+
+
+def _value_of(config: Any, name: str) -> Any:
+    """The value of a dotted key; `_check_parts` if there is none."""
+    for part in name.split("."):
+        config = config.get(part, _check_parts) if isinstance(config, dict) else _check_parts
+    return config
+
+
 def _check_values(config: Any) -> None:
     """Refuse settings of the wrong kind before anything is done with them."""
     at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
@@ -213,7 +253,7 @@ def _check_values(config: Any) -> None:
         "training.limit_val_batches": none_or_at_least_one,
         "training.checkpoint_steps": none_or_at_least_one,
         "training.checkpoint_minutes": (
-            lambda v: v is None or (type(v) in (int, float) and v >= 0),
+            lambda v: v is None or (type(v) in (int, float) and 0 <= v < float("inf")),
             "null or a number, at least 0",
         ),
         "training.checkpoint_dir": path,
@@ -232,6 +272,23 @@ def _check_values(config: Any) -> None:
         "trainer.log_every_n_steps": at_least_one,
         "trainer.deterministic": (lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
         "trainer.limit_val_batches": (lambda v: False, "no such key: use training.limit_val_batches"),
+        **dict.fromkeys(
+            ("trainer.val_check_interval", "trainer.check_val_every_n_epoch"),
+            (lambda v: False, "no such key: use training.val_checks_per_epoch"),
+        ),
+        "trainer.gradient_clip_val": (
+            lambda v: v is None or (type(v) in (int, float) and 0 < v < float("inf")),
+            "a finite number above 0, or null for none",
+        ),
+        "trainer.limit_train_batches": (
+            lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
+            "null, a whole number of at least 1, or a share from 0.0 to 1.0",
+        ),
+        "trainer.max_steps": (lambda v: type(v) is int and (v == -1 or v >= 1), "a whole number, at least 1"),
+        "trainer.precision": (
+            lambda v: v is None or str(v) in ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16"),
+            "32-true, bf16-mixed or 16-mixed",
+        ),
         "model.body.activation_checkpointing": (lambda v: isinstance(v, bool), "true or false"),
         "model.body.attention_dropout": (
             lambda v: v is None or (type(v) in (int, float) and 0 <= v < 1),
@@ -255,7 +312,9 @@ def _check_values(config: Any) -> None:
         "model.body.lora.targets": names,
         "model.start_from": path,
         "loop.layer_decay": (lambda v: type(v) in (int, float) and 0 < v <= 1, "a number above 0, at most 1"),
-        "loop.optimizer.lr": above_zero,
+        **dict.fromkeys(("loop.optimizer.lr", "loop.loss.lr", "loop.loss.temperature"), above_zero),
+        "loop.schedule.warmup": (lambda v: type(v) in (int, float) and 0 <= v < 1, "a share of the steps, from 0 to 1"),
+        "loop.diagnose_every_n_steps": at_least_zero,
         "probe.layers": (
             lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
             "null or a list of layers, as in [0,3,6]",
@@ -281,6 +340,13 @@ def _check_values(config: Any) -> None:
         "head": (lambda v: v is None or isinstance(v, str), "null or the name of a head"),
         "output": path,
         "force": (lambda v: isinstance(v, bool), "true or false"),
+        "test": (lambda v: isinstance(v, bool), "true or false"),
+        "study": section,
+        "study.heads": names,
+        "study.measures": names,
+        "study.margin": above_zero,
+        "study.resamples": at_least_one,
+        "probe": section,
         **dict.fromkeys(("input", "ir_dataset", "queries", "docs", "run"), path),
         **dict.fromkeys(("top_k", "keep"), none_or_at_least_one),
         "depth": at_least_one,

@@ -1,5 +1,6 @@
 """Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
 
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.compose import Config, explain, known_keys, resolve
-from mtlrank.errors import ConfigError, TerminatedError, UserError
+from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # nobody's bug
 
 
 def start(name: str, run: Callable[[Config], Any]) -> None:
@@ -49,6 +52,11 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
             stop(ConfigError(explain(error, known_keys(name))))
         except UserError as error:
             stop(error)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+            stop(StorageError(f"The system refuses to go on: {what}. Make room, or choose another place."))
 
     try:
         hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()

@@ -41,8 +41,7 @@ def run(config: Config) -> int:
     """
     layout, output = _format(config), local_path(config["output"])
     _check_sources(config)
-    if output.is_dir():
-        raise ConfigError(f"output is the folder {str(output)!r}, expected a file.")
+    _check_output(config, output)
     writable_folder(output.parent)
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = _scorer(head, config["batch_size"])
@@ -117,6 +116,15 @@ def _format(config: Config) -> str:
             f"keep is for rankings, and format={wanted} writes every pair. Leave it out, or use format=run."
         )
     return str(wanted)
+
+
+def _check_output(config: Config, output: Path) -> None:
+    """It must be a file, and none that is read."""
+    if str(output) == "-" or (output.exists() and not output.is_file()):
+        raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
+    for name in ("input", "queries", "docs", "run"):
+        if config[name] and output.exists() and Path(config[name]).exists() and output.samefile(config[name]):
+            raise ConfigError(f"output is {str(output)!r}, which is {name} too. Choose another name.")
 
 
 def _check_sources(config: Config) -> None:

@@ -5,7 +5,7 @@ python -m mtlrank.study tasks=[trec2019,msm_bm25] 'study.seeds=[1,2,3]'
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +82,11 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
         )
     ordered = [tuple(key for key in known if key in mixture) for mixture in wanted]
     several = list(dict.fromkeys(mixture for mixture in ordered if len(mixture) > 1))
+    if not several and config["study"]["mixtures"]:
+        raise ConfigError(
+            f"study.mixtures is {wanted}: expected one of several tasks, as in [[trec2019,msm_bm25]]. Each task is "
+            "learnt by itself too, without being named."
+        )
     if not several:
         raise ConfigError(
             "A study compares mixtures of several tasks with single ones: expected at least two tasks, found "
@@ -138,10 +143,28 @@ def _checked(config: Config) -> dict[str, Any]:
     seeds = study["seeds"]
     if not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
+    datasets = _datasets(config)
+    _known("heads", study["heads"], datasets)
+    measures = [
+        m
+        for key, dataset in datasets.items()
+        if key in (study["heads"] or datasets)
+        for m in dataset["task"]["measures"]
+    ]
+    _known("measures", study["measures"], measures)
     mixtures = study["mixtures"]
     if mixtures is not None and not all(isinstance(mixture, list) and mixture for mixture in mixtures):
         raise ConfigError(f"study.mixtures is {mixtures!r}, expected lists of tasks, as in [[trec2019,msm_bm25]].")
     return study
+
+
+def _known(name: str, given: list[str] | None, known: Collection[str]) -> None:
+    """Refuse a name before anything is trained for it."""
+    wrong = [each for each in given or [] if each not in known]
+    if wrong:
+        raise ConfigError(
+            f"study.{name} has {wrong[0]!r}.{nearest(wrong[0], known)} Expected some of {', '.join(dict.fromkeys(known))}."
+        )
 
 
 def _identity(config: Config) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from mtlrank import about, build, evaluate, prepare
+from mtlrank.build_dataset import dataset_fingerprint
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
@@ -26,6 +27,8 @@ from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
 from mtlrank.storage import MANIFEST, fingerprint, join, read_json, write_json
+
+_DATA = "data.json"  # in a finished run's folder: what its datasets were made from
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -44,9 +47,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
             values: dict[str, float] = read_json(finished)
         except DataError as error:
             raise DataError(f"{finished} is damaged. force=true runs all of it again.") from error
+        _check_data(config, output, prepared)
         print(f"already finished: {output}. force=true runs it again.", file=sys.stderr)
         return values
-    finished.unlink(missing_ok=True)
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)
     body = build.build_body(config)
@@ -63,6 +66,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
         checkpoint = None if config["force"] else milestones.resume_from(loop)
         if trainer.is_global_zero:  # others read what it writes
+            finished.unlink(missing_ok=True)  # only now: a mistake before leaves a finished run as it is
             build.claim(output, config)
             if config["force"]:
                 checkpoints.clear()
@@ -75,6 +79,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
         save_model(output / "model", model, tokenizer, config, labels, sources)
         write_json(output / "about.json", about.describe(started), sort_keys=False)
+        write_json(output / _DATA, _data(config, prepared))
         if config["test"]:
             metrics |= _judge(config, output, model, datasets)
         write_json(finished, metrics)  # last: a run with metrics is finished
@@ -89,9 +94,26 @@ def with_checkpoints(config: Config, root: str, prepared: Mapping[str, Path]) ->
     """
     if not root:
         return config
-    data = {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
-    name = fingerprint({"run": build.run_identity(config), "data": data})
+    name = fingerprint({"run": build.run_identity(config), "data": _data(config, prepared)})
     return {**config, "training": {**config["training"], "checkpoint_dir": join(root, name)}}
+
+
+def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
+    """What each dataset is made from, in a word that changes with it."""
+    if prepared is not None:
+        return {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
+    return {key: dataset_fingerprint(config, key) for key in config["datamodule"]["dataset"]["datasets"]}
+
+
+def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
+    """Refuse to take a finished run for one of today's data."""
+    if (output / _DATA).exists():
+        learnt, now = read_json(output / _DATA), _data(config, prepared)
+        if differing := [key for key in now if learnt.get(key, now[key]) != now[key]]:
+            raise ConfigError(
+                f"{output} is finished, but the data of {', '.join(differing)} has changed since. Choose another "
+                "output_dir, or replace that run with force=true."
+            )
 
 
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:

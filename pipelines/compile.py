@@ -12,7 +12,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
 from mtlrank.entry import stop
-from mtlrank.errors import UserError
+from mtlrank.errors import ConfigError, StorageError, UserError
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
@@ -33,7 +33,11 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/mtl_ranking.yaml")
     try:
+        if target.suffix != ".yaml":
+            raise ConfigError(f"Expected a path that ends in .yaml, found {str(target)!r}.")
         write(target, mtl_ranking_nodes if target.stem == "mtl_ranking_nodes" else mtl_ranking)
     except UserError as error:
         stop(error)
+    except OSError as error:
+        stop(StorageError(f"Cannot write {target}: {error.strerror}."))
     print(f"wrote {target}")

@@ -18,6 +18,7 @@ from mtlrank.entry import stop
 from mtlrank.errors import UserError
 from mtlrank.evaluation.report import head_folders, print_table
 from pipelines.containers import check_outputs, docker_runner
+from pipelines.follow import RunFailedError
 from pipelines.image import set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.parameters import parse
@@ -64,6 +65,10 @@ def main(
         result = run(root, runner, image, **parse(parameters or [], mtl_ranking.component_spec.inputs))
     except UserError as error:
         stop(error)
+    except RuntimeError as error:
+        if "finished with status FAILURE" not in str(error):
+            raise
+        stop(RunFailedError(f"{' '.join(str(error).split())} Its own words are above."))
     (page,) = result.glob("report/page")
     print_table(head_folders(sorted(result.rglob("evaluate/result"))))
     print(f"results: {result}   report: {page}")

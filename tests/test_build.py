@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import pytorch_lightning as pl
 
 from mtlrank import build
 from mtlrank.build_dataset import prepared_folder
@@ -62,6 +63,60 @@ def test_a_monitor_that_is_never_computed_is_refused(config, datasets):
     wrong = {**config, "training": {**config["training"], "monitor": "val/trec2019/nDCG@1"}}
     with pytest.raises(ConfigError, match="Did you mean 'val/trec2019/nDCG@10'"):
         build.monitored(wrong, datasets)
+
+
+def test_a_monitor_in_other_letters_is_found(config, datasets):
+    wrong = {**config, "training": {**config["training"], "monitor": "val/trec2019/ndcg@10"}}
+    with pytest.raises(ConfigError, match="Did you mean 'val/trec2019/nDCG@10'"):
+        build.monitored(wrong, datasets)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("model.heads.trec2019.pooler.layers=3", "Head 'trec2019': .*not iterable"),
+        ("model.heads.trec2019.dropout=2", "Head 'trec2019': dropout probability has to be between 0 and 1"),
+        ("+model.heads.trec2019.nope=1", "Head 'trec2019': .*nope"),
+        ("+datamodule.nope=1", "Cannot build mtlrank.datamodule.multitask.MTLDataModule: .*nope"),
+        ("+datamodule.train_sampler.nope=1", "datamodule.train_sampler: RandomProportional does not take .*nope"),
+        ("datamodule.train_sampler.limits=100", "limits is 100, expected whole numbers"),
+        (
+            "datamodule/sampler@datamodule.val_sampler=uniform",
+            "datamodule.val_sampler is Uniform, but judging takes every",
+        ),
+        ("+loop.nope=1", "Cannot build mtlrank.loop.multitask.MultiTaskLoop: .*nope"),
+    ],
+)
+def test_settings_that_nothing_takes_are_named(datasets, word, message):
+    config = composed(word)
+    with pytest.raises(ConfigError, match=message):
+        datamodule = build.build_datamodule(config, datasets)
+        for split in ("train", "val"):
+            datamodule.num_batches(split)
+        model = build.build_model(config, build.build_body(config), datasets)
+        build.build_loop(config, model, datasets, total_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, 20),
+        ({"limit_train_batches": 5}, 10),
+        ({"limit_train_batches": 0.5}, 10),
+        ({"limit_train_batches": 0.05}, 2),
+        ({"max_steps": 7}, 7),
+        ({"max_steps": 99, "accumulate_grad_batches": 3}, 8),
+    ],
+)
+def test_the_schedule_ends_with_the_training(settings, steps):
+    """Two epochs of ten batches, cut as Lightning cuts them."""
+
+    class Ten:
+        def num_batches(self, split, world_size):
+            return 10
+
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
+    assert build.total_steps({"training": {"epochs": 2}}, Ten(), trainer) == steps
 
 
 def test_by_default_the_first_measure_of_the_first_dataset_is_monitored(config, datasets):

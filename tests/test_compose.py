@@ -90,9 +90,54 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("tasks=msm_ner", "tasks is 'msm_ner', expected a list, as in [a,b]."),
         ("training.patience=-1", "training.patience is -1"),
         ("output_dir=5", "output_dir is 5, expected a path."),
+        ("test=no", "test is 'no', expected true or false."),
+        ("training.compile=1", "training.compile is 1, expected true or false."),
+        ("training.checkpoint_minutes=inf", "training.checkpoint_minutes is inf"),
+        (
+            "trainer.gradient_clip_val=-1",
+            "gradient_clip_val is -1, expected a finite number above 0, or null for none.",
+        ),
+        ("trainer.precision=bf16-true", "trainer.precision is 'bf16-true', expected 32-true, bf16-mixed or 16-mixed."),
+        ("+trainer.limit_train_batches=-1", "trainer.limit_train_batches is -1"),
+        ("+trainer.val_check_interval=2", "use training.val_checks_per_epoch"),
+        ("loop.schedule.warmup=5", "loop.schedule.warmup is 5, expected a share of the steps, from 0 to 1."),
+        ("loop.diagnose_every_n_steps=abc", "loop.diagnose_every_n_steps is 'abc'"),
     ],
 )
 def test_values_of_the_wrong_kind_are_named(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("loop.loss=uncertainty", "chosen with a slash: loop/loss=..."),
+        ("datamodule.train_sampler=temperature", "datamodule/sampler@datamodule.train_sampler=..."),
+        ("model.heads.trec2019=average", "model/heads@model.heads.trec2019=..."),
+        ("model.heads.trec2019.pooler=average", "model/heads/pooler@model.heads.trec2019.pooler=..."),
+        ("datamodule.dataset.datasets.trec2019.task=relevance", "task@datamodule.dataset.datasets.trec2019.task=..."),
+        ("loop.optimizer=null", "loop.optimizer is None, expected settings."),
+    ],
+)
+def test_a_part_chosen_with_a_dot_is_told_how(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        (
+            "datamodule/sampler@datamodule.train_sampler=probabilities",
+            "datamodule.train_sampler.probabilities has no value. Give it one: datamodule.train_sampler.probabilities=...",
+        ),
+        ("seed=${oc.env:NO_SUCH_VARIABLE}", "The environment variable NO_SUCH_VARIABLE is not set"),
+    ],
+)
+def test_what_is_missing_is_named(override, complaint):
     with pytest.raises(ConfigError) as error:
         compose_config([override], trusted=True)
     assert complaint in str(error.value)

@@ -233,6 +233,10 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"docs": "docs.tsv"}, "leave it or docs out"),
         ({"input": None, "docs": "mtlrank-embedded/docs.tsv"}, "There are no queries"),
         ({"input": None, "ir_dataset": "vaswanni"}, "Did you mean vaswani"),
+        ({"output": "pairs.tsv"}, "output is 'pairs.tsv', which is input too"),
+        ({"output": "-"}, "output is '-', expected the name of a file"),
+        ({"output": "/dev/null"}, "output is '/dev/null', expected the name of a file"),
+        ({"input": "header.tsv"}, "header.tsv:1: a header, but TSV files are expected to start with their first pair"),
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),
         ({"missing_texts": "drop"}, "missing_texts is 'drop', expected stop or skip"),
@@ -242,11 +246,14 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
 def test_a_mistake_is_one_line(model, tmp_path, monkeypatch, values, expected):
     monkeypatch.chdir(tmp_path)
     as_tsv(tmp_path / "pairs.tsv", rows(3))
+    as_tsv(tmp_path / "header.tsv", [("query_id", "doc_id", "query", "text"), *rows(3)])
+    before = (tmp_path / "pairs.tsv").read_text()
     usual = {"model_dir": model, "head": "trec2019", "input": "pairs.tsv", "output": "out.run"}
     with pytest.raises((ConfigError, DataError), match=expected) as told:
         rank.run(settings("rank", **{**usual, **values}))
     assert "\n" not in str(told.value)
     assert not (tmp_path / "out.run").exists()
+    assert (tmp_path / "pairs.tsv").read_text() == before
 
 
 def test_a_folder_from_outside_may_not_name_code(tmp_path, config, datasets):

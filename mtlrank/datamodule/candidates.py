@@ -99,7 +99,11 @@ def _candidate(pair: Asked, query: str, text: str, reading: Reading) -> Candidat
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
     """(place, [query_id, doc_id, query, text]) of each row."""
     rows = _json_rows(path, reading) if is_json(path) else read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)
-    for place, row in rows:
+    for number, (place, row) in enumerate(rows):
+        if number == 0 and [cell.strip().lower() for cell in row[2:]] == list(_KEYS[2:]):
+            raise DataError(
+                f"{place}: a header, but TSV files are expected to start with their first pair. Delete the line."
+            )
         for what, name in zip(("query_id", "doc_id"), row, strict=False):
             if name.split() != [name] or IMPOSSIBLE.search(name):
                 reading.reject(place, f"{what} {name!r} is empty or has a blank, which TREC files cannot hold")

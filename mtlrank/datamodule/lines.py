@@ -64,7 +64,7 @@ def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
     with opened as raw:
         file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         try:
-            name = f"{path.parent.name}/{path.name}"  # files of several splits may have one name
+            name = f"{path.parent.name}/{path.name}".lstrip("/")  # files of several splits may have one name
             for number, line in enumerate(file, 1):
                 if number % 1000 == 0:
                     reading.at(raw.tell(), size)

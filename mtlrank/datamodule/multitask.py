@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
-from mtlrank.datamodule.sampler import MTLSampler
-from mtlrank.errors import ConfigError, ResourceError
+from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
+from mtlrank.errors import ConfigError, ResourceError, UserError
 
 _SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
 
@@ -104,18 +104,30 @@ class MTLDataModule(pl.LightningDataModule):
     def _sampler(self, split: str, rank: int, world_size: int) -> MTLSampler:
         data = self.dataset.split(split)
         make = self.samplers[split]
+        if split != "train" and getattr(make, "func", make) not in (Sequential, LongestFirst):
+            raise ConfigError(
+                f"datamodule.{split}_sampler is {_name(make)}, but judging takes every sample once. Expected longest_first "
+                "or sequential."
+            )
         more: dict[str, Any] = dict(self.budget) if split == "train" else {}
-        if "pairs" in signature(make).parameters:
-            more["pairs"] = data.pairs
-        sampler = make(
-            data.sizes,
-            self.batch_sizes[split],
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            lengths=data.lengths,
-            **more,
-        )
+        try:
+            if "pairs" in signature(make).parameters:
+                more["pairs"] = data.pairs
+            sampler = make(
+                data.sizes,
+                self.batch_sizes[split],
+                seed=self.seed,
+                rank=rank,
+                world_size=world_size,
+                lengths=data.lengths,
+                **more,
+            )
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise ConfigError(
+                f"datamodule.{split}_sampler: {_name(make)} does not take its settings: {error}."
+            ) from error
         if sampler.num_samples() == 0:
             raise ConfigError(f"No dataset has samples in split {split!r}.")
         return sampler
@@ -141,6 +153,11 @@ def _enough_shared_memory(folder: str = "/dev/shm") -> bool:  # noqa: S108 - whe
         return shutil.disk_usage(folder).free >= _SHARED_MEMORY
     except OSError:
         return True  # another system, which shares memory in its own way
+
+
+def _name(make: Callable[..., MTLSampler]) -> str:
+    """Of a sampler's class, or of a function that makes it."""
+    return str(getattr(getattr(make, "func", make), "__name__", make))
 
 
 def _as_it_is(batch: Any) -> Any:

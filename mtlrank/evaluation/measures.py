@@ -99,8 +99,11 @@ def _names(kind: str) -> list[str]:
 
 def _parse(measure: str) -> ir_measures.Measure:
     try:
-        return ir_measures.parse_measure(measure)
+        parsed = ir_measures.parse_measure(measure)
     except (NameError, ValueError, KeyError, SyntaxError) as error:
         raise ConfigError(
             f"Unknown ranking measure {measure!r}. Expected one that ir-measures knows, such as nDCG@10 or AP(rel=2)."
         ) from error
+    if parsed.params.get("cutoff", 1) < 1:
+        raise ConfigError(f"The cut-off of {measure!r} is below 1. Expected one such as nDCG@10.")
+    return parsed

@@ -132,4 +132,6 @@ def model_folder(path: str | Path) -> Path:
         if current is None:
             raise ConfigError(f"{path} has no model in use. Promote one with `mtlrank promote`.")
         return registry.fetch(current) / MODEL
+    if exists(join(path, MODEL, MANIFEST)):  # the folder of a run
+        path = join(path, MODEL)
     return fetch_folder(path, mirror(path))

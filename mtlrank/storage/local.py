@@ -46,8 +46,11 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole: beside its place first, then renamed, so that no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    put_in_place(part, path)
+    try:
+        part.write_bytes(data)
+        put_in_place(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -316,6 +316,12 @@ def test_round_robin_takes_turns_and_repeats_the_short_one():
     assert sorted(Counter(sample for dataset, sample in drawn if dataset == 0).values()) == [2, 3]
 
 
+@pytest.mark.parametrize("limits", [{"d0": -1}, {"d0": 0.5}, {"d0": None}, {"d0": "all"}, 3, [3]])
+def test_limits_are_whole_numbers(limits):
+    with pytest.raises(ConfigError, match="expected whole numbers of at least 0"):
+        RandomProportional(named([3]), 1, limits=limits)
+
+
 def test_an_unknown_dataset_in_limits_is_named():
     with pytest.raises(ConfigError, match="unknown datasets: d7. Datasets: d0"):
         RandomProportional(named([3]), 1, limits={"d7": 1})

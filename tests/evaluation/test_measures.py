@@ -113,6 +113,7 @@ def test_less_error_is_better():
     ("kind", "measure", "complaint"),
     [
         ("ranking", "nDGC@10", "Unknown ranking measure 'nDGC@10'"),
+        ("ranking", "nDCG@0", "The cut-off of 'nDCG@0' is below 1"),
         ("classification", "MSE", "Expected one of Accuracy, MacroF1"),
         ("regression", "Accuracy", "Expected one of MSE, MAE"),
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mtlrank import train
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError
 from mtlrank.loop.multitask import MultiTaskLoop
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
@@ -114,6 +115,33 @@ def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data, tmp_pa
     assert train.run({**config, "force": True}) == metrics
     assert "resuming" not in capsys.readouterr().err
     assert_same(content(tmp_path), expected)
+
+
+def test_a_mistake_leaves_a_finished_run_finished(data, tmp_path, capsys):
+    metrics = train.run(settings(data, tmp_path, "training.epochs=1"))
+    with pytest.raises(ConfigError, match="training.monitor is 'val/typo'"):
+        train.run(settings(data, tmp_path, "training.epochs=1", "force=true", "training.monitor=val/typo"))
+    assert train.run(settings(data, tmp_path, "training.epochs=1")) == metrics
+    assert "already finished" in capsys.readouterr().err
+
+
+def test_a_finished_run_of_other_data_is_no_answer(data, tmp_path):
+    pairs = tmp_path / "pairs.tsv"
+    rows = [f"{i % 5}\tthe harbour number {i}\ta garden of {i}\n" for i in range(60)]
+    pairs.write_text("".join(rows))
+    words = ["datamodule/dataset=msm_sem_sim", f"datamodule.dataset.train={pairs}", f"datamodule.dataset.val={pairs}"]
+    words += [
+        "datamodule.dataset.test=null",
+        f"data_dir={tmp_path / 'data'}",
+        f"output_dir={tmp_path / 'run'}",
+        "test=false",
+    ]
+    config = compose_config([*words, "training.epochs=1"], trusted=True)
+    metrics = train.run(config)
+    assert train.run(config) == metrics
+    pairs.write_text("".join(rows[:50]))
+    with pytest.raises(ConfigError, match="is finished, but the data of msm_sem_sim has changed since"):
+        train.run(config)
 
 
 def test_the_best_weights_are_what_is_kept(undisturbed, data, tmp_path):

@@ -1,19 +1,12 @@
 """Pairs of texts with a score, such as semantic similarity, and questions with labelled answers."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
-from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.files import Column, FileDataset, columns_of
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
-from mtlrank.datamodule.dataset.shard import Share
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import DataError
-from mtlrank.storage import write_text
 from mtlrank.task import Task
 
 
@@ -97,34 +90,3 @@ class LabelledAnswers(FileDataset):
 
     def _queries(self, split: str) -> Iterator[str]:
         return (str(query) for _, (query, *_) in self.rows(split, self.columns, self.format))
-
-    def write_judgements(self, split: str, folder: Path) -> None:
-        """Every answer is judged and a candidate."""
-        if self.path(split) is None:
-            return
-        told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
-        share, self.share = self.share, Share()  # the first stage knows all answers of the split
-        records = [record for record in self.records(split) if self._grade(record) is not None]
-        self.reading, self.share = told, share
-        index = BM25Index.build([record.text for record in records])
-        scores = index.score_pairs([record.query or "" for record in records], range(len(records))).tolist()
-        ranked: dict[str, list[tuple[float, Record]]] = {}
-        for record, score in zip(records, scores, strict=True):
-            if share.holds(record.query_id):
-                ranked.setdefault(record.query_id, []).append((score, record))
-        mine = [record for answers in ranked.values() for _, record in answers]
-        write_text(folder / "qrels.txt", "".join(f"{r.query_id} 0 {r.doc_id} {self._grade(r)}\n" for r in mine))
-        write_text(folder / "candidates.run", "".join(_lines(answers) for answers in ranked.values()))
-
-    def _grade(self, record: Record) -> int | None:
-        """The grade of an answer, unless it is a bad row."""
-        try:
-            return int(self.task.parse_label(record.label))
-        except DataError:
-            return None
-
-
-def _lines(answers: list[tuple[float, Record]]) -> str:
-    """A question's answers as lines of a TREC run, in trec_eval's order."""
-    ordered = sorted(answers, key=lambda answer: (answer[0], answer[1].doc_id), reverse=True)
-    return "".join(f"{r.query_id} Q0 {r.doc_id} {rank} {s:.9g} bm25\n" for rank, (s, r) in enumerate(ordered, 1))

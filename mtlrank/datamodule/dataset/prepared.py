@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.batch import Record
+from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
 from mtlrank.datamodule.dataset.shard import ShardWriter, Share, samples_of
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
@@ -48,8 +50,27 @@ class PreparedDataset(ABC):
     def records(self, split: str) -> Iterable[Record]:
         """The records of `split`, one of train, val and test, always in the same order. None: the split is empty."""
 
-    def write_judgements(self, split: str, folder: Path) -> None:  # noqa: B027 - only rankings have judgements
-        """Write what measures need beside labels into `folder`: qrels.txt and candidates.run for rankings."""
+    def write_judgements(self, split: str, folder: Path) -> None:
+        """Write what measures of a ranking need beside labels into `folder`: qrels.txt and candidates.run.
+
+        Unless a subclass knows better, every record is judged and a candidate, in the order of BM25.
+        """
+        told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
+        share, self.share = self.share, Share()  # the first stage knows all documents of the split
+        records = [record for record in self.records(split) if self._grade(record) is not None]
+        self.reading, self.share = told, share
+        mine = [record for record in records if share.holds(record.query_id)]
+        if records:
+            qrels = [f"{record.query_id} 0 {record.doc_id} {self._grade(record)}\n" for record in mine]
+            write_text(folder / "qrels.txt", "".join(qrels))
+            write_text(folder / "candidates.run", "".join(first_stage(records, mine)))
+
+    def _grade(self, record: Record) -> int | None:
+        """The grade of a document, unless it is a bad row."""
+        try:
+            return int(self.task.parse_label(record.label))
+        except DataError:
+            return None
 
     def describe(self) -> dict[str, Any]:
         """Where records come from, for the manifest: ids, versions, files with their hashes, models."""

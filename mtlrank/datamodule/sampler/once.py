@@ -40,6 +40,8 @@ class RandomProportional(MTLSampler):
         self, sizes: Mapping[str, int], batch_size: int, limits: Mapping[str, int] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
+        if not isinstance(limits or {}, Mapping) or any(type(v) is not int or v < 0 for v in (limits or {}).values()):
+            raise ConfigError(f"limits is {limits!r}, expected whole numbers of at least 0, as in {{trec2019: 200}}.")
         self.limits = dict(limits or {})
         self._check_names("limits", self.limits)
 

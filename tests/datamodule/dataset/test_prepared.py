@@ -211,3 +211,27 @@ def test_another_schema_is_refused(tmp_path):
     write_manifest(tmp_path / "given", {**manifest, "schema": 99})
     with pytest.raises(DataError, match="has schema 99, expected 2"):
         dataset.open(tmp_path / "given")
+
+
+def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
+    """Every record is a candidate with its grade, in BM25's order, whatever the share of a shard."""
+
+    class Mine(PreparedDataset):
+        def records(self, split):
+            for query in ("q1", "q2", "q3"):
+                yield Record(query, f"{query}-d1", "silent harbour", "a garden", 0)
+                yield Record(query, f"{query}-d2", "silent harbour", "the silent harbour", 2)
+
+    shards = [tmp_path / "1", tmp_path / "2"]
+    dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
+    for number, shard in enumerate(shards, 1):
+        dataset.prepare_shard(shard, Share(number, 2), Reading())
+    dataset.merge(tmp_path / "mine", shards, {**DESCRIPTION, "relevance_level": 1})
+    qrels = (next((tmp_path / "mine").rglob("test/**/qrels.txt"))).read_text().splitlines()
+    run = [
+        line.split() for line in (next((tmp_path / "mine").rglob("test/**/candidates.run"))).read_text().splitlines()
+    ]
+    assert sorted(qrels) == sorted(f"{q} 0 {q}-d{d} {2 * d - 2}" for q in ("q1", "q2", "q3") for d in (1, 2))
+    assert {(q, d, rank) for q, _, d, rank, *_ in run} == {
+        (q, f"{q}-d{d}", str(rank)) for q in ("q1", "q2", "q3") for d, rank in ((2, 1), (1, 2))
+    }
