@@ -227,10 +227,11 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     for number, shard in enumerate(shards, 1):
         dataset.prepare_shard(shard, Share(number, 2), Reading())
     dataset.merge(tmp_path / "mine", shards, {**DESCRIPTION, "relevance_level": 1})
-    qrels = (next((tmp_path / "mine").rglob("test/**/qrels.txt"))).read_text().splitlines()
-    run = [
-        line.split() for line in (next((tmp_path / "mine").rglob("test/**/candidates.run"))).read_text().splitlines()
-    ]
+    lines = {
+        name: [line for file in (tmp_path / "mine").rglob(f"test/{name}") for line in file.read_text().splitlines()]
+        for name in ("qrels.txt", "candidates.run")
+    }
+    qrels, run = lines["qrels.txt"], [line.split() for line in lines["candidates.run"]]
     assert sorted(qrels) == sorted(f"{q} 0 {q}-d{d} {2 * d - 2}" for q in ("q1", "q2", "q3") for d in (1, 2))
     assert {(q, d, rank) for q, _, d, rank, *_ in run} == {
         (q, f"{q}-d{d}", str(rank)) for q in ("q1", "q2", "q3") for d, rank in ((2, 1), (1, 2))
