@@ -7,10 +7,12 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from mtlrank import about, build, evaluate, prepare
 from mtlrank.build_dataset import dataset_fingerprint
@@ -26,7 +28,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
-from mtlrank.storage import MANIFEST, fingerprint, join, read_json, write_json
+from mtlrank.storage import MANIFEST, fingerprint, join, read_json, sole_user, write_json
 
 _DATA = "data.json"  # in a finished run's folder: what its datasets were made from
 
@@ -37,10 +39,17 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped goes
     on from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
-    config, started = select_tasks(config), time.time()
+    config = select_tasks(config)
     if config["prepare"]["shard"]:
         raise ConfigError("prepare.shard is for `mtlrank prepare`: it makes a part of each dataset. Train without it.")
     output = build.output_folder(config)
+    with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
+        return _run(build.output_folder(config), config, prepared)
+
+
+def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
+    """The run of one process, in a folder that no other run uses."""
+    started = time.time()
     finished = output / "metrics.json"
     if finished.exists() and not config["force"]:
         try:

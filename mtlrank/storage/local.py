@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,33 @@ def locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def sole_user(folder: Path, patience: float = 15.0) -> Iterator[None]:
+    """Refuse the block if another process of this machine is in it with the same folder.
+
+    `patience` (seconds) is for one that was killed: its own processes may hold the folder until they notice.
+    """
+    import fcntl
+
+    handle, waited_until = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644), time.monotonic() + patience
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > waited_until:
+                    raise ConflictError(
+                        f"Another process is at work in {folder}. Wait for it, or choose another output_dir."
+                    ) from error
+                time.sleep(0.2)
+            except OSError:  # a file system without locks
+                break
         yield
     finally:
         os.close(handle)

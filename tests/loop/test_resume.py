@@ -1,14 +1,16 @@
 """A run that is stopped anywhere goes on with the same command, and ends with the same weights to the bit."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
 from mtlrank import train
 from mtlrank.compose import compose_config
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -123,6 +125,14 @@ def test_a_mistake_leaves_a_finished_run_finished(data, tmp_path, capsys):
         train.run(settings(data, tmp_path, "training.epochs=1", "force=true", "training.monitor=val/typo"))
     assert train.run(settings(data, tmp_path, "training.epochs=1")) == metrics
     assert "already finished" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "sole_user", partial(sole_user, patience=0.1))
+    with sole_user(tmp_path), pytest.raises(ConflictError, match="Another process is at work in .*output_dir"):
+        train.run(settings(data, tmp_path, "training.epochs=1"))
+    assert not (tmp_path / "run.json").exists()
+    train.run(settings(data, tmp_path, "training.epochs=1"))
 
 
 def test_a_finished_run_of_other_data_is_no_answer(data, tmp_path):
