@@ -19,7 +19,7 @@ from mtlrank.build_dataset import build_dataset, build_object
 from mtlrank.compose import Config, nearest
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.errors import ConfigError, DataError, StorageError
+from mtlrank.errors import ConfigError, DataError, StorageError, UserError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.gradients import trained
@@ -118,7 +118,12 @@ def build_loop(
 ) -> MultiTaskLoop:
     """The loop around a model."""
     by_name = {dataset.name: dataset for dataset in datasets.values()}
-    loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
+    try:
+        loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(f"loop.loss does not take its settings: {error}.") from error
     assert isinstance(loop, MultiTaskLoop)
     if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)

@@ -57,7 +57,9 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         except DataError as error:
             raise DataError(f"{finished} is damaged. force=true runs all of it again.") from error
         _check_data(config, output, prepared)
-        print(f"already finished: {output}. force=true runs it again.", file=sys.stderr)
+        is_judged = (output / "evaluation").exists() or not config["test"]
+        hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
+        print(f"already finished: {output}. force=true runs it again.{hint}", file=sys.stderr)
         return values
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)

@@ -84,11 +84,12 @@ def test_a_monitor_in_other_letters_is_found(config, datasets):
             "datamodule/sampler@datamodule.val_sampler=uniform",
             "datamodule.val_sampler is Uniform, but judging takes every",
         ),
+        ("loop/loss=static_weights loop.loss.weights=3", "loop.loss does not take its settings"),
         ("+loop.nope=1", "Cannot build mtlrank.loop.multitask.MultiTaskLoop: .*nope"),
     ],
 )
 def test_settings_that_nothing_takes_are_named(datasets, word, message):
-    config = composed(word)
+    config = composed(*word.split())
     with pytest.raises(ConfigError, match=message):
         datamodule = build.build_datamodule(config, datasets)
         for split in ("train", "val"):
