@@ -24,6 +24,7 @@ from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import load_weights
 from mtlrank.registry import model_folder
+from mtlrank.registry.entry import MODEL
 from mtlrank.storage import writable_folder
 from mtlrank.trained import read_trained
 
@@ -36,7 +37,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     model_dir = model_folder(config["model_dir"])
     saved, labels = read_trained(model_dir, trust=config["trust_model"])
     split = config["split"]
-    if not config["output_dir"] and model_dir != Path(config["model_dir"]):
+    given = Path(config["model_dir"])
+    if not config["output_dir"] and model_dir not in (given, given / MODEL):
         raise ConfigError(
             f"{config['model_dir']} is not the model's own folder: say where results go with output_dir=..."
         )
@@ -51,6 +53,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     precision = str(saved["trainer"]["precision"])
     metrics = judge_all(model, datasets, output, config["batch_size"], split, precision)
     print_table(head_folders([output]))
+    print(f"results: {output}")
     return metrics
 
 

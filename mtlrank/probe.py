@@ -3,6 +3,7 @@
 python -m mtlrank.probe tasks=[msm_bm25,msm_ner] model.body.backbone=/path/to/a/bert
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     write_results(output, results, heads, settings["margin"], name, config)
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
-    print(
-        " ".join(overrides(results, heads, suggested)) or "no layer tells more of the labels than how frequent they are"
-    )
+    if without := [dataset.name for dataset in datasets.values() if dataset.name not in suggested]:
+        print(f"no layer tells more of the labels than how frequent they are: {', '.join(without)}", file=sys.stderr)
+    print(" ".join(overrides(results, heads, suggested)))
     print(f"results: {output}   page: {output / 'probe.html'}")
     return suggested
 

@@ -4,6 +4,7 @@ from mtlrank import build, evaluate, prepare
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.evaluation.runs import read_run
 from mtlrank.storage import read_json
+from tests.saved_models import save_random, settings
 
 
 def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
@@ -28,3 +29,11 @@ def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
         assert read_json(tmp_path / folder / "metrics.json")["split"] == split
         sizes[split] = len(judged)
     assert sizes == {"test": 100, "test@held": 50}
+
+
+def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tmp_path, capsys):
+    save_random(tmp_path / "run" / "model", config, datasets)
+    wanted = settings("evaluate", model_dir=tmp_path / "run", tasks="[msm_ner]")
+    metrics = evaluate.run(wanted, {"msm_ner": data_dir / "msm_ner"})
+    assert set(metrics) == {"test/msm_ner/Accuracy", "test/msm_ner/MacroF1"}
+    assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in capsys.readouterr().out.replace("\n", "")

@@ -51,7 +51,8 @@ def locate(name: str, what: str) -> Path:
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
     if not path.is_file():
-        raise DataError(f"The {what} {name!r} does not exist.")
+        where = "" if path.is_absolute() else f" in {str(Path.cwd())!r}, from where paths are read"
+        raise DataError(f"The {what} {name!r} does not exist{where}.")
     return path
 
 
