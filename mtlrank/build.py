@@ -256,9 +256,8 @@ def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) 
     batches = datamodule.num_batches("train", trainer.world_size)
     for limit in (trainer.limit_train_batches, trainer.overfit_batches):
         if limit:
-            batches = min(
-                batches, limit if isinstance(limit, int) else int(limit * batches)
-            )  # a share, as Lightning cuts it
+            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a share, as Lightning cuts it
+            batches = min(batches, wanted)
     steps: int = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * config["training"]["epochs"]
     return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 

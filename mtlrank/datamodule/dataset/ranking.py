@@ -25,9 +25,7 @@ from mtlrank.task import Task
 Source = str | Mapping[str, str]
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
 _QUERIES = 200  # whose documents are in memory at a time
-_ANNOTATED = (
-    20  # queries whose documents are scored at a time by an annotator, which may take a second for each of them
-)
+_ANNOTATED = 20  # whose documents an annotator scores at a time, which may take a second each
 
 
 class IRDataset(PreparedDataset):
