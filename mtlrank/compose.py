@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.errors import ConfigError
+from mtlrank.settings import check_parts, check_settings
 from mtlrank.storage import fetch_folder, mirror
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name
 
@@ -113,12 +114,12 @@ def with_measures(config: Config, names: Sequence[str] | None) -> Config:
 
 def resolve(config: DictConfig, *, trusted: bool) -> Config:
     """Plain values, interpolations filled in. From outside, every `_target_` is checked before anything is imported."""
+    check_parts(OmegaConf.to_container(config, resolve=False))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     if not trusted:
         check_targets(plain)
-    _check_parts(plain)
-    _check_values(plain)
+    check_settings(plain)
     return plain  # type: ignore[return-value]
 
 
@@ -194,169 +195,6 @@ def _literal(key: str, value: Any) -> str:
             raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
         return value if is_group else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return repr(value)
-
-
-def _check_parts(config: Any) -> None:
-    """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`."""
-    words = {f"loop.{part}": f"loop/{part}" for part in ("loss", "optimizer", "schedule")}
-    words |= {f"datamodule.{split}_sampler": "datamodule/sampler" for split in ("train", "val", "test")}
-    for key in _keys_of(config, "model.heads"):
-        words |= {f"model.heads.{key}": "model/heads", f"model.heads.{key}.pooler": "model/heads/pooler"}
-    for key in _keys_of(config, "datamodule.dataset.datasets"):
-        place = f"datamodule.dataset.datasets.{key}"
-        words |= {
-            place: "datamodule/dataset",
-            f"{place}.task": "task",
-            f"{place}.preprocessor": "datamodule/preprocessor",
-        }
-    for key, group in words.items():
-        value = _value_of(config, key)
-        if value is not _check_parts and not isinstance(value, dict):
-            slashed = group if group.replace("/", ".") == key else f"{group}@{key}"
-            raise ConfigError(
-                f"{key} is {value!r}, expected settings. Another part is chosen with a slash: {slashed}=..."
-            )
-
-
-def _keys_of(config: Any, name: str) -> list[str]:
-    node = _value_of(config, name)
-    return list(node) if isinstance(node, dict) else []
-
-
-def _value_of(config: Any, name: str) -> Any:
-    """The value of a dotted key; `_check_parts` if there is none."""
-    for part in name.split("."):
-        config = config.get(part, _check_parts) if isinstance(config, dict) else _check_parts
-    return config
-
-
-def _check_values(config: Any) -> None:
-    """Refuse settings of the wrong kind before anything is done with them."""
-    at_least_one = (lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
-    at_least_zero = (lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
-    none_or_at_least_one = (lambda v: v is None or (type(v) is int and v >= 1), "null or a whole number, at least 1")
-    above_zero = (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a finite number above 0")
-    names = (lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]")
-    path = (lambda v: v is None or isinstance(v, str), "a path")
-    section = (lambda v: isinstance(v, dict), "a group of settings")
-    expected = {
-        **dict.fromkeys(("prepare", "training", "datamodule", "model", "loop", "trainer"), section),
-        "training.batch_size": at_least_one,
-        "training.eval_batch_size": at_least_one,
-        "training.epochs": at_least_one,
-        "training.val_checks_per_epoch": at_least_one,
-        "training.patience": (lambda v: v is None or (type(v) is int and v >= 0), "null or a whole number, at least 0"),
-        "training.max_tokens": none_or_at_least_one,
-        "training.length_window": at_least_zero,
-        "training.one_task_per_batch": (lambda v: isinstance(v, bool), "true or false"),
-        "training.compile": (lambda v: isinstance(v, bool), "true or false"),
-        "training.limit_val_batches": none_or_at_least_one,
-        "training.checkpoint_steps": none_or_at_least_one,
-        "training.checkpoint_minutes": (
-            lambda v: v is None or (type(v) in (int, float) and 0 <= v < float("inf")),
-            "null or a number, at least 0",
-        ),
-        "training.checkpoint_dir": path,
-        "training.max_bad_steps": at_least_zero,
-        "training.accept_changes": (
-            lambda v: isinstance(v, list) and {str(x) for x in v} <= {"data", "tokenizer", "heads", "body"},
-            "a list of some of data, tokenizer, heads, body",
-        ),
-        "training.monitor": (lambda v: v is None or isinstance(v, str), "null or a metric, as in val/trec2019/nDCG@10"),
-        "prepare.max_bad_rows": at_least_zero,
-        "prepare.num_shards": at_least_one,
-        "prepare.num_workers": at_least_one,
-        "prepare.shard": (lambda v: v is None or isinstance(v, str), "null or i/n, as in 3/8"),
-        "datamodule.num_workers": at_least_zero,
-        "trainer.accumulate_grad_batches": at_least_one,
-        "trainer.log_every_n_steps": at_least_one,
-        "trainer.deterministic": (lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
-        "trainer.limit_val_batches": (lambda v: False, "no such key: use training.limit_val_batches"),
-        **dict.fromkeys(
-            ("trainer.val_check_interval", "trainer.check_val_every_n_epoch"),
-            (lambda v: False, "no such key: use training.val_checks_per_epoch"),
-        ),
-        "trainer.gradient_clip_val": (
-            lambda v: v is None or (type(v) in (int, float) and 0 < v < float("inf")),
-            "a finite number above 0, or null for none",
-        ),
-        "trainer.limit_train_batches": (
-            lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
-            "null, a whole number of at least 1, or a share from 0.0 to 1.0",
-        ),
-        "trainer.max_steps": (lambda v: type(v) is int and (v == -1 or v >= 1), "a whole number, at least 1"),
-        "trainer.precision": (
-            lambda v: v is None or str(v) in ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16"),
-            "32-true, bf16-mixed or 16-mixed",
-        ),
-        "model.body.activation_checkpointing": (lambda v: isinstance(v, bool), "true or false"),
-        "model.body.attention_dropout": (
-            lambda v: v is None or (type(v) in (int, float) and 0 <= v < 1),
-            "null or a number from 0 to 1",
-        ),
-        "model.body.frozen_layers": (
-            lambda v: v == "all" or type(v) is int or (type(v) is float and 0 <= v <= 1),
-            "a number of layers, a share of the depth from 0.0 to 1.0, or all",
-        ),
-        "model.body.separate_layers": (
-            lambda v: type(v) is int or (type(v) is float and 0 <= v <= 1),
-            "a number of layers, or a share of the depth from 0.0 to 1.0",
-        ),
-        "model.body.lora": (
-            lambda v: v is None or isinstance(v, dict),
-            "null or settings, as in {rank: 8, alpha: 16, dropout: 0.0, targets: [query, value]}",
-        ),
-        "model.body.lora.rank": at_least_one,
-        "model.body.lora.alpha": above_zero,
-        "model.body.lora.dropout": (lambda v: type(v) in (int, float) and 0 <= v < 1, "a number from 0 to 1"),
-        "model.body.lora.targets": names,
-        "model.start_from": path,
-        "loop.layer_decay": (lambda v: type(v) in (int, float) and 0 < v <= 1, "a number above 0, at most 1"),
-        **dict.fromkeys(("loop.optimizer.lr", "loop.loss.lr", "loop.loss.temperature"), above_zero),
-        "loop.schedule.warmup": (lambda v: type(v) in (int, float) and 0 <= v < 1, "a share of the steps, from 0 to 1"),
-        "loop.diagnose_every_n_steps": at_least_zero,
-        "probe.layers": (
-            lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
-            "null or a list of layers, as in [0,3,6]",
-        ),
-        "probe.portions": (
-            lambda v: isinstance(v, list) and all(type(x) in (int, float) for x in v),
-            "a list of shares in per cent, as in [1,10,100]",
-        ),
-        "probe.pooler": (lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
-        **dict.fromkeys(("probe.max_train", "probe.max_test", "probe.epochs", "probe.batch_size"), at_least_one),
-        **dict.fromkeys(("probe.hidden_dim", "probe.patience"), at_least_zero),
-        **dict.fromkeys(("probe.lr", "probe.max_memory_gb"), above_zero),
-        "probe.margin": (lambda v: type(v) in (int, float) and 0 <= v < 1, "a share, from 0 to below 1"),
-        "probe.control": (lambda v: isinstance(v, bool), "true or false"),
-        "seed": (lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
-        "batch_size": at_least_one,
-        "tasks": names,
-        "measures": names,
-        "output_dir": path,
-        "data_dir": (lambda v: isinstance(v, str), "a path"),
-        "model_dir": path,
-        "trust_model": (lambda v: isinstance(v, bool), "true or false"),
-        "head": (lambda v: v is None or isinstance(v, str), "null or the name of a head"),
-        "output": path,
-        "force": (lambda v: isinstance(v, bool), "true or false"),
-        "test": (lambda v: isinstance(v, bool), "true or false"),
-        "study": section,
-        "study.heads": names,
-        "study.measures": names,
-        "study.margin": above_zero,
-        "study.resamples": at_least_one,
-        "probe": section,
-        **dict.fromkeys(("input", "ir_dataset", "queries", "docs", "run"), path),
-        **dict.fromkeys(("top_k", "keep"), none_or_at_least_one),
-        "depth": at_least_one,
-    }
-    for key, (is_right, words) in expected.items():
-        node: Any = config
-        for part in key.split("."):
-            node = node.get(part, _check_values) if isinstance(node, dict) else _check_values
-        if node is not _check_values and not is_right(node):
-            raise ConfigError(f"{key} is {node!r}, expected {words}.")
 
 
 def _body_of(folder: str | None) -> str:

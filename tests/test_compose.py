@@ -78,7 +78,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("+trainer.limit_val_batches=2", "use training.limit_val_batches"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is 0"),
         ("model.body.activation_checkpointing=maybe", "expected true or false"),
-        ("model.body.attention_dropout=2", "expected null or a number from 0 to 1"),
+        ("model.body.attention_dropout=2", "expected null or a number from 0 to below 1"),
         ("model.body.frozen_layers=true", "frozen_layers is True, expected a number of layers, a share"),
         ("model.body.frozen_layers=1.5", "frozen_layers is 1.5"),
         ("model.body.lora=8", "lora is 8, expected null or settings, as in {rank: 8,"),
@@ -100,7 +100,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("trainer.precision=bf16-true", "trainer.precision is 'bf16-true', expected 32-true, bf16-mixed or 16-mixed."),
         ("+trainer.limit_train_batches=-1", "trainer.limit_train_batches is -1"),
         ("+trainer.val_check_interval=2", "use training.val_checks_per_epoch"),
-        ("loop.schedule.warmup=5", "loop.schedule.warmup is 5, expected a share of the steps, from 0 to 1."),
+        ("loop.schedule.warmup=5", "loop.schedule.warmup is 5, expected a share of the steps, from 0 to below 1."),
         ("loop.diagnose_every_n_steps=abc", "loop.diagnose_every_n_steps is 'abc'"),
     ],
 )
@@ -114,6 +114,7 @@ def test_values_of_the_wrong_kind_are_named(override, complaint):
     ("override", "complaint"),
     [
         ("loop.loss=uncertainty", "chosen with a slash: loop/loss=..."),
+        ("model.body=bert_base", "model.body is 'bert_base', expected settings. Another part is chosen with a slash: "),
         ("datamodule.train_sampler=temperature", "datamodule/sampler@datamodule.train_sampler=..."),
         ("model.heads.trec2019=average", "model/heads@model.heads.trec2019=..."),
         ("model.heads.trec2019.pooler=average", "model/heads/pooler@model.heads.trec2019.pooler=..."),

@@ -1,0 +1,210 @@
+"""What the settings of a composed config may be, looked at before anything is done with them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from mtlrank.errors import ConfigError
+
+
+def check_settings(config: Any) -> None:
+    """Raise `ConfigError` for the first setting that is of the wrong kind."""
+    for key, kind in _SETTINGS.items():
+        value = _value_of(config, key)
+        if value is not _ABSENT and not kind.fits(value):
+            raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
+
+
+def check_parts(config: Any) -> None:
+    """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
+
+    The config is one whose interpolations are not resolved yet: some refer to settings of parts.
+    """
+    for key, group in _parts(config):
+        value = _value_of(config, key)
+        if value is not _ABSENT and not isinstance(value, dict) and not str(value).startswith("${"):
+            slashed = group if group.replace("/", ".") == key else f"{group}@{key}"
+            raise ConfigError(
+                f"{key} is {value!r}, expected settings. Another part is chosen with a slash: {slashed}=..."
+            )
+
+
+class _Kind(NamedTuple):
+    fits: Callable[[Any], bool]
+    words: str
+
+
+def _whole(least: int) -> _Kind:
+    return _Kind(lambda v: type(v) is int and v >= least, f"a whole number, at least {least}")
+
+
+def _number(fits: Callable[[float], bool], words: str) -> _Kind:
+    return _Kind(lambda v: type(v) in (int, float) and fits(v), words)
+
+
+def _layers(words: str, *names: str) -> _Kind:
+    return _Kind(lambda v: v in names or type(v) is int or (type(v) is float and 0 <= v <= 1), words)
+
+
+def _or_null(kind: _Kind) -> _Kind:
+    return _Kind(lambda v: v is None or kind.fits(v), f"null or {kind.words}")
+
+
+def _list(fits: Callable[[Any], bool], words: str) -> _Kind:
+    return _Kind(lambda v: isinstance(v, list) and all(fits(item) for item in v), words)
+
+
+def _unknown(instead: str) -> _Kind:
+    return _Kind(lambda v: False, f"no such key: use {instead}")
+
+
+_ABSENT = object()  # what has no value in a config, not even null
+
+_FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
+_PATH = _Kind(lambda v: v is None or isinstance(v, str), "a path")
+_NAMES = _Kind(
+    lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]"
+)
+_GROUP = _Kind(lambda v: isinstance(v, dict), "a group of settings")
+_ABOVE_ZERO = _number(lambda v: 0 < v < float("inf"), "a finite number above 0")
+_SHARE = _number(lambda v: 0 <= v < 1, "a number from 0 to below 1")
+_TEXT = _Kind(lambda v: isinstance(v, str), "text")
+
+_SETTINGS: dict[str, _Kind] = {
+    "seed": _Kind(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
+    "tasks": _NAMES,
+    "measures": _NAMES,
+    "data_dir": _TEXT._replace(words="a path"),
+    "output_dir": _PATH,
+    "force": _FLAG,
+    "test": _FLAG,
+    "prepare": _GROUP,
+    "prepare.max_bad_rows": _whole(0),
+    "prepare.num_shards": _whole(1),
+    "prepare.num_workers": _whole(1),
+    "prepare.shard": _or_null(_TEXT._replace(words="i/n, as in 3/8")),
+    "training": _GROUP,
+    "training.batch_size": _whole(1),
+    "training.eval_batch_size": _whole(1),
+    "training.epochs": _whole(1),
+    "training.val_checks_per_epoch": _whole(1),
+    "training.patience": _or_null(_whole(0)),
+    "training.max_tokens": _or_null(_whole(1)),
+    "training.length_window": _whole(0),
+    "training.one_task_per_batch": _FLAG,
+    "training.compile": _FLAG,
+    "training.limit_val_batches": _or_null(_whole(1)),
+    "training.checkpoint_steps": _or_null(_whole(1)),
+    "training.checkpoint_minutes": _or_null(_number(lambda v: 0 <= v < float("inf"), "a number, at least 0")),
+    "training.checkpoint_dir": _PATH,
+    "training.max_bad_steps": _whole(0),
+    "training.accept_changes": _list(
+        lambda v: v in ("data", "tokenizer", "heads", "body"), "a list of some of data, tokenizer, heads, body"
+    ),
+    "training.monitor": _or_null(_TEXT._replace(words="a metric, as in val/trec2019/nDCG@10")),
+    "datamodule": _GROUP,
+    "datamodule.num_workers": _whole(0),
+    "model": _GROUP,
+    "model.start_from": _PATH,
+    "model.body.activation_checkpointing": _FLAG,
+    "model.body.attention_dropout": _or_null(_SHARE),
+    "model.body.frozen_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
+    "model.body.separate_layers": _layers("a number of layers, or a share of the depth from 0.0 to 1.0"),
+    "model.body.lora": _or_null(
+        _GROUP._replace(words="settings, as in {rank: 8, alpha: 16, dropout: 0.0, targets: [query, value]}")
+    ),
+    "model.body.lora.rank": _whole(1),
+    "model.body.lora.alpha": _ABOVE_ZERO,
+    "model.body.lora.dropout": _SHARE,
+    "model.body.lora.targets": _NAMES,
+    "loop": _GROUP,
+    "loop.layer_decay": _number(lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "loop.optimizer.lr": _ABOVE_ZERO,
+    "loop.loss.lr": _ABOVE_ZERO,
+    "loop.loss.temperature": _ABOVE_ZERO,
+    "loop.schedule.warmup": _SHARE._replace(words="a share of the steps, from 0 to below 1"),
+    "loop.diagnose_every_n_steps": _whole(0),
+    "trainer": _GROUP,
+    "trainer.accumulate_grad_batches": _whole(1),
+    "trainer.log_every_n_steps": _whole(1),
+    "trainer.deterministic": _Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
+    "trainer.limit_val_batches": _unknown("training.limit_val_batches"),
+    "trainer.val_check_interval": _unknown("training.val_checks_per_epoch"),
+    "trainer.check_val_every_n_epoch": _unknown("training.val_checks_per_epoch"),
+    "trainer.gradient_clip_val": _Kind(
+        lambda v: v is None or _ABOVE_ZERO.fits(v), "a finite number above 0, or null for none"
+    ),
+    "trainer.limit_train_batches": _Kind(
+        lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
+        "null, a whole number of at least 1, or a share from 0.0 to 1.0",
+    ),
+    "trainer.max_steps": _Kind(lambda v: type(v) is int and (v == -1 or v >= 1), "a whole number, at least 1"),
+    "trainer.precision": _Kind(
+        lambda v: v is None or str(v) in ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16"),
+        "32-true, bf16-mixed or 16-mixed",
+    ),
+    # evaluate, rank and export
+    "model_dir": _PATH,
+    "trust_model": _FLAG,
+    "head": _or_null(_TEXT._replace(words="the name of a head")),
+    "batch_size": _whole(1),
+    "input": _PATH,
+    "output": _PATH,
+    "ir_dataset": _PATH,
+    "queries": _PATH,
+    "docs": _PATH,
+    "run": _PATH,
+    "top_k": _or_null(_whole(1)),
+    "keep": _or_null(_whole(1)),
+    "depth": _whole(1),
+    "study": _GROUP,
+    "study.heads": _NAMES,
+    "study.measures": _NAMES,
+    "study.margin": _ABOVE_ZERO,
+    "study.resamples": _whole(1),
+    "probe": _GROUP,
+    "probe.layers": _Kind(
+        lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
+        "null or a list of layers, as in [0,3,6]",
+    ),
+    "probe.portions": _list(lambda v: type(v) in (int, float), "a list of shares in per cent, as in [1,10,100]"),
+    "probe.pooler": _Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
+    "probe.max_train": _whole(1),
+    "probe.max_test": _whole(1),
+    "probe.epochs": _whole(1),
+    "probe.batch_size": _whole(1),
+    "probe.hidden_dim": _whole(0),
+    "probe.patience": _whole(0),
+    "probe.lr": _ABOVE_ZERO,
+    "probe.max_memory_gb": _ABOVE_ZERO,
+    "probe.margin": _SHARE._replace(words="a share, from 0 to below 1"),
+    "probe.control": _FLAG,
+}
+
+
+def _parts(config: Any) -> Iterator[tuple[str, str]]:
+    """Where parts go, and the config group that they come from."""
+    yield "model.body", "model/body"
+    for part in ("loss", "optimizer", "schedule"):
+        yield f"loop.{part}", f"loop/{part}"
+    for split in ("train", "val", "test"):
+        yield f"datamodule.{split}_sampler", "datamodule/sampler"
+    for key in _keys_of(config, "model.heads"):
+        yield f"model.heads.{key}", "model/heads"
+        yield f"model.heads.{key}.pooler", "model/heads/pooler"
+    for key in _keys_of(config, "datamodule.dataset.datasets"):
+        place = f"datamodule.dataset.datasets.{key}"
+        yield place, "datamodule/dataset"
+        yield f"{place}.task", "task"
+        yield f"{place}.preprocessor", "datamodule/preprocessor"
+
+
+def _keys_of(config: Any, key: str) -> list[str]:
+    node = _value_of(config, key)
+    return list(node) if isinstance(node, dict) else []
+
+
+def _value_of(config: Any, key: str) -> Any:
+    """The value of a dotted key; `_ABSENT` if there is none."""
+    for part in key.split("."):
+        config = config.get(part, _ABSENT) if isinstance(config, dict) else _ABSENT
+    return config
