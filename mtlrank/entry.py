@@ -17,6 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.compose import Config, explain, known_keys, resolve
 from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
+from mtlrank.usage import usage
+
+OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # nobody's bug
 

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from importlib.resources import files
 
 import pytest
+from omegaconf import OmegaConf
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,15 @@ def test_a_system_that_refuses_is_no_bug(error, code, said):
     assert done.returncode == code
     assert said in done.stderr
     assert (len(done.stderr.splitlines()) == 1) == (code == 4)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "study", "rank", "export", "probe"])
+def test_help_explains_every_setting(name):
+    done = subprocess.run([sys.executable, "-m", f"mtlrank.{name}", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    config = OmegaConf.load(str(files("mtlrank.conf") / f"{name}.yaml"))
+    for key in set(config) - {"defaults", "hydra"}:
+        assert any(line.startswith(f"  {key}: ") or line == f"  {key}:" for line in lines), key
+    assert f"{name} " in lines[0]  # how it is called
+    assert ("loop/loss: " in done.stdout) == (name == "train")
