@@ -72,13 +72,19 @@ def build_body(config: Config) -> MTLBody:
         start_body(start, body)
     for key in config["model"]["heads"]:
         _build_head(config, body, key, output_dim=1)
+    for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
+        length = dataset.get("preprocessor", {}).get("max_length", 0)
+        if body.max_length and type(length) is int and length > body.max_length:
+            raise ConfigError(
+                f"datamodule.dataset.datasets.{key}.preprocessor.max_length is {length}, but {body.backbone} has positions "
+                f"for {body.max_length} tokens."
+            )
     return body
 
 
 def compile_body(config: Config, body: MTLBody) -> None:
     """Have the layers of the body compiled for the device that this process trains on."""
-    is_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
-    body.compile_layers(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if is_gpu else torch.device("cpu"))
+    body.compile_layers(_own_device(config["trainer"]))
     if rank_zero_only.rank == 0:
         print(
             "the layers of the body are compiled when they are first used: the first steps take longer", file=sys.stderr
@@ -151,7 +157,7 @@ def build_loop(
 def _check_by_gradient(config: Config) -> None:
     """Refuse what combining gradients cannot go together with."""
     trainer = config["trainer"]
-    if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
+    if num_processes(trainer) > 1:
         raise ConfigError(
             "loop.loss combines the tasks' gradients, and several processes average gradients as they arise, before they "
             "could be combined. Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
@@ -164,6 +170,30 @@ def _check_by_gradient(config: Config) -> None:
         raise ConfigError(
             "loop.loss combines the tasks' gradients, and trainer.precision=16-mixed would scale them. Use bf16-mixed."
         )
+
+
+def num_processes(trainer: Mapping[str, Any]) -> int:
+    """How many processes train, each on a device of its own, on all nodes together."""
+    devices = trainer["devices"]
+    if isinstance(devices, list):
+        count = len(devices)
+    elif str(devices) in ("auto", "-1"):
+        count = torch.cuda.device_count() if _is_on_gpus(trainer) else 1
+    else:
+        count = devices
+    return int(count) * int(trainer["num_nodes"])
+
+
+def _own_device(trainer: Mapping[str, Any]) -> torch.device:
+    """Where this process trains."""
+    rank, devices = int(os.environ.get("LOCAL_RANK", 0)), trainer["devices"]
+    if not _is_on_gpus(trainer):
+        return torch.device("cpu")
+    return torch.device("cuda", devices[rank] if isinstance(devices, list) else rank)
+
+
+def _is_on_gpus(trainer: Mapping[str, Any]) -> bool:
+    return torch.cuda.is_available() and trainer["accelerator"] != "cpu"
 
 
 def build_checkpoints(config: Config, output: Path) -> Checkpoints:
@@ -209,7 +239,7 @@ def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Tr
     logs = output / "logs"
     attempt = f"attempt_{len(list(logs.glob('attempt_*'))) + 1}"
     settings = dict(config["trainer"])
-    if settings["strategy"] == "auto" and (settings["devices"] not in (1, "1") or settings["num_nodes"] != 1):
+    if settings["strategy"] == "auto" and num_processes(settings) > 1:
         # Weights that a process does not use get a gradient of zero, so there is nothing to find.
         settings["strategy"] = DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
     return _trainer(

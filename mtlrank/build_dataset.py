@@ -1,5 +1,6 @@
 """Where a config becomes a dataset: apart from what trains, because preparing should not wait for Lightning."""
 
+from abc import ABC
 from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import signature
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 
 from mtlrank import embedded
 from mtlrank.compose import Config
@@ -72,6 +73,7 @@ def _hash(file: Path, size: int, changed: int) -> str | int:
 
 def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
     """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
+    _check_flags(node)
     try:
         built = instantiate({**node, "_convert_": "all"}, _partial_=True) if kwargs else None
         if built is not None:
@@ -84,6 +86,28 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
         raise ConfigError(
             f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
         ) from error
+
+
+def _check_flags(node: Any) -> None:
+    """Refuse text where a class takes true or false: to YAML 1.2 `no` and `off` are words, and words are true."""
+    if isinstance(node, Mapping):
+        for name in sorted(_flags(str(node["_target_"])) & set(node)) if "_target_" in node else ():
+            if not isinstance(node[name], bool | None):
+                raise ConfigError(f"{name} of {node['_target_']} is {node[name]!r}, expected true or false.")
+        for child in node.values():
+            _check_flags(child)
+
+
+@cache
+def _flags(target: str) -> set[str]:
+    """What a class, or one that it passes arguments on to, takes as true or false."""
+    try:
+        made = get_object(target)
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return set()  # building it says what is wrong
+    takers = [taker for taker in getattr(made, "__mro__", (made,)) if taker not in (object, ABC)]
+    parameters = [parameter for taker in takers for parameter in signature(taker).parameters.values()]
+    return {parameter.name for parameter in parameters if parameter.annotation in (bool, bool | None)}
 
 
 def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:

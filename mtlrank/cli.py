@@ -12,6 +12,8 @@ from mtlrank import __version__
 T = TypeVar("T")
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
+_NOT_PROMOTED = 9  # an exit code of its own: 1 is that of a crash
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -64,7 +66,9 @@ def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names one.")],
     baseline: Annotated[str | None, typer.Option(help="A system's name or a folder of its; else the first.")] = None,
     margin: Annotated[float, typer.Option(help="A difference that does not matter, in a measure's own unit.")] = 0.01,
-    measures: Annotated[list[str] | None, typer.Option(help="Only this measure; may be given several times.")] = None,
+    measures: Annotated[
+        list[str] | None, typer.Option("--measure", help="Only this measure; may be given several times.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="A folder for CSV, LaTeX, JSON and pictures.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the randomisation test and the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of what they draw.")] = 0,
@@ -93,12 +97,12 @@ def promote(
     margin: Annotated[float, typer.Option(help="It may be worse by this much, in the measure's own unit.")] = 0.02,
     force: Annotated[str, typer.Option(help="A reason to put it in use without a comparison.")] = "",
 ) -> None:
-    """Put a model in use unless it may be worse than the one that is. Exit code 1: it was not."""
+    """Put a model in use unless it may be worse than the one that is. Exit code 9: it was not."""
     from mtlrank import promote as step
     from mtlrank.registry import Registry
 
     decision = _guarded(lambda: step.run_folder(run, Registry(registry), measure or (), margin, force))
-    sys.exit(0 if decision.promoted else 1)
+    sys.exit(0 if decision.promoted else _NOT_PROMOTED)
 
 
 @app.command()
@@ -133,13 +137,10 @@ def version() -> None:
 
 def _guarded(work: Callable[[], T]) -> T:
     """Do something; a user's mistake ends in one line and an exit code."""
-    from mtlrank.entry import stop
-    from mtlrank.errors import UserError
+    from mtlrank.entry import guarded
 
-    try:
+    with guarded():
         return work()
-    except UserError as error:
-        stop(error)
 
 
 def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:

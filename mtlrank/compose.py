@@ -191,6 +191,8 @@ def _literal(key: str, value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(_literal(key, item) for item in value)}]"
     if isinstance(value, str):
+        if "$" in value:
+            raise ConfigError(f"{key} is {value!r}: '$' is not allowed in a parameter of a pipeline.")
         if is_group and not is_config_name(value):
             raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
         return value if is_group else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

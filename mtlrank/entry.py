@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -41,33 +42,42 @@ def start_variants(name: str, run: Callable[[Callable[[Mapping[str, Any]], Confi
     _start(name, lambda config: run(partial(vary, config)))
 
 
-def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
+@contextmanager
+def guarded() -> Iterator[None]:
+    """What a user can change ends the process with one line and an exit code; a bug of ours with its traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
-    sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
-
-    def step(config: DictConfig) -> None:
-        try:  # here, because Hydra announces every exception on its own
-            run(config)
-        except OmegaConfBaseException as error:
-            stop(ConfigError(explain(error, known_keys(name))))
-        except UserError as error:
-            stop(error)
-        except OSError as error:
-            if error.errno not in _REFUSALS:
-                raise
-            what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-            stop(StorageError(f"The system refuses to go on: {what}. Make room, or choose another place."))
-
     try:
-        hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
-    except (HydraException, OmegaConfBaseException) as error:
-        stop(ConfigError(explain(error, known_keys(name))))
+        yield
+    except UserError as error:
+        stop(error)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        stop(StorageError(f"The system refuses to go on: {what}. Make room, or choose another place."))
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
+    sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
+
+    def step(config: DictConfig) -> None:
+        with guarded():  # here, because Hydra announces every exception on its own
+            try:
+                run(config)
+            except OmegaConfBaseException as error:
+                raise ConfigError(explain(error, known_keys(name))) from error
+
+    with guarded():
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explain(error, known_keys(name))) from error
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -4,17 +4,18 @@ python -m mtlrank.evaluate model_dir=runs/my-run/model
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtlrank import build, prepare
+from mtlrank.build_dataset import build_object
 from mtlrank.compose import Config, select_tasks, with_measures
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
-from mtlrank.datamodule.multitask import MTLLoader
-from mtlrank.datamodule.sampler import LongestFirst
+from mtlrank.datamodule.multitask import MTLLoader, check_judges
+from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_name
@@ -47,11 +48,11 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
-    for dataset in datasets.values():
-        if not dataset.sets(split):
-            dataset.split(split)  # before any work: an unknown split is an error that lists the others
-    precision = str(saved["trainer"]["precision"])
-    metrics = judge_all(model, datasets, output, config["batch_size"], split, precision)
+    missing = [key for key, dataset in datasets.items() if not dataset.sets(split)]
+    if missing and (config["tasks"] or len(missing) == len(datasets)):
+        datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
+    precision, sampler = str(saved["trainer"]["precision"]), build_object(saved["datamodule"]["test_sampler"])
+    metrics = judge_all(model, datasets, output, config["batch_size"], split, precision, sampler)
     print_table(head_folders([output]))
     print(f"results: {output}")
     return metrics
@@ -64,11 +65,13 @@ def judge_all(
     batch_size: int,
     split: str = "test",
     precision: str = "32-true",
+    sampler: Callable[..., MTLSampler] = LongestFirst,
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
-    `precision` is the trainer's: with bf16-mixed the body computes in half precision on a GPU, as it did in training.
+    `precision` is the trainer's: where the body trained in half precision on a GPU, it scores so there.
     """
+    check_judges("test", sampler)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = {}
     for key, dataset in datasets.items():
@@ -76,7 +79,7 @@ def judge_all(
             print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
         for each in dataset.sets(split):
             folder = output / head_name(dataset.name, each)
-            judgement = judge(model, key, dataset, folder, batch_size, each, precision)
+            judgement = judge(model, key, dataset, folder, batch_size, each, precision, sampler)
             metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
     return metrics
 
@@ -89,10 +92,11 @@ def judge(
     batch_size: int,
     split: str,
     precision: str = "32-true",
+    sampler: Callable[..., MTLSampler] = LongestFirst,
 ) -> dict[str, float]:
     """Judge one head and write its folder; returns the measures' values."""
     data: Any = MTLDataset({key: dataset}).split(split)
-    loader = MTLLoader(data, LongestFirst(data.sizes, batch_size, lengths=data.lengths))
+    loader = MTLLoader(data, sampler(data.sizes, batch_size, lengths=data.lengths))
     context = evaluation_precision(precision)
     predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
     judgement = predictions.judge()

@@ -57,6 +57,12 @@ def _unknown(instead: str) -> _Kind:
     return _Kind(lambda v: False, f"no such key: use {instead}")
 
 
+def _is_devices(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(type(item) is int and item >= 0 for item in value)
+    return value == "auto" or (type(value) is int and (value >= 1 or value == -1))
+
+
 _ABSENT = object()  # what has no value in a config, not even null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
@@ -124,6 +130,8 @@ _SETTINGS: dict[str, _Kind] = {
     "loop.schedule.warmup": _SHARE._replace(words="a share of the steps, from 0 to below 1"),
     "loop.diagnose_every_n_steps": _whole(0),
     "trainer": _GROUP,
+    "trainer.devices": _Kind(_is_devices, "a number of devices, a list of their numbers as in [0], -1 or auto"),
+    "trainer.num_nodes": _whole(1),
     "trainer.accumulate_grad_batches": _whole(1),
     "trainer.log_every_n_steps": _whole(1),
     "trainer.deterministic": _Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
@@ -139,7 +147,7 @@ _SETTINGS: dict[str, _Kind] = {
     ),
     "trainer.max_steps": _Kind(lambda v: type(v) is int and (v == -1 or v >= 1), "a whole number, at least 1"),
     "trainer.precision": _Kind(
-        lambda v: v is None or str(v) in ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16"),
+        lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",
     ),
     # evaluate, rank and export

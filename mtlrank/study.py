@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
+from mtlrank.build import num_processes
 from mtlrank.compose import Config, nearest, select_tasks
 from mtlrank.entry import start_variants
 from mtlrank.errors import ConfigError
@@ -38,10 +39,12 @@ def run(vary: Vary) -> list[Comparison]:
     config = vary({})
     study = _checked(config)
     mixtures = _mixtures(config)
-    root = writable_folder(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
+    root = Path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
     runs = [Run(tasks, seed, _folder(root, tasks) / f"seed-{seed}") for tasks in mixtures for seed in study["seeds"]]
+    configs = {each: _config_of(each, vary, root) for each in runs}  # all, before any of them takes its time
+    writable_folder(root)
     for each in _told(runs):
-        train.run(_config_of(each, vary, root))
+        train.run(configs[each])
     systems = {
         tasks: read_system("+".join(tasks), [each.folder for each in runs if each.mixture == tasks])
         for tasks in mixtures
@@ -133,7 +136,7 @@ def _folder(root: Path, tasks: tuple[str, ...]) -> Path:
 
 def _checked(config: Config) -> dict[str, Any]:
     study: dict[str, Any] = config["study"]
-    if config["trainer"]["devices"] not in (1, "1") or config["trainer"]["num_nodes"] != 1:
+    if num_processes(config["trainer"]) > 1:
         raise ConfigError(
             "A study runs on one device: each process of several would run all of it. Start its runs with `mtlrank train` "
             "and compare them with `mtlrank compare`."

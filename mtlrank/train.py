@@ -18,7 +18,7 @@ from mtlrank import about, build, evaluate, prepare
 from mtlrank.build_dataset import dataset_fingerprint
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.multitask import MTLDataModule
+from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged import head_name
@@ -70,6 +70,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     build.check_tokenizers(config, datasets)
 
     datamodule = build.build_datamodule(config, datasets)
+    check_judges("test", datamodule.samplers["test"])  # now, not after the training
     model = build.build_model(config, body, datasets)
     with StopSignals(forced=config["force"]) as signals:
         milestones = build.build_milestones(config, checkpoints, datasets, model, signals)
@@ -92,7 +93,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         write_json(output / "about.json", about.describe(started), sort_keys=False)
         write_json(output / _DATA, _data(config, prepared))
         if config["test"]:
-            metrics |= _judge(config, output, model, datasets)
+            metrics |= _judge(config, output, model, datasets, datamodule)
         write_json(finished, metrics)  # last: a run with metrics is finished
     return metrics
 
@@ -141,12 +142,18 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
 
 
 def _judge(
-    config: Config, output: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset]
+    config: Config,
+    output: Path,
+    model: MultiTaskModel,
+    datasets: Mapping[str, PreparedDataset],
+    datamodule: MTLDataModule,
 ) -> dict[str, float]:
     """Judge each head on its test split and report."""
     shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
-    metrics = evaluate.judge_all(model, datasets, output / "evaluation", batch_size, precision=precision)
+    metrics = evaluate.judge_all(
+        model, datasets, output / "evaluation", batch_size, precision=precision, sampler=datamodule.samplers["test"]
+    )
     sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
     heads = [output / "evaluation" / head_name(name, split) for name, split in sets]
     if heads:

@@ -86,6 +86,12 @@ def test_a_monitor_in_other_letters_is_found(config, datasets):
         ),
         ("loop/loss=static_weights loop.loss.weights=3", "loop.loss does not take its settings"),
         ("+loop.nope=1", "Cannot build mtlrank.loop.multitask.MultiTaskLoop: .*nope"),
+        ("model.body.pretrained=no", "pretrained of mtlrank.model.body.MTLBody is 'no', expected true or false"),
+        ("loop.optimizer.fused=off", "fused of torch.optim.AdamW is 'off', expected true or false"),
+        (
+            "datamodule.dataset.datasets.msm_ner.preprocessor.max_length=512",
+            r"msm_ner.preprocessor.max_length is 512, but mtlrank-embedded/tiny-bert has positions for 256 tokens",
+        ),
     ],
 )
 def test_settings_that_nothing_takes_are_named(datasets, word, message):
@@ -96,6 +102,14 @@ def test_settings_that_nothing_takes_are_named(datasets, word, message):
             datamodule.num_batches(split)
         model = build.build_model(config, build.build_body(config), datasets)
         build.build_loop(config, model, datasets, total_steps=1)
+
+
+@pytest.mark.parametrize(("devices", "count"), [(1, 1), ([1], 1), ([0, 3], 2), (2, 2), ("auto", 1), (-1, 1)])
+def test_processes_are_counted_as_lightning_starts_them(devices, count):
+    """On a machine without GPUs, "all" is one."""
+    trainer = {"devices": devices, "num_nodes": 1, "accelerator": "cpu"}
+    assert build.num_processes(trainer) == count
+    assert build.num_processes({**trainer, "num_nodes": 2}) == 2 * count
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """Judging heads on any number of test sets."""
 
+import copy
+
+import pytest
+
 from mtlrank import build, evaluate, prepare
 from mtlrank.compose import compose_config, select_tasks
+from mtlrank.errors import DataError
 from mtlrank.evaluation.runs import read_run
 from mtlrank.storage import read_json
 from tests.saved_models import save_random, settings
@@ -29,6 +34,19 @@ def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
         assert read_json(tmp_path / folder / "metrics.json")["split"] == split
         sizes[split] = len(judged)
     assert sizes == {"test": 100, "test@held": 50}
+
+
+def test_a_task_without_the_split_is_left_out_unless_it_is_asked_for(config, datasets, data_dir, tmp_path, capsys):
+    """As in training, which learns from such a task and does not judge it."""
+    saved = copy.deepcopy(config)
+    saved["datamodule"]["dataset"]["datasets"]["msm_ner"]["test"] = None
+    save_random(tmp_path / "model", saved, datasets)
+    words = {"model_dir": tmp_path / "model", "data_dir": data_dir, "output_dir": tmp_path / "judged"}
+    metrics = evaluate.run(settings("evaluate", **words))
+    assert {key.split("/")[1] for key in metrics} == set(datasets) - {"msm_ner"}
+    assert "msm_ner has no test split and is not judged" in capsys.readouterr().err
+    with pytest.raises(DataError, match="msm_ner.* has no split 'test'"):
+        evaluate.run(settings("evaluate", **words, tasks="[msm_ner,msm_sem_sim]"))
 
 
 def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tmp_path, capsys):

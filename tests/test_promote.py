@@ -25,7 +25,7 @@ def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):  # noqa
     gains = {"first": 0.0, "better": 0.1, "worse": -0.2}
     runs = {name: write_finished(tmp_path / name, gain=gain) for name, gain in gains.items()}
     done = {name: typed("promote", run, "--registry", place) for name, run in runs.items()}
-    assert {name: result.exit_code for name, result in done.items()} == {"first": 0, "better": 0, "worse": 1}
+    assert {name: result.exit_code for name, result in done.items()} == {"first": 0, "better": 0, "worse": 9}
     assert "the first model" in done["first"].stderr
     assert "is now in use: not worse by more than 0.02: rank/AP" in done["better"].stderr
     assert "is not put in use: may be worse by more than 0.02: rank/AP" in done["worse"].stderr

@@ -169,7 +169,10 @@ def test_every_span_that_is_kept_decodes_to_its_surface(minilm, tmp_path, name):
             mine = records[data.ids[sample][1]]
             surfaces = [[normalised(r.text[a:b]).replace(" ", "") for a, b in r.spans] for r in mine]
             known = [texts for texts in surfaces if "[UNK]" not in tokenizer.tokenize(" ".join(texts))]
-            assert all(texts in found for texts in known) or len(found) < len(mine)
+            if len(found) == len(mine):  # nothing lay beyond the longest text
+                assert all(texts in found for texts in known)
+            else:
+                assert all(texts in surfaces for texts in found if "[UNK]" not in " ".join(texts))
             checked += len(known)
     assert checked > 3500
 

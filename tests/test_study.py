@@ -70,6 +70,7 @@ def test_seeds_and_what_is_derived_from_them_change_together():
     ("word", "message"),
     [
         ("study.seeds=[1,1]", "expected a list of different seeds"),
+        ("study.seeds=[1,-5]", "seed is -5, expected a whole number, at least 0"),
         ("study.seeds=3", "expected a list of different seeds"),
         ("study.mixtures=[[msm_ner,msm_nr]]", "names 'msm_nr'. Did you mean 'msm_ner'"),
         ("study.mixtures=[msm_ner]", "expected lists of tasks"),

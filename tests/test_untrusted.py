@@ -1,6 +1,6 @@
 import pytest
 
-from mtlrank.compose import compose_config
+from mtlrank.compose import compose_config, pipeline_config
 from mtlrank.errors import ConfigError
 from mtlrank.untrusted import check_targets
 
@@ -30,6 +30,13 @@ from mtlrank.untrusted import check_targets
 def test_overrides_from_outside_cannot_name_code_secrets_or_files(override):
     with pytest.raises(ConfigError, match="not allowed from a pipeline"):
         compose_config([override], trusted=False)
+
+
+@pytest.mark.parametrize("key", ["data_dir", "trainer.precision", "model.start_from", "tasks"])
+def test_parameters_from_outside_cannot_read_secrets(key):
+    secret = "${oc.env:SECRET}"
+    with pytest.raises(ConfigError, match=r"'\$' is not allowed in a parameter of a pipeline"):
+        pipeline_config({key: [secret] if key == "tasks" else secret}, [])
 
 
 @pytest.mark.parametrize(

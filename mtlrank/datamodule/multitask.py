@@ -104,11 +104,8 @@ class MTLDataModule(pl.LightningDataModule):
     def _sampler(self, split: str, rank: int, world_size: int) -> MTLSampler:
         data = self.dataset.split(split)
         make = self.samplers[split]
-        if split != "train" and getattr(make, "func", make) not in (Sequential, LongestFirst):
-            raise ConfigError(
-                f"datamodule.{split}_sampler is {_name(make)}, but judging takes every sample once. Expected longest_first "
-                "or sequential."
-            )
+        if split != "train":
+            check_judges(split, make)
         more: dict[str, Any] = dict(self.budget) if split == "train" else {}
         try:
             if "pairs" in signature(make).parameters:
@@ -143,8 +140,14 @@ class MTLDataModule(pl.LightningDataModule):
         self._training.start_at(*self._start)
         return self._training
 
-    def test_dataloader(self) -> MTLLoader:  # noqa: D102
-        return self.loader("test")
+
+def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
+    """Raise `ConfigError` for a sampler that does not take every sample once."""
+    if getattr(make, "func", make) not in (Sequential, LongestFirst):
+        raise ConfigError(
+            f"datamodule.{split}_sampler is {_name(make)}, but judging takes every sample once. Expected longest_first "
+            "or sequential."
+        )
 
 
 def _enough_shared_memory(folder: str = "/dev/shm") -> bool:  # noqa: S108 - where torch puts what processes share

@@ -44,7 +44,11 @@ def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
 
 def read_head(folder: Path) -> Head:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
-    summary = read_json(folder / "metrics.json")
+    return head_of(folder, read_json(folder / "metrics.json"))
+
+
+def head_of(folder: Path, summary: dict[str, Any]) -> Head:
+    """A judged head from what its metrics.json says, and the other files of its folder."""
     try:
         return (_read_ranking if summary["kind"] == "ranking" else _read_labels)(folder, summary)
     except (KeyError, TypeError, ValueError, csv.Error) as error:

@@ -3,19 +3,22 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Judgement, Predictions
+from mtlrank.evaluation.judged import head_of
 from mtlrank.evaluation.runs import write_run
-from mtlrank.evaluation.section import find_intervals, read_section
+from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text
 
 
 def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement) -> None:
-    """Write the folder of a judged head."""
-    summary = {
+    """Write the folder of a judged head; metrics.json comes last, so that a folder with it is whole."""
+    (folder / "metrics.json").unlink(missing_ok=True)
+    summary: dict[str, Any] = {
         "name": dataset.name,
         "kind": dataset.task.kind,
         "split": predictions.split_name,
@@ -33,9 +36,9 @@ def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions,
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
+    summary["intervals"] = find_intervals(head_of(folder, summary))
+    write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
     write_json(folder / "metrics.json", summary)
-    write_json(folder / "metrics.json", {**summary, "intervals": find_intervals(folder)})
-    write_text(folder / "index.html", render("head.html.j2", head=summary, section=read_section(folder)))
 
 
 def _per_query(judgement: Judgement) -> str:

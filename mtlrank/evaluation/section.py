@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, confusion_matrix, read_head
+from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
 from mtlrank.evaluation.measures import is_better
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
@@ -79,7 +79,12 @@ def read_sections(folders: Sequence[Path]) -> list[Section]:
 
 def read_section(folder: Path) -> Section:
     """Read the folder of a judged head."""
-    summary, head = read_json(folder / "metrics.json"), read_head(folder)
+    return section_of(folder, read_json(folder / "metrics.json"))
+
+
+def section_of(folder: Path, summary: dict[str, Any]) -> Section:
+    """A head's section from what its metrics.json says, and the other files of its folder."""
+    head = head_of(folder, summary)
     gains = _gains(folder, head, head.measures[0]) if head.kind == "ranking" else []
     return Section(
         name=head.name,
@@ -95,9 +100,8 @@ def read_section(folder: Path) -> Section:
     )
 
 
-def find_intervals(folder: Path) -> dict[str, dict[str, Interval | None]]:
+def find_intervals(head: Head) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the first stage; None where undefined."""
-    head = read_head(folder)
     return {measure: {"value": _of_value(head, measure), "gain": _of_gain(head, measure)} for measure in head.measures}
 
 

@@ -69,9 +69,9 @@ def scores(
 
 
 def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:
-    """The context to score in for a trainer's `precision`: with bf16-mixed, half precision on a GPU."""
-    in_half = precision == "bf16-mixed" and torch.cuda.is_available()
-    return partial(torch.autocast, "cuda", torch.bfloat16) if in_half else nullcontext
+    """The context to score in for a trainer's `precision`: on a GPU, as it trained."""
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return partial(torch.autocast, "cuda", dtype) if dtype and torch.cuda.is_available() else nullcontext
 
 
 def gather(predictions: Mapping[str, Predictions]) -> None:

@@ -37,7 +37,7 @@ def test_a_batch_says_how_many_samples_of_each_task_it_holds(datamodule):
 
 def test_every_test_sample_is_delivered_once(datamodule):
     seen = {"msm_sem_sim": [], "msm_ner": []}
-    for batch in datamodule.test_dataloader():
+    for batch in datamodule.loader("test"):
         for name, samples in ids(batch).items():
             seen[name] += samples
     assert {name: sorted(samples) for name, samples in seen.items()} == {
@@ -74,7 +74,7 @@ def test_a_token_budget_holds_for_training_only(datasets):
     datamodule = MTLDataModule(mixture, RandomProportional, Sequential, Sequential, **settings)
     tokens = [len(batch.tasks["msm_ner"].input_ids) for batch in datamodule.train_dataloader()]
     assert 200 < min(tokens) <= max(tokens) <= 400
-    assert next(iter(datamodule.test_dataloader())).tasks["msm_ner"].num_samples == 7
+    assert next(iter(datamodule.loader("test"))).tasks["msm_ner"].num_samples == 7
 
 
 def test_a_process_that_assembles_batches_and_dies_is_told(datasets, monkeypatch):

@@ -224,6 +224,23 @@ def test_shares_of_mixtures_by_hand(cls, expected):
     assert sum(drawn.values()) == sum(expected)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": "a"}, "start is 'a', expected a number"),
+        ({"end": float("nan")}, "end is nan, expected a number"),
+        ({"epochs": 0}, "epochs is 0, expected a whole number, at least 1"),
+        ({"course": "table", "table": [[0]]}, "expected ascending"),
+        ({"course": "table", "table": [0, 1]}, "expected ascending"),
+        ({"course": "table", "table": [[0, "x"]]}, "expected ascending"),
+        ({"course": "table", "table": [[0.5, 1.0]]}, "expected ascending"),
+    ],
+)
+def test_courses_that_cannot_be_are_refused_at_once(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Annealed({"a": 5}, 2, **{"epochs": 2, **settings})
+
+
 def test_a_mixture_repeats_nothing_before_all_is_drawn():
     drawn = Counter(pairs(make(Uniform, [5, 55])[0]))
     assert {count for (dataset, _), count in drawn.items() if dataset == 0} == {6}

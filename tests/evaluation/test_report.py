@@ -5,6 +5,7 @@ import pytest
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
+from mtlrank.evaluation.judged import read_head
 from mtlrank.evaluation.section import find_intervals, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
@@ -31,7 +32,7 @@ def run_folder(tmp_path):
     write_text(tmp_path / "evaluation" / "a" / "queries.tsv", "q1\twhat is <i>this</i>?\nq2\tand that?\n")
     for folder in ("a", "b"):
         path = tmp_path / "evaluation" / folder
-        write_json(path / "metrics.json", {**read_json(path / "metrics.json"), "intervals": find_intervals(path)})
+        write_json(path / "metrics.json", {**read_json(path / "metrics.json"), "intervals": find_intervals(read_head(path))})
     write_json(tmp_path / "about.json", {"command": "mtlrank train a=<b>", "seconds": 7})
     return tmp_path
 

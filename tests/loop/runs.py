@@ -53,11 +53,11 @@ def run_until(config, step):
 
 
 def content(output):
-    """The newest state of a run, without what says when and where."""
+    """The newest state of a run, without Lightning's counters of what an attempt has done."""
     checkpoints = Checkpoints(output / "checkpoints")
     state = checkpoints.read(checkpoints.newest())
-    loops = state.pop("loops")["fit_loop"]
-    return {**state, "batches": loops["epoch_loop.batch_progress"]["total"]["completed"] >= 0}
+    del state["loops"]
+    return state
 
 
 def assert_same(first, second, where=""):

@@ -8,6 +8,7 @@ import torch
 from mtlrank import train
 from mtlrank.errors import ConfigError
 from mtlrank.loop.gradients import TaskGradients
+from mtlrank.loop.multitask import MultiTaskLoop
 from tests.loop import runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -48,6 +49,26 @@ def test_layers_that_a_batch_does_not_reach_rest_as_in_the_common_pass(data_dir,
     apart = trained(data_dir, tmp_path / "apart", "loop/loss=aggregated", "loop.loss.aggregator=Mean", *more)
     for name, weight in common.items():
         torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
+
+
+@pytest.mark.parametrize("words", [["loop/loss=task_mean"], ["loop/loss=aggregated", "loop.loss.aggregator=Mean"]])
+def test_a_step_moves_nothing_that_it_does_not_reach(data_dir, tmp_path, monkeypatch, words):
+    """To the bit, whatever momentum and decay there is."""
+    rested = []
+
+    def before(self, batch, batch_idx):
+        self.resting = [(weight, weight.detach().clone()) for weight in self.model.idle(batch.tasks)]
+
+    def after(self, outputs, batch, batch_idx):
+        rested.extend(torch.equal(weight, old) for weight, old in self.resting)
+
+    monkeypatch.setattr(MultiTaskLoop, "on_train_batch_start", before)
+    monkeypatch.setattr(MultiTaskLoop, "on_train_batch_end", after)
+    more = ["training.batch_size=2", "model.heads.msm_ner.pooler.layers=[1]", "loop.optimizer.weight_decay=0.5"]
+    more += ["datamodule.train_sampler.limits={trec2019: 10, msm_ner: 30}"]
+    trained(data_dir, tmp_path, *words, *more)
+    assert len(rested) > 20
+    assert all(rested)
 
 
 @pytest.mark.parametrize("loss", ["upgrad", "gradnorm", "dwa", "uncertainty", "random_weights"])

@@ -180,9 +180,14 @@ class Annealed(Uniform):
                 "training.max_tokens needs epochs of like samples, and with the sampler annealed they change. Use "
                 "training.batch_size."
             )
-        steps = [list(step) for step in table or []]
-        if table is not None and (not steps or steps[0][0] != 0 or steps != sorted(steps)):
+        steps = [list(step) if isinstance(step, Sequence) else step for step in table or []]
+        if table is not None and not _is_course(steps):
             raise ConfigError(f"table is {steps}, expected ascending [progress, alpha] steps from progress 0 on.")
+        for name, alpha in (("start", start), ("end", end)):
+            if type(alpha) not in (int, float) or not math.isfinite(alpha):
+                raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
+        if type(epochs) is not int or epochs < 1:
+            raise ConfigError(f"epochs is {epochs!r}, expected a whole number, at least 1.")
         self.epochs = epochs
         self.start_alpha, self.end_alpha = start, end
         self.course = course
@@ -199,3 +204,10 @@ class Annealed(Uniform):
         sizes = self._sizes()
         alpha = self.alpha(min(1.0, (self.epoch + progress) / self.epochs))
         return np.where(sizes > 0, (sizes / sizes.max()) ** alpha, 0.0)
+
+
+def _is_course(steps: Sequence[Any]) -> bool:
+    """Whether steps are pairs of finite numbers, ascending from 0."""
+    are_pairs = all(isinstance(step, list) and len(step) == 2 for step in steps)
+    are_numbers = are_pairs and all(type(x) in (int, float) and math.isfinite(x) for step in steps for x in step)
+    return bool(steps) and are_numbers and steps[0][0] == 0 and list(steps) == sorted(steps)

@@ -88,6 +88,15 @@ class MTLBody(nn.Module):
         """Transformer layers, not counting the embeddings."""
         return int(self.config.num_hidden_layers)
 
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of the longest sequence that there are positions for; None if they are not counted."""
+        positions = getattr(getattr(self.encoder, "embeddings", None), "position_embeddings", None)
+        if not isinstance(positions, nn.Embedding):
+            return None
+        reserved = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa counts from after it
+        return positions.num_embeddings - reserved
+
     def encode(
         self,
         input_ids: Tensor,
