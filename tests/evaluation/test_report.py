@@ -32,7 +32,8 @@ def run_folder(tmp_path):
     write_text(tmp_path / "evaluation" / "a" / "queries.tsv", "q1\twhat is <i>this</i>?\nq2\tand that?\n")
     for folder in ("a", "b"):
         path = tmp_path / "evaluation" / folder
-        write_json(path / "metrics.json", {**read_json(path / "metrics.json"), "intervals": find_intervals(read_head(path))})
+        intervals = find_intervals(read_head(path))
+        write_json(path / "metrics.json", {**read_json(path / "metrics.json"), "intervals": intervals})
     write_json(tmp_path / "about.json", {"command": "mtlrank train a=<b>", "seconds": 7})
     return tmp_path
 
