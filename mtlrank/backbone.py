@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from mtlrank import embedded
 from mtlrank.errors import ConfigError
 
@@ -47,7 +49,7 @@ def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
             raise ConfigError(f"The body {name!r} is not a folder. Expected a local model folder or a hub name.")
     try:
         return auto.from_pretrained(path, **kwargs)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"Cannot load the {what} of {name!r}: {reason} "

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import signal
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +17,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
 
 from mtlrank.compose import Config, explain, known_keys, resolve
 from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
@@ -23,6 +26,7 @@ from mtlrank.usage import usage
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # nobody's bug
+_REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def start(name: str, run: Callable[[Config], Any]) -> None:
@@ -52,11 +56,10 @@ def guarded() -> Iterator[None]:
         yield
     except UserError as error:
         stop(error)
-    except OSError as error:
-        if error.errno not in _REFUSALS:
+    except (OSError, sqlite3.OperationalError, SafetensorError) as error:
+        if not (reason := _refusal(error)):
             raise
-        what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        stop(StorageError(f"The system refuses to go on: {what}. Make room, or choose another place."))
+        stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -78,6 +81,18 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(explain(error, known_keys(name))) from error
+
+
+def _refusal(error: Exception) -> str:
+    """Why the system refuses to read or write; nothing if something else is wrong."""
+    if isinstance(error, sqlite3.OperationalError):
+        return str(error) if error.sqlite_errorcode in _REFUSALS_OF_SQLITE else ""
+    if isinstance(error, OSError):
+        number, reason = error.errno, f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    else:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number, reason = (int(found[1]), os.strerror(int(found[1]))) if found else (None, "")
+    return reason if number in _REFUSALS else ""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -42,7 +42,7 @@ def test_did_it_help(runs, tmp_path):
 @pytest.mark.parametrize("baseline", ["all", "all2", "./all1/"])
 def test_names_and_baseline_as_given(runs, baseline):
     words = [f"{run[:-1]}={run}" for run in runs]
-    done = typed(*words, "--baseline", baseline, "--measures", "AP", "--margin", 0.2)
+    done = typed(*words, "--baseline", baseline, "--measure", "AP", "--margin", 0.2)
     assert done.exit_code == 0, done.output
     assert "single beside all" in done.stdout
     assert "worse" in done.stdout
@@ -63,7 +63,7 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
         (["single1", "all1", "--margin", "0"], 2, "--margin is 0.0, expected a number above 0"),
         (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
         (["single1", "all1", "--seed", "-1"], 2, "--seed is -1, expected a whole number"),
-        (["single1", "all1", "--measures", "nDGC"], 2, "with the measure 'nDGC'. There are AP"),
+        (["single1", "all1", "--measure", "nDGC"], 2, "with the measure 'nDGC'. There are AP"),
         (["single1", "all1", "--output", "/proc/x"], 4, "Cannot write to the folder '/proc/x'"),
         (["a=single1", "b=other"], 3, "The test sets of rank differ: 30 queries in a, 1 in b"),
         (["x=single1", "x=single1"], 2, "is named twice"),

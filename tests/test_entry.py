@@ -16,11 +16,18 @@ from omegaconf import OmegaConf
             4,
             "mtlrank: The system refuses to go on: No space left on device: out.run. Make room, or choose another place.\n",
         ),
+        (
+            "SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')",
+            4,
+            "mtlrank: The system refuses to go on: No space left on device. Make room, or choose another place.\n",
+        ),
         ("OSError(errno.EIO, 'Input/output error')", 1, "Traceback"),
+        ("SafetensorError('Error while deserializing header: header too large')", 1, "Traceback"),
     ],
 )
 def test_a_system_that_refuses_is_no_bug(error, code, said):
-    step = f"import errno\nfrom mtlrank.entry import start\ndef run(config): raise {error}\nstart('rank', run)"
+    imports = "import errno\nfrom safetensors import SafetensorError\nfrom mtlrank.entry import start"
+    step = f"{imports}\ndef run(config): raise {error}\nstart('rank', run)"
     words = ["model_dir=x", "output=out.run"]
     done = subprocess.run([sys.executable, "-c", step, *words], capture_output=True, text=True)
     assert done.returncode == code
@@ -38,3 +45,22 @@ def test_help_explains_every_setting(name):
         assert any(line.startswith(f"  {key}: ") or line == f"  {key}:" for line in lines), key
     assert f"{name} " in lines[0]  # how it is called
     assert ("loop/loss: " in done.stdout) == (name == "train")
+
+
+@pytest.mark.parametrize(("statement", "code"), [("INSERT INTO t VALUES (randomblob(100000))", 4), ("SELECT nope", 1)])
+def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
+    lines = [
+        "import sqlite3",
+        "from mtlrank.entry import start",
+        "def run(config):",
+        "    database = sqlite3.connect(':memory:')",
+        "    database.execute('CREATE TABLE t (x)')",
+        "    database.execute('PRAGMA max_page_count=2')",
+        f"    database.execute('{statement}')",
+        "start('rank', run)",
+    ]
+    words = ["model_dir=x", "output=out.run"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines), *words], capture_output=True, text=True)
+    assert done.returncode == code
+    said = "mtlrank: The system refuses to go on: database or disk is full. Make room, or choose another place.\n"
+    assert (done.stderr == said) == (code == 4)

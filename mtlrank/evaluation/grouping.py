@@ -31,7 +31,7 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     for name, path in named:
         own = labels[kinds.index(settings[path])] if name is None else name
         groups.setdefault(own, []).append(path)
-    _check_seeds(list(settings), groups)
+    _check_seeds(groups)
     return groups
 
 
@@ -93,16 +93,17 @@ def _check_distinct(paths: Sequence[Path]) -> None:
         seen.add(path.resolve())
 
 
-def _check_seeds(paths: Sequence[Path], groups: dict[str, list[Path]]) -> None:
-    """Refuse two runs of the same config and seed: they are one result, not two."""
-    seeds = {path: read_json(path / "run.json").get("seed") for path in paths}
+def _check_seeds(groups: dict[str, list[Path]]) -> None:
+    """Refuse two runs of the same config and seed in a system: they are one result, not two."""
     for folders in groups.values():
-        first: dict[Any, Path] = {}
-        for path in (path for path in folders if path in seeds):
-            other = first.setdefault(seeds[path], path)
+        first: dict[str, Path] = {}
+        for path in (path for path in folders if (path / "run.json").exists()):  # others say nothing of themselves
+            run = read_json(path / "run.json")
+            other = first.setdefault(repr(run), path)
             if other != path:
                 raise ConfigError(
-                    f"{other} and {path} have the same config and seed {seeds[path]}, so they count once. Leave one out."
+                    f"{other} and {path} have the same config and seed {run.get('seed')}, so they count once. "
+                    "Leave one out."
                 )
 
 

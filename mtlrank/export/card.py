@@ -125,13 +125,12 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
 def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
     """What the model learnt from, and how well."""
     yield "\n## Where it comes from\n"
-    yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}"
-    yield f"- Collection: {escape(str(config.get('collection', {}).get('name', 'not named')))}\n"
+    yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}\n"
     yield "| head | kind of head | learnt from | licence |\n|---|---|---|---|"
     for key, node in config["datamodule"]["dataset"]["datasets"].items():
         kind = config["model"]["heads"][key]["_target_"].rpartition(".")[2]
-        cells = (str(node["name"]), kind, _source(config, folder, key), str(node.get("licence") or "not stated"))
-        yield f"| {' | '.join(map(escape, cells))} |"
+        name, licence = escape(str(node["name"])), escape(str(node.get("licence") or "not stated"))
+        yield f"| {name} | {kind} | {_code(_source(config, folder, key))} | {licence} |"
     measured = [row for row in _measures(folder) if row[0] in names]
     if measured:
         yield "\n## Measures\n\n| head | split | measure | value | baseline |\n|---|---|---|---:|---:|"
@@ -168,6 +167,12 @@ def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
         for measure, value in head["values"].items():
             baseline = f"{head['baseline'][measure]:.4f} ({head['baseline_name']})"
             yield head["name"], head["split"], measure, f"{value:.4f}", baseline
+
+
+def _code(text: str) -> str:
+    """Text as code in a cell of a table."""
+    plain = " ".join(text.replace("`", "'").split())
+    return f"`{plain.replace('|', chr(92) + '|')}`"
 
 
 def escape(text: str) -> str:

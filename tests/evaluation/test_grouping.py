@@ -76,6 +76,7 @@ def test_words_that_two_keys_share_are_told_apart():
         ("={a}", ConfigError, "neither a folder nor name=FOLDER"),
         ("x=gs://bucket/run", StorageError, "expected a local path"),
         ("{a} {a}/../e", ConfigError, "have the same config and seed 1, so they count once"),
+        ("x={a} x={a}/../e", ConfigError, "have the same config and seed 1, so they count once"),
         ("{a}/model", DataError, "model is not a finished run: it has no model"),
         ("{a}/../empty", DataError, "its config has no datasets"),
     ],

@@ -122,6 +122,10 @@ class SelfAttentionAverage(Pooler):
         self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,), num_heads: int = 4
     ) -> None:
         super().__init__(body_dim, num_layers, layers)
+        if type(num_heads) is not int or num_heads < 1 or body_dim % num_heads:
+            raise ConfigError(
+                f"num_heads is {num_heads!r}, expected a divisor of {body_dim}, the size of a hidden state."
+            )
         self.attention = nn.MultiheadAttention(body_dim, num_heads, batch_first=True)
 
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
