@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
@@ -26,7 +26,7 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
-from mtlrank.loop.progress import PlainProgress
+from mtlrank.loop.progress import Bar, PlainProgress
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
@@ -235,14 +235,14 @@ def build_milestones(
 def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Trainer:
     """Lightning's trainer with our callbacks and loggers; its logs lie in `output`/logs."""
     on_terminal = sys.stderr.isatty()
-    progress = TQDMProgressBar(refresh_rate=5) if on_terminal else PlainProgress()
+    progress = Bar() if on_terminal else PlainProgress()
     logs = output / "logs"
     attempt = f"attempt_{len(list(logs.glob('attempt_*'))) + 1}"
     settings = dict(config["trainer"])
     if settings["strategy"] == "auto" and num_processes(settings) > 1:
         # Weights that a process does not use get a gradient of zero, so there is nothing to find.
         settings["strategy"] = DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
-    return _trainer(
+    trainer = _trainer(
         settings,
         max_epochs=config["training"]["epochs"],
         limit_val_batches=0,  # milestones judge
@@ -255,6 +255,9 @@ def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Tr
         use_distributed_sampler=False,  # the samplers own the batches
         num_sanity_val_steps=0,
     )
+    # With trainer.deterministic, torch would also fill new memory before it is written: hundreds of kernels in each step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return trainer
 
 
 def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:

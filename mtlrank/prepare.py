@@ -18,7 +18,17 @@ from mtlrank.datamodule.dataset import PreparedDataset, Share
 from mtlrank.datamodule.reading import Reading
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import MANIFEST, exists, fetch_folder, join, mirror, publish_folder, read_json, writable_folder
+from mtlrank.storage import (
+    MANIFEST,
+    exists,
+    fetch_folder,
+    join,
+    locked,
+    mirror,
+    publish_folder,
+    read_json,
+    writable_folder,
+)
 
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
@@ -53,19 +63,27 @@ def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDat
     """Prepare a dataset in `folder` unless it is there already, and open it. Shards that are there are not made again."""
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
     if not exists(join(folder, MANIFEST)):
-        total = config["prepare"]["num_shards"]
-        places = {share: shard_folder(folder, share) for share in (Share(i, total) for i in range(1, total + 1))}
-        made_elsewhere = [share for share, place in places.items() if exists(join(place, MANIFEST))]
-        here = {share: mirror(place) for share, place in places.items() if share not in made_elsewhere}
-        try:
-            _prepare_shards(config, key, here)
-        except BaseException:
-            _remove_if_empty(mirror(shards_folder(folder)))
-            raise
-        merge(config, key, list(places.values()), folder)
-        shutil.rmtree(mirror(shards_folder(folder)))
+        shards = mirror(shards_folder(folder))
+        shards.mkdir(parents=True, exist_ok=True)
+        with locked(shards, f"another process prepares {key}: waiting for it"):
+            if not exists(join(folder, MANIFEST)):
+                _prepare_all_shards(config, key, folder)
     dataset.open(fetch_folder(folder, mirror(folder)))
     return dataset
+
+
+def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
+    total, shards = config["prepare"]["num_shards"], mirror(shards_folder(folder))
+    places = {share: shard_folder(folder, share) for share in (Share(i, total) for i in range(1, total + 1))}
+    made_elsewhere = [share for share, place in places.items() if exists(join(place, MANIFEST))]
+    here = {share: mirror(place) for share, place in places.items() if share not in made_elsewhere}
+    try:
+        _prepare_shards(config, key, here)
+    except BaseException:
+        _remove_if_empty(shards)
+        raise
+    merge(config, key, list(places.values()), folder)
+    shutil.rmtree(shards)
 
 
 def prepare_shard(config: Config, key: str, share: Share, folder: str | Path) -> None:
@@ -91,7 +109,7 @@ def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | 
     """Make one prepared dataset of all its shards."""
     node = config["datamodule"]["dataset"]["datasets"][key]
     dataset = build_dataset(node)
-    description = {"key": key, "name": dataset.name, "relevance_level": getattr(dataset, "relevance_level", None)}
+    description = {"key": key, "name": dataset.name, "relevance_level": getattr(dataset.task, "relevance_level", None)}
     here = mirror(folder)
     parts = [mirror(shard) for shard in shards]
     for part, shard in zip(parts, shards, strict=True):

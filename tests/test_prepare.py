@@ -50,6 +50,26 @@ def test_machines_prepare_a_shard_each_and_any_of_them_merges(tmp_path, capsys):
     assert "prepared shard 2/2 of msm_ner" in capsys.readouterr().err
 
 
+def _prepare_in(folder, began):
+    began.wait()
+    prepare.run(composed(folder, "tasks=[msm_ner]"))
+
+
+def test_processes_that_need_the_same_dataset_at_once_make_it_once(tmp_path, capfd):
+    """As those of torchrun do in a new data_dir."""
+    context = multiprocessing.get_context("spawn")
+    began = context.Barrier(2)
+    processes = [context.Process(target=_prepare_in, args=(tmp_path / "same", began)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    prepare.run(composed(tmp_path / "alone", "tasks=[msm_ner]"))
+    assert manifest_of(tmp_path / "same", "msm_ner") == manifest_of(tmp_path / "alone", "msm_ner")
+    assert capfd.readouterr().err.count("another process prepares msm_ner: waiting for it") == 1
+
+
 def test_an_error_in_another_process_is_told_as_it_is(tmp_path):
     words = ["tasks=[msm_ner]", "prepare.num_shards=2", "prepare.num_workers=2"]
     file = tmp_path / "bad.conll"

@@ -22,6 +22,14 @@ class Judgement(NamedTuple):
     run: list[ScoredDoc]
 
 
+class Packed(NamedTuple):
+    """Scores of some samples, as they travel between processes."""
+
+    samples: list[int]
+    counts: list[int]  # items of each
+    scores: Tensor  # of all items, sample by sample
+
+
 class Predictions:
     """Collects a head's scores over an epoch, in whatever order and however often samples come."""
 
@@ -36,6 +44,17 @@ class Predictions:
         counts = torch.bincount(item_sample.cpu(), minlength=len(sample_ids)).tolist()
         parts = torch.split(scores.detach().cpu(), counts)
         self.by_sample.update(zip(sample_ids.tolist(), parts, strict=True))
+
+    def pack(self) -> Packed:
+        """All that came, in few pieces."""
+        parts = list(self.by_sample.values())
+        return Packed(
+            list(self.by_sample), [len(part) for part in parts], torch.cat(parts) if parts else torch.empty(0)
+        )
+
+    def unpack(self, packed: Packed) -> None:
+        """Take in what another process has packed."""
+        self.by_sample.update(zip(packed.samples, packed.scores.split(packed.counts), strict=True))
 
     def scores(self) -> tuple[Tensor, Tensor]:
         """Scores of the items of the scored samples, in the order of the split, and which items these are."""

@@ -55,7 +55,8 @@ def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset
     for name, part in batch.tasks.items():
         head = trained(model.heads[name])
         losses = datasets[name].task.loss(model({name: part})[name], part)
-        gradients = torch.autograd.grad(losses.mean(), [*body, *head], allow_unused=True)
+        with torch.autocast(losses.device.type, enabled=False):  # as `backward`, which Lightning calls outside of it
+            gradients = torch.autograd.grad(losses.mean(), [*body, *head], allow_unused=True)
         found.losses[name] = losses.detach()
         found.body[name] = list(gradients[: len(body)])
         found.heads[name] = [

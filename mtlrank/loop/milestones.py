@@ -78,6 +78,7 @@ class Milestones(pl.Callback):
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
         self._is_restored = False  # the optimizer too, so that what is saved is whole
+        self._group: Any = None  # in which several processes talk
 
     # -- going on ------------------------------------------------------------------------------------------------------
 
@@ -154,6 +155,10 @@ class Milestones(pl.Callback):
         loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
 
     # -- Lightning's hooks ---------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: D102
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            self._group = dist.new_group(backend="gloo")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation that a stop has cut short comes first."""
@@ -246,7 +251,7 @@ class Milestones(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)))
-        self._raise_on_all(trainer, self.io.error)
+        self._raise_on_all(self.io.error)
         self._on_one(trainer, lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
         self._best_before = self.best_step
         self._saved_at, self._saved_step = time.monotonic(), self.step
@@ -255,7 +260,7 @@ class Milestones(pl.Callback):
         """Save and raise if any process was asked to stop; else, whether the last checkpoint was long ago for any."""
         minutes = self.plan.checkpoint_minutes
         is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        asked, late = _largest([self.signals.noted, int(is_late)], trainer)
+        asked, late = self._largest([self.signals.noted, int(is_late)])
         if asked:
             if self._is_restored:
                 with torch.inference_mode(False):
@@ -271,24 +276,26 @@ class Milestones(pl.Callback):
                 work()
             except UserError as found:
                 error = found
-        self._raise_on_all(trainer, error)
+        self._raise_on_all(error)
 
-    def _raise_on_all(self, trainer: pl.Trainer, error: Exception | None) -> None:
-        (failed,) = _largest([int(error is not None)], trainer)
+    def _raise_on_all(self, error: Exception | None) -> None:
+        (failed,) = self._largest([int(error is not None)])
         if error is not None:
             raise error
         if failed:
             raise StorageError("The first process could not write a checkpoint; its message says why.")
 
+    def _largest(self, numbers: list[int]) -> list[int]:
+        """The largest of each number over all processes, which must ask at the same point.
 
-def _largest(numbers: list[int], trainer: pl.Trainer) -> list[int]:
-    """The largest of each number over all processes, which must ask at the same point."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return numbers
-    compared = torch.tensor(numbers, device=trainer.strategy.root_device)
-    dist.all_reduce(compared, op=dist.ReduceOp.MAX)
-    largest: list[int] = compared.tolist()
-    return largest
+        They meet on the CPU: a question to the GPUs would wait for all that these still have to do.
+        """
+        if self._group is None:
+            return numbers
+        compared = torch.tensor(numbers)
+        dist.all_reduce(compared, op=dist.ReduceOp.MAX, group=self._group)
+        largest: list[int] = compared.tolist()
+        return largest
 
 
 def _first_of_each(batches: Iterable[MTLBatch], limit: int) -> Iterator[MTLBatch]:

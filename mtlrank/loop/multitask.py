@@ -91,7 +91,9 @@ class MultiTaskLoop(pl.LightningModule):
             self._log_gradients(found)
         body, names = trained(self.model.body), list(found.losses)
         means = torch.stack([losses.mean() for losses in found.losses.values()])
-        parts = loss.combine(found.rows(body), means, names).split([weight.numel() for weight in body])
+        with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
+            combined = loss.combine(found.rows(body), means, names)
+        parts = combined.split([weight.numel() for weight in body])
         reached = zip(body, parts, found.reached(), strict=True)
         self._gradients = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
         for name in names:
@@ -173,7 +175,7 @@ class MultiTaskLoop(pl.LightningModule):
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
         count = sum(len(loss) for loss in losses.values())
-        self.log("train/loss", total.detach(), batch_size=count, prog_bar=True)
+        self.log("train/loss", total.detach(), batch_size=count)  # prog_bar=True would wait for the GPU in each step
         for name, loss in losses.items():
             self.log(f"train/{name}/loss", loss.mean(), batch_size=len(loss), on_step=False, on_epoch=True)
 

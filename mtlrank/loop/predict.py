@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.head import Predictions
+from mtlrank.evaluation.head import Packed, Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 
@@ -38,20 +38,47 @@ def predict(
     device, training = next(model.parameters()).device, model.training
     model.eval()
     started = said = time.monotonic()
+    arriving: Arriving | None = None
     try:
         for number, batch in enumerate(batches, 1):
             scored = scores(model, {name: datasets[name].task for name in batch.tasks}, batch.tasks, device, precision)
-            for name, part in batch.tasks.items():
-                predictions[name].add(part.sample_ids, part.item_sample, scored[name])
+            if arriving:  # one batch late, so that a GPU has the next one to do while these come
+                _add(arriving, predictions)
+            arriving = Arriving(batch, scored)
             if after_batch is not None:
                 after_batch()
             if (now := time.monotonic()) - said >= _SECONDS:
                 said = now
                 left = (now - started) / number * (total - number)
                 print(f"scoring {split}: {number:,}/{total:,} batches, {left:,.0f} s left", file=sys.stderr, flush=True)
+        if arriving:
+            _add(arriving, predictions)
     finally:
         model.train(training)
     return predictions
+
+
+class Arriving:
+    """Scores on their way from a device."""
+
+    def __init__(self, batch: MTLBatch, scored: Mapping[str, Tensor]) -> None:
+        self.batch = batch
+        self._scored = {name: values.to("cpu", non_blocking=True) for name, values in scored.items()}
+        self._event = torch.cuda.Event() if any(values.is_cuda for values in scored.values()) else None
+        if self._event:
+            self._event.record()
+
+    def scored(self) -> dict[str, Tensor]:
+        """The scores, once they are here."""
+        if self._event:
+            self._event.synchronize()
+        return self._scored
+
+
+def _add(arriving: Arriving, predictions: Mapping[str, Predictions]) -> None:
+    scored = arriving.scored()
+    for name, part in arriving.batch.tasks.items():
+        predictions[name].add(part.sample_ids, part.item_sample, scored[name])
 
 
 def scores(
@@ -78,11 +105,11 @@ def gather(predictions: Mapping[str, Predictions]) -> None:
     """Give every process the scores of all."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    gathered: list[dict[str, dict[int, Tensor]] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, {name: p.by_sample for name, p in predictions.items()})
+    gathered: list[dict[str, Packed]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(gathered, {name: p.pack() for name, p in predictions.items()})
     for part in gathered:
-        for name, scores in (part or {}).items():
-            predictions[name].by_sample.update(scores)
+        for name, packed in part.items():
+            predictions[name].unpack(packed)
 
 
 def to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:

@@ -1,4 +1,4 @@
-"""Progress of training as plain lines, for logs that are no terminal."""
+"""Progress of training: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -6,6 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar with the loss, which is fetched from the device only when the bar is drawn again."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What stands beside the bar."""
+        loss = trainer.callback_metrics.get("train/loss")
+        return {} if loss is None else {"loss": f"{float(loss):.4f}"}
 
 
 class PlainProgress(pl.Callback):

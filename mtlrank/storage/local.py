@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -114,13 +115,21 @@ def fingerprint(value: Any) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of this machine out of the block. The lock is the folder itself and dies with its holder."""
+def locked(folder: Path, waiting: str = "") -> Iterator[None]:
+    """Keep other processes of this machine out of the block. The lock is the folder itself and dies with its holder.
+
+    Says `waiting` if another process is in it.
+    """
     import fcntl  # here, so that the package imports on systems without it
 
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(f"mtlrank: {waiting}", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -53,7 +53,7 @@ class Classification(ItemTask):
         self.weights = self._find_weights(labels)
 
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        weights = None if self.weights is None else torch.tensor(self.weights, device=logits.device)
+        weights = None if self.weights is None else torch.tensor(self.weights).to(logits.device, non_blocking=True)
         return F.cross_entropy(logits, batch.labels.long(), weight=weights, reduction="none")
 
     def scores(self, logits: Tensor) -> Tensor:

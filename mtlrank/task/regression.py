@@ -93,13 +93,13 @@ class Ordinal(ItemTask):
         return number
 
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        levels = torch.tensor(self.levels, device=logits.device)
+        levels = torch.tensor(self.levels).to(logits.device, non_blocking=True)
         above = ((batch.labels[:, None] - levels[:-1]) / levels.diff()).clamp(0, 1)
         return F.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Predictions in the labels' own unit."""
-        levels = torch.tensor(self.levels, device=logits.device)
+        levels = torch.tensor(self.levels).to(logits.device, non_blocking=True)
         return levels[0] + (logits.float().sigmoid() * levels.diff()).sum(1)
 
 

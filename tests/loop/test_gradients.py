@@ -80,6 +80,32 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(data_dir, tmp_path, loss):
     runs.assert_same(runs.content(tmp_path / "whole"), runs.content(tmp_path / "stopped"))
 
 
+@pytest.mark.parametrize("loss", ["upgrad", "pcgrad", "mgda", "cagrad", "gradnorm"])
+def test_gradients_are_combined_in_full_precision_whatever_the_body_computes_in(data_dir, tmp_path, loss):
+    words = [
+        f"loop/loss={loss}",
+        "trainer.precision=bf16-mixed",
+        "+trainer.limit_train_batches=4",
+        "loop.diagnose_every_n_steps=2",
+    ]
+    found = trained(data_dir, tmp_path, *words)
+    assert all(weight.isfinite().all() for weight in found.values() if weight.is_floating_point())
+
+
+def test_a_step_asks_a_device_for_nothing(data_dir, tmp_path, monkeypatch):
+    """On a GPU each question would wait for all work that is queued: what Lightning asks does not grow with the steps."""
+    asked = []
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: asked.append(self) or item(self))
+    counts = []
+    for steps in (2, 6):
+        asked.clear()
+        words = [f"+trainer.limit_train_batches={steps}", "trainer.log_every_n_steps=100"]
+        trained(data_dir, tmp_path / str(steps), *words)
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
+
+
 def test_looking_at_gradients_changes_nothing(data_dir, tmp_path):
     plain = trained(data_dir, tmp_path / "plain")
     watched = trained(data_dir, tmp_path / "watched", "loop.diagnose_every_n_steps=5")

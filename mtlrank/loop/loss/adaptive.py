@@ -87,7 +87,8 @@ class DynamicWeightAverage(Combiner):
             dist.all_reduce(values)
             values /= dist.get_world_size()
         here = torch.zeros_like(self.counts)
-        here[[self.number_of(name) for name in drawn]] = 1
+        for name in drawn:
+            here[self.number_of(name)] = 1
         finite = torch.isfinite(values)  # a step that is skipped teaches nothing
         self.sums = self.sums + torch.where(finite, values, 0.0)
         self.counts = self.counts + here * finite

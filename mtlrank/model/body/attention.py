@@ -1,6 +1,6 @@
 """Attention within each sequence of a packed batch, for any Hugging Face encoder that lets its attention be chosen."""
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -64,14 +64,15 @@ def packed_attention(
     """Hugging Face's attention interface on packed tokens: everything is (1, heads, tokens, head size).
 
     A token attends to the tokens of its own sequence that are less than `sliding_window` away. Returns (1, tokens, heads,
-    head size). On a GPU in half precision torch's kernel for sequences of any length does it all at once; it knows no
-    dropout, so with dropout, or in full precision, the tokens are laid out in a padded grid for the attention alone.
+    head size). On a GPU in half precision torch's kernel for sequences of any length does it all at once. It knows no
+    dropout, so with dropout, in full precision, on GPUs before Ampere, or with heads of a size that the kernel does not
+    take, the tokens are laid out in a padded grid for the attention alone.
     """
     assert packing is not None, "packed attention needs packing=..."
     reach = None if sliding_window is None or sliding_window >= packing.longest else sliding_window - 1
     if not query.is_cuda:
         return _one_by_one(query, key, value, scaling, dropout, reach, packing), None
-    if dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
+    if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
         q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
         ends, longest = packing.cu_seqlens, packing.longest
         window = (-1, -1) if reach is None else (reach, reach)
@@ -79,6 +80,13 @@ def packed_attention(
         assert isinstance(mixed, Tensor)
         return mixed[None], None
     return _in_a_grid(query, key, value, scaling, dropout, reach, packing), None
+
+
+@cache
+def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether FlashAttention, which attention on sequences of any length is made of, can do it."""
+    is_half = dtype in (torch.float16, torch.bfloat16)
+    return is_half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _one_by_one(
