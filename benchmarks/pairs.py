@@ -8,8 +8,10 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,13 +95,38 @@ class Clock:
 def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
     """The options that measurements share."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--body", required=True, help="a BERT: a Hugging Face name or folder")
+    body = made.add_mutually_exclusive_group(required=True)
+    body.add_argument("--body", help="a BERT: a Hugging Face name or folder")
+    body.add_argument("--random", action="store_true", help="a BERT-base of random weights, which needs no download")
     made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--repetitions", type=int, default=3)
     made.add_argument("--peak", type=float, default=790e12, help="operations a second that the GPU can do")
     made.add_argument("--system", choices=systems, help="measure only this one, in this process")
     return made
+
+
+@contextmanager
+def body_of(options: argparse.Namespace) -> Iterator[str]:
+    """The folder or name of the body to measure."""
+    if not options.random:
+        yield options.body
+        return
+    from transformers import BertConfig, BertModel
+
+    from mtlrank.backbone import load_tokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        BertModel(BertConfig()).save_pretrained(folder)
+        load_tokenizer("mtlrank-embedded/tiny-bert").save_pretrained(folder)
+        yield folder
+
+
+def words(options: argparse.Namespace, **replaced: Any) -> list[str]:
+    """Options for the process of one system."""
+    settings = {**vars(options), **replaced}
+    known = {key: value for key, value in settings.items() if type(value) in (str, int, float) and key != "system"}
+    return [f"--{key.replace('_', '-')}={value}" for key, value in known.items()]
 
 
 def say(measured: Measured) -> None:
@@ -110,8 +137,9 @@ def say(measured: Measured) -> None:
 def compare(module: str, systems: Sequence[str], repetitions: int, arguments: Sequence[str]) -> dict[str, Measured]:
     """Medians of systems that run in turns, each in a process with one thread."""
     found: dict[str, list[Measured]] = {system: [] for system in systems}
-    one = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment = {**os.environ, **one, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_DISABLED": "1"}
+    fixed = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS", "WANDB_DISABLED"), "1")
+    fixed |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0"}
+    environment = {**os.environ, **fixed}
     for repetition in range(repetitions):
         for system in systems:
             command = [sys.executable, "-m", module, *arguments, "--system", system]

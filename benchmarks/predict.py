@@ -2,6 +2,7 @@
 
     python -m benchmarks.predict --body /path/to/all-MiniLM-L6-v2
     python -m benchmarks.predict --body bert-base-uncased --device cuda --pairs 50000 --batch-size 512
+    python -m benchmarks.predict --random --device cuda --pairs 50000 --batch-size 512        # without a hub
 
 Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
 with bf16 on all sides. Needs `pip install 'mtlrank[annotate]'`. "mtlrank" tokenises, writes and reads its prepared dataset
@@ -21,12 +22,14 @@ from benchmarks.pairs import (
     Measured,
     Pair,
     Pairs,
+    body_of,
     compare,
     flops_per_pair,
     pairs,
     parser,
     say,
     table,
+    words,
 )
 
 SYSTEMS = ["ceiling", "sentence-transformers", "mtlrank", "mtlrank, prepared"]
@@ -37,21 +40,25 @@ def main() -> None:
     made = parser(__doc__ or "", SYSTEMS)
     made.add_argument("--pairs", type=int, default=2000)
     options = made.parse_args()
-    rows = pairs(options.pairs + WARM)
     if options.system:
         import torch
 
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        say(MEASURES[options.system](options, rows))
+        say(MEASURES[options.system](options, pairs(options.pairs + WARM)))
         return
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key != "system"]
-    found = compare("benchmarks.predict", SYSTEMS, options.repetitions, arguments)
+    with body_of(options) as body:
+        options.body = body
+        _report(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    found = compare("benchmarks.predict", SYSTEMS, options.repetitions, words(options))
     table(f"Scoring {options.pairs:,} pairs", found, "sentence-transformers")
     ours = found["mtlrank, prepared"].pairs_per_second
     print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
     if options.device == "cuda":
-        limit = options.peak / flops_per_pair(options.body, [len(ids) for ids in _tokenised(options, rows)[:5_000]])
+        limit = options.peak / flops_per_pair(options.body, [len(ids) for ids in _tokenised(options, pairs(5_000))])
         print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
 
 
@@ -71,6 +78,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair]) -> Measured:
     clock = Clock(options.device)
     with torch.inference_mode(), torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
         model(**batches[0])
+        model(**batches[-1])  # the longest, for which memory is found
         began = clock()
         for batch in batches:
             model(**batch)

@@ -2,11 +2,13 @@
 
     python -m benchmarks.train --body /path/to/all-MiniLM-L6-v2
     python -m benchmarks.train --body bert-base-uncased --device cuda --batch-size 256
+    python -m benchmarks.train --random --device cuda --batch-size 256                   # without a hub
 
 Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
-with bf16 on all sides. Needs `pip install 'mtlrank[annotate,bench]'`. The ceiling is the fastest that Hugging Face's model
-goes: batches of like length, no attention dropout, nothing but the steps. The mixture has five tasks with heads at a third,
-.4, .4, half and the full depth of the body, in equal shares. With --compile, mtlrank runs with training.compile=true too.
+with bf16 on all sides, and no side in torch's deterministic mode. Needs `pip install 'mtlrank[annotate,bench]'`. The
+ceiling is the fastest that Hugging Face's model goes: batches of like length, no attention dropout, nothing but the steps. The
+mixture has five tasks with heads at a third, .4, .4, half and the full depth of the body, in equal shares. With --compile,
+mtlrank runs with training.compile=true too. --profile tells instead where mtlrank's time goes, operation by operation.
 """
 
 import argparse
@@ -22,42 +24,83 @@ from benchmarks.pairs import (
     Measured,
     Pair,
     Pairs,
+    body_of,
     compare,
     flops_per_pair,
     pairs,
     parser,
     say,
     table,
+    words,
 )
 
 SYSTEMS = ["ceiling", "sentence-transformers", "bare loop", "mtlrank", "mixture: s-t", "mixture: bare loop", "mixture"]
 COMPILED = {"mtlrank": "mtlrank, compiled", "mixture": "mixture, compiled"}
 DEPTHS = {"terms": 1 / 3, "entities": 0.4, "coreference": 0.4, "similarity": 0.5, "ranking": 1.0}
-WARM = 2  # steps before the clock starts; much is compiled in the first, the rest in the second
+STEPS = {"cpu": 6, "cuda": 100}
+WARM = {"cpu": 2, "cuda": 10}  # steps before the clock starts; much is compiled in the first, the rest in the second
+
+
+class Laps:
+    """Reads a clock twice: when the steps to warm up are done, and when all are. A reading waits for the device."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.clock, self.warm = Clock(options.device), WARM[options.device]
+        self.pairs, self.last = options.batch_size * options.steps, WARM[options.device] + options.steps
+        self.done, self.began, self.ended = 0, 0.0, 0.0
+
+    def step(self) -> None:
+        """A step is done."""
+        self.done += 1
+        if self.done == self.warm:
+            self.began = self.clock()
+        if self.done == self.last:
+            self.ended = self.clock()
+
+    def measured(self, pairs: float | None = None) -> Measured:
+        """What was done between the readings."""
+        return Measured((pairs or self.pairs) / (self.ended - self.began), self.clock.memory())
 
 
 def main() -> None:
     made = parser(__doc__ or "", [*SYSTEMS, *COMPILED.values()])
-    made.add_argument("--steps", type=int, default=6)
+    made.add_argument("--steps", type=int, help="default: 6, on a GPU 100")
     made.add_argument("--compile", action="store_true", help="measure training.compile=true too")
+    made.add_argument("--profile", action="store_true", help="only print where the time of mtlrank's steps goes")
     options = made.parse_args()
+    options.steps = options.steps or STEPS[options.device]
     if options.system:
         import torch
 
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        rows = pairs(options.batch_size * (options.steps + WARM))
+        rows = pairs(options.batch_size * (options.steps + WARM[options.device]))
         name = options.system.removeprefix("mixture: ")
         mixed = options.system.startswith("mixture")
         say(MEASURES[name](options, rows, mixed))
         return
-    arguments = [
-        f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key not in ("system", "compile")
-    ]
+    with body_of(options) as body:
+        (_profile if options.profile else _report)(options, body)
+
+
+def _profile(options: argparse.Namespace, body: str) -> None:
+    """The operations that take most of the time, of all steps."""
+    from torch.profiler import ProfilerActivity, profile
+
+    options.body = body
+    rows = pairs(options.batch_size * (options.steps + WARM[options.device]))
+    is_gpu = options.device == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]) as found:
+        mtlrank(options, rows, False, options.compile)
+    order = "self_cuda_time_total" if is_gpu else "self_cpu_time_total"
+    print(found.key_averages().table(sort_by=order, row_limit=30, max_name_column_width=60))
+
+
+def _report(options: argparse.Namespace, body: str) -> None:
     alone, mixture = SYSTEMS[:4], SYSTEMS[4:]
     if options.compile:
         alone, mixture = [*alone, COMPILED["mtlrank"]], [*mixture, COMPILED["mixture"]]
-    found = compare("benchmarks.train", [*alone, *mixture], options.repetitions, arguments)
+    found = compare("benchmarks.train", [*alone, *mixture], options.repetitions, words(options, body=body))
     table("Training on ranking pairs", {name: found[name] for name in alone}, "sentence-transformers")
     ours = found["mtlrank"].pairs_per_second
     print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
@@ -69,11 +112,11 @@ def main() -> None:
         ratio = found[compiled].pairs_per_second / found[name].pairs_per_second
         print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
     if options.device == "cuda":
-        limit = options.peak / (3 * flops_per_pair(options.body, _lengths(pairs(5_000), options.body)))
+        limit = options.peak / (3 * flops_per_pair(body, _lengths(pairs(5_000), body)))
         print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
 
 
-# -- systems: each gives pairs a second over all steps but the first two ---------------------------------------------
+# -- systems: each gives pairs a second over all steps but those to warm up ------------------------------------------
 
 
 def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measured:
@@ -91,25 +134,27 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     by_length = sorted(range(len(many)), key=lambda i: lengths[i])
     starts = [50 * (2 * i + 1) // (2 * options.steps) * options.batch_size for i in range(options.steps)]
     prepared, tokens = [], 0
-    for start in [starts[len(starts) // 2]] * WARM + starts:
+    warm = (
+        starts if options.device == "cuda" else [starts[len(starts) // 2]] * WARM["cpu"]
+    )  # a GPU meets each shape once
+    for start in warm + starts:
         chosen = by_length[start : start + options.batch_size]
         queries, passages, labels = zip(*(many[i] for i in chosen), strict=True)
         texts = tokenizer(
             queries, passages, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt"
         ).to(options.device)
         prepared.append((texts, torch.tensor(labels, dtype=torch.float32, device=options.device)))
-        tokens += sum(lengths[i] for i in chosen) if len(prepared) > WARM else 0
-    clock = Clock(options.device)
-    for number, (texts, labels) in enumerate(prepared):
-        if number == WARM:
-            began = clock()
+        tokens += sum(lengths[i] for i in chosen) if len(prepared) > len(warm) else 0
+    laps = Laps(options)
+    laps.warm, laps.last = len(warm), len(prepared)
+    for texts, labels in prepared:
         with torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
             logits = model(**texts).logits
         binary_cross_entropy_with_logits(logits.squeeze(-1).float(), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
-    mean = sum(lengths) / len(lengths)
-    return Measured(tokens / mean / (clock() - began), clock.memory())
+        laps.step()
+    return laps.measured(tokens / (sum(lengths) / len(lengths)))
 
 
 def sentence_transformers(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measured:
@@ -120,11 +165,11 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair], mixed: 
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
     from transformers import TrainerCallback
 
-    clock, times = Clock(options.device), list[float]()
+    laps = Laps(options)
 
     class Times(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            times.append(clock())
+            laps.step()
 
     model = CrossEncoder(options.body, num_labels=1, device=options.device, max_length=MAX_LENGTH)
     parts = _shares(rows) if mixed else {"rank": rows}
@@ -142,6 +187,7 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair], mixed: 
             report_to="none",
             use_cpu=options.device == "cpu",
             bf16=options.device == "cuda",
+            dataloader_num_workers=4 if options.device == "cuda" else 0,
             disable_tqdm=True,
         )
         losses = {name: BinaryCrossEntropyLoss(model) for name in data}
@@ -152,22 +198,19 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair], mixed: 
             loss=losses if mixed else losses["rank"],
             callbacks=[Times()],
         ).train()
-    done = len(rows) - options.batch_size * WARM
-    return Measured(done / (times[-1] - times[WARM - 1]), clock.memory())
+    return laps.measured()
 
 
 def bare_loop(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measured:
     """mtlrank's data, model and losses without Lightning, logs and checkpoints."""
     import torch
 
-    clock = Clock(options.device)
+    laps = Laps(options)
     with tempfile.TemporaryDirectory() as folder:
         datamodule, model, datasets = _parts(options, rows, mixed, Path(folder))
         model.to(options.device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
-        for number, batch in enumerate(_on(datamodule.train_dataloader(), options.device)):
-            if number == WARM:
-                start = clock()
+        for batch in _on(datamodule.train_dataloader(), options.device):
             with torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
                 logits = model(batch.tasks)
             losses = [datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()]
@@ -175,7 +218,8 @@ def bare_loop(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Mea
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return Measured(options.batch_size * options.steps / (clock() - start), clock.memory())
+            laps.step()
+    return laps.measured()
 
 
 def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled: bool = False) -> Measured:
@@ -192,14 +236,15 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled
     from mtlrank.loop.schedule import linear_warmup
     from mtlrank.loop.stopping import StopSignals
 
-    clock, times = Clock(options.device), list[float]()
+    laps = Laps(options)
 
     class Times(pl.Callback):
         def on_train_batch_end(self, *_: Any) -> None:
-            times.append(clock())
+            laps.step()
 
-    precision = "bf16-mixed" if options.device == "cuda" else "32-true"
-    config = compose_config([f"trainer.precision={precision}", "training.epochs=1"], trusted=True)
+    accelerator, precision = {"cpu": ("cpu", "32-true"), "cuda": ("gpu", "bf16-mixed")}[options.device]
+    overrides = [f"trainer.accelerator={accelerator}", f"trainer.precision={precision}", "trainer.deterministic=false"]
+    config = compose_config([*overrides, "training.epochs=1"], trusted=True)
     with tempfile.TemporaryDirectory() as folder, StopSignals() as signals:
         datamodule, model, datasets = _parts(options, rows, mixed, Path(folder))
         if compiled:
@@ -208,9 +253,9 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled
         trainer = build_trainer(config, Path(folder), milestones)
         trainer.callbacks.insert(0, Times())
         optimizer = partial(torch.optim.AdamW, lr=2e-5, fused=True)
-        steps = options.steps + WARM
+        steps = laps.last
         trainer.fit(MultiTaskLoop(model, datasets, ExampleMean, optimizer, linear_warmup, steps), datamodule)
-    return Measured(options.batch_size * options.steps / (times[-1] - times[WARM - 1]), clock.memory())
+    return laps.measured()
 
 
 MEASURES = {

@@ -50,6 +50,11 @@ def test_training(body, system):
     assert memory > 0
 
 
+def test_profiling(body):
+    found = run("train", "--body", body, "--batch-size", "5", "--steps", "2", "--profile")
+    assert re.search(r"aten::addmm|aten::mm", found)
+
+
 @pytest.mark.parametrize("system", ["ceiling", "mtlrank", "mtlrank, prepared"])
 def test_scoring(body, system):
     found = run("predict", "--body", body, "--batch-size", "8", "--pairs", "20", "--system", system)
