@@ -4,11 +4,12 @@
     python -m benchmarks.train --body bert-base-uncased --device cuda --batch-size 256
     python -m benchmarks.train --random --device cuda --batch-size 256                   # without a hub
 
-Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
-with bf16 on all sides, and no side in torch's deterministic mode. Needs `pip install 'mtlrank[annotate,bench]'`. The
-ceiling is the fastest that Hugging Face's model goes: batches of like length, no attention dropout, nothing but the steps. The
-mixture has five tasks with heads at a third, .4, .4, half and the full depth of the body, in equal shares. With --compile,
-mtlrank runs with training.compile=true too. --profile tells instead where mtlrank's time goes, operation by operation.
+Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall
+time with bf16 on all sides, and no side in torch's deterministic mode. Needs `pip install 'mtlrank[annotate,bench]'`.
+The ceiling is the fastest that Hugging Face's model goes: batches of like length, no attention dropout, nothing but the
+steps. The mixture has five tasks with heads at a third, .4, .4, half and the full depth of the body, in equal shares.
+With --compile, mtlrank runs with training.compile=true too. --profile tells instead where mtlrank's time goes,
+operation by operation.
 """
 
 import argparse

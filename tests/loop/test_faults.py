@@ -265,9 +265,10 @@ def poison(monkeypatch, steps):
     monkeypatch.setattr(SpanClassification, "item_loss", poisoned)
 
 
-def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data, tmp_path, monkeypatch, capsys, device):
     poison(monkeypatch, {3, 20})
-    metrics = train.run(settings(data, tmp_path))
+    metrics = train.run(settings(data, tmp_path, f"trainer.accelerator={device}"))
     said = capsys.readouterr().err
     assert "step 3: not finite are 1 of" in said
     assert re.search(r"step 20: not finite are 1 of \d+ losses of 'msm_ner' \(.+\); the step is skipped", said)

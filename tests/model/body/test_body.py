@@ -183,6 +183,25 @@ def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, window):
     assert torch.equal(dropped, found[1]) == (dropout == 0.0)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("head_size", [8, 26, 64])  # the kernel takes no 26
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gpu_attends_as_a_cpu_does(dtype, window, head_size):
+    """Forwards and backwards, with an empty second text among the sequences."""
+    ends = torch.tensor([0, 7, 7, 10, 22, 27], dtype=torch.int32)
+    start = torch.randn(3, 1, 2, 27, head_size)
+    found = []
+    for device, kind in (("cpu", torch.float32), ("cuda", dtype)):
+        states = start.detach().to(device, kind).requires_grad_()
+        packing = Packing(ends.to(device), 27, 12)
+        mixed, _ = packed_attention(None, *states, None, sliding_window=window, packing=packing)
+        mixed.float().square().sum().backward()
+        found.append((mixed.float().cpu(), states.grad.float().cpu()))
+    tolerance = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(found[1], found[0], atol=tolerance, rtol=tolerance)
+
+
 def test_a_token_of_a_window_sees_its_neighbours_only():
     packing = Packing(torch.tensor([0, 6], dtype=torch.int32), 6, 6)
     q = torch.zeros(1, 1, 6, 4)

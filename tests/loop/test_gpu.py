@@ -1,0 +1,74 @@
+"""Training in half precision: on a GPU where there is one, and what can be on a CPU."""
+
+import pytest
+import torch
+
+from mtlrank import train
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.progress import PlainProgress
+from tests.loop.runs import content, run_until, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+HALF = ["trainer.precision=bf16-mixed", "training.epochs=2"]
+DEVICES = ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
+WAYS = {
+    "plain": [],
+    "activation checkpointing": ["model.body.activation_checkpointing=true", "model.body.attention_dropout=0.1"],
+    "low rank": ["model.body.lora={rank: 4, dropout: 0.1}", "model.body.frozen_layers=1"],
+    "separate layers": ["model.body.separate_layers=2"],
+    "nondeterministic": ["trainer.deterministic=false"],
+    "gradients": ["loop/loss=upgrad", "loop.diagnose_every_n_steps=3"],
+    "another loss": ["loop/loss=dwa", "task@datamodule.dataset.datasets.trec2019.task=relevance_lambda"],
+    "compiled": ["training.compile=true"],
+    "full precision": ["trainer.precision=32-true"],
+    "small floats": ["trainer.precision=16-mixed", "loop.optimizer.fused=false"],
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, home):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_half_precision_learns_as_full_precision_does(data, tmp_path, device):
+    found = []
+    for name, words in (("half", HALF), ("full", [*HALF, "trainer.precision=32-true"])):
+        found.append(train.run(settings(data, tmp_path / name, *words, f"trainer.accelerator={device}")))
+    assert found[0] == pytest.approx(found[1], abs=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_train_runs_on_a_gpu(data, tmp_path, way):
+    metrics = train.run(settings(data, tmp_path, *HALF, "trainer.accelerator=gpu", *WAYS[way]))
+    assert metrics["val/msm_ner/Accuracy"] > 0.3
+    assert all(weight.isfinite().all() for weight in content(tmp_path)["state_dict"].values())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_half_precision_goes_on_where_it_was_stopped(data, tmp_path, device):
+    """A GPU may add in another order; a CPU does not."""
+    words = [*HALF, f"trainer.accelerator={device}"]
+    train.run(settings(data, tmp_path / "whole", *words))
+    run_until(settings(data, tmp_path / "stopped", *words), 20)
+    train.run(settings(data, tmp_path / "stopped", *words))
+    whole, stopped = (content(tmp_path / name)["state_dict"] for name in ("whole", "stopped"))
+    tolerance = {"atol": 2e-3, "rtol": 1e-2} if device == "gpu" else {"atol": 0, "rtol": 0}
+    for name, weight in whole.items():
+        torch.testing.assert_close(stopped[name], weight, **tolerance, msg=name)
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_gpu(data, tmp_path, monkeypatch):
+    """Torch itself looks: from the start of a step to its end, nothing may wait for the device."""
+    for where, hook, mode in (
+        (MultiTaskLoop, "on_train_batch_start", "error"),
+        (PlainProgress, "on_train_batch_end", "default"),  # a checkpoint, a validation may wait
+    ):
+        monkeypatch.setattr(where, hook, lambda *_, mode=mode: torch.cuda.set_sync_debug_mode(mode))
+    words = [*HALF, "trainer.accelerator=gpu", "trainer.log_every_n_steps=1000"]
+    try:
+        train.run(settings(data, tmp_path, *words))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
