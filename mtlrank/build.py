@@ -277,7 +277,11 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
         for measure in dataset.task.measures
     }
     if not keys:
-        raise ConfigError("No dataset has a val split, so no checkpoint can be chosen. Give one a val split.")
+        names = ", ".join(dataset.name for dataset in datasets.values())
+        raise ConfigError(
+            f"No dataset ({names}) has a val split, so no checkpoint can be chosen. Give one a `val`, or learn it beside "
+            "another that has."
+        )
     key = config["training"]["monitor"] or next(iter(keys))
     if key not in keys:
         raise ConfigError(f"training.monitor is {key!r}.{nearest(key, keys)} Expected one of {', '.join(keys)}.")

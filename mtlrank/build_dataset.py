@@ -71,6 +71,14 @@ def _hash(file: Path, size: int, changed: int) -> str | int:
     return size if file.suffix in _WEIGHTS else file_hash(file)
 
 
+def has_split(config: Mapping[str, Any], split: str) -> bool:
+    """Whether a dataset's config gives it a split; a class that takes no such setting is believed to have it."""
+    if split in config:
+        return config[split] is not None
+    parameter = signature(get_object(config["_target_"])).parameters.get(split)
+    return parameter is None or parameter.default is not None
+
+
 def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
     """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
     _check_flags(node)

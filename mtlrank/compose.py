@@ -77,7 +77,7 @@ def select_tasks(config: Config) -> Config:
             f"Datasets: {', '.join(datasets)}. Heads: {', '.join(heads)}. "
             "Add what is missing, or choose with tasks=[...]."
         )
-    chosen = {key: datasets[key] for key in datasets if key in wanted}
+    chosen = {key: datasets[key] for key in wanted if key in datasets}
     gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
     return {
         **config,

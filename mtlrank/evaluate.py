@@ -19,7 +19,7 @@ from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_name
-from mtlrank.evaluation.report import head_folders, print_table
+from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
@@ -53,7 +53,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
     precision, sampler = str(saved["trainer"]["precision"]), build_object(saved["datamodule"]["test_sampler"])
     metrics = judge_all(model, datasets, output, config["batch_size"], split, precision, sampler)
-    print_table(head_folders([output]))
+    print_table(
+        [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
+    )
     print(f"results: {output}")
     return metrics
 

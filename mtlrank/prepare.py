@@ -30,6 +30,8 @@ from mtlrank.storage import (
     writable_folder,
 )
 
+_MANY = 0.5  # of the texts cut: more are told
+
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
     """Prepare what is missing and open everything, by key. `folders` says where; by default that is in `data_dir`.
@@ -173,6 +175,12 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
             totals[what] = totals.get(what, 0) + times
     notes += [f"{what}: {times:,}" for what, times in totals.items()]
     notes += [f"{manifest['bad_rows']} bad rows set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
+    for name, split in splits.items():
+        if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
+            notes.append(
+                f"{share:.0%} of the {name} texts are cut at {manifest['max_length']} tokens: raise "
+                "preprocessor.max_length, or choose a body whose vocabulary fits them"
+            )
     print("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})", file=sys.stderr, flush=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mtlrank import train
 from mtlrank.build import num_processes
+from mtlrank.build_dataset import has_split
 from mtlrank.compose import Config, nearest, select_tasks
 from mtlrank.entry import start_variants
 from mtlrank.errors import ConfigError
@@ -50,7 +51,7 @@ def run(vary: Vary) -> list[Comparison]:
         for tasks in mixtures
     }
     rows = transfer(systems, study["measures"], study["margin"], study["resamples"])
-    write_transfer(root / "transfer", rows, systems, config)
+    write_transfer(root / "transfer", rows, systems, select_tasks(config))
     print_transfer(rows)
     print(f"results: {root}   report: {root / 'transfer' / 'transfer.html'}")
     return rows
@@ -111,7 +112,7 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
 
 def _is_judged(dataset: Mapping[str, Any]) -> bool:
     """Whether a task can be learnt by itself and compared: not if it says that it has no val or no test split."""
-    return dataset.get("val", True) is not None and dataset.get("test", True) is not None
+    return has_split(dataset, "val") and has_split(dataset, "test")
 
 
 def _told(runs: list[Run]) -> Iterator[Run]:

@@ -86,11 +86,13 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     metrics = dict[str, float]()
     if trainer.is_global_zero:
         metrics = milestones.restore_best(loop)
+        kept = milestones.chosen()
+        print(f"kept are the weights of {kept}", file=sys.stderr)
         tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
         save_model(output / "model", model, tokenizer, config, labels, sources)
-        write_json(output / "about.json", about.describe(started), sort_keys=False)
+        write_json(output / "about.json", {**about.describe(started), "weights": kept}, sort_keys=False)
         write_json(output / _DATA, _data(config, prepared))
         if config["test"]:
             metrics |= _judge(config, output, model, datasets, datamodule)

@@ -15,10 +15,11 @@ def test_the_default_config_has_the_five_tasks_in_order():
     assert list(config["model"]["heads"]) == KEYS
 
 
-def test_tasks_choose_a_subset_in_config_order():
+def test_tasks_choose_a_subset_and_its_order():
+    """The first one chooses the checkpoint, and leads every table."""
     config = composed("tasks=[msm_bm25,trec2019]")
-    assert list(config["datamodule"]["dataset"]["datasets"]) == ["trec2019", "msm_bm25"]
-    assert list(config["model"]["heads"]) == ["trec2019", "msm_bm25"]
+    assert list(config["datamodule"]["dataset"]["datasets"]) == ["msm_bm25", "trec2019"]
+    assert list(config["model"]["heads"]) == ["msm_bm25", "trec2019"]
 
 
 def test_selecting_twice_changes_nothing():

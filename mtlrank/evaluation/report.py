@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -52,14 +53,15 @@ def head_folders(roots: Sequence[Path]) -> list[Path]:
 def verdict(sections: Sequence[Section]) -> str:
     """The outcome in one sentence, by each head's first measure."""
     first = [section.rows[0] for section in sections if section.name == section.dataset]  # not of further test sets
-    better = [row for row in first if row.better]
+    counts = Counter(row.verdict for row in first)
     section = sections[0]
     row = section.rows[0]
     sure = ""
     if row.difference is not None:
         sure = f" ({row.value - row.baseline:+.4f}, 95 % interval {row.difference[0]:+.4f} to {row.difference[1]:+.4f})"
     told = f"{section.name}: {row.measure} {row.value:.4f}, {section.baseline_name} {row.baseline:.4f}{sure}."
-    return f"{len(better)} of {len(first)} heads beat their baseline. {told}"
+    open_ones = f", {counts['not decided']} not decided" if counts["not decided"] else ""
+    return f"{counts['better']} of {len(first)} heads beat their baseline{open_ones}. {told}"
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -117,7 +119,7 @@ def learning_pictures(curves: Curves, sections: Sequence[Section]) -> Pictures:
 
 def _cells(section: Section, row: Row) -> list[str]:
     interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
-    colour = "green" if row.better else "red"
+    colour = {"better": "green", "worse": "red"}.get(row.verdict, "default")
     difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
     names = escape(section.name), row.measure, f"{row.value:.4f}", interval, f"{row.baseline:.4f}"
     return [*names, section.baseline_name, difference]
@@ -128,7 +130,7 @@ def _about(training: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
     path, sources = training / "about.json", training / "model" / "sources.json"
     about: dict[str, Any] = read_json(path) if path.exists() else {}
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "pytorch-lightning"))
-    rows = [("collection", config["collection"]["name"]), ("seed", config["seed"]), *about.items()]
+    rows = [("seed", config["seed"]), *about.items()]
     if sources.exists():
         rows += [(f"data of {key}", yaml.safe_dump(source)) for key, source in read_json(sources).items()]
     here = f"mtlrank {__version__}, {packages}, Python {platform.python_version()} on {platform.machine()}"

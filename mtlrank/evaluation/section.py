@@ -31,6 +31,19 @@ class Row(NamedTuple):
     difference: Interval | None  # 95 %, of value - baseline; rankings only
     better: bool
 
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, or `not decided`, if the interval holds the baseline or there is none."""
+        if self.difference is not None:
+            low, high, without = *self.difference, 0.0
+        elif self.interval is not None:
+            low, high, without = *self.interval, self.baseline
+        else:
+            return "not decided"
+        if low <= without <= high:
+            return "not decided"
+        return "better" if self.better else "worse"
+
 
 class Gain(NamedTuple):
     """A query and what it gained over the first stage."""

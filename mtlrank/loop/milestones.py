@@ -247,6 +247,10 @@ class Milestones(pl.Callback):
         values: dict[str, float] = state["values"]
         return values
 
+    def chosen(self) -> str:
+        """Which weights are the best, and by what."""
+        return f"step {self.best_step}, the best by {self.monitored.key} ({self.best:.4f})"
+
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:

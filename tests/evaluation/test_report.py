@@ -6,7 +6,7 @@ import pytest
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
 from mtlrank.evaluation.judged import read_head
-from mtlrank.evaluation.section import find_intervals, read_sections
+from mtlrank.evaluation.section import Row, find_intervals, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
 
@@ -51,8 +51,26 @@ def written(run_folder):
 def test_the_verdict_comes_first_and_counts_heads_that_beat_their_baseline(run_folder):
     values, page, summary = written(run_folder)
     assert values == {"test/rank<i>/AP": 0.5, "test/b/MSE": 2.0}
-    assert re.search(r"<h1>1 of 2 heads beat their baseline", page)
-    assert summary.startswith("**1 of 2 heads beat their baseline.")
+    said = "0 of 2 heads beat their baseline, 1 not decided. rank"  # one of two queries won, the other is level
+    assert re.search(rf"<h1>{said}", page)
+    assert summary.startswith(f"**{said}")
+
+
+@pytest.mark.parametrize(
+    ("interval", "difference", "better", "verdict"),
+    [
+        ((0.4, 0.6), (0.01, 0.2), True, "better"),
+        ((0.4, 0.6), (-0.2, -0.01), False, "worse"),
+        ((0.4, 0.6), (-0.01, 0.2), True, "not decided"),
+        ((0.31, 0.6), None, True, "better"),
+        ((0.1, 0.29), None, True, "better"),  # of errors, less is better
+        ((0.1, 0.29), None, False, "worse"),
+        ((0.2, 0.6), None, True, "not decided"),
+        (None, None, True, "not decided"),
+    ],
+)
+def test_a_verdict_needs_an_interval_that_leaves_the_baseline_out(interval, difference, better, verdict):
+    assert Row("AP", 0.5, interval, 0.3, difference, better).verdict == verdict
 
 
 def test_all_text_is_escaped_and_nothing_is_loaded_from_elsewhere(run_folder):
@@ -121,4 +139,4 @@ def test_diagnostics_are_drawn_where_there_are_any(run_folder):
 def test_further_test_sets_are_no_further_heads(run_folder):
     first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
     more = first._replace(name=first.name + "@other", split="test@other")
-    assert report.verdict([first, more, second]).startswith("1 of 2 heads")
+    assert report.verdict([first, more, second]).startswith("0 of 2 heads")

@@ -1,6 +1,8 @@
 """Where a collection's parts come from: an ir_datasets id, a BEIR folder, files, or a mixture of them."""
 
 import difflib
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
 
+_NAMES_OF_IDS = re.compile(r"_?(id|(doc|p|q|query|doc(ument)?|passage|corpus)[_-]?id)", re.IGNORECASE)
+_NAMES_OF_TEXTS = ("text", "contents", "content", "body", "passage", "document", "doc", "query", "title", "question")
 PARTS = ("docs", "queries", "qrels", "run", "docpairs")
 RETRIEVED = "bm25"  # as a run: BM25 retrieves
 
@@ -81,7 +85,8 @@ def open_source(source: str | Mapping[str, str]) -> Source:
 
     A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, or JSON Lines),
     `qrels` (TREC, or BEIR's TSV), `run` (TREC) and `docpairs` (TSV with query, better and worse document), each also
-    gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with `split` of its qrels.
+    gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with `split` of its qrels and
+    the queries that are judged there.
     `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own.
     """
     if isinstance(source, str):
@@ -104,16 +109,24 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         folder = Path(source["beir"])
         qrels = str(folder / "qrels" / f"{source.get('split', 'test')}.tsv")
         files = {"docs": str(folder / "corpus.jsonl"), "queries": str(folder / "queries.jsonl"), "qrels": qrels} | files
-    return FileSource(files, IRSource(source["id"]) if "id" in source else None, left_out)
+    of_split = "beir" in source and "queries" not in source
+    return FileSource(files, IRSource(source["id"]) if "id" in source else None, left_out, of_split)
 
 
 class FileSource(Source):
     """A user's own files, with the rest from another source if there is one."""
 
-    def __init__(self, files: Mapping[str, str], rest: Source | None = None, left_out: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, str],
+        rest: Source | None = None,
+        left_out: Sequence[str] = (),
+        only_judged: bool = False,
+    ) -> None:
         self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
         self.left_out = left_out  # parts of the rest that are not wanted
+        self.only_judged = only_judged  # queries without a judgement are of another split
         self.name = "+".join([*([rest.name] if rest else []), *(path.name for path in self.files.values())])
 
     def has(self, part: str) -> bool:  # noqa: D102
@@ -121,13 +134,25 @@ class FileSource(Source):
         return part in self.files or in_rest
 
     def texts(self, part: str, reading: Reading) -> Iterator[Text]:  # noqa: D102
+        if part == "queries" and self.only_judged:
+            judged = {row.query_id for row in self.judged("qrels", Reading("quarantine", sys.maxsize))}
+            yield from (text for text in self._texts(part, reading) if text.name in judged)
+        else:
+            yield from self._texts(part, reading)
+
+    def _texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part not in self.files:
             yield from self._rest.texts(part, reading)
         elif ".jsonl" in self.files[part].suffixes:
             yield from _json_texts(self.files[part], reading)
         else:
-            for place, (name, text) in read_cells(self.files[part], 2, "id, text", reading):
-                yield Text(name, text, place)
+            for number, (place, (name, text)) in enumerate(read_cells(self.files[part], 2, "id, text", reading)):
+                if number == 0 and _NAMES_OF_IDS.fullmatch(name) and text.strip().lower() in _NAMES_OF_TEXTS:
+                    reading.reject(
+                        place, f"expected an id and a text, found a header ({name}, {text}): leave it out", name
+                    )
+                else:
+                    yield Text(name, text, place)
 
     def judged(self, part: str, reading: Reading) -> Iterator[Judged]:  # noqa: D102
         if part not in self.files:

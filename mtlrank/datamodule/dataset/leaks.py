@@ -22,7 +22,7 @@ class LeakedQueries:
         if leaked and self.action == "stop":
             raise DataError(
                 f"{self.dataset}: {len(leaked)} training queries are also asked in another split, the first is "
-                f"{leaked[0]!r} ({queries[leaked[0]]!r}). leaked_queries=drop leaves them out of training."
+                f"{leaked[0]!r} ({queries[leaked[0]]!r}). `leaked_queries: drop` in its YAML leaves them out of training."
             )
         reading.count("queries of another split", len(leaked))
         gone = set(leaked)
