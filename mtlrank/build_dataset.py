@@ -19,13 +19,10 @@ from mtlrank.evaluation import measures
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.untrusted import leaves
 
-_WEIGHTS = {
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".onnx",
-    ".h5",
-}  # gigabytes that a tokenizer's or a pipeline's folder may hold
+# Settings that are words, also where a folder is called so.
+_NO_PATHS = ("_target_", "name", "split", "measures", "licence")
+# Gigabytes that a tokenizer's or a pipeline's folder may hold.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 
 def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
@@ -49,7 +46,9 @@ def dataset_fingerprint(config: Config, key: str) -> str:
         "mtlrank.task."
     ):  # of ours it is known that other losses learn from the same data
         dataset["task"] = task.identity()
-    words = sorted({value for _, value in leaves(dataset) if isinstance(value, str) and value})
+    words = sorted(
+        {value for key, value in leaves(dataset) if isinstance(value, str) and value and key not in _NO_PATHS}
+    )
     files = [_content(Path(word)) for word in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA])
@@ -58,16 +57,20 @@ def dataset_fingerprint(config: Config, key: str) -> str:
 def _content(path: Path) -> list[list[str | int]]:
     """Names and hashes of the files that a setting names, by itself or in its folder; of weights only the size."""
     try:
-        if len(path.parts) < 2 and not path.is_file():
-            return []  # a number, or a folder that holds more than a dataset
         files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        return [[file.name, _hash(file, file.stat().st_size, file.stat().st_mtime_ns)] for file in files]
+        return [[file.name, _hash(file, *_state(file))] for file in files]
     except OSError as error:
         raise DataError(f"Cannot read {str(path)[:200]!r}, which the dataset names: {error.strerror}.") from error
 
 
+def _state(file: Path) -> tuple[int, int, int]:
+    """What changes with a file: also when it is written, whatever time of it is told later."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 @cache
-def _hash(file: Path, size: int, changed: int) -> str | int:
+def _hash(file: Path, size: int, *changed: int) -> str | int:
     return size if file.suffix in _WEIGHTS else file_hash(file)
 
 

@@ -25,7 +25,10 @@ from mtlrank.usage import usage
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # nobody's bug
+_REFUSALS = (  # nobody's bug
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
+)
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 

@@ -23,10 +23,10 @@ from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import load_weights
+from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.registry import model_folder
 from mtlrank.registry.entry import MODEL
-from mtlrank.storage import writable_folder
+from mtlrank.storage import file_hash, writable_folder
 from mtlrank.trained import read_trained
 
 
@@ -52,7 +52,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     if missing and (config["tasks"] or len(missing) == len(datasets)):
         datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
     precision, sampler = str(saved["trainer"]["precision"]), build_object(saved["datamodule"]["test_sampler"])
-    metrics = judge_all(model, datasets, output, config["batch_size"], split, precision, sampler)
+    weights = file_hash(model_dir / WEIGHTS)
+    metrics = judge_all(model, datasets, output, config["batch_size"], split, precision, sampler, weights)
     print_table(
         [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     )
@@ -68,6 +69,7 @@ def judge_all(
     split: str = "test",
     precision: str = "32-true",
     sampler: Callable[..., MTLSampler] = LongestFirst,
+    weights: str | None = None,
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
@@ -81,7 +83,7 @@ def judge_all(
             print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
         for each in dataset.sets(split):
             folder = output / head_name(dataset.name, each)
-            judgement = judge(model, key, dataset, folder, batch_size, each, precision, sampler)
+            judgement = judge(model, key, dataset, folder, batch_size, each, precision, sampler, weights)
             metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
     return metrics
 
@@ -95,6 +97,7 @@ def judge(
     split: str,
     precision: str = "32-true",
     sampler: Callable[..., MTLSampler] = LongestFirst,
+    weights: str | None = None,
 ) -> dict[str, float]:
     """Judge one head and write its folder; returns the measures' values."""
     data: Any = MTLDataset({key: dataset}).split(split)
@@ -102,7 +105,7 @@ def judge(
     context = evaluation_precision(precision)
     predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
     judgement = predictions.judge()
-    write_head(folder, dataset, predictions, judgement)
+    write_head(folder, dataset, predictions, judgement, weights)
     return judgement.values
 
 

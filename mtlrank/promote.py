@@ -3,6 +3,7 @@
 mtlrank promote runs/my-run --registry gs://my-bucket/registry
 """
 
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.report import head_folders
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
-from mtlrank.registry import Decision, Registry, decide, write_entry
+from mtlrank.registry import Decision, Registry, decide, parse_measures, write_entry
 from mtlrank.registry.entry import EVALUATION, MODEL
 from mtlrank.storage import MANIFEST, local_path, read_json
 
@@ -36,17 +37,21 @@ def run(
     """
     if not measures:
         raise ConfigError("Name the measures that decide, as in trec2019/nDCG@10.")
-    if not margin >= 0:
-        raise ConfigError(f"The margin is {margin}, expected a number that is at least 0, in the measures' own unit.")
+    if not 0 <= margin < math.inf:
+        raise ConfigError(
+            f"The margin is {margin}, expected a finite number that is at least 0, in the measures' own unit."
+        )
     with tempfile.TemporaryDirectory() as scratch:
         entry = Path(scratch) / "entry"
         write_entry(entry, model, heads)
         candidate = read_system("new", [entry])
+        parse_measures(measures, candidate)
         name = registry.publish(entry)
         read = registry.history()
         changes, _ = read
         in_use = changes[-1].model if changes else None
         if in_use == name:
+            print(f"{name} is in use already", file=sys.stderr)
             return Decision(True, f"{name} is in use already")
         if force:
             decision = Decision(True, f"put in use without a comparison: {force}")

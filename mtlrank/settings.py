@@ -165,6 +165,10 @@ _SETTINGS: dict[str, _Kind] = {
     "keep": _or_null(_whole(1)),
     "depth": _whole(1),
     "study": _GROUP,
+    "study.seeds": _list(lambda v: type(v) is int and 0 <= v < 2**32, "a list of different seeds, as in [1,2,3]"),
+    "study.mixtures": _or_null(
+        _list(lambda v: isinstance(v, list) and bool(v), "lists of tasks, as in [[trec2019,msm_bm25]]")
+    ),
     "study.heads": _NAMES,
     "study.measures": _NAMES,
     "study.margin": _ABOVE_ZERO,

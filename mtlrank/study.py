@@ -46,6 +46,11 @@ def run(vary: Vary) -> list[Comparison]:
     writable_folder(root)
     for each in _told(runs):
         train.run(configs[each])
+    others = sorted(
+        {path.parent.name for path in root.glob("*/seed-*/metrics.json")} - {each.folder.name for each in runs}
+    )
+    if others:
+        print(f"finished, but not of this study: {', '.join(others)}. study.seeds takes them in.", file=sys.stderr)
     systems = {
         tasks: read_system("+".join(tasks), [each.folder for each in runs if each.mixture == tasks])
         for tasks in mixtures
@@ -145,7 +150,7 @@ def _checked(config: Config) -> dict[str, Any]:
     if not config["test"]:
         raise ConfigError("A study compares test results: leave out test=false.")
     seeds = study["seeds"]
-    if not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds):
+    if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     datasets = _datasets(config)
     _known("heads", study["heads"], datasets)
@@ -156,9 +161,6 @@ def _checked(config: Config) -> dict[str, Any]:
         for m in dataset["task"]["measures"]
     ]
     _known("measures", study["measures"], measures)
-    mixtures = study["mixtures"]
-    if mixtures is not None and not all(isinstance(mixture, list) and mixture for mixture in mixtures):
-        raise ConfigError(f"study.mixtures is {mixtures!r}, expected lists of tasks, as in [[trec2019,msm_bm25]].")
     return study
 
 

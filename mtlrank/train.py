@@ -27,8 +27,8 @@ from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import save_model
-from mtlrank.storage import MANIFEST, fingerprint, join, read_json, sole_user, write_json
+from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 
 _DATA = "data.json"  # in a finished run's folder: what its datasets were made from
 
@@ -154,7 +154,13 @@ def _judge(
     shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     metrics = evaluate.judge_all(
-        model, datasets, output / "evaluation", batch_size, precision=precision, sampler=datamodule.samplers["test"]
+        model,
+        datasets,
+        output / "evaluation",
+        batch_size,
+        precision=precision,
+        sampler=datamodule.samplers["test"],
+        weights=file_hash(output / "model" / WEIGHTS),
     )
     sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
     heads = [output / "evaluation" / head_name(name, split) for name, split in sets]

@@ -50,6 +50,21 @@ def test_prepared_folders_notice_that_a_file_has_changed(tmp_path):
     assert before != prepared_folder(composed(*words), "msm_sem_sim")
 
 
+def test_prepared_folders_notice_that_a_file_of_a_folder_has_changed(tmp_path, monkeypatch):
+    """Also if the folder's path is a word, which could be any setting."""
+    (tmp_path / "b" / "qrels").mkdir(parents=True)
+    (tmp_path / "b" / "qrels" / "test.tsv").write_text("q1\td1\t1\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["datamodule/dataset=trec2019", "datamodule.dataset.train={beir: b, split: test}"]
+    before = prepared_folder(composed(*words), "trec2019")
+    (tmp_path / "b" / "qrels" / "test.tsv").write_text("q1\td1\t0\n")
+    assert before != prepared_folder(composed(*words), "trec2019")
+    found = prepared_folder(composed(*words), "trec2019")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "big").write_text("not of the dataset: split is a word")
+    assert found == prepared_folder(composed(*words), "trec2019")
+
+
 def test_prepared_folders_tell_apart_what_is_made_differently():
     def folder(*overrides):
         return prepared_folder(composed(*overrides), "msm_bm25")

@@ -1,6 +1,7 @@
 """Exported heads give the head's scores in other people's libraries."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -300,8 +301,25 @@ def test_only_an_earlier_export_is_replaced(bert, tmp_path):
     exported(model, folder, "msm_sem_sim", force=True)
     assert read_manifest(folder)["head"] == "msm_sem_sim"
     with pytest.raises(ConfigError, match="is there already and is no export"):
+        exported(model, model.parent, force=True)
+    with pytest.raises(ConfigError, match="which is in use here"):
         exported(model, model, force=True)
     assert read_manifest(model)["kind"] == "model"
+
+
+def test_a_damaged_export_is_replaced_on_request(bert, tmp_path):
+    folder = exported(bert, tmp_path / "exported")
+    os.truncate(folder / "model.safetensors", 100)
+    exported(bert, folder, force=True)
+    assert read_manifest(folder)["exported"]
+
+
+def test_an_export_goes_where_a_link_leads(bert, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    exported(bert, tmp_path / "link")
+    assert read_manifest(tmp_path / "disk")["exported"]
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_manifest_lists_the_files_and_what_they_are(of_bert):

@@ -9,7 +9,7 @@ from mtlrank.compose import select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.report import head_folders
 from mtlrank.registry import Registry
-from mtlrank.storage import read_json, write_json
+from mtlrank.storage import file_hash, read_json, write_json
 from tests.evaluation.judged_runs import write_ranking
 from tests.registry.conftest import place, server, write_finished  # noqa: F401 - fixtures
 from tests.saved_models import save_random, settings
@@ -42,6 +42,25 @@ def test_a_repeated_command_changes_nothing(place, tmp_path):  # noqa: F811
     assert len(Registry(place).history()[0]) == 1
 
 
+def test_the_judgement_of_another_model_is_refused(tmp_path):
+    run = write_finished(tmp_path / "run")
+    file = run / "evaluation" / "rank" / "metrics.json"
+    write_json(file, {**read_json(file), "weights": "0" * 64})
+    done = typed("promote", run, "--registry", tmp_path / "registry")
+    assert done.exit_code == 3
+    assert "is of another model than" in done.stderr
+    write_json(file, {**read_json(file), "weights": file_hash(run / "model" / "model.safetensors")})
+    assert typed("promote", run, "--registry", tmp_path / "registry").exit_code == 0
+
+
+def test_measures_are_checked_although_the_first_model_needs_none(tmp_path):
+    run = write_finished(tmp_path / "run")
+    done = typed("promote", run, "--registry", tmp_path / "registry", "--measure", "rank/foo")
+    assert done.exit_code == 2
+    assert "was not judged by 'rank/foo'. There are rank/AP" in done.stderr
+    assert Registry(tmp_path / "registry").current() is None
+
+
 def test_rollback_is_one_command(tmp_path):
     for name, gain in (("first", 0.0), ("better", 0.1)):
         typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
@@ -63,7 +82,7 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
     [
         (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/config.json is missing"),
         (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
-        (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a number"),
+        (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a finite number"),
         (["promote", "run", "--registry", "r", "--measure", "nope"], 2, "was not judged by 'nope'"),
         (["rollback", "--registry", "r"], 2, "first model"),
     ],

@@ -51,7 +51,7 @@ def head_of(folder: Path, summary: dict[str, Any]) -> Head:
     """A judged head from what its metrics.json says, and the other files of its folder."""
     try:
         return (_read_ranking if summary["kind"] == "ranking" else _read_labels)(folder, summary)
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{folder} is damaged: {error}. Judge that head again with `mtlrank evaluate`.") from error

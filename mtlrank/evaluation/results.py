@@ -15,8 +15,13 @@ from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text
 
 
-def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement) -> None:
-    """Write the folder of a judged head; metrics.json comes last, so that a folder with it is whole."""
+def write_head(
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement, weights: str | None = None
+) -> None:
+    """Write the folder of a judged head; metrics.json comes last, so that a folder with it is whole.
+
+    `weights` is the hash of the model's weights, which tells whose judgement it is.
+    """
     (folder / "metrics.json").unlink(missing_ok=True)
     summary: dict[str, Any] = {
         "name": dataset.name,
@@ -28,6 +33,7 @@ def write_head(folder: Path, dataset: PreparedDataset, predictions: Predictions,
         "baseline_name": judgement.baseline_name,
         "baseline": judgement.baseline,
         "num_samples": len(predictions.by_sample),
+        "weights": weights,
     }
     if dataset.has_judgements:
         write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")

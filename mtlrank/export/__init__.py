@@ -44,7 +44,12 @@ def run(config: Config) -> Path:
 
     What was written is loaded again, and must give the scores that the head gives.
     """
-    layout, model_dir, output = config["format"], model_folder(config["model_dir"]), local_path(config["output_dir"])
+    if not config["output_dir"]:
+        raise ConfigError("output_dir is missing: say where the export goes.")
+    layout, model_dir = config["format"], model_folder(config["model_dir"])
+    output = local_path(config["output_dir"]).resolve()  # through links, so that data lie where the user keeps them
+    if output in (model_dir.resolve(), Path.cwd()):
+        raise ConfigError(f"output_dir is {output}, which is in use here. Choose a folder that is not there yet.")
     if layout not in (*WRITERS, MULTITASK):
         known = ", ".join((*WRITERS, MULTITASK))
         raise ConfigError(
@@ -90,7 +95,8 @@ def _check_free(output: Path, *, replace: bool) -> None:
     """Only an earlier export is replaced, and only on request."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    is_ours = (output / MANIFEST).is_file() and "exported" in read_json(output / MANIFEST)
+    manifest = read_json(output / MANIFEST) if (output / MANIFEST).is_file() else {}
+    is_ours = isinstance(manifest, dict) and "exported" in manifest
     if not is_ours:
         raise ConfigError(f"{output} is there already and is no export. Choose another output_dir.")
     if not replace:

@@ -26,7 +26,7 @@ def decide(
     (non-inferiority, as in Piaggio et al. 2012, CONSORT), and it must pass all; so no correction for their number is
     needed. Where there is one topic and no interval, the difference itself decides. Raises `DataError` if test sets differ.
     """
-    wanted = [_parse(measure, candidate) for measure in measures]
+    wanted = parse_measures(measures, candidate)
     rows = {
         (row.head, row.measure): row
         for row in compare(current, candidate, [measure for _, measure in wanted], margin, resamples)
@@ -63,6 +63,11 @@ def worst(row: Comparison) -> float:
     sign = 1 if mode(row.measure) == "max" else -1
     ends = [row.difference] if row.low is None or row.high is None else [row.low, row.high]
     return min(sign * end for end in ends)
+
+
+def parse_measures(measures: Sequence[str], system: System) -> list[tuple[str, str]]:
+    """(head, measure) of each. Raises `ConfigError` for one that the system was not judged by."""
+    return [_parse(measure, system) for measure in measures]
 
 
 def _parse(measure: str, system: System) -> tuple[str, str]:

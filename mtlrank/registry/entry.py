@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import DataError
-from mtlrank.storage import new_folder, read_manifest, write_manifest
+from mtlrank.model.saved import WEIGHTS
+from mtlrank.storage import new_folder, read_json, read_manifest, write_manifest
 
 MODEL = "model"
 EVALUATION = "evaluation"
@@ -21,6 +22,10 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
         raise DataError(
             f"No judged heads of {model}: expected folders with metrics.json, which `mtlrank evaluate` writes."
         )
+    for head in heads:
+        judged = read_json(head / "metrics.json")
+        if not isinstance(judged, dict) or judged.get("weights") not in (None, manifest["files"].get(WEIGHTS)):
+            raise DataError(f"{head} is of another model than {model}. Judge this one again with `mtlrank evaluate`.")
     with new_folder(target) as part:
         shutil.copytree(model, part / MODEL)
         for head in heads:

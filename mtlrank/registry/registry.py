@@ -16,6 +16,7 @@ from mtlrank.storage import (
     join,
     mirror,
     publish_folder,
+    read_manifest,
     read_versioned,
     safe_name,
     write_bytes,
@@ -57,6 +58,10 @@ class Registry:
             raise DataError(
                 f"{join(self.path, POINTER)} is damaged: {error}. Restore an older version of it."
             ) from error
+        if not all(isinstance(value, str | None) for change in changes for value in change):
+            raise DataError(
+                f"{join(self.path, POINTER)} is damaged: changes hold what is no text. Restore an older one."
+            )
         for change in changes:
             safe_name(change.model, f"A model in {join(self.path, POINTER)}")
         return changes, version
@@ -95,9 +100,8 @@ class Registry:
             raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")
         now = changes[-1].model
         if to is None:
-            to = next(
-                change.replaced for change in reversed(changes) if (change.model, change.how) == (now, "promoted")
-            )
+            promotions = (change for change in reversed(changes) if (change.model, change.how) == (now, "promoted"))
+            to = next(promotions, changes[-1]).replaced  # of a model that was never promoted: what it took the place of
         if to is None:
             raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another one with --to.")
         if to == now:
@@ -105,6 +109,7 @@ class Registry:
         if not exists(join(self.folder(safe_name(to, "--to")), MANIFEST)):
             known = ", ".join(dict.fromkeys(change.model for change in changes))
             raise ConfigError(f"{self.path} has no model {to!r}. Models that were in use: {known}.")
+        read_manifest(self.fetch(to))  # a damaged model must not take over
         return self._move(to, "rolled back", note, (changes, version), replaced=now)
 
     def _move(

@@ -55,9 +55,14 @@ def _sweep(target: Path) -> None:
 def _replace(target: Path, part: Path) -> None:
     """Put `part` in the place of `target`. If another process was faster with the same, its folder stays."""
     manifests = [folder / MANIFEST for folder in (target, part)]
-    if all(path.exists() for path in manifests) and manifests[0].read_bytes() == manifests[1].read_bytes():
-        shutil.rmtree(part)
-        return
+    if all(path.is_file() for path in manifests) and manifests[0].read_bytes() == manifests[1].read_bytes():
+        try:
+            read_manifest(target)
+        except DataError:
+            pass  # it was damaged since
+        else:
+            shutil.rmtree(part)
+            return
     aside = part.with_name(part.name + ".old")
     if target.exists():
         target.rename(aside)

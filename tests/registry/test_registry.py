@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -95,6 +96,23 @@ def test_rolling_back_goes_further_back_each_time(registry, three):
 def test_an_unknown_model_is_told(registry, three, to, complaint):
     with pytest.raises(ValueError, match=complaint):
         registry.roll_back(to=to)
+
+
+def test_a_model_that_was_never_promoted_gives_way_to_what_it_replaced(registry, tmp_path):
+    models = [publish(registry, tmp_path, name) for name in ("one", "two")]
+    registry.promote(models[0], "", registry.history())
+    registry.roll_back(models[1])
+    assert registry.roll_back().model == models[0]
+
+
+def test_a_damaged_model_is_not_put_in_use(registry, place, three, tmp_path):
+    if place.startswith("gs://"):
+        pytest.skip("what is fetched is checked anyway")
+    (file,) = Path(registry.folder(three[0])).glob("**/weights")
+    file.write_text("other")
+    with pytest.raises(DataError, match="was changed or damaged"):
+        registry.roll_back(three[0])
+    assert registry.current() == three[-1]
 
 
 def test_what_is_in_use_already_is_told(registry, three):

@@ -180,7 +180,8 @@ class FileSource(Source):
         if part not in self.files:
             return self._rest.identity(part) if self.has(part) else []
         path = self.files[part].resolve()
-        return [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+        state = path.stat()
+        return [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
 
     def describe(self) -> dict[str, Any]:  # noqa: D102
         files = {part: {"file": path.name, "sha256": file_hash(path)} for part, path in self.files.items()}
