@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mtlrank.errors import ConfigError
 from mtlrank.settings import check_parts, check_settings
 from mtlrank.storage import fetch_folder, mirror
-from mtlrank.untrusted import check_overrides, check_targets, is_config_name
+from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
 
@@ -175,9 +175,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
     GlobalHydra.instance().clear()
+    more = [f"hydra.searchpath=[file://{folder}]"] if (folder := own_config_dir()) else []
     try:
         with initialize_config_module("mtlrank.conf", version_base="1.3"):
-            config = compose(name, overrides=list(overrides))
+            config = compose(name, overrides=[*more, *overrides])
         return resolve(config, trusted=trusted)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, known_keys(name))) from error

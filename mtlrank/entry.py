@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from mtlrank.compose import Config, explain, known_keys, resolve
 from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
+from mtlrank.untrusted import own_config_dir
 from mtlrank.usage import usage
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
@@ -71,6 +72,8 @@ def guarded() -> Iterator[None]:
 def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
+    if (folder := own_config_dir()) and not any(word.startswith(("--config-dir", "-cd")) for word in sys.argv):
+        sys.argv += ["--config-dir", str(folder)]
 
     def step(config: DictConfig) -> None:
         with guarded():  # here, because Hydra announces every exception on its own

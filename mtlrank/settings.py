@@ -128,6 +128,7 @@ _SETTINGS: dict[str, _Kind] = {
     "loop.loss.lr": _ABOVE_ZERO,
     "loop.loss.temperature": _ABOVE_ZERO,
     "loop.schedule.warmup": _SHARE._replace(words="a share of the steps, from 0 to below 1"),
+    "loop.schedule.floor": _number(lambda v: 0 <= v <= 1, "a share of the peak rate, from 0 to 1"),
     "loop.diagnose_every_n_steps": _whole(0),
     "trainer": _GROUP,
     "trainer.devices": _Kind(_is_devices, "a number of devices, a list of their numbers as in [0], -1 or auto"),

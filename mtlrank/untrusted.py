@@ -58,8 +58,9 @@ def check_targets(config: Any) -> None:
     The variable holds prefixes such as `my_package.`, separated by commas; it is the image builder's to set. Text that
     would be interpolated once more when objects are built is refused too.
     """
+    config_dir = own_config_dir()
     prefixes = [prefix for prefix in os.environ.get("MTLRANK_ALLOWED_TARGETS", "").split(",") if prefix.endswith(".")]
-    own = _own_targets()
+    own = _targets_below(Path(conf.__file__).parent) | (_targets_below(config_dir) if config_dir else frozenset())
     for key, value in leaves(config):
         if "${" in str(value):
             raise ConfigError(f"{key} is {value!r}: interpolations are not allowed in a config from outside.")
@@ -70,10 +71,20 @@ def check_targets(config: Any) -> None:
             )
 
 
+def own_config_dir() -> Path | None:
+    """The folder of further configs that the image's builder, or whoever starts this process, names in the environment."""
+    named = os.environ.get("MTLRANK_CONFIG_DIR")
+    if not named:
+        return None
+    folder = Path(named).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"MTLRANK_CONFIG_DIR is {named!r}, which is not a folder.")
+    return folder
+
+
 @cache
-def _own_targets() -> frozenset[str]:
-    """Every `_target_` in the packaged configs."""
-    root = Path(conf.__file__).parent
+def _targets_below(root: Path) -> frozenset[str]:
+    """Every `_target_` in the configs of a folder."""
     return frozenset(
         value
         for path in root.rglob("*.yaml")

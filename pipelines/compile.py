@@ -4,9 +4,10 @@ python -m pipelines.compile build/mtl_ranking.yaml
 python -m pipelines.compile build/mtl_ranking_nodes.yaml
 """
 
-import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
@@ -30,8 +31,12 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
     compiler.Compiler().compile(pipeline, str(path))
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/mtl_ranking.yaml")
+def main(
+    target: Annotated[Path, typer.Argument(help="mtl_ranking_nodes.yaml is the pipeline of several nodes.")] = Path(
+        "build/mtl_ranking.yaml"
+    ),
+) -> None:
+    """Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE."""
     try:
         if target.suffix != ".yaml":
             raise ConfigError(f"Expected a path that ends in .yaml, found {str(target)!r}.")
@@ -41,3 +46,7 @@ if __name__ == "__main__":
     except OSError as error:
         stop(StorageError(f"Cannot write {target}: {error.strerror}."))
     print(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

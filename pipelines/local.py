@@ -5,7 +5,9 @@ python -m pipelines.local --runner docker --image mtlrank:0.1.0-g1a2b3c4 key=val
 """
 
 import os
+from collections.abc import Mapping
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +16,8 @@ from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
+from components.train.settings import train_settings
+from mtlrank.compose import pipeline_config, select_tasks
 from mtlrank.entry import stop
 from mtlrank.errors import UserError
 from mtlrank.evaluation.report import head_folders, print_table
@@ -47,6 +51,14 @@ def run(root: Path, runner: Runner = "subprocess", image: str = IMAGE, **paramet
     return folders.pop()
 
 
+def check(parameters: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for mistakes in what is learnt and how, before any step starts."""
+    values = {name: spec.default for name, spec in mtl_ranking.component_spec.inputs.items()}
+    values.update(parameters)
+    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters})
+    select_tasks(pipeline_config(settings, values["overrides"]))
+
+
 def _fail_at_once(pipeline: GraphComponent) -> None:
     """Retries are for nodes that go away: here somebody waits to read what is wrong."""
     for component in [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]:
@@ -62,7 +74,10 @@ def main(
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
     root = Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline"))
     try:
-        result = run(root, runner, image, **parse(parameters or [], mtl_ranking.component_spec.inputs))
+        values = parse(parameters or [], mtl_ranking.component_spec.inputs)
+        if runner == "subprocess":  # an image may hold configs that are not here
+            check(values)
+        result = run(root, runner, image, **values)
     except UserError as error:
         stop(error)
     except RuntimeError as error:

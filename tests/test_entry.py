@@ -1,5 +1,6 @@
 """What a command line says when something outside goes wrong."""
 
+import os
 import subprocess
 import sys
 from importlib.resources import files
@@ -64,3 +65,13 @@ def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
     assert done.returncode == code
     said = "mtlrank: The system refuses to go on: database or disk is full. Make room, or choose another place.\n"
     assert (done.stderr == said) == (code == 4)
+
+
+def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 77\n")
+    command = [sys.executable, "-m", "mtlrank.train", "experiment=mine", "tasks=[msm_ner]", "--cfg", "job"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "MTLRANK_CONFIG_DIR": str(tmp_path)}
+    )
+    assert "seed: 77" in done.stdout, done.stderr

@@ -63,3 +63,20 @@ def test_an_interpolation_that_would_come_later_is_refused():
 
 def test_the_default_config_itself_passes_as_one_from_outside():
     assert compose_config([], trusted=False) == compose_config([], trusted=True)
+
+
+def test_an_image_may_hold_further_configs_whose_code_is_trusted(tmp_path, monkeypatch):
+    folder = tmp_path / "my conf" / "datamodule" / "dataset"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: my_data.Mine\nname: mine\ntask: {_target_: mtlrank.task.Relevance}\n")
+    words = ["+datamodule/dataset@datamodule.dataset.datasets.mine=mine"]
+    with pytest.raises(ConfigError, match="has no option 'mine'"):
+        compose_config(words, trusted=False)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path / "my conf"))
+    config = compose_config(words, trusted=False)
+    assert config["datamodule"]["dataset"]["datasets"]["mine"]["_target_"] == "my_data.Mine"
+    with pytest.raises(ConfigError, match="is not allowed in a config from outside"):
+        check_targets({"_target_": "my_data.Other"})
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="MTLRANK_CONFIG_DIR is '.*nowhere', which is not a folder"):
+        compose_config([], trusted=True)

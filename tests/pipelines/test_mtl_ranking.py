@@ -1,7 +1,10 @@
 """The compiled pipeline, and the pipeline at work on this machine."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,3 +171,24 @@ def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, 
     with pytest.raises(RuntimeError):
         run(tmp_path, tasks=["msm_ner"], overrides=["model.body._target_=os.system"])
     assert "not allowed from a pipeline" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (['tasks=["trec2019","msm_bm26"]'], "Unknown task 'msm_bm26' in tasks. Did you mean 'msm_bm25'?"),
+        (["experiment=nope"], "experiment has no option 'nope'"),
+        (['overrides=["training.batch_size=-1"]'], "training.batch_size is -1, expected a whole number"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.local", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path / "runs")},
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
