@@ -2,6 +2,7 @@
 
 # ruff: noqa: B006, UP006, UP035, UP045 (kfp reads typing.List; a pipeline's defaults are values of a form)
 
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
@@ -9,6 +10,7 @@ from kfp import dsl
 
 from mtlrank.errors import ConfigError
 from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.parameters import parse
 
 
@@ -153,3 +155,10 @@ def test_parameters_of_our_pipeline_are_typed():
 def test_wrong_parameters_of_our_pipeline_are_named(argument, complaint):
     with pytest.raises(ConfigError, match=complaint):
         parse([argument], mtl_ranking.component_spec.inputs)
+
+
+@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes], ids=lambda pipeline: pipeline.name)
+def test_the_docs_explain_every_parameter(pipeline):
+    docs = Path(__file__).parent.parent.parent / "docs"
+    text = (docs / "pipelines.md").read_text() + (docs / "kubernetes.md").read_text()
+    assert [name for name in pipeline.component_spec.inputs if f"`{name}`" not in text] == []
