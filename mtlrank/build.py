@@ -32,7 +32,8 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
-from mtlrank.storage import fetch_folder, fingerprint, mirror, read_json, writable_folder, write_json
+from mtlrank.registry import model_folder
+from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
 _OF_NO_RUN = (  # settings with which the same run goes on
     "training.checkpoint_",
@@ -364,7 +365,7 @@ def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) ->
 def _start_from(config: Config) -> Path | None:
     """The folder of the trained model to start from, on this machine."""
     path = config["model"].get("start_from")
-    return fetch_folder(path, mirror(path)) if path else None
+    return model_folder(path) if path else None
 
 
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:

@@ -69,6 +69,7 @@ def compare(
     measures: Annotated[
         list[str] | None, typer.Option("--measure", help="Only this measure; may be given several times.")
     ] = None,
+    first_stage: Annotated[bool, typer.Option(help="Whether rankings are compared with their first stage too.")] = True,
     output: Annotated[Path | None, typer.Option(help="A folder for CSV, LaTeX, JSON and pictures.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the randomisation test and the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of what they draw.")] = 0,
@@ -80,7 +81,7 @@ def compare(
     """
     from mtlrank import compare as step
 
-    _guarded(lambda: step.run(runs, baseline, margin, measures, output, resamples, seed))
+    _guarded(lambda: step.run(runs, baseline, margin, measures, output, resamples, seed, first_stage))
 
 
 @app.command(context_settings=_PASS_ON)

@@ -24,15 +24,16 @@ def run(
     output: Path | None = None,
     resamples: int = 10_000,
     seed: int = 0,
+    first_stage: bool = True,
 ) -> list[Comparison]:
-    """Group runs to systems, compare each with the baseline and with its first stage, show and keep the table."""
+    """Group runs to systems, compare each with the baseline and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
     systems = [read_system(name, folders) for name, folders in group_runs(runs).items()]
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
     for system in systems:
         print(f"{system.name}: {_count(system)}, {', '.join(system.heads)}", file=sys.stderr)
-    comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed)
+    comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed, first_stage)
     notes = {system.name: not_compared(chosen, system) for system in systems if system is not chosen}
     told = list(dict.fromkeys(note for notes_of in notes.values() for note in notes_of))
     print_comparison(comparisons, told)

@@ -13,7 +13,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtlrank.errors import ConfigError
 from mtlrank.settings import check_parts, check_settings
-from mtlrank.storage import fetch_folder, mirror
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
@@ -203,10 +202,11 @@ def _literal(key: str, value: Any) -> str:
 def _body_of(folder: str | None) -> str:
     """What the body of a trained model is called, for model/body=trained."""
     from mtlrank.model.start import backbone_of  # here, as most configs need no torch
+    from mtlrank.registry import model_folder
 
     if not folder:
-        raise ConfigError("model/body=trained needs model.start_from, the `model` folder of a finished run.")
-    return backbone_of(fetch_folder(folder, mirror(folder)))
+        raise ConfigError("model/body=trained needs model.start_from, the folder of a finished run or its `model`.")
+    return backbone_of(model_folder(folder))
 
 
 OmegaConf.register_new_resolver("body_of", _body_of, use_cache=True)

@@ -3,6 +3,8 @@
 python -m pipelines.submit seed=7 'tasks=["trec2019","msm_bm25"]' --watch
 """
 
+import os
+import sys
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from components.base import IMAGE
 from mtlrank.errors import ConfigError
 from pipelines.client import (
     Client,
@@ -72,6 +75,8 @@ def main(
         chosen = compiled if cache is None else with_caching(compiled, cache, Path(folder) / "pipeline.yaml")
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
+        if package is None and "MTLRANK_IMAGE" not in os.environ:
+            print(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, wherever the cluster finds it", file=sys.stderr)
         run_id = submit(client, chosen, values, name, experiment, pipeline_root, service_account)
     if watch:
         follow(client, run_id, interval)

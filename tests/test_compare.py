@@ -39,6 +39,14 @@ def test_did_it_help(runs, tmp_path):
     assert (tmp_path / "out" / "differences.svg").read_text().startswith("<svg")
 
 
+def test_without_the_first_stage_fewer_comparisons_are_corrected_for(runs, tmp_path):
+    done = typed(*runs, "--no-first-stage", "--output", "out", "--resamples", 2000)
+    assert done.exit_code == 0, done.output
+    kept = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [(row["baseline"], row["system"]) for row in kept["comparisons"]] == [("tasks=rank", "tasks=rank,sim")]
+    assert kept["comparisons"][0]["p_holm"] == kept["comparisons"][0]["p_randomisation"]
+
+
 @pytest.mark.parametrize("baseline", ["all", "all2", "./all1/"])
 def test_names_and_baseline_as_given(runs, baseline):
     words = [f"{run[:-1]}={run}" for run in runs]

@@ -50,14 +50,16 @@ def compare_systems(
     margin: float = 0.01,
     resamples: int = 10_000,
     seed: int = 0,
+    with_first_stage: bool = True,
 ) -> list[Comparison]:
-    """Each system beside the baseline (the first by default), then each beside its own first stage.
+    """Each system beside the baseline (the first by default), then, unless unwanted, each beside its own first stage.
 
     p-values are corrected for all of these comparisons together. Raises as `compare` does, and if nothing can be compared.
     """
     baseline = baseline or systems[0]
     pairs = [(baseline, system) for system in systems if system.name != baseline.name]
-    pairs += [(first, system) for system in systems if (first := first_stage(system)) is not None]
+    if with_first_stage:
+        pairs += [(first, system) for system in systems if (first := first_stage(system)) is not None]
     rows = [row for one, other in pairs for row in compare(one, other, measures, margin, resamples, seed)]
     for measure in measures or ():
         if measure not in {row.measure for row in rows}:

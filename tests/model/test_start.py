@@ -99,7 +99,7 @@ def test_updates_of_a_new_run_begin_on_the_trained_body(data, trained):
 
 
 def test_a_run_starts_from_it_and_is_judged(data, trained, tmp_path):
-    words = ["model/body=trained", f"model.start_from={trained / 'model'}", "training.epochs=1", "test=true"]
+    words = ["model/body=trained", f"model.start_from={trained}", "training.epochs=1", "test=true"]  # the run's folder
     config = runs.settings(data, tmp_path, *words)
     assert config["model"]["body"]["backbone"] == "mtlrank-embedded/tiny-bert"
     metrics = train.run(config)
