@@ -28,7 +28,7 @@ class ConflictError(StorageError):
 
 
 class DivergedError(UserError):
-    """Training whose losses are no numbers any more."""
+    """Training whose losses are not finite any more."""
 
     exit_code = 5
 

@@ -63,7 +63,7 @@ class Predictions:
         return torch.cat([self.by_sample[sample] for sample in samples]), items
 
     def judge(self) -> Judgement:
-        """Compute the task's measures. Raises `DivergedError` for scores that are no numbers."""
+        """Compute the task's measures. Raises `DivergedError` for scores that are not finite."""
         if not all(bool(torch.isfinite(scores).all()) for scores in self.by_sample.values()):
             raise DivergedError(
                 f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower loop.optimizer.lr."

@@ -1,4 +1,4 @@
-"""Steps whose gradients are no numbers are not taken, and told with the samples that they came from."""
+"""Steps whose gradients are not finite are not taken, and told with the samples that they came from."""
 
 import sys
 from collections.abc import Callable, Iterable

@@ -80,7 +80,7 @@ class MultiTaskLoop(pl.LightningModule):
         total: Tensor = self.loss(shares, list(batch.totals))
         self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
         weight = 1.0 if self.loss.by_task else batch.weight
-        # 1, or NaN if the loss is no number: so are its gradients then, and every process that averages them knows.
+        # 1, or NaN if the loss is not finite: so are its gradients then, and every process that averages them knows.
         total = total * (weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if self._is_distributed else total
 

@@ -51,6 +51,6 @@ class Scorer:
         if not found.isfinite().all():
             wrong = pairs[int((~found.isfinite()).nonzero()[0])]
             raise DivergedError(
-                f"{wrong.place}: the score is no number. The model is damaged, or its training diverged."
+                f"{wrong.place}: the score is not finite. The model is damaged, or its training diverged."
             )
         return found

@@ -72,7 +72,7 @@ class RankNet(Groupwise):
 
 
 class LambdaLoss(Groupwise):
-    """RankNet's pairs, weighed by what they cost in nDCG at the current ranks (LambdaLoss; Wang et al. 2018).
+    """RankNet's pairs, weighted by what they cost in nDCG at the current ranks (LambdaLoss; Wang et al. 2018).
 
     The sum of w_ij log2(1 + exp(-sigma (s_i - s_j))) over pairs with y_i > y_j, where G = (2^y - 1) / maxDCG, D(r) =
     log2(1 + r) and ranks r come from the scores. By `scheme`, w_ij is |G_i - G_j| times
@@ -147,7 +147,7 @@ class ListMLE(Groupwise):
         ideal = masked(labels, present).argsort(dim=1, descending=True, stable=True)
         ranked = masked(scores, present).gather(1, ideal)
         placed = present.gather(1, ideal)
-        finite = torch.where(placed, ranked, -torch.finfo(ranked.dtype).max)  # gradients of -inf would be no numbers
+        finite = torch.where(placed, ranked, -torch.finfo(ranked.dtype).max)  # gradients of -inf would not be finite
         left = finite.flip(1).logcumsumexp(1).flip(1)
         return torch.where(placed, left - finite, 0.0).sum(1) / placed.sum(1).clamp(min=1)
 

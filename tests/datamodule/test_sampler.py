@@ -112,7 +112,7 @@ def test_processes_share_the_stream_of_one_and_take_equally_many_steps(cls, coun
 
 @given(sampler_class, sizes, st.integers(1, 8), st.integers(1, 4))
 def test_every_sample_of_a_step_weighs_alike(cls, counts, batch_size, world_size):
-    """The processes' means, weighed and averaged, are the mean over the samples of all."""
+    """The processes' means, weighted and averaged, are the mean over the samples of all."""
     ranks = [make(cls, counts, batch_size, rank=r, world_size=world_size)[0] for r in range(world_size)]
     for step in zip(*ranks, strict=True):
         drawn = sum(len(draw.pairs) for draw in step if draw.weight)

@@ -52,7 +52,7 @@ TASKS = {
     "buckets": opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5]),
     "terms": opened(SpanRegression(["MSE"], 0, 1), mean=0.5, std=0.5),
     "spans": opened(SpanClassification(["Accuracy"]), classes=["A", "B", "C"]),
-    "weighed": opened(Classification(["Accuracy"], "balanced"), classes=["A", "B"], counts=[3, 1]),
+    "weighted": opened(Classification(["Accuracy"], "balanced"), classes=["A", "B"], counts=[3, 1]),
     "span pairs": opened(SpanPairClassification(["Accuracy"]), classes=["A", "B"]),
 }
 
@@ -279,7 +279,7 @@ def test_huber_by_hand():
 
 def test_class_weights_by_hand():
     logits, data = torch.zeros(2, 2), batch([1, 1], [0, 1])
-    balanced = TASKS["weighed"].loss(logits, data)
+    balanced = TASKS["weighted"].loss(logits, data)
     assert balanced.tolist() == pytest.approx([4 / 6 * math.log(2), 4 / 2 * math.log(2)])
     named = opened(Classification(["Accuracy"], {"B": 5.0}), classes=["A", "B"])
     assert named.loss(logits, data).tolist() == pytest.approx([math.log(2), 5 * math.log(2)])

@@ -40,7 +40,7 @@ class DynamicWeightAverage(Combiner):
     """Weighs tasks by how slowly their losses fall (DWA; Liu et al. 2019, section 3.3).
 
     In each epoch the weights are K softmax(r / temperature) with r_t the quotient of the mean losses of task t in the last
-    two epochs and K the number of tasks; in the first two epochs all weigh 1. The loss is the weighed mean over tasks.
+    two epochs and K the number of tasks; in the first two epochs all weigh 1. The loss is the weighted mean over tasks.
     """
 
     by_task = True
@@ -75,8 +75,8 @@ class DynamicWeightAverage(Combiner):
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
         means = {name: loss.mean() for name, loss in losses.items()}
         self._note({name: mean.detach() for name, mean in means.items()}, drawn)
-        weighed = [self.weights[self.number_of(name)] * mean for name, mean in means.items()]
-        return torch.stack(weighed).sum() / len(drawn)
+        weighted = [self.weights[self.number_of(name)] * mean for name, mean in means.items()]
+        return torch.stack(weighted).sum() / len(drawn)
 
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
         """Add the step's losses to the epoch's, those of all processes, so that all of them weigh alike."""
@@ -97,7 +97,7 @@ class DynamicWeightAverage(Combiner):
 class RandomWeights(Combiner):
     """Weights drawn anew in each step, a softmax over normal numbers: a baseline that is hard to beat (Lin et al. 2022).
 
-    The loss is the mean over the tasks of a step, weighed by K times the softmax over its K tasks. The weights are a
+    The loss is the mean over the tasks of a step, weighted by K times the softmax over its K tasks. The weights are a
     function of `seed` and the number of the step.
     """
 

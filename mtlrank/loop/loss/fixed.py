@@ -39,7 +39,7 @@ class TaskMean(Combiner):
 
 
 class StaticWeights(Combiner):
-    """The mean of the tasks' means, weighed by numbers that are chosen by hand; tasks that are not named weigh 1."""
+    """The mean of the tasks' means, weighted by numbers that are chosen by hand; tasks that are not named weigh 1."""
 
     by_task = True
 
@@ -54,5 +54,5 @@ class StaticWeights(Combiner):
         self.weights = values
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
-        weighed = torch.stack([self.weights[name] * loss.mean() for name, loss in losses.items()])
-        return weighed.sum() / sum(self.weights[name] for name in drawn)
+        weighted = torch.stack([self.weights[name] * loss.mean() for name, loss in losses.items()])
+        return weighted.sum() / sum(self.weights[name] for name in drawn)

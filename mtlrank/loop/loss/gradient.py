@@ -59,7 +59,7 @@ class Aggregated(ByGradient):
 
     def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:  # noqa: D102
         if not bool(torch.isfinite(gradients).all()):
-            return gradients.sum(0)  # which is no number either: the step is skipped
+            return gradients.sum(0)  # which is not finite either: the step is skipped
         combined: Tensor = self.aggregator(gradients)
         return combined
 
@@ -67,9 +67,9 @@ class Aggregated(ByGradient):
 class GradNorm(ByGradient):
     """Weighs tasks so that their gradients are of like size and they learn at a like pace (GradNorm; Chen et al. 2018).
 
-    With G_t the norm of the weighed gradient of task t at the body, L~_t its loss over its first loss, and r_t = L~_t over
+    With G_t the norm of the weighted gradient of task t at the body, L~_t its loss over its first loss, and r_t = L~_t over
     the mean of all L~, weights follow the gradient of the sum of |G_t - mean(G) r_t^alpha| (eq. 2) at rate `lr` and are
-    scaled to a mean of 1. The body's gradient is the weighed mean. Two things differ from the paper: norms are taken over
+    scaled to a mean of 1. The body's gradient is the weighted mean. Two things differ from the paper: norms are taken over
     the whole body, not its last shared layer, as heads here read different ones, and that gradient is divided by the mean
     norm, so that one `lr` fits bodies of any size.
     """
@@ -103,11 +103,11 @@ class GradNorm(ByGradient):
         self.first = self.first.index_copy(0, rows, first)
         known = torch.isfinite(first)
         rows, norms, left = rows[known], norms[known], (losses / first)[known]
-        weighed = self.weights[rows] * norms
-        if len(rows) < 2 or not float(weighed.mean()) or not float(left.mean()):
+        weighted = self.weights[rows] * norms
+        if len(rows) < 2 or not float(weighted.mean()) or not float(left.mean()):
             return
-        wanted = weighed.mean() * (left / left.mean()) ** self.alpha
-        slope = torch.sign(weighed - wanted) * norms / norms.mean()
+        wanted = weighted.mean() * (left / left.mean()) ** self.alpha
+        slope = torch.sign(weighted - wanted) * norms / norms.mean()
         moved = (self.weights[rows] - self.rate * slope).clamp(min=1e-3)
         weights = self.weights.index_copy(0, rows, moved)
         self.weights = weights * len(weights) / weights.sum()
