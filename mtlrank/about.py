@@ -13,7 +13,7 @@ import torch
 
 from mtlrank import __version__
 
-_PACKAGES = ("torch", "transformers", "pytorch-lightning")
+PACKAGES = ("torch", "transformers", "pytorch-lightning")
 
 
 def describe(started: float) -> dict[str, str | int]:
@@ -25,7 +25,7 @@ def describe(started: float) -> dict[str, str | int]:
         "seconds": round(time.time() - started),
         "mtlrank": __version__,
         "commit": commit(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "python": platform.python_version(),
         "hardware": ", ".join(gpus) or f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
     }

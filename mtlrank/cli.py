@@ -131,6 +131,14 @@ def models(registry: Annotated[str, typer.Argument(help="The folder of a registr
 
 
 @app.command()
+def doctor() -> None:
+    """Look at what this machine has, and what it lacks. Exit code 6: something that every run needs."""
+    from mtlrank import doctor as step
+
+    _guarded(step.run)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(__version__)

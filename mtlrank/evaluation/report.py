@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlrank import __version__
+from mtlrank.about import PACKAGES
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.section import Row, Section, read_sections
 from mtlrank.pages import figures, render
@@ -129,7 +130,7 @@ def _about(training: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
     """What was run: where, with what, on which data."""
     path, sources = training / "about.json", training / "model" / "sources.json"
     about: dict[str, Any] = read_json(path) if path.exists() else {}
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "pytorch-lightning"))
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     rows = [("seed", config["seed"]), *about.items()]
     if sources.exists():
         rows += [(f"data of {key}", yaml.safe_dump(source)) for key, source in read_json(sources).items()]

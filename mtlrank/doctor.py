@@ -1,0 +1,147 @@
+"""What this machine has for mtlrank, and what it lacks.
+
+mtlrank doctor
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from packaging.requirements import Requirement
+
+from mtlrank import __version__
+from mtlrank.about import PACKAGES
+from mtlrank.errors import ResourceError, UserError
+from mtlrank.storage import home, writable_folder
+from mtlrank.untrusted import own_config_dir
+
+_EXTRAS = {
+    "annotate": "similarity, entities and coreference for any collection",
+    "balance": "losses that combine gradients",
+    "lora": "low-rank updates",
+    "onnx": "export to ONNX",
+    "pipeline": "Kubeflow Pipelines",
+}
+_MUST = "lacks"  # what mtlrank does not run without
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    state: str  # has, note or lacks
+    what: str
+
+
+def run() -> list[Finding]:
+    """Look at everything and tell it. Raises `ResourceError` if something is missing that every run needs."""
+    found = []
+    for finding in _look():
+        found.append(finding)
+        print(f"{finding.state:<6}{finding.what}", flush=True)
+    if missing := [finding.what for finding in found if finding.state == _MUST]:
+        raise ResourceError(f"{len(missing)} of {len(found)} things have to be put right: {missing[0]}")
+    return found
+
+
+def _look() -> Iterator[Finding]:
+    yield Finding("has", f"mtlrank {__version__}")
+    yield from _packages()
+    yield from _devices()
+    yield _compiler()
+    yield from _folders()
+    yield _shared_memory()
+    yield from _places()
+
+
+def _packages() -> Iterator[Finding]:
+    """What is required, and which extras are whole."""
+    wanted = [Requirement(text) for text in requires("mtlrank") or []]
+    wrong = [told for each in wanted if each.marker is None and (told := _lack(each))]
+    if wrong:
+        yield Finding(_MUST, f"packages: {'; '.join(wrong)}")
+    else:
+        yield Finding("has", "packages: " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
+    for extra, purpose in _EXTRAS.items():
+        mine = [each for each in wanted if each.marker is not None and each.marker.evaluate({"extra": extra})]
+        missing = [told for each in mine if (told := _lack(each))]
+        if missing:
+            yield Finding("note", f"no {purpose}: {'; '.join(missing)}. pip install 'mtlrank[{extra}]'")
+        else:
+            yield Finding("has", f"{purpose} (mtlrank[{extra}])")
+
+
+def _lack(wanted: Requirement) -> str:
+    """What is wrong with a required package; nothing if it is there as it should be."""
+    try:
+        found = version(wanted.name)
+    except PackageNotFoundError:
+        return f"{wanted.name} is missing"
+    if wanted.specifier.contains(found, prereleases=True):
+        return ""
+    return f"{wanted.name} is {found}, expected {wanted.specifier}"
+
+
+def _devices() -> Iterator[Finding]:
+    if not torch.cuda.is_available():
+        yield Finding("note", f"no GPU: training runs on {torch.get_num_threads()} of {os.cpu_count()} cores")
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        what = f"GPU {number}: {properties.name}, {properties.total_memory >> 30} GiB"
+        if (properties.major, properties.minor) >= (8, 0):
+            yield Finding("has", f"{what}, bf16 and attention without padding (trainer.precision=bf16-mixed)")
+        else:
+            yield Finding("note", f"{what}, older than Ampere: no bf16, attention runs padded")
+
+
+def _compiler() -> Finding:
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler:
+        return Finding("has", f"a C++ compiler for training.compile=true: {compiler}")
+    return Finding("note", "no C++ compiler: training.compile must stay false")
+
+
+def _folders() -> Iterator[Finding]:
+    """Where things are written and read."""
+    for name, folder in (("MTLRANK_HOME", home()), ("the current folder", Path.cwd())):
+        try:
+            writable_folder(folder)
+            free = shutil.disk_usage(folder).free >> 30
+            yield Finding("has" if free else "note", f"{name}: {folder}, {free:,} GiB free")
+        except UserError as error:
+            yield Finding(_MUST, f"{name}: {error}")
+    for name, purpose in (("IR_DATASETS_HOME", "ir_datasets' downloads"), ("MTLRANK_REAL_DATA", "experiment=trec2019")):
+        if not (named := os.environ.get(name)):
+            yield Finding("note", f"{name} is not set ({purpose})")
+        elif Path(named).is_dir():
+            yield Finding("has", f"{name}: {named}")
+        else:
+            yield Finding("note", f"{name} is {named!r}, which is not a folder yet")
+    try:
+        if configs := own_config_dir():
+            yield Finding("has", f"MTLRANK_CONFIG_DIR: {configs}")
+    except UserError as error:
+        yield Finding(_MUST, str(error))
+
+
+def _shared_memory() -> Finding:
+    try:
+        free = shutil.disk_usage("/dev/shm").free >> 20  # noqa: S108 - where torch puts what processes share
+    except OSError:
+        return Finding("note", "no /dev/shm: datamodule.num_workers stays 0")
+    return Finding("has" if free >= 256 else "note", f"{free:,} MiB of shared memory; worker processes take 256")
+
+
+def _places() -> Iterator[Finding]:
+    """Google Cloud Storage and the cluster, as the environment names them; nothing is contacted."""
+    key = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if key and not Path(key).is_file():
+        yield Finding(_MUST, f"GOOGLE_APPLICATION_CREDENTIALS is {key!r}, which is not a file")
+    elif key:
+        yield Finding("has", f"GOOGLE_APPLICATION_CREDENTIALS: {key}")
+    for name, purpose in (("KFP_ENDPOINT", "a cluster"), ("MTLRANK_IMAGE", "the image of a cluster's steps")):
+        named = os.environ.get(name)
+        yield Finding("has", f"{name}: {named}") if named else Finding("note", f"{name} is not set ({purpose})")
