@@ -28,7 +28,7 @@ def prepare(
     shard: Annotated[str | None, typer.Option(help="Prepare only this share of each dataset, as in 3/8.")] = None,
 ) -> None:
     """Read, check and tokenise datasets into folders."""
-    _start("prepare", context, [f"prepare.shard={shard}"] if shard else [])
+    _start("prepare", context, [] if shard is None else [f"prepare.shard='{shard}'"])
 
 
 @app.command(context_settings=_PASS_ON)

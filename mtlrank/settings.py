@@ -87,7 +87,7 @@ _SETTINGS: dict[str, _Kind] = {
     "prepare.max_bad_rows": _whole(0),
     "prepare.num_shards": _whole(1),
     "prepare.num_workers": _whole(1),
-    "prepare.shard": _or_null(_TEXT._replace(words="i/n, as in 3/8")),
+    "prepare.shard": _or_null(_Kind(lambda v: isinstance(v, str) and bool(v), "i/n, as in 3/8")),
     "training": _GROUP,
     "training.batch_size": _whole(1),
     "training.eval_batch_size": _whole(1),

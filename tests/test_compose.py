@@ -70,6 +70,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
     ("override", "complaint"),
     [
         ("training.epochs=-1", "training.epochs is -1, expected a whole number, at least 1."),
+        ("prepare.shard=''", "prepare.shard is '', expected null or i/n, as in 3/8"),
         ("training.batch_size=abc", "training.batch_size is 'abc'"),
         ("loop.optimizer.lr=fast", "loop.optimizer.lr is 'fast', expected a finite number above 0."),
         ("loop.optimizer.lr=inf", "loop.optimizer.lr is inf"),

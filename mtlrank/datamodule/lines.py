@@ -86,7 +86,8 @@ def read_cells(
             yield place, cells
         else:
             expected = f"expected {'at least ' if more else ''}{columns} tab-separated columns ({layout})"
-            reading.reject(place, f"{expected}, found {len(cells)}: {text[:60]!r}", text)
+            found = f"{len(cells)}: {text[:60]!r}" if text.strip() else "a blank line: leave it out"
+            reading.reject(place, f"{expected}, found {found}", text)
 
 
 def read_json(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -243,10 +243,11 @@ def _json_texts(path: Path, reading: Reading) -> Iterator[Text]:
     for place, row in read_json(path, reading):
         name = next((row[key] for key in ("_id", "id", "doc_id", "query_id") if key in row), None)
         text = next((row[key] for key in ("text", "contents") if key in row), None)
-        if not isinstance(name, str | int) or not isinstance(text, str):
-            reading.reject(place, f"expected _id and text, found the keys {', '.join(row)}", str(row))
-            continue
         title = row.get("title")
+        if type(name) not in (str, int) or not isinstance(text, str) or not isinstance(title, str | None):
+            found = ", ".join(f"{key} ({type(value).__name__})" for key, value in row.items())
+            reading.reject(place, f"expected _id and text (and perhaps title) as text, found {found}", str(row))
+            continue
         yield Text(str(name), f"{title} {text}" if title else text, place)
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from mtlrank.datamodule.dataset.settings import at_least, one_of
+from mtlrank.errors import ConfigError
 
 GROUPINGS = ("pointwise", "pairwise", "listwise")
 
@@ -32,6 +33,10 @@ class Negatives:
         self.relevance_level = relevance_level
         self.num_negatives = at_least("num_negatives", num_negatives, 0)
         self.max_negatives = None if max_negatives is None else at_least("max_negatives", max_negatives, 0)
+        if not isinstance(negative_ranks, Sequence) or len(negative_ranks) != 2:
+            raise ConfigError(
+                f"negative_ranks is {negative_ranks!r}, expected the first and the last, as in [10, 100]."
+            )
         first = at_least("negative_ranks[0]", negative_ranks[0], 1)
         self.ranks = slice(first - 1, at_least("negative_ranks[1]", negative_ranks[1], first))
         self.judged_negatives = judged_negatives

@@ -133,6 +133,7 @@ def all_of(collection):
 
 BAD_LINES = [
     ("docs", "d9", r"docs:6: expected 2 tab-separated columns \(id, text\), found 1: 'd9'"),
+    ("docs", " ", r"docs:6: expected 2 tab-separated columns \(id, text\), found a blank line: leave it out"),
     ("docs", "d9\ttitle\ttext", r"docs:6: expected 2 tab-separated columns \(id, text\), found 3"),
     ("docs", "d 9\ttext", "docs:6: expected a document id without blanks, found 'd 9'"),
     ("docs", "d1\tanother text", "docs:6: document 'd1' has another text than at .*docs:1"),
@@ -159,6 +160,28 @@ def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, com
     assert all_of(Collection(source, reading)) == good
     (bad,) = reading.bad_rows.values()
     assert bad.place.endswith("/" + complaint.split(": ")[0])
+
+
+@pytest.mark.parametrize(("part", "header"), [("docs", "docid\ttext"), ("queries", "Query-ID\tQuery")])
+def test_a_header_is_no_row(source, part, header):
+    good = all_of(Collection(source))
+    lines = open(source[part]).read()
+    with open(source[part], "w") as file:
+        file.write(f"{header}\n{lines}")
+    with pytest.raises(DataError, match=rf"{part}:1: expected an id and a text, found a header .*leave it out"):
+        all_of(Collection(source))
+    assert all_of(Collection(source, Reading("quarantine"))) == good
+
+
+@pytest.mark.parametrize(
+    "row", ['{"_id": true, "text": "a"}', '{"_id": "d1", "text": "a", "title": ["b"]}', '{"_id": "d1"}']
+)
+def test_json_of_other_types_is_a_bad_row(source, tmp_path, row):
+    (tmp_path / "docs.jsonl").write_text(f"{row}\n")
+    with pytest.raises(
+        DataError, match=r"docs.jsonl:1: expected _id and text \(and perhaps title\) as text, found _id \("
+    ):
+        list(Collection({**source, "docs": str(tmp_path / "docs.jsonl")}).docs)
 
 
 def test_bytes_that_are_no_utf8_are_named(source):

@@ -291,6 +291,7 @@ def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, t
     [
         ({"num_candidates": -1}, "num_candidates is -1, expected a whole number, at least 1"),
         ({"num_negatives": "many"}, "num_negatives is 'many'"),
+        ({"negative_ranks": 5}, "negative_ranks is 5, expected the first and the last"),
         ({"negative_ranks": [5, 2]}, r"negative_ranks\[1\] is 2, expected a whole number, at least 5"),
         ({"learn_from": "clicks"}, "learn_from is 'clicks', expected one of judged, docpairs, run"),
         ({"grouping": "tribal"}, "grouping is 'tribal', expected one of pointwise, pairwise, listwise"),
