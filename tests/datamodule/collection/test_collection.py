@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,10 @@ def test_a_beir_folder_is_a_collection(tmp_path):
     (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "silent", "metadata": {}}) + "\n")
     (tmp_path / "qrels").mkdir()
     write(tmp_path / "qrels" / "dev.tsv", ["query-id\tcorpus-id\tscore", "q\td1\t1"])
+    with (tmp_path / "queries.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "other", "text": "of another split"}) + "\n")
     collection = Collection({"beir": str(tmp_path), "split": "dev"})
+    assert list(collection.all_queries) == ["q"]
     assert list(collection.docs) == [("d1", "Harbours are silent"), ("d2", "a garden")]
     assert collection.qrels == {"q": {"d1": 1}}
     assert [doc.doc_id for doc in collection.candidates(["q"], 5)["q"]] == ["d1"]
@@ -165,9 +169,8 @@ def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, com
 @pytest.mark.parametrize(("part", "header"), [("docs", "docid\ttext"), ("queries", "Query-ID\tQuery")])
 def test_a_header_is_no_row(source, part, header):
     good = all_of(Collection(source))
-    lines = open(source[part]).read()
-    with open(source[part], "w") as file:
-        file.write(f"{header}\n{lines}")
+    path = Path(source[part])
+    path.write_text(f"{header}\n{path.read_text()}")
     with pytest.raises(DataError, match=rf"{part}:1: expected an id and a text, found a header .*leave it out"):
         all_of(Collection(source))
     assert all_of(Collection(source, Reading("quarantine"))) == good
