@@ -1,7 +1,9 @@
 """A local folder for others to read. Its manifest arrives last, so that half a folder is never taken for a whole one."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtlrank.errors import ConflictError, DataError, StorageError
 from mtlrank.storage.local import locked, sync, system_errors
@@ -9,6 +11,9 @@ from mtlrank.storage.manifest import MANIFEST, listed_files, new_folder, read_ma
 from mtlrank.storage.parallel import in_parallel
 from mtlrank.storage.paths import Place, parse
 from mtlrank.storage.versions import ABSENT
+
+if TYPE_CHECKING:
+    from mtlrank.storage.digest import Digest
 
 
 def publish_folder(folder: str | Path, path: str | Path) -> None:
@@ -73,15 +78,29 @@ def _upload(source: Path, target: Place, manifest: bytes) -> None:
                     f"{path} was changed or damaged: its sha256 is not the manifest's. Make {source} again."
                 )
             if stored is None or not stored.holds(content):
+                if stored:  # of a publish that was killed, or of one that may have ended since
+                    _refuse_another(target, gcs.read(target.child(MANIFEST))[0], manifest)
                 upload.write_file(target.child(name), path, content, stored.version if stored else ABSENT)
         return content
 
     sent = in_parallel(send, files)
-    there = gcs.list_objects(target)  # somebody else may have written here: no manifest over another's files
+    _check_sent(target, sent)
+    _write_manifest(target, manifest)
+    try:
+        _check_sent(target, sent)  # again: who began before the manifest was there may have overwritten a file since
+    except ConflictError:
+        gcs.delete(target.child(MANIFEST))
+        raise
+
+
+def _check_sent(target: Place, sent: Mapping[str, "Digest"]) -> None:
+    """Refuse files that somebody else has put in the place of ours."""
+    from mtlrank.storage import gcs
+
+    there = gcs.list_objects(target)
     for name, content in sent.items():
         if name not in there or not there[name].holds(content):
             raise ConflictError(f"{target.child(name)} was changed by another process meanwhile. Publish again.")
-    _write_manifest(target, manifest)
 
 
 def _write_manifest(target: Place, manifest: bytes) -> None:
