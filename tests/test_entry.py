@@ -22,6 +22,11 @@ from omegaconf import OmegaConf
             4,
             "mtlrank: The system refuses to go on: No space left on device. Make room, or choose another place.\n",
         ),
+        (
+            "NotADirectoryError(errno.ENOTDIR, 'Not a directory', 'file/model')",
+            4,
+            "mtlrank: The system refuses to go on: Not a directory: file/model. Make room, or choose another place.\n",
+        ),
         ("OSError(errno.EIO, 'Input/output error')", 1, "Traceback"),
         ("SafetensorError('Error while deserializing header: header too large')", 1, "Traceback"),
     ],

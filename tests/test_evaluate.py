@@ -6,7 +6,7 @@ import pytest
 
 from mtlrank import build, evaluate, prepare
 from mtlrank.compose import compose_config, select_tasks
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import read_run
 from mtlrank.storage import read_json
 from tests.saved_models import save_random, settings
@@ -47,6 +47,22 @@ def test_a_task_without_the_split_is_left_out_unless_it_is_asked_for(config, dat
     assert "msm_ner has no test split and is not judged" in capsys.readouterr().err
     with pytest.raises(DataError, match="msm_ner.* has no split 'test'"):
         evaluate.run(settings("evaluate", **words, tasks="[msm_ner,msm_sem_sim]"))
+
+
+def test_the_test_sampler_is_asked_for_its_order(config, datasets, data_dir, tmp_path):
+    """Either of the two that take every sample once gives the same measures; others are refused."""
+    found = []
+    for name in ("Sequential", "LongestFirst", "Uniform"):
+        saved = copy.deepcopy(config)
+        saved["datamodule"]["test_sampler"]["_target_"] = f"mtlrank.datamodule.sampler.{name}"
+        save_random(tmp_path / name / "model", saved, datasets)
+        words = settings("evaluate", model_dir=tmp_path / name / "model", tasks="[msm_ner]", data_dir=data_dir)
+        if name == "Uniform":
+            with pytest.raises(ConfigError, match="test_sampler is Uniform, but judging takes every sample once"):
+                evaluate.run(words)
+        else:
+            found.append(evaluate.run(words))
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
 
 
 def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tmp_path, capsys):

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from mtlrank import study
+from mtlrank.build_dataset import has_split
 from mtlrank.compose import compose_config, resolve, select_tasks
 from mtlrank.errors import ConfigError
 
@@ -106,6 +107,14 @@ def test_tasks_without_a_split_of_their_own_are_learnt_but_not_compared(data_dir
     config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
     assert study._mixtures(config) == [("msm_sem_sim",), ("msm_sem_sim", "msm_ner")]
     assert "learnt with others, but not compared: msm_ner" in capsys.readouterr().err
+
+
+def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so():
+    """`AnnotatedPairs` has no val unless it is told one; a class that takes no such setting is asked for its records."""
+    pairs = {"_target_": "mtlrank.datamodule.dataset.AnnotatedPairs", "train": "vaswani", "test": "vaswani"}
+    assert [has_split(pairs, split) for split in ("val", "test")] == [False, True]
+    assert not has_split({**pairs, "test": None}, "test")
+    assert has_split({"_target_": "mtlrank.datamodule.dataset.PreparedDataset"}, "val")
 
 
 def test_each_run_has_its_own_checkpoints_and_a_monitor_that_it_has(tmp_path):
