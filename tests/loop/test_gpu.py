@@ -69,6 +69,6 @@ def test_no_step_waits_for_the_gpu(data, tmp_path, monkeypatch):
         monkeypatch.setattr(where, hook, lambda *_, mode=mode: torch.cuda.set_sync_debug_mode(mode))
     words = [*HALF, "trainer.accelerator=gpu", "trainer.log_every_n_steps=1000"]
     try:
-        train.run(settings(data, tmp_path, *words))
+        assert train.run(settings(data, tmp_path, *words))  # torch raises at the first wait
     finally:
         torch.cuda.set_sync_debug_mode("default")
