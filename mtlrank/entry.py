@@ -72,8 +72,6 @@ def guarded() -> Iterator[None]:
 def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
-    if (folder := own_config_dir()) and not any(word.startswith(("--config-dir", "-cd")) for word in sys.argv):
-        sys.argv += ["--config-dir", str(folder)]
 
     def step(config: DictConfig) -> None:
         with guarded():  # here, because Hydra announces every exception on its own
@@ -83,6 +81,8 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
                 raise ConfigError(explain(error, known_keys(name))) from error
 
     with guarded():
+        if (folder := own_config_dir()) and not any(word.startswith(("--config-dir", "-cd")) for word in sys.argv):
+            sys.argv += ["--config-dir", str(folder)]
         try:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
         except (HydraException, OmegaConfBaseException) as error:

@@ -19,7 +19,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
-from mtlrank.storage import fingerprint, join, safe_name, writable_folder
+from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 
 Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
 
@@ -40,7 +40,7 @@ def run(vary: Vary) -> list[Comparison]:
     config = vary({})
     study = _checked(config)
     mixtures = _mixtures(config)
-    root = Path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
+    root = local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
     runs = [Run(tasks, seed, _folder(root, tasks) / f"seed-{seed}") for tasks in mixtures for seed in study["seeds"]]
     configs = {each: _config_of(each, vary, root) for each in runs}  # all, before any of them takes its time
     writable_folder(root)

@@ -80,3 +80,7 @@ def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
         command, capture_output=True, text=True, env={**os.environ, "MTLRANK_CONFIG_DIR": str(tmp_path)}
     )
     assert "seed: 77" in done.stdout, done.stderr
+    nowhere = {**os.environ, "MTLRANK_CONFIG_DIR": "/nowhere"}
+    done = subprocess.run(command, capture_output=True, text=True, env=nowhere)
+    assert done.returncode == 2
+    assert done.stderr == "mtlrank: MTLRANK_CONFIG_DIR is '/nowhere', which is not a folder.\n"

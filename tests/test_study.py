@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from mtlrank import study
 from mtlrank.build_dataset import has_split
 from mtlrank.compose import compose_config, resolve, select_tasks
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, StorageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 SHORT = [
@@ -87,6 +87,13 @@ def test_seeds_and_what_is_derived_from_them_change_together():
 def test_studies_that_cannot_be_are_refused_before_anything_runs(data_dir, tmp_path, word, message):
     with pytest.raises(ConfigError, match=message):
         run(data_dir, tmp_path, word)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_in_a_bucket_is_refused(data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="expected a local path"):
+        run(data_dir, "gs://bucket/study")
     assert not list(tmp_path.iterdir())
 
 
