@@ -73,6 +73,12 @@ def build_body(config: Config) -> MTLBody:
         start_body(start, body)
     for key in config["model"]["heads"]:
         _build_head(config, body, key, output_dim=1)
+    _check_lengths(config, body)
+    return body
+
+
+def _check_lengths(config: Config, body: MTLBody) -> None:
+    """Refuse texts that are longer than the body has positions for."""
     for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
         length = dataset.get("preprocessor", {}).get("max_length", 0)
         if body.max_length and type(length) is int and length > body.max_length:
@@ -80,7 +86,6 @@ def build_body(config: Config) -> MTLBody:
                 f"datamodule.dataset.datasets.{key}.preprocessor.max_length is {length}, but {body.backbone} has positions "
                 f"for {body.max_length} tokens."
             )
-    return body
 
 
 def compile_body(config: Config, body: MTLBody) -> None:

@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Callable, Mapping
 from functools import cache
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.untrusted import leaves
 
 # Settings that are words, also where a folder is called so.
-_NO_PATHS = ("_target_", "name", "split", "measures", "licence")
+_NO_PATHS = {"_target_", "name", "split", "measures", "licence"}
+_NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts"}
 # Gigabytes that a tokenizer's or a pipeline's folder may hold.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
@@ -78,7 +79,7 @@ def has_split(config: Mapping[str, Any], split: str) -> bool:
     """Whether a dataset's config gives it a split; a class that takes no such setting is believed to have it."""
     if split in config:
         return config[split] is not None
-    parameter = signature(get_object(config["_target_"])).parameters.get(split)
+    parameter = _parameters(str(config["_target_"])).get(split)
     return parameter is None or parameter.default is not None
 
 
@@ -102,7 +103,8 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
 def _check_flags(node: Any) -> None:
     """Refuse text where a class takes true or false: to YAML 1.2 `no` and `off` are words, and words are true."""
     if isinstance(node, Mapping):
-        for name in sorted(_flags(str(node["_target_"])) & set(node)) if "_target_" in node else ():
+        taken = _parameters(str(node["_target_"])) if "_target_" in node else {}
+        for name in (name for name in node if name in taken and taken[name].annotation in (bool, bool | None)):
             if not isinstance(node[name], bool | None):
                 raise ConfigError(f"{name} of {node['_target_']} is {node[name]!r}, expected true or false.")
         for child in node.values():
@@ -110,15 +112,14 @@ def _check_flags(node: Any) -> None:
 
 
 @cache
-def _flags(target: str) -> set[str]:
-    """What a class, or one that it passes arguments on to, takes as true or false."""
+def _parameters(target: str) -> dict[str, Parameter]:
+    """What a class takes, and what those take that it passes arguments on to; nothing if there is no such class."""
     try:
         made = get_object(target)
     except (ImportError, AttributeError, TypeError, ValueError):
-        return set()  # building it says what is wrong
+        return {}  # building it says what is wrong
     takers = [taker for taker in getattr(made, "__mro__", (made,)) if taker not in (object, ABC)]
-    parameters = [parameter for taker in takers for parameter in signature(taker).parameters.values()]
-    return {parameter.name for parameter in parameters if parameter.annotation in (bool, bool | None)}
+    return {name: found for taker in reversed(takers) for name, found in signature(taker).parameters.items()}
 
 
 def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:

@@ -44,8 +44,9 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
 def select_tasks(config: Config) -> Config:
     """The config with datasets and heads matched by key, and cut down to `tasks`. Nothing is read or built yet.
 
-    A single dataset becomes a mixture of one, whose head is the one of its name or the default head. In a mixture, a head
-    without a dataset or a dataset without a head is an error that lists both sides.
+    Tasks come in the order of `tasks`: the first is the main one. A single dataset becomes a mixture of one, whose head
+    is the one of its name or the default head. In a mixture, a head without a dataset or a dataset without a head is an
+    error that lists both sides.
     """
     dataset, model = config["datamodule"]["dataset"], config["model"]
     heads = model.get("heads") or {}

@@ -3,8 +3,6 @@
 from importlib.resources import files
 from itertools import dropwhile, takewhile
 
-_WITH_PARTS = ("train",)
-
 
 def usage(name: str) -> str:
     """The help of the step whose config is called `name`, as a template of Hydra's."""
@@ -15,6 +13,6 @@ def usage(name: str) -> str:
     text = "\n".join([*about, "", "Settings and their defaults (key=value, nested ones with dots; ??? must be given):"])
     text += "\n\n" + "\n".join(f"  {line}".rstrip() for line in settings).rstrip() + "\n\n"
     text = text.replace("$", "$$")
-    if name in _WITH_PARTS:
+    if name == "train":  # study and probe take the same
         text += "Parts and what there is to choose from (group=option):\n\n$APP_CONFIG_GROUPS\n"
     return text + "`--cfg job` prints the whole config with your words and runs nothing.\n"
