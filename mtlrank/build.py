@@ -23,6 +23,7 @@ from mtlrank.errors import ConfigError, DataError, StorageError, UserError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.gradients import trained
+from mtlrank.loop.logger import Service
 from mtlrank.loop.loss import ByGradient
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -45,6 +46,7 @@ _OF_NO_RUN = (  # settings with which the same run goes on
     "trainer.strategy",
     "trainer.log_every_n_steps",
     "loop.diagnose_every_n_steps",
+    "loop.logger.",
 )
 _KINDS = {
     "data": ("datamodule.dataset.", "collection.", "prepare.", "tasks"),
@@ -131,7 +133,8 @@ def build_loop(
     """The loop around a model."""
     by_name = {dataset.name: dataset for dataset in datasets.values()}
     try:
-        loop = build_object(config["loop"], model=model, datasets=by_name, total_steps=total_steps)
+        node = {k: v for k, v in config["loop"].items() if k != "logger"}
+        loop = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
     except (TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -238,7 +241,15 @@ def build_milestones(
     return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, training["accept_changes"])
 
 
-def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Trainer:
+def build_service(config: Config) -> Service | None:
+    """The service that shows a run's values, not started yet, if there is to be one."""
+    node = config["loop"].get("logger")
+    service = build_object(node) if node else None
+    assert service is None or isinstance(service, Service)
+    return service
+
+
+def build_trainer(config: Config, output: Path, milestones: Milestones, service: Service | None = None) -> pl.Trainer:
     """Lightning's trainer with our callbacks and loggers; its logs lie in `output`/logs."""
     on_terminal = sys.stderr.isatty()
     progress = Bar() if on_terminal else PlainProgress()
@@ -254,7 +265,11 @@ def build_trainer(config: Config, output: Path, milestones: Milestones) -> pl.Tr
         limit_val_batches=0,  # milestones judge
         callbacks=[LearningRateMonitor("step"), progress, milestones],
         plugins=[milestones.io],
-        logger=[CSVLogger(output, name="logs", version=attempt), TensorBoardLogger(output, "tensorboard", attempt)],
+        logger=[
+            CSVLogger(output, name="logs", version=attempt),
+            TensorBoardLogger(output, "tensorboard", attempt),
+            *([service] if service else []),
+        ],
         enable_progress_bar=on_terminal,
         enable_checkpointing=False,
         enable_model_summary=False,

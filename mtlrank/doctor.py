@@ -22,6 +22,7 @@ from mtlrank.untrusted import own_config_dir
 _EXTRAS = {
     "annotate": "similarity, entities and coreference for any collection",
     "balance": "losses that combine gradients",
+    "loggers": "Weights & Biases and MLflow",
     "lora": "low-rank updates",
     "onnx": "export to ONNX",
     "pipeline": "Kubeflow Pipelines",

@@ -74,10 +74,13 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     model = build.build_model(config, body, datasets)
     with StopSignals(forced=config["force"]) as signals:
         milestones = build.build_milestones(config, checkpoints, datasets, model, signals)
-        trainer = build.build_trainer(config, output, milestones)
+        service = build.build_service(config)
+        trainer = build.build_trainer(config, output, milestones, service)
         loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
         checkpoint = None if config["force"] else milestones.resume_from(loop)
         if trainer.is_global_zero:  # others read what it writes
+            if service:
+                service.open(output, build.run_identity(config), anew=config["force"])
             finished.unlink(missing_ok=True)  # only now: a mistake before leaves a finished run as it is
             build.claim(output, config)
             if config["force"]:
@@ -95,7 +98,12 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         write_json(output / "about.json", {**about.describe(started), "weights": kept}, sort_keys=False)
         write_json(output / _DATA, _data(config, prepared))
         if config["test"]:
-            metrics |= _judge(config, output, model, datasets, datamodule)
+            judged = _judge(config, output, model, datasets, datamodule)
+            if service:
+                service.log_metrics(judged, loop.global_step)
+            metrics |= judged
+        if service:
+            service.close()
         write_json(finished, metrics)  # last: a run with metrics is finished
     return metrics
 

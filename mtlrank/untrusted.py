@@ -44,6 +44,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         value = override.value()
         if "annotator" in words[:-1] or "annotator" in {str(key) for key in _keys(value)}:
             raise _forbidden(text, "it may not name an annotator's model, as models of spaCy can bring code with them")
+        if "logger" in {str(key) for key in _keys(value)} or ("." in group and "logger" in words):
+            raise _forbidden(text, "it may not say where a step's values go, nor its keys with them")
         if override.is_sweep_override():
             raise _forbidden(text, "it may not be a sweep")
         if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):

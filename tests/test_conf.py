@@ -76,6 +76,7 @@ def test_every_file_can_be_chosen_and_its_targets_take_its_keys(path):
             "default_head",
             "start_from",
             "licence",
+            "logger",
         }  # build takes these
         assert given <= set(parameters), node["_target_"]
         required = {

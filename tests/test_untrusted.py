@@ -25,6 +25,8 @@ from mtlrank.untrusted import check_targets
         "seed=1,2",
         "datamodule.dataset.datasets.msm_ner.annotator.pipeline=/tmp/evil",
         "+datamodule.dataset.datasets.x={annotator:{model:/tmp/evil}}",
+        "loop.logger.tracking_uri=http://evil",
+        "+loop.logger={tracking_uri:http://evil}",
     ],
 )
 def test_overrides_from_outside_cannot_name_code_secrets_or_files(override):

@@ -1,0 +1,141 @@
+"""Services that show a run's values as they come, beside the CSV and TensorBoard files in its folder."""
+
+import re
+import sys
+from abc import abstractmethod
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from mtlrank.errors import ConfigError
+from mtlrank.storage import read_json, write_json
+
+_KNOWN = "logger.json"  # in a run's folder: what the run is called there
+
+
+class Service(Logger):
+    """Hands what a run logs on to a service.
+
+    A service that fails in the middle of a training does not stop it: the failure is told once, and the run's own files
+    have all values.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logger: Logger | None = None
+        self._has_failed = False
+
+    @abstractmethod
+    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:
+        """Lightning's logger for a new run, or for the run `run_id` that goes on. It has reached the service."""
+
+    @abstractmethod
+    def finish(self, logger: Logger) -> None:
+        """Send what is left and end the run there."""
+
+    @rank_zero_only
+    def open(self, folder: Path, settings: Mapping[str, Any], *, anew: bool) -> None:
+        """Start a run of these settings, or go on with the one that this folder's run is there.
+
+        Raises `ConfigError` if the service's package is missing or it cannot be reached.
+        """
+        kind = type(self).__name__
+        known = read_json(folder / _KNOWN) if (folder / _KNOWN).exists() else {}
+        run_id = None if anew else known.get(kind)
+        try:
+            self._logger = self.connect(run_id, str(folder), folder)
+            if run_id is None:
+                self._logger.log_hyperparams(dict(settings))
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"loop.logger needs {error.name or kind.lower()}: pip install 'mtlrank[loggers]'."
+            ) from error
+        except Exception as error:  # services have no common error
+            raise ConfigError(
+                f"loop.logger cannot start a run at {kind}: {_first_line(error)} Leave it out with loop/logger=null: the "
+                "run's folder has all values."
+            ) from error
+        write_json(folder / _KNOWN, {**known, kind: self._logger.version})
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # noqa: D102
+        self._try(lambda logger: logger.log_metrics(dict(metrics), step))
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `open` has told the run's settings."""
+
+    def finalize(self, status: str) -> None:  # noqa: D102
+        self._try(lambda logger: logger.finalize(status))
+
+    def close(self) -> None:
+        """Nothing more will be logged: send what is left."""
+        self._try(self.finish)
+        self._logger = None
+
+    @property
+    def name(self) -> str | None:  # noqa: D102
+        return type(self).__name__
+
+    @property
+    def version(self) -> str | int | None:  # noqa: D102
+        return self._logger.version if self._logger else None
+
+    @rank_zero_only
+    def _try(self, work: Callable[[Logger], None]) -> None:
+        if self._logger is None:
+            return
+        try:
+            work(self._logger)
+        except Exception as error:  # services have no common error
+            if not self._has_failed:
+                told = f"{self.name} lacks some values of this run, which its folder has: {_first_line(error)}"
+                print(told, file=sys.stderr, flush=True)
+            self._has_failed = True
+
+
+class WandB(Service):
+    """Weights & Biases. `offline` keeps all in the run's folder, for `wandb sync` to send later."""
+
+    def __init__(self, project: str, entity: str | None = None, tags: list[str] | None = None, offline: bool = False):
+        super().__init__()
+        self.offline = offline
+        self.settings = {"project": project, "entity": entity, "tags": tags}
+
+    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:  # noqa: D102
+        logger = WandbLogger(name=name, id=run_id, save_dir=folder, offline=self.offline, **self.settings)
+        assert logger.experiment is not None  # asking for it starts the run
+        return logger
+
+    def finish(self, logger: Logger) -> None:  # noqa: D102
+        logger.experiment.finish()
+
+
+class MLflow(Service):
+    """An MLflow tracking server; values are sent in the background."""
+
+    def __init__(self, experiment: str, tracking_uri: str):
+        super().__init__()
+        self.experiment, self.tracking_uri = experiment, tracking_uri
+
+    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:  # noqa: D102
+        logger = MLFlowLogger(self.experiment, name, self.tracking_uri, run_id=run_id, synchronous=False)
+        assert logger.run_id is not None  # asking for it starts the run
+        return logger
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """MLflow's keys may not hold all that the names of measures do."""
+        super().log_metrics({re.sub(r"[^\w/. -]", "_", key): value for key, value in metrics.items()}, step)
+
+    def finish(self, logger: Logger) -> None:  # noqa: D102
+        import mlflow
+
+        mlflow.flush_async_logging()
+        logger.finalize("success")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}"
