@@ -38,8 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "shard"
         dataset.prepare_shard(shard, Share(), Reading())
-        description = {"key": "x", "name": "x", "relevance_level": None, "licence": None}
-        dataset.merge(Path(folder) / "whole", [shard], description)
+        dataset.merge(Path(folder) / "whole", [shard])
         dataset.open(Path(folder) / "whole")
         split = dataset.split("train")
 

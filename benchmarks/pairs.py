@@ -53,11 +53,7 @@ class Pairs(PreparedDataset):
     def prepared_in(self, folder: Path) -> "Pairs":
         """Written and opened."""
         self.prepare_shard(folder / "shard", Share(), Reading())
-        self.merge(
-            folder / "whole",
-            [folder / "shard"],
-            {"key": self.name, "name": self.name, "relevance_level": 1, "licence": None},
-        )
+        self.merge(folder / "whole", [folder / "shard"])
         self.open(folder / "whole")
         return self
 

@@ -233,7 +233,7 @@ def build_milestones(
         training["limit_val_batches"],
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
-    identity |= {f"heads.{name}": head.describe() for name, head in model.heads.items()}  # type: ignore[operator]
+    identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
     identity |= {
         "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
         "body": model.body.describe(),

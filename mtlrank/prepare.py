@@ -111,13 +111,12 @@ def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | 
     """Make one prepared dataset of all its shards."""
     node = config["datamodule"]["dataset"]["datasets"][key]
     dataset = build_dataset(node)
-    description = {"key": key, "name": dataset.name, "relevance_level": getattr(dataset.task, "relevance_level", None)}
     here = mirror(folder)
     parts = [mirror(shard) for shard in shards]
     for part, shard in zip(parts, shards, strict=True):
         if not (part / MANIFEST).exists():
             fetch_folder(shard, part)
-    dataset.merge(here, parts, {**description, "licence": node.get("licence")}, config["prepare"]["max_bad_rows"])
+    dataset.merge(here, parts, key, node.get("licence"), config["prepare"]["max_bad_rows"])
     if here != Path(folder):
         publish_folder(here, folder)
 

@@ -17,8 +17,6 @@ from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MTLHead
-from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.probes import Training
 from mtlrank.probing.results import overrides, print_table, suggestions, write_results
@@ -50,7 +48,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     model = build.build_model(config, body, datasets)
     results = []
     for dataset in datasets.values():
-        pooler = frozen_pooler(_head(model, dataset.name).pooler, body, settings["pooler"])
+        pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])
         results.append(probe_task(body, pooler, dataset, amounts, training, control))
 
     heads = [f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets]
@@ -63,12 +61,6 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     print(" ".join(overrides(results, heads, suggested)))
     print(f"results: {output}   page: {output / 'probe.html'}")
     return suggested
-
-
-def _head(model: MultiTaskModel, name: str) -> MTLHead:
-    head = model.heads[name]
-    assert isinstance(head, MTLHead)
-    return head
 
 
 def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:

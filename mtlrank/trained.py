@@ -39,9 +39,7 @@ class TrainedHead(NamedTuple):
     @property
     def module(self) -> MTLHead:
         """The head itself."""
-        head = self.model.heads[self.name]
-        assert isinstance(head, MTLHead)
-        return head
+        return self.model.head(self.name)
 
     def preprocessor(self) -> LoadedPreprocessor:
         """The saved tokenizer with the lengths that the head was trained with."""

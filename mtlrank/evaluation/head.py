@@ -90,13 +90,8 @@ class Predictions:
         return Judgement(measures.means(values), measures.means(baseline), "first stage", values, baseline, run)
 
     def _judge_labels(self) -> Judgement:
-        task, manifest = self.dataset.task, self.dataset.manifest
+        task, known = self.dataset.task, self.dataset.manifest["labels"]
         scores, labels = self.labels()
-        counts = None
-        if task.kind == "classification":
-            counts = torch.tensor(manifest["labels"]["counts"])
-        constant = measures.baseline_scores(task.kind, manifest["labels"], counts, len(labels))
         values = measures.label_values(task.kind, task.measures, scores, labels)
-        baseline = measures.label_values(task.kind, task.measures, constant, labels)
-        name = "majority class" if task.kind == "classification" else "training mean"
+        name, baseline = measures.baseline_values(task.kind, task.measures, known, labels)
         return Judgement(values, baseline, name, {}, {}, [])

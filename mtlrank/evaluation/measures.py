@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import ir_measures
 import torch
@@ -67,12 +68,19 @@ def label_values(kind: str, measures: Sequence[str], scores: Tensor, labels: Ten
     return {m: _regression_value(m, scores.double(), labels.double()) for m in measures}
 
 
-def baseline_scores(kind: str, labels: Mapping[str, object], counts: Tensor | None, num_items: int) -> Tensor:
-    """What knows nothing of the text predicts: the training labels' mean, or their most frequent class."""
+def baseline_values(
+    kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: Tensor
+) -> tuple[str, dict[str, float]]:
+    """What knows nothing of the text, and its measures: the most frequent class, or the mean, of the training labels.
+
+    `known` is what a manifest says of the training labels.
+    """
     if kind == "classification":
-        assert counts is not None
-        return counts.float().softmax(0).repeat(num_items, 1)
-    return torch.full((num_items,), float(labels["mean"]))  # type: ignore[arg-type]
+        frequencies = torch.tensor(known["counts"], dtype=torch.float32)
+        name, scores = "majority class", (frequencies / frequencies.sum()).repeat(len(labels), 1)
+    else:
+        name, scores = "training mean", torch.full((len(labels),), float(known["mean"]))
+    return name, label_values(kind, measures, scores, labels)
 
 
 def _classification_value(measure: str, scores: Tensor, labels: Tensor) -> float:

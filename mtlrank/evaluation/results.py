@@ -27,7 +27,7 @@ def write_head(
         "name": dataset.name,
         "kind": dataset.task.kind,
         "split": predictions.split_name,
-        "relevance_level": getattr(dataset.task, "relevance_level", None),
+        "relevance_level": dataset.task.relevance_level,
         "primary": dataset.task.measures[0],
         "values": judgement.values,
         "baseline_name": judgement.baseline_name,

@@ -25,17 +25,27 @@ class MultiTaskModel(nn.Module):
         for weight in self.idle(self.heads) if body.family else []:
             weight.requires_grad_(False)  # layers that no head reads: nothing would ever move them
 
+    def head(self, name: str) -> MTLHead:
+        """The head of a dataset."""
+        head = self.heads[name]
+        assert isinstance(head, MTLHead)
+        return head
+
+    def head_kinds(self) -> dict[str, str]:
+        """What makes heads the same, by name."""
+        return {name: self.head(name).describe() for name in self.heads}
+
     def idle(self, names: Iterable[str]) -> list[nn.Parameter]:
         """The weights that a batch of these tasks does not use: other heads, and layers that only they read."""
         present = set(names)
-        depth = max((max(self._head(name).layers) for name in present), default=0)
+        depth = max((max(self.head(name).layers) for name in present), default=0)
         absent = [p for name, head in self.heads.items() if name not in present for p in head.parameters()]
         return [*absent, *self.body.unreached(depth)]
 
     def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
         """Logits of each task, (items, output_dim), in the order of `batches`."""
         deepest_first = sorted(
-            batches, key=lambda name: -max(self._head(name).layers)
+            batches, key=lambda name: -max(self.head(name).layers)
         )  # stable: equals keep config order
         ordered = [batches[name] for name in deepest_first]
         states = self.body.encode(
@@ -47,16 +57,11 @@ class MultiTaskModel(nn.Module):
             _concatenate(ordered, "second_starts"),
         )
         read = dict(zip(deepest_first, states, strict=True))
-        return {name: self._head(name)(read[name], batch) for name, batch in batches.items()}
+        return {name: self.head(name)(read[name], batch) for name, batch in batches.items()}
 
     def _part(self, name: str, batch: TaskBatch) -> Part:
-        head = self._head(name)
+        head = self.head(name)
         return Part(head.layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), head.pooler.first_only)
-
-    def _head(self, name: str) -> MTLHead:
-        head = self.heads[name]
-        assert isinstance(head, MTLHead)
-        return head
 
 
 def _concatenate(batches: list[TaskBatch], field: Literal["cu_seqlens", "second_starts"]) -> Tensor:

@@ -29,7 +29,6 @@ def save_model(
     Low-rank updates of the body become part of its weights first, here as in the folder.
     """
     model.body.merge()
-    kinds = {name: head.describe() for name, head in model.heads.items()}  # type: ignore[operator]
     with new_folder(folder) as part:
         save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, part / WEIGHTS)
         model.body.config.save_pretrained(part / BACKBONE)
@@ -37,7 +36,7 @@ def save_model(
         write_json(part / "config.json", config, sort_keys=False)  # the order of tasks is theirs
         write_json(part / "labels.json", labels)
         write_json(part / SOURCES, sources or {})
-        write_manifest(part, {"kind": "model", "heads": sorted(model.heads), "head_kinds": kinds})
+        write_manifest(part, {"kind": "model", "heads": sorted(model.heads), "head_kinds": model.head_kinds()})
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -46,11 +46,12 @@ def start_heads(
     datasets = config["datamodule"]["dataset"]["datasets"]
     classes = {node["name"]: known[key].get("classes") for key, node in datasets.items()}
     taken = list[str]()
-    for name, head in model.heads.items():
+    for name, kind in model.head_kinds().items():
         prefix = f"heads.{name}."
-        is_same = kinds.get(name) == head.describe()  # type: ignore[operator]
-        if is_same and classes.get(name) == labels[name].get("classes"):
-            head.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
+        if kinds.get(name) == kind and classes.get(name) == labels[name].get("classes"):
+            model.head(name).load_state_dict(
+                {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+            )
             taken.append(name)
     return taken, [name for name in model.heads if name not in taken]
 

@@ -17,9 +17,6 @@ class Judge:
         self.split = dataset.split(split_name)
         self.items = items
         self.labels = torch.from_numpy(self.split.labels[items])
-        self.baseline_name = {"ranking": "first stage", "classification": "majority class"}.get(
-            dataset.task.kind, "training mean"
-        )
         if dataset.has_judgements:
             self.pairs = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items]]
             not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
@@ -34,14 +31,12 @@ class Judge:
         run = [ScoredDoc(*pair, score) for pair, score in zip(self.pairs, scores.tolist(), strict=True)]
         return self._ranking_values(run)
 
-    def baseline(self) -> dict[str, float]:
-        """The measures of what knows nothing of the text; for rankings, of the first stage."""
+    def baseline(self) -> tuple[str, dict[str, float]]:
+        """What knows nothing of the text, or for rankings the first stage, and its measures."""
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
-            return self._ranking_values(runs.read_run(*self.split.files("candidates.run")))
-        counts = torch.tensor(known["counts"]) if task.kind == "classification" else None
-        constant = measures.baseline_scores(task.kind, known, counts, len(self.items))
-        return measures.label_values(task.kind, task.measures, constant, self.labels)
+            return "first stage", self._ranking_values(runs.read_run(*self.split.files("candidates.run")))
+        return measures.baseline_values(task.kind, task.measures, known, self.labels)
 
     def _ranking_values(self, run: list[ScoredDoc]) -> dict[str, float]:
         return measures.means(measures.ranking_values(self.dataset.task.measures, self.qrels, run))

@@ -92,6 +92,7 @@ def probe_task(
 
     found, judge = probed(body)
     uniform = uniform_bits(ends[-1], coded.num_classes)
+    baseline_name, baseline = judge.baseline()
     return Probed(
         name=dataset.name,
         measures=dataset.task.measures,
@@ -103,8 +104,8 @@ def probe_task(
         control=None if control is None else probed(control)[0],
         uniform_bits=uniform,
         frequencies=uniform / frequency_bits(coded.targets[num_held:], ends, coded.num_classes),
-        baseline_name=judge.baseline_name,
-        baseline=judge.baseline(),
+        baseline_name=baseline_name,
+        baseline=baseline,
     )
 
 

@@ -34,10 +34,6 @@ class Groupwise(Ranking):
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         """The loss of each sample, (samples,). All arguments are (samples, documents); `present` says what is one."""
 
-    def is_relevant(self, labels: Tensor) -> Tensor:
-        """Whether labels say relevant."""
-        return labels >= self.relevance_level
-
 
 class PairwiseRelevance(Groupwise):
     """Each relevant document should score `margin` above each other one.

@@ -21,7 +21,7 @@ class Ranking(Task):
         super().__init__(measures)
         if type(relevance_level) is not int or relevance_level < 1:
             raise ConfigError(f"relevance_level is {relevance_level!r}, expected a whole number, at least 1.")
-        self.relevance_level = relevance_level
+        self.relevance_level: int = relevance_level
 
     def parse_label(self, label: float | str) -> float:
         """A grade; TREC's negative grades (spam) count as not relevant."""
@@ -30,9 +30,9 @@ class Ranking(Task):
             raise DataError(f"label {label!r} is not a whole grade of relevance, at most 1000")
         return max(grade, 0.0)
 
-    def relevant(self, batch: TaskBatch) -> Tensor:
-        """1 for relevant items, 0 for others, (items,)."""
-        return (batch.labels >= self.relevance_level).float()
+    def is_relevant(self, labels: Tensor) -> Tensor:
+        """Whether grades say relevant."""
+        return labels >= self.relevance_level
 
     def scores(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits.squeeze(-1).float()
@@ -46,7 +46,7 @@ class Relevance(Ranking, ItemTask):
         self.positive_weight = above_zero("positive_weight", positive_weight)
 
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        relevant = self.relevant(batch)
+        relevant = self.is_relevant(batch.labels).float()
         losses = F.binary_cross_entropy_with_logits(logits.squeeze(-1), relevant, reduction="none")
         return losses * (1 + (self.positive_weight - 1) * relevant)
 
@@ -61,9 +61,9 @@ class RelevanceClasses(Relevance):
     output_dim = 2
 
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
-        relevant = self.relevant(batch)
+        relevant = self.is_relevant(batch.labels)
         losses = F.cross_entropy(logits, relevant.long(), reduction="none")
-        return losses * (1 + (self.positive_weight - 1) * relevant)
+        return losses * (1 + (self.positive_weight - 1) * relevant.float())
 
     def scores(self, logits: Tensor) -> Tensor:  # noqa: D102
         return (logits[:, 1] - logits[:, 0]).float()

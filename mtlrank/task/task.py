@@ -23,6 +23,7 @@ class Task(ABC):
     grouped = False  # whether a sample is a query with a group of documents
     distils = False  # whether training labels are a teacher's scores, where the labels of other splits are grades
     is_squared_error = False  # whether the loss is one: what balances losses treats it apart
+    relevance_level: int | None = None  # rankings only: the lowest grade that is relevant
     prepared_by: tuple[str, ...] = ()  # the settings that prepared data depends on
 
     def __init__(self, measures: Sequence[str]) -> None:

@@ -98,9 +98,13 @@ def test_a_constant_has_no_correlation():
 
 
 def test_baselines_know_only_the_training_labels():
-    majority = measures.baseline_scores("classification", {}, torch.tensor([2, 5, 1]), 4)
-    assert majority.argmax(-1).tolist() == [1, 1, 1, 1]
-    assert measures.baseline_scores("regression", {"mean": 2.5}, None, 2).tolist() == [2.5, 2.5]
+    labels = torch.tensor([1.0, 1, 0, 2])
+    assert measures.baseline_values("classification", ["Accuracy"], {"counts": [2, 5, 1]}, labels) == (
+        "majority class",
+        {"Accuracy": 0.5},
+    )
+    name, values = measures.baseline_values("regression", ["MAE"], {"mean": 2.5}, torch.tensor([2.0, 4.0]))
+    assert (name, values) == ("training mean", {"MAE": 1.0})
 
 
 def test_less_error_is_better():

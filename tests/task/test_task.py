@@ -146,7 +146,7 @@ def test_relevance_is_cross_entropy_on_grades_of_the_level_and_above():
     losses = task.loss(torch.tensor([[0.0], [0.0], [2.0]]), batch([1, 1, 1], [1, 2, 3]))
     expected = [math.log(2), math.log(2), math.log(1 + math.exp(-2))]
     torch.testing.assert_close(losses, torch.tensor(expected))
-    assert task.relevant(batch([1, 1, 1], [1, 2, 3])).tolist() == [0, 1, 1]
+    assert task.is_relevant(torch.tensor([1, 2, 3])).tolist() == [False, True, True]
 
 
 def test_negative_grades_count_as_not_relevant():

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ _SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length",
 
 
 def merge_shards(
-    target: Path, shards: Sequence[Path], name: str, task: Task, description: dict[str, Any], max_bad_rows: int
+    target: Path, shards: Sequence[Path], task: Task, description: Mapping[str, Any], max_bad_rows: int
 ) -> None:
-    """Write a prepared dataset of all shards of `name` into the folder `target`.
+    """Write a prepared dataset of all shards into the folder `target`; its `description` goes into the manifest.
 
     Raises `DataError` for shards that are missing, damaged or of another config, and for data that cannot be learnt from.
     """
+    name = description["name"]
     manifests = [read_manifest(shard) for shard in shards]
     whole = [str(shard) for shard, manifest in zip(shards, manifests, strict=True) if "shard" not in manifest]
     if whole:
@@ -54,7 +55,7 @@ def merge_shards(
             raise DataError(f"{name}: {len(bad_rows)} bad rows in all, more than prepare.max_bad_rows={max_bad_rows}.")
         if bad_rows:
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
-        same = {key: manifests[0][key] for key in _SAME}
+        same = {key: manifests[0][key] for key in _SAME} | {"relevance_level": task.relevance_level}
         counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
         summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
         write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
@@ -122,7 +123,7 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
 
 def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task) -> None:
     """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
-    level = getattr(task, "relevance_level", 1)
+    level = task.relevance_level or 1
     if not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):

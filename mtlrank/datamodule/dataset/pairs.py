@@ -64,7 +64,6 @@ class LabelledAnswers(FileDataset):
         self.leaked = LeakedQueries(name, leaked_queries)
         self.columns = columns_of(columns, 3, "question, grade and answer")
         self.format = format
-        self.relevance_level: int = getattr(task, "relevance_level", 1)
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         answers, seen = dict[str, int](), dict[tuple[int, int], str]()

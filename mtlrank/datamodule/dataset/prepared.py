@@ -108,9 +108,15 @@ class PreparedDataset(ABC):
                 write_text(folder / "bad_rows.jsonl", "\n".join(bad) + "\n")
             write_manifest(folder, {**self._describe_shard(writer, splits), "fingerprint": fingerprint})
 
-    def merge(self, target: Path, shards: Sequence[Path], description: dict[str, Any], max_bad_rows: int = 100) -> None:
-        """Make one prepared dataset of all shards; their files are taken as they are."""
-        merge_shards(target, shards, self.name, self.task, description, max_bad_rows)
+    def merge(
+        self, target: Path, shards: Sequence[Path], key: str = "", licence: str | None = None, max_bad_rows: int = 100
+    ) -> None:
+        """Make one prepared dataset of all shards; their files are taken as they are.
+
+        `key` is the dataset's in the config, and `licence` what people must know before they use the data.
+        """
+        description = {"key": key or self.name, "name": self.name, "licence": licence}
+        merge_shards(target, shards, self.task, description, max_bad_rows)
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
         for sample in samples_of(self.records(split)):

@@ -78,7 +78,7 @@ class IRDataset(PreparedDataset):
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
         self.shares = Shares(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
-        self.relevance_level: int = getattr(task, "relevance_level", 1)
+        self.relevance_level: int = task.relevance_level or 1
         self.negatives = Negatives(
             grouping or ("pairwise" if task.grouped else "pointwise"),
             self.relevance_level,

@@ -1,5 +1,6 @@
 """Heads turn hidden states into logits."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from mtlrank.batch import TaskBatch
 from mtlrank.model.head.pooler import Pooler
 
 
-class MTLHead(nn.Module):
+class MTLHead(nn.Module, ABC):
     """Base of all heads: pool, drop out, project. A subclass gives the projection.
 
     `pooler` is a function of (body_dim, num_layers); sizes come from the body and the task, never from a config.
@@ -30,9 +31,9 @@ class MTLHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.projection = self.project(self.pooler.out_dim, output_dim)
 
+    @abstractmethod
     def project(self, in_dim: int, out_dim: int) -> nn.Module:
         """The module from pooled vectors to logits."""
-        raise NotImplementedError
 
     @property
     def layers(self) -> list[int]:

@@ -87,7 +87,7 @@ def test_progress_is_told_while_an_annotator_is_at_work(source, tmp_path, monkey
 def test_terms_of_queries_can_be_prepared(source, tmp_path):
     dataset = annotated(source, TermImportance(), SpanRegression(["MSE"], 0, 1))
     dataset.prepare_shard(tmp_path / "shard", Share(), Reading())
-    dataset.merge(tmp_path / "x", [tmp_path / "shard"], {"name": "x", "licence": None, "relevance_level": None})
+    dataset.merge(tmp_path / "x", [tmp_path / "shard"])
     dataset.open(tmp_path / "x")
     tokenizer = dataset.preprocessor.load().tokenizer
     split, records = dataset.split("train"), list(dataset.records("train"))

@@ -14,7 +14,6 @@ from mtlrank.task import Buckets, Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
 
 TINY = "mtlrank-embedded/tiny-bert"
-DESCRIPTION = {"key": "given", "name": "given", "relevance_level": None, "licence": None}
 
 
 class Given(PreparedDataset):
@@ -37,7 +36,7 @@ def prepared(tmp_path, task, train, reading=None, total=1, **kwargs):
     shards = [tmp_path / "shards" / str(number) for number in range(1, total + 1)]
     for number, shard in enumerate(shards, 1):
         Given(task, train, **kwargs).prepare_shard(shard, Share(number, total), reading or Reading())
-    dataset.merge(tmp_path / "given", shards, DESCRIPTION)
+    dataset.merge(tmp_path / "given", shards)
     dataset.open(tmp_path / "given")
     return dataset
 
@@ -226,7 +225,7 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
     for number, shard in enumerate(shards, 1):
         dataset.prepare_shard(shard, Share(number, 2), Reading())
-    dataset.merge(tmp_path / "mine", shards, {**DESCRIPTION, "relevance_level": 1})
+    dataset.merge(tmp_path / "mine", shards)
     lines = {
         name: [line for file in (tmp_path / "mine").rglob(f"test/{name}") for line in file.read_text().splitlines()]
         for name in ("qrels.txt", "candidates.run")

@@ -190,7 +190,7 @@ def test_a_teachers_scores_may_be_of_any_size(source, tmp_path, fresh_source):
     dataset = distilled({**source, "run": low_scores(source, tmp_path)}, learn_from="run", test=fresh_source("a", 1))
     shard, whole = tmp_path / "shard", tmp_path / "whole"
     dataset.prepare_shard(shard, Share(), Reading())
-    dataset.merge(whole, [shard], {"name": "x", "licence": None, "relevance_level": 2})
+    dataset.merge(whole, [shard])
     dataset.open(whole)
     assert len(dataset.split("train")) == 2
     assert dataset.split("test").labels.all().tolist() == [2, 0]
@@ -216,7 +216,7 @@ def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_sour
     assert dataset.splits == ("train", "val", "test", "test@b")
     shard, whole = tmp_path / "shard", tmp_path / "whole"
     dataset.prepare_shard(shard, Share(), Reading())
-    dataset.merge(whole, [shard], {"name": "x", "licence": None, "relevance_level": 2})
+    dataset.merge(whole, [shard])
     dataset.open(whole)
     assert dataset.sets("test") == ["test", "test@b"]
     assert dataset.sets("test@b") == ["test@b"]

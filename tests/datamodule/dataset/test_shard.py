@@ -15,7 +15,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, read_manifest
 from mtlrank.task import Buckets, PairwiseRelevance, Regression, SpanClassification
-from tests.datamodule.dataset.test_prepared import DESCRIPTION, Given, prepared
+from tests.datamodule.dataset.test_prepared import Given, prepared
 
 WORDS = ["garden", "harbour", "silent", "lights", "who", "where"]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
@@ -76,7 +76,7 @@ def shards(tmp_path, total=3, **kwargs):
 
 
 def merged(tmp_path, folders):
-    Given(Regression(["MSE"]), RECORDS).merge(tmp_path / "merged", folders, DESCRIPTION)
+    Given(Regression(["MSE"]), RECORDS).merge(tmp_path / "merged", folders)
 
 
 def test_merging_takes_shards_as_they_are_in_any_order(tmp_path):
@@ -262,4 +262,4 @@ def test_bad_rows_of_all_shards_together_have_a_limit(tmp_path):
     for number, folder in enumerate(folders, 1):
         Given(Regression(["MSE"]), records).prepare_shard(folder, Share(number, 2), Reading("quarantine", 10))
     with pytest.raises(DataError, match="12 bad rows in all, more than prepare.max_bad_rows=10"):
-        Given(Regression(["MSE"]), records).merge(tmp_path / "merged", folders, DESCRIPTION, 10)
+        Given(Regression(["MSE"]), records).merge(tmp_path / "merged", folders, max_bad_rows=10)
