@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.passages import TOKENIZER, Passages, passages
-from mtlrank.datamodule.dataset import Share
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
 
 BATCH_SIZES = (32, 256)
@@ -37,7 +37,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(records))
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "shard"
-        dataset.prepare_shard(shard, Share(), Reading())
+        dataset.prepare_shard(shard, Shard(), Reading())
         dataset.merge(Path(folder) / "whole", [shard])
         dataset.open(Path(folder) / "whole")
         split = dataset.split("train")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.dataset import PreparedDataset, Share
+from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.task import Relevance
@@ -52,7 +52,7 @@ class Pairs(PreparedDataset):
 
     def prepared_in(self, folder: Path) -> "Pairs":
         """Written and opened."""
-        self.prepare_shard(folder / "shard", Share(), Reading())
+        self.prepare_shard(folder / "shard", Shard(), Reading())
         self.merge(folder / "whole", [folder / "shard"])
         self.open(folder / "whole")
         return self

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.passages import TOKENIZER, Passages, passages
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.dataset import Share
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 
@@ -50,7 +50,7 @@ def main() -> None:
 def write(texts: Iterable[str], tokenizer: str) -> None:
     """Prepare passages as one shard."""
     with tempfile.TemporaryDirectory() as folder:
-        Passages(texts, tokenizer).prepare_shard(Path(folder) / "shard", Share(), Reading())
+        Passages(texts, tokenizer).prepare_shard(Path(folder) / "shard", Shard(), Reading())
 
 
 def tokenising(texts: list[str], tokenizer: str) -> None:

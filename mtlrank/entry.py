@@ -51,19 +51,27 @@ def start_variants(name: str, run: Callable[[Callable[[Mapping[str, Any]], Confi
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def told_in_one_line() -> Iterator[None]:
     """What a user can change ends the process with one line and an exit code; a bug of ours with its traceback."""
+    try:
+        yield
+    except UserError as error:
+        _stop(error)
+    except (OSError, sqlite3.OperationalError, SafetensorError) as error:
+        if not (reason := _refusal(error)):
+            raise
+        _stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Around a step: mistakes are told in one line, libraries are quiet, and SIGTERM leaves nothing half made."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        yield
-    except UserError as error:
-        stop(error)
-    except (OSError, sqlite3.OperationalError, SafetensorError) as error:
-        if not (reason := _refusal(error)):
-            raise
-        stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
+        with told_in_one_line():
+            yield
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -106,7 +114,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise TerminatedError("stopped by SIGTERM: the same command continues.")
 
 
-def stop(error: UserError) -> NoReturn:
+def _stop(error: UserError) -> NoReturn:
     """Say what is wrong in one line and exit."""
     if os.environ.get("MTLRANK_TRACEBACK"):
         raise error

@@ -14,7 +14,7 @@ from typing import Any
 
 from mtlrank.build_dataset import build_dataset, dataset_fingerprint, prepared_folder
 from mtlrank.compose import Config, select_tasks
-from mtlrank.datamodule.dataset import PreparedDataset, Share
+from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
@@ -42,9 +42,9 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     """
     config = select_tasks(config)
     keys = list(config["datamodule"]["dataset"]["datasets"])
-    share = Share.parse(config["prepare"]["shard"]) if config["prepare"]["shard"] else None
-    if share:
-        config = {**config, "prepare": {**config["prepare"], "num_shards": share.total}}
+    shard = Shard.parse(config["prepare"]["shard"]) if config["prepare"]["shard"] else None
+    if shard:
+        config = {**config, "prepare": {**config["prepare"], "num_shards": shard.total}}
     if folders is None:
         folders = {key: prepared_folder(config, key) for key in keys}
     missing = [key for key in keys if key not in folders]
@@ -53,8 +53,8 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     datasets = {}
     for key in keys:
         writable_folder(mirror(folders[key]).parent)
-        if share:
-            prepare_shard(config, key, share, shard_folder(folders[key], share))
+        if shard:
+            prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:
             datasets[key] = prepare_dataset(config, key, folders[key])
             _say(datasets[key].manifest, key, folders[key])
@@ -76,9 +76,9 @@ def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDat
 
 def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
     total, shards = config["prepare"]["num_shards"], mirror(shards_folder(folder))
-    places = {share: shard_folder(folder, share) for share in (Share(i, total) for i in range(1, total + 1))}
-    made_elsewhere = [share for share, place in places.items() if exists(join(place, MANIFEST))]
-    here = {share: mirror(place) for share, place in places.items() if share not in made_elsewhere}
+    places = {shard: shard_folder(folder, shard) for shard in (Shard(i, total) for i in range(1, total + 1))}
+    made_elsewhere = [shard for shard, place in places.items() if exists(join(place, MANIFEST))]
+    here = {shard: mirror(place) for shard, place in places.items() if shard not in made_elsewhere}
     try:
         _prepare_shards(config, key, here)
     except BaseException:
@@ -88,23 +88,23 @@ def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
     shutil.rmtree(shards)
 
 
-def prepare_shard(config: Config, key: str, share: Share, folder: str | Path) -> None:
+def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) -> None:
     """Prepare one shard of a dataset in `folder` unless it is there already."""
     if exists(join(folder, MANIFEST)):
         return
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
     settings = config["prepare"]
-    what = key if share.total == 1 else f"{key} {share.number}/{share.total}"
+    what = key if shard.total == 1 else f"{key} {shard.number}/{shard.total}"
     here = mirror(folder)
     writable_folder(here.parent)
     if not (here / MANIFEST).exists():
-        made_from = dataset_fingerprint({**config, "prepare": {**settings, "num_shards": share.total}}, key)
+        made_from = dataset_fingerprint({**config, "prepare": {**settings, "num_shards": shard.total}}, key)
         reading = Reading(settings["on_bad_row"], settings["max_bad_rows"], what)
-        dataset.prepare_shard(here, share, reading, made_from)
+        dataset.prepare_shard(here, shard, reading, made_from)
     if here != Path(folder):
         publish_folder(here, folder)
-    if share.total > 1:
-        print(f"prepared shard {share.number}/{share.total} of {key} ({folder})", file=sys.stderr, flush=True)
+    if shard.total > 1:
+        print(f"prepared shard {shard.number}/{shard.total} of {key} ({folder})", file=sys.stderr, flush=True)
 
 
 def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | Path) -> None:
@@ -121,9 +121,9 @@ def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | 
         publish_folder(here, folder)
 
 
-def shard_folder(folder: str | Path, share: Share) -> str:
+def shard_folder(folder: str | Path, shard: Shard) -> str:
     """Where a shard waits to be merged into `folder`."""
-    return join(shards_folder(folder), share.folder)
+    return join(shards_folder(folder), shard.folder)
 
 
 def shards_folder(folder: str | Path) -> str:
@@ -136,16 +136,16 @@ def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
     return {read_json(Path(folder) / MANIFEST)["key"]: Path(folder) for folder in folders}
 
 
-def _prepare_shards(config: Config, key: str, folders: Mapping[Share, Path]) -> None:
+def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> None:
     """Prepare shards, several at a time if there are several processes; after an error, no other one is begun."""
     workers = min(config["prepare"]["num_workers"], len(folders))
     if workers <= 1:
-        for share, folder in folders.items():
-            prepare_shard(config, key, share, folder)
+        for shard, folder in folders.items():
+            prepare_shard(config, key, shard, folder)
         return
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        tasks = [executor.submit(prepare_shard, config, key, share, folder) for share, folder in folders.items()]
+        tasks = [executor.submit(prepare_shard, config, key, shard, folder) for shard, folder in folders.items()]
         for task in as_completed(tasks):
             task.result()
     except BrokenProcessPool as error:

@@ -12,7 +12,6 @@ import typer
 from kfp_server_api import ApiException
 from urllib3.exceptions import HTTPError
 
-from mtlrank.entry import stop
 from mtlrank.errors import ConfigError, UserError
 
 TIMEOUT = 60  # seconds without an answer after which a server counts as lost
@@ -125,12 +124,3 @@ def _message(error: ApiException) -> str:
         text = None  # a page of some proxy
     line = " ".join(str(text or error.reason).split())
     return "".join(letter for letter in line if letter.isprintable())[:600]
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Around a command: a user's mistake is one line and an exit code."""
-    try:
-        yield
-    except UserError as error:
-        stop(error)

@@ -12,8 +12,8 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
-from mtlrank.entry import stop
-from mtlrank.errors import ConfigError, StorageError, UserError
+from mtlrank.entry import told_in_one_line
+from mtlrank.errors import ConfigError
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
@@ -31,20 +31,16 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
     compiler.Compiler().compile(pipeline, str(path))
 
 
+@told_in_one_line()
 def main(
     target: Annotated[Path, typer.Argument(help="mtl_ranking_nodes.yaml is the pipeline of several nodes.")] = Path(
         "build/mtl_ranking.yaml"
     ),
 ) -> None:
     """Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE."""
-    try:
-        if target.suffix != ".yaml":
-            raise ConfigError(f"Expected a path that ends in .yaml, found {str(target)!r}.")
-        write(target, mtl_ranking_nodes if target.stem == "mtl_ranking_nodes" else mtl_ranking)
-    except UserError as error:
-        stop(error)
-    except OSError as error:
-        stop(StorageError(f"Cannot write {target}: {error.strerror}."))
+    if target.suffix != ".yaml":
+        raise ConfigError(f"Expected a path that ends in .yaml, found {str(target)!r}.")
+    write(target, mtl_ranking_nodes if target.stem == "mtl_ranking_nodes" else mtl_ranking)
     print(f"wrote {target}")
 
 

@@ -18,8 +18,7 @@ from kfp.dsl.graph_component import GraphComponent
 from components.base import IMAGE
 from components.train.settings import train_settings
 from mtlrank.compose import pipeline_config, select_tasks
-from mtlrank.entry import stop
-from mtlrank.errors import UserError
+from mtlrank.entry import told_in_one_line
 from mtlrank.evaluation.report import head_folders, print_table
 from pipelines.containers import check_outputs, docker_runner
 from pipelines.follow import RunFailedError
@@ -66,6 +65,7 @@ def _fail_at_once(pipeline: GraphComponent) -> None:
             task.ClearField("retry_policy")
 
 
+@told_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
     runner: Annotated[Runner, typer.Option(help="Whether steps are processes or containers.")] = "subprocess",
@@ -73,17 +73,15 @@ def main(
 ) -> None:
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
     root = Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline"))
+    values = parse(parameters or [], mtl_ranking.component_spec.inputs)
+    if runner == "subprocess":  # an image may hold configs that are not here
+        check(values)
     try:
-        values = parse(parameters or [], mtl_ranking.component_spec.inputs)
-        if runner == "subprocess":  # an image may hold configs that are not here
-            check(values)
         result = run(root, runner, image, **values)
-    except UserError as error:
-        stop(error)
     except RuntimeError as error:
         if "finished with status FAILURE" not in str(error):
             raise
-        stop(RunFailedError(f"{' '.join(str(error).split())} Its own words are above."))
+        raise RunFailedError(f"{' '.join(str(error).split())} Its own words are above.") from error
     (page,) = result.glob("report/page")
     print_table(head_folders(sorted(result.rglob("evaluate/result"))))
     print(f"results: {result}   report: {page}")

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
-from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect, told_in_one_line
+from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
 from pipelines.cron import with_seconds
 from pipelines.package import File, Pipeline, opened
 from pipelines.parameters import parse

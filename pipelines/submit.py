@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from components.base import IMAGE
+from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.client import (
     Client,
@@ -23,7 +24,6 @@ from pipelines.client import (
     UnavailableError,
     answered,
     connect,
-    told_in_one_line,
 )
 from pipelines.follow import command, follow
 from pipelines.package import File, Package, Pipeline, opened, with_caching

@@ -10,8 +10,9 @@ import typer
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
-from pipelines.client import Client, Endpoint, Namespace, Token, answered, connect, told_in_one_line
+from pipelines.client import Client, Endpoint, Namespace, Token, answered, connect
 from pipelines.package import File, Package, Pipeline, opened
 
 Version = Annotated[str | None, typer.Option(help="Name of the version; else the tag of the steps' image.")]

@@ -7,12 +7,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # each worker has a core to itself
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
+import threading
+
 import pytest
 import torch
 
 from mtlrank import embedded
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.prepare import prepare_dataset
+from mtlrank.storage import gcs, patience, upload
+from tests.storage.gcs_server import FakeServer
 from tests.tiny_collection import FILES, write
 
 KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
@@ -61,3 +65,33 @@ def source(tmp_path):
     for part, lines in FILES.items():
         write(tmp_path / part, lines)
     return {part: str(tmp_path / part) for part in FILES}
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A fresh Google Cloud Storage on this machine, and little patience with it."""
+    monkeypatch.setattr(patience, "DEADLINE", 20)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(patience, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(patience, "SILENCE", 5)
+    monkeypatch.setattr(upload, "PIECE", 256 << 10)  # the least that the client takes
+    monkeypatch.setattr("google.cloud.storage.blob._MAX_MULTIPART_SIZE", 300 << 10)  # 8 MiB, smaller
+    server = FakeServer()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+    yield server
+    server.released.set()
+    gcs._client().close()
+    gcs._new_client.cache_clear()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(params=["local", "gs"])
+def place(request, tmp_path, monkeypatch):
+    """Where a registry lies: on this disk, or on Google Cloud Storage."""
+    monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "home"))
+    if request.param == "local":
+        return str(tmp_path / "registry")
+    request.getfixturevalue("bucket")
+    return "gs://bucket/registry"

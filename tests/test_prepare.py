@@ -11,7 +11,6 @@ from mtlrank import prepare
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import DataError
 from mtlrank.storage import MANIFEST, list_files, read_manifest
-from tests.storage.conftest import server  # noqa: F401 - a fixture
 
 
 def composed(folder, *overrides):
@@ -149,11 +148,11 @@ def machine(monkeypatch, tmp_path, name, home):
     return folder
 
 
-def test_datasets_on_google_cloud_storage_are_made_once_and_fetched_by_others(server, tmp_path, monkeypatch, home):  # noqa: F811
+def test_datasets_on_google_cloud_storage_are_made_once_and_fetched_by_others(bucket, tmp_path, monkeypatch, home):
     prepare.run(composed(tmp_path / "local", "tasks=[msm_ner]"))
     config = composed("gs://bucket/data", "tasks=[msm_ner]")
     machine(monkeypatch, tmp_path, "first", home)
-    server.fail("POST .*upload", 503, times=2)
+    bucket.fail("POST .*upload", 503, times=2)
     prepare.run(config)
     published = list_files("gs://bucket/data")
     assert not any(".shards/" in name for name in published)
@@ -164,7 +163,7 @@ def test_datasets_on_google_cloud_storage_are_made_once_and_fetched_by_others(se
     assert len(list((second / "mirror" / "bucket" / "data").rglob("tokens.npy"))) == 1
 
 
-def test_shards_of_several_machines_meet_on_google_cloud_storage(server, tmp_path, monkeypatch, home):  # noqa: F811
+def test_shards_of_several_machines_meet_on_google_cloud_storage(bucket, tmp_path, monkeypatch, home):
     words = ["tasks=[msm_ner]"]
     prepare.run(composed(tmp_path / "local", *words, "prepare.num_shards=2"))
     for shard in ("1/2", "2/2"):

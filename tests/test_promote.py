@@ -11,7 +11,7 @@ from mtlrank.evaluation.report import head_folders
 from mtlrank.registry import Registry
 from mtlrank.storage import file_hash, read_json, write_json
 from tests.evaluation.judged_runs import write_ranking
-from tests.registry.conftest import place, server, write_finished  # noqa: F401 - fixtures
+from tests.registry.conftest import write_finished
 from tests.saved_models import save_random, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -21,7 +21,7 @@ def typed(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):  # noqa: F811
+def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):
     gains = {"first": 0.0, "better": 0.1, "worse": -0.2}
     runs = {name: write_finished(tmp_path / name, gain=gain) for name, gain in gains.items()}
     done = {name: typed("promote", run, "--registry", place) for name, run in runs.items()}
@@ -34,7 +34,7 @@ def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):  # noqa
     assert listed[-1] == f"in use: {Registry(place).folder(Registry(place).current())}"
 
 
-def test_a_repeated_command_changes_nothing(place, tmp_path):  # noqa: F811
+def test_a_repeated_command_changes_nothing(place, tmp_path):
     run = write_finished(tmp_path / "run")
     assert typed("promote", run, "--registry", place).exit_code == 0
     again = typed("promote", run, "--registry", place)

@@ -43,8 +43,8 @@ def launch(
     image, which cannot be asked for from inside. The nodes write the model to its URI themselves.
     """
     from components.launch import launcher
-    from components.launch.order import Order
     from components.launch.trainjob import Nodes
+    from components.train.order import Order
     from components.train.settings import train_settings
 
     settings = train_settings(

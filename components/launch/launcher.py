@@ -17,11 +17,11 @@ from typing import Any
 
 from components.launch.cluster import Cluster
 from components.launch.logs import FirstNode
-from components.launch.order import Order, check_shared
 from components.launch.story import TrainJobError, condition, failure, states
 from components.launch.trainjob import RUN, SPEC, Nodes, trainjob
+from components.train.order import Order
 from mtlrank.compose import pipeline_config, select_tasks
-from mtlrank.errors import TerminatedError
+from mtlrank.errors import ConfigError, TerminatedError
 from mtlrank.storage import join, read_bytes
 
 POLL = 10.0  # seconds between two looks at the job
@@ -35,6 +35,22 @@ def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
     supervise(Cluster.connect(), trainjob(order, nodes, run, image), nodes.deadline_hours * 3600 + LATE)
     metrics: dict[str, float] = json.loads(read_bytes(join(order.output, "metrics.json")))
     return metrics
+
+
+def check_shared(order: Order) -> None:
+    """Refuse places that only the launcher's own machine sees."""
+    places = {
+        "the datasets": order.datasets,
+        "the model": [order.output],
+        "checkpoints": [order.checkpoints],
+    }
+    for what, paths in places.items():
+        for path in paths:
+            if not path.startswith("gs://"):
+                raise ConfigError(
+                    f"Nodes of a TrainJob share no disk, but {what} would be at {path!r}: expected gs://bucket/name. "
+                    "Submit with a pipeline root on gs:// and checkpoints=gs://bucket/name, or train on one node."
+                )
 
 
 def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:

@@ -3,7 +3,7 @@
 import re
 from typing import Any, NamedTuple
 
-from components.launch.order import Order
+from components.train.order import Order
 from mtlrank.errors import ConfigError
 from mtlrank.storage import fingerprint
 
@@ -51,7 +51,7 @@ def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]
         "trainer": {
             "image": image,
             "command": ["torchrun"],  # its other arguments come from PET_*, which Trainer sets
-            "args": ["-m", "components.launch.node", order.dumps()],
+            "args": ["-m", "components.train.node", order.dumps()],
             "numNodes": nodes.num_nodes,
             "numProcPerNode": max(1, nodes.gpus),  # Trainer's `auto` would be a process for each CPU
             **({"resourcesPerNode": {"limits": resources, "requests": resources}} if resources else {}),

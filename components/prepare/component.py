@@ -23,9 +23,9 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
     from pathlib import Path
 
     from mtlrank.compose import pipeline_config, select_tasks
-    from mtlrank.datamodule.dataset import Share
+    from mtlrank.datamodule.dataset import Shard
     from mtlrank.prepare import prepare_shard
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
     config = select_tasks(pipeline_config(settings, overrides))
-    prepare_shard(config, task, Share.parse(shard), Path(part.path))
+    prepare_shard(config, task, Shard.parse(shard), Path(part.path))

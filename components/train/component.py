@@ -31,7 +31,7 @@ def train(
     A step that was killed and is tried again goes on from the last checkpoint, if `checkpoints` names a folder that
     outlives the pod. With `gpus`, it fails rather than train on the CPU.
     """
-    from components.launch.order import Order
+    from components.train.order import Order
     from components.train.processes import train_in_processes
     from components.train.settings import train_settings
     from mtlrank import train

@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.launch.order import Order
+from components.train.order import Order
 from mtlrank.storage import read_json
 
 
 def train_in_processes(order: Order, count: int) -> dict[str, float]:
     """Have `count` processes train `order` together and return the metrics; their exit code is ours if they fail."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    words = [*torchrun, "-m", "components.launch.node", order.dumps()]  # no shell reads them
+    words = [*torchrun, "-m", "components.train.node", order.dumps()]  # no shell reads them
     code = subprocess.run(words).returncode  # noqa: S603
     if code:
         sys.exit(code)

@@ -8,7 +8,7 @@ import torch
 from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.candidates import Candidate
 from mtlrank.datamodule.dataset.arrays import Ints, offsets
-from mtlrank.datamodule.dataset.split import TokenStore
+from mtlrank.datamodule.dataset.token_store import TokenStore
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import DataError
 

@@ -20,7 +20,6 @@ from mtlrank.loop.progress import PlainProgress
 from mtlrank.storage import list_files
 from mtlrank.task import SpanClassification
 from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
-from tests.storage.conftest import server  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 
@@ -223,7 +222,7 @@ def test_an_error_of_the_process_that_writes_is_kept_for_all(tmp_path):
     assert isinstance(io.error, StorageError)
 
 
-def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, server, data, tmp_path, monkeypatch):  # noqa: F811
+def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, bucket, data, tmp_path, monkeypatch):
     place = ["training.checkpoint_dir=gs://bucket/runs/1"]
     monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "first"))
     run_until(settings(data, tmp_path / "a", *place), 22)

@@ -13,7 +13,6 @@ from mtlrank.registry import Registry
 from mtlrank.storage import list_files, read_bytes
 from pipelines.compile import write
 from tests.pipelines.pods import Pod
-from tests.storage.conftest import server  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -28,7 +27,7 @@ REGISTRY = "gs://bucket/registry"
 
 
 @pytest.fixture
-def cluster(server, tmp_path, home):  # noqa: F811
+def cluster(bucket, tmp_path, home):
     """A function that starts a step in a pod of its own."""
     write(tmp_path / "pipeline.yaml")
     spec = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
@@ -113,7 +112,7 @@ def test_a_worse_model_is_not_promoted(cluster, dataset, training, promoting):
     assert Registry(REGISTRY).current() == in_use
 
 
-def test_of_two_promotions_at_once_exactly_one_wins(cluster, dataset, training, promoting, server):  # noqa: F811
+def test_of_two_promotions_at_once_exactly_one_wins(cluster, dataset, training, promoting, bucket):
     models = [whole(training(seed=seed, epochs=1))["model"] for seed in (1, 2)]
     results = [judged(cluster, dataset, model) for model in models]
     together, first_reads = Barrier(2, timeout=300), iter(range(2))
@@ -122,7 +121,7 @@ def test_of_two_promotions_at_once_exactly_one_wins(cluster, dataset, training, 
         if request.startswith("GET") and "current.json" in request and next(first_reads, None) is not None:
             together.wait()  # both decide on the same history
 
-    server.before = before
+    bucket.before = before
     pods = [promoting(model, result) for model, result in zip(models, results, strict=True)]
     codes = [pod.ends() for pod in pods]
     assert sorted(code == 0 for code in codes) == [False, True], [pod.log() for pod in pods]

@@ -1,18 +1,5 @@
-import pytest
-
 from mtlrank.storage import write_json, write_manifest
 from tests.evaluation.judged_runs import write_run
-from tests.storage.conftest import server  # noqa: F401 - a fixture
-
-
-@pytest.fixture(params=["local", "gs"])
-def place(request, tmp_path, monkeypatch):
-    """Where a registry lies: on this disk, or on Google Cloud Storage."""
-    monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "home"))
-    if request.param == "local":
-        return str(tmp_path / "registry")
-    request.getfixturevalue("server")
-    return "gs://bucket/registry"
 
 
 def write_finished(run, **settings):

@@ -1,33 +1,15 @@
-import threading
-
 import pytest
 
-from mtlrank.storage import gcs, patience, upload, write_manifest
-
-from .gcs_server import FakeServer
+from mtlrank.storage import patience, write_manifest
 
 AWKWARD = ["ünï código.txt", "100%25.txt", "a#b?.txt", "a b", "empty"]
 NAMES = [*AWKWARD, "deep/er/weights.bin", "tokens.npy", "nested/manifest.json"]
 
 
 @pytest.fixture
-def server(monkeypatch):
-    """A fresh Google Cloud Storage on this machine, and little patience with it."""
-    monkeypatch.setattr(patience, "DEADLINE", 20)
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(patience, "LONGEST_WAIT", 0.01)
-    monkeypatch.setattr(patience, "SILENCE", 5)
-    monkeypatch.setattr(upload, "PIECE", 256 << 10)  # the least that the client takes
-    monkeypatch.setattr("google.cloud.storage.blob._MAX_MULTIPART_SIZE", 300 << 10)  # 8 MiB, smaller
-    server = FakeServer()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-    yield server
-    server.released.set()
-    gcs._client().close()
-    gcs._new_client.cache_clear()
-    server.shutdown()
-    server.server_close()
+def server(bucket):
+    """What a bucket lies on, which can be told to fail."""
+    return bucket
 
 
 @pytest.fixture

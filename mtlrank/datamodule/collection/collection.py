@@ -92,7 +92,7 @@ class Collection:
         """The documents."""
         self.require("docs")
         docs = DocStore(self.source, self.reading)
-        if self.holds(""):  # no id at all belongs to one share, so that all shares together count once
+        if self.holds(""):  # no id at all belongs to one shard, so that all of them together count once
             self.reading.count("documents given twice", docs.twice)
         return docs
 

@@ -6,7 +6,7 @@ from mtlrank.datamodule.dataset.mtl import MTLDataset
 from mtlrank.datamodule.dataset.pairs import LabelledAnswers, SentencePairs
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.ranking import IRDataset
-from mtlrank.datamodule.dataset.shard import Share
+from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.dataset.spans import GAP, BIOSpans, SpanPairs
 
 __all__ = [
@@ -19,6 +19,6 @@ __all__ = [
     "MTLDataset",
     "PreparedDataset",
     "SentencePairs",
-    "Share",
+    "Shard",
     "SpanPairs",
 ]

@@ -10,10 +10,10 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
+from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
-from mtlrank.datamodule.dataset.shares import drawn
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
@@ -65,7 +65,7 @@ class AnnotatedPairs(PreparedDataset):
         source = self.sources[split]
         if source is None:
             return []
-        if self.balance and self.share.total > 1:
+        if self.balance and self.shard.total > 1:
             raise ConfigError(f"Dataset {self.name!r}: balance=true counts all records. Set prepare.num_shards=1.")
         collection = Collection(source, self._reading(), self._holds)
         records = self._annotated(collection, split)
@@ -76,19 +76,19 @@ class AnnotatedPairs(PreparedDataset):
         return {**sources, "annotator": self.annotator.describe()}
 
     def _reading(self) -> Reading:
-        """What hears of the collection: where every share reads all of it, only the first one tells."""
-        alone = self.annotator.reads_query or self.share.number == 1
+        """What hears of the collection: where every shard reads all of it, only the first one tells."""
+        alone = self.annotator.reads_query or self.shard.number == 1
         return self.reading if alone else Reading("quarantine", sys.maxsize)
 
     def _holds(self, query_id: str) -> bool:
-        """Whether this share needs a query: its own, or all where passages are labelled for themselves."""
-        return not self.annotator.reads_query or self.share.holds(query_id)
+        """Whether this shard needs a query: its own, or all where passages are labelled for themselves."""
+        return not self.annotator.reads_query or self.shard.holds(query_id)
 
     def _annotated(self, collection: Collection, split: str) -> Iterator[Record]:
         seen, last = set[str](), 0
         for pairs in chunks(self._pairs(collection, split), _PAIRS):
             if not self.annotator.reads_query:
-                new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.share.holds(pair.doc_id)}
+                new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.shard.holds(pair.doc_id)}
                 seen.update(new)
                 pairs = list(new.values())
             for record in self.annotator.records(pairs, collection.docs):

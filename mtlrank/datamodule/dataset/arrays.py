@@ -85,6 +85,32 @@ class Chained:
         return np.concatenate([self.decode(number, part[:]) for number, part in enumerate(self.parts)])
 
 
+class Runs:
+    """Runs of rows in shards, such as the sequences of each sample; numbers go on from one shard to the next."""
+
+    def __init__(self, ends: Sequence[Ints]) -> None:
+        self._ends = list(ends)  # of each shard, where each run begins, and where the last one ends
+        self._runs = offsets([len(ends) - 1 for ends in self._ends])
+        self._rows = offsets([int(ends[-1]) for ends in self._ends])
+
+    def __len__(self) -> int:
+        return int(self._runs[-1])
+
+    def __getitem__(self, numbers: Ints) -> tuple[Ints, Ints]:
+        """Where some runs begin, and how long they are."""
+        if len(self._ends) == 1:
+            first = self._ends[0][numbers]
+            return first, self._ends[0][numbers + 1] - first
+        first, length = np.empty((2, len(numbers)), dtype=np.int64)
+        shards = np.searchsorted(self._runs, numbers, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = shards == shard
+            ends, runs = self._ends[shard], numbers[here] - self._runs[shard]
+            first[here] = ends[runs] + self._rows[shard]
+            length[here] = ends[runs + 1] - ends[runs]
+        return first, length
+
+
 def mapped(path: Path) -> Array:
     """An .npy file in memory as far as it is looked at; as a plain array, which is indexed faster than a memmap."""
     return np.asarray(np.load(path, mmap_mode="r"))

@@ -10,9 +10,9 @@ from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.files import STOP
+from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
-from mtlrank.datamodule.dataset.shares import Shares
 from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
@@ -51,19 +51,19 @@ class CoNLLCoreference(PreparedDataset):
     ) -> None:
         super().__init__(name, task, preprocessor)
         self.sources = {"train": train, "val": val, "test": test}
-        self.shares = Shares(self.sources, seed)
+        self.held_out = HeldOut(self.sources, seed)
         self.max_words = at_least("max_words", max_words, 1)
         self.seed = seed
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
-        source = self.sources["train" if split in self.shares else split]
+        source = self.sources["train" if split in self.held_out else split]
         if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
             return
         passages = 0
         for path in _files(str(source)):
             for document, sentences in self._documents(path):
                 whole = document.partition(";")[0]  # parts of one document stay together
-                if split not in self.shares or self.shares.split_of(whole) == split:
+                if split not in self.held_out or self.held_out.split_of(whole) == split:
                     for records in self._passages(document, sentences):
                         yield from (record._replace(group=passages) for record in records)
                         passages += 1

@@ -72,7 +72,7 @@ class LabelledAnswers(FileDataset):
         wanted = set(queries)
         if split == "train":
             elsewhere = chain(self._queries("val"), self._queries("test"))
-            mine = {query: query for query, number in queries.items() if self.share.holds(f"{split}-q{number}")}
+            mine = {query: query for query, number in queries.items() if self.shard.holds(f"{split}-q{number}")}
             wanted = set(self.leaked.without(mine, elsewhere, self.reading))
         for place, (query, grade, answer) in self.rows(split, self.columns, self.format):
             query, answer = str(query), str(answer)
@@ -80,7 +80,7 @@ class LabelledAnswers(FileDataset):
             if seen.setdefault(pair, str(grade)) != str(grade):
                 self.reading.reject(place, f"expected one grade of an answer, found {seen[pair]} and {grade}", answer)
             elif pair in yielded:
-                self.reading.count("answers given twice", self.share.holds(f"{split}-q{pair[0]}"))
+                self.reading.count("answers given twice", self.shard.holds(f"{split}-q{pair[0]}"))
             elif query in wanted:
                 group = pair[0] if self.task.grouped else None
                 names = f"{split}-q{pair[0]}", f"{split}-a{pair[1]}"

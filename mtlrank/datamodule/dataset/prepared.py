@@ -12,7 +12,7 @@ from typing import Any
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
-from mtlrank.datamodule.dataset.shard import ShardWriter, Share, samples_of
+from mtlrank.datamodule.dataset.shard import Shard, ShardWriter, samples_of
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -26,10 +26,10 @@ SPLITS = ("train", "val", "test")
 class PreparedDataset(ABC):
     """One source of labelled records. A subclass says where they come from in `records(split)`; all else is here.
 
-    `prepare_shard` writes a share of it, `merge` makes one self-contained folder of the shards, `open` maps that into
+    `prepare_shard` writes a part of it, `merge` makes one self-contained folder of the shards, `open` maps that into
     memory, `split` gives what samplers and loaders use.
 
-    While records are read, `reading` judges rows that cannot be used, and `share` says which queries this process is asked
+    While records are read, `reading` judges rows that cannot be used, and `shard` says which queries this process is asked
     for: a source may leave out the others early (they are left out anyway).
     """
 
@@ -40,7 +40,7 @@ class PreparedDataset(ABC):
         self.task = task
         self.preprocessor = preprocessor
         self.reading = Reading()
-        self.share = Share()
+        self.shard = Shard()
         self.more_tests: dict[str, Any] = {}  # sources of further test sets, by name
         self.folder = Path()  # of the prepared form
         self.manifest: dict[str, Any] = {}
@@ -56,10 +56,10 @@ class PreparedDataset(ABC):
         Unless a subclass knows better, every record is judged and a candidate, in the order of BM25.
         """
         told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
-        share, self.share = self.share, Share()  # the first stage knows all documents of the split
+        shard, self.shard = self.shard, Shard()  # the first stage knows all documents of the split
         records = [record for record in self.records(split) if self._grade(record) is not None]
-        self.reading, self.share = told, share
-        mine = [record for record in records if share.holds(record.query_id)]
+        self.reading, self.shard = told, shard
+        mine = [record for record in records if shard.holds(record.query_id)]
         if records:
             qrels = [f"{record.query_id} 0 {record.doc_id} {self._grade(record)}\n" for record in mine]
             write_text(folder / "qrels.txt", "".join(qrels))
@@ -88,12 +88,12 @@ class PreparedDataset(ABC):
 
     # -- prepare -----------------------------------------------------------------------------------------------------
 
-    def prepare_shard(self, target: Path, share: Share, reading: Reading, fingerprint: str = "") -> None:
-        """Read, check and tokenise this share of the samples into the folder `target`; its manifest comes last.
+    def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
+        """Read, check and tokenise the samples of a shard into the folder `target`; its manifest comes last.
 
         `fingerprint` tells shards apart that are made from something else: only equal ones are merged.
         """
-        self.share, self.reading = share, reading
+        self.shard, self.reading = shard, reading
         preprocessor = self.preprocessor.load()
         with new_folder(target) as folder, _rare_collection():
             splits = {}
@@ -121,14 +121,14 @@ class PreparedDataset(ABC):
     def _samples(self, split: str) -> Iterator[list[Record]]:
         for sample in samples_of(self.records(split)):
             first = sample[0]
-            if self.share.holds(first.query_id if first.query is not None else first.doc_id):
+            if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
                 yield sample
 
     def _describe_shard(self, writer: ShardWriter, splits: dict[str, Any]) -> dict[str, Any]:
         preprocessor = writer.preprocessor
         return {
             "schema": SCHEMA,
-            "shard": list(self.share),
+            "shard": list(self.shard),
             "kind": self.task.kind,
             "source": self.describe(),
             "splits": splits,

@@ -10,12 +10,12 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDoc
+from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least, one_of
-from mtlrank.datamodule.dataset.shard import Share
-from mtlrank.datamodule.dataset.shares import Shares, drawn
+from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -76,7 +76,7 @@ class IRDataset(PreparedDataset):
         }
         self.sources = {"train": train, "val": val, "test": test}
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
-        self.shares = Shares(self.sources, seed)
+        self.held_out = HeldOut(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = task.relevance_level or 1
         self.negatives = Negatives(
@@ -104,10 +104,10 @@ class IRDataset(PreparedDataset):
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
 
-    def prepare_shard(self, target: Path, share: Share, reading: Reading, fingerprint: str = "") -> None:  # noqa: D102
-        self._collections.clear()  # they are of another share, or told another reading
+    def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:  # noqa: D102
+        self._collections.clear()  # they are of another shard, or told another reading
         self._candidates.clear()
-        super().prepare_shard(target, share, reading, fingerprint)
+        super().prepare_shard(target, shard, reading, fingerprint)
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
         if self.sources[split] is None:
@@ -122,24 +122,24 @@ class IRDataset(PreparedDataset):
 
     def collection(self, split: str) -> Collection:
         """The collection that a split is drawn from."""
-        source = "train" if split in self.shares else split
+        source = "train" if split in self.held_out else split
         if source not in self._collections:
             where = self.sources[source]
             assert where is not None
             assert not isinstance(where, float)
-            self._collections[source] = Collection(where, self.reading, self.share.holds)
+            self._collections[source] = Collection(where, self.reading, self.shard.holds)
         return self._collections[source]
 
     def query_ids(self, split: str) -> list[str]:
-        """The queries of a split in this share: judged ones, unless something else is learnt from."""
+        """The queries of a split in this shard: judged ones, unless something else is learnt from."""
         collection = self.collection(split)
         judged = self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
         queries: Mapping[str, Any] = collection.qrels if judged else collection.queries
-        if split not in self.shares:
+        if split not in self.held_out:
             return list(queries)
-        mine = [query_id for query_id in queries if self.shares.split_of(query_id) == split]
+        mine = [query_id for query_id in queries if self.held_out.split_of(query_id) == split]
         if split == "train" and self.max_queries is not None:
-            everyones = (query_id for query_id in collection.all_queries if self.shares.split_of(query_id) == split)
+            everyones = (query_id for query_id in collection.all_queries if self.held_out.split_of(query_id) == split)
             chosen = set(drawn(everyones, self.max_queries, self.seed))
             return [query_id for query_id in mine if query_id in chosen]
         return mine
@@ -300,12 +300,12 @@ class IRDataset(PreparedDataset):
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test, those of other shards too."""
         for split in (split for split in self.splits[1:] if self.sources[split] is not None):
-            source = self.sources["train" if split in self.shares else split]
+            source = self.sources["train" if split in self.held_out else split]
             assert source is not None
             assert not isinstance(source, float)
             whole = Collection(
                 source, Reading("quarantine", sys.maxsize)
             )  # `reading` hears of it when the split is read
             for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
-                if split not in self.shares or self.shares.split_of(query_id) == split:
+                if split not in self.held_out or self.held_out.split_of(query_id) == split:
                     yield whole.all_queries[query_id]

@@ -4,9 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from components.launch import cluster, launcher, logs
-from components.launch.order import Order
 from components.launch.trainjob import Nodes, trainjob
-from tests.storage.conftest import server as bucket  # noqa: F401
+from components.train.order import Order
 
 from .kube_server import KubeServer
 

@@ -352,7 +352,7 @@ def test_a_step_that_is_cancelled_deletes_its_job(kube, number):
     code = (
         "import sys, json\n"
         "from components.launch import launcher\n"
-        "from components.launch.order import Order\n"
+        "from components.train.order import Order\n"
         "from components.launch.trainjob import Nodes\n"
         "launcher.run(Order.loads(sys.argv[1]), Nodes(**json.loads(sys.argv[2])), sys.argv[3], 'image:1')\n"
     )

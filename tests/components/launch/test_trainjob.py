@@ -6,8 +6,9 @@ import re
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from components.launch.order import Order, check_shared
+from components.launch.launcher import check_shared
 from components.launch.trainjob import job_name, trainjob
+from components.train.order import Order
 from mtlrank.errors import ConfigError
 
 from .conftest import IMAGE, JOB, NODES, ORDER, RUN, TOLERATION
@@ -51,7 +52,7 @@ def test_the_manifest_is_the_golden_one():
             "trainer": {
                 "image": IMAGE,
                 "command": ["torchrun"],
-                "args": ["-m", "components.launch.node", ORDER.dumps()],
+                "args": ["-m", "components.train.node", ORDER.dumps()],
                 "numNodes": 2,
                 "numProcPerNode": 8,
                 "resourcesPerNode": {"limits": resources, "requests": resources},

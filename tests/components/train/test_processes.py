@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.launch.order import Order
+from components.train.order import Order
 from components.train.processes import train_in_processes
 from components.train.settings import train_settings
 from mtlrank.model.saved import read_model

@@ -5,7 +5,7 @@ import pytest
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.lexical import BM25, TermImportance
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import AnnotatedPairs, Share
+from mtlrank.datamodule.dataset import AnnotatedPairs, Shard
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Progress, Reading
@@ -59,14 +59,14 @@ def test_queries_are_drawn_by_a_hash(source):
 def test_shares_part_the_records(source, annotator):
     write(source["queries"], [f"q{i}\tgarden" for i in range(20)])
 
-    def records(share):
+    def records(shard):
         dataset = annotated(source, annotator)
-        dataset.share, dataset.reading = share, Reading()
+        dataset.shard, dataset.reading = shard, Reading()
         return [record[:3] + record[4:6] for sample in dataset._samples("train") for record in sample]
 
-    parts = [records(Share(number, 3)) for number in (1, 2, 3)]
+    parts = [records(Shard(number, 3)) for number in (1, 2, 3)]
     assert sum(bool(part) for part in parts) > 1
-    assert sorted(map(str, (record for part in parts for record in part))) == sorted(map(str, records(Share())))
+    assert sorted(map(str, (record for part in parts for record in part))) == sorted(map(str, records(Shard())))
 
 
 def test_a_passage_is_labelled_once_by_what_does_not_read_queries(source):
@@ -78,7 +78,7 @@ def test_a_passage_is_labelled_once_by_what_does_not_read_queries(source):
 def test_progress_is_told_while_an_annotator_is_at_work(source, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Progress, "SECONDS", 0.0)
     dataset = annotated(source, BM25())
-    dataset.prepare_shard(tmp_path / "shard", Share(), Reading(what="x"))
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading(what="x"))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare x/train: ")]
     assert len(lines) == len(list(dataset.records("train"))) > 1  # though all are written at once
     assert lines[0].startswith("prepare x/train: 1 rows, ")
@@ -86,7 +86,7 @@ def test_progress_is_told_while_an_annotator_is_at_work(source, tmp_path, monkey
 
 def test_terms_of_queries_can_be_prepared(source, tmp_path):
     dataset = annotated(source, TermImportance(), SpanRegression(["MSE"], 0, 1))
-    dataset.prepare_shard(tmp_path / "shard", Share(), Reading())
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
     dataset.merge(tmp_path / "x", [tmp_path / "shard"])
     dataset.open(tmp_path / "x")
     tokenizer = dataset.preprocessor.load().tokenizer
@@ -132,6 +132,6 @@ def test_balance_counts_all_records_and_needs_classes(source):
     with pytest.raises(ConfigError, match="balance=true needs classes"):
         annotated(source, balance=True)
     dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), balance=True)
-    dataset.share = Share(1, 2)
+    dataset.shard = Shard(1, 2)
     with pytest.raises(ConfigError, match="balance=true counts all records. Set prepare.num_shards=1"):
         list(dataset.records("train"))

@@ -10,7 +10,7 @@ from mtlrank.datamodule.dataset import (
     CoNLLCoreference,
     LabelledAnswers,
     SentencePairs,
-    Share,
+    Shard,
     SpanPairs,
 )
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -314,7 +314,7 @@ def test_the_first_stage_of_labelled_answers_does_not_depend_on_shards(tmp_path)
             folder = tmp_path / f"{number} of {total}"
             folder.mkdir()
             dataset = answers(tmp_path / "x.csv")
-            dataset.share = Share(number, total)
+            dataset.shard = Shard(number, total)
             dataset.write_judgements("train", folder)
             lines += (folder / "candidates.run").read_text().splitlines()
         return sorted(lines)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import PreparedDataset, Share
+from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -35,7 +35,7 @@ def prepared(tmp_path, task, train, reading=None, total=1, **kwargs):
     dataset = Given(task, train, **kwargs)
     shards = [tmp_path / "shards" / str(number) for number in range(1, total + 1)]
     for number, shard in enumerate(shards, 1):
-        Given(task, train, **kwargs).prepare_shard(shard, Share(number, total), reading or Reading())
+        Given(task, train, **kwargs).prepare_shard(shard, Shard(number, total), reading or Reading())
     dataset.merge(tmp_path / "given", shards)
     dataset.open(tmp_path / "given")
     return dataset
@@ -213,7 +213,7 @@ def test_another_schema_is_refused(tmp_path):
 
 
 def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
-    """Every record is a candidate with its grade, in BM25's order, whatever the share of a shard."""
+    """Every record is a candidate with its grade, in BM25's order, whatever the shard."""
 
     class Mine(PreparedDataset):
         def records(self, split):
@@ -224,7 +224,7 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     shards = [tmp_path / "1", tmp_path / "2"]
     dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
     for number, shard in enumerate(shards, 1):
-        dataset.prepare_shard(shard, Share(number, 2), Reading())
+        dataset.prepare_shard(shard, Shard(number, 2), Reading())
     dataset.merge(tmp_path / "mine", shards)
     lines = {
         name: [line for file in (tmp_path / "mine").rglob(f"test/{name}") for line in file.read_text().splitlines()]

@@ -6,7 +6,7 @@ import pytest
 
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import IRDataset, Share
+from mtlrank.datamodule.dataset import IRDataset, Shard
 from mtlrank.datamodule.dataset import ranking as ranking_module
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -189,7 +189,7 @@ def low_scores(source, folder):
 def test_a_teachers_scores_may_be_of_any_size(source, tmp_path, fresh_source):
     dataset = distilled({**source, "run": low_scores(source, tmp_path)}, learn_from="run", test=fresh_source("a", 1))
     shard, whole = tmp_path / "shard", tmp_path / "whole"
-    dataset.prepare_shard(shard, Share(), Reading())
+    dataset.prepare_shard(shard, Shard(), Reading())
     dataset.merge(whole, [shard])
     dataset.open(whole)
     assert len(dataset.split("train")) == 2
@@ -215,7 +215,7 @@ def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_sour
     dataset = ranking(source, test=fresh_source("a", 1), more_tests={"b": fresh_source("b", 3)})
     assert dataset.splits == ("train", "val", "test", "test@b")
     shard, whole = tmp_path / "shard", tmp_path / "whole"
-    dataset.prepare_shard(shard, Share(), Reading())
+    dataset.prepare_shard(shard, Shard(), Reading())
     dataset.merge(whole, [shard])
     dataset.open(whole)
     assert dataset.sets("test") == ["test", "test@b"]
@@ -311,14 +311,14 @@ def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
     write(source["qrels"], [f"{name} 0 d3 2" for name in names])
     write(source["run"], [f"{name} Q0 {doc} 1 {score} x" for name in names for doc, score in (("d3", 2), ("d4", 1))])
 
-    def records(share):
+    def records(shard):
         dataset = ranking(source, val=0.4)
-        dataset.share, dataset.reading = share, Reading()
+        dataset.shard, dataset.reading = shard, Reading()
         return [(split, *record) for split in ("train", "val") for record in rows(dataset, split)]
 
-    parts = [records(Share(number, total)) for number in range(1, total + 1)]
+    parts = [records(Shard(number, total)) for number in range(1, total + 1)]
     assert sum(bool(part) for part in parts) > 1
-    assert sorted(record for part in parts for record in part) == sorted(records(Share()))
+    assert sorted(record for part in parts for record in part) == sorted(records(Shard()))
 
 
 def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_documents(source):
@@ -339,7 +339,7 @@ def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
     judged = set()
     for number in range(1, 5):
         dataset = ranking(train, test=source)
-        dataset.prepare_shard(tmp_path / f"{number}", Share(number, 4), Reading())
+        dataset.prepare_shard(tmp_path / f"{number}", Shard(number, 4), Reading())
         judged |= {qrel.query_id for qrel in read_qrels(tmp_path / f"{number}" / "test" / "qrels.txt")}
     assert judged == {f"q{i}" for i in range(8)}
 
@@ -356,11 +356,11 @@ def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
 
 def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
     """Queries that are held out are no more likely to be drawn for anything else that hashes them."""
-    from mtlrank.datamodule.dataset.shares import Shares, part_of_one
+    from mtlrank.datamodule.dataset.held_out import HeldOut, part_of_one
 
-    shares = Shares({"train": "x", "val": 0.1}, seed=0)
+    held = HeldOut({"train": "x", "val": 0.1}, seed=0)
     names = [f"q{i}" for i in range(2000)]
-    held_out = {name for name in names if shares.split_of(name) == "val"}
+    held_out = {name for name in names if held.split_of(name) == "val"}
     drawn = sorted(names, key=lambda name: part_of_one(f"draw 0 {name}"))[:200]
     assert 150 < len(held_out) < 250
     assert len(held_out & set(drawn)) < 50

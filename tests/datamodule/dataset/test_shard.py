@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.arrays import ArrayFile, Chained
-from mtlrank.datamodule.dataset.shard import Share
+from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, read_manifest
@@ -71,7 +71,7 @@ RECORDS = [Record(f"q{i}", f"d{i}", "who", f"text {i}", i) for i in range(10)]
 def shards(tmp_path, total=3, **kwargs):
     folders = [tmp_path / f"{number}" for number in range(1, total + 1)]
     for number, folder in enumerate(folders, 1):
-        Given(Regression(["MSE"]), RECORDS, **kwargs).prepare_shard(folder, Share(number, total), Reading())
+        Given(Regression(["MSE"]), RECORDS, **kwargs).prepare_shard(folder, Shard(number, total), Reading())
     return folders
 
 
@@ -113,7 +113,7 @@ def test_shards_of_other_settings_are_refused(tmp_path):
     folders = shards(tmp_path)
     shutil.rmtree(folders[1])
     Given(Regression(["MSE"]), RECORDS, max_length=32, max_query_length=8).prepare_shard(
-        folders[1], Share(2, 3), Reading()
+        folders[1], Shard(2, 3), Reading()
     )
     with pytest.raises(DataError, match="were prepared differently: their max_length differs"):
         merged(tmp_path, folders)
@@ -129,7 +129,7 @@ def test_a_damaged_shard_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5"])
 def test_impossible_shards_are_refused(text):
     with pytest.raises(ConfigError, match="expected i/n with i from 1 to n, as in 3/8"):
-        Share.parse(text)
+        Shard.parse(text)
 
 
 def test_any_flipped_byte_of_any_file_is_found_and_named(tmp_path):
@@ -244,7 +244,7 @@ def test_what_is_set_aside_does_not_depend_on_the_size_of_chunks(tmp_path, monke
 def test_shards_that_are_made_from_something_else_are_refused(tmp_path):
     for number in (1, 2):
         Given(Regression(["MSE"]), RECORDS).prepare_shard(
-            tmp_path / f"{number}", Share(number, 2), Reading(), f"{number}"
+            tmp_path / f"{number}", Shard(number, 2), Reading(), f"{number}"
         )
     with pytest.raises(DataError, match="were prepared differently: their fingerprint differs"):
         merged(tmp_path, [tmp_path / "1", tmp_path / "2"])
@@ -260,6 +260,6 @@ def test_bad_rows_of_all_shards_together_have_a_limit(tmp_path):
     records = [*RECORDS, *(Record(f"bad{i}", f"bad{i}", "who", " ", 1) for i in range(12))]
     folders = [tmp_path / f"{number}" for number in (1, 2)]
     for number, folder in enumerate(folders, 1):
-        Given(Regression(["MSE"]), records).prepare_shard(folder, Share(number, 2), Reading("quarantine", 10))
+        Given(Regression(["MSE"]), records).prepare_shard(folder, Shard(number, 2), Reading("quarantine", 10))
     with pytest.raises(DataError, match="12 bad rows in all, more than prepare.max_bad_rows=10"):
         Given(Regression(["MSE"]), records).merge(tmp_path / "merged", folders, max_bad_rows=10)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.launch.node import processes
-from components.launch.order import Order
+from components.train.node import processes
+from components.train.order import Order
 from components.train.settings import train_settings
 from mtlrank import evaluate
 from mtlrank.compose import pipeline_config
@@ -48,7 +48,7 @@ def begin(order, homes):
         "PET_MASTER_ADDR": "127.0.0.1",
         "PET_MASTER_PORT": str(port),
     }
-    command = [TORCHRUN, "-m", "components.launch.node", order.dumps()]
+    command = [TORCHRUN, "-m", "components.train.node", order.dumps()]
     return [
         subprocess.Popen(
             command,
@@ -118,7 +118,7 @@ def test_a_node_that_is_taken_away_stops_both_and_others_go_on(order, tmp_path):
 def test_a_mistake_is_told_in_a_line_and_nothing_is_published(order, tmp_path):
     wrong = order._replace(overrides=["training.epoch=3"])
     environment = {**os.environ, "MTLRANK_HOME": str(tmp_path), "MTLRANK_TRACEBACK": ""}
-    command = [sys.executable, "-m", "components.launch.node", wrong.dumps()]
+    command = [sys.executable, "-m", "components.train.node", wrong.dumps()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mtlrank:")]

@@ -1,6 +1,6 @@
 """What each process of a TrainJob runs: train together with the others; the first one publishes the result.
 
-torchrun -m components.launch.node '{"settings": {...}, "overrides": [], "datasets": [...], "output": ..., ...}'
+torchrun -m components.train.node '{"settings": {...}, "overrides": [], "datasets": [...], "output": ..., ...}'
 """
 
 import os
@@ -8,11 +8,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from components.launch.order import Order
+from components.train.order import Order
 from mtlrank import train
 from mtlrank.compose import pipeline_config
-from mtlrank.entry import quiet, stop
-from mtlrank.errors import UserError
+from mtlrank.entry import guarded
 from mtlrank.prepare import folders_by_key
 from mtlrank.storage import (
     MANIFEST,
@@ -58,9 +57,5 @@ def processes(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
-    quiet()
-    try:
+    with guarded():
         run(Order.loads(sys.argv[1]))
-    except UserError as error:
-        stop(error)

@@ -8,7 +8,7 @@ from typing import Any
 from mtlrank.errors import ConfigError
 
 
-class Shares:
+class HeldOut:
     """Says which split a query, or a document, belongs to.
 
     `sources` maps splits to what they are read from: a number, as in `val=0.2`, is a share of what train is read from.

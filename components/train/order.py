@@ -1,9 +1,7 @@
-"""What the launcher asks of the nodes: plain values, handed over as JSON."""
+"""What processes that train together are asked to do: plain values, handed over as JSON."""
 
 import json
 from typing import Any, NamedTuple
-
-from mtlrank.errors import ConfigError
 
 
 class Order(NamedTuple):
@@ -23,19 +21,3 @@ class Order(NamedTuple):
     def loads(cls, text: str) -> "Order":
         """What `dumps` wrote."""
         return cls(**json.loads(text))
-
-
-def check_shared(order: Order) -> None:
-    """Refuse places that only the launcher's own machine sees."""
-    places = {
-        "the datasets": order.datasets,
-        "the model": [order.output],
-        "checkpoints": [order.checkpoints],
-    }
-    for what, paths in places.items():
-        for path in paths:
-            if not path.startswith("gs://"):
-                raise ConfigError(
-                    f"Nodes of a TrainJob share no disk, but {what} would be at {path!r}: expected gs://bucket/name. "
-                    "Submit with a pipeline root on gs:// and checkpoints=gs://bucket/name, or train on one node."
-                )

@@ -1,0 +1,74 @@
+"""The files of one split of a shard."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from mtlrank.batch import Span
+from mtlrank.datamodule.dataset.arrays import ArrayFile
+
+NO_TEXT = -1
+
+
+class Row(NamedTuple):
+    """A record as it is stored; `spans` count from the start of the sequence and are None where truncation cut one."""
+
+    ids: tuple[str, str]
+    texts: tuple[int, int]
+    label: float
+    spans: list[Span] | None
+    cut: bool
+
+
+class SplitFiles:
+    """The rows of one split: sequences, the items in them, and the samples that they form."""
+
+    def __init__(self, folder: Path, num_spans: int) -> None:
+        folder.mkdir()
+        self.stack = ExitStack()
+
+        def array(name: str, dtype: DTypeLike, *row: int) -> ArrayFile:
+            return self.stack.enter_context(ArrayFile(folder / f"{name}.npy", dtype, row))
+
+        self.sequences = array("sequences", np.int32, 2)
+        self.sample_offsets = array("sample_offsets", np.int64)
+        self.item_offsets = array("item_offsets", np.int64)
+        self.labels = array("labels", np.float32)
+        self.spans = array("spans", np.int32, num_spans, 2)
+        self.ids = self.stack.enter_context((folder / "ids.tsv").open("w", encoding="utf-8", newline="\n"))
+        self.dropped = self.cut = 0
+        self.sample_offsets.append([0])
+        self.item_offsets.append([0])
+
+    def __enter__(self) -> "SplitFiles":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was written and what was not."""
+        counts = {"samples": self.sample_offsets.rows - 1, "sequences": self.sequences.rows, "items": self.labels.rows}
+        return {**counts, "items_dropped": self.dropped, "sequences_cut": self.cut}
+
+    def add(self, samples: list[list[Row]]) -> None:
+        """Write samples. Neighbours of equal ids share a sequence; one that truncation leaves without items is left out."""
+        whole = [[row for row in sample if row.spans is not None] for sample in samples]
+        self.dropped += sum(map(len, samples)) - sum(map(len, whole))
+        rows = [row for sample in whole for row in sample]
+        starts = [not i or row.ids != sample[i - 1].ids for sample in whole for i, row in enumerate(sample)]
+        first = [i for i, start in enumerate(starts) if start]  # of each sequence, the first item
+        sequences = [rows[i] for i in first]
+        sample_ends = np.cumsum([len(sample) for sample in whole if sample])
+        per_sample = np.searchsorted(first, sample_ends)  # sequences that begin before a sample ends
+        self.sample_offsets.append(self.sequences.rows + per_sample)
+        self.item_offsets.append(self.labels.rows + np.array([*first[1:], len(rows)] if first else []))
+        self.sequences.append([row.texts for row in sequences])
+        self.labels.append([row.label for row in rows])
+        self.spans.append([row.spans for row in rows])
+        self.ids.write("".join(f"{row.ids[0]}\t{row.ids[1]}\n" for row in sequences))
+        self.cut += sum(row.cut for row in sequences)

@@ -1,0 +1,90 @@
+"""The distinct texts of a shard."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtlrank.datamodule.chunks import chunks
+from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
+from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
+
+
+class Text(NamedTuple):
+    """A text that has been tokenised."""
+
+    row: int
+    length: int  # in tokens, at most `max_length`
+
+
+class TextTable:
+    """The distinct texts of a shard: tokenised when they first come, and told by a hash that is kept on disk.
+
+    `tokens.npy` holds all tokens, `token_offsets.npy` where each text's begin.
+    """
+
+    def __init__(self, folder: Path, preprocessor: LoadedPreprocessor) -> None:
+        self.preprocessor = preprocessor
+        dtype = np.uint16 if preprocessor.largest_id < 2**16 else np.uint32
+        self.tokens = ArrayFile(folder / "tokens.npy", dtype)
+        self.offsets = ArrayFile(folder / "token_offsets.npy", np.int64)
+        self.offsets.append([0])
+        self._path = folder / ".texts.sqlite"
+        self._database = sqlite3.connect(self._path)
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, row INT, length INT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE names (key INTEGER PRIMARY KEY, row INT)")
+
+    def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, Text], dict[str, Tokens]]:
+        """Tokenise what is new among `texts`; tell all of them, and where the characters of the `located` ones went."""
+        keys = {text: _key(text) for text in texts}
+        known = self._known(keys.values())
+        located = list(dict.fromkeys(located))
+        places = dict(zip(located, self.preprocessor.encode(located), strict=True))
+        new = [text for text, key in keys.items() if key not in known]
+        plain = [text for text in new if text not in places]
+        ids = dict(zip(plain, self.preprocessor.ids(plain), strict=True))
+        self._append(new, [places[text].ids if text in places else ids[text] for text in new], keys, known)
+        return {text: known[key] for text, key in keys.items()}, places
+
+    def _append(self, texts: list[str], ids: list[Ids], keys: dict[str, bytes], known: dict[bytes, Text]) -> None:
+        """Give new texts the next rows, in the order of their arrival."""
+        longest, first = self.preprocessor.max_length, self.offsets.rows - 1
+        kept = [tokens[:longest] for tokens in ids]
+        lengths = [len(tokens) for tokens in kept]
+        self.offsets.append(self.tokens.rows + offsets(lengths)[1:])
+        self.tokens.append(np.concatenate([np.zeros(0, np.int32), *kept]))
+        added = {keys[text]: Text(first + i, lengths[i]) for i, text in enumerate(texts)}
+        self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(key, *text) for key, text in added.items()])
+        known.update(added)
+
+    def claim(self, names: dict[str, int]) -> dict[str, int]:
+        """The row that each name stands for: the given one, unless the name was claimed for another one before."""
+        keys = {name: int.from_bytes(_key(name)[:8], signed=True) for name in names}
+        known = dict(self._select("key, row", "names", keys.values()))
+        new = [(keys[name], row) for name, row in names.items() if keys[name] not in known]
+        self._database.executemany("INSERT INTO names VALUES (?, ?)", new)
+        return {name: known.get(keys[name], row) for name, row in names.items()}
+
+    def close(self) -> None:
+        """Finish the files; the hashes are not needed any more."""
+        self.tokens.close()
+        self.offsets.close()
+        self._database.close()
+        self._path.unlink()
+
+    def _known(self, keys: Iterable[bytes]) -> dict[bytes, Text]:
+        return {key: Text(row, length) for key, row, length in self._select("key, row, length", "texts", keys)}
+
+    def _select(self, columns: str, table: str, keys: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+        for chunk in chunks(keys, 1000):
+            marks = ",".join("?" * len(chunk))
+            yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk)  # noqa: S608
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
