@@ -190,6 +190,8 @@ def num_processes(trainer: Mapping[str, Any]) -> int:
         count = torch.cuda.device_count() if _is_on_gpus(trainer) else 1
     else:
         count = devices
+    if not _is_on_gpus(trainer) and int(count) > max(os.cpu_count() or 1, 8):
+        raise ConfigError(f"trainer.devices is {count}, but this machine has no GPU and {os.cpu_count()} processors.")
     return int(count) * int(trainer["num_nodes"])
 
 

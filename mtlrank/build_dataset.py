@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Callable, Mapping
 from functools import cache
-from inspect import Parameter, signature
+from inspect import Parameter, getsourcefile, signature
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
 from mtlrank import embedded
-from mtlrank.compose import Config
+from mtlrank.compose import Config, nearest
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.errors import ConfigError, DataError
@@ -52,7 +52,18 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     )
     files = [_content(Path(word)) for word in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA])
+    code = sorted({_code(str(value)) for key, value in leaves(dataset) if key == "_target_"} - {""})
+    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *code])
+
+
+def _code(target: str) -> str:
+    """The hash of the file that holds somebody's own class; nothing for ours, whose data changes with `SCHEMA`."""
+    if target.startswith("mtlrank."):
+        return ""
+    try:
+        return file_hash(Path(getsourcefile(get_object(target)) or ""))
+    except (ImportError, AttributeError, TypeError, ValueError, OSError):
+        return ""  # building it says what is wrong
 
 
 def _content(path: Path) -> list[list[str | int]]:
@@ -86,6 +97,7 @@ def has_split(config: Mapping[str, Any], split: str) -> bool:
 def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
     """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
     _check_flags(node)
+    _check_names(node)
     try:
         built = instantiate({**node, "_convert_": "all"}, _partial_=True) if kwargs else None
         if built is not None:
@@ -111,15 +123,29 @@ def _check_flags(node: Any) -> None:
             _check_flags(child)
 
 
+def _check_names(node: Any) -> None:
+    """Refuse a setting that a class has not, with the name that is most like it."""
+    if isinstance(node, Mapping):
+        taken = _parameters(str(node["_target_"])) if "_target_" in node else {}
+        if taken and not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
+            for name in (name for name in node if name not in taken and not name.startswith("_")):
+                target, known = node["_target_"], [each for each in taken if each != "self"]
+                raise ConfigError(
+                    f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
+                )
+        for child in node.values():
+            _check_names(child)
+
+
 @cache
 def _parameters(target: str) -> dict[str, Parameter]:
     """What a class takes, and what those take that it passes arguments on to; nothing if there is no such class."""
     try:
         made = get_object(target)
+        takers = [taker for taker in getattr(made, "__mro__", (made,)) if taker not in (object, ABC)]
+        return {name: found for taker in reversed(takers) for name, found in signature(taker).parameters.items()}
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}  # building it says what is wrong
-    takers = [taker for taker in getattr(made, "__mro__", (made,)) if taker not in (object, ABC)]
-    return {name: found for taker in reversed(takers) for name, found in signature(taker).parameters.items()}
 
 
 def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:

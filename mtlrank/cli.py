@@ -164,3 +164,7 @@ def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
     begin = start_variants if step == "study" else start
     begin("train" if step == "prepare" else step, import_module(f"mtlrank.{step}").run)
+
+
+if __name__ == "__main__":
+    app()

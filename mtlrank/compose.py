@@ -7,9 +7,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mtlrank.errors import ConfigError
 from mtlrank.settings import check_parts, check_settings
@@ -130,8 +131,13 @@ def explain(error: Exception, known: Iterable[str]) -> str:
     wrong = re.search(r"Could not override '([^']+)'|Key '([^']+)'|Could not find '([^']+)'", text)
     if variable := re.search(r"Environment variable '(\w+)' not found", text):
         return f"The environment variable {variable[1]} is not set: this config reads it."
-    if missing := re.search(r"Missing mandatory value: .*?full_key: (\S+)", text, re.DOTALL):
+    if missing := re.search(r"resolving interpolation: Missing mandatory value: (\S+)", text) or re.search(
+        r"Missing mandatory value: .*?full_key: (\S+)", text, re.DOTALL
+    ):
         return f"{missing[1]} has no value. Give it one: {missing[1]}=..."
+    if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
+        return f"Cannot read {error.override!r}. Put its value in quotes that the shell leaves: \"{key}='{value}'\""
     if not wrong:
         return f"{first} (config)"
     name = next(group for group in wrong.groups() if group)
@@ -147,6 +153,17 @@ def explain(error: Exception, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lstrip("+~"), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys; `+{name}=...` adds a new one.)"
+
+
+def explain_yaml(error: YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong with a file of configs, and where."""
+    if isinstance(error, UnicodeDecodeError):
+        found = error.object[error.start : error.start + 1]
+        return f"A config is not UTF-8: it holds the byte {found!r} after {error.object[: error.start][-40:]!r}."
+    mark = getattr(error, "problem_mark", None)
+    place = f"{mark.name}, line {mark.line + 1}" if mark else "A config"
+    problem = getattr(error, "problem", None) or str(error)
+    return f"{place} is not YAML: {' '.join(str(problem).split())}"
 
 
 def known_keys(name: str) -> list[str]:
@@ -182,6 +199,8 @@ def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
         return resolve(config, trusted=trusted)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, known_keys(name))) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(explain_yaml(error)) from error
 
 
 def _literal(key: str, value: Any) -> str:

@@ -18,8 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
+from yaml import YAMLError
 
-from mtlrank.compose import Config, explain, known_keys, resolve
+from mtlrank.compose import Config, explain, explain_yaml, known_keys, resolve
 from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
 from mtlrank.untrusted import own_config_dir
 from mtlrank.usage import usage
@@ -95,6 +96,8 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(explain(error, known_keys(name))) from error
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(explain_yaml(error)) from error
 
 
 def _refusal(error: Exception) -> str:

@@ -18,6 +18,7 @@ from mtlrank.entry import start
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
+from mtlrank.probing.mdl import check_portions
 from mtlrank.probing.probes import Training
 from mtlrank.probing.results import overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
@@ -87,6 +88,7 @@ def _with_body(config: Config, body: Config, **more: Any) -> Config:
 
 def _amounts(config: Config, body: MTLBody) -> Amounts:
     settings = config["probe"]
+    check_portions(settings["portions"])
     layers = sorted(set(settings["layers"] or range(body.num_layers + 1)))
     if layers[-1] > body.num_layers:
         raise ConfigError(

@@ -63,12 +63,17 @@ def _is_devices(value: Any) -> bool:
     return value == "auto" or (type(value) is int and (value >= 1 or value == -1))
 
 
+def _is_mixture(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(task, str) for task in value)
+
+
 _ABSENT = object()  # what has no value in a config, not even null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
 _PATH = _Kind(lambda v: v is None or isinstance(v, str), "a path")
 _NAMES = _Kind(
-    lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "a list, as in [a,b]"
+    lambda v: v is None or (isinstance(v, list) and bool(v) and all(isinstance(x, str) for x in v)),
+    "null or a list of at least one, as in [a,b]",
 )
 _GROUP = _Kind(lambda v: isinstance(v, dict), "a group of settings")
 _ABOVE_ZERO = _number(lambda v: 0 < v < float("inf"), "a finite number above 0")
@@ -108,8 +113,11 @@ _SETTINGS: dict[str, _Kind] = {
     ),
     "training.monitor": _or_null(_TEXT._replace(words="a metric, as in val/trec2019/nDCG@10")),
     "datamodule": _GROUP,
+    "datamodule.dataset": _GROUP,
+    "datamodule.dataset.datasets": _GROUP,
     "datamodule.num_workers": _whole(0),
     "model": _GROUP,
+    "model.heads": _GROUP,
     "model.start_from": _PATH,
     "model.body.activation_checkpointing": _FLAG,
     "model.body.attention_dropout": _or_null(_SHARE),
@@ -132,6 +140,7 @@ _SETTINGS: dict[str, _Kind] = {
     "loop.diagnose_every_n_steps": _whole(0),
     "trainer": _GROUP,
     "trainer.devices": _Kind(_is_devices, "a number of devices, a list of their numbers as in [0], -1 or auto"),
+    "trainer.accelerator": _Kind(lambda v: v in ("auto", "cpu", "gpu", "cuda", "mps"), "auto, cpu, gpu, cuda or mps"),
     "trainer.num_nodes": _whole(1),
     "trainer.accumulate_grad_batches": _whole(1),
     "trainer.log_every_n_steps": _whole(1),
@@ -157,7 +166,7 @@ _SETTINGS: dict[str, _Kind] = {
     "head": _or_null(_TEXT._replace(words="the name of a head")),
     "batch_size": _whole(1),
     "input": _PATH,
-    "output": _PATH,
+    "output": _TEXT._replace(words="the name of a file"),
     "ir_dataset": _PATH,
     "queries": _PATH,
     "docs": _PATH,
@@ -168,7 +177,10 @@ _SETTINGS: dict[str, _Kind] = {
     "study": _GROUP,
     "study.seeds": _list(lambda v: type(v) is int and 0 <= v < 2**32, "a list of different seeds, as in [1,2,3]"),
     "study.mixtures": _or_null(
-        _list(lambda v: isinstance(v, list) and bool(v), "lists of tasks, as in [[trec2019,msm_bm25]]")
+        _Kind(
+            lambda v: isinstance(v, list) and bool(v) and all(_is_mixture(item) for item in v),
+            "lists of tasks, as in [[trec2019,msm_bm25]]",
+        )
     ),
     "study.heads": _NAMES,
     "study.measures": _NAMES,
@@ -179,6 +191,7 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
         "null or a list of layers, as in [0,3,6]",
     ),
+    "probe.split": _TEXT._replace(words="the name of a split, as in test"),
     "probe.portions": _list(lambda v: type(v) in (int, float), "a list of shares in per cent, as in [1,10,100]"),
     "probe.pooler": _Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
     "probe.max_train": _whole(1),

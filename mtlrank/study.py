@@ -154,6 +154,11 @@ def _checked(config: Config) -> dict[str, Any]:
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     datasets = _datasets(config)
     _known("heads", study["heads"], datasets)
+    judged = [f"val/{node['name']}/{measure}" for node in datasets.values() for measure in node["task"]["measures"]]
+    if (monitor := config["training"]["monitor"]) and monitor not in judged:
+        raise ConfigError(
+            f"training.monitor is {monitor!r}.{nearest(monitor, judged)} Expected one of {', '.join(judged)}."
+        )
     measures = [
         m
         for key, dataset in datasets.items()

@@ -55,7 +55,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str
     config, labels = read_model(folder)
     if not trust:
         try:
-            check_targets({"model": config["model"], "dataset": config["datamodule"]["dataset"]})
+            check_targets({"model": config["model"], "datamodule": config["datamodule"]})
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error} If you trust this folder, add trust_model=true.") from error
     return config, labels

@@ -1,6 +1,8 @@
 """Measures by the names that the field writes, a value a query for rankings and one for everything else."""
 
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -105,6 +107,7 @@ def _names(kind: str) -> list[str]:
     return list(_CLASSIFICATION if kind == "classification" else _REGRESSION)
 
 
+@cache
 def _parse(measure: str) -> ir_measures.Measure:
     try:
         parsed = ir_measures.parse_measure(measure)
@@ -114,4 +117,8 @@ def _parse(measure: str) -> ir_measures.Measure:
         ) from error
     if parsed.params.get("cutoff", 1) < 1:
         raise ConfigError(f"The cut-off of {measure!r} is below 1. Expected one such as nDCG@10.")
+    try:  # some cannot be computed, or not on this machine: better known before training than after
+        list(ir_measures.iter_calc([parsed], [Qrel("q", "d", 1)], [ScoredDoc("q", "d", 1.0)]))
+    except (ValueError, OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"{measure!r} cannot be computed here: {str(error).splitlines()[0]}") from error
     return parsed

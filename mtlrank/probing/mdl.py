@@ -12,13 +12,18 @@ from mtlrank.errors import ConfigError, DataError
 SMALLEST = 16  # items of a portion; fewer teach a probe nothing
 
 
+def check_portions(portions: Sequence[float]) -> None:
+    """Raise `ConfigError` unless shares in per cent ascend to 100."""
+    ascend = all(low < high for low, high in pairwise([0.0, *portions]))  # NaN is not below anything
+    if not ascend or not portions or portions[-1] != 100:
+        raise ConfigError(f"probe.portions is {list(portions)}, expected ascending shares in per cent up to 100.")
+
+
 def portion_ends(num_items: int, portions: Sequence[float]) -> list[int]:
     """Where the portions of the online code end, ascending, for shares in per cent; the last end is all items.
 
     A portion of fewer than `SMALLEST` items is joined to the next one.
     """
-    if not portions or list(portions) != sorted(set(portions)) or portions[0] <= 0 or portions[-1] != 100:
-        raise ConfigError(f"probe.portions is {list(portions)}, expected ascending shares in per cent up to 100.")
     if num_items < 2 * SMALLEST:
         raise DataError(f"{num_items} labelled items are too few to probe: expected at least {2 * SMALLEST}.")
     ends = [0]

@@ -60,6 +60,8 @@ class Place(NamedTuple):
 def parse(path: str | Path) -> Path | Place:
     """A local path or a place on Google Cloud Storage; any other scheme is refused."""
     text = str(path)
+    if not text.strip():
+        raise StorageError("A path is empty: expected a local path or gs://bucket/name. Is a variable not set?")
     if re.match(r"[a-z0-9]{2,}:/[^/]", text):  # what pathlib makes of a URL
         raise StorageError(f"{text!r} has lost a slash: expected gs://bucket/name. Pass URLs as text, not as Path.")
     if "://" not in text:

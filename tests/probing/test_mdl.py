@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.probing.mdl import frequency_bits, log_frequencies, online_bits, portion_ends, uniform_bits
+from mtlrank.probing.mdl import check_portions, frequency_bits, log_frequencies, online_bits, portion_ends, uniform_bits
 
 PORTIONS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.25, 12.5, 25, 50, 100]
 
@@ -39,10 +39,10 @@ def test_frequencies_by_hand():
     assert frequency_bits(labels, [2, 4, 6], 2) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("portions", [[], [50, 10, 100], [10, 50], [0, 100]])
+@pytest.mark.parametrize("portions", [[], [50, 10, 100], [10, 50], [0, 100], [1, float("nan"), 100]])
 def test_portions_must_ascend_to_all(portions):
     with pytest.raises(ConfigError, match="probe.portions"):
-        portion_ends(1000, portions)
+        check_portions(portions)
 
 
 def test_too_few_items_are_refused():

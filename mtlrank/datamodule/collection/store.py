@@ -14,7 +14,7 @@ from mtlrank.datamodule.collection.source import Source, Text
 from mtlrank.datamodule.lines import IMPOSSIBLE
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place
+from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place, writable_folder
 
 _CHUNK = 5_000
 VERSION = 1  # of the layout: raise it when stores of before cannot be read any more
@@ -30,9 +30,10 @@ class DocStore:
 
     def __init__(self, source: Source, reading: Reading) -> None:
         name = Path(str(source.identity("docs")[0])).name[:40]  # splits of one collection share its documents
-        self.folder = home() / "collections" / f"{name}-{fingerprint([VERSION, *source.identity('docs')])}"
+        self.folder = writable_folder(
+            home() / "collections" / f"{name}-{fingerprint([VERSION, *source.identity('docs')])}"
+        )
         self.path = self.folder / "docs.sqlite"
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             with locked(self.folder):
                 if not self.path.exists():

@@ -48,6 +48,10 @@ class AnnotatedPairs(PreparedDataset):
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
+        if not isinstance(annotator, Annotator):
+            raise ConfigError(
+                f"Dataset {name!r}: annotator is {annotator!r}, expected one as in /annotate@annotator: bm25."
+            )
         self.annotator = annotator
         self.sources = {"train": train, "val": val, "test": test}
         self.max_queries = None if max_queries is None else at_least("max_queries", max_queries, 1)
