@@ -99,7 +99,8 @@ def compare(
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Comparisons with p-values and verdicts corrected for all that are given: they are one table.
 
-    Better or worse needs a corrected p of the randomisation test below 0.05, equivalent a corrected p of equivalence.
+    Better or worse needs a corrected p of the randomisation test below 0.05, and an interval, which knows of seeds too,
+    without 0; equivalent needs a corrected p of equivalence, and an interval within the margin.
     """
     p_values = holm([row.p_randomisation for row in comparisons])
     equivalence = iter(holm([row.p_tost for row in comparisons if row.p_tost is not None]))
@@ -176,14 +177,15 @@ def _note(row: Comparison) -> str:
         return f"{row.measure} is no mean over examples: no t-tests, so nothing on equivalence."
     if row.p_t is None:
         return f"{row.measure} of {row.head} differs by the same on all {row.units}: no t-test."
-    if row.verdict in ("better", "worse") and row.low is not None and row.high is not None and row.low <= 0 <= row.high:
-        return (
-            f"{row.measure} of {row.head}: {row.verdict} in these runs, but the interval, over seeds too, includes 0."
-        )
+    if row.verdict == "not decided" and row.p_holm < LEVEL:
+        return f"{row.measure} of {row.head} differs in these runs, but the interval, over seeds too, includes 0."
+    if row.verdict == "not decided" and row.equivalent:
+        return f"{row.measure} of {row.head} is equivalent in these runs, but the interval, over seeds too, is wider."
     return ""
 
 
 def _verdict(row: Comparison) -> str:
-    if row.p_holm < LEVEL:
+    low, high = (-float("inf"), float("inf")) if row.low is None or row.high is None else (row.low, row.high)
+    if row.p_holm < LEVEL and not low <= 0 <= high:
         return "better" if is_better(row.measure, row.system_value, row.baseline_value) else "worse"
-    return "equivalent" if row.equivalent else "not decided"
+    return "equivalent" if row.equivalent and -row.margin < low and high < row.margin else "not decided"

@@ -20,6 +20,7 @@ class Judgement(NamedTuple):
     per_query: measures.PerQuery  # rankings only
     baseline_per_query: measures.PerQuery
     run: list[ScoredDoc]
+    constant: float = 0.0  # what the baseline predicts, a number or a class's; not of rankings
 
 
 class Packed(NamedTuple):
@@ -93,5 +94,5 @@ class Predictions:
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         scores, labels = self.labels()
         values = measures.label_values(task.kind, task.measures, scores, labels)
-        name, baseline = measures.baseline_values(task.kind, task.measures, known, labels)
-        return Judgement(values, baseline, name, {}, {}, [])
+        constant = measures.baseline(task.kind, task.measures, known, labels)
+        return Judgement(values, constant.values, constant.name, {}, {}, [], constant.prediction)

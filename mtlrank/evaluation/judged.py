@@ -24,6 +24,7 @@ class Head(NamedTuple):
     units: Ints  # (items,) the query of a query, the sequence of an item
     values: dict[str, Floats]  # by measure that is a mean: what each item adds, (runs, items)
     first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
+    constant: Any  # what the baseline predicts of each item; None for rankings
     labels: Labels  # (items,); empty for rankings
     predictions: Labels  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
@@ -76,6 +77,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
         units=np.arange(len(queries)),
         values={measure: values[:1] for measure, values in table.items()},
         first_stage={measure: values[1:] for measure, values in table.items()},
+        constant=None,
         labels=np.empty(0),
         predictions=np.empty((1, 0)),
         confidence=np.empty(0),
@@ -104,6 +106,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
         units=units,
         values={m: ITEM_VALUES[m](labels, predictions[None]) for m in measures if m in ITEM_VALUES},
         first_stage={},
+        constant=summary["constant"],
         labels=labels,
         predictions=predictions[None],
         confidence=np.array([row[5] for row in rows], dtype=np.float64) if has_classes else np.empty(0),

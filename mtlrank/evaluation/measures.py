@@ -4,9 +4,10 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import ir_measures
+import numpy as np
 import torch
 from ir_measures import Qrel, ScoredDoc
 from torch import Tensor
@@ -46,13 +47,19 @@ def check(kind: str, measures: Iterable[str]) -> None:
 
 
 def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
-    """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0."""
+    """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
+
+    trec_eval reads scores as float32 and orders equal ones by document id, descending. ir-measures computes some measures
+    (RR@k, Judged@k) with others, which order them in other ways: they are all given places in place of scores.
+    """
     parsed: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:
         parsed.setdefault(_parse(measure), []).append(measure)
     query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
     values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
-    for value in ir_measures.iter_calc(list(parsed), qrels, list(run)):
+    ranked = sorted(run, key=lambda doc: (np.float32(doc.score), doc.doc_id), reverse=True)
+    places = [ScoredDoc(doc.query_id, doc.doc_id, -float(place)) for place, doc in enumerate(ranked)]
+    for value in ir_measures.iter_calc(list(parsed), qrels, places):
         for measure in parsed[value.measure]:
             values[measure][value.query_id] = value.value
     return values
@@ -70,19 +77,24 @@ def label_values(kind: str, measures: Sequence[str], scores: Tensor, labels: Ten
     return {m: _regression_value(m, scores.double(), labels.double()) for m in measures}
 
 
-def baseline_values(
-    kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: Tensor
-) -> tuple[str, dict[str, float]]:
-    """What knows nothing of the text, and its measures: the most frequent class, or the mean, of the training labels.
+class Constant(NamedTuple):
+    """What is predicted by what knows nothing of the text, and how well that does."""
 
-    `known` is what a manifest says of the training labels.
-    """
+    name: str
+    prediction: float  # a number, or of a class its number
+    values: dict[str, float]
+
+
+def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: Tensor) -> Constant:
+    """The most frequent class, or the mean, of the training labels, of which a manifest says what is `known`."""
     if kind == "classification":
-        frequencies = torch.tensor(known["counts"], dtype=torch.float32)
-        name, scores = "majority class", (frequencies / frequencies.sum()).repeat(len(labels), 1)
+        counts = torch.tensor(known["counts"])
+        name, prediction = "majority class", float(counts.argmax())
+        scores = torch.eye(len(counts))[counts.argmax()].repeat(len(labels), 1)
     else:
-        name, scores = "training mean", torch.full((len(labels),), float(known["mean"]))
-    return name, label_values(kind, measures, scores, labels)
+        name, prediction = "training mean", float(known["mean"])
+        scores = torch.full((len(labels),), prediction)
+    return Constant(name, prediction, label_values(kind, measures, scores, labels))
 
 
 def _classification_value(measure: str, scores: Tensor, labels: Tensor) -> float:

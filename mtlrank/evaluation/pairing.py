@@ -1,9 +1,11 @@
 """A measure of two systems on one test set, as the tests of significance need it."""
 
 from collections.abc import Callable
+from math import lcm
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from mtlrank.evaluation.judged import Head
 from mtlrank.evaluation.significance.resampling import Swaps
@@ -38,14 +40,16 @@ def _of_means(baseline: Head, system: Head, measure: str) -> Pair:
 def _of_predictions(baseline: Head, system: Head, measure: str) -> Pair:
     """A measure of all predictions together, whose mean over runs is compared.
 
-    Predictions are swapped between a run of one system and a run of the other; runs that have no partner stay out of it.
+    Predictions are swapped between a run of one system and a run of the other, as many pairs as give every run the same
+    weight. Where a measure is blind to scale, predictions are brought to one first: else swaps would mix two scales.
     """
     labels, units, both = baseline.labels, baseline.units, (baseline.predictions, system.predictions)
-    runs = min(len(part) for part in both)
+    pairs = lcm(*(len(part) for part in both))
+    scaled = [_SCALED.get(measure, lambda runs: runs)(part) for part in both]
     pooled = statistic(
         measure,
         np.tile(labels, 2),
-        np.concatenate([part[:runs] for part in both], axis=1),
+        np.concatenate([np.resize(part, (pairs, len(labels))) for part in scaled], axis=1),
         np.concatenate([units, units + units.max() + 1]),
     )
 
@@ -55,6 +59,19 @@ def _of_predictions(baseline: Head, system: Head, measure: str) -> Pair:
         return difference
 
     return Pair(statistic(measure, labels, np.concatenate(both), units), swapped, None)
+
+
+def _standardised(runs: Floats) -> Floats:
+    """Predictions with a mean of 0 and a variance of 1, (runs, items); constant ones are left at 0."""
+    centred: Floats = runs - runs.mean(1, keepdims=True)
+    spread = centred.std(1, keepdims=True)
+    return centred / np.where(spread > 0, spread, 1.0)
+
+
+_SCALED: dict[str, Callable[[Floats], Floats]] = {
+    "Pearson": _standardised,
+    "Spearman": lambda runs: rankdata(runs, axis=1),
+}
 
 
 def _contributions(values: Floats, units: Ints) -> Floats:

@@ -61,8 +61,9 @@ def verdict(sections: Sequence[Section]) -> str:
     if row.difference is not None:
         sure = f" ({row.value - row.baseline:+.4f}, 95 % interval {row.difference[0]:+.4f} to {row.difference[1]:+.4f})"
     told = f"{section.name}: {row.measure} {row.value:.4f}, {section.baseline_name} {row.baseline:.4f}{sure}."
-    open_ones = f", {counts['not decided']} not decided" if counts["not decided"] else ""
-    return f"{counts['better']} of {len(first)} heads beat their baseline{open_ones}. {told}"
+    others = {"worse": "beaten by it", "not decided": "not decided"}
+    rest = "".join(f", {counts[word]} {text}" for word, text in others.items() if counts[word])
+    return f"{counts['better']} of {len(first)} heads beat their baseline{rest}. {told}"
 
 
 def markdown(sections: Sequence[Section]) -> str:

@@ -42,6 +42,8 @@ def write_head(
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
+        classes = getattr(dataset.task, "classes", None)
+        summary["constant"] = classes[int(judgement.constant)] if classes else judgement.constant
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
     write_json(folder / "metrics.json", summary)

@@ -12,7 +12,7 @@ from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
 from mtlrank.evaluation.measures import is_better
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
-from mtlrank.evaluation.significance.weighted import mean, statistic
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
 from mtlrank.pages import figures
 from mtlrank.storage import read_json
 
@@ -28,19 +28,13 @@ class Row(NamedTuple):
     value: float
     interval: Interval | None  # 95 %; None for one query
     baseline: float
-    difference: Interval | None  # 95 %, of value - baseline; rankings only
+    difference: Interval | None  # 95 %, of value - baseline; None for one query
     better: bool
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `not decided`, if the interval holds the baseline or there is none."""
-        if self.difference is not None:
-            low, high, without = *self.difference, 0.0
-        elif self.interval is not None:
-            low, high, without = *self.interval, self.baseline
-        else:
-            return "not decided"
-        if low <= without <= high:
+        """`better`, `worse`, or `not decided`, if the interval of the difference holds 0 or there is none."""
+        if self.difference is None or self.difference[0] <= 0 <= self.difference[1]:
             return "not decided"
         return "better" if self.better else "worse"
 
@@ -114,7 +108,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
 
 
 def find_intervals(head: Head) -> dict[str, dict[str, Interval | None]]:
-    """The 95 % intervals of a judged head's measures, and of their differences to the first stage; None where undefined."""
+    """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
     return {measure: {"value": _of_value(head, measure), "gain": _of_gain(head, measure)} for measure in head.measures}
 
 
@@ -134,9 +128,13 @@ def _of_value(head: Head, measure: str) -> Interval | None:
 
 
 def _of_gain(head: Head, measure: str) -> Interval | None:
-    if measure not in head.first_stage:
-        return None
-    pair = pair_heads(head._replace(values=head.first_stage), head, measure)
+    if head.kind == "ranking":
+        baseline = head._replace(values=head.first_stage)
+    else:
+        constant = np.tile(np.array(head.constant), head.predictions.shape)
+        values = {m: ITEM_VALUES[m](head.labels, constant) for m in head.values}
+        baseline = head._replace(predictions=constant, values=values)
+    pair = pair_heads(baseline, head, measure)
     return bootstrap_interval(pair.statistic, int(head.units.max()) + 1, 1, _RESAMPLES)
 
 

@@ -36,7 +36,8 @@ class Judge:
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
             return "first stage", self._ranking_values(runs.read_run(*self.split.files("candidates.run")))
-        return measures.baseline_values(task.kind, task.measures, known, self.labels)
+        constant = measures.baseline(task.kind, task.measures, known, self.labels)
+        return constant.name, constant.values
 
     def _ranking_values(self, run: list[ScoredDoc]) -> dict[str, float]:
         return measures.means(measures.ranking_values(self.dataset.task.measures, self.qrels, run))

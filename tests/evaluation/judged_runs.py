@@ -18,7 +18,7 @@ def write_labels(folder, rows, kind="regression", measures=("MSE", "Pearson"), *
     header = ["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 5 + len(more)]
     lines = ["\t".join(map(str, row)) + "\n" for row in [header, *([*row, *more] for row in rows)]]
     write_text(folder / "predictions.tsv", "".join(lines))
-    known = {"name": folder.name, "kind": kind, "split": "test", "primary": measures[0]}
+    known = {"name": folder.name, "kind": kind, "split": "test", "primary": measures[0], "constant": rows[0][3]}
     write_json(folder / "metrics.json", known | {"values": dict.fromkeys(measures, 0)} | summary)
 
 

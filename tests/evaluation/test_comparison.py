@@ -4,6 +4,7 @@ from scipy import stats
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.comparison import compare, compare_systems, corrected, not_compared
+from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import holm
 from mtlrank.evaluation.systems import read_system
 from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
@@ -139,17 +140,48 @@ def test_degenerate_samples(tmp_path, baseline, system, verdict, note):
     assert (row.low is None) == (len(baseline) == 1)
 
 
-def test_a_verdict_that_other_seeds_might_turn_says_so(tmp_path):
+@pytest.mark.parametrize(
+    ("gain", "note"),
+    [
+        (0.1, "AP of rank differs in these runs, but the interval, over seeds too, includes 0."),
+        (0.0, "AP of rank is equivalent in these runs, but the interval, over seeds too, is wider."),
+    ],
+)
+def test_a_verdict_that_other_seeds_might_turn_is_none(tmp_path, gain, note):
     runs = {name: [] for name in "ab"}
-    for name, values in (("a", (0.2, 0.6)), ("b", (0.3, 0.7))):
+    for name, values in (("a", (0.2, 0.6)), ("b", (0.2 + gain, 0.6 + gain))):
         for seed, value in enumerate(values):
-            noise = {f"q{i}": value + i % 5 / 1000 * (1 if name == "a" else -1) for i in range(30)}
+            noise = {f"q{i}": value + (i % 5 - 2) / 1000 * (1 if name == "a" else -1) for i in range(30)}
             write_ranking(tmp_path / f"{name}{seed}" / "evaluation" / "rank", noise, dict.fromkeys(noise, 0.1))
             runs[name].append(tmp_path / f"{name}{seed}")
     row = compare(*(read_system(name, folders) for name, folders in runs.items()))[0]
-    assert row.verdict == "better"
     assert row.low < 0 < row.high
-    assert row.note == "AP of rank: better in these runs, but the interval, over seeds too, includes 0."
+    assert (row.verdict, row.note) == ("not decided", note)
+
+
+@pytest.mark.parametrize("measure", ["Pearson", "Spearman"])
+def test_the_scale_of_predictions_is_no_matter_to_measures_that_are_blind_to_it(tmp_path, measure):
+    draw = np.random.default_rng(3)
+    labels = draw.normal(size=60)
+    near, far = (labels + draw.normal(0, width, 60) for width in (0.6, 0.9))
+    runs = [list(zip(labels, found, strict=True)) for found in (far, near, 100 * near + 7)]
+    first, second, scaled = (read_system(str(i), [run]) for i, run in enumerate(regression(tmp_path, *runs)))
+    p = [compare(first, other, [measure])[0].p_randomisation for other in (second, scaled)]
+    assert p[0] == pytest.approx(p[1])
+
+
+def test_what_is_tested_is_the_difference_that_is_told(tmp_path):
+    """One run beside four: each counts, whichever comes first."""
+    draw = np.random.default_rng(4)
+    labels = draw.normal(size=60)
+    runs = [labels + draw.normal(0, width, 60) for width in (0.9, 0.3, 3, 3, 3)]
+    folders = regression(tmp_path, *([*zip(labels, run, strict=True)] for run in runs))
+    one, four = read_system("one", folders[:1]), read_system("four", folders[1:])
+    pair = pair_heads(one.heads["sim"], four.heads["sim"], "Pearson")
+    row = compare(one, four, ["Pearson"])[0]
+    assert pair.swapped(np.zeros((30, 1), dtype=bool))[0] == pytest.approx(row.difference)
+    again = compare(one, read_system("four", folders[:0:-1]), ["Pearson"])[0]
+    assert again.p_randomisation == pytest.approx(row.p_randomisation)
 
 
 def test_what_only_one_system_has_is_told(systems):

@@ -31,13 +31,25 @@ def test_rankings_equal_trec_eval_per_topic(seed):
         grades.setdefault(q.query_id, {})[q.doc_id] = q.relevance
     for d in run:
         scores.setdefault(d.query_id, {})[d.doc_id] = d.score
-    ours = measures.ranking_values(["nDCG@10", "AP(rel=2)", "RR(rel=2)", "P(rel=2)@5"], qrels, run)
+    names = {"nDCG@10": "ndcg_cut_10", "AP(rel=2)": "map", "RR(rel=2)": "recip_rank", "P(rel=2)@5": "P_5"}
+    ours = measures.ranking_values([*names, "RR(rel=2)@3"], qrels, run)
     evaluator = pytrec_eval.RelevanceEvaluator(grades, {"ndcg_cut.10", "map", "recip_rank", "P.5"}, relevance_level=2)
     theirs = evaluator.evaluate(scores)
-    names = {"nDCG@10": "ndcg_cut_10", "AP(rel=2)": "map", "RR(rel=2)": "recip_rank", "P(rel=2)@5": "P_5"}
     for measure, name in names.items():
         for query_id, values in theirs.items():
             assert ours[measure][query_id] == pytest.approx(values[name], abs=1e-6)
+
+    for query_id, values in theirs.items():  # trec_eval has no cut-off here: a rank beyond it counts as none
+        reciprocal = values["recip_rank"] if values["recip_rank"] > 1 / 3.5 else 0
+        assert ours["RR(rel=2)@3"][query_id] == pytest.approx(reciprocal, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", ["nDCG@1", "P@1", "RR", "RR@1", "Judged@1", "Success@1"])
+def test_all_measures_see_equal_scores_in_one_order(measure):
+    """As float32, which trec_eval reads; of equal ones, the document whose id is the larger comes first."""
+    qrels = [Qrel("q", "b", 1)]
+    run = [ScoredDoc("q", "a", 1.0 + 1e-9), ScoredDoc("q", "b", 1.0)]
+    assert measures.ranking_values([measure], qrels, run)[measure]["q"] == 1.0
 
 
 def test_ndcg_by_hand():
@@ -99,12 +111,10 @@ def test_a_constant_has_no_correlation():
 
 def test_baselines_know_only_the_training_labels():
     labels = torch.tensor([1.0, 1, 0, 2])
-    assert measures.baseline_values("classification", ["Accuracy"], {"counts": [2, 5, 1]}, labels) == (
-        "majority class",
-        {"Accuracy": 0.5},
-    )
-    name, values = measures.baseline_values("regression", ["MAE"], {"mean": 2.5}, torch.tensor([2.0, 4.0]))
-    assert (name, values) == ("training mean", {"MAE": 1.0})
+    majority = measures.baseline("classification", ["Accuracy"], {"counts": [2, 5, 1]}, labels)
+    assert majority == ("majority class", 1, {"Accuracy": 0.5})
+    mean = measures.baseline("regression", ["MAE"], {"mean": 2.5}, torch.tensor([2.0, 4.0]))
+    assert mean == ("training mean", 2.5, {"MAE": 1.0})
 
 
 def test_less_error_is_better():

@@ -46,20 +46,22 @@ def bootstrap_interval(
     """The percentile interval of the difference of a measure (Efron and Tibshirani 1993, chapter 13).
 
     `statistic` gives the measure of each run, (runs, resamples), the first `baseline_runs` being the baseline's (0: the
-    interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs, and
-    runs of each system too, so the interval carries the variance of both (Owen 2007; a little wide where they interact). Of
-    n, n - 1 are drawn: then the variance is s^2/n, the unbiased one, also for three seeds (Rao and Wu 1988). None for one
-    unit.
+    interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs; of n,
+    n - 1, which makes the variance s^2/n, the unbiased one (Rao and Wu 1988). Runs, which are few, are not drawn: each
+    resample adds an error of the mean over runs from Student's t, with Welch's degrees of freedom (Welch 1947), as two or
+    three runs tell their own variance badly. So the interval carries both variances, a little wide where units and runs
+    interact. None for one unit.
     """
     if num_units < 2:
         return None
     generator = np.random.default_rng(seed)
+    found = statistic(np.ones((num_units, 1)))[:, 0]
+    error, freedom = _error_of_runs(found[:baseline_runs], found[baseline_runs:])
     differences = []
     for size in _batch_sizes(num_units, resamples):
         values = statistic(_drawn(num_units, size, generator))
-        baseline, system = values[:baseline_runs], values[baseline_runs:]
-        means = [_mean_of_drawn(part, size, generator) for part in (system, baseline) if len(part)]
-        differences.append(means[0] - sum(means[1:]))
+        means = [part.mean(0) for part in (values[baseline_runs:], values[:baseline_runs]) if len(part)]
+        differences.append(means[0] - sum(means[1:]) + error * generator.standard_t(freedom, size))
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
     return float(low), float(high)
@@ -75,15 +77,21 @@ def _swaps(num_units: int, resamples: int, seed: int) -> Iterator[Swaps]:
         yield generator.integers(0, 2, (num_units, size), dtype=bool)
 
 
-def _mean_of_drawn(values: Floats, size: int, generator: np.random.Generator) -> Floats:
-    """The mean over runs that are drawn anew for each resample, (resamples,)."""
-    total: Floats = np.sum(values * _drawn(len(values), size, generator), axis=0)
-    return total / max(len(values) - 1, 1)
+def _error_of_runs(*systems: Floats) -> tuple[float, float]:
+    """The standard error of the difference of systems' means over their runs, and its degrees of freedom (Welch 1947).
+
+    A system with one run says nothing of the variance of its runs, and adds none.
+    """
+    parts = [(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in systems if len(values) > 1]
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return 0.0, 1.0
+    return variance**0.5, variance**2 / sum(part**2 / freedom for part, freedom in parts)
 
 
 def _drawn(number: int, resamples: int, generator: np.random.Generator) -> Floats:
-    """How often each of `number` was drawn in `number` - 1 draws with replacement (one for one), (number, resamples)."""
-    drawn = generator.integers(0, number, (max(number - 1, 1), resamples))
+    """How often each of `number` was drawn in `number` - 1 draws with replacement, (number, resamples)."""
+    drawn = generator.integers(0, number, (number - 1, resamples))
     cells = drawn * resamples + np.arange(resamples)
     return np.bincount(cells.ravel(), minlength=number * resamples).reshape(number, resamples).astype(np.float64)
 

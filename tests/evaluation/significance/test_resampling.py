@@ -80,8 +80,9 @@ def test_the_interval_is_near_scipys():
     assert interval(np.zeros(300), differences) == pytest.approx(tuple(theirs), abs=0.01)
 
 
-@pytest.mark.parametrize("runs", [1, 4])
+@pytest.mark.parametrize("runs", [1, 2, 3, 4])
 def test_intervals_hold_the_truth_as_often_as_they_say(runs):
+    """Also where seeds differ more than queries let a mean differ: two or three of them tell their variance badly."""
     draw, held = np.random.default_rng(8), 0
     for i in range(300):
         queries = draw.normal(0, 1, 40)
@@ -89,7 +90,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(runs):
         baseline, system = (queries + seeds[side] + draw.normal(0, 0.3, (runs, 40)) + 0.1 * side for side in (0, 1))
         low, high = interval(baseline, system, resamples=400, seed=i)
         held += low <= 0.1 <= high
-    assert 0.86 <= held / 300 <= 0.985
+    assert 0.92 <= held / 300 <= 0.997
 
 
 def test_seeds_that_differ_make_the_interval_wider():
@@ -99,10 +100,13 @@ def test_seeds_that_differ_make_the_interval_wider():
     assert wide[1] - wide[0] > 10 * (narrow[1] - narrow[0])
 
 
-def test_the_variance_over_seeds_is_the_unbiased_one():
-    runs = np.random.default_rng(10).normal(size=(8, 1)) * np.ones((1, 30))
-    low, high = interval(np.zeros((8, 30)), runs)
-    assert (high - low) / (2 * 1.96) == pytest.approx(runs[:, 0].std(ddof=1) / np.sqrt(8), rel=0.06)
+@pytest.mark.parametrize("shape", [(8, 8), (3, 3), (2, 5)])
+def test_where_only_seeds_differ_the_interval_is_welchs(shape):
+    draw = np.random.default_rng(10)
+    baseline, system = (draw.normal(size=(number, 1)) for number in shape)
+    theirs = stats.ttest_ind(system[:, 0], baseline[:, 0], equal_var=False).confidence_interval()
+    found = interval(baseline * np.ones((1, 30)), system * np.ones((1, 30)), resamples=100_000)
+    assert found == pytest.approx(tuple(theirs), abs=(theirs.high - theirs.low) / 40)
 
 
 def test_degenerate_samples():
