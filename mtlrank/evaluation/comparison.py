@@ -80,10 +80,10 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Every head and measure that both systems have (of `measures`, if given), corrected for their number.
+    """Every head and measure that both systems have, corrected for their number.
 
-    `margin` is the difference that would not matter, in a measure's own unit. Raises `DataError` if a head's test sets
-    differ. The same `seed` gives the same numbers.
+    Without `measures`, all are compared but Judged, which is no quality. `margin` is the difference that would not matter,
+    in a measure's own unit. Raises `DataError` if a head's test sets differ. The same `seed` gives the same numbers.
     """
     rows = []
     for name, theirs in baseline.heads.items():
@@ -91,7 +91,8 @@ def compare(
             continue
         ours = system.heads[name]
         check_same_test_set(theirs, ours, baseline.name, system.name)
-        shared = [m for m in theirs.measures if m in ours.measures and (not measures or m in measures)]
+        wanted = measures or [m for m in theirs.measures if not m.startswith("Judged")]
+        shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
         rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
     return corrected(rows)
 

@@ -107,9 +107,11 @@ def _classification_value(measure: str, scores: Tensor, labels: Tensor) -> float
 
 
 def _regression_value(measure: str, scores: Tensor, labels: Tensor) -> float:
-    constant = bool((scores == scores[0]).all() or (labels == labels[0]).all())
-    if measure in ("Pearson", "Spearman") and constant:
-        return 0.0  # undefined: a constant tells nothing about the order
+    same_labels, same_scores = (bool((values == values[0]).all()) for values in (labels, scores))
+    if (measure in ("Pearson", "Spearman", "R2") and same_labels) or (
+        measure in ("Pearson", "Spearman") and same_scores
+    ):
+        return 0.0  # undefined: a constant has no order and no variance
     from torchmetrics.functional import regression  # seconds to import
 
     return float(getattr(regression, _REGRESSION[measure])(scores, labels))

@@ -77,7 +77,7 @@ class LambdaLoss(Groupwise):
     - `ndcg_loss2`: delta = 1/D(|r_i - r_j|) - 1/D(|r_i - r_j| + 1) (eq. 14);
     - `ndcg_loss2++`: rho + mu delta (eq. 17).
 
-    With `depth`, only pairs with a document that is ranked so high count, as for nDCG@k.
+    With `depth`, only pairs with a document that is ranked so high count, and in rho 1/D(r) is 0 below, as in nDCG@k.
     """
 
     def __init__(
@@ -115,7 +115,10 @@ class LambdaLoss(Groupwise):
 
     def _discount_differences(self, ranks: Tensor) -> Tensor:
         """What stands beside |G_i - G_j| in the scheme, (samples, documents, documents)."""
-        rho = differences(1 / _discounts(ranks)).abs()
+        seen = 1 / _discounts(ranks)
+        if self.depth is not None:
+            seen = seen * (ranks <= self.depth)
+        rho = differences(seen).abs()
         if self.scheme == "lambdarank":
             return rho
         apart = differences(ranks).abs().clamp(min=1)  # 0 only on the diagonal, which is no pair
@@ -136,16 +139,16 @@ class ListMLE(Groupwise):
     """How unlikely the ideal ranking is under the scores' Plackett-Luce model (Xia et al. 2008, eq. 9).
 
     Each place costs -log of its document's share in the softmax of those that are left; the loss is the mean over places.
-    Equal grades keep the order in which the group was made.
+    Documents of one grade have no order: each of them is left where one of them is placed (Breslow 1974, for ties of
+    times), and those of the lowest grade cost nothing.
     """
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
-        ideal = masked(labels, present).argsort(dim=1, descending=True, stable=True)
-        ranked = masked(scores, present).gather(1, ideal)
-        placed = present.gather(1, ideal)
-        finite = torch.where(placed, ranked, -torch.finfo(ranked.dtype).max)  # gradients of -inf would not be finite
-        left = finite.flip(1).logcumsumexp(1).flip(1)
-        return torch.where(placed, left - finite, 0.0).sum(1) / placed.sum(1).clamp(min=1)
+        left = (differences(labels) >= 0) & _pairs(present, present)  # j is left where i is placed
+        lowest = -torch.finfo(scores.dtype).max  # gradients of -inf would not be finite
+        total = torch.where(left, scores[:, None, :], lowest).logsumexp(2)
+        beats = _better(labels, present).any(2)
+        return torch.where(beats, total - scores, 0.0).sum(1) / present.sum(1).clamp(min=1)
 
 
 class LocalizedContrastive(Groupwise):

@@ -347,3 +347,18 @@ def test_an_unknown_dataset_in_limits_is_named():
 def test_a_batch_holds_something():
     with pytest.raises(ConfigError, match="batch_size is 0"):
         Sequential(named([3]), 0)
+
+
+@pytest.mark.parametrize("cls", [partial(Temperature, temperature=1.0), partial(Annealed, epochs=40, end=1.0)])
+def test_a_small_dataset_gets_its_share_in_the_course_of_epochs(cls):
+    """By batches of one task: of 50 batches an epoch, 0.28 are the small one's."""
+    sampler = cls(named([9000, 50]), 32, epoch_samples=1600, one_task=True)
+    drawn = 0
+    for epoch in range(40):
+        sampler.set_position(epoch)
+        counts = sampler.counts()
+        assert sum(counts) == 1600
+        assert min(counts) >= 0
+        drawn += counts[1]
+        assert abs(drawn - (epoch + 1) * 1600 * 50 / 9050) <= 32
+    assert drawn > 0

@@ -107,6 +107,8 @@ def test_regression_by_hand():
 def test_a_constant_has_no_correlation():
     values = measures.label_values("regression", ["Pearson", "Spearman"], torch.ones(3), torch.tensor([1.0, 2, 3]))
     assert values == {"Pearson": 0.0, "Spearman": 0.0}
+    for labels in (torch.ones(3), torch.ones(1)):
+        assert measures.label_values("regression", ["R2", "Pearson"], labels, labels) == {"R2": 0.0, "Pearson": 0.0}
 
 
 def test_baselines_know_only_the_training_labels():

@@ -52,7 +52,7 @@ def test_measures_of_the_files_are_those_that_were_judged(datasets, key, tmp_pat
 
     _, judgement = judged(datasets[key], tmp_path)
     system = read_system("x", [tmp_path])
-    rows = compare(system, system._replace(name="y"), resamples=100)
+    rows = compare(system, system._replace(name="y"), datasets[key].task.measures, resamples=100)
     assert {row.measure: row.system_value for row in rows} == pytest.approx(judgement.values, abs=2e-5)
     assert set(judgement.values) == set(datasets[key].task.measures)
 

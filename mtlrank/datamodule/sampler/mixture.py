@@ -22,8 +22,9 @@ _COURSES = ("linear", "cosine", "table")
 class Mixture(MTLSampler):
     """Base of the mixtures. A subclass gives the datasets' shares, which may change in the course of training.
 
-    An epoch holds each dataset's share to within a sample (or, with `one_task`, a batch), in random order. Where shares
-    change, the epoch is made of pieces in which they stay.
+    An epoch holds each dataset's share to within a sample (or, with `one_task`, a batch), in random order. What rounding
+    keeps from a dataset it gets later, so that a small one is not left out for good. Where shares change, the epoch is made
+    of pieces in which they stay.
     """
 
     num_pieces = 1  # of an epoch, each with shares of its own
@@ -37,7 +38,7 @@ class Mixture(MTLSampler):
         self.epoch_samples = epoch_samples
 
     @abstractmethod
-    def weights(self, progress: float) -> Floats:
+    def weights(self, epoch: int, progress: float) -> Floats:
         """The datasets' shares, (datasets,), up to a factor, when a part `progress` of an epoch is over."""
 
     def num_samples(self) -> int:  # noqa: D102
@@ -48,11 +49,11 @@ class Mixture(MTLSampler):
         return -(-self.num_samples() // self.batch_size) if self.one_task else super().num_batches()
 
     def counts(self) -> list[int]:  # noqa: D102
-        totals: list[int] = np.sum([self._counts_of(piece) for piece in range(self.num_pieces)], axis=0).tolist()
+        totals: list[int] = np.sum(self._counts_of_pieces(), axis=0).tolist()
         return totals
 
     def order(self, random: np.random.Generator) -> Order:  # noqa: D102
-        pieces = [self._counts_of(piece) for piece in range(self.num_pieces)]
+        pieces = self._counts_of_pieces()
         drawn = [
             repeated(random, size, int(count))
             for size, count in zip(self.sizes.values(), np.sum(pieces, axis=0), strict=True)
@@ -72,24 +73,37 @@ class Mixture(MTLSampler):
         batches = pairs.reshape(-1, self.batch_size, 2)
         return np.asarray(random.permutation(batches)).reshape(-1, 2)
 
-    def _counts_of(self, piece: int) -> Ints:
-        """Samples of each dataset in a piece of the epoch: whole numbers, the largest remainders are rounded up."""
+    def _counts_of_pieces(self) -> list[Ints]:
+        """Samples of each dataset in the pieces of the current epoch; what rounding has kept back before is owed."""
         unit = self.batch_size if self.one_task else 1
-        units = self.num_samples() // unit
-        start, end = (units * number // self.num_pieces for number in (piece, piece + 1))
-        weights = self.weights((piece + 0.5) / self.num_pieces)
-        exact = weights / weights.sum() * (end - start)
-        counts = np.floor(exact).astype(np.int64)
-        rest = end - start - counts.sum()
-        counts[np.argsort(counts - exact, kind="stable")[:rest]] += 1
-        scaled: Ints = counts * unit
-        return scaled
+        units, owed = self.num_samples() // unit, np.zeros(len(self.sizes))
+        for epoch in range(self.epoch + 1):
+            counts = []
+            for piece in range(self.num_pieces):
+                start, end = (units * number // self.num_pieces for number in (piece, piece + 1))
+                weights = self.weights(epoch, (piece + 0.5) / self.num_pieces)
+                owed += weights / weights.sum() * (end - start)
+                taken = _rounded(owed, end - start)
+                owed -= taken
+                counts.append(taken * unit)
+        return counts
+
+
+def _rounded(owed: Floats, total: int) -> Ints:
+    """Whole numbers of at least 0 near to what is owed, which sum to `total`: the largest remainders are rounded up."""
+    counts = np.maximum(np.floor(owed), 0).astype(np.int64)
+    while rest := total - int(counts.sum()):
+        if rest > 0:
+            counts[np.argsort(counts - owed, kind="stable")[:rest]] += 1
+        else:  # some owe already
+            counts[np.argmax(np.where(counts > 0, counts - owed, -np.inf))] -= 1
+    return counts
 
 
 class Uniform(Mixture):
     """All datasets alike, whatever their sizes."""
 
-    def weights(self, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
         return (self._sizes() > 0).astype(np.float64)
 
     def _sizes(self) -> Floats:
@@ -118,7 +132,7 @@ class Temperature(Uniform):
         self.temperature = temperature
         self.cap = math.inf if cap is None else cap
 
-    def weights(self, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
         capped: Floats = np.minimum(self._sizes(), self.cap)
         shares: Floats = (capped / capped.max()) ** (1 / self.temperature)
         return shares
@@ -145,7 +159,7 @@ class Probabilities(Mixture):
             raise ConfigError(f"probabilities wants samples of {', '.join(empty)}, which has none. Give it 0.")
         self.probabilities = np.array([probabilities[name] for name in sizes], dtype=np.float64)
 
-    def weights(self, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
         return self.probabilities
 
 
@@ -200,9 +214,9 @@ class Annealed(Uniform):
         part = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
         return self.start_alpha + (self.end_alpha - self.start_alpha) * part
 
-    def weights(self, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
         sizes = self._sizes()
-        alpha = self.alpha(min(1.0, (self.epoch + progress) / self.epochs))
+        alpha = self.alpha(min(1.0, (epoch + progress) / self.epochs))
         return np.where(sizes > 0, (sizes / sizes.max()) ** alpha, 0.0)
 
 
