@@ -13,7 +13,7 @@ import torch
 
 from mtlrank import __version__
 
-PACKAGES = ("torch", "transformers", "pytorch-lightning")
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec-eval-terrier")
 
 
 def describe(started: float) -> dict[str, str | int]:

@@ -54,6 +54,7 @@ _KINDS = {
     "body": ("model.body.",),
     "tokenizer": ("model.body.", "datamodule.dataset."),
 }  # settings that differ if what training.accept_changes names does
+_HIGH_RATE = 2e-4
 RUN = "run.json"  # in a run's folder: the config that it is of
 
 
@@ -155,12 +156,23 @@ def build_loop(
         usual = loop.configure_optimizers()["optimizer"].defaults  # now, as a mistake in it should leave no mark
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
+    _warn_of_high_rate(config)
     if usual.get("fused") and usual.get("momentum"):
         raise ConfigError(
             "loop.optimizer has momentum and fused=true: torch's kernel fails in a step that lacks a task, whose weights "
             "have no momentum yet. Set loop.optimizer.fused=false."
         )
     return loop
+
+
+def _warn_of_high_rate(config: Config) -> None:
+    """Say that a pretrained body may forget what it knows: rates of bodies that start from nothing are ten times higher."""
+    body, optimizer = config["model"]["body"], config["loop"]["optimizer"]
+    is_adam = str(optimizer["_target_"]).endswith(("Adam", "AdamW"))
+    is_high = is_adam and body.get("pretrained") and not body.get("lora") and optimizer["lr"] > _HIGH_RATE
+    if is_high and rank_zero_only.rank == 0:
+        told = f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4"
+        print(told, file=sys.stderr)
 
 
 def _check_by_gradient(config: Config) -> None:

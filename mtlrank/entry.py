@@ -98,6 +98,10 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
             raise ConfigError(explain(error, known_keys(name))) from error
         except (YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(explain_yaml(error)) from error
+        except ValueError as error:
+            if "Config group override must be" not in str(error):
+                raise
+            raise ConfigError("A group of configs cannot be null. Leave it out with ~, as in ~experiment.") from error
 
 
 def _refusal(error: Exception) -> str:

@@ -126,6 +126,11 @@ class MTLSampler(Sampler[Draw], ABC):
         """The current epoch's order, and where its batches begin and the last one ends."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = self.order(random)
+        if len(order) != self.num_samples():
+            name = type(self).__name__
+            raise ConfigError(
+                f"The sampler {name} orders {len(order)} samples, but num_samples() is {self.num_samples()}."
+            )
         if self.one_task:
             return one_task_batches(order, self.batch_size)
         if self.length_window:

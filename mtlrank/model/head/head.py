@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch
+from mtlrank.errors import ConfigError
 from mtlrank.model.head.pooler import Pooler
 
 
@@ -50,6 +51,11 @@ class MTLHead(nn.Module, ABC):
         pooled = self.dropout(self.pooler(states, batch))
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
             logits: Tensor = self.projection(pooled.float())
+        if logits.shape != (expected := (len(batch.labels), self.output_dim)):
+            kinds = f"{type(self).__name__} on {type(self.pooler).__name__}, from vectors {tuple(pooled.shape)}"
+            raise ConfigError(
+                f"The head {kinds} gives logits {tuple(logits.shape)}, expected (items, outputs): {expected}."
+            )
         return logits
 
 

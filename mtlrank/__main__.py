@@ -1,0 +1,5 @@
+"""`python -m mtlrank` is `mtlrank`."""
+
+from mtlrank.cli import app
+
+app()
