@@ -1,0 +1,61 @@
+"""The page on parts of one's own, typed as it stands."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtlrank.storage import read_json, write_text
+
+PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+FILE = re.compile(r"^```(?:yaml|python)\n((?:# @package _global_\n)?# ([\w./]+).*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def typed(tmp_path):
+    """A folder with the files of the page and some tagged words."""
+    for content, name in FILE.findall(PAGE):
+        write_text(tmp_path / name.rstrip(":"), content)
+    sentences = "Ada\tB-PER\nLovelace\tI-PER\nsails\tO\n\nthe\tO\nThames\tB-LOC\nfloods\tO\n\n"
+    for split, times in (("train", 30), ("val", 5), ("test", 5)):
+        write_text(tmp_path / "my_entities" / f"{split}.bio", sentences * times)
+    return tmp_path
+
+
+def test_the_page_has_files():
+    assert len(FILE.findall(PAGE)) == 8
+
+
+def test_all_parts_of_the_page_train_and_are_judged(typed, datasets, data_dir):
+    (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    train, evaluate = (shlex.split(line) for line in block.splitlines())
+    fast = ["debug=limit", f"data_dir={data_dir}"]
+    for words in ([*train[1:], *fast], ["-m", "mtlrank", *evaluate[1:], f"data_dir={data_dir}"]):
+        done = subprocess.run([sys.executable, *words], cwd=typed, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    run = read_json(typed / "runs" / "mine" / "run.json")
+    assert run["model.heads.msm_bm25._target_"] == "my_parts.Deep"
+    assert run["model.heads.msm_bm25.pooler._target_"] == "my_parts.MaxPool"
+    assert run["datamodule.dataset.datasets.msm_bm25.task._target_"] == "my_parts.LogCosh"
+    assert run["datamodule.train_sampler._target_"] == "my_parts.Alternating"
+    metrics = read_json(typed / "runs" / "mine" / "metrics.json")
+    assert {"test/msm_bm25/MSE", "test/my_entities/Accuracy"} <= metrics.keys()
+
+
+def test_the_dataset_of_the_readme_trains(tmp_path, home):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "my_data.py").write_text(block)
+    parts = "defaults:\n  - /task@task: relevance\n  - /datamodule/preprocessor@preprocessor: pair\n"
+    write_text(
+        tmp_path / "my_conf" / "datamodule" / "dataset" / "my_dataset.yaml",
+        f"{parts}_target_: my_data.MyDataset\nname: my_dataset\n",
+    )
+    words = ["--config-dir", "my_conf", "datamodule/dataset=my_dataset", "debug=limit", "output_dir=run"]
+    command = [sys.executable, "-m", "mtlrank.train", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "test/my_dataset/nDCG@10" in read_json(tmp_path / "run" / "metrics.json")
