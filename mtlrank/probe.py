@@ -20,11 +20,11 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
 from mtlrank.probing.probes import Training
-from mtlrank.probing.results import overrides, print_table, suggestions, write_results
+from mtlrank.probing.results import RESULTS, overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.registry import model_folder
-from mtlrank.storage import fingerprint, writable_folder
+from mtlrank.storage import fingerprint, read_json, writable_folder
 from mtlrank.trained import read_trained
 
 
@@ -36,8 +36,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     own_heads = config["model"].get("heads") or {}
     config = select_tasks(config)
     settings = config["probe"]
-    identity = {k: v for k, v in config.items() if k not in ("output_dir", "data_dir")}
-    output = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint(identity)}")
+    identity = {k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "force")}
+    output = _own_folder(config, fingerprint(identity))
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
@@ -54,7 +54,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     heads = [f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets]
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
-    write_results(output, results, heads, settings["margin"], name, config)
+    write_results(output, results, heads, settings["margin"], name, config, fingerprint(identity))
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
     if without := [dataset.name for dataset in datasets.values() if dataset.name not in suggested]:
@@ -62,6 +62,19 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     print(" ".join(overrides(results, heads, suggested)))
     print(f"results: {output}   page: {output / 'probe.html'}")
     return suggested
+
+
+def _own_folder(config: Config, identity: str) -> Path:
+    """The folder of the results, unless it holds those of something else."""
+    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{identity}")
+    found = folder / RESULTS
+    is_anothers = found.exists() and read_json(found).get("identity") != identity and not config["force"]
+    if is_anothers or (folder / build.RUN).exists():
+        raise ConfigError(
+            f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "
+            "with force=true."
+        )
+    return folder
 
 
 def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:

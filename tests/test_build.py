@@ -4,7 +4,8 @@ import pytest
 import pytorch_lightning as pl
 
 from mtlrank import build
-from mtlrank.build_dataset import prepared_folder
+from mtlrank.build import num_processes
+from mtlrank.build_dataset import build_dataset, prepared_folder
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
@@ -63,6 +64,35 @@ def test_prepared_folders_notice_that_a_file_of_a_folder_has_changed(tmp_path, m
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "big").write_text("not of the dataset: split is a word")
     assert found == prepared_folder(composed(*words), "trec2019")
+
+
+def test_prepared_folders_notice_that_a_class_of_ones_own_has_changed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = tmp_path / "changing_data.py"
+    code.write_text("from mtlrank.datamodule.dataset import SentencePairs\n\n\nclass Mine(SentencePairs):\n    pass\n")
+    words = ["datamodule/dataset=msm_sem_sim", "datamodule.dataset._target_=changing_data.Mine"]
+    before = prepared_folder(composed(*words), "msm_sem_sim")
+    assert before == prepared_folder(composed(*words), "msm_sem_sim")
+    code.write_text(code.read_text() + "\n    # another way to read\n")
+    assert before != prepared_folder(composed(*words), "msm_sem_sim")
+
+
+def test_a_setting_that_a_class_has_not_is_told_with_the_nearest():
+    config = composed("datamodule/dataset=trec2019", "+datamodule.dataset.num_negative=3")
+    with pytest.raises(ConfigError, match="IRDataset has no setting 'num_negative'. Did you mean 'num_negatives'?"):
+        build_dataset(config["datamodule"]["dataset"]["datasets"]["trec2019"])
+
+
+def test_more_processes_than_a_machine_without_gpus_has_processors_are_refused():
+    with pytest.raises(ConfigError, match="trainer.devices is 999, but this machine has no GPU"):
+        num_processes({"devices": 999, "num_nodes": 1, "accelerator": "cpu"})
+
+
+def test_rates_that_are_too_high_for_a_pretrained_body_are_told(config, datasets, capsys):
+    for pretrained, told in ((False, False), (True, True)):
+        body = {**config["model"]["body"], "pretrained": pretrained}
+        build._warn_of_high_rate({**config, "model": {**config["model"], "body": body}})
+        assert ("usually learn with 1e-5 to 1e-4" in capsys.readouterr().err) == told
 
 
 def test_prepared_folders_tell_apart_what_is_made_differently():

@@ -93,6 +93,10 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("loop.layer_decay=1.1", "loop.layer_decay is 1.1, expected a number above 0, at most 1."),
         ("seed=-5", "seed is -5"),
         ("tasks=msm_ner", "tasks is 'msm_ner', expected null or a list of at least one, as in [a,b]."),
+        ("tasks=[]", "tasks is [], expected null or a list of at least one, as in [a,b]."),
+        ("model.heads=5", "model.heads is 5, expected a group of settings."),
+        ("datamodule.dataset=null", "datamodule.dataset is None, expected a group of settings."),
+        ("trainer.accelerator=tpu", "trainer.accelerator is 'tpu', expected auto, cpu, gpu, cuda or mps."),
         ("training.patience=-1", "training.patience is -1"),
         ("output_dir=5", "output_dir is 5, expected a path."),
         ("test=no", "test is 'no', expected true or false."),
@@ -141,6 +145,7 @@ def test_a_part_chosen_with_a_dot_is_told_how(override, complaint):
             "datamodule.train_sampler.probabilities has no value. Give it one: datamodule.train_sampler.probabilities=...",
         ),
         ("seed=${oc.env:NO_SUCH_VARIABLE}", "The environment variable NO_SUCH_VARIABLE is not set"),
+        ("model/body=pretrained", "model.body.backbone has no value. Give it one: model.body.backbone=..."),
     ],
 )
 def test_what_is_missing_is_named(override, complaint):
@@ -159,3 +164,30 @@ def test_pipeline_parameters_become_overrides_and_win_over_free_ones():
 def test_the_name_of_a_config_must_look_like_one(value):
     with pytest.raises(ConfigError):
         pipeline_config({"model/body": value}, [])
+
+
+@pytest.mark.parametrize("override", ["data_dir=über", "data_dir=~/data", "data_dir=a=b", "data_dir=it's"])
+def test_what_hydra_cannot_read_is_put_in_quotes(override):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=True)
+    assert "Put its value in quotes that the shell leaves" in str(error.value)
+    assert compose_config(["data_dir='über'"], trusted=True)["data_dir"] == "über"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"name: my: data\n", "line 1 is not YAML: mapping values are not allowed here"),
+        (b"a:\n\tb: 1\n", "line 2 is not YAML: found character"),
+        (b"a: [1\n", "is not YAML: expected ',' or ']'"),
+        ("# ä\na: 1\n".encode("latin-1"), "A config is not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named(tmp_path, monkeypatch, content, complaint):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(content)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(ConfigError) as error:
+        compose_config(["experiment=mine"], trusted=True)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)

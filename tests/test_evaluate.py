@@ -1,14 +1,15 @@
 """Judging heads on any number of test sets."""
 
 import copy
+import shutil
 
 import pytest
 
-from mtlrank import build, evaluate, prepare
+from mtlrank import build, evaluate, prepare, rank
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import read_run
-from mtlrank.storage import read_json
+from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
 from tests.saved_models import save_random, settings
 
 
@@ -71,3 +72,24 @@ def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tm
     metrics = evaluate.run(wanted, {"msm_ner": data_dir / "msm_ner"})
     assert set(metrics) == {"test/msm_ner/Accuracy", "test/msm_ner/MacroF1"}
     assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets, tmp_path):
+    """Also where samplers are named, which evaluation builds too."""
+    sampler = {"_target_": "pathlib.Path.write_text", "_args_": [str(tmp_path / "evil"), "x"]}
+    saved = {**config, "datamodule": {**config["datamodule"], "test_sampler": sampler}}
+    save_random(tmp_path / "model", config, datasets)
+    with new_folder(tmp_path / "evil_model") as folder:
+        shutil.copytree(tmp_path / "model", folder, dirs_exist_ok=True)
+        write_json(folder / "config.json", saved, sort_keys=False)
+        write_manifest(folder, {k: v for k, v in read_json(folder / MANIFEST).items() if k != "files"})
+    with pytest.raises(ConfigError, match="'pathlib.Path.write_text' is not allowed"):
+        evaluate.run(settings("evaluate", model_dir=tmp_path / "evil_model"))
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("step", [evaluate, rank])
+def test_a_model_must_be_named(step, tmp_path):
+    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.tsv"} if step is rank else {})
+    with pytest.raises(ConfigError, match="model_dir has no value"):
+        step.run(settings(step.__name__.rpartition(".")[2], **words))

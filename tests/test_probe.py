@@ -137,6 +137,7 @@ def test_a_trained_body_with_another_tokenizer_is_refused(folders, save, tmp_pat
         ("probe.layers=[]", ConfigError, "probe.layers is [], expected null or a list"),
         ("probe.pooler=span", ConfigError, "probe.pooler is 'span', expected null, average or cls_token"),
         ("probe.margin=1", ConfigError, "probe.margin is 1"),
+        ("probe.split=[test]", ConfigError, "probe.split is ['test'], expected the name of a split"),
         ("probe.portions=[10,50]", ConfigError, "expected ascending shares in per cent up to 100"),
         ("probe.split=dev", DataError, "has no split 'dev'. It has: test, train, val"),
         ("probe.max_train=20", DataError, "labelled items are too few to probe"),
@@ -150,6 +151,20 @@ def test_a_mistake_is_named_and_leaves_nothing_behind(folders, tmp_path, overrid
         probed(folders, tmp_path, "tasks=[msm_ner]", override)
     assert complaint in str(told.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_of_another_command_are_not_replaced(folders, tmp_path):
+    words = ["tasks=[msm_ner]", "probe.layers=[0]", "probe.epochs=1", "probe.portions=[50,100]"]
+    probed(folders, tmp_path, *words)
+    probed(folders, tmp_path, *words)
+    before = (tmp_path / "probe.csv").read_text()
+    with pytest.raises(ConfigError, match="holds the results of another command"):
+        probed(folders, tmp_path, *words, "probe.lr=1")
+    assert (tmp_path / "probe.csv").read_text() == before
+    probed(folders, tmp_path, *words, "probe.lr=1", "force=true")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds the results of another command"):
+        probed(folders, tmp_path, *words, "force=true")
 
 
 def test_on_the_command_line_a_mistake_is_one_line(monkeypatch, capsys):

@@ -53,7 +53,7 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     assert told.err.count("already finished") == 2
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
     assert [(row.head, row.baseline_runs, row.system_runs) for row in again] == [("msm_ner", 2, 2)]
-    assert "learnt together with others" in told.out
+    assert "Of 1 comparison of a head in a mixture with the same task by itself" in told.out
     with (tmp_path / "transfer" / "comparison.csv").open() as file:
         (line,) = csv.DictReader(file)
     assert float(line["difference"]) == pytest.approx(float(line["system_value"]) - float(line["baseline_value"]))
@@ -74,6 +74,8 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("study.seeds=[1,-5]", "expected a list of different seeds"),
         ("study.seeds=3", "expected a list of different seeds"),
         ("study.mixtures=[[msm_ner,msm_nr]]", "names 'msm_nr'. Did you mean 'msm_ner'"),
+        ("study.mixtures=[[msm_ner,5]]", "expected null or lists of tasks"),
+        ("training.monitor=val/msm_ner/Acuracy", "Did you mean 'val/msm_ner/Accuracy'"),
         ("study.mixtures=[msm_ner]", "expected null or lists of tasks"),
         ("study.mixtures=[[msm_ner]]", "expected one of several tasks"),
         ("study.heads=[msm_ne]", "study.heads has 'msm_ne'. Did you mean 'msm_ner'"),

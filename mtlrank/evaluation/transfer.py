@@ -61,7 +61,8 @@ def verdict(rows: Sequence[Comparison]) -> str:
     """The outcome in one sentence."""
     counts = {word: sum(row.verdict == word for row in rows) for word in COLOURS}
     told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    return f"Of {len(rows)} comparisons of a head in a mixture with the same task by itself: {told}."
+    comparisons = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''}"
+    return f"Of {comparisons} of a head in a mixture with the same task by itself: {told}."
 
 
 def print_transfer(rows: Sequence[Comparison]) -> None:

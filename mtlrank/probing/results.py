@@ -16,18 +16,28 @@ from mtlrank.pages import figures, render
 from mtlrank.probing.task import Layers, Probed, suggested_layer
 from mtlrank.storage import write_json, write_text
 
+RESULTS = "probe.json"
 _HEADER = ["task", "body", "layer", "measure", "value", "online_bits", "uniform_bits", "compression", "suggested"]
 
 
 def write_results(
-    output: Path, results: Sequence[Probed], heads: Sequence[str], margin: float, body: str, config: dict[str, Any]
+    output: Path,
+    results: Sequence[Probed],
+    heads: Sequence[str],
+    margin: float,
+    body: str,
+    config: dict[str, Any],
+    identity: str = "",
 ) -> None:
-    """Write the folder of a probing; `heads` are the configs' places of the tasks' heads, as in model.heads.msm_ner."""
+    """Write the folder of a probing; `heads` are the configs' places of the tasks' heads, as in model.heads.msm_ner.
+
+    `identity` says by which settings they were found.
+    """
     suggested = suggestions(results, margin)
     lines = overrides(results, heads, suggested)
     write_text(output / "probe.csv", _csv(results, suggested))
     told = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
-    write_json(output / "probe.json", {"body": body, "margin": margin, "tasks": told})
+    write_json(output / RESULTS, {"body": body, "identity": identity, "margin": margin, "tasks": told})
     comment = (
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
     )

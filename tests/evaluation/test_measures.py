@@ -137,3 +137,9 @@ def test_less_error_is_better():
 def test_unknown_measures_are_refused(kind, measure, complaint):
     with pytest.raises(ConfigError, match=complaint):
         measures.check(kind, [measure])
+
+
+def test_measures_that_nothing_computes_are_refused_before_they_are_needed():
+    measure = "nDCG(dcg='exp-log2',gains={0:1})@10"
+    with pytest.raises(ConfigError, match="cannot be computed here"):
+        measures.check("ranking", [measure])
