@@ -15,13 +15,13 @@ _WORD = re.compile(r"(?u)\b\w\w+\b")  # as the index splits text
 class BM25(Annotator):
     """The exact BM25 score of a passage for a query, as the collection's index gives it."""
 
-    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         positions = documents.positions(pair.doc_id for pair in pairs)
         scores = documents.bm25.score_pairs([pair.query for pair in pairs], [positions[pair.doc_id] for pair in pairs])
         for pair, score in zip(pairs, scores.tolist(), strict=True):
             yield Record(*pair, label=score)
 
-    def describe(self) -> dict[str, str]:  # noqa: D102
+    def describe(self) -> dict[str, str]:
         return {"model": "BM25, lucene, k1=0.9, b=0.4", "bm25s": version_of("bm25s")}
 
 
@@ -31,7 +31,7 @@ class TermImportance(BM25):
     A record's span is a word of the query; a word that occurs twice has its share twice, so that shares sum to 1.
     """
 
-    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         positions = documents.positions(pair.doc_id for pair in pairs)
         words = [[match.span() for match in _WORD.finditer(pair.query)] for pair in pairs]
         flat = [pair.query[slice(*span)] for pair, spans in zip(pairs, words, strict=True) for span in spans]

@@ -19,7 +19,7 @@ class SemanticSimilarity(Annotator):
         self.model = model
         self.batch_size = batch_size
 
-    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         texts = list(dict.fromkeys(text for pair in pairs for text in (pair.query, pair.text)))
         embedded = self._encoder.encode(
             texts, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
@@ -28,7 +28,7 @@ class SemanticSimilarity(Annotator):
         for pair in pairs:
             yield Record(*pair, label=float(vector[pair.query] @ vector[pair.text]))
 
-    def describe(self) -> dict[str, str]:  # noqa: D102
+    def describe(self) -> dict[str, str]:
         weights = Path(self.model) / "model.safetensors"
         known = {"weights": file_hash(weights)} if weights.is_file() else {}
         return {"model": self.model, **known, "sentence-transformers": version_of("sentence-transformers")}

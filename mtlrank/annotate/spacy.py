@@ -21,7 +21,7 @@ class SpacyAnnotator(Annotator):
         self.pipeline = pipeline
         self.batch_size = batch_size
 
-    def describe(self) -> dict[str, str]:  # noqa: D102
+    def describe(self) -> dict[str, str]:
         meta = self._nlp.meta
         model = f"{meta.get('lang')}_{meta.get('name')} {meta.get('version')}"
         return {"model": model, "pipeline": self.pipeline, "spacy": version_of("spacy")}
@@ -48,7 +48,7 @@ class SpacyAnnotator(Annotator):
 class NamedEntities(SpacyAnnotator):
     """The types of a passage's entities."""
 
-    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         for number, pair, document in self.parsed(pairs):
             for entity in document.ents:
                 span = (entity.start_char, entity.end_char)
@@ -67,7 +67,7 @@ class Coreference(SpacyAnnotator):
         self.clusters = clusters
         self.seed = seed
 
-    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:  # noqa: D102
+    def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         for number, pair, document in self.parsed(pairs):
             draw = random.Random(f"{self.seed} {pair.doc_id}")
             for first, second, label in mention_pairs(self._clusters_of(document), draw):

@@ -135,7 +135,7 @@ class MTLDataModule(pl.LightningDataModule):
         if self._training is not None:
             self._training.start_at(epoch, batches)
 
-    def train_dataloader(self) -> MTLLoader:  # noqa: D102
+    def train_dataloader(self) -> MTLLoader:
         self._training = self.loader("train")
         self._training.start_at(*self._start)
         return self._training

@@ -116,7 +116,7 @@ def _row(summary: dict[str, Any], measure: str) -> Row:
     value, baseline = summary["values"][measure], summary["baseline"][measure]
     found = summary.get("intervals", {}).get(measure, {})
     interval, gain = (tuple(found[key]) if found.get(key) else None for key in ("value", "gain"))
-    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline))  # type: ignore[arg-type]
+    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline))
 
 
 def _of_value(head: Head, measure: str) -> Interval | None:

@@ -119,16 +119,16 @@ class VerifiedIO(CheckpointIO):
     def __init__(self) -> None:
         self.error: UserError | None = None
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         try:
             write_checkpoint(checkpoint, str(path))
         except UserError as error:
             self.error = error
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: D102
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(str(path))
 
-    def remove_checkpoint(self, path: Any) -> None:  # noqa: D102
+    def remove_checkpoint(self, path: Any) -> None:
         remove_folder(str(path))
 
 

@@ -14,7 +14,8 @@ def parameter_groups(model: MultiTaskModel, layer_decay: float = 1.0) -> list[di
 
     With `layer_decay` below 1 there are two for the heads and two for each layer of the body, whose `lr_factor` is
     layer_decay^(depth - layer): 1 for the last layer, the least for the embeddings, which are layer 0. (Howard and Ruder
-    2018, section 3.2, discriminative fine-tuning; Clark et al. 2020, appendix B, layerwise decay.)
+    2018, section 3.2, discriminative fine-tuning; Clark et al. 2020, appendix B, layerwise decay. Theirs gives the
+    last layer less than the heads.)
     """
     if layer_decay == 1.0:
         return _pair(trained(model))

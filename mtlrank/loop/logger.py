@@ -61,13 +61,13 @@ class Service(Logger):
             ) from error
         write_json(folder / _KNOWN, {**known, kind: self._logger.version})
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # noqa: D102
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._try(lambda logger: logger.log_metrics(dict(metrics), step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: `open` has told the run's settings."""
 
-    def finalize(self, status: str) -> None:  # noqa: D102
+    def finalize(self, status: str) -> None:
         self._try(lambda logger: logger.finalize(status))
 
     def close(self) -> None:
@@ -76,11 +76,11 @@ class Service(Logger):
         self._logger = None
 
     @property
-    def name(self) -> str | None:  # noqa: D102
+    def name(self) -> str | None:
         return type(self).__name__
 
     @property
-    def version(self) -> str | int | None:  # noqa: D102
+    def version(self) -> str | int | None:
         return self._logger.version if self._logger else None
 
     @rank_zero_only
@@ -104,12 +104,12 @@ class WandB(Service):
         self.offline = offline
         self.settings = {"project": project, "entity": entity, "tags": tags}
 
-    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:  # noqa: D102
+    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:
         logger = WandbLogger(name=name, id=run_id, save_dir=folder, offline=self.offline, **self.settings)
         assert logger.experiment is not None  # asking for it starts the run
         return logger
 
-    def finish(self, logger: Logger) -> None:  # noqa: D102
+    def finish(self, logger: Logger) -> None:
         logger.experiment.finish()
 
 
@@ -120,7 +120,7 @@ class MLflow(Service):
         super().__init__()
         self.experiment, self.tracking_uri = experiment, tracking_uri
 
-    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:  # noqa: D102
+    def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:
         logger = MLFlowLogger(self.experiment, name, self.tracking_uri, run_id=run_id, synchronous=False)
         assert logger.run_id is not None  # asking for it starts the run
         return logger
@@ -129,7 +129,7 @@ class MLflow(Service):
         """MLflow's keys may not hold all that the names of measures do."""
         super().log_metrics({re.sub(r"[^\w/. -]", "_", key): value for key, value in metrics.items()}, step)
 
-    def finish(self, logger: Logger) -> None:  # noqa: D102
+    def finish(self, logger: Logger) -> None:
         import mlflow
 
         mlflow.flush_async_logging()

@@ -115,7 +115,7 @@ class Milestones(pl.Callback):
             print(f"mtlrank: the best weights so far are lost: {error}", file=sys.stderr, flush=True)
             self._has_lost_best = True
 
-    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+    def state_dict(self) -> dict[str, Any]:
         kept = (
             "identity",
             "values",
@@ -130,7 +130,7 @@ class Milestones(pl.Callback):
         )
         return {name: getattr(self, name) for name in kept}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():
             setattr(self, name, value)
         self._best_before = self.best_step
@@ -141,8 +141,8 @@ class Milestones(pl.Callback):
         """Tell the data and Lightning's loops where training stands, whatever the number of processes was."""
         state = checkpoint["callbacks"][self.state_key]
         epoch = 0 if trainer.overfit_batches else state["epoch"]
-        trainer.datamodule.start_at(epoch, state["batches"])  # type: ignore[attr-defined]
-        whole = trainer.datamodule.num_batches("train")  # type: ignore[attr-defined]
+        trainer.datamodule.start_at(epoch, state["batches"])
+        whole = trainer.datamodule.num_batches("train")
         steps = -(-whole // trainer.world_size) - -(-(whole - state["batches"]) // trainer.world_size)
         total = pl_module.total_steps
         for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
@@ -156,7 +156,7 @@ class Milestones(pl.Callback):
 
     # -- Lightning's hooks ---------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: D102
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         if dist.is_initialized() and dist.get_world_size() > 1:
             self._group = dist.new_group(backend="gloo")
 
@@ -198,7 +198,7 @@ class Milestones(pl.Callback):
         return any(min(whole, -(-end // step) * step) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
-        loader = trainer.datamodule.loader("val")  # type: ignore[attr-defined]
+        loader = trainer.datamodule.loader("val")
         limit = self.plan.limit_val_batches  # of each dataset, over all processes
         batches = loader if limit is None else _first_of_each(loader, -(-limit // trainer.world_size))
         precision = trainer.precision_plugin.val_step_context

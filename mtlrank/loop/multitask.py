@@ -68,7 +68,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
         self.loss.start_epoch(self.current_epoch)
 
-    def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:  # noqa: D102
+    def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self._log_gradients(task_gradients(self.model, self.datasets, batch))
         torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
@@ -131,10 +131,10 @@ class MultiTaskLoop(pl.LightningModule):
             self.finite.check(norm, optimizer, Learnt(self.global_step + 1, self._learnt))
         self._learnt, self._drawn = [], set()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["examples"] = dict(self.examples)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.examples = Counter(checkpoint.get("examples", {}))
 
     def on_train_end(self) -> None:

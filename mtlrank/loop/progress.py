@@ -29,11 +29,11 @@ class PlainProgress(pl.Callback):
         self.started = self.last = 0.0
         self.first_step = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = self.last = time.monotonic()
         self.first_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         now = time.monotonic()
         if trainer.is_global_zero and now - self.last >= self.every_seconds:
             self.last = now

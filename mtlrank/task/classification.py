@@ -38,7 +38,7 @@ class Classification(ItemTask):
         self.weights: list[float] | None = None  # of each class, once the labels are known
 
     @property
-    def output_dim(self) -> int:  # noqa: D102
+    def output_dim(self) -> int:
         assert self.classes, "learn_labels comes before output_dim"
         return len(self.classes)
 
@@ -48,11 +48,11 @@ class Classification(ItemTask):
             raise DataError(f"label {label!r} is no name of a class")
         return str(label)
 
-    def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
+    def learn_labels(self, labels: dict[str, Any]) -> None:
         self.classes = list(labels["classes"])
         self.weights = self._find_weights(labels)
 
-    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         weights = None if self.weights is None else torch.tensor(self.weights).to(logits.device, non_blocking=True)
         return F.cross_entropy(logits, batch.labels.long(), weight=weights, reduction="none")
 
@@ -99,7 +99,7 @@ class Buckets(Classification):
         self.edges_by = edges
         self.edges: list[float] = []
 
-    def parse_label(self, label: float | str) -> float:  # type: ignore[override]  # noqa: D102
+    def parse_label(self, label: float | str) -> float:  # type: ignore[override]
         return float(Task.parse_label(self, label))
 
     def find_edges(self, labels: Floats) -> list[float]:
@@ -110,12 +110,12 @@ class Buckets(Classification):
             edges = np.quantile(labels, np.arange(1, self.num_buckets) / self.num_buckets)
         return sorted({float(edge) for edge in edges if edge > labels.min()})
 
-    def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
+    def learn_labels(self, labels: dict[str, Any]) -> None:
         self.edges = list(labels["edges"])
         self.classes = [str(i) for i in range(len(self.edges) + 1)]
         self.weights = self._find_weights(labels)
 
-    def targets(self, labels: Floats) -> Floats:  # noqa: D102
+    def targets(self, labels: Floats) -> Floats:
         return np.searchsorted(self.edges, labels, side="right").astype(np.float32)
 
 

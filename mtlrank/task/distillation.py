@@ -38,7 +38,7 @@ class MarginMSE(Distillation):
 
     is_squared_error = True
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         errors = differences(scores - self.teacher_scale * labels).square()
         pairs = (present[:, :, None] & present[:, None, :]).tril(-1)
         return torch.where(pairs, errors, 0.0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
@@ -61,7 +61,7 @@ class KLDistillation(Distillation):
         super().__init__(measures, relevance_level, teacher_scale)
         self.temperature = above_zero("temperature", temperature)
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         teacher = masked(self.teacher_scale * labels / self.temperature, present).log_softmax(1)
         student = masked(scores / self.temperature, present).log_softmax(1)
         apart = torch.where(present, teacher.exp() * (teacher - student), 0.0)

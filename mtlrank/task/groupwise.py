@@ -26,7 +26,7 @@ class Groupwise(Ranking):
 
     grouped = True
 
-    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         present = by_sample(torch.ones_like(batch.labels), batch).bool()
         return self.group_loss(by_sample(self.scores(logits), batch), by_sample(batch.labels, batch), present)
 
@@ -46,7 +46,7 @@ class PairwiseRelevance(Groupwise):
         super().__init__(measures, relevance_level)
         self.margin = margin
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         relevant = self.is_relevant(labels)
         pairs = _pairs(relevant & present, ~relevant & present)
         return _mean(F.relu(self.margin - differences(scores)), pairs)
@@ -63,7 +63,7 @@ class RankNet(Groupwise):
         super().__init__(measures, relevance_level)
         self.sigma = above_zero("sigma", sigma)
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         return _mean(F.softplus(-self.sigma * differences(scores)), _better(labels, present))
 
 
@@ -99,7 +99,7 @@ class LambdaLoss(Groupwise):
         self.mu = above_zero("mu", mu)
         self.depth = depth
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         ranks = _ranks(scores.detach(), present)
         gains = (2 ** labels.double() - 1) * present  # grades go up to 1000
         ideal = gains.sort(descending=True).values / _discounts(
@@ -129,7 +129,7 @@ class LambdaLoss(Groupwise):
 class ListNet(Groupwise):
     """The cross-entropy between the softmaxes of grades and of scores, "top one" (Cao et al. 2007, section 5)."""
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         wanted = masked(labels, present).softmax(1)
         found = masked(scores, present).log_softmax(1)
         return -torch.where(present, wanted * found, 0.0).sum(1)
@@ -143,7 +143,7 @@ class ListMLE(Groupwise):
     times), and those of the lowest grade cost nothing.
     """
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         left = (differences(labels) >= 0) & _pairs(present, present)  # j is left where i is placed
         lowest = -torch.finfo(scores.dtype).max  # gradients of -inf would not be finite
         total = torch.where(left, scores[:, None, :], lowest).logsumexp(2)
@@ -158,7 +158,7 @@ class LocalizedContrastive(Groupwise):
     among the j.
     """
 
-    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:  # noqa: D102
+    def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         relevant = self.is_relevant(labels) & present
         others = scores.masked_fill(relevant | ~present, -torch.finfo(scores.dtype).max).logsumexp(1, keepdim=True)
         counts = relevant.any(1) & (~relevant & present).any(1)

@@ -41,7 +41,7 @@ class Regression(ItemTask):
         self.huber = huber
         self.mean, self.std = 0.0, 1.0
 
-    def parse_label(self, label: float | str) -> float:  # noqa: D102
+    def parse_label(self, label: float | str) -> float:
         number = float(super().parse_label(label))
         low = float("-inf") if self.minimum is None else self.minimum
         high = float("inf") if self.maximum is None else self.maximum
@@ -49,10 +49,10 @@ class Regression(ItemTask):
             raise DataError(f"label {label!r} is out of range: expected {self.minimum} to {self.maximum}")
         return number
 
-    def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: D102
+    def learn_labels(self, labels: dict[str, Any]) -> None:
         self.mean, self.std = labels["mean"], labels["std"] or 1.0
 
-    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         found, wanted = logits.squeeze(-1), (batch.labels - self.mean) / self.std
         if self.huber is None:
             return F.mse_loss(found, wanted, reduction="none")
@@ -83,16 +83,16 @@ class Ordinal(ItemTask):
         self.levels = tuple(float(level) for level in levels)
 
     @property
-    def output_dim(self) -> int:  # noqa: D102
+    def output_dim(self) -> int:
         return len(self.levels) - 1
 
-    def parse_label(self, label: float | str) -> float:  # noqa: D102
+    def parse_label(self, label: float | str) -> float:
         number = float(super().parse_label(label))
         if not self.levels[0] <= number <= self.levels[-1]:
             raise DataError(f"label {label!r} is out of range: expected {self.levels[0]:g} to {self.levels[-1]:g}")
         return number
 
-    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         levels = torch.tensor(self.levels).to(logits.device, non_blocking=True)
         above = ((batch.labels[:, None] - levels[:-1]) / levels.diff()).clamp(0, 1)
         return F.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)

@@ -34,7 +34,7 @@ class Ranking(Task):
         """Whether grades say relevant."""
         return labels >= self.relevance_level
 
-    def scores(self, logits: Tensor) -> Tensor:  # noqa: D102
+    def scores(self, logits: Tensor) -> Tensor:
         return logits.squeeze(-1).float()
 
 
@@ -45,7 +45,7 @@ class Relevance(Ranking, ItemTask):
         super().__init__(measures, relevance_level)
         self.positive_weight = above_zero("positive_weight", positive_weight)
 
-    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         relevant = self.is_relevant(batch.labels).float()
         losses = F.binary_cross_entropy_with_logits(logits.squeeze(-1), relevant, reduction="none")
         return losses * (1 + (self.positive_weight - 1) * relevant)
@@ -60,10 +60,10 @@ class RelevanceClasses(Relevance):
 
     output_dim = 2
 
-    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         relevant = self.is_relevant(batch.labels)
         losses = F.cross_entropy(logits, relevant.long(), reduction="none")
         return losses * (1 + (self.positive_weight - 1) * relevant.float())
 
-    def scores(self, logits: Tensor) -> Tensor:  # noqa: D102
+    def scores(self, logits: Tensor) -> Tensor:
         return (logits[:, 1] - logits[:, 0]).float()

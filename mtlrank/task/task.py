@@ -80,7 +80,7 @@ class ItemTask(Task):
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         """The loss of each item, (items,)."""
 
-    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         losses = self.item_loss(logits.float(), batch)
         totals = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, losses)
         counts = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, torch.ones_like(losses))

@@ -129,11 +129,11 @@ class FileSource(Source):
         self.only_judged = only_judged  # queries without a judgement are of another split
         self.name = "+".join([*([rest.name] if rest else []), *(path.name for path in self.files.values())])
 
-    def has(self, part: str) -> bool:  # noqa: D102
+    def has(self, part: str) -> bool:
         in_rest = self.rest is not None and part not in self.left_out and self.rest.has(part)
         return part in self.files or in_rest
 
-    def texts(self, part: str, reading: Reading) -> Iterator[Text]:  # noqa: D102
+    def texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part == "queries" and self.only_judged:
             judged = {row.query_id for row in self.judged("qrels", Reading("quarantine", sys.maxsize))}
             yield from (text for text in self._texts(part, reading) if text.name in judged)
@@ -154,7 +154,7 @@ class FileSource(Source):
                 else:
                     yield Text(name, text, place)
 
-    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:  # noqa: D102
+    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
         if part not in self.files:
             yield from self._rest.judged(part, reading)
             return
@@ -168,7 +168,7 @@ class FileSource(Source):
                 if row:
                     yield row
 
-    def docpairs(self, reading: Reading) -> Iterator[Triple]:  # noqa: D102
+    def docpairs(self, reading: Reading) -> Iterator[Triple]:
         if "docpairs" not in self.files:
             yield from self._rest.docpairs(reading)
             return
@@ -176,14 +176,14 @@ class FileSource(Source):
         for place, cells in read_cells(self.files["docpairs"], 3, layout, reading):
             yield Triple(cells[0], cells[1], cells[2], place)
 
-    def identity(self, part: str) -> list[Any]:  # noqa: D102
+    def identity(self, part: str) -> list[Any]:
         if part not in self.files:
             return self._rest.identity(part) if self.has(part) else []
         path = self.files[part].resolve()
         state = path.stat()
         return [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         files = {part: {"file": path.name, "sha256": file_hash(path)} for part, path in self.files.items()}
         return {**(self.rest.describe() if self.rest else {}), **files}
 
@@ -200,28 +200,28 @@ class IRSource(Source):
         self.name = name
         self.dataset = _load(name)
 
-    def has(self, part: str) -> bool:  # noqa: D102
+    def has(self, part: str) -> bool:
         return bool(getattr(self.dataset, f"has_{'scoreddocs' if part == 'run' else part}")())
 
-    def texts(self, part: str, reading: Reading) -> Iterator[Text]:  # noqa: D102
+    def texts(self, part: str, reading: Reading) -> Iterator[Text]:
         for row, place in self._rows(part):
             yield Text(row[0], row.default_text(), place)
 
-    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:  # noqa: D102
+    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
         for row, place in self._rows("scoreddocs" if part == "run" else part):
             yield Judged(row.query_id, row.doc_id, row.relevance if part == "qrels" else row.score, place)
 
-    def docpairs(self, reading: Reading) -> Iterator[Triple]:  # noqa: D102
+    def docpairs(self, reading: Reading) -> Iterator[Triple]:
         for row, place in self._rows("docpairs"):
             yield Triple(row.query_id, row.doc_id_a, row.doc_id_b, place)
 
-    def identity(self, part: str) -> list[Any]:  # noqa: D102
+    def identity(self, part: str) -> list[Any]:
         if self.name.startswith(embedded.NAME):
             return [embedded.NAME, embedded.VERSION, self.name if part != "docs" else ""]
         base = ir_datasets.docs_parent_id(self.name) if part == "docs" else self.name
         return [base, ir_datasets.__version__, str(ir_datasets.util.home_path())]
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         return {"id": self.name, "ir_datasets": ir_datasets.__version__}
 
     def _rows(self, part: str) -> Iterator[tuple[Any, str]]:

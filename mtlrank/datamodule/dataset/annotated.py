@@ -65,7 +65,7 @@ class AnnotatedPairs(PreparedDataset):
         self.leaked = LeakedQueries(name, leaked_queries)
         self.seed = seed
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         source = self.sources[split]
         if source is None:
             return []
@@ -75,7 +75,7 @@ class AnnotatedPairs(PreparedDataset):
         records = self._annotated(collection, split)
         return balanced(records, self.seed) if self.balance and split == "train" else records
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         sources = {split: Collection(source).source.describe() for split, source in self.sources.items() if source}
         return {**sources, "annotator": self.annotator.describe()}
 

@@ -55,7 +55,7 @@ class CoNLLCoreference(PreparedDataset):
         self.max_words = at_least("max_words", max_words, 1)
         self.seed = seed
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         source = self.sources["train" if split in self.held_out else split]
         if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
             return
@@ -68,7 +68,7 @@ class CoNLLCoreference(PreparedDataset):
                         yield from (record._replace(group=passages) for record in records)
                         passages += 1
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
         return {
             split: source if isinstance(source, float) else {path.name: file_hash(path) for path in _files(source)}

@@ -34,7 +34,7 @@ class FileDataset(PreparedDataset):
         super().__init__(name, task, preprocessor)
         self.files = {"train": train, "val": val, "test": test}
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         paths = {split: self.path(split) for split in self.files}
         return {split: {"file": path.name, "sha256": file_hash(path)} for split, path in paths.items() if path}
 

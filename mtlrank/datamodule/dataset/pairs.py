@@ -32,7 +32,7 @@ class SentencePairs(FileDataset):
         self.columns = (score_column, *columns_of(columns, 2, "the two sentences"))
         self.format = format
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         rows = self.rows(split, self.columns, self.format)
         for number, (place, (score, first, second)) in enumerate(rows):
             if isinstance(first, str) and isinstance(second, str):
@@ -65,7 +65,7 @@ class LabelledAnswers(FileDataset):
         self.columns = columns_of(columns, 3, "question, grade and answer")
         self.format = format
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         answers, seen = dict[str, int](), dict[tuple[int, int], str]()
         yielded = set[tuple[int, int]]()
         queries = {query: number for number, query in enumerate(dict.fromkeys(self._queries(split)))}

@@ -104,12 +104,12 @@ class IRDataset(PreparedDataset):
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
 
-    def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:  # noqa: D102
+    def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
         self._collections.clear()  # they are of another shard, or told another reading
         self._candidates.clear()
         super().prepare_shard(target, shard, reading, fingerprint)
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         if self.sources[split] is None:
             return []
         if self.task.kind == "regression":
@@ -154,7 +154,7 @@ class IRDataset(PreparedDataset):
         lines = (f"{d.query_id} Q0 {d.doc_id} {d.rank} {d.score:.9g} first-stage\n" for q in run for d in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
         return {
             split: source if isinstance(source, float) else self._describe(self.collection(split))

@@ -18,7 +18,7 @@ class BIOSpans(FileDataset):
     the class is the entity's type. Sentences without one are skipped.
     """
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         for number, (place, sentence) in enumerate(self._sentences(split)):
             text, spans = _entities(sentence)
             for span, label in spans:
@@ -46,7 +46,7 @@ class BIOSpans(FileDataset):
 class SpanPairs(FileDataset):
     """JSON lines with `text`, two `spans` as [start, end] characters (end exclusive) and a `label`."""
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         path = self.path(split)
         if path is None:
             return
@@ -71,7 +71,7 @@ class GAP(FileDataset):
 
     COLUMNS = ("ID", "Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")
 
-    def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+    def records(self, split: str) -> Iterable[Record]:
         for number, (place, cells) in enumerate(self.rows(split, range(len(self.COLUMNS)), "tsv")):
             if tuple(cells) == self.COLUMNS:
                 continue

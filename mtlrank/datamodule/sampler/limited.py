@@ -46,10 +46,10 @@ class LimitedData(MTLSampler):
         self.draw_seed = draw_seed
         self.pairs = pairs
 
-    def counts(self) -> list[int]:  # noqa: D102
+    def counts(self) -> list[int]:
         return [len(samples) for samples in self.chosen]
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+    def order(self, random: np.random.Generator) -> Order:
         parts = [pairs_of(idx, samples) for idx, samples in enumerate(self.chosen)]
         return np.asarray(random.permutation(np.concatenate(parts)))
 

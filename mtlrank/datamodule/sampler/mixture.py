@@ -41,18 +41,18 @@ class Mixture(MTLSampler):
     def weights(self, epoch: int, progress: float) -> Floats:
         """The datasets' shares, (datasets,), up to a factor, when a part `progress` of an epoch is over."""
 
-    def num_samples(self) -> int:  # noqa: D102
+    def num_samples(self) -> int:
         samples = self.epoch_samples or sum(self.sizes.values())
         return -(-samples // self.batch_size) * self.batch_size if self.one_task else samples
 
-    def num_batches(self) -> int:  # noqa: D102
+    def num_batches(self) -> int:
         return -(-self.num_samples() // self.batch_size) if self.one_task else super().num_batches()
 
-    def counts(self) -> list[int]:  # noqa: D102
+    def counts(self) -> list[int]:
         totals: list[int] = np.sum(self._counts_of_pieces(), axis=0).tolist()
         return totals
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+    def order(self, random: np.random.Generator) -> Order:
         pieces = self._counts_of_pieces()
         drawn = [
             repeated(random, size, int(count))
@@ -103,7 +103,7 @@ def _rounded(owed: Floats, total: int) -> Ints:
 class Uniform(Mixture):
     """All datasets alike, whatever their sizes."""
 
-    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:
         return (self._sizes() > 0).astype(np.float64)
 
     def _sizes(self) -> Floats:
@@ -132,7 +132,7 @@ class Temperature(Uniform):
         self.temperature = temperature
         self.cap = math.inf if cap is None else cap
 
-    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:
         capped: Floats = np.minimum(self._sizes(), self.cap)
         shares: Floats = (capped / capped.max()) ** (1 / self.temperature)
         return shares
@@ -159,14 +159,14 @@ class Probabilities(Mixture):
             raise ConfigError(f"probabilities wants samples of {', '.join(empty)}, which has none. Give it 0.")
         self.probabilities = np.array([probabilities[name] for name in sizes], dtype=np.float64)
 
-    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:
         return self.probabilities
 
 
 class Annealed(Uniform):
     """In proportion to size^alpha, where alpha goes from `start` to `end` in the course of training.
 
-    From proportional to nearly uniform (Stickland and Murray 2019, section 4.3: alpha = 1 - 0.8 (e - 1) / (E - 1) in
+    From proportional to nearly uniform (Stickland and Murray 2019: alpha = 1 - 0.8 (e - 1) / (E - 1) in
     epoch e of E). The `course` is `linear`, `cosine` (slow at both ends), or a `table` of [progress, alpha] steps, where
     progress is the part of training that is over. `epochs` is how long training is.
     """
@@ -214,7 +214,7 @@ class Annealed(Uniform):
         part = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
         return self.start_alpha + (self.end_alpha - self.start_alpha) * part
 
-    def weights(self, epoch: int, progress: float) -> Floats:  # noqa: D102
+    def weights(self, epoch: int, progress: float) -> Floats:
         sizes = self._sizes()
         alpha = self.alpha(min(1.0, (epoch + progress) / self.epochs))
         return np.where(sizes > 0, (sizes / sizes.max()) ** alpha, 0.0)

@@ -14,7 +14,7 @@ _STOPS = ("shortest", "longest", "cycle")
 class Sequential(MTLSampler):
     """Every sample once, dataset after dataset, in the order of preparation."""
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+    def order(self, random: np.random.Generator) -> Order:
         return all_pairs(list(self.sizes.values()))
 
 
@@ -24,7 +24,7 @@ class LongestFirst(MTLSampler):
     What needs the most memory comes first, so that a batch size that is too large fails at once.
     """
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+    def order(self, random: np.random.Generator) -> Order:
         assert self.lengths is not None, "the longest first needs the lengths"
         orders = [np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths()]
         return np.concatenate([pairs_of(idx, order) for idx, order in enumerate(orders)])
@@ -45,10 +45,10 @@ class RandomProportional(MTLSampler):
         self.limits = dict(limits or {})
         self._check_names("limits", self.limits)
 
-    def counts(self) -> list[int]:  # noqa: D102
+    def counts(self) -> list[int]:
         return [min(size, self.limits.get(name, size)) for name, size in self.sizes.items()]
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+    def order(self, random: np.random.Generator) -> Order:
         sizes = self.sizes.values()
         parts = [
             pairs_of(idx, random.permutation(size)[:count])
@@ -70,14 +70,14 @@ class RoundRobin(MTLSampler):
             raise ConfigError(f"stop is {stop!r}, expected one of {', '.join(_STOPS)}.")
         self.stop = stop
 
-    def counts(self) -> list[int]:  # noqa: D102
+    def counts(self) -> list[int]:
         sizes = [size for size in self.sizes.values() if size]
         if self.stop == "longest" or not sizes:
             return list(self.sizes.values())
         turns = min(sizes) if self.stop == "shortest" else max(sizes)
         return [turns if size else 0 for size in self.sizes.values()]
 
-    def order(self, random: np.random.Generator) -> Order:  # noqa: D102
+    def order(self, random: np.random.Generator) -> Order:
         sizes, counts = self.sizes.values(), self.counts()
         parts = [
             pairs_of(idx, repeated(random, size, count))

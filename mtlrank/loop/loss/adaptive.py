@@ -26,7 +26,7 @@ class Uncertainty(Combiner):
         self.lr = lr
         self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         total = self.log_variances.sum() * 0  # with several processes, each needs a gradient of them
         for name in drawn:
             total = total + self.log_variances[self.number_of(name)] / 2
@@ -61,7 +61,7 @@ class DynamicWeightAverage(Combiner):
         self.register_buffer("counts", torch.zeros(len(tasks)))
         self.register_buffer("before", torch.full((2, len(tasks)), float("nan")))
 
-    def start_epoch(self, epoch: int) -> None:  # noqa: D102
+    def start_epoch(self, epoch: int) -> None:
         if epoch == int(self.epoch):
             return
         self.before = torch.stack([self.sums / self.counts, self.before[0]])
@@ -72,7 +72,7 @@ class DynamicWeightAverage(Combiner):
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
         self.epoch = torch.full_like(self.epoch, epoch)
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         means = {name: loss.mean() for name, loss in losses.items()}
         self._note({name: mean.detach() for name, mean in means.items()}, drawn)
         weighted = [self.weights[self.number_of(name)] * mean for name, mean in means.items()]
@@ -116,7 +116,7 @@ class RandomWeights(Combiner):
         """Go on after so many steps."""
         self.step = state
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         random = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step)
         self.step += 1
         weights = dict(zip(drawn, torch.randn(len(drawn), generator=random).softmax(0).tolist(), strict=True))

@@ -13,7 +13,7 @@ from mtlrank.loop.loss.combiner import Combiner, Learner
 class ExampleMean(Combiner):
     """Every sample counts the same, whatever task it is of and however the batch is mixed."""
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         return torch.cat(list(losses.values())).mean()
 
 
@@ -24,7 +24,7 @@ class Muppet(Combiner):
     Binary choices and numbers have n = 2.
     """
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         scaled = [loss / math.log(self.tasks[name].num_outcomes) for name, loss in losses.items()]
         return torch.cat(scaled).mean()
 
@@ -34,7 +34,7 @@ class TaskMean(Combiner):
 
     by_task = True
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         return torch.stack([loss.mean() for loss in losses.values()]).sum() / len(drawn)
 
 
@@ -53,6 +53,6 @@ class StaticWeights(Combiner):
             )
         self.weights = values
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:  # noqa: D102
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         weighted = torch.stack([self.weights[name] * loss.mean() for name, loss in losses.items()])
         return weighted.sum() / sum(self.weights[name] for name in drawn)

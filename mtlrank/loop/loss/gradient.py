@@ -57,7 +57,7 @@ class Aggregated(ByGradient):
         super().__init__(tasks)
         self.aggregator = _build(aggregator, dict(settings or {}), len(tasks))
 
-    def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:  # noqa: D102
+    def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:
         if not bool(torch.isfinite(gradients).all()):
             return gradients.sum(0)  # which is not finite either: the step is skipped
         combined: Tensor = self.aggregator(gradients)
@@ -87,7 +87,7 @@ class GradNorm(ByGradient):
         self.register_buffer("weights", torch.ones(len(tasks)))
         self.register_buffer("first", torch.full((len(tasks),), float("nan")))
 
-    def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:  # noqa: D102
+    def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:
         rows = torch.tensor([self.number_of(name) for name in names], device=gradients.device)
         weights = self.weights[rows]
         combined = (weights[:, None] * gradients).mean(0)

@@ -62,7 +62,7 @@ class MTLHead(nn.Module, ABC):
 class Linear(MTLHead):
     """Dropout and one linear layer."""
 
-    def project(self, in_dim: int, out_dim: int) -> nn.Module:  # noqa: D102
+    def project(self, in_dim: int, out_dim: int) -> nn.Module:
         return nn.Linear(in_dim, out_dim)
 
 
@@ -79,5 +79,5 @@ class ScaledMean(Linear):
 class MLP(MTLHead):
     """Dropout, a hidden layer with GELU, and a linear layer. The hidden layer is as wide as what is pooled."""
 
-    def project(self, in_dim: int, out_dim: int) -> nn.Module:  # noqa: D102
+    def project(self, in_dim: int, out_dim: int) -> nn.Module:
         return nn.Sequential(nn.Linear(in_dim, in_dim), nn.GELU(), nn.Linear(in_dim, out_dim))

@@ -49,14 +49,14 @@ class CLSToken(Pooler):
 
     first_only = True
 
-    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         return states.mean(0)[batch.item_sequence]
 
 
 class Average(Pooler):
     """The average of the sequence's tokens."""
 
-    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         return sequence_mean(states.mean(0), batch.cu_seqlens)[batch.item_sequence]
 
 
@@ -70,7 +70,7 @@ class PairProduct(Pooler):
 
     needs_pairs = True
 
-    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         averages = sequence_mean(states.mean(0), text_starts(batch.cu_seqlens, batch.second_starts))
         first, second = F.rms_norm(averages, (self.body_dim,)).view(-1, 2, self.body_dim).unbind(1)
         return (first * second)[batch.item_sequence]
@@ -86,10 +86,10 @@ class SpanAverage(Pooler):
         self.num_spans = num_spans
 
     @property
-    def out_dim(self) -> int:  # noqa: D102
+    def out_dim(self) -> int:
         return self.body_dim * self.num_spans
 
-    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         spans = batch.spans.reshape(-1, 2)
         lengths = spans[:, 1] - spans[:, 0]
         numbers = torch.arange(len(spans), device=spans.device)
@@ -110,7 +110,7 @@ class AttentionAverage(Pooler):
         super().__init__(body_dim, num_layers, layers)
         self.score = nn.Linear(body_dim, 1)
 
-    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         weights = self.score(states).softmax(0)  # (layers, tokens, 1)
         return sequence_mean((weights * states).sum(0), batch.cu_seqlens)[batch.item_sequence]
 
@@ -128,7 +128,7 @@ class SelfAttentionAverage(Pooler):
             )
         self.attention = nn.MultiheadAttention(body_dim, num_heads, batch_first=True)
 
-    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:  # noqa: D102
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         averages = torch.stack([sequence_mean(layer, batch.cu_seqlens) for layer in states], dim=1)
         mixed, _ = self.attention(averages, averages, averages, need_weights=False)
         pooled: Tensor = mixed.mean(1)[batch.item_sequence]
