@@ -19,7 +19,7 @@ from mtlrank.build_dataset import build_dataset, build_object
 from mtlrank.compose import Config, nearest
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.errors import ConfigError, DataError, StorageError, UserError
+from mtlrank.errors import ConfigError, StorageError, UserError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.gradients import trained
@@ -34,28 +34,8 @@ from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.registry import model_folder
-from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
-_OF_NO_RUN = (  # settings with which the same run goes on
-    "training.checkpoint_",
-    "training.accept_changes",
-    "datamodule.num_workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.log_every_n_steps",
-    "loop.diagnose_every_n_steps",
-    "loop.logger.",
-)
-_KINDS = {
-    "data": ("datamodule.dataset.", "collection.", "prepare.", "tasks"),
-    "heads": ("model.heads.", "model.default_head.", "datamodule.dataset.", "tasks"),
-    "body": ("model.body.",),
-    "tokenizer": ("model.body.", "datamodule.dataset."),
-}  # settings that differ if what training.accept_changes names does
 _HIGH_RATE = 2e-4
-RUN = "run.json"  # in a run's folder: the config that it is of
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
@@ -332,57 +312,6 @@ def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) 
             batches = min(batches, wanted)
     steps: int = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * config["training"]["epochs"]
     return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
-
-
-def output_folder(config: Config) -> Path:
-    """The folder of a run, proven writable; by default it is named after the config, so a command finds its own.
-
-    A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
-    """
-    folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(run_identity(config)))
-    if (folder / RUN).exists() and not config["force"]:
-        ours, theirs = run_identity(config), _claimed(folder / RUN)
-        excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
-        differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-        differing = [key for key in differing if not key.startswith(excused)]
-        if differing:
-            shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
-            raise ConfigError(
-                f"{folder} holds a run of another config ({len(differing)} keys differ: {shown}). "
-                "Choose another output_dir, or replace that run with force=true."
-            )
-    return folder
-
-
-def _claimed(path: Path) -> dict[str, Any]:
-    """Whose run a folder holds."""
-    try:
-        claimed = read_json(path)
-        if isinstance(claimed, dict):
-            return claimed
-    except DataError:
-        pass
-    raise DataError(f"{path} is damaged. Choose another output_dir, or replace the run there with force=true.")
-
-
-def claim(folder: Path, config: Config) -> None:
-    """Say whose run a folder holds: once training starts, so that a mistake before leaves no mark."""
-    write_json(folder / RUN, run_identity(config))
-
-
-def run_identity(config: Config) -> dict[str, Any]:
-    """What makes two runs the same, as dotted keys."""
-    flat = dict[str, Any]()
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            flat[prefix] = node
-
-    walk({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test", "force")}, "")
-    return {key: value for key, value in flat.items() if not key.startswith(_OF_NO_RUN)}
 
 
 def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:

@@ -24,6 +24,7 @@ from mtlrank.probing.results import RESULTS, overrides, print_table, suggestions
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.registry import model_folder
+from mtlrank.run_folder import RUN
 from mtlrank.storage import fingerprint, read_json, writable_folder
 from mtlrank.trained import read_trained
 
@@ -69,7 +70,7 @@ def _own_folder(config: Config, identity: str) -> Path:
     folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{identity}")
     found = folder / RESULTS
     is_anothers = found.exists() and read_json(found).get("identity") != identity and not config["force"]
-    if is_anothers or (folder / build.RUN).exists():
+    if is_anothers or (folder / RUN).exists():
         raise ConfigError(
             f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "
             "with force=true."

@@ -19,6 +19,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
+from mtlrank.run_folder import METRICS
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 
 Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
@@ -129,7 +130,7 @@ def _told(runs: list[Run]) -> Iterator[Run]:
             left = sum(spent) / len(spent) * (len(runs) - number + 1)
             what += f", about {timedelta(seconds=round(left))} left in all"
         print(what, file=sys.stderr, flush=True)
-        finished, started = (each.folder / "metrics.json").exists(), time.monotonic()
+        finished, started = (each.folder / METRICS).exists(), time.monotonic()
         yield each
         if not finished:
             spent.append(time.monotonic() - started)

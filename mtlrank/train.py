@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from mtlrank import about, build, evaluate, prepare
+from mtlrank import about, build, evaluate, prepare, run_folder
 from mtlrank.build_dataset import dataset_fingerprint
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -42,15 +42,15 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     config = select_tasks(config)
     if config["prepare"]["shard"]:
         raise ConfigError("prepare.shard is for `mtlrank prepare`: it makes a part of each dataset. Train without it.")
-    output = build.output_folder(config)
+    output = run_folder.output_folder(config)
     with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
-        return _run(build.output_folder(config), config, prepared)
+        return _run(run_folder.output_folder(config), config, prepared)
 
 
 def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
     """The run of one process, in a folder that no other run uses."""
     started = time.time()
-    finished = output / "metrics.json"
+    finished = output / run_folder.METRICS
     if finished.exists() and not config["force"]:
         try:
             values: dict[str, float] = read_json(finished)
@@ -80,9 +80,9 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         checkpoint = None if config["force"] else milestones.resume_from(loop)
         if trainer.is_global_zero:  # others read what it writes
             if service:
-                service.open(output, build.run_identity(config), anew=config["force"])
+                service.open(output, run_folder.run_identity(config), anew=config["force"])
             finished.unlink(missing_ok=True)  # only now: a mistake before leaves a finished run as it is
-            build.claim(output, config)
+            run_folder.claim(output, config)
             if config["force"]:
                 checkpoints.clear()
         _fit(trainer, loop, datamodule, checkpoint)
@@ -116,7 +116,7 @@ def with_checkpoints(config: Config, root: str, prepared: Mapping[str, Path]) ->
     """
     if not root:
         return config
-    name = fingerprint({"run": build.run_identity(config), "data": _data(config, prepared)})
+    name = fingerprint({"run": run_folder.run_identity(config), "data": _data(config, prepared)})
     return {**config, "training": {**config["training"], "checkpoint_dir": join(root, name)}}
 
 

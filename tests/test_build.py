@@ -3,7 +3,7 @@ import os
 import pytest
 import pytorch_lightning as pl
 
-from mtlrank import build
+from mtlrank import build, run_folder
 from mtlrank.build import num_processes
 from mtlrank.build_dataset import build_dataset, prepared_folder
 from mtlrank.compose import compose_config, select_tasks
@@ -27,15 +27,15 @@ def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
 
 def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, tmp_path):
     config = {**config, "output_dir": str(tmp_path)}
-    build.claim(build.output_folder(config), config)
-    assert build.output_folder({**config, "test": False}) == tmp_path
+    run_folder.claim(run_folder.output_folder(config), config)
+    assert run_folder.output_folder({**config, "test": False}) == tmp_path
     with pytest.raises(ConfigError, match=r"another config \(1 keys differ: seed: 42 there, 7 now\)"):
-        build.output_folder({**config, "seed": 7})
-    assert build.output_folder({**config, "seed": 7, "force": True}) == tmp_path
+        run_folder.output_folder({**config, "seed": 7})
+    assert run_folder.output_folder({**config, "seed": 7, "force": True}) == tmp_path
 
 
 def test_a_folder_is_not_claimed_before_training_starts(config, tmp_path):
-    build.output_folder({**config, "output_dir": str(tmp_path)})
+    run_folder.output_folder({**config, "output_dir": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []
 
 

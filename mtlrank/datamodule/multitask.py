@@ -8,13 +8,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError
+from mtlrank.processes import rank, world_size
 
 _SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
 
@@ -94,8 +94,7 @@ class MTLDataModule(pl.LightningDataModule):
 
     def loader(self, split: str) -> MTLLoader:
         """The loader of a split, for this process's share of the batches."""
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        return MTLLoader(self.dataset.split(split), self._sampler(split, rank, world_size), self.num_workers)
+        return MTLLoader(self.dataset.split(split), self._sampler(split, rank(), world_size()), self.num_workers)
 
     def num_batches(self, split: str, world_size: int = 1) -> int:
         """Batches of an epoch on each of `world_size` processes."""

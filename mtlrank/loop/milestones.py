@@ -17,6 +17,7 @@ from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import gather, predict
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.processes import world_size
 
 
 class Monitored(NamedTuple):
@@ -157,7 +158,7 @@ class Milestones(pl.Callback):
     # -- Lightning's hooks ---------------------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        if dist.is_initialized() and dist.get_world_size() > 1:
+        if world_size() > 1:
             self._group = dist.new_group(backend="gloo")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

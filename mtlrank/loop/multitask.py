@@ -6,7 +6,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,6 +18,7 @@ from mtlrank.loop.groups import parameter_groups
 from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.processes import world_size
 
 
 class MultiTaskLoop(pl.LightningModule):
@@ -76,13 +76,13 @@ class MultiTaskLoop(pl.LightningModule):
             return self._step_by_task(self.loss, batch, batch_idx)
         logits = self.model(batch.tasks)
         losses = {name: self.datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()}
-        shares = self._shares(losses, batch) if self.loss.by_task else losses
+        shares = shares_of(losses, batch, world_size()) if self.loss.by_task else losses
         total: Tensor = self.loss(shares, list(batch.totals))
         self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
         weight = 1.0 if self.loss.by_task else batch.weight
         # 1, or NaN if the loss is not finite: so are its gradients then, and every process that averages them knows.
         total = total * (weight + 0.0 * total.detach())
-        return total + self._touch_idle(batch) if self._is_distributed else total
+        return total + self._touch_idle(batch) if world_size() > 1 else total
 
     def _step_by_task(self, loss: ByGradient, batch: MTLBatch, batch_idx: int) -> Tensor:
         """Compute the step's gradients here; `backward` hands them to the weights."""
@@ -115,7 +115,7 @@ class MultiTaskLoop(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """What no process has used has no gradient, so that neither momentum nor decay moves it."""
-        if self._is_distributed:
+        if world_size() > 1:
             for weight in self.model.idle(self._drawn):
                 weight.grad = None
 
@@ -153,16 +153,6 @@ class MultiTaskLoop(pl.LightningModule):
         schedule = self.schedule(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _shares(self, losses: Mapping[str, Tensor], batch: MTLBatch) -> dict[str, Tensor]:
-        """Losses whose mean, averaged over the processes, is the mean over all samples of the task in this step."""
-        world_size = dist.get_world_size() if self._is_distributed else 1
-        counts = float(batch.weight > 0)  # a process that is left without a batch repeats a sample that counts nothing
-        return {name: loss * (counts * len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}
-
-    @property
-    def _is_distributed(self) -> bool:
-        return dist.is_initialized() and dist.get_world_size() > 1
-
     def _touch_idle(self, batch: MTLBatch) -> Tensor:
         """Zero, through every weight that this process's batch does not use: processes wait for each other's gradients."""
         weights = self.model.idle(batch.tasks) if self.model.body.family else self.model.parameters()
@@ -193,3 +183,9 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
+
+
+def shares_of(losses: Mapping[str, Tensor], batch: MTLBatch, world_size: int) -> dict[str, Tensor]:
+    """Losses whose mean, averaged over the processes, is the mean over all samples of the task in this step."""
+    counts = float(batch.weight > 0)  # a process that is left without a batch repeats a sample that counts nothing
+    return {name: loss * (counts * len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}

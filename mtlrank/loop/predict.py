@@ -14,6 +14,7 @@ from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Packed, Predictions
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.processes import world_size
 from mtlrank.task import Task
 
 _SECONDS = 10.0  # between two lines of progress
@@ -103,9 +104,9 @@ def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[
 
 def gather(predictions: Mapping[str, Predictions]) -> None:
     """Give every process the scores of all."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if (number := world_size()) == 1:
         return
-    gathered: list[dict[str, Packed]] = [{}] * dist.get_world_size()
+    gathered: list[dict[str, Packed]] = [{}] * number
     dist.all_gather_object(gathered, {name: p.pack() for name, p in predictions.items()})
     for part in gathered:
         for name, packed in part.items():

@@ -4,9 +4,9 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger
 
 from mtlrank import train
-from mtlrank.build import run_identity
 from mtlrank.errors import ConfigError
 from mtlrank.loop.logger import MLflow, Service
+from mtlrank.run_folder import run_identity
 from mtlrank.storage import read_json
 from tests.loop.runs import finish, run_until, settings, words
 

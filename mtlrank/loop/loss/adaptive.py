@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss.combiner import Combiner, Learner
+from mtlrank.processes import world_size
 
 
 class Uncertainty(Combiner):
@@ -83,9 +84,9 @@ class DynamicWeightAverage(Combiner):
         values = torch.zeros_like(self.sums)
         for name, mean in means.items():
             values[self.number_of(name)] = mean
-        if dist.is_initialized() and dist.get_world_size() > 1:
+        if (number := world_size()) > 1:
             dist.all_reduce(values)
-            values /= dist.get_world_size()
+            values /= number
         here = torch.zeros_like(self.counts)
         for name in drawn:
             here[self.number_of(name)] = 1
