@@ -37,6 +37,11 @@ def mode(measure: str) -> str:
     return "min" if measure in _LOWER_IS_BETTER else "max"
 
 
+def shown(measure: str) -> str:
+    """A measure as tables show it: with an arrow where less is better."""
+    return f"{measure} ↓" if measure in _LOWER_IS_BETTER else measure
+
+
 def check(kind: str, measures: Iterable[str]) -> None:
     """Raise `ConfigError` for the first measure that a task of this kind cannot be judged by."""
     for measure in measures:

@@ -75,7 +75,7 @@ def markdown(sections: Sequence[Section]) -> str:
             baseline = f"{row.baseline:.4f} ({section.baseline_name})"
             cells = (
                 section.name,
-                row.measure,
+                row.shown,
                 f"{row.value:.4f}",
                 interval,
                 baseline,
@@ -87,7 +87,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 def print_table(folders: Sequence[Path]) -> None:
     """Show the heads on the terminal."""
-    table = Table("head", "measure", "value", "95 % interval", "baseline", "", "difference")
+    table = Table("head", "measure", "value", "95 % interval", "baseline", "which is", "difference")
     for column in table.columns[2:]:
         column.justify = "right"
     for section in read_sections(folders):
@@ -123,7 +123,7 @@ def _cells(section: Section, row: Row) -> list[str]:
     interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
     colour = {"better": "green", "worse": "red"}.get(row.verdict, "default")
     difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
-    names = escape(section.name), row.measure, f"{row.value:.4f}", interval, f"{row.baseline:.4f}"
+    names = escape(section.name), row.shown, f"{row.value:.4f}", interval, f"{row.baseline:.4f}"
     return [*names, section.baseline_name, difference]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
-from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.measures import is_better, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
@@ -30,6 +30,11 @@ class Row(NamedTuple):
     baseline: float
     difference: Interval | None  # 95 %, of value - baseline; None for one query
     better: bool
+
+    @property
+    def shown(self) -> str:
+        """The measure, with an arrow where less is better."""
+        return shown(self.measure)
 
     @property
     def verdict(self) -> str:

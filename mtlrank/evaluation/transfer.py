@@ -13,6 +13,7 @@ from rich.table import Table
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare, corrected
 from mtlrank.evaluation.comparison_tables import COLOURS, caption, write_comparison
+from mtlrank.evaluation.measures import mode, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.pages import figures, render
 from mtlrank.storage import write_text
@@ -88,19 +89,29 @@ def _cell(row: Comparison | None) -> str:
     return f"[{COLOURS[row.verdict]}]{row.difference:+.4f}[/]{escape(interval)}"
 
 
-def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list[tuple[float, bool] | None]]]:
-    """Names of rows and columns, and in each cell the difference and whether it is decided."""
+def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list[figures.Cell | None]]]:
+    """Names of rows and columns, and in each cell the difference, how good it is, and whether it is decided."""
     heads = list(dict.fromkeys((row.head, row.measure) for row in rows))
     mixtures = list(dict.fromkeys(row.system for row in rows))
     found = {((row.head, row.measure), row.system): row for row in rows}
     cells = [
         [
-            (row.difference, row.verdict in ("better", "worse")) if (row := found.get((head, name))) else None
+            figures.Cell(row.difference, _gain(row), row.verdict in ("better", "worse"))
+            if (row := found.get((head, name)))
+            else None
             for name in mixtures
         ]
         for head in heads
     ]
-    return [f"{head}\n{measure}" for head, measure in heads], [name.replace("+", " +\n") for name in mixtures], cells
+    return (
+        [f"{head}\n{shown(measure)}" for head, measure in heads],
+        [name.replace("+", " +\n") for name in mixtures],
+        cells,
+    )
+
+
+def _gain(row: Comparison) -> float:
+    return -row.difference if mode(row.measure) == "min" else row.difference
 
 
 def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.Interval]]:

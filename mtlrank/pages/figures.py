@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Curve = Sequence[tuple[int, float]]
 Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
+_GREEN = "#2a7f62"
 _STYLE = {
     "svg.hashsalt": "mtlrank",
     "font.size": 9,
@@ -33,27 +34,32 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, marker="." if len(points) < 30 else None, label=name, linewidth=1.2)
         axes.set(xlabel="optimizer step", ylabel=ylabel)
-        axes.legend(frameon=False, fontsize=8)
+        _legend(axes)
         return _svg(figure)
 
 
 def layer_curves(
     curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
 ) -> str:
-    """One line a name, over a body's layers; of the same colour its dashed line, if it has one, and a ring at a layer."""
+    """A panel a name over a body's layers, each of its own scale; with a dashed line, where there is one, and a ring."""
     with plt.rc_context(_STYLE):
-        figure, axes = _axes(height=3.2)
-        for name, points in curves.items():
-            layers, values = zip(*points, strict=True)
-            (line,) = axes.plot(layers, values, marker=".", label=name, linewidth=1.2)
+        columns = min(3, len(curves))
+        rows = -(-len(curves) // columns)
+        figure, grid = plt.subplots(
+            rows, columns, figsize=(0.6 + 2.2 * columns, 2.1 * rows), layout="constrained", squeeze=False
+        )
+        for axes in grid.flat[len(curves) :]:
+            axes.set_visible(False)
+        for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2)
             if name in dashed:
-                axes.plot(*zip(*dashed[name], strict=True), linestyle="--", color=line.get_color(), linewidth=0.9)
+                axes.plot(*zip(*dashed[name], strict=True), linestyle="--", color="#777777", linewidth=0.9)
             if name in marked:
                 place = (marked[name], dict(points)[marked[name]])
-                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=line.get_color())
-        axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=8)
+                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN)
+            axes.set_title(name, fontsize=9)
+            axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure)
 
 
@@ -62,24 +68,33 @@ def gains(differences: Sequence[float], measure: str, baseline: str) -> str:
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
         ordered = sorted(differences, reverse=True)
-        colours = ["#2a7f62" if value > 0 else "#b3412e" for value in ordered]
-        axes.bar(range(len(ordered)), ordered, color=colours, width=1.0)
+        colours = [_GREEN if value > 0 else "#b3412e" for value in ordered]
+        axes.bar(range(len(ordered)), ordered, color=colours, width=0.9 if len(ordered) <= 100 else 1.0)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set(xlabel="query, by gain", ylabel=f"{measure} - {baseline}", xticks=[])
         return _svg(figure)
 
 
-def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[float, bool] | None]]) -> str:
-    """A table of differences in colours; those that are decided are bold."""
+class Cell(NamedTuple):
+    """A difference in a table."""
+
+    difference: float
+    gain: float  # the difference, or its opposite where less is better
+    decided: bool
+
+
+def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
+    """A table of differences, green where they are gains; those that are decided are bold, the others pale."""
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(columns), 0.9 + 0.6 * len(rows)), layout="constrained")
-        values = np.array([[np.nan if cell is None else cell[0] for cell in line] for line in cells])
+        values = np.array([[np.nan if cell is None else cell.gain for cell in line] for line in cells])
         reach = float(np.nanmax(np.abs(values))) or 1.0
-        axes.imshow(values, cmap="RdYlGn", vmin=-reach, vmax=reach, alpha=0.6, aspect="auto")
+        strength = np.array([[0.7 if cell is not None and cell.decided else 0.2 for cell in line] for line in cells])
+        axes.imshow(values, cmap="RdYlGn", vmin=-reach, vmax=reach, alpha=strength, aspect="auto")
         for (row, column), _ in np.ndenumerate(values):
             if (cell := cells[row][column]) is not None:
-                weight = "bold" if cell[1] else "normal"
-                axes.text(column, row, f"{cell[0]:+.4f}", ha="center", va="center", weight=weight)
+                weight = "bold" if cell.decided else "normal"
+                axes.text(column, row, f"{cell.difference:+.4f}", ha="center", va="center", weight=weight)
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
         return _svg(figure)
@@ -96,7 +111,7 @@ def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
             for place, (name, difference, low, high) in enumerate(rows):
                 if low is not None and high is not None:
                     axes.plot([low, high], [place, place], color="#555555", linewidth=1.4)
-                axes.plot(difference, place, "o", markersize=4, color="#2a7f62")
+                axes.plot(difference, place, "o", markersize=4, color=_GREEN)
                 shown = name if len(name) <= 110 else name[:109] + "…"
                 axes.text(0, place - 0.3, shown, fontsize=7, va="center", transform=axes.get_yaxis_transform())
             axes.axvline(0, color="black", linewidth=0.6)
@@ -120,10 +135,8 @@ def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 1
         correct = np.bincount(bins, right, num_bins)[used] / counts[used]
         shares = counts[used] / counts.sum()
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
-        axes.scatter(sure, correct, s=20 + 300 * shares, color="#2a7f62", alpha=0.8, linewidths=0)
-        axes.set(
-            xlabel="probability of the predicted class", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02)
-        )
+        axes.scatter(sure, correct, s=20 + 300 * shares, color=_GREEN, alpha=0.8, linewidths=0, clip_on=False)
+        axes.set(xlabel="probability of the predicted class", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
         axes.set_title(f"expected calibration error {np.sum(shares * np.abs(sure - correct)):.3f}", fontsize=9)
         return _svg(figure)
 
@@ -165,7 +178,7 @@ def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xla
             total = sum(values) or 1
             axes.stairs([value / total for value in values], list(edges), label=name, linewidth=1.4)
         axes.set(xlabel=xlabel, ylabel="share", ylim=(0, None))
-        axes.legend(frameon=False, fontsize=8)
+        _legend(axes)
         return _svg(figure)
 
 
@@ -181,13 +194,18 @@ def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> str:
             axes.bar(places, [value / total for value in values[: len(shown)]], width, label=name)
         axes.set_xticks(range(len(shown)), shown, rotation=45 if len(shown) > 6 else 0)
         axes.set(ylabel="share")
-        axes.legend(frameon=False, fontsize=8)
+        _legend(axes)
         return _svg(figure)
 
 
 def _axes(height: float = 2.6) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
     return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """Names beside the picture, where they hide nothing."""
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _svg(figure: Figure) -> str:
