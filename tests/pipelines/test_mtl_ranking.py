@@ -179,6 +179,8 @@ def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, 
         (['tasks=["trec2019","msm_bm26"]'], "Unknown task 'msm_bm26' in tasks. Did you mean 'msm_bm25'?"),
         (["experiment=nope"], "experiment has no option 'nope'"),
         (['overrides=["training.batch_size=-1"]'], "training.batch_size is -1, expected a whole number"),
+        (['overrides=["training.monitor=val/trec2019/nDCG"]'], "Did you mean 'val/trec2019/nDCG@10'?"),
+        (["shards=[]"], "shards is empty: expected at least one"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path):
@@ -192,3 +194,18 @@ def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path
     assert complaint in done.stderr.splitlines()[-1]
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.local", 'tasks=["msm_ner"]', 'shards=["2/1"]'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path)},
+    )
+    assert done.returncode == 8, done.stderr
+    assert "mtlrank: The shard is '2/1'" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("mtlrank:")]
+    assert "Inner task failed: 'prepare'" in line
+    assert "\033" not in line

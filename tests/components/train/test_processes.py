@@ -19,9 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture
 def order(datasets, data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    settings = train_settings(
-        ["msm_ner"], "embedded", "", 8, 0.0, 1, "random_proportional", "example_mean", 7, "32-true"
-    )
+    settings = train_settings(["msm_ner"], "embedded", "", 8, 0.0, 1, "", "", 7, "", 0)
     overrides = ["training.limit_val_batches=1", "+trainer.limit_train_batches=4", "trainer.accelerator=cpu"]
     return Order(
         settings, overrides, [str(data_dir / "msm_ner")], str(tmp_path / "model"), str(tmp_path / "checkpoints")
