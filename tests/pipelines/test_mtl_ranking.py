@@ -89,6 +89,11 @@ def test_every_step_says_what_it_needs_and_how_long_it_may_take(compiled, platfo
     steps = {f"comp-{name.removeprefix('exec-')}" for name in executors(compiled)}
     retried = {name for name, task in tasks if task.get("retryPolicy", {}).get("maxRetryCount", 0) >= 2}
     assert retried == steps
+    for name, task in tasks:
+        if name in steps:  # Argo tries nothing again that fails later than this after its first start
+            latest = int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s"))
+            timeout = int(on_kubernetes(platform)[name.replace("comp-", "exec-")]["activeDeadlineSeconds"])
+            assert latest >= timeout * (task["retryPolicy"]["maxRetryCount"] + 1)
 
 
 def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
