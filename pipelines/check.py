@@ -24,7 +24,10 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
     settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters})
     if "tasks" not in parameters:
         _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
-    _check_monitor(select_tasks(pipeline_config(settings, values["overrides"])))
+    config = select_tasks(pipeline_config(settings, values["overrides"]))
+    _check_monitor(config)
+    if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
+        raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
 
 def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:

@@ -61,6 +61,12 @@ def test_the_monitor_is_a_measure_of_a_task(monitor):
     assert f"training.monitor is {monitor!r}" in said
 
 
+def test_something_is_judged():
+    without = [f"datamodule.dataset.datasets.{key}.test=null" for key in ("trec2019", "msm_ner")]
+    check({"tasks": ["trec2019", "msm_ner"], "overrides": without[1:]}, DECLARED)
+    assert "No dataset has a test split" in complaint(tasks=["trec2019", "msm_ner"], overrides=without)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [{"experiment": "mine"}, {"body": "mine"}, {"overrides": ["loop/logger=mlflow"]}],

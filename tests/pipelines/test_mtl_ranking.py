@@ -172,6 +172,21 @@ def test_the_pipeline_runs_whole(tmp_path, home):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_dataset_without_a_test_split_is_learnt_and_not_judged(tmp_path, home):
+    without = "datamodule.dataset.datasets.msm_ner.test=null"
+    registry = tmp_path / "registry"
+    small = {"tasks": ["trec2019", "msm_ner"], "epochs": 1, "overrides": ["debug=limit", without]}
+    folder = run(tmp_path / "root", **small, registry=str(registry))
+    assert sorted(path.read_text() for path in folder.rglob("not_judged.txt")) == [
+        "msm_ner has no test split and is not judged.\n"
+    ]
+    (page,) = folder.glob("report/page")
+    assert "trec2019" in page.read_text()
+    assert (model_folder(registry) / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, home, capfd):
     with pytest.raises(RuntimeError):
         run(tmp_path, tasks=["msm_ner"], overrides=["model.body._target_=os.system"])
