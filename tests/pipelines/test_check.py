@@ -1,6 +1,8 @@
 """What is told before a run starts, and what only the image can know."""
 
 import os
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from mtlrank.errors import ConfigError
 from pipelines.check import check, check_for_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
+from pipelines.parameters import parse
 
 DECLARED = mtl_ranking.component_spec.inputs
 BACKBONE = ["model.body.backbone=/a/bert"]  # what the experiments on real data leave to the user
@@ -78,3 +81,22 @@ def test_what_the_image_may_hold_is_not_refused(parameters, capsys, monkeypatch)
     assert capsys.readouterr().err.count("The image may have it.") == 1
     with pytest.raises(ConfigError):
         check(parameters, DECLARED)
+
+
+def examples():
+    """The words of each submission and schedule that the documentation shows."""
+    for page in sorted((Path(__file__).parents[2] / "docs").glob("*.md")):
+        for line in page.read_text().replace("\\\n", " ").splitlines():
+            if line.startswith(("python -m pipelines.submit", "python -m pipelines.schedule create")):
+                yield shlex.split(line, comments=True)[3:]
+
+
+def test_what_the_documentation_shows_is_right():
+    checked = 0
+    for words in examples():
+        pipeline = mtl_ranking_nodes if "mtl_ranking_nodes" in words else mtl_ranking
+        declared = pipeline.component_spec.inputs
+        given = parse([word for word in words if "=" in word and not word.startswith("-")], declared)
+        check_for_image(given, declared)
+        checked += bool(given)
+    assert checked >= 9
