@@ -5,9 +5,8 @@ python -m pipelines.local --runner docker --image mtlrank:0.1.0-g1a2b3c4 key=val
 """
 
 import os
-from collections.abc import Mapping
+import re
 from copy import deepcopy
-from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,10 +15,9 @@ from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
-from components.train.settings import train_settings
-from mtlrank.compose import pipeline_config, select_tasks
 from mtlrank.entry import told_in_one_line
 from mtlrank.evaluation.report import head_folders, print_table
+from pipelines.check import check, check_for_image
 from pipelines.containers import check_outputs, docker_runner
 from pipelines.follow import RunFailedError
 from pipelines.image import set_image
@@ -50,14 +48,6 @@ def run(root: Path, runner: Runner = "subprocess", image: str = IMAGE, **paramet
     return folders.pop()
 
 
-def check(parameters: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for mistakes in what is learnt and how, before any step starts."""
-    values = {name: spec.default for name, spec in mtl_ranking.component_spec.inputs.items()}
-    values.update(parameters)
-    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters})
-    select_tasks(pipeline_config(settings, values["overrides"]))
-
-
 def _fail_at_once(pipeline: GraphComponent) -> None:
     """Retries are for nodes that go away: here somebody waits to read what is wrong."""
     for component in [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]:
@@ -73,15 +63,16 @@ def main(
 ) -> None:
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
     root = Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline"))
-    values = parse(parameters or [], mtl_ranking.component_spec.inputs)
-    if runner == "subprocess":  # an image may hold configs that are not here
-        check(values)
+    declared = mtl_ranking.component_spec.inputs
+    values = parse(parameters or [], declared)
+    (check if runner == "subprocess" else check_for_image)(values, declared)
     try:
         result = run(root, runner, image, **values)
     except RuntimeError as error:
-        if "finished with status FAILURE" not in str(error):
+        told = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
+        if "finished with status FAILURE" not in told:
             raise
-        raise RunFailedError(f"{' '.join(str(error).split())} Its own words are above.") from error
+        raise RunFailedError(f"{' '.join(told.split())} Its own words are above.") from error
     (page,) = result.glob("report/page")
     print_table(head_folders(sorted(result.rglob("evaluate/result"))))
     print(f"results: {result}   report: {page}")

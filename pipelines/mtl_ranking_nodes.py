@@ -18,10 +18,10 @@ def mtl_ranking_nodes(
     batch_size: int = 0,
     learning_rate: float = 0.0,
     epochs: int = 0,
-    sampler: str = "random_proportional",
-    loss: str = "example_mean",
+    sampler: str = "",
+    loss: str = "",
     seed: int = 42,
-    precision: str = "32-true",
+    precision: str = "",
     shards: List[str] = ["1/1"],
     overrides: List[str] = [],
     checkpoints: str = "",
@@ -47,16 +47,18 @@ def mtl_ranking_nodes(
 
     Args:
         tasks: What is learnt - keys of the datasets to learn together; the first one's first measure chooses the best
-            checkpoint.
-        experiment: What is learnt - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco.
+            checkpoint. The experiment's own list does not count, for each task gets steps of its own.
+        experiment: What is learnt - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. One
+            with other tasks needs `tasks` too.
         body: What is learnt - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the experiment's.
         batch_size: How - samples in a batch, of all tasks together. 0 - the experiment's.
         learning_rate: How - peak learning rate, reached after warm-up. 0 - the experiment's.
         epochs: How - epochs of the sampler. 0 - the experiment's.
         sampler: How - name of a config in datamodule/sampler, such as random_proportional, round_robin or temperature.
-        loss: How - name of a config in loop/loss, such as example_mean, task_mean or uncertainty.
+            Empty - the experiment's.
+        loss: How - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the experiment's.
         seed: How - seed of every random choice.
-        precision: How - Lightning's name of the arithmetic, 32-true, or bf16-mixed on a GPU.
+        precision: How - Lightning's name of the arithmetic, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
         shards: How - the shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
         overrides: How - further settings in the command line's words, such as ["debug=limit"]. They may choose among what
             the image holds, not name code.

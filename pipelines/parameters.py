@@ -14,8 +14,8 @@ from mtlrank.errors import ConfigError
 def parse(arguments: Sequence[str], declared: Mapping[str, InputSpec]) -> dict[str, Any]:
     """The parameters that were given, checked against `declared`, a pipeline's `component_spec.inputs`.
 
-    Lists and dicts are JSON. A ConfigError names an unknown key, a value of another type, a parameter given twice, and
-    one that has no default and was not given.
+    Lists and dicts are JSON. A ConfigError names an unknown key, a value of another type, a parameter given twice, one
+    that has no default and was not given, and a list that is empty though its default is not: steps are made from it.
     """
     parameters: dict[str, Any] = {}
     for argument in arguments:
@@ -48,6 +48,8 @@ def _value(key: str, text: str, spec: InputSpec) -> Any:
     if value is None or not _fits(value, spec.type):
         example = _example(key, {key: spec})
         raise ConfigError(f"{key} is {_described(spec.type)}, found {text!r}. Write it as in {example}.")
+    if value == [] and spec.default:
+        raise ConfigError(f"{key} is empty: expected at least one, as in {_example(key, {key: spec})}.")
     return value
 
 

@@ -14,7 +14,8 @@ SECRET_KEYS = {"HF_TOKEN": "HF_TOKEN"}
 def place(task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 2) -> PipelineTask:
     """What every step has. A pod that fails is tried again, later each time; one that hangs is stopped after `hours`."""
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
-    task.set_retry(retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="600s")
+    # Argo counts the longest duration from the first attempt's start, not from its end: a step that fails later ends there.
+    task.set_retry(retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration=f"{hours * (retries + 1)}h")
     kubernetes.set_timeout(task, hours * HOURS)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")  # tags never move
     kubernetes.use_secret_as_env(task, SECRET, SECRET_KEYS, optional=True)

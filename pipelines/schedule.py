@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
+from pipelines.check import check_for_image
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
 from pipelines.cron import with_seconds
 from pipelines.package import File, Pipeline, opened
@@ -47,6 +48,8 @@ def create(
     when = with_seconds(cron)
     with opened(pipeline, package) as compiled:
         values = parse(parameters or [], compiled.inputs)
+        if package is None:  # a file may be of another version
+            check_for_image(values, compiled.inputs)
         version = version_name(compiled, version)
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)

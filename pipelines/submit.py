@@ -15,6 +15,7 @@ import typer
 from components.base import IMAGE
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
+from pipelines.check import check_for_image
 from pipelines.client import (
     Client,
     Endpoint,
@@ -72,6 +73,8 @@ def main(
         return
     with opened(pipeline, package) as compiled, TemporaryDirectory() as folder:
         values = parse(parameters or [], compiled.inputs)
+        if package is None:  # a file may be of another version
+            check_for_image(values, compiled.inputs)
         chosen = compiled if cache is None else with_caching(compiled, cache, Path(folder) / "pipeline.yaml")
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"

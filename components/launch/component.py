@@ -40,7 +40,8 @@ def launch(
     """Train one body with one head per dataset in a TrainJob of Kubeflow Trainer, and wait for it.
 
     Its inputs are those of `train` and of `components.launch.trainjob.Nodes`, beside the id of the pipeline's run and the
-    image, which cannot be asked for from inside. The nodes write the model to its URI themselves.
+    image, which cannot be asked for from inside. The nodes write the model to its URI themselves. With `gpus`, they fail
+    rather than train on the CPU.
     """
     from components.launch import launcher
     from components.launch.trainjob import Nodes
@@ -48,7 +49,7 @@ def launch(
     from components.train.settings import train_settings
 
     settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, gpus
     )
     order = Order(settings, overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
     nodes = Nodes(

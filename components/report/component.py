@@ -20,9 +20,12 @@ def report(
     import tempfile
     from pathlib import Path
 
+    from mtlrank.errors import DataError
     from mtlrank.evaluation.report import head_folders, print_table, write_report
 
     folders = head_folders([Path(result.path) for result in results])
+    if not folders:
+        raise DataError("No dataset has a test split, so no head was judged: give one a `test`.")
     with tempfile.TemporaryDirectory() as folder:
         values = write_report(Path(folder), Path(model.path), folders)
         shutil.copy(Path(folder) / "report.html", page.path)

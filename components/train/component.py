@@ -39,9 +39,8 @@ def train(
     from mtlrank.prepare import folders_by_key
 
     settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, gpus
     )
-    settings["trainer.accelerator"] = "gpu" if gpus else None
     if gpus > 1:
         order = Order(settings, overrides, [dataset.path for dataset in datasets], model.path, checkpoints)
         values = train_in_processes(order, gpus)

@@ -14,8 +14,12 @@ def train_settings(
     loss: str,
     seed: int,
     precision: str,
+    gpus: int,
 ) -> dict[str, Any]:
-    """Settings by config key, for `mtlrank.compose.pipeline_config`. None leaves a setting to the experiment."""
+    """Settings by config key, for `mtlrank.compose.pipeline_config`. None leaves a setting to the experiment.
+
+    With `gpus`, training fails rather than go on the CPU.
+    """
     return {
         "experiment": experiment,
         "tasks": tasks,
@@ -23,9 +27,10 @@ def train_settings(
         "training.batch_size": batch_size or None,
         "loop.optimizer.lr": learning_rate or None,
         "training.epochs": epochs or None,
-        "datamodule/sampler@datamodule.train_sampler": sampler,
-        "loop/loss": loss,
+        "datamodule/sampler@datamodule.train_sampler": sampler or None,
+        "loop/loss": loss or None,
         "seed": seed,
-        "trainer.precision": precision,
+        "trainer.precision": precision or None,
+        "trainer.accelerator": "gpu" if gpus else None,
         "test": False,
     }

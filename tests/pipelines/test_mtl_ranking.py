@@ -89,6 +89,11 @@ def test_every_step_says_what_it_needs_and_how_long_it_may_take(compiled, platfo
     steps = {f"comp-{name.removeprefix('exec-')}" for name in executors(compiled)}
     retried = {name for name, task in tasks if task.get("retryPolicy", {}).get("maxRetryCount", 0) >= 2}
     assert retried == steps
+    for name, task in tasks:
+        if name in steps:  # Argo tries nothing again that fails later than this after its first start
+            latest = int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s"))
+            timeout = int(on_kubernetes(platform)[name.replace("comp-", "exec-")]["activeDeadlineSeconds"])
+            assert latest >= timeout * (task["retryPolicy"]["maxRetryCount"] + 1)
 
 
 def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
@@ -167,6 +172,21 @@ def test_the_pipeline_runs_whole(tmp_path, home):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_dataset_without_a_test_split_is_learnt_and_not_judged(tmp_path, home):
+    without = "datamodule.dataset.datasets.msm_ner.test=null"
+    registry = tmp_path / "registry"
+    small = {"tasks": ["trec2019", "msm_ner"], "epochs": 1, "overrides": ["debug=limit", without]}
+    folder = run(tmp_path / "root", **small, registry=str(registry))
+    assert sorted(path.read_text() for path in folder.rglob("not_judged.txt")) == [
+        "msm_ner has no test split and is not judged.\n"
+    ]
+    (page,) = folder.glob("report/page")
+    assert "trec2019" in page.read_text()
+    assert (model_folder(registry) / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, home, capfd):
     with pytest.raises(RuntimeError):
         run(tmp_path, tasks=["msm_ner"], overrides=["model.body._target_=os.system"])
@@ -179,6 +199,8 @@ def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, 
         (['tasks=["trec2019","msm_bm26"]'], "Unknown task 'msm_bm26' in tasks. Did you mean 'msm_bm25'?"),
         (["experiment=nope"], "experiment has no option 'nope'"),
         (['overrides=["training.batch_size=-1"]'], "training.batch_size is -1, expected a whole number"),
+        (['overrides=["training.monitor=val/trec2019/nDCG"]'], "Did you mean 'val/trec2019/nDCG@10'?"),
+        (["shards=[]"], "shards is empty: expected at least one"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path):
@@ -192,3 +214,18 @@ def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path
     assert complaint in done.stderr.splitlines()[-1]
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.local", 'tasks=["msm_ner"]', 'shards=["2/1"]'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path)},
+    )
+    assert done.returncode == 8, done.stderr
+    assert "mtlrank: The shard is '2/1'" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("mtlrank:")]
+    assert "Inner task failed: 'prepare'" in line
+    assert "\033" not in line

@@ -63,7 +63,7 @@ def refusal(*arguments: str) -> str:
         ("fast", "true", True),
         ("fast", "False", False),
         ("limit", "3", 3),
-        ("names", "[]", []),
+        ("tolerations", "[]", []),
         ("names", '["a", "ä"]', ["a", "ä"]),
         ("counts", "[1, 2]", [1, 2]),
         ("labels", '{"a": "b"}', {"a": "b"}),
@@ -150,6 +150,8 @@ def test_parameters_of_our_pipeline_are_typed():
     [
         ("sed=7", "Unknown parameter 'sed=7'. Did you mean seed?"),
         ("seed=x", "seed is an integer, found 'x'. Write it as in seed=42."),
+        ("tasks=[]", "tasks is empty: expected at least one, as in 'tasks="),
+        ("shards=[]", """shards is empty: expected at least one, as in 'shards=..1/1"]'"""),
     ],
 )
 def test_wrong_parameters_of_our_pipeline_are_named(argument, complaint):

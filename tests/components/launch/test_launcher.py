@@ -94,6 +94,7 @@ def test_the_component_gives_uris_and_logs_metrics(kube, bucket, tmp_path):
     assert order["output"] == "gs://bucket/root/model"
     assert order["checkpoints"] == "gs://bucket/checkpoints"
     assert order["settings"]["training.epochs"] == 2
+    assert order["settings"]["trainer.accelerator"] == "gpu"  # it fails rather than train on the CPU
     assert not os.path.exists(model.path)  # kfp would upload an empty folder over it
 
 

@@ -30,7 +30,7 @@ def order(bucket, datasets, data_dir):
     """A small run whose datasets lie in the bucket."""
     for key in TASKS:
         publish_folder(data_dir / key, f"gs://bucket/data/{key}")
-    settings = train_settings(TASKS, "embedded", "", 8, 0.0, 2, "random_proportional", "example_mean", 7, "32-true")
+    settings = train_settings(TASKS, "embedded", "", 8, 0.0, 2, "", "", 7, "", 0)
     overrides = ["training.limit_val_batches=1", "+trainer.limit_train_batches=4", "training.checkpoint_steps=2"]
     places = [f"gs://bucket/data/{key}" for key in TASKS]
     return Order(settings, overrides, places, "gs://bucket/runs/1/model", "gs://bucket/checkpoints")

@@ -1,5 +1,11 @@
 """Training on several GPUs of one machine, with processes on the CPU in their place."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from components.train.order import Order
@@ -13,9 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture
 def order(datasets, data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    settings = train_settings(
-        ["msm_ner"], "embedded", "", 8, 0.0, 1, "random_proportional", "example_mean", 7, "32-true"
-    )
+    settings = train_settings(["msm_ner"], "embedded", "", 8, 0.0, 1, "", "", 7, "", 0)
     overrides = ["training.limit_val_batches=1", "+trainer.limit_train_batches=4", "trainer.accelerator=cpu"]
     return Order(
         settings, overrides, [str(data_dir / "msm_ner")], str(tmp_path / "model"), str(tmp_path / "checkpoints")
@@ -33,5 +37,55 @@ def test_the_model_is_where_the_step_expects_it(order, tmp_path):
 def test_a_mistake_ends_the_step_with_an_error(order, capfd):
     with pytest.raises(SystemExit) as stopped:
         train_in_processes(order._replace(overrides=["no.such=key"]), 2)
-    assert stopped.value.code != 0
-    assert "Unknown config key 'no.such'" in capfd.readouterr().err
+    assert stopped.value.code == 2
+    said = capfd.readouterr().err
+    assert "Unknown config key 'no.such'" in said
+    assert "Traceback" not in said
+
+
+STEP = """
+import sys
+from components.train.order import Order
+from components.train.processes import train_in_processes
+from mtlrank.entry import guarded
+
+with guarded():
+    train_in_processes(Order.loads(sys.argv[1]), 2)
+"""
+
+
+def test_a_step_that_is_stopped_saves_ends_all_processes_and_goes_on(order, tmp_path):
+    limits = "datamodule.train_sampler.limits={msm_ner: 1600}"  # 100 steps an epoch
+    overrides = ["training.limit_val_batches=1", "training.checkpoint_steps=4", "trainer.accelerator=cpu", limits]
+    command = [sys.executable, "-c", STEP, order._replace(overrides=overrides).dumps()]
+    with (tmp_path / "log").open("w+") as log:
+        step = subprocess.Popen(command, stderr=log, stdout=log)
+        while not list((tmp_path / "checkpoints").glob("*/step-*")) and step.poll() is None:
+            time.sleep(0.1)
+        processes = descendants(step.pid)
+        step.send_signal(signal.SIGTERM)
+        assert step.wait(timeout=200) == 143, (tmp_path / "log").read_text()
+    told = (tmp_path / "log").read_text()
+    assert told.splitlines()[-1].startswith("mtlrank: stopped by SIGTERM"), told
+    assert len(processes) >= 3  # torchrun and two that train
+    assert [pid for pid in processes if os.path.exists(f"/proc/{pid}")] == []
+    assert "resuming at epoch" in again(command)
+
+
+def descendants(pid):
+    """The ids of all processes that a process has started, and theirs."""
+    found = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(child): int(parent) for child, parent in (line.split() for line in found.splitlines())}
+    return [child for child in parents if child != pid and pid in ancestors(child, parents)]
+
+
+def ancestors(pid, parents):
+    while pid in parents:
+        yield pid
+        pid = parents[pid]
+
+
+def again(command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return done.stderr

@@ -1,0 +1,74 @@
+"""Mistakes in what is learnt and how, told before any step starts."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+from hydra.errors import MissingConfigException
+from kfp.dsl.structures import InputSpec
+
+from components.train.settings import train_settings
+from mtlrank.compose import Config, nearest, pipeline_config, select_tasks
+from mtlrank.errors import ConfigError
+
+_DATA = "MTLRANK_REAL_DATA"  # the folder that our configs of real data read
+
+
+def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
+    """Raise `ConfigError` for mistakes that the parameters and the configs on this machine show."""
+    values = {name: spec.default for name, spec in declared.items()} | dict(parameters)
+    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters})
+    if "tasks" not in parameters:
+        _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
+    config = select_tasks(pipeline_config(settings, values["overrides"]))
+    _check_monitor(config)
+    if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
+        raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
+
+
+def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
+    """The same where steps run on an image, which may hold configs and variables that are not here: then only say so."""
+    try:
+        with _data_somewhere():
+            check(parameters, declared)
+    except ConfigError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
+            raise
+        print(f"not checked before it runs: {error} The image may have it.", file=sys.stderr)
+
+
+def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:
+    """Steps are made by the parameter `tasks` alone, so its default must be what the config would learn."""
+    learnt = list(select_tasks(config)["model"]["heads"])
+    if learnt != values["tasks"]:
+        raise ConfigError(
+            f"experiment={values['experiment']} learns {', '.join(learnt)}, but the pipeline learns what its parameter "
+            f"tasks says, {', '.join(values['tasks'])} unless you say otherwise. Add 'tasks={json.dumps(learnt)}'."
+        )
+
+
+def _check_monitor(config: Config) -> None:
+    """`mtlrank.build.monitored` without the data, as far as the configs name their tasks' measures."""
+    monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
+    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures", [])]
+    if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
+        raise ConfigError(
+            f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
+        )
+
+
+@contextmanager
+def _data_somewhere() -> Iterator[None]:
+    """The image says where data is; no file of it is read for a check."""
+    is_here = _DATA in os.environ
+    os.environ.setdefault(_DATA, "/")
+    try:
+        yield
+    finally:
+        if not is_here:
+            del os.environ[_DATA]

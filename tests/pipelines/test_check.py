@@ -1,0 +1,102 @@
+"""What is told before a run starts, and what only the image can know."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from components.train.settings import train_settings
+from mtlrank.compose import compose_config, pipeline_config, select_tasks
+from mtlrank.errors import ConfigError
+from pipelines.check import check, check_for_image
+from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
+from pipelines.parameters import parse
+
+DECLARED = mtl_ranking.component_spec.inputs
+BACKBONE = ["model.body.backbone=/a/bert"]  # what the experiments on real data leave to the user
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    monkeypatch.delenv("MTLRANK_REAL_DATA", raising=False)
+
+
+def complaint(**parameters):
+    with pytest.raises(ConfigError) as caught:
+        check_for_image(parameters, DECLARED)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes], ids=lambda pipeline: pipeline.name)
+def test_the_defaults_are_right(pipeline):
+    check({}, pipeline.component_spec.inputs)
+
+
+@pytest.mark.parametrize("experiment", ["msmarco", "auxiliary", "distilled", "trec2019", "vaswani"])
+def test_an_experiment_says_how(experiment, monkeypatch):
+    """Parameters that are left alone leave sampler, loss, precision and the rest to it, as on the command line."""
+    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
+    mine = compose_config([f"experiment={experiment}", "test=false", *BACKBONE], trusted=True)
+    tasks = list(select_tasks(mine)["model"]["heads"])
+    left = train_settings(tasks, experiment, "", 0, 0.0, 0, "", "", 42, "", 0)
+    assert select_tasks(pipeline_config(left, BACKBONE)) == select_tasks({**mine, "tasks": tasks})
+
+
+def test_an_experiment_with_other_tasks_needs_them_as_a_parameter(no_data):
+    said = complaint(experiment="trec2019", overrides=BACKBONE)
+    assert "experiment=trec2019 learns trec2019, msm_bm25, stsb" in said
+    assert said.endswith("""Add 'tasks=["trec2019", "msm_bm25", "stsb"]'.""")
+    check_for_image(
+        {"experiment": "trec2019", "overrides": BACKBONE, "tasks": ["trec2019", "msm_bm25", "stsb"]}, DECLARED
+    )
+    assert "MTLRANK_REAL_DATA" not in os.environ
+
+
+def test_some_of_an_experiment_s_tasks_may_be_chosen():
+    check_for_image({"experiment": "msmarco", "tasks": ["msm_bm25"]}, DECLARED)
+
+
+@pytest.mark.parametrize("monitor", ["val/trec2019/nDCG", "val/msm_nre/MacroF1", "test/trec2019/nDCG@10"])
+def test_the_monitor_is_a_measure_of_a_task(monitor):
+    said = complaint(overrides=[f"training.monitor={monitor}"])
+    assert f"training.monitor is {monitor!r}" in said
+
+
+def test_something_is_judged():
+    without = [f"datamodule.dataset.datasets.{key}.test=null" for key in ("trec2019", "msm_ner")]
+    check({"tasks": ["trec2019", "msm_ner"], "overrides": without[1:]}, DECLARED)
+    assert "No dataset has a test split" in complaint(tasks=["trec2019", "msm_ner"], overrides=without)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"experiment": "mine"}, {"body": "mine"}, {"overrides": ["loop/logger=mlflow"]}],
+    ids=["experiment", "body", "variable"],
+)
+def test_what_the_image_may_hold_is_not_refused(parameters, capsys, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    check_for_image(parameters, DECLARED)
+    assert capsys.readouterr().err.count("The image may have it.") == 1
+    with pytest.raises(ConfigError):
+        check(parameters, DECLARED)
+
+
+def examples():
+    """The words of each submission and schedule that the documentation shows."""
+    for page in sorted((Path(__file__).parents[2] / "docs").glob("*.md")):
+        for line in page.read_text().replace("\\\n", " ").splitlines():
+            if line.startswith(("python -m pipelines.submit", "python -m pipelines.schedule create")):
+                yield shlex.split(line, comments=True)[3:]
+
+
+def test_what_the_documentation_shows_is_right():
+    checked = 0
+    for words in examples():
+        pipeline = mtl_ranking_nodes if "mtl_ranking_nodes" in words else mtl_ranking
+        declared = pipeline.component_spec.inputs
+        given = parse([word for word in words if "=" in word and not word.startswith("-")], declared)
+        check_for_image(given, declared)
+        checked += bool(given)
+    assert checked >= 9
