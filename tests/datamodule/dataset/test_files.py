@@ -256,6 +256,22 @@ def test_labelled_answers_are_a_ranking(tmp_path):
     assert [record.group for record in read(grouped)] == [0, 0, 1]
 
 
+@pytest.mark.parametrize("total", [1, 2])
+def test_answers_that_are_set_aside_are_not_judged(tmp_path, total):
+    rows = ["who,1,Ann did", "who,0,a garden", " ,1,blank", "who,1, ", "why,0,so", "why,good,many", "why,1,\u200d"]
+    (tmp_path / "x.csv").write_text("\n".join(["qtext,label,atext", *rows]) + "\n")
+    judged, ranked = [], []
+    for number in range(1, total + 1):
+        folder = tmp_path / f"{number}"
+        reading = Reading("quarantine")
+        answers(tmp_path / "x.csv", Relevance(["AP"])).prepare_shard(folder, Shard(number, total), reading)
+        judged += [line.split() for line in (folder / "train" / "qrels.txt").read_text().splitlines()]
+        ranked += [line.split() for line in (folder / "train" / "candidates.run").read_text().splitlines()]
+    assert sorted((q, d) for q, _, d, _ in judged) == sorted((q, d) for q, _, d, *_ in ranked)
+    kept = {"train-q0": ["train-a0", "train-a1"], "train-q2": ["train-a4"]}
+    assert {q: sorted(d for p, _, d, _ in judged if p == q) for q, *_ in judged} == kept
+
+
 def test_a_question_in_two_splits_is_an_error_or_is_dropped(tmp_path):
     for name, question in (("train", "Who ?"), ("test", "who ?")):
         (tmp_path / name).write_text(f"qtext,label,atext\n{question},1,Ann\nwhy,1,so\n".replace("why", name))
