@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
+from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import STOP
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
@@ -59,11 +60,15 @@ class CoNLLCoreference(PreparedDataset):
         source = self.sources["train" if split in self.held_out else split]
         if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
             return
-        passages = 0
+        passages, known = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
         for path in _files(str(source)):
             for document, sentences in self._documents(path):
                 whole = document.partition(";")[0]  # parts of one document stay together
-                if split not in self.held_out or self.held_out.split_of(whole) == split:
+                if split in self.held_out and self.held_out.split_of(whole) != split:
+                    continue
+                says = [sentence[:2] for sentence in sentences]
+                place = sentences[0].place if sentences else path.name
+                if known.is_new(document, says, place, mine=self.shard.holds(document)):
                     for records in self._passages(document, sentences):
                         yield from (record._replace(group=passages) for record in records)
                         passages += 1

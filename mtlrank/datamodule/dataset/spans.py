@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mtlrank.batch import Record, Span
+from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import FileDataset
 from mtlrank.datamodule.lines import read_json
 from mtlrank.errors import DataError
+
+_ONE_LABEL = "one label of a text with its spans"
 
 
 class BIOSpans(FileDataset):
@@ -50,6 +53,7 @@ class SpanPairs(FileDataset):
         path = self.path(split)
         if path is None:
             return
+        items = Duplicates(self.reading, "items", _ONE_LABEL)
         for number, (place, row) in enumerate(read_json(path, self.reading)):
             try:
                 spans = tuple((operator.index(start), operator.index(end)) for start, end in row["spans"])
@@ -60,7 +64,9 @@ class SpanPairs(FileDataset):
                 reason = f"expected JSON with text, spans and label: {type(error).__name__} {error}"
                 self.reading.reject(place, reason, str(row))
                 continue
-            yield Record("-", f"{split}-{number}", None, text, label, spans, place=place)
+            doc_id = f"{split}-{number}"
+            if items.is_new((text, spans), str(label), place, mine=self.shard.holds(doc_id)):
+                yield Record("-", doc_id, None, text, label, spans, place=place)
 
 
 class GAP(FileDataset):
@@ -72,6 +78,7 @@ class GAP(FileDataset):
     COLUMNS = ("ID", "Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")
 
     def records(self, split: str) -> Iterable[Record]:  # noqa: D102
+        items = Duplicates(self.reading, "items", _ONE_LABEL)
         for number, (place, cells) in enumerate(self.rows(split, range(len(self.COLUMNS)), "tsv")):
             if tuple(cells) == self.COLUMNS:
                 continue
@@ -84,7 +91,8 @@ class GAP(FileDataset):
                 continue
             for span, label in zip(names, labels, strict=True):
                 spans = (min(span, pronoun), max(span, pronoun))
-                yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
+                if items.is_new((row["Text"], spans), label, place, mine=self.shard.holds(row["ID"])):
+                    yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
 
 
 def _gap_span(row: dict[str, Any], name: str) -> Span:
