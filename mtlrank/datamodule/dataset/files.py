@@ -1,6 +1,7 @@
 """Datasets that are read from a user's own files: one file a split."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Colum
     if not isinstance(columns, list | tuple) or len(columns) != number:
         raise ConfigError(f"columns is {columns!r}, expected a list of {number}: {what}.")
     return tuple(columns)
+
+
+def columns_of_conll(line: str) -> list[str]:
+    """The cells of a line of a CoNLL file: between tabs, or between blanks where there is no tab."""
+    return [cell.strip(" \r") for cell in (line.split("\t") if "\t" in line else re.split(" +", line.strip(" ")))]
 
 
 def read_columns(

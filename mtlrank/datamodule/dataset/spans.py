@@ -1,13 +1,12 @@
 """Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
 
 import operator
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.duplicates import Duplicates
-from mtlrank.datamodule.dataset.files import FileDataset
+from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
 from mtlrank.datamodule.lines import read_json
 from mtlrank.errors import DataError
 
@@ -36,10 +35,10 @@ class BIOSpans(FileDataset):
                     yield first, sentence
                 sentence, good = [], True
                 continue
-            cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+            cells = columns_of_conll(line)
             first = first if sentence else place
             sentence.append((cells[0], cells[-1]))
-            if len(cells) < 2 or not _is_tag(cells[-1]):
+            if len(cells) < 2 or not cells[0] or not _is_tag(cells[-1]):
                 self.reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
                 good = False
         if sentence and good:

@@ -130,6 +130,18 @@ def test_conll_2003_has_blanks_between_its_columns(tmp_path):
     assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira slept", "PER")]
 
 
+def test_blanks_around_a_token_or_a_tag_are_none_of_it(tmp_path):
+    (tmp_path / "x").write_text("Mira \tB-PER \nHalden\t I-PER\nslept\tO\r \n \nVoss B-PER \n")
+    assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira Halden slept", "PER"), ("Voss", "PER")]
+
+
+@pytest.mark.parametrize("line", ["\tO", "Halden\tB- "])
+def test_a_token_without_a_word_or_a_tag_is_a_bad_row(tmp_path, line):
+    (tmp_path / "x").write_text(f"Mira\tB-PER\n{line}\n")
+    with pytest.raises(DataError, match="x:2: expected 'token<TAB>tag' with a BIO tag"):
+        read(spans(tmp_path / "x"))
+
+
 def test_a_sentence_with_a_bad_line_is_named_or_set_aside(tmp_path):
     (tmp_path / "x").write_text("Mira\tB-PER\nHalden\n\nVoss\tB-PER\n")
     with pytest.raises(DataError, match="x:2: expected 'token<TAB>tag' with a BIO tag, found 'Halden'"):
@@ -274,6 +286,7 @@ def test_documents_are_shared_out_to_the_splits(tmp_path):
         ("2)", "-", r"x.conll:2: expected '2\)' after '\(2'"),
         ("(2\n", "-\n", r"x.conll:2: expected '\(2' before '2\)'"),
         ("b 0 1 met - - - - - - - - -", "b 0 1", "x.conll:3: expected at least 5 columns, found 3"),
+        ("b 0 1 met - -", "b\t0\t1\t\t-\t-", "x.conll:3: expected a word in the fourth column, found none"),
         ("#end document", "", "x.conll: expected '#end document' at the end"),
     ],
 )
