@@ -1,6 +1,5 @@
 """Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
 
-import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -55,7 +54,7 @@ class SpanPairs(FileDataset):
         items = Duplicates(self.reading, "items", _ONE_LABEL)
         for number, (place, row) in enumerate(read_json(path, self.reading)):
             try:
-                spans = tuple((operator.index(start), operator.index(end)) for start, end in row["spans"])
+                spans = tuple((_offset(start), _offset(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
                 if not isinstance(text, str) or not isinstance(label, str | int | float) or isinstance(label, bool):
                     raise TypeError(f"text is {text!r}, label is {label!r}")
@@ -66,6 +65,13 @@ class SpanPairs(FileDataset):
             doc_id = f"{split}-{number}"
             if items.is_new((text, spans), str(label), place, mine=self.shard.holds(doc_id)):
                 yield Record("-", doc_id, None, text, label, spans, place=place)
+
+
+def _offset(value: Any) -> int:
+    """A position in a text, as JSON gives it."""
+    if type(value) is not int:  # true and false are instances of int
+        raise TypeError(f"{value!r} is no whole number")
+    return value
 
 
 class GAP(FileDataset):

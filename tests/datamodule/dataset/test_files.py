@@ -158,6 +158,13 @@ def test_a_json_line_without_spans_is_named(tmp_path):
         read(SpanPairs("x", SpanPairClassification(["Accuracy"]), TINY, str(tmp_path / "x")))
 
 
+@pytest.mark.parametrize("offset", [True, 1.0, "1", None])
+def test_an_offset_that_is_no_whole_number_is_named(tmp_path, offset):
+    row = {"text": "Ann told Mia", "spans": [[0, 3], [offset, 12]], "label": "distinct"}
+    with pytest.raises(DataError, match=f"x:1: expected JSON with text, spans and label: TypeError {offset!r} is no"):
+        read(span_pairs(tmp_path / "x", row))
+
+
 def gap_file(path, **changes):
     row = {"ID": "t-1", "Text": "Ann told Mia that she won.", "Pronoun": "she", "Pronoun-offset": "18"}
     row |= {"A": "Ann", "A-offset": "0", "A-coref": "TRUE", "B": "Mia", "B-offset": "9", "B-coref": "FALSE", **changes}
