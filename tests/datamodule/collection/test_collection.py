@@ -104,6 +104,28 @@ def test_the_best_of_a_long_run_are_kept(source):
     assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 3)["q1"]] == ["d99", "d98", "d97"]
 
 
+@pytest.mark.parametrize("second", [0.5, 98.5])
+def test_a_document_with_two_scores_is_found_however_long_the_run_is(source, second):
+    lines = [f"q1 Q0 d{i} 1 {i} x" for i in range(100)]
+    write(source["run"], [*lines, f"q1 Q0 d0 1 {second} x"])
+    if second > 1:  # among the best it must be known
+        with pytest.raises(DataError, match="run:1: document 'd0' has two scores for query 'q1'"):
+            Collection(source).candidates(["q1"], 3)
+    write(source["run"], [f"q1 Q0 d99 1 {second} x", *lines])
+    with pytest.raises(DataError, match=r"run:\d+: document 'd99' has two scores for query 'q1'"):
+        Collection(source).candidates(["q1"], 3)
+
+
+def test_lines_of_a_run_that_match_no_query_are_counted_once(source):
+    with open(source["run"], "a") as file:
+        file.write("q9 Q0 d1 1 1 x\nq9 Q0 d2 2 0 x\n")
+    parts = [Collection(source, holds=lambda name, odd=odd: (name[-1] in "13579") == odd) for odd in (False, True)]
+    for collection in parts:
+        for depth in (1, 2):
+            collection.candidates(list(collection.queries), depth)
+    assert [part.reading.counts for part in parts] == [{}, {"train": {"run lines of unknown queries": 2}}]
+
+
 def test_only_wanted_queries_are_read(source):
     collection = Collection(source, holds=lambda query_id: query_id == "q2")
     assert list(collection.queries) == list(collection.qrels) == ["q2"]

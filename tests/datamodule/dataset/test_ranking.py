@@ -336,12 +336,14 @@ def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
     write(source["run"], [f"q{i} Q0 {doc} 1 {score} x" for i in range(4) for doc, score in (("d3", 2), ("d4", 1))])
     train = {**source, "queries": str(tmp_path / "train")}
     write(tmp_path / "train", [f"q{i}\tharbour {i}" for i in range(8)])
-    judged = set()
+    judged, without = set(), 0
     for number in range(1, 5):
         dataset = ranking(train, test=source)
         dataset.prepare_shard(tmp_path / f"{number}", Shard(number, 4), Reading())
+        without += dataset.reading.counts.get("test", {}).get("judged queries without candidates", 0)
         judged |= {qrel.query_id for qrel in read_qrels(tmp_path / f"{number}" / "test" / "qrels.txt")}
     assert judged == {f"q{i}" for i in range(8)}
+    assert without == 4
 
 
 def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
