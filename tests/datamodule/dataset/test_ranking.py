@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import IRDataset, Shard
 from mtlrank.datamodule.dataset import ranking as ranking_module
+from mtlrank.datamodule.dataset.negatives import GROUPINGS, Negatives
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -328,6 +331,26 @@ def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_docum
         dataset = ranking(source, task, grouping=grouping, num_negatives=2, max_negatives=3)
         labels = [label for _, _, label in rows(dataset, "train")]
         assert 0 < sum(label < 2 for label in labels) <= 3
+
+
+@given(st.integers(1, 9), st.integers(0, 20), st.integers(1, 5), st.integers(0, 20), st.sampled_from(GROUPINGS))
+def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_negatives, most, grouping):
+    judged = {f"p{i}": 1 for i in range(positives)} | {f"n{i}": 0 for i in range(others // 2)}
+    candidates = [f"c{i}" for i in range(others - others // 2)]
+
+    def groups(most):
+        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 0).groups("q", judged, candidates))
+
+    found = groups(most)
+    assert len({doc_id for group in found for doc_id in group if doc_id[0] != "p"}) <= most
+    assert all(len(set(group)) == len(group) for group in found)
+    if (most and others) or grouping == "pointwise":
+        assert [d for group in found for d in group if d[0] == "p"] == [f"p{i}" for i in range(positives)]
+    sizes = [len(group) for group in found]
+    if grouping == "pairwise" and found:
+        assert max(sizes) - min(sizes) <= 1
+        assert sum(sizes) <= len(found) + max(most, len(found))
+    assert groups(positives * (num_negatives + others)) == groups(None)
 
 
 def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
