@@ -94,7 +94,7 @@ class Collection:
         self.require("docs")
         docs = DocStore(self.source, self.reading)
         if self.holds(""):  # no id at all belongs to one shard, so that all of them together count once
-            self.reading.count("documents given twice", docs.twice)
+            self.reading.count("documents given twice", docs.twice, of=str(docs.path))
         return docs
 
     @property

@@ -138,7 +138,7 @@ class ShardWriter:
         return wrong
 
     def _row(self, record: Record, rows: dict[str, Text], places: dict[str, Tokens]) -> Row:
-        """Rows of the texts, label and spans of a record; no spans if truncation cuts one off."""
+        """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
         layout, longest = self.preprocessor.template, self.preprocessor.max_query_length
         text = rows[record.text]
         if record.query is None:
@@ -160,7 +160,10 @@ class ShardWriter:
 
 
 def _positions(spans: Iterable[Span], tokens: Tokens, start: int, room: int) -> list[Span] | None:
-    """Where spans of characters are in a sequence whose text begins at `start` and has `room`; None if one is cut off."""
+    """Where spans of characters are in a sequence whose text begins at `start` and has `room`.
+
+    None if truncation cuts one off, or if one holds no token, as a blank.
+    """
     found = [tokens.span(*span) for span in spans]
     kept = [(span[0] + start, span[1] + start) for span in found if span and span[1] <= room]
     return kept if len(kept) == len(found) else None

@@ -188,7 +188,16 @@ def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, com
     assert bad.place.endswith("/" + complaint.split(": ")[0])
 
 
-@pytest.mark.parametrize(("part", "header"), [("docs", "docid\ttext"), ("queries", "Query-ID\tQuery")])
+@pytest.mark.parametrize(
+    ("part", "header"),
+    [
+        ("docs", "docid\ttext"),
+        ("docs", "docno\tpassage_text"),
+        ("docs", "pid\tpassage"),
+        ("queries", "Query-ID\tQuery"),
+        ("queries", "qid\tquestion"),
+    ],
+)
 def test_a_header_is_no_row(source, part, header):
     good = all_of(Collection(source))
     path = Path(source[part])
@@ -225,6 +234,15 @@ def test_what_is_there_twice_is_counted(source):
     assert len(collection.docs) == 5
     counts = {"judgements given twice": 1, "judgements of queries without a text": 1, "documents given twice": 1}
     assert collection.reading.counts == {"train": counts}
+
+
+def test_documents_of_several_splits_that_are_there_twice_are_counted_once(source):
+    with open(source["docs"], "a") as file:
+        file.write("d1\tthe silent harbour\n")
+    reading = Reading()
+    for reading.split in ("train", "val", "test"):
+        assert len(Collection(source, reading).docs) == 5
+    assert reading.counts == {"train": {"documents given twice": 1}}
 
 
 def test_too_many_bad_rows_stop_with_the_first(source):

@@ -73,6 +73,25 @@ def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
         read(sentences(tmp_path / "x", **settings))
 
 
+def test_a_csv_column_that_is_there_twice_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("score,a,a,b,c,c\n1,A,AA,B,C,CC\n")
+    settings = {"format": "csv", "score_column": "score"}
+    with pytest.raises(ConfigError, match=r"x.csv has the column 'a' twice. Rename one, or give columns by number"):
+        read(sentences(tmp_path / "x.csv", columns=("a", "b"), **settings))
+    assert len(read(sentences(tmp_path / "x.csv", columns=("b", 1), **settings))) == 1  # nobody asks which c
+
+
+def test_a_csv_field_may_be_long(tmp_path):
+    (tmp_path / "x.csv").write_text(f"1,{'a' * 200_000},b\n")
+    assert len(read(sentences(tmp_path / "x.csv", format="csv"))[0].query) == 200_000
+
+
+def test_the_place_of_a_csv_file_in_this_folder_is_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("1,a,b\n")
+    assert [record.place for record in read(sentences("x.csv", format="csv"))] == ["x.csv:1"]
+
+
 def test_too_few_columns_are_named_with_the_line(tmp_path):
     (tmp_path / "x.tsv").write_text("1\ta\tb\n2\ta\n")
     with pytest.raises(DataError, match=r"x.tsv:2: expected at least 3 tab-separated columns .*, found 2"):
