@@ -167,7 +167,7 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
     splits = manifest["splits"]
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
     dropped = sum(split["items_dropped"] for split in splits.values())
-    notes = [f"{dropped:,} spans cut off by truncation left out"] if dropped else []
+    notes = [f"{dropped:,} items left out whose spans are cut off or hold no token"] if dropped else []
     totals = dict[str, int]()
     for counts in manifest["counts"].values():
         for what, times in counts.items():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text, read_cells, read_json
+from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text, is_header, read_cells, read_json
 from mtlrank.datamodule.pair_store import Asked, PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -100,7 +100,7 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
     """(place, [query_id, doc_id, query, text]) of each row."""
     rows = _json_rows(path, reading) if is_json(path) else read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)
     for number, (place, row) in enumerate(rows):
-        if number == 0 and [cell.strip().lower() for cell in row[2:]] == list(_KEYS[2:]):
+        if number == 0 and is_header(row[:2], row[2:]):
             raise DataError(
                 f"{place}: a header, but TSV files are expected to start with their first pair. Delete the line."
             )

@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -17,6 +17,13 @@ _BOM = b"\xef\xbb\xbf"
 
 CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest means nothing in text
 IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL and halves of surrogate pairs are no characters of a text
+_NAMES_OF_IDS = re.compile(
+    r"_?(id|(d|doc|document|p|passage|corpus|q|query|question|topic)[_ -]?(id|no))", re.IGNORECASE
+)
+_NAMES_OF_TEXTS = re.compile(
+    r"((doc|document|passage|query|question|topic)[_ -]?)?(text|contents?|body)|doc|document|passage|query|question|title",
+    re.IGNORECASE,
+)
 
 
 class Line(NamedTuple):
@@ -56,6 +63,18 @@ def locate(name: str, what: str) -> Path:
     return path
 
 
+def name_of(path: Path) -> str:
+    """How the places of a file's lines name it: with its folder, as files of several splits may have one name."""
+    return f"{path.parent.name}/{path.name}".lstrip("/")
+
+
+def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether the cells of a first line name columns of ids and of texts, where a row would have them."""
+    return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
+        _NAMES_OF_TEXTS.fullmatch(text.strip()) for text in texts
+    )
+
+
 def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
     """The lines of a UTF-8 file, also a gzipped one. A byte order mark and Windows line ends are left out."""
     try:
@@ -65,7 +84,7 @@ def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
     with opened as raw:
         file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         try:
-            name = f"{path.parent.name}/{path.name}".lstrip("/")  # files of several splits may have one name
+            name = name_of(path)
             for number, line in enumerate(file, 1):
                 if number % 1000 == 0:
                     reading.at(raw.tell(), size)

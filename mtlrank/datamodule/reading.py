@@ -31,6 +31,7 @@ class Reading:
         self.max_bad_rows = max_bad_rows
         self.bad_rows: dict[str, BadRow] = {}  # by place: a file that is read twice has its bad rows once
         self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
+        self._counted: set[tuple[str, str]] = set()
         self.split = "train"
         self.progress = Progress(what)
 
@@ -45,8 +46,12 @@ class Reading:
                 f"{len(self.bad_rows)} bad rows, more than prepare.max_bad_rows={self.max_bad_rows}. The first: {first}."
             )
 
-    def count(self, what: str, times: int = 1) -> None:
-        """Something in the current split was repaired or left out."""
+    def count(self, what: str, times: int = 1, of: str = "") -> None:
+        """Something in the current split was repaired or left out; `of` names what several splits share: it counts once."""
+        if of:
+            if (what, of) in self._counted:
+                return
+            self._counted.add((what, of))
         if times:
             self.counts.setdefault(self.split, Counter())[what] += times
 

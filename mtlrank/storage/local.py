@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -46,10 +47,17 @@ def writable_folder(path: str | Path) -> Path:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole: beside its place first, then renamed, so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
+    with _beside(path) as part:
         part.write_bytes(data)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file that no other writer uses; it takes the place of `path` if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        yield part
         put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -78,14 +86,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file whole, as UTF-8, from lines that need not be in memory together."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-        put_in_place(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with _beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:

@@ -3,10 +3,13 @@
 import tracemalloc
 from contextlib import closing
 
+import pytest
+
 from mtlrank.datamodule.candidates import pairs_of_file, pairs_of_run
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
 from tests.tiny_collection import write
 
 NUMBER = 30_000
@@ -28,6 +31,16 @@ def test_memory_does_not_grow_with_a_file_of_pairs(tmp_path):
         peak, number = peak_of(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))
     assert number == NUMBER
     assert peak < (tmp_path / "pairs.tsv").stat().st_size / 4
+
+
+@pytest.mark.parametrize("header", ["query_id\tdoc_id\tquery\ttext", "qid\tpid\tquestion\tpassage_text"])
+def test_a_header_of_a_file_of_pairs_is_named(tmp_path, header):
+    write(tmp_path / "pairs.tsv", [header, "q1\td1\tquery\ttext"])
+    with closing(PairStore(tmp_path / "pairs.sqlite")) as store, pytest.raises(DataError, match=":1: a header, but"):
+        list(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))
+    write(tmp_path / "pairs.tsv", ["q1\td1\tquery\ttext"])
+    with closing(PairStore(tmp_path / "others.sqlite")) as store:
+        assert len(list(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))) == 1
 
 
 def test_memory_does_not_grow_with_a_run(tmp_path):

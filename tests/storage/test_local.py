@@ -11,6 +11,7 @@ from mtlrank.storage import (
     write_json,
     write_lines,
     write_manifest,
+    write_text,
 )
 
 
@@ -73,6 +74,26 @@ def test_lines_appear_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write_lines(tmp_path / "x.txt", lines(fail=False))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["one\ntwo\n"]
+
+
+def test_two_writers_of_a_file_do_not_disturb_each_other_or_anybodys_files(tmp_path):
+    (tmp_path / "x.part").write_text("the user's")
+
+    def lines():
+        yield "one\n"
+        write_lines(tmp_path / "x", ["another's\n"])
+        assert (tmp_path / "x").read_text() == "another's\n"
+        write_text(tmp_path / "x", "a third's\n")
+        yield "two\n"
+
+    write_lines(tmp_path / "x", lines())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x": "one\ntwo\n", "x.part": "the user's"}
+
+
+def test_files_may_be_read_by_whom_other_new_files_may_be_read(tmp_path):
+    (tmp_path / "usual").touch()
+    write_text(tmp_path / "x", "text")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "a.b", "", "a b", "-a", "x" * 64])

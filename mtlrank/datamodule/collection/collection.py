@@ -1,6 +1,7 @@
 """Collections: queries, documents, judgements and first-stage candidates, by ir_datasets id or from one's own files."""
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
@@ -93,7 +94,7 @@ class Collection:
         self.require("docs")
         docs = DocStore(self.source, self.reading)
         if self.holds(""):  # no id at all belongs to one shard, so that all of them together count once
-            self.reading.count("documents given twice", docs.twice)
+            self.reading.count("documents given twice", docs.twice, of=str(docs.path))
         return docs
 
     @property
@@ -121,14 +122,25 @@ class Collection:
     def _candidates_of_run(self, k: int) -> dict[str, list[RankedDoc]]:
         """The best of each query as trec_eval orders them; no more than a few times `k` are held of any query."""
         found: dict[str, dict[str, float]] = {query_id: {} for query_id in self.queries}
+        least: dict[str, float] = {}  # that was kept of queries some of whose documents are forgotten
+        unsure, unknown = set[str](), 0
         for query_id, doc_id, score, place in self.source.judged("run", self.reading):
             scores = found.get(query_id)
             if scores is None:
+                unknown += self.holds(query_id)
                 continue
-            if scores.setdefault(doc_id, score) != score:
-                self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
+            if score >= least.get(query_id, math.inf):
+                unsure.add(query_id)
+            self._add(scores, doc_id, score, query_id, place)
             if len(scores) > 4 * k:
                 found[query_id] = dict(_best(scores.items(), k))
+                least[query_id] = min(found[query_id].values())
+        if unsure:  # what came late and is among the best may have been forgotten with another score
+            for query_id, doc_id, score, place in self.source.judged("run", self.reading):
+                if query_id in unsure and doc_id in found[query_id]:
+                    self._add(found[query_id], doc_id, score, query_id, place)
+        if not self._depth:  # the first time that the run is read
+            self.reading.count("run lines of unknown queries", unknown)
         for query_id, scores in found.items():
             if len(scores) > 1 and len(set(scores.values())) == 1:
                 raise DataError(
@@ -136,6 +148,11 @@ class Collection:
                     "Give a run with scores, as in {id: ..., run: bm25.run}, or learn from docpairs."
                 )
         return {query_id: _ranking(query_id, _best(scores.items(), k)) for query_id, scores in found.items()}
+
+    def _add(self, scores: dict[str, float], doc_id: str, score: float, query_id: str, place: str) -> None:
+        """Take in a document's score for a query; another one than before is a bad row."""
+        if scores.setdefault(doc_id, score) != score:
+            self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
 
     def _retrieve(self, query_id: str, k: int) -> list[RankedDoc]:
         positions, scores = self.bm25.retrieve(self.queries[query_id], k)

@@ -1,7 +1,6 @@
 """Where a collection's parts come from: an ir_datasets id, a BEIR folder, files, or a mixture of them."""
 
 import difflib
-import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +12,11 @@ from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
 from mtlrank import embedded
-from mtlrank.datamodule.lines import locate, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import is_header, locate, read_cells, read_json, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
 
-_NAMES_OF_IDS = re.compile(r"_?(id|(doc|p|q|query|doc(ument)?|passage|corpus)[_-]?id)", re.IGNORECASE)
-_NAMES_OF_TEXTS = ("text", "contents", "content", "body", "passage", "document", "doc", "query", "title", "question")
 PARTS = ("docs", "queries", "qrels", "run", "docpairs")
 RETRIEVED = "bm25"  # as a run: BM25 retrieves
 
@@ -147,7 +144,7 @@ class FileSource(Source):
             yield from _json_texts(self.files[part], reading)
         else:
             for number, (place, (name, text)) in enumerate(read_cells(self.files[part], 2, "id, text", reading)):
-                if number == 0 and _NAMES_OF_IDS.fullmatch(name) and text.strip().lower() in _NAMES_OF_TEXTS:
+                if number == 0 and is_header([name], [text]):
                     reading.reject(
                         place, f"expected an id and a text, found a header ({name}, {text}): leave it out", name
                     )

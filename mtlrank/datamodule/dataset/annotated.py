@@ -11,8 +11,8 @@ from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.dataset.held_out import drawn
-from mtlrank.datamodule.dataset.leaks import LeakedQueries
-from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.leaks import LeakedQueries, same_words
+from mtlrank.datamodule.dataset.prepared import SPLITS, PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -28,7 +28,8 @@ class AnnotatedPairs(PreparedDataset):
 
     Each query (at most `max_queries`, drawn by a hash) is paired with `per_query` passages: half of them drawn from its
     `depth` best, half from the whole collection, so that labels reach from no overlap to the best match. An annotator that
-    does not read queries labels each of these passages once. `balance` draws equally many training items of each class.
+    does not read queries labels each of these passages once, and in one split: a passage that validation or test holds is
+    left out of training, and one of test out of validation. `balance` draws equally many training items of each class.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class AnnotatedPairs(PreparedDataset):
         self.balance = balance
         self.leaked = LeakedQueries(name, leaked_queries)
         self.seed = seed
+        self._held: dict[str, set[bytes]] = {}  # passages by split, once they were asked for
 
     def records(self, split: str) -> Iterable[Record]:
         source = self.sources[split]
@@ -90,11 +92,15 @@ class AnnotatedPairs(PreparedDataset):
 
     def _annotated(self, collection: Collection, split: str) -> Iterator[Record]:
         seen, last = set[str](), 0
+        elsewhere = set[bytes]()  # passages of later splits: what is measured there must not be learnt here
+        if not self.annotator.reads_query:
+            elsewhere = elsewhere.union(*map(self._passages_of, SPLITS[SPLITS.index(split) + 1 :]))
         for pairs in chunks(self._pairs(collection, split), _PAIRS):
             if not self.annotator.reads_query:
                 new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.shard.holds(pair.doc_id)}
                 seen.update(new)
-                pairs = list(new.values())
+                pairs = [pair for pair in new.values() if same_words(pair.text) not in elsewhere]
+                self.reading.count("passages of another split left out", len(new) - len(pairs))
             for record in self.annotator.records(pairs, collection.docs):
                 group = None if record.group is None else last + record.group  # an annotator counts within a chunk
                 yield record._replace(group=group)
@@ -114,6 +120,14 @@ class AnnotatedPairs(PreparedDataset):
                 with_text = [doc_id for doc_id in doc_ids if doc_id in texts]
                 collection.reading.count("documents without a text", len(doc_ids) - len(with_text))
                 yield from (Pair(query_id, d, collection.queries[query_id], texts[d]) for d in with_text)
+
+    def _passages_of(self, split: str) -> set[bytes]:
+        """The passages of a whole split, whatever the shard."""
+        source = self.sources[split]
+        if source is not None and split not in self._held:
+            pairs = self._pairs(Collection(source, Reading("quarantine", sys.maxsize)), split)
+            self._held[split] = {same_words(pair.text) for pair in pairs}
+        return self._held.get(split, set())
 
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test."""

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
-from mtlrank.datamodule.dataset.files import STOP
+from mtlrank.datamodule.dataset.duplicates import Duplicates
+from mtlrank.datamodule.dataset.files import STOP, columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import at_least
@@ -59,11 +60,15 @@ class CoNLLCoreference(PreparedDataset):
         source = self.sources["train" if split in self.held_out else split]
         if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
             return
-        passages = 0
+        passages, known = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
         for path in _files(str(source)):
             for document, sentences in self._documents(path):
                 whole = document.partition(";")[0]  # parts of one document stay together
-                if split not in self.held_out or self.held_out.split_of(whole) == split:
+                if split in self.held_out and self.held_out.split_of(whole) != split:
+                    continue
+                says = [sentence[:2] for sentence in sentences]
+                place = sentences[0].place if sentences else path.name
+                if known.is_new(document, says, place, mine=self.shard.holds(document)):
                     for records in self._passages(document, sentences):
                         yield from (record._replace(group=passages) for record in records)
                         passages += 1
@@ -88,7 +93,7 @@ class CoNLLCoreference(PreparedDataset):
     def _documents(self, path: Path) -> Iterator[tuple[str, list[Sentence]]]:
         """(id, sentences) of each document of a file."""
         document, sentences = "", list[Sentence]()
-        rows = list[tuple[str, str]]()
+        rows, good = list[tuple[str, str]](), True
         first = ""
         for place, line in read_lines(path, STOP):
             if line.startswith("#begin document"):
@@ -96,15 +101,20 @@ class CoNLLCoreference(PreparedDataset):
                     raise DataError(f"{place}: expected '#end document' before the next document. Is the file whole?")
                 document = line.removeprefix("#begin document").strip()
             elif line.strip() and not line.startswith("#"):
-                cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+                cells = columns_of_conll(line)
                 first = first if rows else place
-                rows.append((cells[3], cells[-1]) if len(cells) >= 5 else ("", ""))
-                if len(cells) < 5:
-                    self.reading.reject(place, f"expected at least 5 columns, found {len(cells)}: {line[:60]!r}", line)
+                wrong = f"at least 5 columns, found {len(cells)}" if len(cells) < 5 else ""
+                if not wrong and not cells[3]:
+                    wrong = "a word in the fourth column, found none"
+                if wrong:
+                    self.reading.reject(place, f"expected {wrong}: {line[:60]!r}", line)
+                    good = False
+                else:
+                    rows.append((cells[3], cells[-1]))
             else:
-                if rows and all(word for word, _ in rows):  # a sentence with a bad line is left out whole
+                if rows and good:  # a sentence with a bad line is left out whole
                     sentences.append(self._sentence(rows, first))
-                rows = []
+                rows, good = [], True
                 if line.startswith("#end document"):
                     yield document, sentences
                     document, sentences = "", []

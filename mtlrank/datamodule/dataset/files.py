@@ -1,13 +1,14 @@
 """Datasets that are read from a user's own files: one file a split."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import one_of
-from mtlrank.datamodule.lines import Line, locate, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import Line, locate, name_of, read_cells, read_json, read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -17,6 +18,7 @@ from mtlrank.task import Task
 Column = int | str
 FORMATS = ("tsv", "csv", "jsonl")
 STOP = Reading(hint=False)
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characters that Python allows
 
 
 class FileDataset(PreparedDataset):
@@ -63,6 +65,11 @@ def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Colum
     return tuple(columns)
 
 
+def columns_of_conll(line: str) -> list[str]:
+    """The cells of a line of a CoNLL file: between tabs, or between blanks where there is no tab."""
+    return [cell.strip(" \r") for cell in (line.split("\t") if "\t" in line else re.split(" +", line.strip(" ")))]
+
+
 def read_columns(
     path: Path, columns: Sequence[Column], layout: str, reading: Reading
 ) -> Iterator[tuple[str, list[Any]]]:
@@ -103,7 +110,7 @@ def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tu
     rows = csv.reader((f"{text}\n" for _, text in read_lines(path, STOP)), strict=True)
     numbers, width = list[int](), 0
     while True:
-        place = f"{path.parent.name}/{path.name}:{rows.line_num + 1}"
+        place = f"{name_of(path)}:{rows.line_num + 1}"
         try:
             cells = next(rows, None)
         except csv.Error as error:
@@ -127,6 +134,10 @@ def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[i
     missing = [column for column in columns if isinstance(column, str) and column not in header]
     if missing:
         raise ConfigError(f"{path.name} has no column {missing[0]!r}. It has: {', '.join(header)}.")
+    if twice := [column for column in columns if isinstance(column, str) and header.count(column) > 1]:
+        raise ConfigError(
+            f"{path.name} has the column {twice[0]!r} twice. Rename one, or give columns by number, from 0."
+        )
     numbers = [header.index(column) if isinstance(column, str) else column for column in columns]
     if max(numbers) >= len(header):
         raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).")

@@ -1,5 +1,6 @@
-"""Queries that are asked in training and in another split: what is measured there would be remembered, not learnt."""
+"""Queries and passages of training that another split holds too: they would be remembered there, not learnt."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 from mtlrank.datamodule.dataset.settings import one_of
@@ -32,3 +33,8 @@ class LeakedQueries:
 def normal(query: str) -> str:
     """What makes two queries the same question: case and blanks do not count."""
     return " ".join(CONTROL.sub(" ", query).casefold().split())
+
+
+def same_words(text: str) -> bytes:
+    """What equal passages have in common, as `normal` sees them; short, as many are held in memory."""
+    return hashlib.blake2b(normal(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -15,7 +15,7 @@ from mtlrank.errors import DataError
 from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
 
-SCHEMA = 2
+SCHEMA = 3
 _BLOCK = 2**20  # labels that are in memory at a time
 _SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
 

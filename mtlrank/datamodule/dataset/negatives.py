@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
 
 from mtlrank.datamodule.dataset.settings import at_least, one_of
 from mtlrank.errors import ConfigError
@@ -14,9 +15,10 @@ class Negatives:
     """Draws a training query's documents.
 
     Negatives are candidates at the first-stage ranks of the window `negative_ranks` that nobody judged and, if
-    `judged_negatives`, judged documents below the relevance level; `max_negatives` limits them for a query. `pairwise`
+    `judged_negatives`, judged documents below the relevance level; a query has at most `max_negatives` of them. `pairwise`
     groups each relevant document with `num_negatives` of both kinds, `listwise` all relevant ones with as many for each.
-    `pointwise` gives one by one all judged documents and `num_negatives` unjudged ones a relevant one.
+    Where fewer are allowed, each relevant document has its share of them, at least one. `pointwise` gives one by one all
+    judged documents and `num_negatives` unjudged ones a relevant one.
     """
 
     def __init__(
@@ -61,9 +63,16 @@ class Negatives:
             yield [*positives, *kept, *draw.sample(unjudged, min(wanted, len(unjudged)))]
             return
         pool = negatives + unjudged
-        for some in [positives] if self.grouping == "listwise" else [[positive] for positive in positives]:
-            drawn = draw.sample(pool, min(self.num_negatives * len(some), left, len(pool)))
-            left -= len(drawn)
+        groups = [positives] if self.grouping == "listwise" else [[positive] for positive in positives]
+        limited = self.num_negatives * len(positives) > left
+        allowed = cycle(draw.sample(pool, min(left, len(pool))) if limited else [])
+        for number, some in enumerate(groups):
+            wanted = min(self.num_negatives * len(some), len(pool))
+            if limited:  # a share of what is allowed, or one that another group has too: no relevant document is lost
+                share = max(left // len(groups) + (number < left % len(groups)), 1)
+                drawn = list(islice(allowed, min(wanted, share)))
+            else:
+                drawn = draw.sample(pool, wanted)
             if some and drawn:
                 yield [*some, *drawn]
 

@@ -12,7 +12,7 @@ from typing import Any
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
-from mtlrank.datamodule.dataset.shard import Shard, ShardWriter, samples_of
+from mtlrank.datamodule.dataset.shard import Shard, ShardWriter, place_of, samples_of, usable
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -53,22 +53,26 @@ class PreparedDataset(ABC):
     def write_judgements(self, split: str, folder: Path) -> None:
         """Write what measures of a ranking need beside labels into `folder`: qrels.txt and candidates.run.
 
-        Unless a subclass knows better, every record is judged and a candidate, in the order of BM25.
+        Unless a subclass knows better, every record that can be used is judged and a candidate, in the order of BM25.
         """
         told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
         shard, self.shard = self.shard, Shard()  # the first stage knows all documents of the split
-        records = [record for record in self.records(split) if self._grade(record) is not None]
+        records = [good for record in self.records(split) if (good := self._usable(record)) is not None]
         self.reading, self.shard = told, shard
-        mine = [record for record in records if shard.holds(record.query_id)]
+        mine = [
+            record
+            for record in records
+            if shard.holds(record.query_id) and place_of(record, split) not in told.bad_rows  # as no token is in it
+        ]
         if records:
-            qrels = [f"{record.query_id} 0 {record.doc_id} {self._grade(record)}\n" for record in mine]
+            qrels = [f"{record.query_id} 0 {record.doc_id} {int(record.label)}\n" for record in mine]
             write_text(folder / "qrels.txt", "".join(qrels))
             write_text(folder / "candidates.run", "".join(first_stage(records, mine)))
 
-    def _grade(self, record: Record) -> int | None:
-        """The grade of a document, unless it is a bad row."""
+    def _usable(self, record: Record) -> Record | None:
+        """The record as it is prepared, unless it is a bad row."""
         try:
-            return int(self.task.parse_label(record.label))
+            return usable(record, self.task)[0]
         except DataError:
             return None
 

@@ -133,8 +133,7 @@ class IRDataset(PreparedDataset):
     def query_ids(self, split: str) -> list[str]:
         """The queries of a split in this shard: judged ones, unless something else is learnt from."""
         collection = self.collection(split)
-        judged = self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
-        queries: Mapping[str, Any] = collection.qrels if judged else collection.queries
+        queries: Mapping[str, Any] = collection.qrels if self._is_judged(split) else collection.queries
         if split not in self.held_out:
             return list(queries)
         mine = [query_id for query_id in queries if self.held_out.split_of(query_id) == split]
@@ -143,6 +142,9 @@ class IRDataset(PreparedDataset):
             chosen = set(drawn(everyones, self.max_queries, self.seed))
             return [query_id for query_id in mine if query_id in chosen]
         return mine
+
+    def _is_judged(self, split: str) -> bool:
+        return self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
@@ -169,7 +171,9 @@ class IRDataset(PreparedDataset):
         """The first-stage ranking of the split's queries."""
         if split not in self._candidates:
             depth = self.negatives.depth if split == "train" else self.num_candidates
-            self._candidates[split] = self.collection(split).candidates(self.query_ids(split), depth)
+            ranked = self._candidates[split] = self.collection(split).candidates(self.query_ids(split), depth)
+            if self._is_judged(split):
+                self.reading.count("judged queries without candidates", sum(not docs for docs in ranked.values()))
         return self._candidates[split]
 
     # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------

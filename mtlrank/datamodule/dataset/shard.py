@@ -94,33 +94,23 @@ class ShardWriter:
     def _checked(self, record: Record, split: str) -> Record | None:
         """The record with a label as it is stored, or None if it cannot be used and may be left out."""
         try:
-            _check(record, self.task)
-            query = None if record.query is None else self._clean(record.query, "query")
-            text = self._clean(record.text, "text")
-            label = self.task.parse_label(record.label)
-            if isinstance(label, str) and IMPOSSIBLE.search(label):
-                raise DataError(f"label {label!r} is no text")
+            good, times = usable(record, self.task)
         except DataError as error:
             self.reading.reject(
-                _place(record, split), str(error), f"{record.query or ''}\t{record.text}\t{record.label}"
+                place_of(record, split), str(error), f"{record.query or ''}\t{record.text}\t{record.label}"
             )
             return None
-        if isinstance(label, str):
-            label = self.classes.setdefault(label, len(self.classes))
-        return record._replace(query=query, text=text, label=label)
+        self.reading.count("control characters read as blanks", times)
+        if isinstance(good.label, str):
+            good = good._replace(label=self.classes.setdefault(good.label, len(self.classes)))
+        return good
 
     def _remember_places(self, split: str, records: Iterable[Record], rows: Iterable[Row]) -> None:
         """Where each class is met first, of what was kept."""
         names, first = list(self.classes), self.first_place.setdefault(split, {})
         for record, row in zip(records, rows, strict=True):
             if row.spans is not None and names[int(row.label)] not in first:
-                first[names[int(row.label)]] = _place(record, split)
-
-    def _clean(self, text: str, what: str) -> str:
-        """Text with blanks for control characters, which are counted."""
-        cleaned, times = clean_text(text, what)
-        self.reading.count("control characters read as blanks", times)
-        return cleaned
+                first[names[int(row.label)]] = place_of(record, split)
 
     def _unusable(self, records: list[Record], rows: dict[str, Text], split: str) -> set[int]:
         """Records whose ids stand for another text than the first time in this split, or whose text has no token."""
@@ -135,7 +125,7 @@ class ShardWriter:
             if not rows[record.text].length or (record.query is not None and not rows[record.query].length):
                 wrong.add(id(record))
                 self.reading.reject(
-                    _place(record, split), "expected text, found nothing that makes a token", record.text
+                    place_of(record, split), "expected text, found nothing that makes a token", record.text
                 )
                 continue
             same = claimed[f"{split} doc {record.doc_id}"] == rows[record.text].row
@@ -144,11 +134,11 @@ class ShardWriter:
             if not same:
                 wrong.add(id(record))
                 found = f"query {record.query_id!r} or doc {record.doc_id!r} stands for two different texts"
-                self.reading.reject(_place(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
+                self.reading.reject(place_of(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
         return wrong
 
     def _row(self, record: Record, rows: dict[str, Text], places: dict[str, Tokens]) -> Row:
-        """Rows of the texts, label and spans of a record; no spans if truncation cuts one off."""
+        """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
         layout, longest = self.preprocessor.template, self.preprocessor.max_query_length
         text = rows[record.text]
         if record.query is None:
@@ -170,7 +160,10 @@ class ShardWriter:
 
 
 def _positions(spans: Iterable[Span], tokens: Tokens, start: int, room: int) -> list[Span] | None:
-    """Where spans of characters are in a sequence whose text begins at `start` and has `room`; None if one is cut off."""
+    """Where spans of characters are in a sequence whose text begins at `start` and has `room`.
+
+    None if truncation cuts one off, or if one holds no token, as a blank.
+    """
     found = [tokens.span(*span) for span in spans]
     kept = [(span[0] + start, span[1] + start) for span in found if span and span[1] <= room]
     return kept if len(kept) == len(found) else None
@@ -200,6 +193,20 @@ def _chunks(samples: Iterable[list[Record]]) -> Iterator[list[list[Record]]]:
         yield chunk
 
 
+def usable(record: Record, task: Task) -> tuple[Record, int]:
+    """The record with its label and its texts as they are read, and how many control characters became blanks.
+
+    Raises `DataError` if it cannot be used.
+    """
+    _check(record, task)
+    query, in_query = (None, 0) if record.query is None else clean_text(record.query, "query")
+    text, in_text = clean_text(record.text, "text")
+    label = task.parse_label(record.label)
+    if isinstance(label, str) and IMPOSSIBLE.search(label):
+        raise DataError(f"label {label!r} is no text")
+    return record._replace(query=query, text=text, label=label), in_query + in_text
+
+
 def _check(record: Record, task: Task) -> None:
     for what, name in (("query_id", record.query_id), ("doc_id", record.doc_id)):
         if not name or name.split() != [name] or IMPOSSIBLE.search(name):
@@ -212,6 +219,6 @@ def _check(record: Record, task: Task) -> None:
             raise DataError(f"span {start}:{end} lies outside the text, which has {len(located)} characters")
 
 
-def _place(record: Record, split: str) -> str:
+def place_of(record: Record, split: str) -> str:
     """How an error names a record."""
     return record.place or f"{split}, query {record.query_id!r}, doc {record.doc_id!r}"

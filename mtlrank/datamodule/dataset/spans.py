@@ -1,14 +1,15 @@
 """Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
 
-import operator
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mtlrank.batch import Record, Span
-from mtlrank.datamodule.dataset.files import FileDataset
+from mtlrank.datamodule.dataset.duplicates import Duplicates
+from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
 from mtlrank.datamodule.lines import read_json
 from mtlrank.errors import DataError
+
+_ONE_LABEL = "one label of a text with its spans"
 
 
 class BIOSpans(FileDataset):
@@ -33,10 +34,10 @@ class BIOSpans(FileDataset):
                     yield first, sentence
                 sentence, good = [], True
                 continue
-            cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+            cells = columns_of_conll(line)
             first = first if sentence else place
             sentence.append((cells[0], cells[-1]))
-            if len(cells) < 2 or not _is_tag(cells[-1]):
+            if len(cells) < 2 or not cells[0] or not _is_tag(cells[-1]):
                 self.reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
                 good = False
         if sentence and good:
@@ -50,9 +51,10 @@ class SpanPairs(FileDataset):
         path = self.path(split)
         if path is None:
             return
+        items = Duplicates(self.reading, "items", _ONE_LABEL)
         for number, (place, row) in enumerate(read_json(path, self.reading)):
             try:
-                spans = tuple((operator.index(start), operator.index(end)) for start, end in row["spans"])
+                spans = tuple((_offset(start), _offset(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
                 if not isinstance(text, str) or not isinstance(label, str | int | float) or isinstance(label, bool):
                     raise TypeError(f"text is {text!r}, label is {label!r}")
@@ -60,7 +62,16 @@ class SpanPairs(FileDataset):
                 reason = f"expected JSON with text, spans and label: {type(error).__name__} {error}"
                 self.reading.reject(place, reason, str(row))
                 continue
-            yield Record("-", f"{split}-{number}", None, text, label, spans, place=place)
+            doc_id = f"{split}-{number}"
+            if items.is_new((text, spans), str(label), place, mine=self.shard.holds(doc_id)):
+                yield Record("-", doc_id, None, text, label, spans, place=place)
+
+
+def _offset(value: Any) -> int:
+    """A position in a text, as JSON gives it."""
+    if type(value) is not int:  # true and false are instances of int
+        raise TypeError(f"{value!r} is no whole number")
+    return value
 
 
 class GAP(FileDataset):
@@ -72,6 +83,7 @@ class GAP(FileDataset):
     COLUMNS = ("ID", "Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")
 
     def records(self, split: str) -> Iterable[Record]:
+        items = Duplicates(self.reading, "items", _ONE_LABEL)
         for number, (place, cells) in enumerate(self.rows(split, range(len(self.COLUMNS)), "tsv")):
             if tuple(cells) == self.COLUMNS:
                 continue
@@ -84,7 +96,8 @@ class GAP(FileDataset):
                 continue
             for span, label in zip(names, labels, strict=True):
                 spans = (min(span, pronoun), max(span, pronoun))
-                yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
+                if items.is_new((row["Text"], spans), label, place, mine=self.shard.holds(row["ID"])):
+                    yield Record("-", row["ID"], None, row["Text"], label, spans, number, place=place)
 
 
 def _gap_span(row: dict[str, Any], name: str) -> Span:

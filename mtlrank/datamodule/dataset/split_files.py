@@ -14,7 +14,7 @@ NO_TEXT = -1
 
 
 class Row(NamedTuple):
-    """A record as it is stored; `spans` count from the start of the sequence and are None where truncation cut one."""
+    """A record as it is stored; `spans` count from the start of the sequence and are None where one has no tokens."""
 
     ids: tuple[str, str]
     texts: tuple[int, int]
@@ -56,7 +56,7 @@ class SplitFiles:
         return {**counts, "items_dropped": self.dropped, "sequences_cut": self.cut}
 
     def add(self, samples: list[list[Row]]) -> None:
-        """Write samples. Neighbours of equal ids share a sequence; one that truncation leaves without items is left out."""
+        """Write samples. Neighbours of equal ids share a sequence; one that is left without items is left out."""
         whole = [[row for row in sample if row.spans is not None] for sample in samples]
         self.dropped += sum(map(len, samples)) - sum(map(len, whole))
         rows = [row for sample in whole for row in sample]

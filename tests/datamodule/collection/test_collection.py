@@ -104,6 +104,28 @@ def test_the_best_of_a_long_run_are_kept(source):
     assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 3)["q1"]] == ["d99", "d98", "d97"]
 
 
+@pytest.mark.parametrize("second", [0.5, 98.5])
+def test_a_document_with_two_scores_is_found_however_long_the_run_is(source, second):
+    lines = [f"q1 Q0 d{i} 1 {i} x" for i in range(100)]
+    write(source["run"], [*lines, f"q1 Q0 d0 1 {second} x"])
+    if second > 1:  # among the best it must be known
+        with pytest.raises(DataError, match="run:1: document 'd0' has two scores for query 'q1'"):
+            Collection(source).candidates(["q1"], 3)
+    write(source["run"], [f"q1 Q0 d99 1 {second} x", *lines])
+    with pytest.raises(DataError, match=r"run:\d+: document 'd99' has two scores for query 'q1'"):
+        Collection(source).candidates(["q1"], 3)
+
+
+def test_lines_of_a_run_that_match_no_query_are_counted_once(source):
+    with open(source["run"], "a") as file:
+        file.write("q9 Q0 d1 1 1 x\nq9 Q0 d2 2 0 x\n")
+    parts = [Collection(source, holds=lambda name, odd=odd: (name[-1] in "13579") == odd) for odd in (False, True)]
+    for collection in parts:
+        for depth in (1, 2):
+            collection.candidates(list(collection.queries), depth)
+    assert [part.reading.counts for part in parts] == [{}, {"train": {"run lines of unknown queries": 2}}]
+
+
 def test_only_wanted_queries_are_read(source):
     collection = Collection(source, holds=lambda query_id: query_id == "q2")
     assert list(collection.queries) == list(collection.qrels) == ["q2"]
@@ -166,7 +188,16 @@ def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, com
     assert bad.place.endswith("/" + complaint.split(": ")[0])
 
 
-@pytest.mark.parametrize(("part", "header"), [("docs", "docid\ttext"), ("queries", "Query-ID\tQuery")])
+@pytest.mark.parametrize(
+    ("part", "header"),
+    [
+        ("docs", "docid\ttext"),
+        ("docs", "docno\tpassage_text"),
+        ("docs", "pid\tpassage"),
+        ("queries", "Query-ID\tQuery"),
+        ("queries", "qid\tquestion"),
+    ],
+)
 def test_a_header_is_no_row(source, part, header):
     good = all_of(Collection(source))
     path = Path(source[part])
@@ -203,6 +234,15 @@ def test_what_is_there_twice_is_counted(source):
     assert len(collection.docs) == 5
     counts = {"judgements given twice": 1, "judgements of queries without a text": 1, "documents given twice": 1}
     assert collection.reading.counts == {"train": counts}
+
+
+def test_documents_of_several_splits_that_are_there_twice_are_counted_once(source):
+    with open(source["docs"], "a") as file:
+        file.write("d1\tthe silent harbour\n")
+    reading = Reading()
+    for reading.split in ("train", "val", "test"):
+        assert len(Collection(source, reading).docs) == 5
+    assert reading.counts == {"train": {"documents given twice": 1}}
 
 
 def test_too_many_bad_rows_stop_with_the_first(source):

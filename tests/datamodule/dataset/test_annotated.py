@@ -75,6 +75,30 @@ def test_a_passage_is_labelled_once_by_what_does_not_read_queries(source):
     assert len(doc_ids) == len(set(doc_ids)) > 3
 
 
+@pytest.mark.parametrize("total", [1, 3])
+def test_a_passage_that_is_labelled_by_itself_is_in_one_split(source, tmp_path, total):
+    write(source["docs"], [f"d{i}\t{'a' * (i % 7 + 1)} garden {i}" for i in range(60)])
+    write(tmp_path / "docs2", [f"e{i}\t{'A' * (i % 7 + 1)}  garden {i}" for i in range(60)])
+    write(source["run"], [f"{q} Q0 d{d} 1 {d} x" for q in ("q1", "q2") for d in range(9)])
+    others = {}
+    for split, docs in (("val", source["docs"]), ("test", str(tmp_path / "docs2"))):
+        write(tmp_path / split, [f"{split}{i}\tgarden {split} {i}" for i in range(4)])
+        others[split] = {"docs": docs, "queries": str(tmp_path / split)}
+    texts, left_out = {"train": [], "val": [], "test": []}, 0
+    for number in range(1, total + 1):
+        dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), per_query=8, **others)
+        dataset.shard, dataset.reading = Shard(number, total), Reading()
+        for split, found in texts.items():
+            dataset.reading.split = split
+            found += [" ".join(record.text.lower().split()) for record in dataset.records(split)]
+        left_out += dataset.reading.counts["train"]["passages of another split left out"]
+    alone = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), per_query=8)
+    assert len(texts["train"]) + left_out == len(list(alone.records("train")))
+    assert not set(texts["train"]) & {*texts["val"], *texts["test"]}
+    assert not set(texts["val"]) & set(texts["test"])
+    assert all(texts.values())
+
+
 def test_progress_is_told_while_an_annotator_is_at_work(source, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Progress, "SECONDS", 0.0)
     dataset = annotated(source, BM25())
@@ -110,7 +134,10 @@ def test_balanced_records_have_as_many_of_each_class_as_the_rarest_has(tmp_path)
 def test_only_training_is_balanced(source, tmp_path):
     val = {**source, "queries": str(tmp_path / "others")}
     write(tmp_path / "others", ["v1\tlights", "v2\tnothing"])
-    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), val=val, balance=True)
+    write(source["docs"], [f"d{i}\t{'a' * (i % 3 + 1)} garden {i}" for i in range(40)])
+    write(source["queries"], [f"q{i}\tgarden {i}" for i in range(2)])
+    write(source["run"], [f"{q} Q0 d{d} 1 {d} x" for q in ("q0", "q1", "v1", "v2") for d in range(4)])
+    dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), val=val, balance=True, per_query=12)
     labels = {split: [record.label for record in dataset.records(split)] for split in ("train", "val")}
     assert len(set(map(labels["train"].count, labels["train"]))) == 1
     assert len(labels["train"]) < len(labels["val"])

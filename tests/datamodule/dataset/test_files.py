@@ -73,6 +73,25 @@ def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
         read(sentences(tmp_path / "x", **settings))
 
 
+def test_a_csv_column_that_is_there_twice_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("score,a,a,b,c,c\n1,A,AA,B,C,CC\n")
+    settings = {"format": "csv", "score_column": "score"}
+    with pytest.raises(ConfigError, match=r"x.csv has the column 'a' twice. Rename one, or give columns by number"):
+        read(sentences(tmp_path / "x.csv", columns=("a", "b"), **settings))
+    assert len(read(sentences(tmp_path / "x.csv", columns=("b", 1), **settings))) == 1  # nobody asks which c
+
+
+def test_a_csv_field_may_be_long(tmp_path):
+    (tmp_path / "x.csv").write_text(f"1,{'a' * 200_000},b\n")
+    assert len(read(sentences(tmp_path / "x.csv", format="csv"))[0].query) == 200_000
+
+
+def test_the_place_of_a_csv_file_in_this_folder_is_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("1,a,b\n")
+    assert [record.place for record in read(sentences("x.csv", format="csv"))] == ["x.csv:1"]
+
+
 def test_too_few_columns_are_named_with_the_line(tmp_path):
     (tmp_path / "x.tsv").write_text("1\ta\tb\n2\ta\n")
     with pytest.raises(DataError, match=r"x.tsv:2: expected at least 3 tab-separated columns .*, found 2"):
@@ -130,6 +149,18 @@ def test_conll_2003_has_blanks_between_its_columns(tmp_path):
     assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira slept", "PER")]
 
 
+def test_blanks_around_a_token_or_a_tag_are_none_of_it(tmp_path):
+    (tmp_path / "x").write_text("Mira \tB-PER \nHalden\t I-PER\nslept\tO\r \n \nVoss B-PER \n")
+    assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira Halden slept", "PER"), ("Voss", "PER")]
+
+
+@pytest.mark.parametrize("line", ["\tO", "Halden\tB- "])
+def test_a_token_without_a_word_or_a_tag_is_a_bad_row(tmp_path, line):
+    (tmp_path / "x").write_text(f"Mira\tB-PER\n{line}\n")
+    with pytest.raises(DataError, match="x:2: expected 'token<TAB>tag' with a BIO tag"):
+        read(spans(tmp_path / "x"))
+
+
 def test_a_sentence_with_a_bad_line_is_named_or_set_aside(tmp_path):
     (tmp_path / "x").write_text("Mira\tB-PER\nHalden\n\nVoss\tB-PER\n")
     with pytest.raises(DataError, match="x:2: expected 'token<TAB>tag' with a BIO tag, found 'Halden'"):
@@ -144,6 +175,13 @@ def test_a_json_line_without_spans_is_named(tmp_path):
     (tmp_path / "x").write_text('{"text": "a", "label": "b"}\n')
     with pytest.raises(DataError, match="x:1: expected JSON with text, spans and label"):
         read(SpanPairs("x", SpanPairClassification(["Accuracy"]), TINY, str(tmp_path / "x")))
+
+
+@pytest.mark.parametrize("offset", [True, 1.0, "1", None])
+def test_an_offset_that_is_no_whole_number_is_named(tmp_path, offset):
+    row = {"text": "Ann told Mia", "spans": [[0, 3], [offset, 12]], "label": "distinct"}
+    with pytest.raises(DataError, match=f"x:1: expected JSON with text, spans and label: TypeError {offset!r} is no"):
+        read(span_pairs(tmp_path / "x", row))
 
 
 def gap_file(path, **changes):
@@ -173,6 +211,56 @@ def test_gap_pairs_the_pronoun_with_both_names(tmp_path):
 def test_a_mention_that_is_not_where_gap_says_is_named(tmp_path, change, complaint):
     with pytest.raises(DataError, match=complaint):
         read(gap_file(tmp_path / "x", **change))
+
+
+def span_pairs(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return SpanPairs("x", SpanPairClassification(["Accuracy"]), TINY, str(path))
+
+
+def gap_rows(path, *rows):
+    texts = []
+    for row in rows:
+        gap_file(path, **row)
+        texts.append(path.read_text())
+    path.write_text("".join([texts[0], *(text.split("\n", 1)[1] for text in texts[1:])]))
+    return GAP("x", SpanPairClassification(["Accuracy"]), TINY, str(path))
+
+
+def documents(path, *changes):
+    path.mkdir()
+    for number, (old, new) in enumerate(changes):
+        (path / f"{number}.conll").write_text(CONLL.replace(old, new))
+    return coreference(path)
+
+
+ITEM = {"text": "Ann told Mia", "spans": [[0, 3], [9, 12]], "label": "distinct"}
+TWICE = [
+    (span_pairs, [ITEM, {**ITEM, "spans": [[0, 3], [4, 8]]}], [ITEM], {**ITEM, "label": "coreferent"}, "items"),
+    (gap_rows, [{}, {"A": "told", "A-offset": "4", "B": "that", "B-offset": "13"}], [{"ID": "t-2"}] * 2, None, "items"),
+    (gap_rows, [{}], [{"ID": "t-2"}], {"ID": "t-2", "B-coref": "TRUE"}, "items"),
+    (documents, [("", ""), ("part 0", "part 1")], [("", "")], ("met", "saw"), "documents"),
+    (documents, [("", "")], [("", "")], ("(1)\nb 0 1 left", "-\nb 0 1 left"), "documents"),
+]
+
+
+@pytest.mark.parametrize(("make", "once", "again", "otherwise", "what"), TWICE)
+def test_what_is_there_twice_is_kept_once_and_what_says_otherwise_is_named(
+    tmp_path, make, once, again, otherwise, what
+):
+    expected = read(make(tmp_path / "once", *once))
+    dataset = make(tmp_path / "again", *once, *again)
+    found = read(dataset)
+    assert [(r.text, r.label, r.spans) for r in found] == [(r.text, r.label, r.spans) for r in expected]
+    each = 2 if make is gap_rows else 1
+    assert dataset.reading.counts == {"train": {f"{what} given twice": each * len(again)}}
+    if otherwise is not None:
+        dataset = make(tmp_path / "otherwise", *once, otherwise)
+        with pytest.raises(DataError, match="expected one .*, found another than before"):
+            read(dataset)
+        dataset.reading = Reading("quarantine")
+        assert len(read(dataset)) == len(expected)
+        assert len(dataset.reading.bad_rows) == 1
 
 
 CONLL = """#begin document (b); part 0
@@ -224,6 +312,7 @@ def test_documents_are_shared_out_to_the_splits(tmp_path):
         ("2)", "-", r"x.conll:2: expected '2\)' after '\(2'"),
         ("(2\n", "-\n", r"x.conll:2: expected '\(2' before '2\)'"),
         ("b 0 1 met - - - - - - - - -", "b 0 1", "x.conll:3: expected at least 5 columns, found 3"),
+        ("b 0 1 met - -", "b\t0\t1\t\t-\t-", "x.conll:3: expected a word in the fourth column, found none"),
         ("#end document", "", "x.conll: expected '#end document' at the end"),
     ],
 )
@@ -254,6 +343,22 @@ def test_labelled_answers_are_a_ranking(tmp_path):
     assert len((tmp_path / "candidates.run").read_text().splitlines()) == 3
     grouped = answers(tmp_path / "x.csv", PairwiseRelevance(["AP"]))
     assert [record.group for record in read(grouped)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_answers_that_are_set_aside_are_not_judged(tmp_path, total):
+    rows = ["who,1,Ann did", "who,0,a garden", " ,1,blank", "who,1, ", "why,0,so", "why,good,many", "why,1,\u200d"]
+    (tmp_path / "x.csv").write_text("\n".join(["qtext,label,atext", *rows]) + "\n")
+    judged, ranked = [], []
+    for number in range(1, total + 1):
+        folder = tmp_path / f"{number}"
+        reading = Reading("quarantine")
+        answers(tmp_path / "x.csv", Relevance(["AP"])).prepare_shard(folder, Shard(number, total), reading)
+        judged += [line.split() for line in (folder / "train" / "qrels.txt").read_text().splitlines()]
+        ranked += [line.split() for line in (folder / "train" / "candidates.run").read_text().splitlines()]
+    assert sorted((q, d) for q, _, d, _ in judged) == sorted((q, d) for q, _, d, *_ in ranked)
+    kept = {"train-q0": ["train-a0", "train-a1"], "train-q2": ["train-a4"]}
+    assert {q: sorted(d for p, _, d, _ in judged if p == q) for q, *_ in judged} == kept
 
 
 def test_a_question_in_two_splits_is_an_error_or_is_dropped(tmp_path):

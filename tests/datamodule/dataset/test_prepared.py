@@ -121,6 +121,14 @@ def test_spans_cut_off_by_truncation_are_left_out_and_counted(tmp_path):
     assert dataset.manifest["splits"]["train"] == {"samples": 1, "sequences": 1, "items": 3, "items_dropped": 1, **cut}
 
 
+def test_a_span_without_a_token_is_left_out_and_counted(tmp_path):
+    spans = ((0, 6), (6, 7), (7, 14))
+    records = [Record("-", f"d{i}", None, "garden harbour", "AAB"[i], (span,)) for i, span in enumerate(spans)]
+    dataset = prepared(tmp_path, SpanClassification(["Accuracy"]), records)
+    assert dataset.manifest["splits"]["train"]["items_dropped"] == 1
+    assert dataset.split("train").ids == [("-", "d0"), ("-", "d2")]
+
+
 def test_a_group_is_a_sample(tmp_path):
     records = [Record("q", f"d{i}", "who", f"text {i}", i % 2, group=i // 3) for i in range(6)]
     split = prepared(tmp_path, Relevance(["AP"]), records).split("train")
@@ -208,7 +216,7 @@ def test_another_schema_is_refused(tmp_path):
     dataset = prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1)])
     manifest = {k: v for k, v in dataset.manifest.items() if k != "files"}
     write_manifest(tmp_path / "given", {**manifest, "schema": 99})
-    with pytest.raises(DataError, match="has schema 99, expected 2"):
+    with pytest.raises(DataError, match="has schema 99, expected 3"):
         dataset.open(tmp_path / "given")
 
 

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import IRDataset, Shard
 from mtlrank.datamodule.dataset import ranking as ranking_module
+from mtlrank.datamodule.dataset.negatives import GROUPINGS, Negatives
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -330,18 +333,40 @@ def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_docum
         assert 0 < sum(label < 2 for label in labels) <= 3
 
 
+@given(st.integers(1, 9), st.integers(0, 20), st.integers(1, 5), st.integers(0, 20), st.sampled_from(GROUPINGS))
+def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_negatives, most, grouping):
+    judged = {f"p{i}": 1 for i in range(positives)} | {f"n{i}": 0 for i in range(others // 2)}
+    candidates = [f"c{i}" for i in range(others - others // 2)]
+
+    def groups(most):
+        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 0).groups("q", judged, candidates))
+
+    found = groups(most)
+    assert len({doc_id for group in found for doc_id in group if doc_id[0] != "p"}) <= most
+    assert all(len(set(group)) == len(group) for group in found)
+    if (most and others) or grouping == "pointwise":
+        assert [d for group in found for d in group if d[0] == "p"] == [f"p{i}" for i in range(positives)]
+    sizes = [len(group) for group in found]
+    if grouping == "pairwise" and found:
+        assert max(sizes) - min(sizes) <= 1
+        assert sum(sizes) <= len(found) + max(most, len(found))
+    assert groups(positives * (num_negatives + others)) == groups(None)
+
+
 def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
     write(source["queries"], [f"q{i}\tgarden {i}" for i in range(8)])
     write(source["qrels"], [f"q{i} 0 d3 2" for i in range(8)])
     write(source["run"], [f"q{i} Q0 {doc} 1 {score} x" for i in range(4) for doc, score in (("d3", 2), ("d4", 1))])
     train = {**source, "queries": str(tmp_path / "train")}
     write(tmp_path / "train", [f"q{i}\tharbour {i}" for i in range(8)])
-    judged = set()
+    judged, without = set(), 0
     for number in range(1, 5):
         dataset = ranking(train, test=source)
         dataset.prepare_shard(tmp_path / f"{number}", Shard(number, 4), Reading())
+        without += dataset.reading.counts.get("test", {}).get("judged queries without candidates", 0)
         judged |= {qrel.query_id for qrel in read_qrels(tmp_path / f"{number}" / "test" / "qrels.txt")}
     assert judged == {f"q{i}" for i in range(8)}
+    assert without == 4
 
 
 def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):

@@ -1,0 +1,34 @@
+"""What a source gives more than once."""
+
+import hashlib
+
+from mtlrank.datamodule.reading import Reading
+
+
+class Duplicates:
+    """Finds things that are there again: the same is counted, one that says something else is a bad row.
+
+    `what` are the things, and `expected` is what there is one of for each. Hashes of them are held in memory.
+    """
+
+    def __init__(self, reading: Reading, what: str, expected: str) -> None:
+        self.reading = reading
+        self.what = what
+        self.expected = expected
+        self._said: dict[bytes, bytes] = {}
+
+    def is_new(self, thing: object, says: object, place: str, *, mine: bool) -> bool:
+        """Whether `thing` is to be kept. All shards meet it, and the one that it belongs to (`mine`) counts."""
+        key, found = _hash(thing), _hash(says)
+        if key not in self._said:
+            self._said[key] = found
+            return True
+        if self._said[key] == found:
+            self.reading.count(f"{self.what} given twice", mine)
+        else:
+            self.reading.reject(place, f"expected {self.expected}, found another than before")
+        return False
+
+
+def _hash(thing: object) -> bytes:
+    return hashlib.blake2b(repr(thing).encode(), digest_size=16).digest()
