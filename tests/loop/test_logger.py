@@ -81,6 +81,7 @@ def test_names_of_measures_lose_nothing_that_tells_them_apart(tmp_path, mlflow):
     assert run.data.metrics == {"val/a/nDCG_10": 0.5, "val/a/nDCG_100": 0.25, "val/a/AP_rel_2_": 0.125}
 
 
+@pytest.mark.slow
 def test_weights_and_biases_keeps_a_run_offline(data_dir, tmp_path):
     more = [*SHORT, "+trainer.limit_train_batches=4", "loop/logger=wandb", "loop.logger.offline=true"]
     code, said = finish(*words(data_dir, tmp_path, *more), env={"WANDB_SILENT": "false"})

@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
+from typer.testing import CliRunner
 
 from mtlrank.registry import model_folder
 from pipelines.compile import write
-from pipelines.local import run
+from pipelines.local import main, run
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 
@@ -203,15 +205,13 @@ def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, 
         (["shards=[]"], "shards is empty: expected at least one"),
     ],
 )
-def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.local", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path / "runs")},
-    )
-    assert done.returncode == 2
-    assert complaint in done.stderr.splitlines()[-1]
+def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTLRANK_PIPELINE_ROOT", str(tmp_path / "runs"))
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert complaint in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
 
