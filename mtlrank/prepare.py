@@ -31,6 +31,7 @@ from mtlrank.storage import (
 )
 
 _MANY = 0.5  # of the texts cut: more are told
+_MANY_UNKNOWN = 0.05  # of the tokens
 
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
@@ -180,6 +181,8 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
                 f"{share:.0%} of the {name} texts are cut at {manifest['max_length']} tokens: raise "
                 "preprocessor.max_length, or choose a body whose vocabulary fits them"
             )
+    if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
+        notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
     print("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})", file=sys.stderr, flush=True)
 
 

@@ -57,7 +57,9 @@ def merge_shards(
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
         same = {key: manifests[0][key] for key in _SAME} | {"relevance_level": task.relevance_level}
         counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
+        tokens = _sum(m["tokens"] for m in manifests)  # of all shards' texts
         summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
+        summary["tokens"] = tokens
         write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
         write_manifest(folder, {**description, **same, **summary})
 

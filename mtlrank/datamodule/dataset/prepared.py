@@ -140,6 +140,7 @@ class PreparedDataset(ABC):
             "first_place": writer.first_place,
             "bad_rows": len(self.reading.bad_rows),
             "counts": self.reading.counts,
+            "tokens": {"all": writer.texts.tokens.rows, "unknown": writer.texts.num_unknown},
             "tokenizer": {"name": self.preprocessor.tokenizer_name, **preprocessor.identity()},
             "template": preprocessor.template._asdict(),
             "max_length": preprocessor.max_length,

@@ -32,6 +32,7 @@ class TextTable:
         self.tokens = ArrayFile(folder / "tokens.npy", dtype)
         self.offsets = ArrayFile(folder / "token_offsets.npy", np.int64)
         self.offsets.append([0])
+        self.num_unknown = 0  # tokens that stand for what the vocabulary has no word for
         self._path = folder / ".texts.sqlite"
         self._database = sqlite3.connect(self._path)
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
@@ -57,7 +58,9 @@ class TextTable:
         kept = [tokens[:longest] for tokens in ids]
         lengths = [len(tokens) for tokens in kept]
         self.offsets.append(self.tokens.rows + offsets(lengths)[1:])
-        self.tokens.append(np.concatenate([np.zeros(0, np.int32), *kept]))
+        flat = np.concatenate([np.zeros(0, np.int32), *kept])
+        self.tokens.append(flat)
+        self.num_unknown += int(np.count_nonzero(flat == self.preprocessor.tokenizer.unk_token_id))
         added = {keys[text]: Text(first + i, lengths[i]) for i, text in enumerate(texts)}
         self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(key, *text) for key, text in added.items()])
         known.update(added)

@@ -10,6 +10,7 @@ from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.prepare import _say
 from mtlrank.task import Buckets, Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
 
@@ -111,6 +112,17 @@ def test_long_texts_are_cut_and_the_query_keeps_its_share(tmp_path):
     assert len(first.input_ids) == len(second.input_ids) == 20
     assert first.token_type_ids.tolist() == [0] * 8 + [1] * 12  # [CLS], six of the query, [SEP]; the rest
     assert int(first.token_type_ids.sum()) < int(second.token_type_ids.sum())
+
+
+def test_what_the_vocabulary_lacks_is_counted_and_told(tmp_path, capsys):
+    records = [Record("-", "d1", None, "silent garden", 1.0), Record("-", "d2", None, "тихий сад", 2.0)]
+    dataset = prepared(tmp_path, Regression(["MSE"]), records)
+    tokens = dataset.manifest["tokens"]
+    assert 0 < tokens["unknown"] < tokens["all"]
+    _say(dataset.manifest, "given", tmp_path)
+    assert "choose a body that knows this language" in capsys.readouterr().err
+    page = (tmp_path / "given" / "card.html").read_text()
+    assert f"the vocabulary lacks {tokens['unknown']}" in page
 
 
 def test_spans_cut_off_by_truncation_are_left_out_and_counted(tmp_path):
