@@ -96,8 +96,7 @@ def has_split(config: Mapping[str, Any], split: str) -> bool:
 
 def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
     """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
-    _check_flags(node)
-    _check_names(node)
+    _check_settings(node)
     try:
         built = instantiate({**node, "_convert_": "all"}, _partial_=True) if kwargs else None
         if built is not None:
@@ -112,29 +111,24 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
         ) from error
 
 
-def _check_flags(node: Any) -> None:
-    """Refuse text where a class takes true or false: to YAML 1.2 `no` and `off` are words, and words are true."""
-    if isinstance(node, Mapping):
-        taken = _parameters(str(node["_target_"])) if "_target_" in node else {}
-        for name in (name for name in node if name in taken and taken[name].annotation in (bool, bool | None)):
-            if not isinstance(node[name], bool | None):
-                raise ConfigError(f"{name} of {node['_target_']} is {node[name]!r}, expected true or false.")
-        for child in node.values():
-            _check_flags(child)
+def _check_settings(node: Any) -> None:
+    """Refuse a setting that a class has not, and text where it takes true or false.
 
-
-def _check_names(node: Any) -> None:
-    """Refuse a setting that a class has not, with the name that is most like it."""
+    To YAML 1.2 `no` and `off` are words, and words are true.
+    """
     if isinstance(node, Mapping):
-        taken = _parameters(str(node["_target_"])) if "_target_" in node else {}
-        if taken and not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
-            for name in (name for name in node if name not in taken and not name.startswith("_")):
-                target, known = node["_target_"], [each for each in taken if each != "self"]
+        target = str(node.get("_target_", ""))
+        taken = _parameters(target) if target else {}
+        takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values())
+        for name, value in node.items():
+            if name not in taken and taken and not takes_any and not name.startswith("_"):
+                known = [each for each in taken if each != "self"]
                 raise ConfigError(
                     f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
                 )
-        for child in node.values():
-            _check_names(child)
+            if name in taken and taken[name].annotation in (bool, bool | None) and not isinstance(value, bool | None):
+                raise ConfigError(f"{name} of {target} is {value!r}, expected true or false.")
+            _check_settings(value)
 
 
 @cache

@@ -155,7 +155,18 @@ def explain(error: Exception, known: Iterable[str]) -> str:
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys; `+{name}=...` adds a new one.)"
 
 
-def explain_yaml(error: YAMLError | UnicodeDecodeError) -> str:
+def explain_composing(error: Exception, name: str) -> str | None:
+    """Why the config `name` cannot be composed; None if the error is of something else."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error, known_keys(name))
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return _explain_yaml(error)
+    if "Config group override must be" in str(error):
+        return "A group of configs cannot be null. Leave it out with ~, as in ~experiment."
+    return None
+
+
+def _explain_yaml(error: YAMLError | UnicodeDecodeError) -> str:
     """What is wrong with a file of configs, and where."""
     if isinstance(error, UnicodeDecodeError):
         found = error.object[error.start : error.start + 1]
@@ -197,10 +208,10 @@ def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
         with initialize_config_module("mtlrank.conf", version_base="1.3"):
             config = compose(name, overrides=[*more, *overrides])
         return resolve(config, trusted=trusted)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, known_keys(name))) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(explain_yaml(error)) from error
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        if isinstance(error, ConfigError) or (reason := explain_composing(error, name)) is None:
+            raise
+        raise ConfigError(reason) from error
 
 
 def _literal(key: str, value: Any) -> str:

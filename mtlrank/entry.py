@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.compose import Config, explain, explain_yaml, known_keys, resolve
+from mtlrank.compose import Config, explain, explain_composing, known_keys, resolve
 from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
 from mtlrank.untrusted import own_config_dir
 from mtlrank.usage import usage
@@ -82,7 +82,11 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
 
+    is_composed = False
+
     def step(config: DictConfig) -> None:
+        nonlocal is_composed
+        is_composed = True
         with guarded():  # here, because Hydra announces every exception on its own
             try:
                 run(config)
@@ -94,14 +98,10 @@ def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
             sys.argv += ["--config-dir", str(folder)]
         try:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explain(error, known_keys(name))) from error
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(explain_yaml(error)) from error
-        except ValueError as error:
-            if "Config group override must be" not in str(error):
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            if is_composed or (reason := explain_composing(error, name)) is None:
                 raise
-            raise ConfigError("A group of configs cannot be null. Leave it out with ~, as in ~experiment.") from error
+            raise ConfigError(reason) from error
 
 
 def _refusal(error: Exception) -> str:

@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
             "mtlrank: The system refuses to go on: Not a directory: file/model. Make room, or choose another place.\n",
         ),
         ("OSError(errno.EIO, 'Input/output error')", 1, "Traceback"),
+        ("UnicodeDecodeError('utf-8', b'x', 0, 1, 'of a file that is no config')", 1, "Traceback"),
         ("SafetensorError('Error while deserializing header: header too large')", 1, "Traceback"),
     ],
 )

@@ -22,6 +22,7 @@ from components.launch.trainjob import RUN, SPEC, Nodes, trainjob
 from components.train.order import Order
 from mtlrank.compose import pipeline_config, select_tasks
 from mtlrank.errors import ConfigError, TerminatedError
+from mtlrank.run_folder import METRICS
 from mtlrank.storage import join, read_bytes
 
 POLL = 10.0  # seconds between two looks at the job
@@ -33,7 +34,7 @@ def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
     check_shared(order)
     select_tasks(pipeline_config(order.settings, order.overrides))  # mistakes show here, before a GPU is asked for
     supervise(Cluster.connect(), trainjob(order, nodes, run, image), nodes.deadline_hours * 3600 + LATE)
-    metrics: dict[str, float] = json.loads(read_bytes(join(order.output, "metrics.json")))
+    metrics: dict[str, float] = json.loads(read_bytes(join(order.output, METRICS)))
     return metrics
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from components.train.order import Order
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json
 
 POLL = 0.2  # seconds between two looks at the processes
@@ -36,7 +37,7 @@ def train_in_processes(order: Order, count: int) -> dict[str, float]:
         raise signals.error(signals.noted)
     if code:
         sys.exit(code)
-    values: dict[str, float] = read_json(Path(order.output) / "metrics.json")
+    values: dict[str, float] = read_json(Path(order.output) / METRICS)
     return values
 
 

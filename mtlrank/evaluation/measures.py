@@ -7,12 +7,12 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import ir_measures
-import numpy as np
 import torch
 from ir_measures import Qrel, ScoredDoc
 from torch import Tensor
 
 from mtlrank.errors import ConfigError
+from mtlrank.evaluation.runs import in_order
 
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 
@@ -54,17 +54,16 @@ def check(kind: str, measures: Iterable[str]) -> None:
 def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
     """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
 
-    trec_eval reads scores as float32 and orders equal ones by document id, descending. ir-measures computes some measures
-    (RR@k, Judged@k) with others, which order them in other ways: they are all given places in place of scores.
+    ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores in other ways: all are
+    given the ranks in trec_eval's order in place of scores.
     """
     parsed: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:
         parsed.setdefault(_parse(measure), []).append(measure)
     query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
     values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
-    ranked = sorted(run, key=lambda doc: (np.float32(doc.score), doc.doc_id), reverse=True)
-    places = [ScoredDoc(doc.query_id, doc.doc_id, -float(place)) for place, doc in enumerate(ranked)]
-    for value in ir_measures.iter_calc(list(parsed), qrels, places):
+    ranks = [ScoredDoc(doc.query_id, doc.doc_id, -float(rank)) for rank, doc in in_order(run)]
+    for value in ir_measures.iter_calc(list(parsed), qrels, ranks):
         for measure in parsed[value.measure]:
             values[measure][value.query_id] = value.value
     return values

@@ -1,9 +1,10 @@
 """Rankings in TREC's formats."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import ir_measures
+import numpy as np
 from ir_measures import Qrel, ScoredDoc
 
 from mtlrank.errors import DataError
@@ -25,14 +26,19 @@ def write_run(path: Path, run: Iterable[ScoredDoc], tag: str) -> None:
 
     Nine digits name a float32 exactly, so that measures of the file are the measures of the scores.
     """
+    lines = [run_line(doc.query_id, doc.doc_id, rank, doc.score, tag) for rank, doc in in_order(run)]
+    write_text(path, "".join(lines))
+
+
+def in_order(run: Iterable[ScoredDoc]) -> Iterator[tuple[int, ScoredDoc]]:
+    """(rank, document), query by query, as trec_eval orders them, which reads scores as float32."""
     by_query: dict[str, list[ScoredDoc]] = {}
     for doc in run:
         by_query.setdefault(doc.query_id, []).append(doc)
-    lines = []
-    for query_id, docs in by_query.items():
-        ranked = sorted(docs, key=lambda doc: (doc.score, doc.doc_id), reverse=True)
-        lines += [run_line(query_id, doc.doc_id, rank, doc.score, tag) for rank, doc in enumerate(ranked, 1)]
-    write_text(path, "".join(lines))
+    for docs in by_query.values():
+        scores = np.array([doc.score for doc in docs], dtype=np.float32).tolist()
+        places = sorted(range(len(docs)), key=lambda place: (scores[place], docs[place].doc_id), reverse=True)
+        yield from enumerate((docs[place] for place in places), 1)
 
 
 def run_line(query_id: str, doc_id: str, rank: int, score: float, tag: str) -> str:
