@@ -154,16 +154,16 @@ def _guarded(work: Callable[[], T]) -> T:
 
 def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     """Hand the rest of the command line to Hydra."""
-    from importlib import import_module  # the steps load torch: --help should not wait for it
-    from importlib.util import find_spec
+    from importlib.util import find_spec  # here, as mtlrank's own help should not even wait for Hydra
 
     from mtlrank.entry import start, start_variants
 
     sys.argv = [f"mtlrank {step}", *context.args, *more]
     # Lightning starts further processes as it believes this one was started: as `python -m mtlrank.train`.
     sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
-    begin = start_variants if step == "study" else start
-    begin("train" if step == "prepare" else step, import_module(f"mtlrank.{step}").run)
+    if step == "study":
+        start_variants(step)
+    start(step, config="train" if step == "prepare" else step)
 
 
 if __name__ == "__main__":

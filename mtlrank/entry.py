@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -34,12 +35,16 @@ _REFUSALS = (  # nobody's bug
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
-def start(name: str, run: Callable[[Config], Any]) -> None:
-    """Compose the config `name` from the command line, which is trusted, and run a step with it."""
-    _start(name, lambda config: run(resolve(config, trusted=True)))
+def start(step: str, config: str | None = None) -> NoReturn:
+    """Compose a step's config from the command line, which is trusted, and call `run` of its module with it.
+
+    The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
+    `config` is the name of the config if it is not the step's.
+    """
+    _start(step, config or step, partial(resolve, trusted=True))
 
 
-def start_variants(name: str, run: Callable[[Callable[[Mapping[str, Any]], Config]], Any]) -> None:
+def start_variants(step: str) -> NoReturn:
     """The same for a step that needs several configs: it gets a function that changes keys before they are resolved."""
 
     def vary(config: DictConfig, changes: Mapping[str, Any]) -> Config:
@@ -48,7 +53,7 @@ def start_variants(name: str, run: Callable[[Callable[[Mapping[str, Any]], Confi
             OmegaConf.update(changed, key, value)
         return resolve(changed, trusted=True)
 
-    _start(name, lambda config: run(partial(vary, config)))
+    _start(step, step, lambda composed: partial(vary, composed))
 
 
 @contextmanager
@@ -62,6 +67,9 @@ def told_in_one_line() -> Iterator[None]:
         if not (reason := _refusal(error)):
             raise
         _stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
+    except KeyboardInterrupt:
+        print("mtlrank: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 @contextmanager
@@ -70,38 +78,38 @@ def guarded() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with told_in_one_line():
-            yield
-    except KeyboardInterrupt:
-        print("mtlrank: interrupted", file=sys.stderr)
-        sys.exit(130)
+    with told_in_one_line():
+        yield
 
 
-def _start(name: str, run: Callable[[DictConfig], Any]) -> None:
+def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn:
+    """`given` makes what the step is called with of the composed config."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
 
     is_composed = False
 
-    def step(config: DictConfig) -> None:
+    def run(config: DictConfig) -> None:
         nonlocal is_composed
         is_composed = True
-        with guarded():  # here, because Hydra announces every exception on its own
+        with told_in_one_line():  # here, because Hydra announces every exception on its own
             try:
-                run(config)
+                argument = given(config)
+                with guarded():
+                    import_module(f"mtlrank.{step}").run(argument)
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, known_keys(name))) from error
 
-    with guarded():
+    with told_in_one_line():
         if (folder := own_config_dir()) and not any(word.startswith(("--config-dir", "-cd")) for word in sys.argv):
             sys.argv += ["--config-dir", str(folder)]
         try:
-            hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(step)()
+            hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(run)()
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             if is_composed or (reason := explain_composing(error, name)) is None:
                 raise
             raise ConfigError(reason) from error
+    sys.exit()
 
 
 def _refusal(error: Exception) -> str:

@@ -3,6 +3,11 @@
 python -m mtlrank.evaluate model_dir=runs/my-run/model
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("evaluate")
+
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +21,6 @@ from mtlrank.compose import Config, select_tasks, with_measures
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
-from mtlrank.entry import start
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import print_table
@@ -107,7 +111,3 @@ def judge(
     judgement = predictions.judge()
     write_head(folder, dataset, predictions, judgement, weights)
     return judgement.values
-
-
-if __name__ == "__main__":
-    start("evaluate", run)

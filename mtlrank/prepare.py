@@ -3,6 +3,11 @@
 python -m mtlrank.prepare tasks=[trec2019,msm_bm25]
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("prepare", config="train")
+
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +21,6 @@ from mtlrank.build_dataset import build_dataset, dataset_fingerprint, prepared_f
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.reading import Reading
-from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import (
     MANIFEST,
@@ -184,7 +188,3 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
     print("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    start("train", run)

@@ -3,6 +3,11 @@
 python -m mtlrank.probe tasks=[msm_bm25,msm_ner] model.body.backbone=/path/to/a/bert
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("probe")
+
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +19,6 @@ from mtlrank import build, prepare
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.entry import start
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
@@ -131,7 +135,3 @@ def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -
                 f"{config['model']['body']['backbone']!r}, for which the data is prepared. Add the words it was trained "
                 "with, such as experiment=... and model.body.backbone=..."
             )
-
-
-if __name__ == "__main__":
-    start("probe", run)

@@ -3,6 +3,11 @@
 python -m mtlrank.rank model_dir=runs/my-run/model head=trec2019 input=pairs.tsv output=run.trec
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("rank")
+
 import json
 import shutil
 import sys
@@ -20,7 +25,6 @@ from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Progress, Reading
-from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import run_line
 from mtlrank.loop.predict import evaluation_precision
@@ -136,7 +140,3 @@ def _check_sources(config: Config) -> None:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
     if config["missing_texts"] not in ("stop", "skip"):
         raise ConfigError(f"missing_texts is {config['missing_texts']!r}, expected stop or skip.")
-
-
-if __name__ == "__main__":
-    start("rank", run)

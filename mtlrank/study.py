@@ -3,6 +3,11 @@
 python -m mtlrank.study tasks=[trec2019,msm_bm25] 'study.seeds=[1,2,3]'
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start_variants
+
+    start_variants("study")
+
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,7 +19,6 @@ from mtlrank import train
 from mtlrank.build import num_processes
 from mtlrank.build_dataset import has_split
 from mtlrank.compose import Config, nearest, select_tasks
-from mtlrank.entry import start_variants
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system
@@ -182,7 +186,3 @@ def _known(name: str, given: list[str] | None, known: Collection[str]) -> None:
 def _identity(config: Config) -> dict[str, Any]:
     """What makes two studies the same: more seeds and mixtures go into the same folder."""
     return {k: v for k, v in config.items() if k not in ("study", "output_dir", "data_dir", "seed", "force")}
-
-
-if __name__ == "__main__":
-    start_variants("study", run)

@@ -3,6 +3,11 @@
 python -m mtlrank.train training.batch_size=32 loop.optimizer.lr=1e-4
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("train")
+
 import shutil
 import sys
 import time
@@ -19,7 +24,6 @@ from mtlrank.build_dataset import dataset_fingerprint
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
-from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import print_table, write_report
@@ -177,7 +181,3 @@ def _judge(
         print_table(heads)
         print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
-
-
-if __name__ == "__main__":
-    start("train", run)

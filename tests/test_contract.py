@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank import evaluate, train
 from mtlrank.entry import start
 
 FAST = ["debug=limit"]
@@ -55,7 +54,7 @@ def complaint(workplace, monkeypatch, capsys):
         monkeypatch.chdir(workplace)
         monkeypatch.setattr(sys, "argv", ["mtlrank", *arguments])
         with pytest.raises(SystemExit) as stopped:
-            start("evaluate" if step is evaluate else "train", step.run)
+            start(step)
         told = capsys.readouterr().err.strip().splitlines()
         lines = [line for line in told if not line.startswith("prepared ")]
         assert (stopped.value.code, len(lines)) == (code, 1), lines
@@ -157,7 +156,7 @@ def test_the_command_line_tool_does_the_same(workplace):
 )
 def test_a_mistake_gives_one_line(complaint, arguments, code, expected):
     elsewhere = [] if "output_dir" in arguments[0] else ["output_dir=mistake"]
-    assert expected in complaint(train, [*arguments, *elsewhere], code)
+    assert expected in complaint("train", [*arguments, *elsewhere], code)
 
 
 def test_a_mistake_gives_one_line_in_a_process_of_its_own(workplace):
@@ -170,11 +169,11 @@ def test_a_mistake_gives_one_line_in_a_process_of_its_own(workplace):
 
 
 def test_a_missing_model_gives_one_line(complaint):
-    assert "is missing" in complaint(evaluate, ["model_dir=nowhere"], 3)
+    assert "is missing" in complaint("evaluate", ["model_dir=nowhere"], 3)
 
 
 def test_a_changed_model_is_refused(workplace, complaint):
     trained(workplace, "tasks=[msm_ner]")
     config = workplace / "out" / "model" / "config.json"
     config.write_text(config.read_text().replace("mtlrank.model.head.MLP", "os.system"))
-    assert "was changed or damaged" in complaint(evaluate, ["model_dir=out/model"], 3)
+    assert "was changed or damaged" in complaint("evaluate", ["model_dir=out/model"], 3)

@@ -9,6 +9,22 @@ import pytest
 from omegaconf import OmegaConf
 
 
+def started(*lines):
+    """A process in which a step does what the lines say."""
+    program = [
+        "import errno, sqlite3, sys",
+        "from types import SimpleNamespace",
+        "from safetensors import SafetensorError",
+        "from mtlrank.entry import start",
+        "def run(config):",
+        *(f"    {line}" for line in lines),
+        "sys.modules['mtlrank.rank'] = SimpleNamespace(run=run)",
+        "start('rank')",
+    ]
+    command = [sys.executable, "-c", "\n".join(program), "model_dir=x", "output=out.run"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -33,10 +49,7 @@ from omegaconf import OmegaConf
     ],
 )
 def test_a_system_that_refuses_is_no_bug(error, code, said):
-    imports = "import errno\nfrom safetensors import SafetensorError\nfrom mtlrank.entry import start"
-    step = f"{imports}\ndef run(config): raise {error}\nstart('rank', run)"
-    words = ["model_dir=x", "output=out.run"]
-    done = subprocess.run([sys.executable, "-c", step, *words], capture_output=True, text=True)
+    done = started(f"raise {error}")
     assert done.returncode == code
     assert said in done.stderr
     assert (len(done.stderr.splitlines()) == 1) == (code == 4)
@@ -56,18 +69,12 @@ def test_help_explains_every_setting(name):
 
 @pytest.mark.parametrize(("statement", "code"), [("INSERT INTO t VALUES (randomblob(100000))", 4), ("SELECT nope", 1)])
 def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
-    lines = [
-        "import sqlite3",
-        "from mtlrank.entry import start",
-        "def run(config):",
-        "    database = sqlite3.connect(':memory:')",
-        "    database.execute('CREATE TABLE t (x)')",
-        "    database.execute('PRAGMA max_page_count=2')",
-        f"    database.execute('{statement}')",
-        "start('rank', run)",
-    ]
-    words = ["model_dir=x", "output=out.run"]
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines), *words], capture_output=True, text=True)
+    done = started(
+        "database = sqlite3.connect(':memory:')",
+        "database.execute('CREATE TABLE t (x)')",
+        "database.execute('PRAGMA max_page_count=2')",
+        f"database.execute('{statement}')",
+    )
     assert done.returncode == code
     said = "mtlrank: The system refuses to go on: database or disk is full. Make room, or choose another place.\n"
     assert (done.stderr == said) == (code == 4)

@@ -170,7 +170,7 @@ def test_results_of_another_command_are_not_replaced(folders, tmp_path):
 def test_on_the_command_line_a_mistake_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mtlrank probe", "probe.epoch=3"])
     with pytest.raises(SystemExit) as stopped:
-        start("probe", probe.run)
+        start("probe")
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("mtlrank: Unknown config key 'probe.epoch'. Did you mean 'probe.epochs'?")
 
