@@ -27,7 +27,7 @@ from transformers import (
 from mtlrank import cli, embedded, evaluate, export, rank
 from mtlrank.backbone import load_tokenizer
 from mtlrank.errors import ConfigError
-from mtlrank.export.card import escape
+from mtlrank.exporting.card import escape
 from mtlrank.storage import MANIFEST, read_json, read_manifest, write_json
 from mtlrank.trained import load_head
 from tests.saved_models import composed, save_labelled, save_random, settings
@@ -286,7 +286,7 @@ def test_a_body_with_weights_of_its_own_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_export_with_other_scores_is_not_kept(bert, tmp_path, monkeypatch):
-    from mtlrank.export import stock
+    from mtlrank.exporting import stock
 
     monkeypatch.setattr(stock, "_TANH", 0.5)
     with pytest.raises(ConfigError, match="gives other scores than head 'trec2019'"):
@@ -377,7 +377,7 @@ def test_a_folder_from_outside_may_not_name_code(tmp_path):
 def test_an_onnx_graph_takes_any_number_of_pairs_of_any_length(tmp_path, pairs, family):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    from mtlrank.export.onnx_graph import scorer
+    from mtlrank.exporting.onnx_graph import scorer
 
     model = save(tmp_path, family, *head_of("cls"))
     folder = exported(model, tmp_path / "exported", layout="onnx")
@@ -388,7 +388,7 @@ def test_an_onnx_graph_takes_any_number_of_pairs_of_any_length(tmp_path, pairs, 
 
 
 def test_a_missing_package_is_one_line(bert, tmp_path, monkeypatch):
-    from mtlrank.export import onnx_graph
+    from mtlrank.exporting import onnx_graph
 
     monkeypatch.setattr(onnx_graph, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"format=onnx needs onnx, .*pip install 'mtlrank\[onnx\]'"):
@@ -426,7 +426,7 @@ def test_a_model_of_real_size(tmp_path, pairs, layout):
     several = [(query, " ".join([text] * 3)) for query, text in pairs]
     expected = ranked(model, several, tmp_path)
     if layout == "onnx":
-        from mtlrank.export.onnx_graph import scorer
+        from mtlrank.exporting.onnx_graph import scorer
 
         found = torch.tensor(np.array(scorer(folder, load_tokenizer(str(folder)))(several)), dtype=torch.float32)
     else:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
-from mtlrank.export.plain import PlainHead, copy_body, plain_head, stock_config
+from mtlrank.exporting.plain import PlainHead, copy_body, plain_head, stock_config
 from mtlrank.model.head import MLP
 from mtlrank.trained import TrainedHead
 

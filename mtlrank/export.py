@@ -3,6 +3,11 @@
 python -m mtlrank.export model_dir=runs/my-run/model head=trec2019 output_dir=exported/trec2019
 """
 
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("export")
+
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,11 +15,11 @@ from pathlib import Path
 
 from mtlrank.compose import Config, nearest
 from mtlrank.errors import ConfigError
-from mtlrank.export.card import head_card, model_card, without_folders
-from mtlrank.export.check import check_scores
-from mtlrank.export.cross_encoder import write_cross_encoder
-from mtlrank.export.onnx_graph import write_onnx
-from mtlrank.export.stock import write_stock
+from mtlrank.exporting.card import head_card, model_card, without_folders
+from mtlrank.exporting.check import check_scores
+from mtlrank.exporting.cross_encoder import write_cross_encoder
+from mtlrank.exporting.onnx_graph import write_onnx
+from mtlrank.exporting.stock import write_stock
 from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.registry import model_folder
 from mtlrank.storage import (

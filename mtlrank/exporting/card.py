@@ -11,7 +11,7 @@ import yaml
 from mtlrank import __version__
 from mtlrank.compose import Config
 from mtlrank.evaluation.report import head_folders
-from mtlrank.export.stock import stock_type
+from mtlrank.exporting.stock import stock_type
 from mtlrank.model.saved import SOURCES
 from mtlrank.storage import read_json
 from mtlrank.trained import TrainedHead

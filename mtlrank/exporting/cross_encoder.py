@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from mtlrank.errors import ConfigError
-from mtlrank.export.plain import copy_body, plain_head, stock_config
-from mtlrank.export.stock import stock_tokenizer
+from mtlrank.exporting.plain import copy_body, plain_head, stock_config
+from mtlrank.exporting.stock import stock_tokenizer
 from mtlrank.trained import TrainedHead
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
-from mtlrank.export.stock import stock_model, stock_tokenizer
+from mtlrank.exporting.stock import stock_model, stock_tokenizer
 from mtlrank.trained import TrainedHead
 
 GRAPH = "model.onnx"
