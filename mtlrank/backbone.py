@@ -1,4 +1,7 @@
-"""Where a body's weights, config and tokenizer come from: a hub name, a local folder or the embedded collection."""
+"""Where a body's weights, config and tokenizer come from: a hub name, a local folder or the embedded collection.
+
+A hub name may end in a branch, a tag or a commit: `google-bert/bert-base-uncased@main`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,8 @@ def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
         path = str(Path(path).expanduser())
         if not Path(path).is_dir():
             raise ConfigError(f"The body {name!r} is not a folder. Expected a local model folder or a hub name.")
+    elif not Path(path).is_dir() and "@" in path:
+        path, _, kwargs["revision"] = path.partition("@")
     try:
         return auto.from_pretrained(path, **kwargs)
     except (OSError, ValueError, SafetensorError) as error:

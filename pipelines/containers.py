@@ -32,7 +32,7 @@ def docker_runner(image: str, root: Path) -> local.DockerRunner:
     return local.DockerRunner(
         user=f"{user}:{group}",
         read_only=True,
-        tmpfs={"/tmp": ""},  # noqa: S108
+        tmpfs={"/tmp": "exec"},  # noqa: S108 - as an emptyDir: training.compile runs what it writes there
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
         network_mode="host",

@@ -13,7 +13,10 @@ from mtlrank.storage import file_hash
 
 
 class SemanticSimilarity(Annotator):
-    """The cosine between query and passage by any model of sentence-transformers, a hub name or a folder; -1 to 1."""
+    """The cosine between query and passage by any model of sentence-transformers; -1 to 1.
+
+    `model` is a folder or a hub name, which may end in a branch, a tag or a commit, as in `name@main`.
+    """
 
     def __init__(self, model: str, batch_size: int = 64) -> None:
         self.model = model
@@ -41,8 +44,9 @@ class SemanticSimilarity(Annotator):
             raise ConfigError(
                 "The annotator sem_sim needs sentence-transformers: pip install 'mtlrank[annotate]'."
             ) from error
+        name, _, revision = (self.model, "", "") if Path(self.model).is_dir() else self.model.partition("@")
         try:
-            return SentenceTransformer(self.model)
+            return SentenceTransformer(name, revision=revision or None)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(f"sentence-transformers cannot load the model {self.model!r}: {reason}") from error

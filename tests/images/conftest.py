@@ -32,8 +32,8 @@ def image():
 def in_container(image):
     """Run a command in the image as a cluster would: no root, no rights, nothing writable but /tmp, and no network."""
 
-    def run(*command, user=None):
-        options = [*CONFINED, f"--user={user}"] if user else CONFINED
+    def run(*command, user=None, options=()):
+        options = [*CONFINED, *options, *([f"--user={user}"] if user else [])]
         return subprocess.run(["docker", "run", *options, image, *command], capture_output=True, text=True)
 
     return run

@@ -32,6 +32,11 @@ def installed(in_container):
     return {canonical(name): version for name, version in found.items()}
 
 
+@pytest.fixture
+def has_cuda(installed):
+    return not installed["torch"].endswith("+cpu")
+
+
 def test_steps_run_as_a_user_without_rights(about, in_container):
     assert about["Config"]["User"] == "10001:10001"
     assert in_container("id", "-u").stdout == "10001\n"
@@ -69,9 +74,24 @@ def test_training_works_on_a_read_only_root_without_a_network(in_container):
     assert "msm_ner" in told.stdout
 
 
-def test_nothing_is_left_of_the_building(in_container):
-    """No compilers, no caches, no pip beside the packages, nothing compiled anew when a step starts."""
-    assert in_container("sh", "-c", "for tool in gcc cc g++ c++ make ld; do command -v $tool; done").stdout == ""
+def test_layers_are_compiled_where_there_is_a_gpu_to_gain_from_it(in_container, has_cuda):
+    words = ["tasks=[msm_ner]", "debug=limit", "training.compile=true", "output_dir=/tmp/run"]
+    told = in_container("mtlrank", "train", *words, options=["--tmpfs=/tmp:exec"])
+    if has_cuda:
+        assert told.returncode == 0, told.stderr
+        assert "msm_ner" in told.stdout
+    else:
+        assert told.returncode == 6
+        assert told.stderr.splitlines()[-1].startswith(
+            "mtlrank: training.compile is true, but torch cannot compile here"
+        )
+
+
+def test_nothing_is_left_of_the_building(in_container, has_cuda):
+    """No compilers but for what training compiles, no caches, no pip beside the packages, nothing compiled anew."""
+    tools = in_container("sh", "-c", "for tool in gcc cc g++ c++ ld; do command -v $tool; done").stdout
+    assert bool(tools) == has_cuda
+    assert in_container("sh", "-c", "command -v make").stdout == ""
     left = in_container("find", "/root", "/tmp", "/src", "/package", "-mindepth", "1", "-name", "*cache*", user="0:0")
     assert left.stdout == ""
     assert in_container("python3", "-m", "pip", "--version").returncode == 1

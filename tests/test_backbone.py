@@ -1,0 +1,66 @@
+"""Where bodies come from: folders, and a hub's cache as huggingface_hub lays it out."""
+
+import pytest
+import torch
+from huggingface_hub import constants
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.processors import BertProcessing
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from mtlrank.annotate.annotator import Pair
+from mtlrank.annotate.sem_sim import SemanticSimilarity
+from mtlrank.backbone import load_encoder, load_tokenizer
+from mtlrank.errors import ConfigError
+
+COMMITS = {"main": "a" * 40, "v1": "b" * 40}
+WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "one", "two"]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Two revisions of a model in the cache of a hub that cannot be reached; their weights differ by revision."""
+    model = tmp_path / "models--us--tiny"
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.post_processor = BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    for name, commit in COMMITS.items():
+        (model / "refs").mkdir(parents=True, exist_ok=True)
+        (model / "refs" / name).write_text(commit)
+        torch.manual_seed(len(name))
+        size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        BertModel(BertConfig(vocab_size=len(WORDS), **size)).save_pretrained(model / "snapshots" / commit)
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
+        ).save_pretrained(model / "snapshots" / commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return model
+
+
+def first_weight(name):
+    return load_encoder(name, pretrained=True).embeddings.word_embeddings.weight[1, 0].item()
+
+
+def test_a_hub_name_may_end_in_a_branch_a_tag_or_a_commit(hub):
+    branch, tag = first_weight("us/tiny"), first_weight("us/tiny@v1")
+    assert branch != tag
+    assert first_weight("us/tiny@main") == branch
+    assert first_weight(f"us/tiny@{COMMITS['v1']}") == tag
+    assert load_tokenizer("us/tiny@v1")("one")["input_ids"] == [1, 4, 2]
+
+
+def test_a_revision_that_is_not_there_is_named(hub):
+    with pytest.raises(ConfigError, match="Cannot load the config of 'us/tiny@v2'"):
+        load_encoder("us/tiny@v2", pretrained=True)
+
+
+def test_a_folder_keeps_its_at_sign(hub, tmp_path, monkeypatch):
+    (hub / "snapshots" / COMMITS["v1"]).rename(tmp_path / "tiny@mine")
+    monkeypatch.chdir(tmp_path)
+    assert first_weight("tiny@mine") == first_weight(str(tmp_path / "tiny@mine"))
+
+
+def test_an_annotators_model_too(hub):
+    def similarity(name):
+        return next(iter(SemanticSimilarity(name).records([Pair("q", "d", "one", "two")], {}))).label
+
+    assert similarity("us/tiny") == similarity("us/tiny@main") != similarity("us/tiny@v1")
