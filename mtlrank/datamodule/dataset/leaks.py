@@ -1,8 +1,9 @@
 """Queries and passages of training that another split holds too: they would be remembered there, not learnt."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.settings import one_of
 from mtlrank.datamodule.lines import CONTROL
 from mtlrank.datamodule.reading import Reading
@@ -28,6 +29,20 @@ class LeakedQueries:
         reading.count("queries of another split", len(leaked))
         gone = set(leaked)
         return [query_id for query_id in queries if query_id not in gone]
+
+
+def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
+    """A sentence for each dataset that learns from queries (as the tokenizer reads them) on which a ranking is judged."""
+    learnt = {dataset.name: dataset.split("train").queries() for dataset in datasets if dataset.has("train")}
+    for judged in datasets:
+        for split in judged.sets("val") + judged.sets("test") if judged.task.kind == "ranking" else ():
+            asked = judged.split(split).queries()
+            for name, queries in learnt.items():
+                if shared := len(asked & queries):
+                    yield (
+                        f"{name} learns from {shared:,} of the {len(asked):,} queries that {judged.name} is judged on "
+                        f"({split}): its measures are not those of new queries. Give either of them others."
+                    )
 
 
 def normal(query: str) -> str:

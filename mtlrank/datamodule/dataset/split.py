@@ -99,6 +99,14 @@ class PreparedSplit:
         first, length = self.store.texts[self.sequences[np.array([sequence])][:, 0].astype(np.int64)]
         return self.store.tokens[ranges(first, length)]
 
+    def queries(self) -> set[bytes]:
+        """The distinct first texts of pairs, each as the bytes of its tokens."""
+        first, second = self.sequences.all().T
+        rows = np.unique(first[second != NO_TEXT].astype(np.int64))
+        starts, lengths = self.store.texts[rows]
+        tokens = self.store.tokens[ranges(starts, lengths)]
+        return {part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])} if len(rows) else set()
+
     def ids_of(self, sequence: int) -> tuple[str, str]:
         """(query_id, doc_id) of one of the first sequences, without reading the others."""
         for folder in self.folders:

@@ -1,0 +1,80 @@
+"""Queries that one dataset learns from and another is judged on."""
+
+import pytest
+
+from mtlrank import train
+from mtlrank.batch import Record
+from mtlrank.compose import compose_config
+from mtlrank.datamodule.dataset import PreparedDataset, Shard
+from mtlrank.datamodule.dataset.leaks import leaks_between
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.storage import read_json
+from mtlrank.task import Regression, Relevance
+
+
+class Asked(PreparedDataset):
+    """Two passages for each query of each split."""
+
+    def __init__(self, name, task, **queries):
+        super().__init__(name, task, Preprocessor("mtlrank-embedded/tiny-bert"))
+        self.queries = queries
+
+    def records(self, split):
+        for number, query in enumerate(self.queries.get(split, ())):
+            for label in (0, 1):
+                yield Record(f"{split}{number}", f"d{label}", query, f"passage {label}", label)
+
+
+def opened(folder, dataset):
+    """Prepared in two shards."""
+    shards = [folder / dataset.name / str(number) for number in (1, 2)]
+    for number, shard in enumerate(shards, 1):
+        dataset.prepare_shard(shard, Shard(number, 2), Reading())
+    dataset.merge(folder / dataset.name / "whole", shards)
+    dataset.open(folder / dataset.name / "whole")
+    return dataset
+
+
+@pytest.fixture
+def ranking(tmp_path):
+    queries = {"train": ["the crow", "the fox"], "test": ["a stork", "an owl"]}
+    return opened(tmp_path, Asked("ranking", Relevance(["RR"], 1), **queries))
+
+
+@pytest.mark.parametrize(
+    ("queries", "shared"),
+    [
+        (["a crane", "the fox"], None),  # what the ranking trains on is nobody's test
+        (["an owl", "the fox"], "1 of the 2"),
+        (["An  OWL", "a stork", "the crow"], "2 of the 2"),  # as the tokenizer reads it
+    ],
+)
+def test_queries_that_another_dataset_is_judged_on_are_told(tmp_path, ranking, queries, shared):
+    other = opened(tmp_path, Asked("other", Regression(["MSE"]), train=queries))
+    told = list(leaks_between([ranking, other]))
+    assert told == list(leaks_between([other, ranking]))
+    sentence = f"other learns from {shared} queries that ranking is judged on (test): its measures are not those of new"
+    assert [line.startswith(sentence) for line in told] == ([True] if shared else [])
+
+
+def test_first_texts_of_what_is_no_ranking_are_no_queries(tmp_path, ranking):
+    pairs = opened(tmp_path, Asked("pairs", Regression(["MSE"]), train=["a cat"], test=["the fox", "a cat"]))
+    assert list(leaks_between([ranking, pairs])) == []
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
+    auxiliary = {"train": "mtlrank-embedded/test", "val": "null", "test": "null"}
+    words = [f"datamodule.dataset.datasets.msm_bm25.{split}={source}" for split, source in auxiliary.items()]
+    words += [
+        "tasks=[trec2019,msm_bm25]",
+        "debug=limit",
+        "test=false",
+        f"output_dir={tmp_path}",
+        f"data_dir={data_dir}",
+    ]
+    train.run(compose_config(words, trusted=True))
+    sentence = "msm_bm25 learns from 100 of the 100 queries that trec2019 is judged on (test)"
+    assert f"mtlrank: {sentence}" in capsys.readouterr().err
+    assert sentence in read_json(tmp_path / "about.json")["leaks"]
