@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -14,6 +14,7 @@ from kfp.dsl.structures import InputSpec
 from components.train.settings import train_settings
 from mtlrank.compose import Config, nearest, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
+from mtlrank.evaluation.judged import head_name
 
 _DATA = "MTLRANK_REAL_DATA"  # the folder that our configs of real data read
 
@@ -26,6 +27,8 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
         _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
     config = select_tasks(pipeline_config(settings, values["overrides"]))
     _check_monitor(config)
+    if values["registry"]:
+        _check_promotion(config, values["measures"])
     if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
         raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
@@ -60,6 +63,29 @@ def _check_monitor(config: Config) -> None:
         raise ConfigError(
             f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
         )
+
+
+def _check_promotion(config: Config, measures: Sequence[str]) -> None:
+    """Whether heads will be judged by what decides on promotion, as far as the configs name their tasks' measures."""
+    datasets = list(config["datamodule"]["dataset"]["datasets"].values())
+    judged = [each for each in datasets if each.get("test", "") is not None]
+    if not measures and datasets[0] not in judged:
+        raise ConfigError(
+            f"{datasets[0]['name']}, the first task, has no test split, so its first measure cannot decide on promotion. "
+            "Name what does in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'."
+        )
+    keys = [
+        f"{head_name(each['name'], split)}/{measure}"
+        for each in judged
+        for split in ("test", *(f"test@{name}" for name in each.get("more_tests") or ()))
+        for measure in each["task"].get("measures", [])
+    ]
+    for measure in measures:
+        if measure not in keys and all("measures" in each["task"] for each in judged):
+            raise ConfigError(
+                f"measures has {measure!r}, by which no head is judged.{nearest(measure, keys)} Expected some of "
+                f"{', '.join(keys)}."
+            )
 
 
 @contextmanager

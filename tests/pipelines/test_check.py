@@ -70,6 +70,24 @@ def test_something_is_judged():
     assert "No dataset has a test split" in complaint(tasks=["trec2019", "msm_ner"], overrides=without)
 
 
+@pytest.mark.parametrize("measure", ["trec2019/nDGC@10", "trec2091/nDCG@10", "test/trec2019/nDCG@10"])
+def test_what_decides_on_promotion_is_a_measure_of_a_head(measure):
+    said = complaint(registry="gs://bucket/registry", measures=["msm_ner/Accuracy", measure])
+    assert f"measures has {measure!r}, by which no head is judged. Did you mean 'trec2019/nDCG@10'?" in said
+    check({"measures": [measure]}, DECLARED)  # nothing is promoted
+
+
+def test_what_decides_on_promotion_may_be_of_a_further_test_set():
+    word = "datamodule.dataset.datasets.trec2019.more_tests={again:mtlrank-embedded/val}"
+    check({"registry": "r", "measures": ["trec2019@again/nDCG@10"], "overrides": [f"+{word}"]}, DECLARED)
+
+
+def test_the_first_task_is_judged_if_its_measure_decides_on_promotion():
+    parameters = {"registry": "r", "overrides": ["datamodule.dataset.datasets.trec2019.test=null"]}
+    assert "trec2019, the first task, has no test split" in complaint(**parameters)
+    check({**parameters, "measures": ["msm_bm25/MSE"]}, DECLARED)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [{"experiment": "mine"}, {"body": "mine"}, {"overrides": ["loop/logger=mlflow"]}],
