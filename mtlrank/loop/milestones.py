@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 
 from mtlrank.batch import MTLBatch
-from mtlrank.errors import ConfigError, DataError, StorageError, UserError
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import gather, predict
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.processes import world_size
 
 
 class Monitored(NamedTuple):
@@ -79,7 +78,7 @@ class Milestones(pl.Callback):
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
         self._is_restored = False  # the optimizer too, so that what is saved is whole
-        self._group: Any = None  # in which several processes talk
+        self._processes = Agreement()
 
     # -- going on ------------------------------------------------------------------------------------------------------
 
@@ -158,8 +157,7 @@ class Milestones(pl.Callback):
     # -- Lightning's hooks ---------------------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        if world_size() > 1:
-            self._group = dist.new_group(backend="gloo")
+        self._processes.open()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation that a stop has cut short comes first."""
@@ -230,7 +228,7 @@ class Milestones(pl.Callback):
             self.waited += 1
             return
         self.best, self.best_step, self.waited = value, self.step, 0
-        self._on_one(trainer, lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
+        self._processes.on_first(lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
 
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
         if self.plan.patience is not None and self.waited and self.waited >= self.plan.patience:
@@ -256,8 +254,8 @@ class Milestones(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)))
-        self._raise_on_all(self.io.error)
-        self._on_one(trainer, lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
+        self._processes.raise_on_all(self.io.error)
+        self._processes.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
         self._best_before = self.best_step
         self._saved_at, self._saved_step = time.monotonic(), self.step
 
@@ -265,42 +263,13 @@ class Milestones(pl.Callback):
         """Save and raise if any process was asked to stop; else, whether the last checkpoint was long ago for any."""
         minutes = self.plan.checkpoint_minutes
         is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        asked, late = self._largest([self.signals.noted, int(is_late)])
+        asked, late = self._processes.largest([self.signals.noted, int(is_late)])
         if asked:
             if self._is_restored:
                 with torch.inference_mode(False):
                     self._save(trainer)
             raise self.signals.error(asked)
         return bool(late)
-
-    def _on_one(self, trainer: pl.Trainer, work: Any) -> None:
-        """Do something on the first process; if it fails, all fail."""
-        error = None
-        if trainer.is_global_zero:
-            try:
-                work()
-            except UserError as found:
-                error = found
-        self._raise_on_all(error)
-
-    def _raise_on_all(self, error: Exception | None) -> None:
-        (failed,) = self._largest([int(error is not None)])
-        if error is not None:
-            raise error
-        if failed:
-            raise StorageError("The first process could not write a checkpoint; its message says why.")
-
-    def _largest(self, numbers: list[int]) -> list[int]:
-        """The largest of each number over all processes, which must ask at the same point.
-
-        They meet on the CPU: a question to the GPUs would wait for all that these still have to do.
-        """
-        if self._group is None:
-            return numbers
-        compared = torch.tensor(numbers)
-        dist.all_reduce(compared, op=dist.ReduceOp.MAX, group=self._group)
-        largest: list[int] = compared.tolist()
-        return largest
 
 
 def _first_of_each(batches: Iterable[MTLBatch], limit: int) -> Iterator[MTLBatch]:
