@@ -127,7 +127,9 @@ class MultiTaskLoop(pl.LightningModule):
         norm = gradient_norm(self.parameters(), None if by_value else gradient_clip_val)
         if by_value:
             torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val or float("inf"))
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # a gradient scaler skips by itself
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        # A gradient scaler skips what it has scaled too far, and halves its scale. At 1 the scale is not to blame any more.
+        if scaler is None or scaler.get_scale() <= 1:
             self.finite.check(norm, optimizer, Learnt(self.global_step + 1, self._learnt))
         self._learnt, self._drawn = [], set()
 

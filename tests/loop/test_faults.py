@@ -10,8 +10,9 @@ import time
 
 import pytest
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 
-from mtlrank import train
+from mtlrank import build, train
 from mtlrank.errors import DataError, DivergedError, ResourceError, StorageError, TerminatedError
 from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, read_checkpoint, write_checkpoint
 from mtlrank.loop.milestones import Milestones
@@ -283,6 +284,22 @@ def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data, tmp_pat
     state = content(tmp_path)
     assert state["global_step"] in (19, 20)
     assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
+
+
+def test_a_gradient_scaler_does_not_skip_forever(data, tmp_path, monkeypatch, capsys):
+    """On a CPU, where Lightning has none: it halves 16 times before steps are told."""
+
+    def with_scaler(*, precision, plugins, **kwargs):
+        half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+        return trainer(plugins=[*plugins, half], **kwargs)
+
+    trainer = build.pl.Trainer
+    monkeypatch.setattr(build.pl, "Trainer", with_scaler)
+    poison(monkeypatch, set(range(5, 100)))
+    with pytest.raises(DivergedError, match=r"of 'msm_ner' .*That was bad step 4 and training.max_bad_steps is 3"):
+        train.run(settings(data, tmp_path, "training.max_bad_steps=3", "loop.optimizer.fused=false"))
+    assert "the step is skipped (1 of 3)" in capsys.readouterr().err
+    assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
