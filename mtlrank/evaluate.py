@@ -28,8 +28,7 @@ from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
-from mtlrank.registry import model_folder
-from mtlrank.registry.entry import MODEL
+from mtlrank.registry import MODEL, model_folder
 from mtlrank.storage import file_hash, writable_folder
 from mtlrank.trained import read_trained
 

@@ -16,8 +16,9 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.report import head_folders
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
-from mtlrank.registry import Decision, Registry, decide, parse_measures, write_entry
-from mtlrank.registry.entry import EVALUATION, MODEL
+from mtlrank.registry import EVALUATION, MODEL, Registry
+from mtlrank.registry.decision import Decision, decide, parse_measures
+from mtlrank.registry.entry import write_entry
 from mtlrank.storage import MANIFEST, local_path, read_json
 
 

@@ -36,7 +36,8 @@ def promote(
     from mtlrank import promote
     from mtlrank.evaluation.report import head_folders
     from mtlrank.prepare import folders_by_key
-    from mtlrank.registry import Decision, Registry, markdown
+    from mtlrank.registry import Registry
+    from mtlrank.registry.decision import Decision, markdown
 
     if registry:
         folder, heads = Path(model.path) / "model", head_folders([Path(result.path) for result in results])

@@ -7,10 +7,8 @@ from typing import Any
 
 from mtlrank.errors import DataError
 from mtlrank.model.saved import WEIGHTS
+from mtlrank.registry.registry import EVALUATION, MODEL
 from mtlrank.storage import new_folder, read_json, read_manifest, write_manifest
-
-MODEL = "model"
-EVALUATION = "evaluation"
 
 
 def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:

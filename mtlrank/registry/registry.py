@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError, ConflictError, DataError
-from mtlrank.registry.entry import MODEL
 from mtlrank.storage import (
     MANIFEST,
     Version,
@@ -24,6 +23,8 @@ from mtlrank.storage import (
 
 POINTER = "current.json"
 MODELS = "models"
+MODEL = "model"  # folders of what is published: the model, and how each head was judged
+EVALUATION = "evaluation"
 _ID_LENGTH = 12
 
 

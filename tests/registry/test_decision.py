@@ -4,8 +4,7 @@ import pytest
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.systems import read_system
-from mtlrank.registry import decide, markdown
-from mtlrank.registry.decision import worst
+from mtlrank.registry.decision import decide, markdown, worst
 from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
 
 

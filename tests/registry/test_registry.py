@@ -8,7 +8,8 @@ from threading import Barrier
 import pytest
 
 from mtlrank.errors import ConfigError, ConflictError, DataError
-from mtlrank.registry import Registry, model_folder, write_entry
+from mtlrank.registry import Registry, model_folder
+from mtlrank.registry.entry import write_entry
 from mtlrank.storage import join, read_bytes, write_bytes, write_manifest
 from tests.registry.conftest import write_finished
 
