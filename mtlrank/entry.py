@@ -95,8 +95,9 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
         with told_in_one_line():  # here, because Hydra announces every exception on its own
             try:
                 argument = given(config)
-                with guarded():
-                    import_module(f"mtlrank.{step}").run(argument)
+                module = import_module(f"mtlrank.{step}")
+                with guarded():  # now, as Lightning is loud again once it is imported
+                    module.run(argument)
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, known_keys(name))) from error
 
@@ -144,6 +145,6 @@ def quiet() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|torch|lightning_fabric|lightning_utilities")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
+from torch.distributed import DistBackendError
 
 from mtlrank import about, build, evaluate, prepare, run_folder
 from mtlrank.build_dataset import dataset_fingerprint
@@ -161,6 +162,13 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
             f"The GPU's memory did not suffice in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
             "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), or set "
             "trainer.precision=bf16-mixed or model.body.activation_checkpointing=true (without training.compile)."
+        ) from error
+    except RuntimeError as error:
+        if not (isinstance(error, DistBackendError) or "gloo" in str(error)):
+            raise
+        raise ResourceError(
+            f"Another of the {trainer.world_size} processes is gone: what it said before tells why. If it said nothing, it "
+            "was killed, perhaps for lack of memory. The same command goes on from the last checkpoint."
         ) from error
 
 
