@@ -10,6 +10,7 @@ from tests.loop.runs import content, run_until, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 HALF = ["trainer.precision=bf16-mixed", "training.epochs=2"]
+TO_LEARN = ["training.batch_size=16", "datamodule.train_sampler.limits={trec2019: 120, msm_ner: 120}"]
 DEVICES = ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
 WAYS = {
     "plain": [],
@@ -33,15 +34,16 @@ def data(tmp_path_factory, home):
 @pytest.mark.parametrize("device", DEVICES)
 def test_half_precision_learns_as_full_precision_does(data, tmp_path, device):
     found = []
-    for name, words in (("half", HALF), ("full", [*HALF, "trainer.precision=32-true"])):
-        found.append(train.run(settings(data, tmp_path / name, *words, f"trainer.accelerator={device}")))
+    for name, words in (("half", []), ("full", ["trainer.precision=32-true"])):
+        more = [*HALF, *TO_LEARN, *words, f"trainer.accelerator={device}"]
+        found.append(train.run(settings(data, tmp_path / name, *more)))
     assert found[0] == pytest.approx(found[1], abs=0.1)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_train_runs_on_a_gpu(data, tmp_path, way):
-    metrics = train.run(settings(data, tmp_path, *HALF, "trainer.accelerator=gpu", *WAYS[way]))
+    metrics = train.run(settings(data, tmp_path, *HALF, *TO_LEARN, "trainer.accelerator=gpu", *WAYS[way]))
     assert metrics["val/msm_ner/Accuracy"] > 0.3
     assert all(weight.isfinite().all() for weight in content(tmp_path)["state_dict"].values())
 

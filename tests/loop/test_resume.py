@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from mtlrank import train
+from mtlrank import embedded, train
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -18,7 +18,7 @@ WAYS = {
     "plain": [],
     "accumulating": ["trainer.accumulate_grad_batches=2", "model.body.attention_dropout=0.1"],
     "round robin": ["datamodule/sampler@datamodule.train_sampler=round_robin", "+trainer.limit_train_batches=15"],
-    "token budget": ["training.max_tokens=2500", "training.length_window=3"],
+    "token budget": ["training.max_tokens=1250", "training.length_window=3"],
     "two validations": ["training.val_checks_per_epoch=2", "training.patience=1"],
     "worker process": ["datamodule.num_workers=1"],
     "compiled by gradients": ["training.compile=true", "loop/loss=gradnorm"],
@@ -191,7 +191,9 @@ def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch
 def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(data, tmp_path, monkeypatch, capsys):
     config = settings(data, tmp_path)
     run_until(config, 22)
-    more = ["tasks=[trec2019,msm_ner,msm_coref]"]
+    few = tmp_path / "coref.jsonl"
+    few.write_text("".join((embedded.folder() / "coref" / "train.jsonl").read_text().splitlines(keepends=True)[:60]))
+    more = ["tasks=[trec2019,msm_ner,msm_coref]", f"datamodule.dataset.datasets.msm_coref.train={few}"]
     with pytest.raises(ConfigError, match="holds a run of another config"):
         train.run(settings(data, tmp_path, *more))
     with pytest.raises(ConfigError, match=r"another config \(2 keys differ: datamodule.seed: 42 there, 7 now; seed"):

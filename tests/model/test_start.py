@@ -17,7 +17,8 @@ from tests.batches import batch
 from tests.loop import runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
-LORA = ["training.epochs=2", "model.body.lora={rank: 4}", "model.body.activation_checkpointing=true"]
+EIGHT_STEPS = "datamodule.train_sampler.limits={trec2019: 32, msm_ner: 32}"  # an epoch
+LORA = ["training.epochs=2", EIGHT_STEPS, "model.body.lora={rank: 4}", "model.body.activation_checkpointing=true"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def trained(data, tmp_path_factory):
     """The folder of a run with low-rank updates, which was stopped once."""
     output = tmp_path_factory.mktemp("run")
     config = runs.settings(data, output, *LORA)
-    runs.run_until(config, 22)
+    runs.run_until(config, 13)
     train.run(config)
     return output
 
