@@ -30,10 +30,9 @@ TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node=2",
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, home):
-    folder = tmp_path_factory.mktemp("data")
-    prepare.run(select_tasks(settings(folder, folder / "none")))
-    return folder
+def data(data_dir, home):
+    prepare.run(select_tasks(settings(data_dir, data_dir / "none")))
+    return data_dir
 
 
 def test_two_processes_learn_what_one_learns(data, tmp_path):
