@@ -28,7 +28,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ 
 
 @pytest.fixture(scope="module")
 def undisturbed(data_dir, tmp_path_factory):
-    """The content and the stream of batches of a run in one of the ways, made when it is first asked for."""
+    """The metrics, folder and stream of batches of a run in one of the ways, made when it is first asked for."""
     made = {}
 
     def run(way):
@@ -37,7 +37,7 @@ def undisturbed(data_dir, tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 stream = record(patch)
                 metrics = train.run(settings(data_dir, output, *WAYS[way]))
-            made[way] = metrics, content(output), stream
+            made[way] = metrics, output, stream
         return made[way]
 
     return run
@@ -70,13 +70,13 @@ def record(patch):
 )
 def test_stopped_anywhere_it_ends_the_same(undisturbed, data_dir, tmp_path, monkeypatch, way, steps):
     """Stopped at each of the steps of one run in turn: before the first checkpoint, amid an epoch, at its end."""
-    metrics, expected, stream = undisturbed(way)
+    metrics, whole, stream = undisturbed(way)
     config = settings(data_dir, tmp_path, *WAYS[way])
     seen = record(monkeypatch)
     for step in steps:
         run_until(config, step)
     assert train.run(config) == metrics
-    assert_same(content(tmp_path), expected)
+    assert_same(content(tmp_path), content(whole))
     assert seen == stream
 
 
@@ -104,14 +104,14 @@ def test_it_says_where_it_goes_on(data_dir, tmp_path, monkeypatch, capsys):
 
 
 def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data_dir, tmp_path, capsys):
-    metrics, expected, _ = undisturbed("plain")
+    metrics, whole, _ = undisturbed("plain")
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     config = settings(data_dir, tmp_path)
-    assert train.run(config) == metrics
     assert train.run(config) == metrics
     assert "already finished" in capsys.readouterr().err
     assert train.run({**config, "force": True}) == metrics
     assert "resuming" not in capsys.readouterr().err
-    assert_same(content(tmp_path), expected)
+    assert_same(content(tmp_path), content(whole))
 
 
 def test_a_mistake_leaves_a_finished_run_finished(data_dir, tmp_path, capsys):
@@ -149,19 +149,19 @@ def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
         train.run(config)
 
 
-def test_the_best_weights_are_what_is_kept(undisturbed, data_dir, tmp_path):
+def test_the_best_weights_are_what_is_kept(undisturbed):
     from safetensors.torch import load_file
 
     from mtlrank.loop.checkpoints import Checkpoints
 
-    metrics = train.run(settings(data_dir, tmp_path))
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    metrics, output, _ = undisturbed("plain")
+    checkpoints = Checkpoints(output / "checkpoints")
     assert len(checkpoints.all("best")) <= 2
     (best,) = (found for found in checkpoints.all("best") if checkpoints.read(found)["values"] == metrics)
     assert len(checkpoints.all("step")) == 2
     state = checkpoints.read(best)
     assert state["values"] == metrics
-    saved = load_file(tmp_path / "model" / "model.safetensors")
+    saved = load_file(output / "model" / "model.safetensors")
     assert all(torch.equal(saved[name], state["state_dict"][f"model.{name}"]) for name in saved)
 
 
