@@ -44,7 +44,12 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
+    """For prepared datasets, and one for all workers of pytest-xdist: a dataset that two need is made once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "data").mkdir(exist_ok=True)
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.entry import start
+from tests.commands import typed
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 FAST = ["debug=limit"]
 
 
@@ -37,27 +38,36 @@ def mtlrank(workplace, *arguments, module="mtlrank.train", **environment):
     )
 
 
-def trained(workplace, *arguments, **environment):
-    """Run training to its end and return its metrics."""
-    output = workplace / "out"
-    shutil.rmtree(output, ignore_errors=True)
+def trained(workplace, *arguments, output="out", **environment):
+    """Run training to its end in a process of its own and return its metrics."""
+    shutil.rmtree(workplace / output, ignore_errors=True)
     done = mtlrank(workplace, *arguments, *FAST, f"output_dir={output}", **environment)
     assert done.returncode == 0, done.stderr
-    return json.loads((output / "metrics.json").read_text())
+    return json.loads((workplace / output / "metrics.json").read_text())
+
+
+def trained_here(workplace, *arguments):
+    """The same in this process, to save the imports."""
+    shutil.rmtree(workplace / "here", ignore_errors=True)
+    assert typed(workplace, "train", *arguments, *FAST, "output_dir=here") == 0
+    return json.loads((workplace / "here" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def two_tasks(workplace):
+    """The metrics of a run of two tasks, which lies in `two`."""
+    return trained(workplace, "tasks=[trec2019,msm_ner]", output="two", PYTHONHASHSEED="1")
 
 
 @pytest.fixture
-def complaint(workplace, monkeypatch, capsys):
+def complaint(workplace, capsys):
     """Run what cannot work, in this process to save the imports; gives the one line that comes of it."""
 
     def run(step, arguments, code):
-        monkeypatch.chdir(workplace)
-        monkeypatch.setattr(sys, "argv", ["mtlrank", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            start(step)
+        assert typed(workplace, step, *arguments) == code
         told = capsys.readouterr().err.strip().splitlines()
         lines = [line for line in told if not line.startswith("prepared ")]
-        assert (stopped.value.code, len(lines)) == (code, 1), lines
+        assert len(lines) == 1, lines
         assert lines[0].startswith("mtlrank: ")
         return lines[0]
 
@@ -71,13 +81,16 @@ def test_batch_size_and_learning_rate(workplace):
 
 
 def test_the_key_binds_and_the_name_labels(workplace):
-    metrics = trained(workplace, "datamodule.dataset.datasets.msm_bm25.name=msm_bm25_new")
+    metrics = trained_here(
+        workplace, "tasks=[trec2019,msm_bm25]", "datamodule.dataset.datasets.msm_bm25.name=msm_bm25_new"
+    )
     assert "test/msm_bm25_new/MSE" in metrics
     assert not any("/msm_bm25/" in key for key in metrics)
 
 
 def test_another_sampler_and_a_subset_of_tasks(workplace):
-    metrics = trained(workplace, "datamodule/sampler@datamodule.train_sampler=sequential", "tasks=[trec2019,msm_bm25]")
+    sampler = "datamodule/sampler@datamodule.train_sampler=sequential"
+    metrics = trained_here(workplace, sampler, "tasks=[trec2019,msm_bm25]")
     assert {key.split("/")[1] for key in metrics} == {"trec2019", "msm_bm25"}
 
 
@@ -96,25 +109,23 @@ def test_a_dataset_of_ones_own_from_a_folder_outside_the_package(workplace):
         "        for i in range(20):\n"
         "            yield Record(f'{split}{i}', f'{split}{i}', None, 'word ' * (i + 1), i)\n"
     )
-    metrics = trained(workplace, "--config-dir", "my_conf", "datamodule/dataset=my_dataset")
+    metrics = trained_here(workplace, "--config-dir", "my_conf", "datamodule/dataset=my_dataset")
     assert set(metrics) >= {"val/my_dataset/MSE", "test/my_dataset/MSE", "test/my_dataset/Pearson"}
 
 
-def test_the_same_seed_gives_the_same_numbers_in_any_process(workplace):
-    first, second = (trained(workplace, "tasks=[trec2019,msm_ner]", PYTHONHASHSEED=seed) for seed in ("1", "2"))
-    assert first == second
-    assert first != trained(workplace, "tasks=[trec2019,msm_ner]", "seed=7")
+def test_the_same_seed_gives_the_same_numbers_in_any_process(workplace, two_tasks):
+    assert two_tasks == trained(workplace, "tasks=[trec2019,msm_ner]", PYTHONHASHSEED="2")
+    assert two_tasks != trained_here(workplace, "tasks=[trec2019,msm_ner]", "seed=7")
 
 
-def test_a_trained_model_can_be_judged_again(workplace):
-    metrics = trained(workplace, "tasks=[trec2019,msm_coref]")
-    done = mtlrank(workplace, "model_dir=out/model", "output_dir=again", module="mtlrank.evaluate")
+def test_a_trained_model_can_be_judged_again(workplace, two_tasks):
+    done = mtlrank(workplace, "model_dir=two/model", "output_dir=again", module="mtlrank.evaluate")
     assert done.returncode == 0, done.stderr
     head = json.loads((workplace / "again" / "trec2019" / "metrics.json").read_text())
     for measure, value in head["values"].items():
-        assert metrics[f"test/trec2019/{measure}"] == pytest.approx(value, abs=1e-6)
+        assert two_tasks[f"test/trec2019/{measure}"] == pytest.approx(value, abs=1e-6)
     assert len((workplace / "again" / "trec2019" / "run.trec").read_text().splitlines()) == 2000
-    sources = json.loads((workplace / "out" / "model" / "sources.json").read_text())
+    sources = json.loads((workplace / "two" / "model" / "sources.json").read_text())
     assert sources["trec2019"]["train"]["id"] == "mtlrank-embedded/train"
 
 
@@ -172,8 +183,7 @@ def test_a_missing_model_gives_one_line(complaint):
     assert "is missing" in complaint("evaluate", ["model_dir=nowhere"], 3)
 
 
-def test_a_changed_model_is_refused(workplace, complaint):
-    trained(workplace, "tasks=[msm_ner]")
-    config = workplace / "out" / "model" / "config.json"
+def test_a_changed_model_is_refused(workplace, complaint, two_tasks):
+    config = shutil.copytree(workplace / "two" / "model", workplace / "changed") / "config.json"
     config.write_text(config.read_text().replace("mtlrank.model.head.MLP", "os.system"))
-    assert "was changed or damaged" in complaint("evaluate", ["model_dir=out/model"], 3)
+    assert "was changed or damaged" in complaint("evaluate", ["model_dir=changed"], 3)

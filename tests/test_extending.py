@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from mtlrank.storage import read_json, write_text
+from tests.commands import typed
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 FILE = re.compile(r"^```(?:yaml|python)\n((?:# @package _global_\n)?# ([\w./]+).*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
-def typed(tmp_path):
+def page(tmp_path):
     """A folder with the files of the page and some tagged words."""
     for content, name in FILE.findall(PAGE):
         write_text(tmp_path / name.rstrip(":"), content)
@@ -29,19 +31,19 @@ def test_the_page_has_files():
     assert len(FILE.findall(PAGE)) == 8
 
 
-def test_all_parts_of_the_page_train_and_are_judged(typed, datasets, data_dir):
+def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
     train, evaluate = (shlex.split(line) for line in block.splitlines())
     fast = ["debug=limit", f"data_dir={data_dir}"]
     for words in ([*train[1:], *fast], ["-m", "mtlrank", *evaluate[1:], f"data_dir={data_dir}"]):
-        done = subprocess.run([sys.executable, *words], cwd=typed, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([sys.executable, *words], cwd=page, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-    run = read_json(typed / "runs" / "mine" / "run.json")
+    run = read_json(page / "runs" / "mine" / "run.json")
     assert run["model.heads.msm_bm25._target_"] == "my_parts.Deep"
     assert run["model.heads.msm_bm25.pooler._target_"] == "my_parts.MaxPool"
     assert run["datamodule.dataset.datasets.msm_bm25.task._target_"] == "my_parts.LogCosh"
     assert run["datamodule.train_sampler._target_"] == "my_parts.Alternating"
-    metrics = read_json(typed / "runs" / "mine" / "metrics.json")
+    metrics = read_json(page / "runs" / "mine" / "metrics.json")
     assert {"test/msm_bm25/MSE", "test/my_entities/Accuracy"} <= metrics.keys()
 
 
@@ -55,7 +57,5 @@ def test_the_dataset_of_the_readme_trains(tmp_path, home):
         f"{parts}_target_: my_data.MyDataset\nname: my_dataset\n",
     )
     words = ["--config-dir", "my_conf", "datamodule/dataset=my_dataset", "debug=limit", "output_dir=run"]
-    command = [sys.executable, "-m", "mtlrank.train", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert typed(tmp_path, "train", *words) == 0
     assert "test/my_dataset/nDCG@10" in read_json(tmp_path / "run" / "metrics.json")

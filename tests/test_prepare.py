@@ -56,7 +56,7 @@ def _prepare_in(folder, began):
 
 def test_processes_that_need_the_same_dataset_at_once_make_it_once(tmp_path, capfd):
     """As those of torchrun do in a new data_dir."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     began = context.Barrier(2)
     processes = [context.Process(target=_prepare_in, args=(tmp_path / "same", began)) for _ in range(2)]
     for process in processes:
@@ -105,7 +105,7 @@ def test_text_on_a_card_is_escaped(tmp_path):
 
 @pytest.mark.usefixtures("fresh_home")
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    """Ten kills over the time that the work takes; what they leave behind is gone in the end."""
+    """Six kills over the time that the work takes; what they leave behind is gone in the end."""
     words = ["tasks=[trec2019]", "prepare.num_shards=3"]
     start = time.monotonic()
     prepare.run(composed(tmp_path / "undisturbed", *words))
@@ -113,17 +113,17 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path
     shutil.rmtree(tmp_path / "home")
     config = composed(tmp_path / "killed", *words)
     draw, killed = random.Random(0), 0
-    for _ in range(10):
+    while killed < 6:
         process = multiprocessing.get_context("fork").Process(target=prepare.run, args=(config,))
         process.start()
         process.join(draw.uniform(0, 0.6) * seconds)
-        killed += process.is_alive()
+        is_late = not process.is_alive()
+        killed += not is_late
         process.kill()
         process.join()
-        if draw.random() < 0.5:  # else the next one goes on with the shards that are there
+        if is_late or draw.random() < 0.5:  # else the next one goes on with the shards that are there
             shutil.rmtree(tmp_path / "killed", ignore_errors=True)
             shutil.rmtree(tmp_path / "home", ignore_errors=True)
-    assert killed >= 5
     prepare.run(config)
     assert manifest_of(tmp_path / "killed", "trec2019") == manifest_of(tmp_path / "undisturbed", "trec2019")
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [

@@ -22,9 +22,12 @@ SHORT = [
 
 
 def vary_with(*words):
+    """As the command line's `start_variants` does."""
+    with initialize_config_module("mtlrank.conf", version_base="1.3"):
+        composed = compose("study", overrides=list(words))
+
     def vary(changes):
-        with initialize_config_module("mtlrank.conf", version_base="1.3"):
-            config = compose("study", overrides=list(words))
+        config = composed.copy()
         for key, value in changes.items():
             OmegaConf.update(config, key, value)
         return resolve(config, trusted=True)

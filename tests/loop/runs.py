@@ -14,7 +14,7 @@ from mtlrank.loop.progress import PlainProgress
 
 WORDS = [
     "tasks=[trec2019,msm_ner]",
-    "training.batch_size=16",
+    "training.batch_size=8",
     "training.epochs=3",
     "training.limit_val_batches=2",
     "training.checkpoint_steps=4",
@@ -23,7 +23,7 @@ WORDS = [
 ]
 
 
-LIMITS = "datamodule.train_sampler.limits={trec2019: 120, msm_ner: 120}"
+LIMITS = "datamodule.train_sampler.limits={trec2019: 60, msm_ner: 60}"
 
 
 def words(data_dir, output, *more):

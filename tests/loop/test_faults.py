@@ -29,32 +29,27 @@ OFTEN = ["trainer.log_every_n_steps=1", "training.checkpoint_steps=3"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, home):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def whole(data_dir, tmp_path_factory):
     """An undisturbed run: its metrics and content."""
     output = tmp_path_factory.mktemp("whole")
-    return train.run(settings(data, output)), content(output)
+    return train.run(settings(data_dir, output)), content(output)
 
 
 @pytest.fixture(scope="module")
-def whole_process(data, tmp_path_factory):
+def whole_process(data_dir, tmp_path_factory):
     """The weights of an undisturbed run in a process of its own, with as many threads as the disturbed ones."""
     output = tmp_path_factory.mktemp("process")
-    code, said = finish(*words(data, output, *OFTEN))
+    code, said = finish(*words(data_dir, output, *OFTEN))
     assert code == 0, said
     return content(output)["state_dict"]
 
 
 @pytest.fixture
-def stopped(whole, data, tmp_path, monkeypatch):
+def stopped(whole, data_dir, tmp_path, monkeypatch):
     """A run that was stopped at step 22, with checkpoints at the steps 15 and 19."""
-    run_until(settings(data, tmp_path), 22)
+    run_until(settings(data_dir, tmp_path), 22)
     assert Checkpoints(tmp_path / "checkpoints").all("step") == [Found("step", 19), Found("step", 15)]
-    return settings(data, tmp_path)
+    return settings(data_dir, tmp_path)
 
 
 @pytest.fixture
@@ -78,8 +73,8 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_at_any_moment_costs_nothing_but_time(whole_process, data, tmp_path, number):
-    overrides = words(data, tmp_path, *OFTEN)
+def test_a_signal_at_any_moment_costs_nothing_but_time(whole_process, data_dir, tmp_path, number):
+    overrides = words(data_dir, tmp_path, *OFTEN)
     process = start(*overrides)
     wait_for(process, "validation at step 15")
     process.send_signal(number)
@@ -97,7 +92,7 @@ def test_a_signal_at_any_moment_costs_nothing_but_time(whole_process, data, tmp_
 
 @pytest.mark.parametrize("at", [15, pytest.param(45, marks=pytest.mark.slow)])
 def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_later(
-    whole, data, tmp_path, monkeypatch, at
+    whole, data_dir, tmp_path, monkeypatch, at
 ):
     validate = Milestones._validate
 
@@ -109,9 +104,9 @@ def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_lat
     with monkeypatch.context() as patch:
         patch.setattr(Milestones, "_validate", terminate)
         with pytest.raises(TerminatedError, match="the same command continues"):
-            train.run(settings(data, tmp_path))
+            train.run(settings(data_dir, tmp_path))
     assert Checkpoints(tmp_path / "checkpoints").newest() == Found("step", at)
-    assert train.run(settings(data, tmp_path)) == whole[0]
+    assert train.run(settings(data_dir, tmp_path)) == whole[0]
     if at != 45:
         assert_same(content(tmp_path), whole[1])
 
@@ -202,18 +197,18 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_training_with_a_line(data, tmp_path, small_disk):
-    code, said = finish(*words(data, tmp_path / "out", f"training.checkpoint_dir={small_disk('')}"))
+def test_a_full_disk_ends_training_with_a_line(data_dir, tmp_path, small_disk):
+    code, said = finish(*words(data_dir, tmp_path / "out", f"training.checkpoint_dir={small_disk('')}"))
     assert code == 4
     assert "mtlrank: Cannot write the checkpoint" in said.splitlines()[-1]
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(data, tmp_path, small_disk, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(data_dir, tmp_path, small_disk, monkeypatch):
     folder = small_disk("ro")
     monkeypatch.setattr("mtlrank.prepare.run", lambda *_: pytest.fail("data were prepared"))
     monkeypatch.setattr(MultiTaskLoop, "training_step", lambda *_: pytest.fail("a step was taken"))
     with pytest.raises(StorageError, match="training.checkpoint_dir: Cannot write to the folder"):
-        train.run(settings(data, tmp_path / "out", f"training.checkpoint_dir={folder}/checkpoints"))
+        train.run(settings(data_dir, tmp_path / "out", f"training.checkpoint_dir={folder}/checkpoints"))
 
 
 def test_an_error_of_the_process_that_writes_is_kept_for_all(tmp_path):
@@ -223,10 +218,10 @@ def test_an_error_of_the_process_that_writes_is_kept_for_all(tmp_path):
     assert isinstance(io.error, StorageError)
 
 
-def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, bucket, data, tmp_path, monkeypatch):
+def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, bucket, data_dir, tmp_path, monkeypatch):
     place = ["training.checkpoint_dir=gs://bucket/runs/1"]
     monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "first"))
-    run_until(settings(data, tmp_path / "a", *place), 22)
+    run_until(settings(data_dir, tmp_path / "a", *place), 22)
     assert {name.split("/")[0] for name in list_files("gs://bucket/runs/1")} == {
         "best-00000015",
         "step-00000015",
@@ -234,7 +229,7 @@ def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, buc
         "writable",
     }
     monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "second"))
-    assert train.run(settings(data, tmp_path / "b", *place)) == whole[0]
+    assert train.run(settings(data_dir, tmp_path / "b", *place)) == whole[0]
 
 
 # -- numbers that are none ---------------------------------------------------------------------------------------------
@@ -266,9 +261,9 @@ def poison(monkeypatch, steps):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data, tmp_path, monkeypatch, capsys, device):
+def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data_dir, tmp_path, monkeypatch, capsys, device):
     poison(monkeypatch, {3, 20})
-    metrics = train.run(settings(data, tmp_path, f"trainer.accelerator={device}"))
+    metrics = train.run(settings(data_dir, tmp_path, f"trainer.accelerator={device}"))
     said = capsys.readouterr().err
     assert "step 3: not finite are 1 of" in said
     assert re.search(r"step 20: not finite are 1 of \d+ losses of 'msm_ner' \(.+\); the step is skipped", said)
@@ -277,10 +272,10 @@ def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data, tmp_
     assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
 
 
-def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data, tmp_path, monkeypatch):
+def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data_dir, tmp_path, monkeypatch):
     poison(monkeypatch, set(range(18, 100)))
     with pytest.raises(DivergedError, match=r"bad step 4 and training.max_bad_steps is 3.*Lower loop.optimizer.lr"):
-        train.run(settings(data, tmp_path, "training.max_bad_steps=3"))
+        train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3"))
     state = content(tmp_path)
     assert state["global_step"] in (19, 20)
     assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
@@ -305,19 +300,19 @@ def test_a_gradient_scaler_does_not_skip_forever(data, tmp_path, monkeypatch, ca
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_gpu_without_enough_memory_is_told_what_to_change(data, tmp_path, monkeypatch):
+def test_a_gpu_without_enough_memory_is_told_what_to_change(data_dir, tmp_path, monkeypatch):
     def exhausted(self, batch, batch_idx):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
     monkeypatch.setattr(MultiTaskLoop, "training_step", exhausted)
     with pytest.raises(ResourceError, match=r"did not suffice in step 1: .*2.00 GiB\. Lower training.batch_size"):
-        train.run(settings(data, tmp_path))
+        train.run(settings(data_dir, tmp_path))
 
 
 @pytest.mark.slow
-def test_a_tiny_shared_memory_does_not_stop_worker_processes(data, tmp_path):
+def test_a_tiny_shared_memory_does_not_stop_worker_processes(data_dir, tmp_path):
     """/dev/shm as a container has it, in a namespace of its own."""
-    overrides = words(data, tmp_path, "datamodule.num_workers=2", "training.epochs=1")
+    overrides = words(data_dir, tmp_path, "datamodule.num_workers=2", "training.epochs=1")
     command = " ".join(f"'{word}'" for word in [sys.executable, "-m", "mtlrank.train", *overrides])
     script = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec {command}"
     ran = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
@@ -327,7 +322,7 @@ def test_a_tiny_shared_memory_does_not_stop_worker_processes(data, tmp_path):
     assert "datamodule.num_workers=0 is used" in ran.stderr
 
 
-def test_stopping_is_quick_even_if_steps_are_not(data, tmp_path, monkeypatch):
+def test_stopping_is_quick_even_if_steps_are_not(data_dir, tmp_path, monkeypatch):
     """The signal only sets a flag: a step that is under way ends first."""
     seen, before = [], signal.getsignal(signal.SIGTERM)
 
@@ -338,6 +333,6 @@ def test_stopping_is_quick_even_if_steps_are_not(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PlainProgress, "on_train_batch_end", ask)
     with pytest.raises(TerminatedError):
-        train.run(settings(data, tmp_path))
+        train.run(settings(data_dir, tmp_path))
     assert Checkpoints(tmp_path / "checkpoints").newest() == Found("step", 5)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -10,6 +10,7 @@ from tests.loop.runs import content, run_until, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 HALF = ["trainer.precision=bf16-mixed", "training.epochs=2"]
+TO_LEARN = ["training.batch_size=16", "datamodule.train_sampler.limits={trec2019: 120, msm_ner: 120}"]
 DEVICES = ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
 WAYS = {
     "plain": [],
@@ -25,34 +26,30 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, home):
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.mark.parametrize("device", DEVICES)
-def test_half_precision_learns_as_full_precision_does(data, tmp_path, device):
+def test_half_precision_learns_as_full_precision_does(data_dir, tmp_path, device):
     found = []
-    for name, words in (("half", HALF), ("full", [*HALF, "trainer.precision=32-true"])):
-        found.append(train.run(settings(data, tmp_path / name, *words, f"trainer.accelerator={device}")))
+    for name, words in (("half", []), ("full", ["trainer.precision=32-true"])):
+        more = [*HALF, *TO_LEARN, *words, f"trainer.accelerator={device}"]
+        found.append(train.run(settings(data_dir, tmp_path / name, *more)))
     assert found[0] == pytest.approx(found[1], abs=0.1)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_train_runs_on_a_gpu(data, tmp_path, way):
-    metrics = train.run(settings(data, tmp_path, *HALF, "trainer.accelerator=gpu", *WAYS[way]))
+def test_every_way_to_train_runs_on_a_gpu(data_dir, tmp_path, way):
+    metrics = train.run(settings(data_dir, tmp_path, *HALF, *TO_LEARN, "trainer.accelerator=gpu", *WAYS[way]))
     assert metrics["val/msm_ner/Accuracy"] > 0.3
     assert all(weight.isfinite().all() for weight in content(tmp_path)["state_dict"].values())
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_half_precision_goes_on_where_it_was_stopped(data, tmp_path, device):
+def test_half_precision_goes_on_where_it_was_stopped(data_dir, tmp_path, device):
     """A GPU may add in another order; a CPU does not."""
     words = [*HALF, f"trainer.accelerator={device}"]
-    train.run(settings(data, tmp_path / "whole", *words))
-    run_until(settings(data, tmp_path / "stopped", *words), 20)
-    train.run(settings(data, tmp_path / "stopped", *words))
+    train.run(settings(data_dir, tmp_path / "whole", *words))
+    run_until(settings(data_dir, tmp_path / "stopped", *words), 20)
+    train.run(settings(data_dir, tmp_path / "stopped", *words))
     whole, stopped = (content(tmp_path / name)["state_dict"] for name in ("whole", "stopped"))
     tolerance = {"atol": 2e-3, "rtol": 1e-2} if device == "gpu" else {"atol": 0, "rtol": 0}
     for name, weight in whole.items():
@@ -60,7 +57,7 @@ def test_half_precision_goes_on_where_it_was_stopped(data, tmp_path, device):
 
 
 @pytest.mark.gpu
-def test_no_step_waits_for_the_gpu(data, tmp_path, monkeypatch):
+def test_no_step_waits_for_the_gpu(data_dir, tmp_path, monkeypatch):
     """Torch itself looks: from the start of a step to its end, nothing may wait for the device."""
     for where, hook, mode in (
         (MultiTaskLoop, "on_train_batch_start", "error"),
@@ -69,6 +66,6 @@ def test_no_step_waits_for_the_gpu(data, tmp_path, monkeypatch):
         monkeypatch.setattr(where, hook, lambda *_, mode=mode: torch.cuda.set_sync_debug_mode(mode))
     words = [*HALF, "trainer.accelerator=gpu", "trainer.log_every_n_steps=1000"]
     try:
-        assert train.run(settings(data, tmp_path, *words))  # torch raises at the first wait
+        assert train.run(settings(data_dir, tmp_path, *words))  # torch raises at the first wait
     finally:
         torch.cuda.set_sync_debug_mode("default")

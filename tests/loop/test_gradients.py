@@ -73,9 +73,10 @@ def test_a_step_moves_nothing_that_it_does_not_reach(data_dir, tmp_path, monkeyp
 
 @pytest.mark.parametrize("loss", ["upgrad", "gradnorm", "dwa", "uncertainty", "random_weights"])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(data_dir, tmp_path, loss):
-    words = [f"loop/loss={loss}", "training.epochs=3"]
+    eight_steps = "datamodule.train_sampler.limits={trec2019: 32, msm_ner: 32}"  # an epoch
+    words = [f"loop/loss={loss}", "training.epochs=3", eight_steps]
     train.run(runs.settings(data_dir, tmp_path / "whole", *SHORT, *words))
-    runs.run_until(runs.settings(data_dir, tmp_path / "stopped", *SHORT, *words), 22)
+    runs.run_until(runs.settings(data_dir, tmp_path / "stopped", *SHORT, *words), 15)
     train.run(runs.settings(data_dir, tmp_path / "stopped", *SHORT, *words))
     runs.assert_same(runs.content(tmp_path / "whole"), runs.content(tmp_path / "stopped"))
 
@@ -107,8 +108,9 @@ def test_a_step_asks_a_device_for_nothing(data_dir, tmp_path, monkeypatch):
 
 
 def test_looking_at_gradients_changes_nothing(data_dir, tmp_path):
-    plain = trained(data_dir, tmp_path / "plain")
-    watched = trained(data_dir, tmp_path / "watched", "loop.diagnose_every_n_steps=5")
+    more = ["training.batch_size=16", "datamodule.train_sampler.limits={trec2019: 120, msm_ner: 120}"]  # both in each
+    plain = trained(data_dir, tmp_path / "plain", *more)
+    watched = trained(data_dir, tmp_path / "watched", *more, "loop.diagnose_every_n_steps=5")
     runs.assert_same(plain, watched)
     (log,) = (tmp_path / "watched" / "logs").glob("attempt_*/metrics.csv")
     with log.open() as file:

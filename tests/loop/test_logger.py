@@ -11,7 +11,7 @@ from mtlrank.storage import read_json
 from tests.loop.runs import finish, run_until, settings, words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
-SHORT = ["tasks=[msm_ner]", "datamodule.train_sampler.limits={msm_ner: 120}", "training.epochs=2", "test=true"]
+SHORT = ["tasks=[msm_ner]", "datamodule.train_sampler.limits={msm_ner: 60}", "training.epochs=2", "test=true"]
 
 
 class Unreliable(Service):

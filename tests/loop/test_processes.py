@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtlrank import prepare, train
+from mtlrank.compose import select_tasks
 from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -28,21 +30,20 @@ TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node=2",
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, home):
-    folder = tmp_path_factory.mktemp("data")
-    code, said = finish(*words(folder, folder / "first", "+trainer.limit_train_batches=1"))
-    assert code == 0, said
-    return folder
+def data(data_dir, home):
+    prepare.run(select_tasks(settings(data_dir, data_dir / "none")))
+    return data_dir
 
 
 def test_two_processes_learn_what_one_learns(data, tmp_path):
     """Batches of half the size, twice as many: the same steps, with heads that are idle here and busy there."""
-    settings = [*NO_DROPOUT, "training.epochs=2"]
-    assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0
-    code, said = finish(*words(data, tmp_path / "two", *settings, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
+    limits = "datamodule.train_sampler.limits={trec2019: 60, msm_ner: 60}"
+    more = [*NO_DROPOUT, "training.epochs=2", limits]
+    train.run(settings(data, tmp_path / "one", *more, "training.batch_size=6"))
+    code, said = finish(*words(data, tmp_path / "two", *more, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
     assert code == 0, said
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
-    assert one["global_step"] == two["global_step"] == 80
+    assert one["global_step"] == two["global_step"] == 40
     for name, weight in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], weight, atol=2e-4, rtol=1e-3, msg=name)
     mine, theirs = (state["callbacks"]["Milestones"]["values"] for state in (one, two))
@@ -96,7 +97,8 @@ def test_two_processes_weigh_tasks_as_one_does(data, tmp_path, loss):
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 1])
 def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_path, asked):
-    settings = [*TWO, "training.batch_size=4", "training.checkpoint_steps=1000", "trainer.log_every_n_steps=1"]
+    limits = "datamodule.train_sampler.limits={trec2019: 120, msm_ner: 120}"  # not over before it is asked
+    settings = [*TWO, "training.batch_size=4", limits, "training.checkpoint_steps=1000", "trainer.log_every_n_steps=1"]
     assert finish(*words(data, tmp_path / "whole", *settings))[0] == 0
     process = start(*words(data, tmp_path / "out", *settings))
     wait_for(process, "GLOBAL_RANK: 1")

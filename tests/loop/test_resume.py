@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from mtlrank import train
+from mtlrank import embedded, train
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -18,7 +18,7 @@ WAYS = {
     "plain": [],
     "accumulating": ["trainer.accumulate_grad_batches=2", "model.body.attention_dropout=0.1"],
     "round robin": ["datamodule/sampler@datamodule.train_sampler=round_robin", "+trainer.limit_train_batches=15"],
-    "token budget": ["training.max_tokens=2500", "training.length_window=3"],
+    "token budget": ["training.max_tokens=1250", "training.length_window=3"],
     "two validations": ["training.val_checks_per_epoch=2", "training.patience=1"],
     "worker process": ["datamodule.num_workers=1"],
     "compiled by gradients": ["training.compile=true", "loop/loss=gradnorm"],
@@ -27,13 +27,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ 
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, home):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(data, tmp_path_factory):
-    """The content and the stream of batches of a run in one of the ways, made when it is first asked for."""
+def undisturbed(data_dir, tmp_path_factory):
+    """The metrics, folder and stream of batches of a run in one of the ways, made when it is first asked for."""
     made = {}
 
     def run(way):
@@ -41,8 +36,8 @@ def undisturbed(data, tmp_path_factory):
             output = tmp_path_factory.mktemp("undisturbed")
             with pytest.MonkeyPatch.context() as patch:
                 stream = record(patch)
-                metrics = train.run(settings(data, output, *WAYS[way]))
-            made[way] = metrics, content(output), stream
+                metrics = train.run(settings(data_dir, output, *WAYS[way]))
+            made[way] = metrics, output, stream
         return made[way]
 
     return run
@@ -73,69 +68,69 @@ def record(patch):
         pytest.param("compiled by gradients", [10], marks=[pytest.mark.slow, needs_compiler]),
     ],
 )
-def test_stopped_anywhere_it_ends_the_same(undisturbed, data, tmp_path, monkeypatch, way, steps):
+def test_stopped_anywhere_it_ends_the_same(undisturbed, data_dir, tmp_path, monkeypatch, way, steps):
     """Stopped at each of the steps of one run in turn: before the first checkpoint, amid an epoch, at its end."""
-    metrics, expected, stream = undisturbed(way)
-    config = settings(data, tmp_path, *WAYS[way])
+    metrics, whole, stream = undisturbed(way)
+    config = settings(data_dir, tmp_path, *WAYS[way])
     seen = record(monkeypatch)
     for step in steps:
         run_until(config, step)
     assert train.run(config) == metrics
-    assert_same(content(tmp_path), expected)
+    assert_same(content(tmp_path), content(whole))
     assert seen == stream
 
 
 @needs_compiler
 @pytest.mark.slow
-def test_what_another_process_compiles_goes_on_the_same(data, tmp_path):
+def test_what_another_process_compiles_goes_on_the_same(data_dir, tmp_path):
     """With caches of their own, and dropout inside the compiled layers."""
     more = ["training.compile=true", "model.body.lora={rank: 4, dropout: 0.1}", "trainer.accelerator=cpu"]
     for name, env in (("whole", "a"), ("stopped", "b")):
         if name == "stopped":
-            run_until(settings(data, tmp_path / name, *more), 22)
+            run_until(settings(data_dir, tmp_path / name, *more), 22)
         cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / env), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-        code, said = finish(*words(data, tmp_path / name, *more), env=cache)
+        code, said = finish(*words(data_dir, tmp_path / name, *more), env=cache)
         assert code == 0, said
         assert ("resuming at epoch 2, step 19 (" in said) == (name == "stopped")
     assert_same(content(tmp_path / "whole"), content(tmp_path / "stopped"))
 
 
-def test_it_says_where_it_goes_on(data, tmp_path, monkeypatch, capsys):
-    config = settings(data, tmp_path)
+def test_it_says_where_it_goes_on(data_dir, tmp_path, monkeypatch, capsys):
+    config = settings(data_dir, tmp_path)
     run_until(config, 22)
     capsys.readouterr()
     train.run({**config, "training": {**config["training"], "epochs": 3}})
     assert "resuming at epoch 2, step 19 (" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data, tmp_path, capsys):
-    metrics, expected, _ = undisturbed("plain")
-    config = settings(data, tmp_path)
-    assert train.run(config) == metrics
+def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data_dir, tmp_path, capsys):
+    metrics, whole, _ = undisturbed("plain")
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    config = settings(data_dir, tmp_path)
     assert train.run(config) == metrics
     assert "already finished" in capsys.readouterr().err
     assert train.run({**config, "force": True}) == metrics
     assert "resuming" not in capsys.readouterr().err
-    assert_same(content(tmp_path), expected)
+    assert_same(content(tmp_path), content(whole))
 
 
-def test_a_mistake_leaves_a_finished_run_finished(data, tmp_path, capsys):
-    metrics = train.run(settings(data, tmp_path, "training.epochs=1"))
+def test_a_mistake_leaves_a_finished_run_finished(data_dir, tmp_path, capsys):
+    metrics = train.run(settings(data_dir, tmp_path, "training.epochs=1"))
     with pytest.raises(ConfigError, match="training.monitor is 'val/typo'"):
-        train.run(settings(data, tmp_path, "training.epochs=1", "force=true", "training.monitor=val/typo"))
-    assert train.run(settings(data, tmp_path, "training.epochs=1")) == metrics
+        train.run(settings(data_dir, tmp_path, "training.epochs=1", "force=true", "training.monitor=val/typo"))
+    assert train.run(settings(data_dir, tmp_path, "training.epochs=1")) == metrics
     assert "already finished" in capsys.readouterr().err
 
 
-def test_two_runs_do_not_share_a_folder(data, tmp_path, monkeypatch):
+def test_two_runs_do_not_share_a_folder(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "sole_user", partial(sole_user, patience=0.1))
     with sole_user(tmp_path), pytest.raises(ConflictError, match="Another process is at work in .*output_dir"):
-        train.run(settings(data, tmp_path, "training.epochs=1"))
+        train.run(settings(data_dir, tmp_path, "training.epochs=1"))
     assert not (tmp_path / "run.json").exists()
-    train.run(settings(data, tmp_path, "training.epochs=1"))
+    train.run(settings(data_dir, tmp_path, "training.epochs=1"))
 
 
-def test_a_finished_run_of_other_data_is_no_answer(data, tmp_path):
+def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
     pairs = tmp_path / "pairs.tsv"
     rows = [f"{i % 5}\tthe harbour number {i}\ta garden of {i}\n" for i in range(60)]
     pairs.write_text("".join(rows))
@@ -154,26 +149,26 @@ def test_a_finished_run_of_other_data_is_no_answer(data, tmp_path):
         train.run(config)
 
 
-def test_the_best_weights_are_what_is_kept(undisturbed, data, tmp_path):
+def test_the_best_weights_are_what_is_kept(undisturbed):
     from safetensors.torch import load_file
 
     from mtlrank.loop.checkpoints import Checkpoints
 
-    metrics = train.run(settings(data, tmp_path))
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    metrics, output, _ = undisturbed("plain")
+    checkpoints = Checkpoints(output / "checkpoints")
     assert len(checkpoints.all("best")) <= 2
     (best,) = (found for found in checkpoints.all("best") if checkpoints.read(found)["values"] == metrics)
     assert len(checkpoints.all("step")) == 2
     state = checkpoints.read(best)
     assert state["values"] == metrics
-    saved = load_file(tmp_path / "model" / "model.safetensors")
+    saved = load_file(output / "model" / "model.safetensors")
     assert all(torch.equal(saved[name], state["state_dict"][f"model.{name}"]) for name in saved)
 
 
-def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch, capsys):
-    config = settings(data, tmp_path)
+def test_other_data_is_refused_unless_it_is_accepted(data_dir, tmp_path, monkeypatch, capsys):
+    config = settings(data_dir, tmp_path)
     run_until(config, 22)
-    other = settings(data, tmp_path, "prepare.num_shards=2", "training.accept_changes=[tokenizer]")
+    other = settings(data_dir, tmp_path, "prepare.num_shards=2", "training.accept_changes=[tokenizer]")
     with pytest.raises(ConfigError, match="another config .*prepare.num_shards"):
         train.run(other)
     (tmp_path / "run.json").unlink()
@@ -188,20 +183,22 @@ def test_other_data_is_refused_unless_it_is_accepted(data, tmp_path, monkeypatch
     assert "data changed" in said
 
 
-def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(data, tmp_path, monkeypatch, capsys):
-    config = settings(data, tmp_path)
+def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(data_dir, tmp_path, monkeypatch, capsys):
+    config = settings(data_dir, tmp_path)
     run_until(config, 22)
-    more = ["tasks=[trec2019,msm_ner,msm_coref]"]
+    few = tmp_path / "coref.jsonl"
+    few.write_text("".join((embedded.folder() / "coref" / "train.jsonl").read_text().splitlines(keepends=True)[:60]))
+    more = ["tasks=[trec2019,msm_ner,msm_coref]", f"datamodule.dataset.datasets.msm_coref.train={few}"]
     with pytest.raises(ConfigError, match="holds a run of another config"):
-        train.run(settings(data, tmp_path, *more))
+        train.run(settings(data_dir, tmp_path, *more))
     with pytest.raises(ConfigError, match=r"another config \(2 keys differ: datamodule.seed: 42 there, 7 now; seed"):
-        train.run(settings(data, tmp_path, *more, "training.accept_changes=[data,heads]", "seed=7"))
+        train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data,heads]", "seed=7"))
     with pytest.raises(ConfigError, match="another config .*model.heads.msm_coref"):
-        train.run(settings(data, tmp_path, *more, "training.accept_changes=[data]"))
+        train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data]"))
     (tmp_path / "run.json").unlink()
     with pytest.raises(ConfigError, match="heads.msm_coref: nothing there, MLP SpanAverage"):
-        train.run(settings(data, tmp_path, *more, "training.accept_changes=[data]"))
+        train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data]"))
     capsys.readouterr()
-    metrics = train.run(settings(data, tmp_path, *more, "training.accept_changes=[data,heads]"))
+    metrics = train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data,heads]"))
     assert "val/msm_coref/Accuracy" in metrics
     assert "taken over, data, heads changed" in capsys.readouterr().err

@@ -17,27 +17,23 @@ from tests.batches import batch
 from tests.loop import runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
-LORA = ["training.epochs=2", "model.body.lora={rank: 4}", "model.body.activation_checkpointing=true"]
+EIGHT_STEPS = "datamodule.train_sampler.limits={trec2019: 32, msm_ner: 32}"  # an epoch
+LORA = ["training.epochs=2", EIGHT_STEPS, "model.body.lora={rank: 4}", "model.body.activation_checkpointing=true"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, home):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
+def trained(data_dir, tmp_path_factory):
     """The folder of a run with low-rank updates, which was stopped once."""
     output = tmp_path_factory.mktemp("run")
-    config = runs.settings(data, output, *LORA)
-    runs.run_until(config, 22)
+    config = runs.settings(data_dir, output, *LORA)
+    runs.run_until(config, 13)
     train.run(config)
     return output
 
 
-def started(data, *more):
+def started(data_dir, *more):
     """The model of a run before its first step."""
-    config = select_tasks(runs.settings(data, data / "output", *more))
+    config = select_tasks(runs.settings(data_dir, data_dir / "output", *more))
     datasets = train.prepare.run(config, None)
     return build.build_model(config, build.build_body(config), datasets)
 
@@ -54,19 +50,19 @@ def changed_copy(folder, target, change):
     return target
 
 
-def test_a_run_with_updates_goes_on_to_the_bit(data, trained, tmp_path):
-    train.run(runs.settings(data, tmp_path, *LORA))
+def test_a_run_with_updates_goes_on_to_the_bit(data_dir, trained, tmp_path):
+    train.run(runs.settings(data_dir, tmp_path, *LORA))
     whole = runs.content(tmp_path)
     runs.assert_same(whole, runs.content(trained))
     assert any(".lora_A." in name for name in whole["state_dict"])
 
 
-def test_a_saved_model_holds_merged_weights_that_score_as_it_did(data, trained):
+def test_a_saved_model_holds_merged_weights_that_score_as_it_did(data_dir, trained):
     saved, labels = read_model(trained / "model")
     merged = build.build_saved_model(saved, labels).eval()
     load_weights(trained / "model", merged)
     assert not [name for name in merged.state_dict() if "lora" in name or "base_layer" in name]
-    adapted, checkpoints = started(data, *LORA).eval(), Checkpoints(trained / "checkpoints")
+    adapted, checkpoints = started(data_dir, *LORA).eval(), Checkpoints(trained / "checkpoints")
     metrics = json.loads((trained / "metrics.json").read_text())
     (best,) = (found for found in map(checkpoints.read, checkpoints.all("best")) if found["values"] == metrics)
     adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in best["state_dict"].items()})
@@ -74,13 +70,13 @@ def test_a_saved_model_holds_merged_weights_that_score_as_it_did(data, trained):
     scores = merged(batches)
     for name, expected in adapted(batches).items():
         torch.testing.assert_close(scores[name], expected, atol=1e-5, rtol=1e-5)
-    merged.body.load_state_dict(started(data).body.state_dict())
+    merged.body.load_state_dict(started(data_dir).body.state_dict())
     assert not torch.allclose(merged(batches)["msm_ner"], scores["msm_ner"], atol=1e-4)  # something was learnt
 
 
-def test_body_and_heads_begin_with_the_weights_of_the_trained(data, trained, capsys):
+def test_body_and_heads_begin_with_the_weights_of_the_trained(data_dir, trained, capsys):
     more = ["tasks=[trec2019,msm_ner,msm_coref]", "model/heads/pooler@model.heads.trec2019.pooler=cls_token"]
-    model = started(data, f"model.start_from={trained / 'model'}", *more)
+    model = started(data_dir, f"model.start_from={trained / 'model'}", *more)
     assert f"starting from {trained / 'model'}: its body, its heads msm_ner; new heads: trec2019, msm_coref" in (
         capsys.readouterr().err
     )
@@ -90,28 +86,28 @@ def test_body_and_heads_begin_with_the_weights_of_the_trained(data, trained, cap
     assert "heads.trec2019.projection.weight" not in taken
 
 
-def test_updates_of_a_new_run_begin_on_the_trained_body(data, trained):
-    model = started(data, f"model.start_from={trained / 'model'}", "model.body.lora={rank: 2}")
+def test_updates_of_a_new_run_begin_on_the_trained_body(data_dir, trained):
+    model = started(data_dir, f"model.start_from={trained / 'model'}", "model.body.lora={rank: 2}")
     expected = load_file(trained / "model" / "model.safetensors")
     model.body.merge()
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, expected[name], msg=name)
 
 
-def test_a_run_starts_from_it_and_is_judged(data, trained, tmp_path):
+def test_a_run_starts_from_it_and_is_judged(data_dir, trained, tmp_path):
     words = ["model/body=trained", f"model.start_from={trained}", "training.epochs=1", "test=true"]  # the run's folder
-    config = runs.settings(data, tmp_path, *words)
+    config = runs.settings(data_dir, tmp_path, *words)
     assert config["model"]["body"]["backbone"] == "mtlrank-embedded/tiny-bert"
     metrics = train.run(config)
     shutil.rmtree(tmp_path / "evaluation")
     moved = tmp_path / "elsewhere"
     (tmp_path / "model").rename(moved)
-    words = [f"model_dir={moved}", f"data_dir={data}", f"output_dir={tmp_path / 'again'}"]
+    words = [f"model_dir={moved}", f"data_dir={data_dir}", f"output_dir={tmp_path / 'again'}"]
     again = evaluate.run(compose_config(words, trusted=True, name="evaluate"))
     assert again == pytest.approx({key: value for key, value in metrics.items() if key.startswith("test/")}, abs=1e-5)
 
 
-def test_another_body_is_refused_with_the_word_that_helps(data, trained, tmp_path):
+def test_another_body_is_refused_with_the_word_that_helps(data_dir, trained, tmp_path):
     from transformers import AutoConfig, AutoTokenizer
 
     backbone = trained / "model" / "backbone"
@@ -127,10 +123,10 @@ def test_another_body_is_refused_with_the_word_that_helps(data, trained, tmp_pat
         (wide, "weights of the body differ: .* there, .* here"),
     ):
         with pytest.raises(ConfigError, match=f"{complaint}.*{way_out}"):
-            started(data, *start, f"model.body.backbone={folder}")
+            started(data_dir, *start, f"model.body.backbone={folder}")
 
 
-def test_another_vocabulary_is_refused(data, trained, tmp_path):
+def test_another_vocabulary_is_refused(data_dir, trained, tmp_path):
     backbone = shutil.copytree(trained / "model" / "backbone", tmp_path / "backbone")
     tokenizer = json.loads((backbone / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
@@ -138,7 +134,7 @@ def test_another_vocabulary_is_refused(data, trained, tmp_path):
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     (backbone / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ConfigError, match="Their vocabularies differ"):
-        started(data, f"model.start_from={trained / 'model'}", f"model.body.backbone={backbone}")
+        started(data_dir, f"model.start_from={trained / 'model'}", f"model.body.backbone={backbone}")
 
 
 def test_the_name_of_a_body_that_is_gone_is_its_copy(trained, tmp_path):
@@ -149,12 +145,12 @@ def test_the_name_of_a_body_that_is_gone_is_its_copy(trained, tmp_path):
     assert config["model"]["body"]["backbone"] == str(folder / "backbone")
 
 
-def test_what_is_no_trained_model_is_refused(data, trained, tmp_path):
+def test_what_is_no_trained_model_is_refused(data_dir, trained, tmp_path):
     with pytest.raises(ConfigError, match="model/body=trained needs model.start_from"):
         compose_config(["model/body=trained"], trusted=True)
     with pytest.raises(DataError, match="manifest.json"):
-        started(data, f"model.start_from={tmp_path}")
+        started(data_dir, f"model.start_from={tmp_path}")
     folder = shutil.copytree(trained / "model", tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"other")
     with pytest.raises(DataError, match="was changed or damaged"):
-        started(data, f"model.start_from={folder}")
+        started(data_dir, f"model.start_from={folder}")

@@ -1,55 +1,19 @@
-"""Rankings: which documents are learnt from, which are re-ranked, and what may not be."""
+"""Rankings: what is learnt from, what is re-ranked, and what may not be."""
 
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import IRDataset, Shard
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset import ranking as ranking_module
-from mtlrank.datamodule.dataset.negatives import GROUPINGS, Negatives
-from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.runs import read_qrels, read_run
-from mtlrank.task import KLDistillation, PairwiseRelevance, Regression, Relevance
+from mtlrank.task import PairwiseRelevance, Regression
+from tests.datamodule.dataset.rankings import distilled, groups, ranking, rows
 from tests.tiny_collection import write
-
-TINY = Preprocessor("mtlrank-embedded/tiny-bert")
-
-
-def ranking(source, task=None, **kwargs):
-    return IRDataset("x", task or Relevance(["nDCG@10"], 2), TINY, source, **kwargs)
-
-
-def rows(dataset, split):
-    return [(r.query_id, r.doc_id, r.label) for r in dataset.records(split)]
-
-
-def test_pointwise_training_has_judged_documents_and_sampled_candidates(source):
-    assert rows(ranking(source, num_negatives=1), "train") == [
-        ("q1", "d1", 2),
-        ("q1", "d2", 1),
-        ("q1", "d5", 0),
-        ("q2", "d3", 3),
-        ("q2", "d4", 0),
-    ]
-
-
-def test_judged_negatives_can_be_left_out(source):
-    assert ("q1", "d2", 1) not in rows(ranking(source, judged_negatives=False), "train")
-
-
-def test_groups_hold_a_positive_and_its_negatives(source):
-    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), num_negatives=1)
-    groups = {}
-    for record in dataset.records("train"):
-        groups.setdefault(record.group, []).append(record.label)
-    assert [labels[0] for labels in groups.values()] == [2, 3]
-    assert all(len(labels) == 2 and labels[1] < 2 for labels in groups.values())
 
 
 def test_other_splits_hold_candidates_in_first_stage_order(source):
@@ -59,58 +23,6 @@ def test_other_splits_hold_candidates_in_first_stage_order(source):
         ("q2", "d4", 0),
         ("q2", "d3", 3),
     ]
-
-
-def test_a_split_can_be_a_share_of_the_training_queries(source):
-    many = [f"q{i}\tgarden" for i in range(200)]
-    with open(source["queries"], "w") as file:
-        file.write("\n".join(many) + "\n")
-    with open(source["qrels"], "w") as file:
-        file.write("".join(f"q{i} 0 d3 2\n" for i in range(200)))
-    dataset = ranking(source, val=0.2, test=0.3)
-    splits = {split: dataset.query_ids(split) for split in ("train", "val", "test")}
-    assert sorted(query_id for ids in splits.values() for query_id in ids) == sorted(f"q{i}" for i in range(200))
-    assert 25 < len(splits["val"]) < 55
-    assert 40 < len(splits["test"]) < 80
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"val": 1.5}, "Shares of the training data lie between 0 and 1"),
-        ({"val": 0.6, "test": 0.6}, "Shares of the training data"),
-        ({"val": 1}, "is a number between 0 and 1, found 1"),
-        ({"train": 0.5}, "train is 0.5, expected where the training data is"),
-    ],
-)
-def test_impossible_shares_are_refused(source, change, complaint):
-    with pytest.raises(ConfigError, match=complaint):
-        IRDataset("x", Relevance(["AP"]), TINY, **{"train": source, **change})
-
-
-def groups(dataset):
-    found = {}
-    for record in dataset.records("train"):
-        found.setdefault(record.group, []).append((record.doc_id, record.label))
-    return list(found.values())
-
-
-def test_listwise_groups_hold_all_of_a_query(source):
-    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), grouping="listwise", num_negatives=5)
-    first, second = groups(dataset)
-    assert first[0] == ("d1", 2)
-    assert sorted(first[1:]) == [("d2", 1), ("d5", 0)]
-    assert second == [("d3", 3), ("d4", 0)]
-
-
-def test_negatives_come_from_a_window_of_ranks_and_there_may_be_at_most_so_many(source):
-    assert rows(ranking(source, num_negatives=9, negative_ranks=(1, 2), judged_negatives=False), "train") == [
-        ("q1", "d1", 2),
-        ("q2", "d3", 3),
-        ("q2", "d4", 0),
-    ]
-    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), num_negatives=9, max_negatives=1)
-    assert [len(group) for group in groups(dataset)] == [2, 2]
 
 
 def test_docpairs_are_groups_of_a_better_and_a_worse_document(source, tmp_path):
@@ -129,10 +41,6 @@ def test_the_scores_of_a_run_can_be_learnt(source):
     assert rows(dataset, "val") == [("q1", "d2", 3.0), ("q1", "d1", 2.0), ("q2", "d4", 2.0), ("q2", "d3", 1.0)]
     with pytest.raises(ConfigError, match="learn_from=run with a Relevance task"):
         ranking(source, learn_from="run")
-
-
-def distilled(source, **kwargs):
-    return ranking(source, KLDistillation(["nDCG@10"], 2), **{"num_negatives": 1, **kwargs})
 
 
 def test_a_runs_scores_can_be_distilled_in_groups_and_other_splits_are_judged(source):
@@ -230,30 +138,9 @@ def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_sour
         dataset.split("test@c")
 
 
-@pytest.fixture
-def fresh_source(source, tmp_path):
-    """A collection with the same documents and queries of its own."""
-
-    def make(name, number):
-        folder = tmp_path / name
-        folder.mkdir()
-        write(folder / "queries", [f"{name}{i}\tgarden {name} {i}" for i in range(number)])
-        write(folder / "qrels", [f"{name}{i} 0 d1 2" for i in range(number)])
-        write(folder / "run", [f"{name}{i} Q0 d{d} {d} {9 - d} bm25" for i in range(number) for d in (1, 2)])
-        return {**source, **{part: str(folder / part) for part in ("queries", "qrels", "run")}}
-
-    return make
-
-
 def test_groups_of_one_document_are_refused_where_documents_are_compared(source):
     with pytest.raises(ConfigError, match="a PairwiseRelevance task compares the documents of a group"):
         ranking(source, PairwiseRelevance(["AP"], 2), grouping="pointwise")
-
-
-def test_as_many_queries_are_learnt_from_as_asked_also_beside_shares(fresh_source):
-    source = fresh_source("x", 60)
-    dataset = distilled(source, learn_from="run", val=0.5, max_queries=10)
-    assert len({record.query_id for record in dataset.records("train")}) == 10
 
 
 def test_judgements_keep_every_judged_document(source, tmp_path):
@@ -307,52 +194,6 @@ def test_settings_of_the_wrong_kind_are_named(source, setting, complaint):
         ranking(source, **setting)
 
 
-@pytest.mark.parametrize("total", [2, 5])
-def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
-    names = [f"q{i}" for i in range(30)]
-    write(source["queries"], [f"{name}\tgarden {name}" for name in names])
-    write(source["qrels"], [f"{name} 0 d3 2" for name in names])
-    write(source["run"], [f"{name} Q0 {doc} 1 {score} x" for name in names for doc, score in (("d3", 2), ("d4", 1))])
-
-    def records(shard):
-        dataset = ranking(source, val=0.4)
-        dataset.shard, dataset.reading = shard, Reading()
-        return [(split, *record) for split in ("train", "val") for record in rows(dataset, split)]
-
-    parts = [records(Shard(number, total)) for number in range(1, total + 1)]
-    assert sum(bool(part) for part in parts) > 1
-    assert sorted(record for part in parts for record in part) == sorted(records(Shard()))
-
-
-def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_documents(source):
-    write(source["qrels"], ["q1 0 d1 2", "q1 0 d2 2", "q1 0 d3 2", "q1 0 d4 0", "q1 0 d5 0"])
-    for grouping in ("pointwise", "pairwise", "listwise"):
-        task = (Relevance if grouping == "pointwise" else PairwiseRelevance)(["AP"], 2)
-        dataset = ranking(source, task, grouping=grouping, num_negatives=2, max_negatives=3)
-        labels = [label for _, _, label in rows(dataset, "train")]
-        assert 0 < sum(label < 2 for label in labels) <= 3
-
-
-@given(st.integers(1, 9), st.integers(0, 20), st.integers(1, 5), st.integers(0, 20), st.sampled_from(GROUPINGS))
-def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_negatives, most, grouping):
-    judged = {f"p{i}": 1 for i in range(positives)} | {f"n{i}": 0 for i in range(others // 2)}
-    candidates = [f"c{i}" for i in range(others - others // 2)]
-
-    def groups(most):
-        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 0).groups("q", judged, candidates))
-
-    found = groups(most)
-    assert len({doc_id for group in found for doc_id in group if doc_id[0] != "p"}) <= most
-    assert all(len(set(group)) == len(group) for group in found)
-    if (most and others) or grouping == "pointwise":
-        assert [d for group in found for d in group if d[0] == "p"] == [f"p{i}" for i in range(positives)]
-    sizes = [len(group) for group in found]
-    if grouping == "pairwise" and found:
-        assert max(sizes) - min(sizes) <= 1
-        assert sum(sizes) <= len(found) + max(most, len(found))
-    assert groups(positives * (num_negatives + others)) == groups(None)
-
-
 def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
     write(source["queries"], [f"q{i}\tgarden {i}" for i in range(8)])
     write(source["qrels"], [f"q{i} 0 d3 2" for i in range(8)])
@@ -377,15 +218,3 @@ def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
     write(tmp_path / "pairs", ["q2\td3\td3"])
     with pytest.raises(DataError, match="pairs:1: expected two documents, found 'd3' twice"):
         groups(ranking(files, task, learn_from="docpairs"))
-
-
-def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
-    """Queries that are held out are no more likely to be drawn for anything else that hashes them."""
-    from mtlrank.datamodule.dataset.held_out import HeldOut, part_of_one
-
-    held = HeldOut({"train": "x", "val": 0.1}, seed=0)
-    names = [f"q{i}" for i in range(2000)]
-    held_out = {name for name in names if held.split_of(name) == "val"}
-    drawn = sorted(names, key=lambda name: part_of_one(f"draw 0 {name}"))[:200]
-    assert 150 < len(held_out) < 250
-    assert len(held_out & set(drawn)) < 50

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlrank.batch import Record
+from mtlrank.datamodule.dataset import merge
 from mtlrank.datamodule.dataset.arrays import ArrayFile, Chained
 from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.reading import Reading
@@ -19,6 +20,14 @@ from tests.datamodule.dataset.test_prepared import Given, prepared
 
 WORDS = ["garden", "harbour", "silent", "lights", "who", "where"]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cards_without_pictures():
+    """Drawing them would take most of the time; test_prepared looks at cards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge, "card", lambda folder, manifest, task: "a card")
+        yield
 
 
 def items(dataset, split):

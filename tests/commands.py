@@ -1,0 +1,23 @@
+"""Commands as users type them, in the process of the tests: what they import is there already."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtlrank.entry import start
+
+
+def typed(folder, step, *words):
+    """`python -m mtlrank.<step>` with these words, typed in a folder; gives the exit code."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [f"mtlrank.{step}", *words])
+        patch.setattr(sys, "path", [*sys.path])
+        with pytest.raises(SystemExit) as stopped:
+            start(step)
+    for name in set(sys.modules) - before:  # the next folder may have a module of the same name
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
+            del sys.modules[name]
+    return stopped.value.code or 0

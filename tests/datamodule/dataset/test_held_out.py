@@ -1,0 +1,72 @@
+"""Splits that are shares of the training data."""
+
+import pytest
+
+from mtlrank.datamodule.dataset import IRDataset, Shard
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError
+from mtlrank.task import Relevance
+from tests.datamodule.dataset.rankings import TINY, distilled, ranking, rows
+from tests.tiny_collection import write
+
+
+def test_a_split_can_be_a_share_of_the_training_queries(source):
+    many = [f"q{i}\tgarden" for i in range(200)]
+    with open(source["queries"], "w") as file:
+        file.write("\n".join(many) + "\n")
+    with open(source["qrels"], "w") as file:
+        file.write("".join(f"q{i} 0 d3 2\n" for i in range(200)))
+    dataset = ranking(source, val=0.2, test=0.3)
+    splits = {split: dataset.query_ids(split) for split in ("train", "val", "test")}
+    assert sorted(query_id for ids in splits.values() for query_id in ids) == sorted(f"q{i}" for i in range(200))
+    assert 25 < len(splits["val"]) < 55
+    assert 40 < len(splits["test"]) < 80
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"val": 1.5}, "Shares of the training data lie between 0 and 1"),
+        ({"val": 0.6, "test": 0.6}, "Shares of the training data"),
+        ({"val": 1}, "is a number between 0 and 1, found 1"),
+        ({"train": 0.5}, "train is 0.5, expected where the training data is"),
+    ],
+)
+def test_impossible_shares_are_refused(source, change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        IRDataset("x", Relevance(["AP"]), TINY, **{"train": source, **change})
+
+
+def test_as_many_queries_are_learnt_from_as_asked_also_beside_shares(fresh_source):
+    source = fresh_source("x", 60)
+    dataset = distilled(source, learn_from="run", val=0.5, max_queries=10)
+    assert len({record.query_id for record in dataset.records("train")}) == 10
+
+
+@pytest.mark.parametrize("total", [2, 5])
+def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
+    names = [f"q{i}" for i in range(30)]
+    write(source["queries"], [f"{name}\tgarden {name}" for name in names])
+    write(source["qrels"], [f"{name} 0 d3 2" for name in names])
+    write(source["run"], [f"{name} Q0 {doc} 1 {score} x" for name in names for doc, score in (("d3", 2), ("d4", 1))])
+
+    def records(shard):
+        dataset = ranking(source, val=0.4)
+        dataset.shard, dataset.reading = shard, Reading()
+        return [(split, *record) for split in ("train", "val") for record in rows(dataset, split)]
+
+    parts = [records(Shard(number, total)) for number in range(1, total + 1)]
+    assert sum(bool(part) for part in parts) > 1
+    assert sorted(record for part in parts for record in part) == sorted(records(Shard()))
+
+
+def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
+    """Queries that are held out are no more likely to be drawn for anything else that hashes them."""
+    from mtlrank.datamodule.dataset.held_out import HeldOut, part_of_one
+
+    held = HeldOut({"train": "x", "val": 0.1}, seed=0)
+    names = [f"q{i}" for i in range(2000)]
+    held_out = {name for name in names if held.split_of(name) == "val"}
+    drawn = sorted(names, key=lambda name: part_of_one(f"draw 0 {name}"))[:200]
+    assert 150 < len(held_out) < 250
+    assert len(held_out & set(drawn)) < 50

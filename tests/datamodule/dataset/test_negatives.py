@@ -1,0 +1,79 @@
+"""Which documents are learnt from beside the relevant ones."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlrank.datamodule.dataset.negatives import GROUPINGS, Negatives
+from mtlrank.task import PairwiseRelevance, Relevance
+from tests.datamodule.dataset.rankings import groups, ranking, rows
+from tests.tiny_collection import write
+
+
+def test_pointwise_training_has_judged_documents_and_sampled_candidates(source):
+    assert rows(ranking(source, num_negatives=1), "train") == [
+        ("q1", "d1", 2),
+        ("q1", "d2", 1),
+        ("q1", "d5", 0),
+        ("q2", "d3", 3),
+        ("q2", "d4", 0),
+    ]
+
+
+def test_judged_negatives_can_be_left_out(source):
+    assert ("q1", "d2", 1) not in rows(ranking(source, judged_negatives=False), "train")
+
+
+def test_groups_hold_a_positive_and_its_negatives(source):
+    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), num_negatives=1)
+    groups = {}
+    for record in dataset.records("train"):
+        groups.setdefault(record.group, []).append(record.label)
+    assert [labels[0] for labels in groups.values()] == [2, 3]
+    assert all(len(labels) == 2 and labels[1] < 2 for labels in groups.values())
+
+
+def test_listwise_groups_hold_all_of_a_query(source):
+    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), grouping="listwise", num_negatives=5)
+    first, second = groups(dataset)
+    assert first[0] == ("d1", 2)
+    assert sorted(first[1:]) == [("d2", 1), ("d5", 0)]
+    assert second == [("d3", 3), ("d4", 0)]
+
+
+def test_negatives_come_from_a_window_of_ranks_and_there_may_be_at_most_so_many(source):
+    assert rows(ranking(source, num_negatives=9, negative_ranks=(1, 2), judged_negatives=False), "train") == [
+        ("q1", "d1", 2),
+        ("q2", "d3", 3),
+        ("q2", "d4", 0),
+    ]
+    dataset = ranking(source, PairwiseRelevance(["nDCG@10"], 2), num_negatives=9, max_negatives=1)
+    assert [len(group) for group in groups(dataset)] == [2, 2]
+
+
+def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_documents(source):
+    write(source["qrels"], ["q1 0 d1 2", "q1 0 d2 2", "q1 0 d3 2", "q1 0 d4 0", "q1 0 d5 0"])
+    for grouping in ("pointwise", "pairwise", "listwise"):
+        task = (Relevance if grouping == "pointwise" else PairwiseRelevance)(["AP"], 2)
+        dataset = ranking(source, task, grouping=grouping, num_negatives=2, max_negatives=3)
+        labels = [label for _, _, label in rows(dataset, "train")]
+        assert 0 < sum(label < 2 for label in labels) <= 3
+
+
+@given(st.integers(1, 9), st.integers(0, 20), st.integers(1, 5), st.integers(0, 20), st.sampled_from(GROUPINGS))
+def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_negatives, most, grouping):
+    judged = {f"p{i}": 1 for i in range(positives)} | {f"n{i}": 0 for i in range(others // 2)}
+    candidates = [f"c{i}" for i in range(others - others // 2)]
+
+    def groups(most):
+        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 0).groups("q", judged, candidates))
+
+    found = groups(most)
+    assert len({doc_id for group in found for doc_id in group if doc_id[0] != "p"}) <= most
+    assert all(len(set(group)) == len(group) for group in found)
+    if (most and others) or grouping == "pointwise":
+        assert [d for group in found for d in group if d[0] == "p"] == [f"p{i}" for i in range(positives)]
+    sizes = [len(group) for group in found]
+    if grouping == "pairwise" and found:
+        assert max(sizes) - min(sizes) <= 1
+        assert sum(sizes) <= len(found) + max(most, len(found))
+    assert groups(positives * (num_negatives + others)) == groups(None)

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from mtlrank.datamodule.dataset import LabelledAnswers, Shard
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+from mtlrank.task import PairwiseRelevance, Relevance
+from tests.datamodule.dataset.labelled import TINY, read, sentences
+
+
+def test_an_answer_with_two_grades_is_named(tmp_path):
+    (tmp_path / "x").write_text("who\t1\tme\nwho\t0\tme\n")
+    answers = LabelledAnswers("x", Relevance(["AP"]), TINY, str(tmp_path / "x"), format="tsv", columns=(0, 1, 2))
+    with pytest.raises(DataError, match="x:2: expected one grade of an answer, found 1 and 0"):
+        read(answers)
+
+
+def answers(path, task=None, **kwargs):
+    return LabelledAnswers("x", task or Relevance(["AP"]), TINY, str(path), **kwargs)
+
+
+def test_labelled_answers_are_a_ranking(tmp_path):
+    (tmp_path / "x.csv").write_text(
+        "qtext,label,atext\r\nwho,1,Ann did\r\nwho,0,a garden\r\nwho,0,a garden\r\nwhy,1,so\r\n"
+    )
+    dataset = answers(tmp_path / "x.csv")
+    rows = [(r.query_id, r.doc_id, r.label, r.group) for r in read(dataset)]
+    assert rows == [
+        ("train-q0", "train-a0", "1", None),
+        ("train-q0", "train-a1", "0", None),
+        ("train-q1", "train-a2", "1", None),
+    ]
+    assert dataset.reading.counts == {"train": {"answers given twice": 1}}
+    dataset.write_judgements("train", tmp_path)
+    assert (tmp_path / "qrels.txt").read_text().splitlines()[0] == "train-q0 0 train-a0 1"
+    assert len((tmp_path / "candidates.run").read_text().splitlines()) == 3
+    grouped = answers(tmp_path / "x.csv", PairwiseRelevance(["AP"]))
+    assert [record.group for record in read(grouped)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_answers_that_are_set_aside_are_not_judged(tmp_path, total):
+    rows = ["who,1,Ann did", "who,0,a garden", " ,1,blank", "who,1, ", "why,0,so", "why,good,many", "why,1,\u200d"]
+    (tmp_path / "x.csv").write_text("\n".join(["qtext,label,atext", *rows]) + "\n")
+    judged, ranked = [], []
+    for number in range(1, total + 1):
+        folder = tmp_path / f"{number}"
+        reading = Reading("quarantine")
+        answers(tmp_path / "x.csv", Relevance(["AP"])).prepare_shard(folder, Shard(number, total), reading)
+        judged += [line.split() for line in (folder / "train" / "qrels.txt").read_text().splitlines()]
+        ranked += [line.split() for line in (folder / "train" / "candidates.run").read_text().splitlines()]
+    assert sorted((q, d) for q, _, d, _ in judged) == sorted((q, d) for q, _, d, *_ in ranked)
+    kept = {"train-q0": ["train-a0", "train-a1"], "train-q2": ["train-a4"]}
+    assert {q: sorted(d for p, _, d, _ in judged if p == q) for q, *_ in judged} == kept
+
+
+def test_a_question_in_two_splits_is_an_error_or_is_dropped(tmp_path):
+    for name, question in (("train", "Who ?"), ("test", "who ?")):
+        (tmp_path / name).write_text(f"qtext,label,atext\n{question},1,Ann\nwhy,1,so\n".replace("why", name))
+    with pytest.raises(DataError, match="1 training queries are also asked in another split"):
+        read(answers(tmp_path / "train", test=str(tmp_path / "test")))
+    kept = read(answers(tmp_path / "train", test=str(tmp_path / "test"), leaked_queries="drop"))
+    assert [record.query for record in kept] == ["train"]
+
+
+def test_numbers_are_no_sentences(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"s": 1, "a": 5, "b": "text"}) + "\n")
+    with pytest.raises(DataError, match="x.jsonl:1: expected two texts, found 5 and 'text'"):
+        read(sentences(tmp_path / "x.jsonl", format="jsonl", score_column="s", columns=("a", "b")))
+
+
+def test_the_first_stage_of_labelled_answers_does_not_depend_on_shards(tmp_path):
+    rows = [f"question {q} harbour,{int(a == 0)},answer {a} harbour {q}" for q in range(9) for a in range(4)]
+    (tmp_path / "x.csv").write_text("qtext,label,atext\n" + "\n".join(rows) + "\n")
+
+    def run(total):
+        lines = []
+        for number in range(1, total + 1):
+            folder = tmp_path / f"{number} of {total}"
+            folder.mkdir()
+            dataset = answers(tmp_path / "x.csv")
+            dataset.shard = Shard(number, total)
+            dataset.write_judgements("train", folder)
+            lines += (folder / "candidates.run").read_text().splitlines()
+        return sorted(lines)
+
+    assert run(1) == run(3)
+    assert {int(line.split()[3]) for line in run(2)} == {1, 2, 3, 4}

@@ -1,0 +1,40 @@
+import torch
+from transformers import AutoTokenizer
+
+from mtlrank import evaluate
+from mtlrank.exporting.card import escape
+from tests.exports import assert_equal_scores, by_transformers, exported, head_of, ranked
+from tests.saved_models import composed, save_random, settings
+
+
+def test_a_long_query_is_cut_as_the_card_says(bert, of_bert, tmp_path, pairs):
+    folder = of_bert
+    long = [(" ".join([query, text])[:400], text) for query, text in pairs if len(text) > 400]
+    expected = ranked(bert, long, tmp_path)
+    assert not torch.allclose(by_transformers(folder, long), expected, atol=1e-3)
+    card = (folder / "README.md").read_text()
+    snippet = card[card.index("  kept = ") : card.index("[-1][1]]") + 8].replace("\n  ", "\n").strip()
+    tokenizer, cut = AutoTokenizer.from_pretrained(folder), []
+    for query, text in long:
+        names = {"tokenizer": tokenizer, "query": query}
+        exec(snippet, names)
+        cut.append((names["query"], text))
+    assert_equal_scores(by_transformers(folder, cut), expected)
+
+
+def test_the_card_tells_data_licences_and_measures_and_no_folder(tmp_path, config, datasets, data_dir):
+    words = [*head_of("cls"), "++datamodule.dataset.datasets.trec2019.licence='<b>mine</b> | [x](http://y)'"]
+    body = ["model.body.backbone=mtlrank-embedded/tiny-bert", f"data_dir={data_dir}"]
+    model = save_random(tmp_path / "run" / "model", composed(*body, *words), datasets)
+    evaluate.run(settings("evaluate", model_dir=model, tasks="[trec2019]"), {"trec2019": data_dir / "trec2019"})
+    card = (exported(model, tmp_path / "exported") / "README.md").read_text()
+    assert "| trec2019 | test | nDCG@10 |" in card
+    assert "seed 42" in card
+    assert r"\<b\>mine\</b\> \| \[x\](http://y)" in card
+    assert "mtlrank-embedded/train" in card
+    assert str(tmp_path) not in card
+    assert str(data_dir) not in card
+
+
+def test_markdown_of_others_is_shown_as_text():
+    assert escape("a|b\n# c <i>`d`") == r"a\|b \# c \<i\>\`d\`"

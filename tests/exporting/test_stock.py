@@ -1,0 +1,75 @@
+"""Exported heads give the head's scores in other people's libraries."""
+
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from mtlrank.storage import read_json
+from mtlrank.trained import load_head
+from tests.exports import (
+    LENGTHS,
+    LINEAR_ON_AVERAGE,
+    MLP_ON_CLS,
+    assert_equal_scores,
+    by_sentence_transformers,
+    by_transformers,
+    exported,
+    head_of,
+    ranked,
+    save,
+)
+
+TWO_CLASSES = "task@datamodule.dataset.datasets.trec2019.task=relevance_classes"
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "kind"),
+    [
+        ("bert", head_of("cls"), "BertForSequenceClassification"),
+        ("bert", head_of("cls", layer=2), "BertForSequenceClassification"),
+        ("bert", MLP_ON_CLS, "ElectraForSequenceClassification"),
+        ("electra", head_of("cls", layer=1), "ElectraForSequenceClassification"),
+        ("electra", MLP_ON_CLS, "ElectraForSequenceClassification"),
+        ("roberta", head_of("cls", layer=2), "RobertaForSequenceClassification"),
+        ("xlm-roberta", head_of("cls"), "XLMRobertaForSequenceClassification"),
+        ("distilbert", head_of("cls", layer=2), "DistilBertForSequenceClassification"),
+        ("modernbert", head_of("cls"), "ModernBertForSequenceClassification"),
+        ("modernbert", LINEAR_ON_AVERAGE, "ModernBertForSequenceClassification"),
+        ("bert", [*head_of("cls"), TWO_CLASSES], "BertForSequenceClassification"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_stock_classifier_gives_the_same_scores(tmp_path, pairs, family, words, kind):
+    model = save(tmp_path, family, *words)
+    folder = exported(model, tmp_path / "exported")
+    expected = ranked(model, pairs, tmp_path)
+    assert read_json(folder / "config.json")["architectures"] == [kind]
+    assert_equal_scores(by_transformers(folder, pairs), expected)
+    assert_equal_scores(by_sentence_transformers(folder, pairs), expected)
+
+
+def test_large_scores_are_kept_too(tmp_path, pairs):
+    """The tanh in between is linear enough for scores far beyond what training gives."""
+    model = save(tmp_path, "bert", *head_of("cls"), spread=30.0)
+    expected = ranked(model, pairs, tmp_path)
+    assert expected.abs().max() > 10
+    assert_equal_scores(by_transformers(exported(model, tmp_path / "exported"), pairs), expected)
+
+
+def test_a_shallow_head_brings_only_the_layers_that_it_reads(tmp_path):
+    folder = exported(save(tmp_path, "bert", *head_of("cls", layer=1)), tmp_path / "exported")
+    assert read_json(folder / "config.json")["num_hidden_layers"] == 1
+    assert len(AutoModelForSequenceClassification.from_pretrained(folder).bert.encoder.layer) == 1
+
+
+def test_a_regression_head_scores_in_the_labels_own_unit(bert, tmp_path, pairs):
+    folder = exported(bert, tmp_path / "exported", "msm_sem_sim")
+    expected = ranked(bert, pairs, tmp_path, "msm_sem_sim")
+    assert_equal_scores(by_transformers(folder, pairs), expected)
+    head = load_head(bert, "msm_sem_sim")
+    assert (head.task.mean, head.task.std) == (2.5, 1.3)
+
+
+def test_the_tokenizer_cuts_where_training_cut(of_bert):
+    tokenizer = AutoTokenizer.from_pretrained(of_bert)
+    assert tokenizer.model_max_length == LENGTHS["max_length"]
+    assert len(tokenizer("a", "b " * 500, truncation=True)["input_ids"]) == LENGTHS["max_length"]

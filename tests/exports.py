@@ -1,0 +1,112 @@
+"""Models of many families with random weights, their exports, and the scores of both."""
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from mtlrank import embedded, export, rank
+from tests.saved_models import composed, save_labelled, settings
+
+SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+CONFIGS = {
+    "bert": (BertConfig, SIZE),
+    "electra": (ElectraConfig, {**SIZE, "embedding_size": 16}),
+    "roberta": (RobertaConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
+    "xlm-roberta": (XLMRobertaConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
+    "distilbert": (DistilBertConfig, {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}),
+    "modernbert": (ModernBertConfig, {**SIZE, "local_attention": 8, "global_attn_every_n_layers": 2}),
+    "mpnet": (MPNetConfig, SIZE),
+}
+LABELS = {"trec2019": {}, "msm_sem_sim": {"mean": 2.5, "std": 1.3}, "msm_ner": {"classes": ["PER", "LOC"]}}
+LENGTHS = {"max_length": 96, "max_query_length": 16}
+
+
+def write_body(folder, family):
+    """A model folder without weights: the family's config, and the tiny vocabulary with the family's special tokens."""
+    kind, size = CONFIGS[family]
+    core = Tokenizer.from_file(str(embedded.folder() / "tiny-bert" / "tokenizer.json"))
+    if family.endswith("roberta"):
+        core.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2), trim_offsets=False)
+    names = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family in ("bert", "electra") else [])]
+    PreTrainedTokenizerFast(tokenizer_object=core, model_input_names=inputs, **names).save_pretrained(folder)
+    special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+    lively = {"initializer_range": 0.2}  # as strongly as trained weights
+    kind(vocab_size=core.get_vocab_size(), **size, **special, **lively).save_pretrained(folder)
+    return folder
+
+
+def save(folder, family, *words, spread=3.0):
+    """A model with random weights on a body of a family."""
+    body = write_body(folder / "body", family)
+    cut = [f"datamodule.dataset.datasets.{k}.preprocessor.{n}={v}" for k in LABELS for n, v in LENGTHS.items()]
+    tasks, body = (
+        "tasks=[trec2019,msm_sem_sim,msm_ner]",
+        [f"model.body.backbone={body}", "model.body.initialisation=null"],
+    )
+    return save_labelled(folder / "model", composed(tasks, *body, *cut, *words), LABELS, spread)
+
+
+def head_of(kind, head="trec2019", layer=-1):
+    return [f"model/heads@model.heads.{head}={kind}", f"model.heads.{head}.pooler.layers=[{layer}]"]
+
+
+def save_bert(folder):
+    """A model on BERT with two heads that stock classifiers can hold."""
+    return save(folder, "bert", *head_of("cls"), *head_of("cls", "msm_sem_sim"))
+
+
+MLP_ON_CLS = ["model/heads@model.heads.trec2019=cls", "model.heads.trec2019._target_=mtlrank.model.head.MLP"]
+LINEAR_ON_AVERAGE = [
+    "model/heads@model.heads.trec2019=average",
+    "model.heads.trec2019._target_=mtlrank.model.head.Linear",
+]
+
+
+def exported(model, folder, head="trec2019", layout="transformers", **values):
+    wanted = {"model_dir": model, "head": head, "output_dir": folder, "format": layout, **values}
+    return export.run(settings("export", **wanted))
+
+
+def ranked(model, pairs, folder, head="trec2019"):
+    """mtlrank's own scores."""
+    rows = [{"query_id": f"q{i}", "doc_id": f"d{i}", "query": q, "text": t} for i, (q, t) in enumerate(pairs)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rank.run(settings("rank", model_dir=model, head=head, input=folder / "pairs.jsonl", output=folder / "s.tsv"))
+    return torch.tensor([float(line.split("\t")[2]) for line in (folder / "s.tsv").read_text().splitlines()])
+
+
+@torch.inference_mode()
+def by_transformers(folder, pairs):
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    scores = []
+    for start in range(0, len(pairs), 32):
+        queries, texts = zip(*pairs[start : start + 32], strict=True)
+        inputs = tokenizer(list(queries), list(texts), truncation=True, padding=True, return_tensors="pt")
+        scores.append(model(**inputs).logits[:, 0])
+    return torch.cat(scores)
+
+
+def by_sentence_transformers(folder, pairs):
+    library = pytest.importorskip("sentence_transformers")
+    return torch.from_numpy(library.CrossEncoder(str(folder), device="cpu").predict(pairs))
+
+
+def assert_equal_scores(found, expected):
+    assert expected.std() > 0.1, "scores that do not differ show nothing"
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

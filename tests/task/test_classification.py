@@ -1,0 +1,47 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mtlrank.errors import ConfigError
+from mtlrank.task import Buckets, Classification
+from tests.batches import batch
+from tests.task.tasks import TASKS, opened
+
+
+def test_class_weights_by_hand():
+    logits, data = torch.zeros(2, 2), batch([1, 1], [0, 1])
+    balanced = TASKS["weighted"].loss(logits, data)
+    assert balanced.tolist() == pytest.approx([4 / 6 * math.log(2), 4 / 2 * math.log(2)])
+    named = opened(Classification(["Accuracy"], {"B": 5.0}), classes=["A", "B"])
+    assert named.loss(logits, data).tolist() == pytest.approx([math.log(2), 5 * math.log(2)])
+    with pytest.raises(ConfigError, match="unknown classes: C. Classes: A, B"):
+        opened(Classification(["Accuracy"], {"C": 1.0}), classes=["A", "B"])
+
+
+def test_buckets_by_hand():
+    task = TASKS["buckets"]
+    assert task.targets(np.array([0.4, 0.5, 1.0, 9])).tolist() == [0, 1, 1, 2]
+    assert task.output_dim == 3
+
+
+@pytest.mark.parametrize(("edges", "expected"), [("quantiles", [3.0, 6.0]), ("width", [4.0, 8.0])])
+def test_edges_of_buckets_by_hand(edges, expected):
+    labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 12], dtype=np.float32)
+    assert Buckets(["Accuracy"], 3, edges).find_edges(labels) == expected
+
+
+def test_equal_labels_make_fewer_buckets():
+    assert Buckets(["Accuracy"], 4).find_edges(np.array([0, 0, 0, 0, 0, 5], dtype=np.float32)) == []
+
+
+@pytest.mark.parametrize("setting", [{"num_buckets": 1}, {"edges": "round"}])
+def test_impossible_buckets_are_refused(setting):
+    with pytest.raises(ConfigError, match="num_buckets of at least 2 and edges quantiles or width"):
+        Buckets(["Accuracy"], **setting)
+
+
+def test_classes_that_look_like_numbers_can_be_weighed():
+    task = opened(Buckets(["Accuracy"], 3, class_weights={0: 2.0}), edges=[0.5, 1.5], counts=[1, 1, 1])
+    assert task.weights == [2.0, 1.0, 1.0]
