@@ -43,6 +43,7 @@ def trained(workplace, *arguments, output="out", **environment):
     shutil.rmtree(workplace / output, ignore_errors=True)
     done = mtlrank(workplace, *arguments, *FAST, f"output_dir={output}", **environment)
     assert done.returncode == 0, done.stderr
+    assert "GPU available" not in done.stderr  # Lightning is quiet
     return json.loads((workplace / output / "metrics.json").read_text())
 
 

@@ -281,7 +281,7 @@ def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data_dir, tmp
     assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
 
 
-def test_a_gradient_scaler_does_not_skip_forever(data, tmp_path, monkeypatch, capsys):
+def test_a_gradient_scaler_does_not_skip_forever(data_dir, tmp_path, monkeypatch, capsys):
     """On a CPU, where Lightning has none: it halves 16 times before steps are told."""
 
     def with_scaler(*, precision, plugins, **kwargs):
@@ -292,7 +292,7 @@ def test_a_gradient_scaler_does_not_skip_forever(data, tmp_path, monkeypatch, ca
     monkeypatch.setattr(build.pl, "Trainer", with_scaler)
     poison(monkeypatch, set(range(5, 100)))
     with pytest.raises(DivergedError, match=r"of 'msm_ner' .*That was bad step 4 and training.max_bad_steps is 3"):
-        train.run(settings(data, tmp_path, "training.max_bad_steps=3", "loop.optimizer.fused=false"))
+        train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3", "loop.optimizer.fused=false"))
     assert "the step is skipped (1 of 3)" in capsys.readouterr().err
     assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
 

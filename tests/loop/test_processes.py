@@ -120,6 +120,21 @@ def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_is_killed_ends_the_other_with_a_line(data, tmp_path, killed):
+    limits = "datamodule.train_sampler.limits={trec2019: 500, msm_ner: 500}"
+    process = start(*words(data, tmp_path, *TWO, "training.batch_size=4", limits, "trainer.log_every_n_steps=1"))
+    wait_for(process, "GLOBAL_RANK: 1")
+    wait_for_steps(tmp_path)
+    child = next(pid for pid, parent in processes() if parent == process.pid)
+    os.kill([process.pid, child][killed], signal.SIGKILL)
+    said = process.communicate(timeout=60)[1]  # of both: it ends when the last of them does
+    assert process.returncode == (-signal.SIGKILL if killed == 0 else 6)
+    assert said.splitlines()[-1].startswith("mtlrank: Another of the 2 processes is gone: ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
 def test_a_run_of_one_process_goes_on_with_two(data, tmp_path):
     """In the same order of samples, and with the schedule where it was."""
     run_until(settings(data, tmp_path), 22)
