@@ -26,12 +26,12 @@ from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Progress, Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import run_line
 from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.trained import TrainedHead, load_head
+from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
@@ -101,7 +101,7 @@ def _standard_input(folder: Path) -> Path:
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
     if layout == "run":
-        yield from (run_line(doc.query_id, doc.doc_id, doc.rank, doc.score, tag) for doc in store.ranking(keep))
+        yield from (run_line(*doc, tag=tag) for doc in store.ranking(keep))
     for query_id, doc_id, score in store.in_order() if layout != "run" else ():
         row: dict[str, Any] = {"query_id": query_id, "doc_id": doc_id, "score": float(f"{score:.9g}")}
         yield f"{query_id}\t{doc_id}\t{score:.9g}\n" if layout == "tsv" else json.dumps(row, ensure_ascii=False) + "\n"

@@ -8,8 +8,8 @@ import pytest
 from mtlrank import build, evaluate, prepare, rank
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import read_run
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
+from mtlrank.trec import read_run
 from tests.saved_models import save_random, settings
 
 

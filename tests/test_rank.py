@@ -13,8 +13,8 @@ import torch
 from mtlrank import embedded, evaluate, rank
 from mtlrank.datamodule.reading import Progress
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import read_run
 from mtlrank.storage import home, read_json, write_json
+from mtlrank.trec import read_run
 from tests.saved_models import save_random, settings
 from tests.tiny_collection import write
 

@@ -21,6 +21,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
+from mtlrank.trec import qrel_line, run_line
 
 Source = str | Mapping[str, str]
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
@@ -151,9 +152,9 @@ class IRDataset(PreparedDataset):
         if self.sources[split] is None or (split == "train" and self.learn_from != "judged"):
             return
         qrels, run = self.collection(split).qrels, self.candidates(split)
-        judged = (f"{q} 0 {d} {grade}\n" for q in run for d, grade in qrels.get(q, {}).items())
+        judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
-        lines = (f"{d.query_id} Q0 {d.doc_id} {d.rank} {d.score:.9g} first-stage\n" for q in run for d in run[q])
+        lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
     def describe(self) -> dict[str, Any]:

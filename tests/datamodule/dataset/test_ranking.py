@@ -14,8 +14,8 @@ from mtlrank.datamodule.dataset.negatives import GROUPINGS, Negatives
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import read_qrels, read_run
 from mtlrank.task import KLDistillation, PairwiseRelevance, Regression, Relevance
+from mtlrank.trec import read_qrels, read_run
 from tests.tiny_collection import write
 
 TINY = Preprocessor("mtlrank-embedded/tiny-bert")
