@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from mtlrank.checks import one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
@@ -113,8 +114,7 @@ def _format(config: Config) -> str:
     if wanted is None:
         ending = Path(config["output"]).suffix.removeprefix(".")
         wanted = ending if ending in FORMATS else "run"
-    if wanted not in FORMATS:
-        raise ConfigError(f"format is {wanted!r}, expected one of {', '.join(FORMATS)}.")
+    one_of("format", wanted, FORMATS)
     if config["keep"] is not None and wanted != "run":
         raise ConfigError(
             f"keep is for rankings, and format={wanted} writes every pair. Leave it out, or use format=run."
@@ -138,5 +138,4 @@ def _check_sources(config: Config) -> None:
         raise ConfigError(f"input holds pairs with their texts: leave it or {', '.join(given)} out.")
     if not config["input"] and not given:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
-    if config["missing_texts"] not in ("stop", "skip"):
-        raise ConfigError(f"missing_texts is {config['missing_texts']!r}, expected stop or skip.")
+    one_of("missing_texts", config["missing_texts"], ("stop", "skip"))

@@ -5,7 +5,8 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.checks import one_of
+from mtlrank.errors import DataError
 
 
 class BadRow(NamedTuple):
@@ -24,9 +25,7 @@ class Reading:
     """
 
     def __init__(self, on_bad_row: str = "stop", max_bad_rows: int = 100, what: str = "", hint: bool = True) -> None:
-        if on_bad_row not in ("stop", "quarantine"):
-            raise ConfigError(f"on_bad_row is {on_bad_row!r}, expected stop or quarantine.")
-        self.on_bad_row = on_bad_row
+        self.on_bad_row = one_of("on_bad_row", on_bad_row, ("stop", "quarantine"))
         self.hint = " (prepare.on_bad_row=quarantine sets bad rows aside.)" if hint else ""
         self.max_bad_rows = max_bad_rows
         self.bad_rows: dict[str, BadRow] = {}  # by place: a file that is read twice has its bad rows once

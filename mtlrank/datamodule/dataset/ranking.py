@@ -8,13 +8,13 @@ from typing import Any
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
+from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDoc
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.dataset.settings import at_least, one_of
 from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -91,7 +91,7 @@ class IRDataset(PreparedDataset):
         )
         self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
         self.annotator = annotator
-        self.max_queries = None if max_queries is None else at_least("max_queries", max_queries, 1)
+        self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
         self.groups_per_query = at_least("groups_per_query", groups_per_query, 1)
         self.missing_texts = one_of("missing_texts", missing_texts, ("stop", "skip"))

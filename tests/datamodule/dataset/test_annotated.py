@@ -145,7 +145,7 @@ def test_only_training_is_balanced(source, tmp_path):
 
 @pytest.mark.parametrize("setting", ["per_query", "depth", "max_queries"])
 def test_settings_of_the_wrong_kind_are_named(source, setting):
-    with pytest.raises(ConfigError, match=f"{setting} is 0, expected a whole number, at least 1"):
+    with pytest.raises(ConfigError, match=f"{setting} is 0, expected (null or )?a whole number, at least 1"):
         annotated(source, **{setting: 0})
 
 
