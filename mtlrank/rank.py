@@ -25,10 +25,11 @@ from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
-from mtlrank.datamodule.reading import Progress, Reading
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
+from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.trained import TrainedHead, load_head
@@ -51,8 +52,7 @@ def run(config: Config) -> int:
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = _scorer(head, config["batch_size"])
     reading = Reading(hint=False)
-    reading.progress = Progress(head.name, verb="rank", unit="pairs")
-    reading.progress.start("scores")
+    reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
         for chunk in _chunks(config, reading, store, Path(folder)):

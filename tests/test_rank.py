@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mtlrank import embedded, evaluate, rank
-from mtlrank.datamodule.reading import Progress
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.progress import Progress
 from mtlrank.storage import home, read_json, write_json
 from mtlrank.trec import read_run
 from tests.saved_models import save_random, settings

@@ -8,8 +8,9 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import AnnotatedPairs, Shard
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.datamodule.reading import Progress, Reading
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.progress import Progress
 from mtlrank.task import Regression, SpanClassification, SpanRegression
 from tests.tiny_collection import write
 
