@@ -11,7 +11,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,6 +31,16 @@ from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.storage import file_hash, writable_folder
 from mtlrank.trained import read_trained
+
+
+class Scoring(NamedTuple):
+    """How a model scores a split. `precision` is the trainer's: where the body trained in half precision on a GPU, it
+    scores so there.
+    """
+
+    batch_size: int
+    precision: str = "32-true"
+    sampler: Callable[..., MTLSampler] = LongestFirst
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -54,9 +64,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     missing = [key for key, dataset in datasets.items() if not dataset.sets(split)]
     if missing and (config["tasks"] or len(missing) == len(datasets)):
         datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
-    precision, sampler = str(saved["trainer"]["precision"]), build_object(saved["datamodule"]["test_sampler"])
-    weights = file_hash(model_dir / WEIGHTS)
-    metrics = judge_all(model, datasets, output, config["batch_size"], split, precision, sampler, weights)
+    sampler = build_object(saved["datamodule"]["test_sampler"])
+    scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
+    metrics = judge_all(model, datasets, output, scoring, split, file_hash(model_dir / WEIGHTS))
     print_table(
         [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     )
@@ -68,44 +78,33 @@ def judge_all(
     model: MultiTaskModel,
     datasets: Mapping[str, PreparedDataset],
     output: Path,
-    batch_size: int,
+    scoring: Scoring,
     split: str = "test",
-    precision: str = "32-true",
-    sampler: Callable[..., MTLSampler] = LongestFirst,
     weights: str | None = None,
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
-    `precision` is the trainer's: where the body trained in half precision on a GPU, it scores so there.
+    `weights` is the hash of the model's, which is noted beside the results.
     """
-    check_judges("test", sampler)
+    check_judges("test", scoring.sampler)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = {}
-    for key, dataset in datasets.items():
+    for dataset in datasets.values():
         if not dataset.sets(split):
             print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
         for each in dataset.sets(split):
-            folder = output / head_name(dataset.name, each)
-            judgement = judge(model, key, dataset, folder, batch_size, each, precision, sampler, weights)
+            judgement = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
             metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
     return metrics
 
 
-def judge(
-    model: MultiTaskModel,
-    key: str,
-    dataset: PreparedDataset,
-    folder: Path,
-    batch_size: int,
-    split: str,
-    precision: str = "32-true",
-    sampler: Callable[..., MTLSampler] = LongestFirst,
-    weights: str | None = None,
+def _judge(
+    model: MultiTaskModel, dataset: PreparedDataset, folder: Path, scoring: Scoring, split: str, weights: str | None
 ) -> dict[str, float]:
     """Judge one head and write its folder; returns the measures' values."""
-    data: Any = MTLDataset({key: dataset}).split(split)
-    loader = MTLLoader(data, sampler(data.sizes, batch_size, lengths=data.lengths))
-    context = evaluation_precision(precision)
+    data: Any = MTLDataset({dataset.name: dataset}).split(split)
+    loader = MTLLoader(data, scoring.sampler(data.sizes, scoring.batch_size, lengths=data.lengths))
+    context = evaluation_precision(scoring.precision)
     predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
     judgement = predictions.judge()
     write_head(folder, dataset, predictions, judgement, weights)

@@ -19,19 +19,21 @@ from typing import Any
 
 import torch
 
+from mtlrank.checks import one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
-from mtlrank.datamodule.reading import Progress, Reading
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import run_line
 from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
+from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.trained import TrainedHead, load_head
+from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
@@ -50,8 +52,7 @@ def run(config: Config) -> int:
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = _scorer(head, config["batch_size"])
     reading = Reading(hint=False)
-    reading.progress = Progress(head.name, verb="rank", unit="pairs")
-    reading.progress.start("scores")
+    reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
         for chunk in _chunks(config, reading, store, Path(folder)):
@@ -101,7 +102,7 @@ def _standard_input(folder: Path) -> Path:
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
     if layout == "run":
-        yield from (run_line(doc.query_id, doc.doc_id, doc.rank, doc.score, tag) for doc in store.ranking(keep))
+        yield from (run_line(*doc, tag=tag) for doc in store.ranking(keep))
     for query_id, doc_id, score in store.in_order() if layout != "run" else ():
         row: dict[str, Any] = {"query_id": query_id, "doc_id": doc_id, "score": float(f"{score:.9g}")}
         yield f"{query_id}\t{doc_id}\t{score:.9g}\n" if layout == "tsv" else json.dumps(row, ensure_ascii=False) + "\n"
@@ -113,8 +114,7 @@ def _format(config: Config) -> str:
     if wanted is None:
         ending = Path(config["output"]).suffix.removeprefix(".")
         wanted = ending if ending in FORMATS else "run"
-    if wanted not in FORMATS:
-        raise ConfigError(f"format is {wanted!r}, expected one of {', '.join(FORMATS)}.")
+    one_of("format", wanted, FORMATS)
     if config["keep"] is not None and wanted != "run":
         raise ConfigError(
             f"keep is for rankings, and format={wanted} writes every pair. Leave it out, or use format=run."
@@ -138,5 +138,4 @@ def _check_sources(config: Config) -> None:
         raise ConfigError(f"input holds pairs with their texts: leave it or {', '.join(given)} out.")
     if not config["input"] and not given:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
-    if config["missing_texts"] not in ("stop", "skip"):
-        raise ConfigError(f"missing_texts is {config['missing_texts']!r}, expected stop or skip.")
+    one_of("missing_texts", config["missing_texts"], ("stop", "skip"))

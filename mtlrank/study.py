@@ -11,7 +11,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
+from mtlrank.progress import time_left
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 
@@ -132,7 +132,7 @@ def _told(runs: list[Run]) -> Iterator[Run]:
         what = f"run {number}/{len(runs)}: {', '.join(each.mixture)}, seed {each.seed}"
         if spent:
             left = sum(spent) / len(spent) * (len(runs) - number + 1)
-            what += f", about {timedelta(seconds=round(left))} left in all"
+            what += f", {time_left(left)} in all"
         print(what, file=sys.stderr, flush=True)
         finished, started = (each.folder / METRICS).exists(), time.monotonic()
         yield each

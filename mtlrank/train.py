@@ -182,15 +182,9 @@ def _judge(
     """Judge each head on its test split and report."""
     shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
-    metrics = evaluate.judge_all(
-        model,
-        datasets,
-        output / "evaluation",
-        batch_size,
-        precision=precision,
-        sampler=datamodule.samplers["test"],
-        weights=file_hash(output / "model" / WEIGHTS),
-    )
+    scoring = evaluate.Scoring(batch_size, precision, datamodule.samplers["test"])
+    weights = file_hash(output / "model" / WEIGHTS)
+    metrics = evaluate.judge_all(model, datasets, output / "evaluation", scoring, weights=weights)
     sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
     heads = [output / "evaluation" / head_name(name, split) for name, split in sets]
     if heads:

@@ -8,8 +8,8 @@ import pytest
 from mtlrank import build, evaluate, prepare, rank
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import read_run
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
+from mtlrank.trec import read_run
 from tests.saved_models import save_random, settings
 
 
@@ -23,7 +23,7 @@ def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
     config = select_tasks(compose_config(words, trusted=True))
     datasets = prepare.run(config)
     model = build.build_model(config, build.build_body(config), datasets)
-    metrics = evaluate.judge_all(model, datasets, tmp_path, batch_size=128)
+    metrics = evaluate.judge_all(model, datasets, tmp_path, evaluate.Scoring(batch_size=128))
     assert {key.split("/")[0] for key in metrics} == {"test", "test@held"}
 
     sizes = {}

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from mtlrank import embedded, evaluate, rank
-from mtlrank.datamodule.reading import Progress
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import read_run
+from mtlrank.progress import Progress
 from mtlrank.storage import home, read_json, write_json
+from mtlrank.trec import read_run
 from tests.saved_models import save_random, settings
 from tests.tiny_collection import write
 
@@ -239,7 +239,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"input": "header.tsv"}, "header.tsv:1: a header, but TSV files are expected to start with their first pair"),
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),
-        ({"missing_texts": "drop"}, "missing_texts is 'drop', expected stop or skip"),
+        ({"missing_texts": "drop"}, "missing_texts is 'drop', expected one of stop, skip"),
         ({"model_dir": "nowhere"}, "is missing"),
     ],
 )

@@ -14,8 +14,8 @@ from mtlrank.build_dataset import build_dataset
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.evaluation.measures import means, ranking_values
-from mtlrank.evaluation.runs import read_qrels, read_run
 from mtlrank.prepare import prepare_dataset
+from mtlrank.trec import read_qrels, read_run
 
 ROOT = os.environ.get("MTLRANK_REAL_DATA", "")
 TREC_2021 = {"docs": "docs.tsv", "queries": "queries.tsv", "qrels": "qrels.txt", "run": "bm25.run"}

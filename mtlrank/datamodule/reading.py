@@ -1,11 +1,11 @@
 """What happens while a split is read: rows that are set aside, repairs that are counted, how far it is."""
 
-import sys
-import time
 from collections import Counter
 from typing import NamedTuple
 
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.checks import one_of
+from mtlrank.errors import DataError
+from mtlrank.progress import Progress
 
 
 class BadRow(NamedTuple):
@@ -24,16 +24,19 @@ class Reading:
     """
 
     def __init__(self, on_bad_row: str = "stop", max_bad_rows: int = 100, what: str = "", hint: bool = True) -> None:
-        if on_bad_row not in ("stop", "quarantine"):
-            raise ConfigError(f"on_bad_row is {on_bad_row!r}, expected stop or quarantine.")
-        self.on_bad_row = on_bad_row
+        self.on_bad_row = one_of("on_bad_row", on_bad_row, ("stop", "quarantine"))
         self.hint = " (prepare.on_bad_row=quarantine sets bad rows aside.)" if hint else ""
         self.max_bad_rows = max_bad_rows
         self.bad_rows: dict[str, BadRow] = {}  # by place: a file that is read twice has its bad rows once
         self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
         self._counted: set[tuple[str, str]] = set()
-        self.split = "train"
-        self.progress = Progress(what)
+        self.what = what
+        self.start("train")
+
+    def start(self, split: str) -> None:
+        """Another split begins."""
+        self.split = split
+        self.progress = Progress(self.what and f"prepare {self.what}/{split}", "rows")
 
     def reject(self, place: str, reason: str, row: str = "") -> None:
         """A row cannot be used. Raises `DataError` where that is not wanted, or not so often."""
@@ -63,39 +66,3 @@ class Reading:
 def _text(text: str) -> str:
     """Text that any file can hold."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-class Progress:
-    """Says how many rows were read, how fast, and how long it will take: a line every few seconds."""
-
-    SECONDS = 10.0
-
-    def __init__(self, what: str, verb: str = "prepare", unit: str = "rows") -> None:
-        self.what = what
-        self.verb = verb
-        self.unit = unit
-        self.rows = 0
-        self.share: float | None = None
-        self._start = self._told = time.monotonic()
-
-    def start(self, split: str) -> None:
-        """Another split begins."""
-        self.split, self.rows, self.share = split, 0, None
-        self._start = self._told = time.monotonic()
-
-    def advance(self, rows: int) -> None:
-        """So many rows more are done."""
-        self.rows += rows
-        now = time.monotonic()
-        if self.what and now - self._told >= self.SECONDS:
-            self._told = now
-            print(self.line(now - self._start), file=sys.stderr, flush=True)
-
-    def line(self, seconds: float) -> str:
-        """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`."""
-        rate = f"{self.rows / max(seconds, 1e-9):,.0f} {self.unit}/s"
-        text = f"{self.verb} {self.what}/{self.split}: {self.rows:,} {self.unit}, {rate}"
-        if self.share:
-            left = seconds * (1 - self.share) / self.share
-            text += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
-        return text

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DivergedError
-from mtlrank.evaluation import measures, runs
+from mtlrank.evaluation import measures
+from mtlrank.trec import read_qrels, read_run
 
 
 class Judgement(NamedTuple):
@@ -84,8 +85,8 @@ class Predictions:
 
     def _judge_ranking(self) -> Judgement:
         names = self.dataset.task.measures
-        qrels, run = runs.read_qrels(*self.split.files("qrels.txt")), self.run()
-        first_stage = runs.read_run(*self.split.files("candidates.run"))
+        qrels, run = read_qrels(*self.split.files("qrels.txt")), self.run()
+        first_stage = read_run(*self.split.files("candidates.run"))
         values = measures.ranking_values(names, qrels, run)
         baseline = measures.ranking_values(names, qrels, first_stage)
         return Judgement(measures.means(values), measures.means(baseline), "first stage", values, baseline, run)

@@ -12,7 +12,7 @@ from ir_measures import Qrel, ScoredDoc
 from torch import Tensor
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.runs import in_order
+from mtlrank.trec import in_order
 
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 

@@ -9,10 +9,10 @@ from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Judgement, Predictions
 from mtlrank.evaluation.judged import head_of
-from mtlrank.evaluation.runs import write_run
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text
+from mtlrank.trec import write_run
 
 
 def write_head(

@@ -1,7 +1,5 @@
 """Scoring whole splits with a model, for validation and for judging."""
 
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -15,9 +13,8 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Packed, Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
+from mtlrank.progress import Progress
 from mtlrank.task import Task
-
-_SECONDS = 10.0  # between two lines of progress
 
 
 @torch.inference_mode()
@@ -38,20 +35,17 @@ def predict(
     predictions = {name: Predictions(dataset, split) for name, dataset in datasets.items() if dataset.has(split)}
     device, training = next(model.parameters()).device, model.training
     model.eval()
-    started = said = time.monotonic()
+    progress = Progress(f"scoring {split}", "batches", total)
     arriving: Arriving | None = None
     try:
-        for number, batch in enumerate(batches, 1):
+        for batch in batches:
             scored = scores(model, {name: datasets[name].task for name in batch.tasks}, batch.tasks, device, precision)
             if arriving:  # one batch late, so that a GPU has the next one to do while these come
                 _add(arriving, predictions)
             arriving = Arriving(batch, scored)
             if after_batch is not None:
                 after_batch()
-            if (now := time.monotonic()) - said >= _SECONDS:
-                said = now
-                left = (now - started) / number * (total - number)
-                print(f"scoring {split}: {number:,}/{total:,} batches, {left:,.0f} s left", file=sys.stderr, flush=True)
+            progress.advance()
         if arriving:
             _add(arriving, predictions)
     finally:

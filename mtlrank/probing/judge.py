@@ -6,7 +6,8 @@ from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.arrays import Ints
-from mtlrank.evaluation import measures, runs
+from mtlrank.evaluation import measures
+from mtlrank.trec import read_qrels, read_run
 
 
 class Judge:
@@ -20,7 +21,7 @@ class Judge:
         if dataset.has_judgements:
             self.pairs = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items]]
             not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
-            everything = runs.read_qrels(*self.split.files("qrels.txt"))
+            everything = read_qrels(*self.split.files("qrels.txt"))
             self.qrels = [qrel for qrel in everything if qrel.query_id not in not_drawn]
 
     def values(self, scores: Tensor) -> dict[str, float]:
@@ -35,7 +36,7 @@ class Judge:
         """What knows nothing of the text, or for rankings the first stage, and its measures."""
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
-            return "first stage", self._ranking_values(runs.read_run(*self.split.files("candidates.run")))
+            return "first stage", self._ranking_values(read_run(*self.split.files("candidates.run")))
         constant = measures.baseline(task.kind, task.measures, known, self.labels)
         return constant.name, constant.values
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from mtlrank.probing.labels import Coded
 from mtlrank.probing.mdl import log_frequencies, online_bits
 from mtlrank.probing.probes import Costs, Probes, Training, class_costs, fit, logits_of, squared_errors
-from mtlrank.probing.progress import Progress
 from mtlrank.probing.vectors import Vectors
+from mtlrank.progress import Progress
 
 
 class LayerProbes:
@@ -25,7 +25,7 @@ class LayerProbes:
     def bits(self, coded: Coded, ends: list[int]) -> list[float]:
         """The length of the online code of the labels, by layer."""
         targets = coded.targets[self.num_held :]
-        self.progress = Progress(f"probing {self.name}", sum(ends))
+        self.progress = Progress(f"probing {self.name}", "items", sum(ends))
 
         def cost(start: int, end: int) -> Tensor:
             probes = self._classifiers(coded, start)

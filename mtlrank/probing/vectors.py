@@ -15,7 +15,7 @@ from mtlrank.loop.predict import to_device
 from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.head import Pooler
 from mtlrank.model.head.pooler import Average, CLSToken
-from mtlrank.probing.progress import Progress
+from mtlrank.progress import Progress
 
 
 class Vectors(NamedTuple):
@@ -74,7 +74,7 @@ def read_vectors(
     limit = torch.finfo(values.dtype).max
     starts = offsets(counts)[:-1]
     longest_first = np.argsort(-split.lengths()[samples], kind="stable")
-    progress = Progress(f"reading {what}", len(samples))
+    progress = Progress(f"reading {what}", "samples", len(samples))
     for chosen in np.array_split(longest_first, -(-len(samples) // batch_size)):
         pooled = _pooled(body, pooler, split, samples[chosen], layers)
         rows = torch.from_numpy(ranges(starts[chosen], counts[chosen]))

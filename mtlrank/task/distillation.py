@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtlrank.checks import above_zero
 from mtlrank.task.groupwise import Groupwise, differences, masked
-from mtlrank.task.task import Task, above_zero
+from mtlrank.task.task import Task
 
 
 class Distillation(Groupwise):

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.errors import ConfigError
+from mtlrank.checks import above_zero, null_or_at_least, one_of
 from mtlrank.task.relevance import Ranking
-from mtlrank.task.task import above_zero, by_sample
+from mtlrank.task.task import by_sample
 
 _NOTHING = float("-inf")  # a score that no softmax sees
 _SCHEMES = ("lambdarank", "ndcg_loss2", "ndcg_loss2++")
@@ -90,14 +90,10 @@ class LambdaLoss(Groupwise):
         depth: int | None = None,
     ) -> None:
         super().__init__(measures, relevance_level)
-        if scheme not in _SCHEMES:
-            raise ConfigError(f"scheme is {scheme!r}, expected one of {', '.join(_SCHEMES)}.")
-        if depth is not None and (type(depth) is not int or depth < 1):
-            raise ConfigError(f"depth is {depth!r}, expected null or a whole number, at least 1.")
-        self.scheme = scheme
+        self.scheme = one_of("scheme", scheme, _SCHEMES)
         self.sigma = above_zero("sigma", sigma)
         self.mu = above_zero("mu", mu)
-        self.depth = depth
+        self.depth = null_or_at_least("depth", depth, 1)
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         ranks = _ranks(scores.detach(), present)

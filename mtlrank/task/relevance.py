@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.errors import ConfigError, DataError
-from mtlrank.task.task import ItemTask, Task, above_zero
+from mtlrank.checks import above_zero, at_least
+from mtlrank.errors import DataError
+from mtlrank.task.task import ItemTask, Task
 
 
 class Ranking(Task):
@@ -19,9 +20,7 @@ class Ranking(Task):
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1) -> None:
         super().__init__(measures)
-        if type(relevance_level) is not int or relevance_level < 1:
-            raise ConfigError(f"relevance_level is {relevance_level!r}, expected a whole number, at least 1.")
-        self.relevance_level: int = relevance_level
+        self.relevance_level: int = at_least("relevance_level", relevance_level, 1)
 
     def parse_label(self, label: float | str) -> float:
         """A grade; TREC's negative grades (spam) count as not relevant."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlrank.batch import TaskBatch
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import DataError
 
 Floats = NDArray[np.float32]
 
@@ -96,10 +96,3 @@ def by_sample(values: Tensor, batch: TaskBatch, fill: float = 0.0) -> Tensor:
     grid = values.new_full((batch.num_samples * batch.max_items,), fill)
     cells = batch.item_sample * batch.max_items + place
     return grid.index_copy(0, cells, values).view(batch.num_samples, batch.max_items)
-
-
-def above_zero(name: str, value: float) -> float:
-    """A setting that must be a number above 0."""
-    if type(value) not in (int, float) or not 0 < value < float("inf"):
-        raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
-    return value

@@ -10,7 +10,7 @@ import pytest
 from mtlrank import embedded
 from mtlrank.embedded.world import World, join
 from mtlrank.evaluation.measures import means, ranking_values
-from mtlrank.evaluation.runs import read_qrels, read_run
+from mtlrank.trec import read_qrels, read_run
 
 
 @pytest.fixture(scope="module")

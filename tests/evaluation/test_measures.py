@@ -8,7 +8,7 @@ from ir_measures import Qrel, ScoredDoc
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation import measures
-from mtlrank.evaluation.runs import read_run, write_run
+from mtlrank.trec import read_run, write_run
 
 
 def collection(seed, num_queries=20):

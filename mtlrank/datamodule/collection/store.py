@@ -93,7 +93,7 @@ class DocStore:
     def _build(self, source: Source) -> None:
         """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""
         noted = Reading("quarantine", max_bad_rows=10_000, what=f"the documents of {source.name}")
-        noted.progress.start("collection")
+        noted.start("collection")
         part = self.path.with_suffix(".part")  # of a process that was killed, if it is there: only one builds at a time
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part)) as database:

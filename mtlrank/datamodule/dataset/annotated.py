@@ -7,13 +7,13 @@ from typing import Any
 
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.batch import Record
+from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, same_words
 from mtlrank.datamodule.dataset.prepared import SPLITS, PreparedDataset
-from mtlrank.datamodule.dataset.settings import at_least
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
@@ -55,7 +55,7 @@ class AnnotatedPairs(PreparedDataset):
             )
         self.annotator = annotator
         self.sources = {"train": train, "val": val, "test": test}
-        self.max_queries = None if max_queries is None else at_least("max_queries", max_queries, 1)
+        self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.per_query = at_least("per_query", per_query, 1)
         self.depth = at_least("depth", depth, 1)
         if balance and (not isinstance(task, Classification) or isinstance(task, Buckets)):

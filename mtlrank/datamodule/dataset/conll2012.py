@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
+from mtlrank.checks import at_least
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import STOP, columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.dataset.settings import at_least
 from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError

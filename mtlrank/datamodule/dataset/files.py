@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.dataset.settings import one_of
 from mtlrank.datamodule.lines import Line, locate, name_of, read_cells, read_json, read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading

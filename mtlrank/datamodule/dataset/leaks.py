@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.dataset.settings import one_of
 from mtlrank.datamodule.lines import CONTROL
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError

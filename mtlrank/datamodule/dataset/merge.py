@@ -14,6 +14,7 @@ from mtlrank.datamodule.dataset.card import card
 from mtlrank.errors import DataError
 from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
+from mtlrank.trec import read_qrels
 
 SCHEMA = 3
 _BLOCK = 2**20  # labels that are in memory at a time
@@ -129,8 +130,8 @@ def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, 
     if not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
-        files = [shard / split / "qrels.txt" for shard in shards]
-        if not any(int(line.split()[3]) >= level for path in files if path.exists() for line in _lines(path)):
+        files = [file for shard in shards if (file := shard / split / "qrels.txt").exists()]
+        if not any(qrel.relevance >= level for qrel in read_qrels(*files)):
             raise DataError(f"{name}/{split} has no document of grade {level} or more: nothing can be measured.")
 
 

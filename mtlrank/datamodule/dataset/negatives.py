@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 
-from mtlrank.datamodule.dataset.settings import at_least, one_of
+from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.errors import ConfigError
 
 GROUPINGS = ("pointwise", "pairwise", "listwise")
@@ -34,7 +34,7 @@ class Negatives:
         self.grouping = one_of("grouping", grouping, GROUPINGS)
         self.relevance_level = relevance_level
         self.num_negatives = at_least("num_negatives", num_negatives, 0)
-        self.max_negatives = None if max_negatives is None else at_least("max_negatives", max_negatives, 0)
+        self.max_negatives = null_or_at_least("max_negatives", max_negatives, 0)
         if not isinstance(negative_ranks, Sequence) or len(negative_ranks) != 2:
             raise ConfigError(
                 f"negative_ranks is {negative_ranks!r}, expected the first and the last, as in [10, 100]."

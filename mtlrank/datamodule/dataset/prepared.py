@@ -19,6 +19,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
+from mtlrank.trec import qrel_line, write_run
 
 SPLITS = ("train", "val", "test")
 
@@ -65,9 +66,9 @@ class PreparedDataset(ABC):
             if shard.holds(record.query_id) and place_of(record, split) not in told.bad_rows  # as no token is in it
         ]
         if records:
-            qrels = [f"{record.query_id} 0 {record.doc_id} {int(record.label)}\n" for record in mine]
+            qrels = [qrel_line(record.query_id, record.doc_id, int(record.label)) for record in mine]
             write_text(folder / "qrels.txt", "".join(qrels))
-            write_text(folder / "candidates.run", "".join(first_stage(records, mine)))
+            write_run(folder / "candidates.run", first_stage(records, mine), tag="bm25")
 
     def _usable(self, record: Record) -> Record | None:
         """The record as it is prepared, unless it is a bad row."""

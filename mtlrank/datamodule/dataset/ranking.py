@@ -8,19 +8,20 @@ from typing import Any
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
+from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDoc
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.dataset.settings import at_least, one_of
 from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
+from mtlrank.trec import qrel_line, run_line
 
 Source = str | Mapping[str, str]
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
@@ -90,7 +91,7 @@ class IRDataset(PreparedDataset):
         )
         self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
         self.annotator = annotator
-        self.max_queries = None if max_queries is None else at_least("max_queries", max_queries, 1)
+        self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
         self.groups_per_query = at_least("groups_per_query", groups_per_query, 1)
         self.missing_texts = one_of("missing_texts", missing_texts, ("stop", "skip"))
@@ -151,9 +152,9 @@ class IRDataset(PreparedDataset):
         if self.sources[split] is None or (split == "train" and self.learn_from != "judged"):
             return
         qrels, run = self.collection(split).qrels, self.candidates(split)
-        judged = (f"{q} 0 {d} {grade}\n" for q in run for d, grade in qrels.get(q, {}).items())
+        judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
-        lines = (f"{d.query_id} Q0 {d.doc_id} {d.rank} {d.score:.9g} first-stage\n" for q in run for d in run[q])
+        lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
     def describe(self) -> dict[str, Any]:

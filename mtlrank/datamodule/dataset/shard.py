@@ -57,8 +57,7 @@ class ShardWriter:
 
     def write(self, split: str, samples: Iterable[list[Record]]) -> dict[str, int]:
         """Write one split; returns its counts."""
-        self.reading.split = split
-        self.reading.progress.start(split)
+        self.reading.start(split)
         files = SplitFiles(self.folder / split, self.task.num_spans)
         with files:
             for chunk in _chunks(self._counted(samples)):

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlrank.checks import above_zero, at_least, null_or_at_least, one_of
 from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of, repeated
 from mtlrank.errors import ConfigError
 
 Floats = NDArray[np.float64]
-_COURSES = ("linear", "cosine", "table")
 
 
 class Mixture(MTLSampler):
@@ -33,9 +33,7 @@ class Mixture(MTLSampler):
         self, sizes: Mapping[str, int], batch_size: int, epoch_samples: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        if epoch_samples is not None and (type(epoch_samples) is not int or epoch_samples < 1):
-            raise ConfigError(f"epoch_samples is {epoch_samples!r}, expected null or a whole number, at least 1.")
-        self.epoch_samples = epoch_samples
+        self.epoch_samples = null_or_at_least("epoch_samples", epoch_samples, 1)
 
     @abstractmethod
     def weights(self, epoch: int, progress: float) -> Floats:
@@ -125,12 +123,8 @@ class Temperature(Uniform):
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
-            raise ConfigError(f"temperature is {temperature!r}, expected a number above 0.")
-        if cap is not None and (type(cap) is not int or cap < 1):
-            raise ConfigError(f"cap is {cap!r}, expected null or a whole number, at least 1.")
-        self.temperature = temperature
-        self.cap = math.inf if cap is None else cap
+        self.temperature = above_zero("temperature", temperature)
+        self.cap = null_or_at_least("cap", cap, 1) or math.inf
 
     def weights(self, epoch: int, progress: float) -> Floats:
         capped: Floats = np.minimum(self._sizes(), self.cap)
@@ -185,8 +179,7 @@ class Annealed(Uniform):
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        if course not in _COURSES:
-            raise ConfigError(f"course is {course!r}, expected one of {', '.join(_COURSES)}.")
+        self.course = one_of("course", course, ("linear", "cosine", "table"))
         if (course == "table") != (table is not None):
             raise ConfigError("course=table and a table belong together, as in table=[[0,1.0],[0.5,0.2]].")
         if self.max_tokens is not None:
@@ -200,11 +193,8 @@ class Annealed(Uniform):
         for name, alpha in (("start", start), ("end", end)):
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
-        if type(epochs) is not int or epochs < 1:
-            raise ConfigError(f"epochs is {epochs!r}, expected a whole number, at least 1.")
-        self.epochs = epochs
+        self.epochs = at_least("epochs", epochs, 1)
         self.start_alpha, self.end_alpha = start, end
-        self.course = course
         self.table = steps
 
     def alpha(self, progress: float) -> float:

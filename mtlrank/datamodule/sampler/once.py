@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from mtlrank.checks import one_of
 from mtlrank.datamodule.sampler.sampler import MTLSampler, Order, all_pairs, pairs_of, repeated
 from mtlrank.errors import ConfigError
-
-_STOPS = ("shortest", "longest", "cycle")
 
 
 class Sequential(MTLSampler):
@@ -66,9 +65,7 @@ class RoundRobin(MTLSampler):
 
     def __init__(self, sizes: Mapping[str, int], batch_size: int, stop: str = "cycle", **kwargs: Any) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        if stop not in _STOPS:
-            raise ConfigError(f"stop is {stop!r}, expected one of {', '.join(_STOPS)}.")
-        self.stop = stop
+        self.stop = one_of("stop", stop, ("shortest", "longest", "cycle"))
 
     def counts(self) -> list[int]:
         sizes = [size for size in self.sizes.values() if size]

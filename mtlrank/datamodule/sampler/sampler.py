@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.dataset.arrays import offsets
 from mtlrank.datamodule.draw import Draw
 from mtlrank.errors import ConfigError
@@ -42,26 +43,19 @@ class MTLSampler(Sampler[Draw], ABC):
         length_window: int = 0,
         one_task: bool = False,
     ) -> None:
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("max_tokens", 1 if max_tokens is None else max_tokens, 1),
-            ("length_window", length_window, 0),
-        ):
-            if type(value) is not int or value < least:
-                raise ConfigError(f"{name} is {value!r}, expected a whole number of at least {least}.")
         if one_task and (max_tokens is not None or length_window):
             raise ConfigError(
                 "training.one_task_per_batch cuts batches by batch_size alone. Leave out training.max_tokens and "
                 "training.length_window."
             )
         self.sizes = dict(sizes)
-        self.batch_size = batch_size
+        self.batch_size = at_least("batch_size", batch_size, 1)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.lengths = lengths
-        self.max_tokens = max_tokens
-        self.length_window = length_window
+        self.max_tokens = null_or_at_least("max_tokens", max_tokens, 1)
+        self.length_window = at_least("length_window", length_window, 0)
         self.one_task = one_task
         self.epoch = 0
         self.start = 0

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mtlrank.errors import ConfigError
+from mtlrank.checks import above_zero
 from mtlrank.loop.loss.combiner import Combiner, Learner
 from mtlrank.processes import world_size
 
@@ -22,9 +22,7 @@ class Uncertainty(Combiner):
 
     def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-3) -> None:
         super().__init__(tasks)
-        if type(lr) not in (int, float) or not lr > 0:
-            raise ConfigError(f"loop.loss.lr is {lr!r}, expected a number above 0.")
-        self.lr = lr
+        self.lr = above_zero("loop.loss.lr", lr)
         self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
@@ -53,9 +51,7 @@ class DynamicWeightAverage(Combiner):
 
     def __init__(self, tasks: Mapping[str, Learner], temperature: float = 2.0) -> None:
         super().__init__(tasks)
-        if type(temperature) not in (int, float) or not temperature > 0:
-            raise ConfigError(f"loop.loss.temperature is {temperature!r}, expected a number above 0.")
-        self.temperature = temperature
+        self.temperature = above_zero("loop.loss.temperature", temperature)
         self.register_buffer("weights", torch.ones(len(tasks)))
         self.register_buffer("epoch", torch.tensor(0))
         self.register_buffer("sums", torch.zeros(len(tasks)))

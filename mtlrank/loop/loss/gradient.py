@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtlrank.checks import one_of
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss.combiner import Combiner, Learner
 
@@ -118,8 +119,7 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
         from torchjd import aggregation
     except ImportError as error:
         raise ConfigError("Aggregating gradients needs torchjd: pip install 'mtlrank[balance]'.") from error
-    if name not in _AGGREGATORS:
-        raise ConfigError(f"loop.loss.aggregator is {name!r}, expected one of {', '.join(_AGGREGATORS)}.")
+    one_of("loop.loss.aggregator", name, _AGGREGATORS)
     try:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing

@@ -8,8 +8,9 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import AnnotatedPairs, Shard
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.datamodule.reading import Progress, Reading
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.progress import Progress
 from mtlrank.task import Regression, SpanClassification, SpanRegression
 from tests.tiny_collection import write
 
@@ -145,7 +146,7 @@ def test_only_training_is_balanced(source, tmp_path):
 
 @pytest.mark.parametrize("setting", ["per_query", "depth", "max_queries"])
 def test_settings_of_the_wrong_kind_are_named(source, setting):
-    with pytest.raises(ConfigError, match=f"{setting} is 0, expected a whole number, at least 1"):
+    with pytest.raises(ConfigError, match=f"{setting} is 0, expected (null or )?a whole number, at least 1"):
         annotated(source, **{setting: 0})
 
 

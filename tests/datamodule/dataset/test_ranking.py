@@ -10,8 +10,8 @@ from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset import ranking as ranking_module
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.runs import read_qrels, read_run
 from mtlrank.task import PairwiseRelevance, Regression
+from mtlrank.trec import read_qrels, read_run
 from tests.datamodule.dataset.rankings import distilled, groups, ranking, rows
 from tests.tiny_collection import write
 

@@ -1,4 +1,4 @@
-"""Rankings in TREC's formats."""
+"""Judgements and rankings in TREC's formats."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,6 +39,11 @@ def in_order(run: Iterable[ScoredDoc]) -> Iterator[tuple[int, ScoredDoc]]:
         scores = np.array([doc.score for doc in docs], dtype=np.float32).tolist()
         places = sorted(range(len(docs)), key=lambda place: (scores[place], docs[place].doc_id), reverse=True)
         yield from enumerate((docs[place] for place in places), 1)
+
+
+def qrel_line(query_id: str, doc_id: str, grade: int) -> str:
+    """A line of TREC qrels."""
+    return f"{query_id} 0 {doc_id} {grade}\n"
 
 
 def run_line(query_id: str, doc_id: str, rank: int, score: float, tag: str) -> str:

@@ -1,0 +1,33 @@
+"""Settings, checked where they are given, so that a slip of the pen is told by its name."""
+
+from collections.abc import Sequence
+
+from mtlrank.errors import ConfigError
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """`value`, if it is one of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}.")
+    return value
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """`value`, if it is a whole number and not too small."""
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{name} is {value!r}, expected a whole number, at least {least}.")
+    return value
+
+
+def null_or_at_least(name: str, value: int | None, least: int) -> int | None:
+    """`value`, if it is None, or a whole number and not too small."""
+    if value is not None and (type(value) is not int or value < least):
+        raise ConfigError(f"{name} is {value!r}, expected null or a whole number, at least {least}.")
+    return value
+
+
+def above_zero(name: str, value: float) -> float:
+    """`value`, if it is a finite number above 0."""
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
+        raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
+    return value

@@ -1,0 +1,54 @@
+"""Lines that say how far a long job is, and how long the rest will take."""
+
+import sys
+import time
+
+
+class Progress:
+    """Counts what a job has done, and says every few seconds how far it is. Without a `what` it says nothing.
+
+    How much there is in all is known as a `total` or, as the job goes on, as the `share` of it that is done. What was
+    `done` before does not count for the pace.
+    """
+
+    SECONDS = 10.0  # between two lines
+
+    def __init__(self, what: str, unit: str, total: int | None = None, done: int = 0) -> None:
+        self.what = what
+        self.unit = unit
+        self.total = total
+        self.done = self._before = done
+        self.share: float | None = None
+        self._start = self._told = time.monotonic()
+
+    def advance(self, amount: int = 1) -> None:
+        """So many units more are done."""
+        self.done += amount
+        if self.is_due():
+            self.tell()
+
+    def is_due(self) -> bool:
+        """Whether it is time for a line."""
+        return bool(self.what) and time.monotonic() - self._told >= self.SECONDS
+
+    def tell(self) -> None:
+        """Say it now."""
+        self._told = time.monotonic()
+        print(self.line(self._told - self._start), file=sys.stderr, flush=True)
+
+    def line(self, seconds: float) -> str:
+        """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`, after so many seconds."""
+        done = self.done - self._before
+        share = self.share if self.total is None else done / (self.total - self._before)
+        rate = done / max(seconds, 1e-9)
+        of = "" if self.total is None else f"/{self.total:,}"
+        pace = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        left = f", {time_left(seconds * (1 - share) / share)}" if share else ""
+        return f"{self.what}: {self.done:,}{of} {self.unit}, {pace} {self.unit}/s{left}"
+
+
+def time_left(seconds: float) -> str:
+    """`about 12 min left`, as exactly as such a guess deserves."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s left"
+    return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
