@@ -3,6 +3,8 @@
 import json
 import os
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -353,7 +355,8 @@ def test_a_read_only_target_is_one_line(published, tmp_path):
 
 def test_a_full_disk_is_not_waited_for(published, tmp_path, monkeypatch):
     """A disk does not empty itself: the download stops at once, and the clock has nothing to do with it."""
-    monkeypatch.setattr(patience.time, "sleep", lambda seconds: pytest.fail("waited"))
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: pytest.fail("waited"))
+    monkeypatch.setattr(patience, "time", clock)  # other threads sleep on
 
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
