@@ -25,7 +25,7 @@ app = typer.Typer(
 @app.command(context_settings=_PASS_ON)
 def prepare(
     context: typer.Context,
-    shard: Annotated[str | None, typer.Option(help="Prepare only this share of each dataset, as in 3/8.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Prepare only this shard of each dataset, as in 3/8.")] = None,
 ) -> None:
     """Read, check and tokenise datasets into folders."""
     _start("prepare", context, [] if shard is None else [f"prepare.shard='{shard}'"])
@@ -63,16 +63,20 @@ def export(context: typer.Context) -> None:
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names one.")],
-    baseline: Annotated[str | None, typer.Option(help="A system's name or a folder of its; else the first.")] = None,
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names its system.")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option(help="A system's name, or one of its folders; default: the first system.")
+    ] = None,
     margin: Annotated[float, typer.Option(help="A difference that does not matter, in a measure's own unit.")] = 0.01,
     measures: Annotated[
-        list[str] | None, typer.Option("--measure", help="Only this measure; may be given several times.")
+        list[str] | None, typer.Option("--measure", help="Compare only this measure; may be repeated.")
     ] = None,
-    first_stage: Annotated[bool, typer.Option(help="Whether rankings are compared with their first stage too.")] = True,
-    output: Annotated[Path | None, typer.Option(help="A folder for CSV, LaTeX, JSON and pictures.")] = None,
-    resamples: Annotated[int, typer.Option(help="Of the randomisation test and the bootstrap.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of what they draw.")] = 0,
+    first_stage: Annotated[bool, typer.Option(help="Also compare rankings with their first stage.")] = True,
+    output: Annotated[Path | None, typer.Option(help="Write CSV, LaTeX, JSON and pictures to this folder.")] = None,
+    resamples: Annotated[int, typer.Option(help="Number of the randomisation test and the bootstrap.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
     """Did it help? Compare trained systems on the same test sets, with intervals and tests.
 
@@ -93,10 +97,15 @@ def probe(context: typer.Context) -> None:
 @app.command()
 def promote(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
-    registry: Annotated[str, typer.Option(help="A folder, local or gs://, with the models and what is in use.")],
-    measure: Annotated[list[str] | None, typer.Option(help="As in trec2019/nDCG@10; else the first task's.")] = None,
-    margin: Annotated[float, typer.Option(help="It may be worse by this much, in the measure's own unit.")] = 0.02,
-    force: Annotated[str, typer.Option(help="A reason to put it in use without a comparison.")] = "",
+    registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")],
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A measure that decides, as in trec2019/nDCG@10; default: the first task's first."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="The new model may be worse by this much, in the measure's own unit.")
+    ] = 0.02,
+    force: Annotated[str, typer.Option(help="Put it in use without a comparison, for this reason.")] = "",
 ) -> None:
     """Put a model in use unless it may be worse than the one that is. Exit code 9: it was not."""
     from mtlrank import promote as step
@@ -108,9 +117,11 @@ def promote(
 
 @app.command()
 def rollback(
-    registry: Annotated[str, typer.Option(help="The folder of the registry.")],
-    to: Annotated[str | None, typer.Option(help="A model of it; else the one that the current one replaced.")] = None,
-    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")],
+    to: Annotated[
+        str | None, typer.Option(help="The model to put in use; default: the one that the current one replaced.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="The reason, for the history.")] = "",
 ) -> None:
     """Put an earlier model in use again."""
     from mtlrank.registry import Registry
@@ -120,7 +131,7 @@ def rollback(
 
 
 @app.command()
-def models(registry: Annotated[str, typer.Argument(help="The folder of a registry, local or gs://.")]) -> None:
+def models(registry: Annotated[str, typer.Argument(help="Folder of the registry, local or gs://.")]) -> None:
     """List the changes of the model in use."""
     from mtlrank.registry import Registry
 
