@@ -135,6 +135,11 @@ def explain(error: Exception, known: Iterable[str]) -> str:
         r"Missing mandatory value: .*?full_key: (\S+)", text, re.DOTALL
     ):
         return f"{missing[1]} has no value. Give it one: {missing[1]}=..."
+    if unset := re.search(r"Interpolation key '([^']+)' not found", text):
+        return (
+            f"The config refers to {unset[1]}, which nothing sets. Choose a dataset (datamodule/dataset=...), or an "
+            "experiment or a collection that sets it."
+        )
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         return f"Cannot read {error.override!r}. Put its value in quotes that the shell leaves: \"{key}='{value}'\""
@@ -150,7 +155,9 @@ def explain(error: Exception, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return f"{name} has no such entries as the value names. `+{name}.<entry>=...` adds one."
-    near = difflib.get_close_matches(name.lstrip("+~"), known, n=1, cutoff=0.5)
+    name = name.lstrip("+~")
+    alike = [key for key in known if key.endswith(f".{name}")]
+    near = alike if len(alike) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys; `+{name}=...` adds a new one.)"
 

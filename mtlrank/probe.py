@@ -64,7 +64,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     print_table(results, settings["margin"])
     if without := [dataset.name for dataset in datasets.values() if dataset.name not in suggested]:
         print(f"no layer tells more of the labels than how frequent they are: {', '.join(without)}", file=sys.stderr)
-    print(" ".join(overrides(results, heads, suggested)))
+    if words := overrides(results, heads, suggested):
+        print(" ".join(words))
     print(f"results: {output}   page: {output / 'probe.html'}")
     return suggested
 

@@ -122,7 +122,7 @@ _SETTINGS: dict[str, _Kind] = {
     "model.body.activation_checkpointing": _FLAG,
     "model.body.attention_dropout": _or_null(_SHARE),
     "model.body.frozen_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
-    "model.body.separate_layers": _layers("a number of layers, or a share of the depth from 0.0 to 1.0"),
+    "model.body.separate_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
     "model.body.lora": _or_null(
         _GROUP._replace(words="settings, as in {rank: 8, alpha: 16, dropout: 0.0, targets: [query, value]}")
     ),

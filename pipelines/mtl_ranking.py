@@ -50,7 +50,7 @@ def mtl_ranking(
             Empty - the experiment's.
         loss: How - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the experiment's.
         seed: How - seed of every random choice.
-        precision: How - Lightning's name of the arithmetic, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
+        precision: How - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
         shards: How - the shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
         overrides: How - further settings in the command line's words, such as ["debug=limit"]. They may choose among what
             the image holds, not name code.
@@ -66,7 +66,7 @@ def mtl_ranking(
         memory: Machine - memory that training may use, such as 64Gi.
         node_selector: Machine - labels of the nodes for training and judging, such as
             {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
-        tolerations: Machine - taints that training and judging bear, such as
+        tolerations: Machine - taints that training and judging tolerate, such as
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
 
     """

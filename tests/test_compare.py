@@ -54,7 +54,7 @@ def test_names_and_baseline_as_given(runs, baseline):
     assert done.exit_code == 0, done.output
     assert "single beside all" in done.stdout
     assert "worse" in done.stdout
-    assert "Equivalent within 0.2 of" in " ".join(done.stdout.split())
+    assert "lies within 0.2 of" in " ".join(done.stdout.split())
 
 
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):

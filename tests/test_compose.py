@@ -54,6 +54,8 @@ def test_a_single_dataset_without_a_head_gets_the_default_one():
     ("override", "complaint"),
     [
         ("training.batchsize=3", "Unknown config key 'training.batchsize'. Did you mean 'training.batch_size'?"),
+        ("lr=3", "Unknown config key 'lr'. Did you mean 'loop.optimizer.lr'?"),
+        ("experiment=finetune", "The config refers to collection.sem_sim, which nothing sets. Choose a dataset"),
         ("loop.optimizer.lrr=1", "Did you mean 'loop.optimizer.lr'?"),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),

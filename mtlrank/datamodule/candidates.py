@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text, is_header, read_cells, read_json
+from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text, is_header, is_json, read_cells, read_json
 from mtlrank.datamodule.pair_store import Asked, PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -116,11 +116,6 @@ def _json_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
         if missing:
             reading.reject(place, f"expected text for {', '.join(_KEYS)}, found none for {', '.join(missing)}")
         yield place, [str(row[key]) for key in _KEYS]
-
-
-def is_json(path: Path) -> bool:
-    """Whether a file's name says that it is JSON Lines."""
-    return bool({".jsonl", ".json", ".ndjson"} & set(path.suffixes))
 
 
 def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:

@@ -50,6 +50,11 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
     return cleaned, times
 
 
+def is_json(path: Path) -> bool:
+    """Whether a file's name says that it is JSON Lines."""
+    return bool({".jsonl", ".json", ".ndjson"} & set(path.suffixes))
+
+
 def locate(name: str, what: str) -> Path:
     """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection."""
     if not isinstance(name, str):

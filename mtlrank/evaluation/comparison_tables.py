@@ -51,8 +51,9 @@ def caption(comparisons: Sequence[Comparison]) -> str:
         f"first. 95 % CI: bootstrap over {_units(comparisons)} and seeds, {first.resamples:,} resamples"
         f"{'; where a side has one run, its interval leaves out the variance between seeds' if single else ''}. "
         f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
-        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}. Equivalent within "
-        f"{first.margin:g} of a measure's own unit: two one-sided t-tests, corrected alike, p < {LEVEL}. Else not decided."
+        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval leaves out 0. "
+        f"Equivalent: two one-sided t-tests, corrected alike, p < {LEVEL}, and the interval lies within {first.margin:g} "
+        "of a measure's own unit. Else not decided."
     )
 
 

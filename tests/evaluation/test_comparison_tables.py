@@ -48,8 +48,8 @@ def test_the_caption_says_how_many_and_what_the_verdict_is(rows):
     told = caption(rows)
     assert told.startswith("2 comparisons. ")
     assert "corrected for all 2 comparisons" in told
-    assert "Better or worse: p (Holm) < 0.05." in told
-    assert "Equivalent within 0.01" in told
+    assert "Better or worse: p (Holm) < 0.05, and the interval leaves out 0." in told
+    assert "the interval lies within 0.01 of" in told
     assert "where a side has one run" in told
     assert "where a side has one run" not in caption([row._replace(baseline_runs=2) for row in rows])
 

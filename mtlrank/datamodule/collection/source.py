@@ -12,7 +12,7 @@ from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
 from mtlrank import embedded
-from mtlrank.datamodule.lines import is_header, locate, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import is_header, is_json, locate, read_cells, read_json, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
@@ -140,7 +140,7 @@ class FileSource(Source):
     def _texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part not in self.files:
             yield from self._rest.texts(part, reading)
-        elif ".jsonl" in self.files[part].suffixes:
+        elif is_json(self.files[part]):
             yield from _json_texts(self.files[part], reading)
         else:
             for number, (place, (name, text)) in enumerate(read_cells(self.files[part], 2, "id, text", reading)):

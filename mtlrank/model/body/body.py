@@ -43,7 +43,7 @@ class MTLBody(nn.Module):
         initialisation: str | None = None,
         frozen_layers: int | float | str = 0,
         lora: Mapping[str, Any] | None = None,
-        separate_layers: int | float = 0,
+        separate_layers: int | float | str = 0,
     ) -> None:
         super().__init__()
         config = load_config(backbone)
@@ -211,10 +211,7 @@ class MTLBody(nn.Module):
 
     def _freeze(self, frozen_layers: int | float | str) -> int:
         """Stop the embeddings and the first layers from learning; how many layers that are."""
-        try:
-            depth = self.num_layers if isinstance(frozen_layers, str) else resolve_layer(frozen_layers, self.num_layers)
-        except ConfigError as error:
-            raise ConfigError(f"model.body.frozen_layers: {error}") from error
+        depth = self._depth("frozen_layers", frozen_layers)
         if depth == self.num_layers:
             self.encoder.requires_grad_(False)
         elif depth and self.family is None:
@@ -227,18 +224,22 @@ class MTLBody(nn.Module):
                 weight.requires_grad_(False)
         return depth
 
-    def _separate(self, separate_layers: int | float) -> int:
+    def _separate(self, separate_layers: int | float | str) -> int:
         """How many layers read the texts of a pair one by one."""
-        try:
-            depth = resolve_layer(separate_layers, self.num_layers)
-        except ConfigError as error:
-            raise ConfigError(f"model.body.separate_layers: {error}") from error
+        depth = self._depth("separate_layers", separate_layers)
         if depth and self.family is None:
             raise ConfigError(
                 f"model.body.separate_layers is {separate_layers}, but the layers of {self.backbone} "
                 f"({self.config.model_type}) are not known: expected 0."
             )
         return depth
+
+    def _depth(self, setting: str, layers: int | float | str) -> int:
+        """How many layers a setting means."""
+        try:
+            return self.num_layers if isinstance(layers, str) else resolve_layer(layers, self.num_layers)
+        except ConfigError as error:
+            raise ConfigError(f"model.body.{setting}: {error}") from error
 
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
         """A layer's output, everywhere or at some rows."""

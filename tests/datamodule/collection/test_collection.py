@@ -207,6 +207,12 @@ def test_a_header_is_no_row(source, part, header):
     assert all_of(Collection(source, Reading("quarantine"))) == good
 
 
+@pytest.mark.parametrize("name", ["queries.jsonl", "queries.json", "queries.ndjson"])
+def test_json_lines_are_told_by_the_name(source, tmp_path, name):
+    (tmp_path / name).write_text('{"_id": "q1", "text": "a jay"}\n')
+    assert Collection({**source, "queries": str(tmp_path / name)}).queries == {"q1": "a jay"}
+
+
 @pytest.mark.parametrize(
     "row", ['{"_id": true, "text": "a"}', '{"_id": "d1", "text": "a", "title": ["b"]}', '{"_id": "d1"}']
 )
