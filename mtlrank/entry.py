@@ -96,7 +96,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
             try:
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
-                with guarded():  # now, as Lightning is loud again once it is imported
+                with guarded():
                     module.run(argument)
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, known_keys(name))) from error
@@ -145,5 +145,7 @@ def quiet() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    # The second one stays quiet if Lightning is imported later, which sets the first one's level.
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|torch|lightning_fabric|lightning_utilities")

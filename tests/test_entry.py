@@ -80,6 +80,14 @@ def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
     assert (done.stderr == said) == (code == 4)
 
 
+def test_lightning_is_quiet_also_if_it_is_imported_later():
+    program = (
+        "from mtlrank.entry import quiet; quiet(); from pytorch_lightning import Trainer; Trainer(accelerator='cpu')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
 def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 77\n")

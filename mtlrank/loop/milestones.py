@@ -253,7 +253,7 @@ class Milestones(pl.Callback):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)))
+        trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)), weights_only=False)
         self._processes.raise_on_all(self.io.error)
         self._processes.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
         self._best_before = self.best_step
