@@ -74,10 +74,9 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         build.compile_body(config, body)
     datasets = prepare.run(config, prepared)
     build.check_tokenizers(config, datasets)
-    leaks = list(leaks_between(list(datasets.values())))
-    if rank_zero_only.rank == 0:
-        for leak in leaks:
-            print(f"mtlrank: {leak}", file=sys.stderr)
+    leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
+    for leak in leaks:
+        print(f"mtlrank: {leak}", file=sys.stderr)
 
     datamodule = build.build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
@@ -105,11 +104,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
         save_model(output / "model", model, tokenizer, config, labels, sources)
-        write_json(
-            output / "about.json",
-            {**about.describe(started), "weights": kept, **({"leaks": " ".join(leaks)} if leaks else {})},
-            sort_keys=False,
-        )
+        noted = {"weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
+        write_json(output / "about.json", {**about.describe(started), **noted}, sort_keys=False)
         write_json(output / _DATA, _data(config, prepared))
         if config["test"]:
             judged = _judge(config, output, model, datasets, datamodule)

@@ -79,7 +79,9 @@ def test_what_decides_on_promotion_is_a_measure_of_a_head(measure):
 
 def test_what_decides_on_promotion_may_be_of_a_further_test_set():
     word = "datamodule.dataset.datasets.trec2019.more_tests={again:mtlrank-embedded/val}"
-    check({"registry": "r", "measures": ["trec2019@again/nDCG@10"], "overrides": [f"+{word}"]}, DECLARED)
+    promotion = {"registry": "r", "measures": ["trec2019@again/nDCG@10"]}
+    assert "by which no head is judged" in complaint(**promotion)
+    check({**promotion, "overrides": [f"+{word}"]}, DECLARED)
 
 
 def test_the_first_task_is_judged_if_its_measure_decides_on_promotion():

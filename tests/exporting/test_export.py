@@ -9,19 +9,8 @@ import pytest
 from mtlrank import cli, evaluate, export
 from mtlrank.errors import ConfigError
 from mtlrank.storage import MANIFEST, read_json, read_manifest, write_json
-from tests.exports import exported, head_of, save, save_bert
+from tests.exports import exported, head_of, save
 from tests.saved_models import save_random, settings
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return save_bert(tmp_path_factory.mktemp("bert"))
-
-
-@pytest.fixture(scope="module")
-def of_bert(bert, tmp_path_factory):
-    """Its ranking head, exported."""
-    return exported(bert, tmp_path_factory.mktemp("exported") / "trec2019")
 
 
 def test_only_an_earlier_export_is_replaced(bert, tmp_path):
