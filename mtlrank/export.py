@@ -19,7 +19,7 @@ from mtlrank.exporting.card import head_card, model_card, without_folders
 from mtlrank.exporting.check import check_scores
 from mtlrank.exporting.cross_encoder import write_cross_encoder
 from mtlrank.exporting.onnx_graph import write_onnx
-from mtlrank.exporting.stock import write_stock
+from mtlrank.exporting.stock import has_stock_type, write_stock
 from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.registry import model_folder
 from mtlrank.storage import (
@@ -55,7 +55,7 @@ def run(config: Config) -> Path:
     output = local_path(config["output_dir"]).resolve()  # through links, so that data lie where the user keeps them
     if output in (model_dir.resolve(), Path.cwd()):
         raise ConfigError(f"output_dir is {output}, which is in use here. Choose a folder that is not there yet.")
-    if layout not in (*WRITERS, MULTITASK):
+    if layout not in (*WRITERS, MULTITASK, None):
         known = ", ".join((*WRITERS, MULTITASK))
         raise ConfigError(
             f"format is {layout!r}.{nearest(str(layout), [*WRITERS, MULTITASK])} Expected one of {known}."
@@ -65,6 +65,7 @@ def run(config: Config) -> Path:
         _copy_model(model_dir, output, trust=config["trust_model"])
     else:
         head = load_head(model_dir, config["head"], trust=config["trust_model"])
+        layout = layout or ("transformers" if has_stock_type(head) else "sentence-transformers")
         with new_folder(output) as part:
             check_scores(head, WRITERS[layout](part, head))
             write_text(part / "README.md", head_card(part, head, layout))

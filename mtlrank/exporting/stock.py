@@ -76,6 +76,15 @@ def stock_type(head: TrainedHead) -> str:
     return "electra" if is_mlp else str(family)
 
 
+def has_stock_type(head: TrainedHead) -> bool:
+    """Whether a stock classifier computes the head; if not, sentence-transformers' modules may."""
+    try:
+        stock_type(head)
+    except ConfigError:
+        return False
+    return True
+
+
 def stock_tokenizer(head: TrainedHead) -> Any:
     """The tokenizer, which cuts pairs to the length that the head was trained with."""
     preprocessor = head.preprocessor()

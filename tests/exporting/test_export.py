@@ -9,7 +9,7 @@ import pytest
 from mtlrank import cli, evaluate, export
 from mtlrank.errors import ConfigError
 from mtlrank.storage import MANIFEST, read_json, read_manifest, write_json
-from tests.exports import exported, head_of, save
+from tests.exports import LINEAR_ON_AVERAGE, exported, head_of, save
 from tests.saved_models import save_random, settings
 
 
@@ -45,6 +45,21 @@ def test_a_manifest_lists_the_files_and_what_they_are(of_bert):
     manifest = read_manifest(of_bert)
     assert (manifest["kind"], manifest["head"], manifest["exported"]) == ("export", "trec2019", "transformers")
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(manifest["files"])
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "layout"),
+    [
+        ("bert", head_of("cls"), "transformers"),
+        ("bert", LINEAR_ON_AVERAGE, "sentence-transformers"),
+        ("modernbert", LINEAR_ON_AVERAGE, "transformers"),
+    ],
+    ids=["first token", "average", "average on ModernBERT"],
+)
+def test_without_a_format_it_is_the_first_that_fits_the_head(tmp_path, family, words, layout):
+    folder = exported(save(tmp_path, family, *words), tmp_path / "exported", layout=None)
+    assert read_manifest(folder)["exported"] == layout
+    assert layout in (folder / "README.md").read_text()
 
 
 def test_the_whole_model_goes_elsewhere_and_is_judged_there(tmp_path, config, datasets, data_dir):
