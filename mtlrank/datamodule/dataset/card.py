@@ -16,13 +16,15 @@ from mtlrank.pages import figures, render
 from mtlrank.task import Classification, Task
 
 _BINS = 30
+_FEW = 10  # different labels, such as grades, that are counted one by one
 _MEASURED = 20_000  # sequences whose length is looked at, spread evenly
 _SHOWN = 3  # sequences of each split
 
 
 def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
     """The page of a prepared dataset whose files lie in `folder`."""
-    splits = {name: split for name, split in open_splits(folder, manifest, task).items() if len(split)}
+    opened = open_splits(folder, manifest, task)
+    splits = {name: opened[name] for name in sorted(opened, key=_place) if len(opened[name])}
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     return render(
         "card.html.j2",
@@ -31,10 +33,15 @@ def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
         notes=[(split, what, n) for split, counts in manifest["counts"].items() for what, n in counts.items()],
         bad_rows=_bad_rows(folder / "bad_rows.jsonl"),
         labels=_labels(splits, task),
-        lengths=_lengths(splits, manifest["max_length"]),
+        lengths=_lengths(splits),
         sequences=[row for name, split in splits.items() for row in _examples(name, split, task, tokenizer)],
         source=yaml.safe_dump(manifest["source"], sort_keys=False, allow_unicode=True),
     )
+
+
+def _place(split: str) -> tuple[int, str]:
+    """Training comes first, further test sets last."""
+    return ("train", "val", "test").index(split.partition("@")[0]), split
 
 
 def _labels(splits: Mapping[str, PreparedSplit], task: Task) -> str:
@@ -42,17 +49,20 @@ def _labels(splits: Mapping[str, PreparedSplit], task: Task) -> str:
     if isinstance(task, Classification):
         counts = {name: np.bincount(values.astype(int), minlength=task.output_dim) for name, values in labels.items()}
         return figures.bars({name: values.tolist() for name, values in counts.items()}, task.classes)
-    low, high = min(float(v.min()) for v in labels.values()), max(float(v.max()) for v in labels.values())
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
-    return _histogram(labels, edges, "label")
+    found = np.unique(np.concatenate([np.unique(values) for values in labels.values()]))
+    if len(found) <= _FEW:
+        counts = {name: [int((values == label).sum()) for label in found] for name, values in labels.items()}
+        return figures.bars(counts, [f"{label:g}" for label in found])
+    return _histogram(labels, np.linspace(found[0], found[-1], _BINS + 1), "label")
 
 
-def _lengths(splits: Mapping[str, PreparedSplit], max_length: int) -> str:
+def _lengths(splits: Mapping[str, PreparedSplit]) -> str:
     lengths = dict[str, Ints]()
     for name, split in splits.items():
         sequences = np.unique(np.linspace(0, len(split.sequences) - 1, _MEASURED).astype(np.int64))
         lengths[name] = split.store.lengths(split.sequences[sequences].astype(np.int64))
-    return _histogram(lengths, np.linspace(0, max_length, _BINS + 1), "tokens")
+    longest = max(int(tokens.max()) for tokens in lengths.values())
+    return _histogram(lengths, np.linspace(0, longest, _BINS + 1), "tokens")
 
 
 def _histogram(values: Mapping[str, NDArray[Any]], edges: NDArray[Any], xlabel: str) -> str:

@@ -1,6 +1,7 @@
 """Preparing and reading back: what goes in comes out, whatever the dataset."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -255,3 +256,18 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     assert {(q, d, rank) for q, _, d, rank, *_ in run} == {
         (q, f"{q}-d{d}", str(rank)) for q in ("q1", "q2", "q3") for d, rank in ((2, 1), (1, 2))
     }
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [([0, 1, 3], ["0", "1", "3"]), ([number / 20 for number in range(20)], ["0.0", "0.2", "0.4", "0.6", "0.8"])],
+    ids=["a bar for each grade", "a histogram of numbers"],
+)
+def test_a_card_draws_the_labels_and_the_lengths_that_there_are(tmp_path, labels, shown):
+    records = [Record("-", f"d{i}", None, f"silent garden {i}", label) for i, label in enumerate(labels)]
+    prepared(tmp_path, regression(), records, test=records)
+    page = (tmp_path / "given" / "card.html").read_text()
+    assert re.findall(r"<tr><td>(\w+)</td>", page) == ["train", "test"]
+    picture, lengths = (part.split("</svg>")[0] for part in page.split("<svg ")[1:3])
+    assert re.findall(r"<!-- ([\d.]+) -->", picture)[: len(shown)] == shown
+    assert max(map(int, re.findall(r"<!-- (\d+) -->", lengths))) < 20
