@@ -47,8 +47,8 @@ def _place(split: str) -> tuple[int, str]:
 def _labels(splits: Mapping[str, PreparedSplit], task: Task) -> str:
     labels = {name: split.labels.all() for name, split in splits.items()}
     if isinstance(task, Classification):
-        counts = {name: np.bincount(values.astype(int), minlength=task.output_dim) for name, values in labels.items()}
-        return figures.bars({name: values.tolist() for name, values in counts.items()}, task.classes)
+        counts = {name: np.bincount(v.astype(int), minlength=task.output_dim).tolist() for name, v in labels.items()}
+        return figures.bars(counts, task.classes)
     found = np.unique(np.concatenate([np.unique(values) for values in labels.values()]))
     if len(found) <= _FEW:
         counts = {name: [int((values == label).sum()) for label in found] for name, values in labels.items()}
