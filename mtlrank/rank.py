@@ -27,7 +27,7 @@ from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.loop.predict import evaluation_precision
+from mtlrank.loop.predict import evaluation_precision, one_late
 from mtlrank.loop.scorer import Scorer
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
@@ -55,10 +55,10 @@ def run(config: Config) -> int:
     reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
-        for chunk in _chunks(config, reading, store, Path(folder)):
-            store.put((pair.number for pair in chunk), scorer.score(chunk).tolist())
-            number += len(chunk)
-            reading.progress.advance(len(chunk))
+        for asked in one_late(map(scorer.ask, _chunks(config, reading, store, Path(folder)))):
+            store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
+            number += len(asked.pairs)
+            reading.progress.advance(len(asked.pairs))
         if not number:
             raise DataError("There is nothing to score: the input holds no pair of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))

@@ -119,6 +119,9 @@ def _json_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
 
 
 def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:
+    """(name, text, place) of each text, where it is met first."""
+    places = dict[tuple[str, str], str]()
     for place, (query_id, doc_id, query, text) in rows:
-        yield f"query {query_id!r}", query, place
-        yield f"document {doc_id!r}", text, place
+        places.setdefault((f"query {query_id!r}", query), place)
+        places.setdefault((f"document {doc_id!r}", text), place)
+    return ((name, text, place) for (name, text), place in places.items())

@@ -1,8 +1,9 @@
 """Scoring whole splits with a model, for validation and for judging."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
 from mtlrank.progress import Progress
 from mtlrank.task import Task
+
+T = TypeVar("T")
 
 
 @torch.inference_mode()
@@ -36,44 +39,44 @@ def predict(
     device, training = next(model.parameters()).device, model.training
     model.eval()
     progress = Progress(f"scoring {split}", "batches", total)
-    arriving: Arriving | None = None
+    tasks = {name: dataset.task for name, dataset in datasets.items()}
+    asked = ((batch, Arriving(scores(model, tasks, batch.tasks, device, precision))) for batch in batches)
     try:
-        for batch in batches:
-            scored = scores(model, {name: datasets[name].task for name in batch.tasks}, batch.tasks, device, precision)
-            if arriving:  # one batch late, so that a GPU has the next one to do while these come
-                _add(arriving, predictions)
-            arriving = Arriving(batch, scored)
+        for batch, arriving in one_late(asked):
+            scored = arriving.values()
+            for name, part in batch.tasks.items():
+                predictions[name].add(part.sample_ids, part.item_sample, scored[name])
             if after_batch is not None:
                 after_batch()
             progress.advance()
-        if arriving:
-            _add(arriving, predictions)
     finally:
         model.train(training)
     return predictions
 
 
-class Arriving:
-    """Scores on their way from a device."""
+def one_late(asked: Iterable[T]) -> Iterator[T]:
+    """Each thing after the next one was asked for, so that a GPU has that to do while this is read."""
+    waiting = list[T]()
+    for thing in asked:
+        yield from waiting
+        waiting = [thing]
+    yield from waiting
 
-    def __init__(self, batch: MTLBatch, scored: Mapping[str, Tensor]) -> None:
-        self.batch = batch
-        self._scored = {name: values.to("cpu", non_blocking=True) for name, values in scored.items()}
-        self._event = torch.cuda.Event() if any(values.is_cuda for values in scored.values()) else None
+
+class Arriving:
+    """Tensors on their way from a device."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._values = {name: values.to("cpu", non_blocking=True) for name, values in tensors.items()}
+        self._event = torch.cuda.Event() if any(values.is_cuda for values in tensors.values()) else None
         if self._event:
             self._event.record()
 
-    def scored(self) -> dict[str, Tensor]:
-        """The scores, once they are here."""
+    def values(self) -> dict[str, Tensor]:
+        """The tensors, once they are here."""
         if self._event:
             self._event.synchronize()
-        return self._scored
-
-
-def _add(arriving: Arriving, predictions: Mapping[str, Predictions]) -> None:
-    scored = arriving.scored()
-    for name, part in arriving.batch.tasks.items():
-        predictions[name].add(part.sample_ids, part.item_sample, scored[name])
+        return self._values
 
 
 def scores(
@@ -108,6 +111,10 @@ def gather(predictions: Mapping[str, Predictions]) -> None:
 
 
 def to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:
-    """The batch on a device; numbers stay where they are."""
-    moved = [field.to(device, non_blocking=True) if isinstance(field, Tensor) else field for field in batch]
-    return TaskBatch._make(moved)
+    """The batch on a device, by a copy that does not wait for what the device is doing; numbers stay where they are."""
+    return TaskBatch._make(_moved(field, device) if isinstance(field, Tensor) else field for field in batch)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor  # a copy from other memory waits
+    return pinned.to(device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from mtlrank.datamodule.candidates import Candidate
 from mtlrank.datamodule.packed import PackedPairs
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import DivergedError
-from mtlrank.loop.predict import scores
+from mtlrank.loop.predict import Arriving, scores
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 
@@ -37,19 +38,36 @@ class Scorer:
         self.batch_size = batch_size
         self.precision = precision
 
-    @torch.inference_mode()
     def score(self, pairs: Sequence[Candidate]) -> Tensor:
         """The score of each pair, (pairs,) float32, in the labels' own unit. Memory grows with the number of pairs."""
+        return self.ask(pairs).scores()
+
+    @torch.inference_mode()
+    def ask(self, pairs: Sequence[Candidate]) -> "Pending":
+        """Have pairs scored. A GPU does it while the program goes on, until the scores are read."""
         packed = PackedPairs(pairs, self.preprocessor)
         order, device = packed.longest_first(), next(self.model.parameters()).device
-        found = torch.empty(len(packed))
+        parts = []
         for start in range(0, len(order), self.batch_size):
-            numbers = order[start : start + self.batch_size]
-            batch = {self.name: packed.collate(numbers)}
-            scored = scores(self.model, {self.name: self.task}, batch, device, self.precision)[self.name]
-            found[torch.from_numpy(numbers)] = scored.float().cpu()
+            batch = {self.name: packed.collate(order[start : start + self.batch_size])}
+            parts.append(scores(self.model, {self.name: self.task}, batch, device, self.precision)[self.name].float())
+        found = torch.cat([torch.zeros(0, device=device), *parts])
+        return Pending(pairs, torch.from_numpy(order), Arriving({"scores": found}))
+
+
+class Pending(NamedTuple):
+    """Pairs whose scores are on their way."""
+
+    pairs: Sequence[Candidate]
+    order: Tensor  # (pairs,), in which they were scored
+    arriving: Arriving
+
+    def scores(self) -> Tensor:
+        """The score of each pair, (pairs,). Raises `DivergedError` for one that is not finite."""
+        found = torch.empty(len(self.pairs))
+        found[self.order] = self.arriving.values()["scores"]
         if not found.isfinite().all():
-            wrong = pairs[int((~found.isfinite()).nonzero()[0])]
+            wrong = self.pairs[int((~found.isfinite()).nonzero()[0])]
             raise DivergedError(
                 f"{wrong.place}: the score is not finite. The model is damaged, or its training diverged."
             )
