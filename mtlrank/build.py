@@ -21,7 +21,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, StorageError, UserError
 from mtlrank.evaluation import measures
-from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.gradients import trained
 from mtlrank.loop.logger import Service
 from mtlrank.loop.loss import ByGradient
@@ -203,7 +203,7 @@ def build_checkpoints(config: Config, output: Path) -> Checkpoints:
     """Where checkpoints are kept, proven writable."""
     folder = config["training"]["checkpoint_dir"]
     try:
-        return Checkpoints(folder or output / "checkpoints")
+        return Checkpoints(folder or output / CHECKPOINTS)
     except StorageError as error:
         if folder is None:
             raise

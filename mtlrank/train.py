@@ -29,6 +29,7 @@ from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import print_table, write_report
+from mtlrank.loop.checkpoints import CHECKPOINTS
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
@@ -118,16 +119,20 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     return metrics
 
 
-def with_checkpoints(config: Config, root: str, prepared: Mapping[str, Path]) -> Config:
-    """The config with checkpoints in a folder below `root` that only the same run finds again: same settings, same data.
+def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> dict[str, float]:
+    """`run` as a step of the pipeline, whose output folder is handed to the steps after it.
 
-    So a step that is tried again on another machine goes on, and one with other settings starts anew. Without a `root`,
-    they stay in the run's own folder.
+    Checkpoints lie in a folder below `checkpoints` that only the same run finds again: same settings, same data. So a step
+    that is retried on another machine continues, and one with other settings starts over. Without it, they lie in the run's
+    folder until it is finished: several times the model's size, which no later step should have to fetch.
     """
-    if not root:
-        return config
-    name = fingerprint({"run": run_folder.run_identity(config), "data": _data(config, prepared)})
-    return {**config, "training": {**config["training"], "checkpoint_dir": join(root, name)}}
+    if checkpoints:
+        name = fingerprint({"run": run_folder.run_identity(config), "data": _data(config, prepared)})
+        config = {**config, "training": {**config["training"], "checkpoint_dir": join(checkpoints, name)}}
+    metrics = run(config, prepared)
+    if rank_zero_only.rank == 0:
+        shutil.rmtree(Path(config["output_dir"]) / CHECKPOINTS, ignore_errors=True)
+    return metrics
 
 
 def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:

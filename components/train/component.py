@@ -47,6 +47,6 @@ def train(
     else:
         folders = folders_by_key([dataset.path for dataset in datasets])
         config = pipeline_config({**settings, "output_dir": model.path}, overrides)
-        values = train.run(train.with_checkpoints(config, checkpoints, folders), folders)
+        values = train.run_step(config, checkpoints, folders)
     for key, value in values.items():
         metrics.log_metric(key, value)

@@ -38,7 +38,7 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
     folders = folders_by_key([fetch_folder(dataset, mirror(dataset)) for dataset in order.datasets])
     settings = {**order.settings, **processes(environment), "output_dir": str(here)}
     config = pipeline_config(settings, order.overrides)
-    train.run(train.with_checkpoints(config, order.checkpoints, folders), folders)
+    train.run_step(config, order.checkpoints, folders)
     if environment.get("RANK", "0") == "0":
         write_manifest(here, {"kind": "run"})
         publish_folder(here, order.output)

@@ -28,6 +28,7 @@ from mtlrank.storage import (
 )
 
 STATE = "state.pt"
+CHECKPOINTS = "checkpoints"  # in the folder of a run, unless its config names another place
 _NAME = re.compile(r"(step|best)-(\d{8})")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -60,6 +61,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
+        self._epoch_losses: dict[str, Tensor] = {}  # by task: (sum, number) of the epoch's finite losses
         self._drawn = set[str]()  # tasks that any process has learnt from since then
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
@@ -68,10 +70,21 @@ class MultiTaskLoop(pl.LightningModule):
         self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
         self.loss.start_epoch(self.current_epoch)
 
+    def on_train_epoch_end(self) -> None:
+        """Log each task's mean loss of the epoch, over all processes; losses that are not finite are left out."""
+        none = torch.zeros(2, device=self.device)
+        sums = torch.stack([self._epoch_losses.get(name, none) for name in self.datasets])
+        if world_size() > 1:
+            dist.all_reduce(sums)
+        self._epoch_losses = {}
+        for name, (total, count) in zip(self.datasets, sums.tolist(), strict=True):
+            if count:
+                self.log(f"train/{name}/loss", total / count)
+
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self._log_gradients(task_gradients(self.model, self.datasets, batch))
-        torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
+        _seed_dropout(batch.seed, self.device)
         if isinstance(self.loss, ByGradient):
             return self._step_by_task(self.loss, batch, batch_idx)
         logits = self.model(batch.tasks)
@@ -124,9 +137,10 @@ class MultiTaskLoop(pl.LightningModule):
     ) -> None:
         """Clip by the norm, which also tells whether the step may be taken."""
         by_value = gradient_clip_algorithm == "value"
-        norm = gradient_norm(self.parameters(), None if by_value else gradient_clip_val)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = gradient_norm(weights, None if by_value else gradient_clip_val)
         if by_value:
-            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val or float("inf"))
+            torch.nn.utils.clip_grad_value_(weights, gradient_clip_val or float("inf"))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         # A gradient scaler skips what it has scaled too far, and halves its scale. At 1 the scale is not to blame any more.
         if scaler is None or scaler.get_scale() <= 1:
@@ -166,10 +180,11 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
-        count = sum(len(loss) for loss in losses.values())
-        self.log("train/loss", total.detach(), batch_size=count)  # prog_bar=True would wait for the GPU in each step
-        for name, loss in losses.items():
-            self.log(f"train/{name}/loss", loss.mean(), batch_size=len(loss), on_step=False, on_epoch=True)
+        self.log("train/loss", total.detach(), batch_size=1)  # prog_bar=True would wait for the GPU in each step
+        for name, loss in losses.items() if batch.weight else ():
+            finite = loss.isfinite()
+            found = torch.stack([loss.detach().float().where(finite, 0.0).sum(), finite.sum().float()])
+            self._epoch_losses[name] = found + self._epoch_losses.get(name, 0.0)
 
     def _is_watched(self, batch_idx: int) -> bool:
         return bool(self.diagnose_every_n_steps) and batch_idx % self.diagnose_every_n_steps == 0
@@ -185,6 +200,17 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
+
+
+def _seed_dropout(seed: int, device: torch.device) -> None:
+    """Dropout belongs to the batch, so that a run that continues needs no state of generators."""
+    torch.default_generator.manual_seed(
+        seed
+    )  # torch.manual_seed would seed devices that are not there, for a millisecond
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def shares_of(losses: Mapping[str, Tensor], batch: MTLBatch, world_size: int) -> dict[str, Tensor]:

@@ -184,6 +184,8 @@ def test_a_dataset_without_a_test_split_is_learnt_and_not_judged(tmp_path, home)
     ]
     (page,) = folder.glob("report/page")
     assert "trec2019" in page.read_text()
+    assert list(folder.glob("train/model/logs"))
+    assert not list(folder.glob("train/model/checkpoints"))
     assert (model_folder(registry) / "model.safetensors").exists()
 
 

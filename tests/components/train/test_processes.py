@@ -34,6 +34,12 @@ def test_the_model_is_where_the_step_expects_it(order, tmp_path):
     assert list((tmp_path / "checkpoints").glob("*/step-*"))
 
 
+def test_checkpoints_that_have_no_place_of_their_own_do_not_stay_with_the_model(order, tmp_path):
+    train_in_processes(order._replace(checkpoints=""), 2)
+    assert (tmp_path / "model" / "model").is_dir()
+    assert not (tmp_path / "model" / "checkpoints").exists()
+
+
 def test_a_mistake_ends_the_step_with_an_error(order, capfd):
     with pytest.raises(SystemExit) as stopped:
         train_in_processes(order._replace(overrides=["no.such=key"]), 2)
