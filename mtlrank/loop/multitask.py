@@ -66,7 +66,7 @@ class MultiTaskLoop(pl.LightningModule):
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
     def on_train_epoch_start(self) -> None:
-        """An epoch is what Lightning says it is, also after one that was cut short."""
+        """Deliver the epoch that Lightning counts, also after one that a limit cut short."""
         self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
         self.loss.start_epoch(self.current_epoch)
 
@@ -129,7 +129,7 @@ class MultiTaskLoop(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """What no process has used has no gradient, so that neither momentum nor decay moves it."""
         if world_size() > 1:
-            for weight in self.model.idle(self._drawn):
+            for weight in [*self.model.idle(self._drawn), *self.loss.idle(self._drawn)]:
                 weight.grad = None
 
     def configure_gradient_clipping(
@@ -173,7 +173,7 @@ class MultiTaskLoop(pl.LightningModule):
         """Zero, through every weight that this process's batch does not use: processes wait for each other's gradients."""
         weights = self.model.idle(batch.tasks) if self.model.body.family else self.model.parameters()
         idle = [weight for weight in weights if weight.requires_grad]
-        return torch.stack([weight.flatten()[0] for weight in idle]).sum() * 0.0 if idle else torch.zeros(())
+        return _Zero.apply(*idle) if idle else torch.zeros(())
 
     def _note(self, total: Tensor, losses: Mapping[str, Tensor], batch: MTLBatch) -> None:
         """Keep what a step has learnt from, and log it."""
@@ -200,6 +200,21 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
+
+
+class _Zero(torch.autograd.Function):
+    """Zero, as a function of weights whose gradients are zero: few kernels, however many weights there are."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> Tensor:
+        zero = weights[0].new_zeros(())
+        ctx.gradients = tuple(zero.to(weight.dtype).expand(weight.shape) for weight in weights)
+        return zero
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        gradients: tuple[Tensor, ...] = ctx.gradients
+        return gradients
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:

@@ -55,13 +55,15 @@ def test_values_by_hand():
 def test_uncertainty_by_hand():
     combiner = make(Uncertainty, lr=0.1)
     assert value(combiner) == pytest.approx((3 + 7 / 2) / 2)
-    with torch.no_grad():
-        combiner.log_variances.copy_(torch.tensor([math.log(4), math.log(2), 9.0]))
+    for weight, log_variance in zip(combiner.log_variances, [math.log(4), math.log(2), 9.0], strict=True):
+        weight.data.fill_(log_variance)
     expected = 3 / 4 + math.log(4) / 2 + 7 / 2 / 2 + math.log(2) / 2
     assert value(combiner) == pytest.approx(expected / 2)
     combiner(LOSSES, DRAWN).backward()
-    gradient = [(1 / 2 - 3 / 4) / 2, (1 / 2 - 7 / 2 / 2) / 2, 0]
-    assert combiner.log_variances.grad.tolist() == pytest.approx(gradient)
+    *drawn, absent = (weight.grad for weight in combiner.log_variances)
+    assert [float(each) for each in drawn] == pytest.approx([(1 / 2 - 3 / 4) / 2, (1 / 2 - 7 / 2 / 2) / 2])
+    assert absent is None  # so that no optimizer's momentum moves it
+    assert combiner.idle(DRAWN) == [combiner.log_variances[2]]
 
 
 def test_dynamic_weight_average_by_hand():

@@ -23,16 +23,18 @@ class Uncertainty(Combiner):
     def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-3) -> None:
         super().__init__(tasks)
         self.lr = above_zero("loop.loss.lr", lr)
-        self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
+        self.log_variances = nn.ParameterList(torch.zeros(()) for _ in tasks)  # in config order
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
-        total = self.log_variances.sum() * 0  # with several processes, each needs a gradient of them
-        for name in drawn:
-            total = total + self.log_variances[self.number_of(name)] / 2
+        parts = [0 * s for s in self.log_variances] if world_size() > 1 else []  # each process needs all gradients
+        parts += [self.log_variances[self.number_of(name)] / 2 for name in drawn]
         for name, loss in losses.items():
             half = 0.5 if self.tasks[name].is_squared_error else 1.0
-            total = total + half * torch.exp(-self.log_variances[self.number_of(name)]) * loss.mean()
-        return total / len(drawn)
+            parts.append(half * torch.exp(-self.log_variances[self.number_of(name)]) * loss.mean())
+        return torch.stack(parts).sum() / len(drawn)
+
+    def idle(self, drawn: Collection[str]) -> list[nn.Parameter]:
+        return [s for name, s in zip(self.tasks, self.log_variances, strict=True) if name not in drawn]
 
 
 class DynamicWeightAverage(Combiner):

@@ -17,7 +17,7 @@ class Learner(NamedTuple):
 
 
 class Combiner(nn.Module, ABC):
-    """Base of all combiners. `tasks` are told by name, in config order."""
+    """Base of all combiners. `tasks` says, by name and in config order, what a combiner may know of each task."""
 
     by_task = False  # whether tasks weigh alike instead of samples: then each task's mean is over all processes
     lr: float | None = None  # of what the combiner itself learns
@@ -35,14 +35,18 @@ class Combiner(nn.Module, ABC):
         """
 
     def start_epoch(self, epoch: int) -> None:
-        """Told when an epoch begins, or is gone on with."""
+        """Called when an epoch begins; not when a run resumes within one, as buffers hold the state then."""
+
+    def idle(self, drawn: Collection[str]) -> list[nn.Parameter]:
+        """What the combiner learns that a step of these tasks does not use."""
+        return []
 
     def number_of(self, name: str) -> int:
         """A task's place in config order."""
         return list(self.tasks).index(name)
 
     def check_names(self, setting: str, names: Collection[str]) -> None:
-        """Refuse a setting that names tasks that there are none of."""
+        """Refuse a setting that names an unknown task."""
         unknown = [name for name in names if name not in self.tasks]
         if unknown:
             raise ConfigError(f"{setting} names unknown tasks: {', '.join(unknown)}. Tasks: {', '.join(self.tasks)}.")
