@@ -67,18 +67,21 @@ class Checkpoints:
         found = [Found(match[1], int(match[2])) for match in matches if match[1] == kind]
         return sorted(found, key=lambda checkpoint: -checkpoint.step)
 
-    def newest(self) -> Found | None:
-        """The newest state that is as it was written; damaged ones are told and passed over. None for a new run."""
+    def newest(self) -> tuple[Found, dict[str, Any]] | None:
+        """The newest state that is as it was written, with its content; damaged ones are reported and skipped.
+
+        None for a new run. Raises `DataError` if there are states, but none that can be read.
+        """
         candidates, reasons = self.all("step"), []
         for found in candidates:
             try:
-                self.read(found)
+                content = self.read(found)
             except DataError as error:
                 reasons.append(f"{self.path(found)} cannot be used: {error}")
                 continue
             for reason in reasons:
                 print(f"mtlrank: {reason}", file=sys.stderr, flush=True)
-            return found
+            return found, content
         if candidates:
             raise DataError(f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true.")
         return None
@@ -92,7 +95,10 @@ class Checkpoints:
         write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Found("best", step)))
 
     def prune(self, step: int, best: set[int | None]) -> None:
-        """Keep the newest two states up to `step` and their `best` weights. What is of later steps, no run has."""
+        """Keep the newest two states up to `step` and their `best` weights.
+
+        Those of later steps are of a course that was given up.
+        """
         states = self.all("step")
         kept = [found for found in states if found.step <= step][:2]
         for found in [*states, *self.all("best")]:

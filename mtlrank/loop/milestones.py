@@ -84,10 +84,10 @@ class Milestones(pl.Callback):
 
     def resume_from(self, loop: MultiTaskLoop) -> str | None:
         """The checkpoint to hand to the trainer; None to start at the first step, perhaps from a checkpoint's weights."""
-        found = self.checkpoints.newest()
-        if found is None:
+        newest = self.checkpoints.newest()
+        if newest is None:
             return None
-        state = self.checkpoints.read(found)
+        found, state = newest
         mine = state["callbacks"][self.state_key]
         where = self.checkpoints.path(found)
         if check_same(self.identity, mine["identity"], where, self.accept_changes):
@@ -220,9 +220,9 @@ class Milestones(pl.Callback):
         shown = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in self.values.items())
         if trainer.is_global_zero:
             print(f"validation at step {self.step}: {shown}", file=sys.stderr, flush=True)
-        self._keep_the_best(trainer, loop)
+        self._keep_the_best(loop)
 
-    def _keep_the_best(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
+    def _keep_the_best(self, loop: MultiTaskLoop) -> None:
         value = self.values.get(self.monitored.key)
         if value is None or not self.monitored.is_better(value, self.best):
             self.waited += 1

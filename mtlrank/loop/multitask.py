@@ -61,7 +61,9 @@ class MultiTaskLoop(pl.LightningModule):
         self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
-        self._epoch_losses: dict[str, Tensor] = {}  # by task: (sum, number) of the epoch's finite losses
+        self.last_loss = torch.tensor(float("nan"))  # of the last batch, on its device
+        self._losses: dict[str, Tensor] = {}  # by task: (sum, number) of the finite losses since they were logged
+        self._logged_step = 0
         self._drawn = set[str]()  # tasks that any process has learnt from since then
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
@@ -69,17 +71,6 @@ class MultiTaskLoop(pl.LightningModule):
         """Deliver the epoch that Lightning counts, also after one that a limit cut short."""
         self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
         self.loss.start_epoch(self.current_epoch)
-
-    def on_train_epoch_end(self) -> None:
-        """Log each task's mean loss of the epoch, over all processes; losses that are not finite are left out."""
-        none = torch.zeros(2, device=self.device)
-        sums = torch.stack([self._epoch_losses.get(name, none) for name in self.datasets])
-        if world_size() > 1:
-            dist.all_reduce(sums)
-        self._epoch_losses = {}
-        for name, (total, count) in zip(self.datasets, sums.tolist(), strict=True):
-            if count:
-                self.log(f"train/{name}/loss", total / count)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
@@ -147,6 +138,19 @@ class MultiTaskLoop(pl.LightningModule):
             self.finite.check(norm, optimizer, Learnt(self.global_step + 1, self._learnt))
         self._learnt, self._drawn = [], set()
 
+    def on_train_start(self) -> None:
+        self._logged_step = self.global_step
+
+    def on_train_batch_end(self, outputs: Any, batch: MTLBatch, batch_idx: int) -> None:
+        """Log now and then, not in each step, as that would wait for the GPU."""
+        if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step > self._logged_step:
+            self._log_losses()
+
+    def on_train_epoch_end(self) -> None:
+        """Log what has come since the last time."""
+        if self.global_step > self._logged_step:
+            self._log_losses()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["examples"] = dict(self.examples)
 
@@ -180,11 +184,23 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
-        self.log("train/loss", total.detach(), batch_size=1)  # prog_bar=True would wait for the GPU in each step
+        self.last_loss = total.detach()
         for name, loss in losses.items() if batch.weight else ():
             finite = loss.isfinite()
             found = torch.stack([loss.detach().float().where(finite, 0.0).sum(), finite.sum().float()])
-            self._epoch_losses[name] = found + self._epoch_losses.get(name, 0.0)
+            self._losses[name] = found + self._losses.get(name, 0.0)
+
+    def _log_losses(self) -> None:
+        """The last loss, and each task's mean since the last time, over all processes, without those not finite."""
+        none = torch.zeros(2, device=self.device)
+        sums = torch.stack([self._losses.get(name, none) for name in self.datasets])
+        if world_size() > 1:
+            dist.all_reduce(sums)
+        found = zip(self.datasets, sums.tolist(), strict=True)
+        values = {f"train/{name}/loss": total / count for name, (total, count) in found if count}
+        for logger in self.loggers:
+            logger.log_metrics({"train/loss": float(self.last_loss), **values}, step=self.global_step)
+        self._losses, self._logged_step = {}, self.global_step
 
     def _is_watched(self, batch_idx: int) -> bool:
         return bool(self.diagnose_every_n_steps) and batch_idx % self.diagnose_every_n_steps == 0

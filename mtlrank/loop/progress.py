@@ -14,21 +14,20 @@ class Bar(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         """What stands beside the bar."""
-        loss = trainer.callback_metrics.get("train/loss")
-        return {} if loss is None else {"loss": f"{float(loss):.4f}"}
+        return {"loss": f"{float(pl_module.last_loss):.4f}"}
 
 
 class PlainProgress(pl.Callback):
     """A line now and then: where training is, how fast it goes and how long it will take."""
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.progress = Progress("train", "steps", trainer.lightning_module.total_steps, trainer.global_step)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.progress = Progress("train", "steps", pl_module.total_steps, trainer.global_step)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         self.progress.done = trainer.global_step
         if trainer.is_global_zero and self.progress.is_due():
-            loss = float(trainer.callback_metrics.get("train/loss", "nan"))
+            loss = float(pl_module.last_loss)
             self.progress.what = f"train epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, loss {loss:.4f}"
             self.progress.tell()

@@ -17,7 +17,7 @@ class MultiTaskModel(nn.Module):
 
     def __init__(self, body: MTLBody, heads: Mapping[str, MTLHead]) -> None:
         super().__init__()
-        taken = sorted(name for name in heads if hasattr(nn.ModuleDict, name))
+        taken = sorted(name for name in heads if hasattr(nn.ModuleDict(), name))
         if taken:
             raise ConfigError(f"No dataset can be called {taken[0]!r}, as torch has that name. Give it another `name`.")
         self.body = body

@@ -55,7 +55,7 @@ def run_until(config, step):
 def content(output):
     """The newest state of a run, without Lightning's counters of what an attempt has done."""
     checkpoints = Checkpoints(output / "checkpoints")
-    state = checkpoints.read(checkpoints.newest())
+    state = checkpoints.newest()[1]
     del state["loops"]
     return state
 

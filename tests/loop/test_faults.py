@@ -1,6 +1,7 @@
 """What breaks in practice, made to break here: the table in docs/reliability.md names these tests."""
 
 import ctypes
+import math
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from mtlrank import build, train
 from mtlrank.errors import DataError, DivergedError, ResourceError, StorageError, TerminatedError
+from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, read_checkpoint, write_checkpoint
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -105,7 +107,7 @@ def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_lat
         patch.setattr(Milestones, "_validate", terminate)
         with pytest.raises(TerminatedError, match="the same command continues"):
             train.run(settings(data_dir, tmp_path))
-    assert Checkpoints(tmp_path / "checkpoints").newest() == Found("step", at)
+    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Found("step", at)
     assert train.run(settings(data_dir, tmp_path)) == whole[0]
     if at != 45:
         assert_same(content(tmp_path), whole[1])
@@ -191,7 +193,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
         StorageError, match=r"Cannot write the checkpoint .*It needs 3 MiB, free are 0 MiB.*as they were"
     ):
         write_checkpoint({"weights": torch.arange(400_000)}, checkpoints.path(Found("step", 2)))
-    assert checkpoints.newest() == Found("step", 1)
+    assert checkpoints.newest()[0] == Found("step", 1)
     assert_same(checkpoints.read(Found("step", 1)), small)
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
 
@@ -269,6 +271,9 @@ def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data_dir, 
     assert re.search(r"step 20: not finite are 1 of \d+ losses of 'msm_ner' \(.+\); the step is skipped", said)
     assert "the step is skipped (2 of 10)" in said
     assert all(value == value for value in metrics.values())
+    losses = read_curves(tmp_path)["train/msm_ner/loss"]  # of the samples whose loss is a number
+    assert [step for step, _ in losses] == [10, 15, 20, 30, 40, 45]
+    assert all(math.isfinite(loss) for _, loss in losses)
     assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
 
 
@@ -334,5 +339,5 @@ def test_stopping_is_quick_even_if_steps_are_not(data_dir, tmp_path, monkeypatch
     monkeypatch.setattr(PlainProgress, "on_train_batch_end", ask)
     with pytest.raises(TerminatedError):
         train.run(settings(data_dir, tmp_path))
-    assert Checkpoints(tmp_path / "checkpoints").newest() == Found("step", 5)
+    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Found("step", 5)
     assert signal.getsignal(signal.SIGTERM) == before

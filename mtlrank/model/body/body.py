@@ -61,10 +61,12 @@ class MTLBody(nn.Module):
         self.encoder = load_encoder(backbone, pretrained=pretrained, **overrides)
         self.config = self.encoder.config
         self.activation_checkpointing = activation_checkpointing
-        if initialisation == "mimetic" and not pretrained:
-            mimetic(self.encoder)
-        elif initialisation not in (None, "mimetic"):
+        if initialisation not in (None, "mimetic"):
             raise ConfigError(f"Unknown initialisation {initialisation!r}. Expected mimetic or null.")
+        if initialisation and pretrained:
+            warnings.warn(f"initialisation={initialisation} is ignored: {backbone} is pretrained.", stacklevel=2)
+        elif initialisation:
+            mimetic(self.encoder)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # BERT's own pooler feeds no head of ours
         self._compiled: Callable[..., Tensor] | None = None
@@ -122,8 +124,9 @@ class MTLBody(nn.Module):
         packing = packing_of(0, len(cu_seqlens) - 1, len(input_ids))
         reader = Reader(parts, cu_seqlens)
         if self.family is None:
-            for layer, state in enumerate(self._encode_padded(input_ids, token_type_ids, packing)):
-                reader.read(layer, state)
+            states = self._encode_padded(input_ids, token_type_ids, packing)
+            for layer in sorted({layer for part in parts for layer in part.layers}):
+                reader.read(layer, states[layer].flatten(0, 1).index_select(0, packing.cells))
             return reader.states
         hidden = self.family.embed(self.encoder, input_ids, token_type_ids, packing)
         reader.read(0, hidden[0])
@@ -250,15 +253,18 @@ class MTLBody(nn.Module):
             return output
         return (self._compiled if self._compiled and self.training else _layer_output)(*inputs)
 
-    def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> list[Tensor]:
-        """The model's own forward on a padded batch, for families whose layers are not known here."""
+    def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> Sequence[Tensor]:
+        """The model's own forward on a padded batch, for families whose layers are not known here.
+
+        The states of each layer, (sequences, longest, hidden).
+        """
         mask = packing.mask[:, 0, 0]
         ids = input_ids.new_full(mask.shape, self.config.pad_token_id or 0).masked_scatter(mask, input_ids)
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
         if getattr(self.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = token_type_ids.new_zeros(mask.shape).masked_scatter(mask, token_type_ids)
-        states = self.encoder(**inputs, output_hidden_states=True).hidden_states
-        return [state[mask] for state in states]
+        states: Sequence[Tensor] = self.encoder(**inputs, output_hidden_states=True).hidden_states
+        return states
 
 
 def _layer_output(
