@@ -137,6 +137,7 @@ def build_loop(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     _warn_of_high_rate(config)
+    _warn_of_full_precision(config["trainer"])
     if usual.get("fused") and usual.get("momentum"):
         raise ConfigError(
             "loop.optimizer has momentum and fused=true: torch's kernel fails in a step that lacks a task, whose weights "
@@ -153,6 +154,16 @@ def _warn_of_high_rate(config: Config) -> None:
     if is_high and rank_zero_only.rank == 0:
         told = f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4"
         print(told, file=sys.stderr)
+
+
+def _warn_of_full_precision(trainer: Mapping[str, Any]) -> None:
+    """Say that a GPU could be faster: in full precision it pads for attention, and does without its tensor cores."""
+    is_full = str(trainer["precision"]) in ("32", "32-true") and _is_on_gpus(trainer)
+    if is_full and rank_zero_only.rank == 0 and torch.cuda.is_bf16_supported(including_emulation=False):
+        print(
+            "trainer.precision is 32-true: bf16-mixed would use this GPU's tensor cores and its kernel for packed attention",
+            file=sys.stderr,
+        )
 
 
 def _check_by_gradient(config: Config) -> None:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from yaml import YAMLError
 
 from mtlrank.compose import Config, explain, explain_composing, known_keys, resolve
-from mtlrank.errors import ConfigError, StorageError, TerminatedError, UserError
+from mtlrank.errors import ConfigError, ResourceError, StorageError, TerminatedError, UserError
 from mtlrank.untrusted import own_config_dir
 from mtlrank.usage import usage
 
@@ -67,6 +67,11 @@ def told_in_one_line() -> Iterator[None]:
         if not (reason := _refusal(error)):
             raise
         _stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which not every command loads
+            raise
+        way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
+        _stop(ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}"))
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -160,9 +160,10 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"The GPU's memory did not suffice in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
-            "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), or set "
-            "trainer.precision=bf16-mixed or model.body.activation_checkpointing=true (without training.compile)."
+            f"The GPU ran out of memory in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
+            "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), "
+            "training.eval_batch_size if it was validating, or set trainer.precision=bf16-mixed or "
+            "model.body.activation_checkpointing=true (without training.compile)."
         ) from error
     except RuntimeError as error:
         if not (isinstance(error, DistBackendError) or "gloo" in str(error)):

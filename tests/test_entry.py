@@ -43,6 +43,12 @@ def started(*lines):
             4,
             "mtlrank: The system refuses to go on: Not a directory: file/model. Make room, or choose another place.\n",
         ),
+        (
+            "__import__('torch').OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')",
+            6,
+            "mtlrank: The GPU ran out of memory: CUDA out of memory. Tried to allocate 2.00 GiB. Use smaller batches: ",
+        ),
+        ("RuntimeError('CUDA error: misaligned address')", 1, "Traceback"),
         ("OSError(errno.EIO, 'Input/output error')", 1, "Traceback"),
         ("UnicodeDecodeError('utf-8', b'x', 0, 1, 'of a file that is no config')", 1, "Traceback"),
         ("SafetensorError('Error while deserializing header: header too large')", 1, "Traceback"),
@@ -52,7 +58,7 @@ def test_a_system_that_refuses_is_no_bug(error, code, said):
     done = started(f"raise {error}")
     assert done.returncode == code
     assert said in done.stderr
-    assert (len(done.stderr.splitlines()) == 1) == (code == 4)
+    assert (len(done.stderr.splitlines()) == 1) == (code in (4, 6))
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "study", "rank", "export", "probe"])

@@ -310,7 +310,7 @@ def test_a_gpu_without_enough_memory_is_told_what_to_change(data_dir, tmp_path, 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
     monkeypatch.setattr(MultiTaskLoop, "training_step", exhausted)
-    with pytest.raises(ResourceError, match=r"did not suffice in step 1: .*2.00 GiB\. Lower training.batch_size"):
+    with pytest.raises(ResourceError, match=r"ran out of memory in step 1: .*2.00 GiB\. Lower training.batch_size"):
         train.run(settings(data_dir, tmp_path))
 
 
