@@ -161,7 +161,7 @@ def _warn_of_full_precision(trainer: Mapping[str, Any]) -> None:
     is_full = str(trainer["precision"]) in ("32", "32-true") and _is_on_gpus(trainer)
     if is_full and rank_zero_only.rank == 0 and torch.cuda.is_bf16_supported(including_emulation=False):
         print(
-            "trainer.precision is 32-true: bf16-mixed would use this GPU's tensor cores and its kernel for packed attention",
+            "trainer.precision is 32-true: bf16-mixed would use the GPU's tensor cores and its kernel for packed attention",
             file=sys.stderr,
         )
 

@@ -68,7 +68,7 @@ def run(config: Config) -> Path:
         layout = layout or ("transformers" if has_stock_type(head) else "sentence-transformers")
         with new_folder(output) as part:
             check_scores(head, WRITERS[layout](part, head))
-            write_text(part / "README.md", head_card(part, head, layout))
+            write_text(part / "README.md", head_card(head, layout))
             write_manifest(part, _described({"kind": "export", "head": head.name}, layout, model_dir))
     print(f"exported as {layout}: {output}", file=sys.stderr)
     return output

@@ -60,15 +60,14 @@ mtlrank rank model_dir=FOLDER head=NAME input=pairs.tsv output=run.trec
 }
 
 
-def head_card(folder: Path, head: TrainedHead, layout: str) -> str:
-    """The card of an exported head whose other files lie in `folder`."""
-    library = {"onnx": "onnx"}.get(layout, layout)
+def head_card(head: TrainedHead, layout: str) -> str:
+    """The card of an exported head."""
     body = head.model.body.config.model_type
     what = f"The head `{head.name}` of a multi-task model that mtlrank {__version__} trained, for {layout}."
     config = read_json(head.folder / "config.json")
     return "\n".join(
         [
-            _front({"library_name": library, "pipeline_tag": "text-ranking", "tags": ["cross-encoder", "mtlrank"]}),
+            _front({"library_name": layout, "pipeline_tag": "text-ranking", "tags": ["cross-encoder", "mtlrank"]}),
             f"# {head.name}\n\n{what} It gives a query and a passage a score; a higher one is better.",
             f"\n## Use\n{_USE[layout]}",
             *_limits(head, layout, body),

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 
 from mtlrank.batch import MTLBatch
 from mtlrank.errors import ConfigError, DataError
@@ -266,8 +265,7 @@ class Milestones(pl.Callback):
         asked, late = self._processes.largest([self.signals.noted, int(is_late)])
         if asked:
             if self._is_restored:
-                with torch.inference_mode(False):
-                    self._save(trainer)
+                self._save(trainer)
             raise self.signals.error(asked)
         return bool(late)
 

@@ -20,7 +20,7 @@ from mtlrank.task import Task
 T = TypeVar("T")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(
     model: MultiTaskModel,
     datasets: Mapping[str, PreparedDataset],
@@ -40,15 +40,16 @@ def predict(
     model.eval()
     progress = Progress(f"scoring {split}", "batches", total)
     tasks = {name: dataset.task for name, dataset in datasets.items()}
-    asked = ((batch, Arriving(scores(model, tasks, batch.tasks, device, precision))) for batch in batches)
+    asked = ((batch, Arriving(scores(model, tasks, batch.tasks, device))) for batch in batches)
     try:
-        for batch, arriving in one_late(asked):
-            scored = arriving.values()
-            for name, part in batch.tasks.items():
-                predictions[name].add(part.sample_ids, part.item_sample, scored[name])
-            if after_batch is not None:
-                after_batch()
-            progress.advance()
+        with precision():
+            for batch, arriving in one_late(asked):
+                scored = arriving.values()
+                for name, part in batch.tasks.items():
+                    predictions[name].add(part.sample_ids, part.item_sample, scored[name])
+                if after_batch is not None:
+                    after_batch()
+                progress.advance()
     finally:
         model.train(training)
     return predictions
@@ -84,13 +85,16 @@ def scores(
     tasks: Mapping[str, Task],
     batches: Mapping[str, TaskBatch],
     device: torch.device,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, Tensor]:
-    """What measures read, by name, of a batch of each task: one score an item, or one a class."""
+    """What measures read, by name, of a batch of each task: one score per item, or one per class.
+
+    Call it without gradients, within the context to compute in. One context for many batches converts weights once, which
+    torch does not do in inference mode.
+    """
     moved = {name: to_device(batch, device) for name, batch in batches.items()}
-    with precision():
-        logits = model(moved) if moved else {}
-    return {name: tasks[name].scores(logits[name]) for name in batches}
+    logits = model(moved) if moved else {}
+    with torch.autocast(device.type, enabled=False):
+        return {name: tasks[name].scores(logits[name]) for name in batches}
 
 
 def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:

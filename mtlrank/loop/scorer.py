@@ -42,15 +42,16 @@ class Scorer:
         """The score of each pair, (pairs,) float32, in the labels' own unit. Memory grows with the number of pairs."""
         return self.ask(pairs).scores()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def ask(self, pairs: Sequence[Candidate]) -> "Pending":
         """Have pairs scored. A GPU does it while the program goes on, until the scores are read."""
         packed = PackedPairs(pairs, self.preprocessor)
         order, device = packed.longest_first(), next(self.model.parameters()).device
         parts = []
-        for start in range(0, len(order), self.batch_size):
-            batch = {self.name: packed.collate(order[start : start + self.batch_size])}
-            parts.append(scores(self.model, {self.name: self.task}, batch, device, self.precision)[self.name].float())
+        with self.precision():
+            for start in range(0, len(order), self.batch_size):
+                batch = {self.name: packed.collate(order[start : start + self.batch_size])}
+                parts.append(scores(self.model, {self.name: self.task}, batch, device)[self.name].float())
         found = torch.cat([torch.zeros(0, device=device), *parts])
         return Pending(pairs, torch.from_numpy(order), Arriving({"scores": found}))
 

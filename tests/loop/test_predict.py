@@ -1,8 +1,16 @@
 """Scores are read late, so that a device never waits for what the program does with them."""
 
-import pytest
+from functools import partial
 
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mtlrank.datamodule.candidates import Candidate
 from mtlrank.loop.predict import one_late
+from mtlrank.loop.scorer import Scorer
+from mtlrank.trained import load_head
+from tests.exports import save_bert
 
 
 def test_each_thing_is_read_after_the_next_was_asked_for():
@@ -20,3 +28,26 @@ def test_each_thing_is_read_after_the_next_was_asked_for():
 @pytest.mark.parametrize("things", [[], [1], [1, 2, 3]])
 def test_nothing_is_lost_and_the_order_stays(things):
     assert list(one_late(things)) == things
+
+
+class Conversions(TorchDispatchMode):
+    """Counts weights that are converted to another precision."""
+
+    found = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.found += function is torch.ops.aten._to_copy.default and isinstance(args[0], torch.nn.Parameter)
+        return function(*args, **(kwargs or {}))
+
+
+def test_half_precision_converts_each_weight_once_for_many_batches(tmp_path):
+    head = load_head(save_bert(tmp_path), "trec2019")
+    half = partial(torch.autocast, "cpu", torch.bfloat16)
+    scorer = Scorer(head.model, head.name, head.task, head.preprocessor(), batch_size=2, precision=half)
+    pairs = [Candidate(number, "a test", "a crow", f"passage {number}") for number in range(8)]
+    counts = []
+    for chunk in (pairs[:2], pairs):
+        with Conversions() as conversions:
+            scorer.score(chunk)
+        counts.append(conversions.found)
+    assert counts[0] == counts[1] > 20
