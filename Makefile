@@ -65,7 +65,7 @@ bench: $(INSTALLED)  ## Run the benchmarks; BODY=/path/to/a/bert measures traini
 	@$(BIN)/python -m benchmarks.prepare
 	@$(BIN)/python -m benchmarks.balance
 ifdef BODY
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check accelerate datasets
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[annotate,bench]'
 	@$(BIN)/python -m benchmarks.train --body $(BODY)
 	@$(BIN)/python -m benchmarks.predict --body $(BODY)
 endif
