@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -14,11 +14,23 @@ from mtlrank.datamodule.dataset.arrays import Ints
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.pages import figures, render
 from mtlrank.task import Classification, Task
+from mtlrank.trec import read_qrels
 
 _BINS = 30
 _FEW = 10  # different labels, such as grades, that are counted one by one
 _MEASURED = 20_000  # sequences whose length is looked at, spread evenly
 _SHOWN = 3  # sequences of each split
+
+
+class Queries(NamedTuple):
+    """What a split of a ranking holds for each query; judgements are those of validation and test."""
+
+    queries: int  # with a passage to rank
+    median: int  # passages per query
+    most: int
+    judged: int | None  # queries with a judgement, also those without a passage
+    relevant: float | None  # relevant passages per judged query
+    recall: float | None  # share of them that is among the passages
 
 
 def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
@@ -30,6 +42,7 @@ def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
         "card.html.j2",
         manifest=manifest,
         splits={name: manifest["splits"][name] for name in splits},
+        queries={name: _queries(split, task) for name, split in splits.items() if task.kind == "ranking"},
         notes=[(split, what, n) for split, counts in manifest["counts"].items() for what, n in counts.items()],
         bad_rows=_bad_rows(folder / "bad_rows.jsonl"),
         labels=_labels(splits, task),
@@ -42,6 +55,22 @@ def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
 def _place(split: str) -> tuple[int, str]:
     """Training comes first, further test sets last."""
     return ("train", "val", "test").index(split.partition("@")[0]), split
+
+
+def _queries(split: PreparedSplit, task: Task) -> Queries:
+    first, second = split.sequences.all().astype(np.int64).T
+    width = int(second.max()) + 1
+    pairs = np.unique(first * width + second)  # a passage may be in several groups of its query
+    _, counts = np.unique(pairs // width, return_counts=True)
+    size = Queries(len(counts), int(np.median(counts)), int(counts.max()), None, None, None)
+    qrels = read_qrels(*(path for path in split.files("qrels.txt") if path.exists()))
+    relevant = {(row.query_id, row.doc_id) for row in qrels if row.relevance >= (task.relevance_level or 1)}
+    if not relevant:
+        return size
+    judged = len({row.query_id for row in qrels})
+    return size._replace(
+        judged=judged, relevant=len(relevant) / judged, recall=len(relevant & set(split.ids)) / len(relevant)
+    )
 
 
 def _labels(splits: Mapping[str, PreparedSplit], task: Task) -> str:

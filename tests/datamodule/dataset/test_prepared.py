@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
+from mtlrank.datamodule.dataset.card import _queries
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -256,6 +258,22 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     assert {(q, d, rank) for q, _, d, rank, *_ in run} == {
         (q, f"{q}-d{d}", str(rank)) for q in ("q1", "q2", "q3") for d, rank in ((2, 1), (1, 2))
     }
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_card_counts_what_there_is_to_rank_for_each_query(datasets, split):
+    dataset = datasets["trec2019"]
+    opened = dataset.split(split)
+    candidates = Counter(query_id for query_id, _ in set(opened.ids))
+    found = _queries(opened, dataset.task)
+    assert (found.queries, found.median) == (len(candidates), int(np.median(list(candidates.values()))))
+    assert found.most == max(candidates.values())
+    if split == "test":
+        qrels = [line.split() for line in opened.files("qrels.txt")[0].read_text().splitlines()]
+        relevant = {(row[0], row[2]) for row in qrels if int(row[3]) >= 2}
+        assert found.judged == len({row[0] for row in qrels}) == 100
+        assert found.relevant == len(relevant) / 100
+        assert 0.5 < found.recall == len(relevant & set(opened.ids)) / len(relevant) < 1
 
 
 @pytest.mark.parametrize(
