@@ -71,7 +71,7 @@ class MultiTaskLoop(pl.LightningModule):
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self._log_gradients(task_gradients(self.model, self.datasets, batch))
-        torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that goes on needs no state of generators
+        torch.manual_seed(batch.seed)  # dropout belongs to the batch: a run that continues needs no state of generators
         if isinstance(self.loss, ByGradient):
             return self._step_by_task(self.loss, batch, batch_idx)
         logits = self.model(batch.tasks)

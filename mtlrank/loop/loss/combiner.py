@@ -17,7 +17,7 @@ class Learner(NamedTuple):
 
 
 class Combiner(nn.Module, ABC):
-    """Base of all combiners. `tasks` are told by name, in config order."""
+    """Base of all combiners. `tasks` are their names, in config order."""
 
     by_task = False  # whether tasks weigh alike instead of samples: then each task's mean is over all processes
     lr: float | None = None  # of what the combiner itself learns
@@ -35,7 +35,7 @@ class Combiner(nn.Module, ABC):
         """
 
     def start_epoch(self, epoch: int) -> None:
-        """Told when an epoch begins, or is gone on with."""
+        """Called when an epoch begins or continues."""
 
     def number_of(self, name: str) -> int:
         """A task's place in config order."""
