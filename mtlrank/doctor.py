@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 
 def run() -> list[Finding]:
-    """Look at everything and tell it. Raises `ResourceError` if something is missing that every run needs."""
+    """Check everything and print it. Raises `ResourceError` if something is missing that every run needs."""
     found = []
     for finding in _look():
         found.append(finding)

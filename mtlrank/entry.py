@@ -74,7 +74,7 @@ def told_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Around a step: mistakes are told in one line, libraries are quiet, and SIGTERM leaves nothing half made."""
+    """Around a step: mistakes are reported in one line, libraries are quiet, and SIGTERM leaves nothing half-written."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
@@ -139,7 +139,7 @@ def _stop(error: UserError) -> NoReturn:
 
 
 def quiet() -> None:
-    """Silence what libraries say about their own affairs."""
+    """Silence messages of libraries that users cannot act on."""
     import logging
 
     from transformers.utils.logging import disable_progress_bar

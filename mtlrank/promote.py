@@ -1,4 +1,4 @@
-"""Put a trained model in use if it is not worse than the one that is.
+"""Promote a trained model if it is not worse than the model in use.
 
 mtlrank promote runs/my-run --registry gs://my-bucket/registry
 """
@@ -31,7 +31,7 @@ def run(
     prepared: Mapping[str, Path] | None = None,
     force: str = "",
 ) -> Decision:
-    """Publish a model with its judged heads, and put it in use if `decide` says so. The first model is always put in use.
+    """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
     `force` is a reason to promote the model without a comparison.
@@ -76,7 +76,7 @@ def run_folder(
 
 
 def main_measure(model: Path, heads: Sequence[Path]) -> str:
-    """The first measure of a model's first task: what decides unless somebody says otherwise."""
+    """The first measure of a model's first task: what decides by default."""
     datasets = read_json(model / "config.json")["datamodule"]["dataset"]["datasets"]
     main = next(iter(datasets.values()))["name"]
     found = [head for head in heads if head.name == main]

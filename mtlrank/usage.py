@@ -1,4 +1,4 @@
-"""What `--help` says of a step: its config file, whose comments explain the settings."""
+"""What `--help` shows for a step: its config file, whose comments explain the settings."""
 
 from importlib.resources import files
 from itertools import dropwhile, takewhile

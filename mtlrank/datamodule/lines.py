@@ -51,7 +51,7 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file's name says that it is JSON Lines."""
+    """Whether a file is JSON Lines, by its name."""
     return bool({".jsonl", ".json", ".ndjson"} & set(path.suffixes))
 
 

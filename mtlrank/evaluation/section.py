@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `not decided`, if the interval of the difference holds 0 or there is none."""
+        """`better`, `worse`, or `not decided`, if the interval of the difference includes 0 or there is none."""
         if self.difference is None or self.difference[0] <= 0 <= self.difference[1]:
             return "not decided"
         return "better" if self.better else "worse"

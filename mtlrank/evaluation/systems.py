@@ -86,7 +86,7 @@ def _read_heads(run: Path) -> list[Head]:
     folders = head_folders([run / "evaluation"])
     if not folders:
         raise DataError(
-            f"{run} holds no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "
+            f"{run} has no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "
             "Name the folder of a finished run."
         )
     return [read_head(folder) for folder in folders]

@@ -87,7 +87,7 @@ class Registry:
         return model
 
     def promote(self, model: str, note: str, read: tuple[list[Change], Version]) -> Change:
-        """Put a published model in use. `read` is the history that this was decided on.
+        """Promote a published model. `read` is the history that this was decided on.
 
         Raises `ConflictError` if the pointer has moved since: of two that decide at once, exactly one succeeds.
         """
@@ -95,7 +95,7 @@ class Registry:
         return self._move(model, "promoted", note, read, replaced=changes[-1].model if changes else None)
 
     def roll_back(self, to: str | None = None, note: str = "") -> Change:
-        """Put in use again what the current model replaced, or any published model. Repeated, it goes further back."""
+        """Roll back to what the current model replaced, or to any published model. Repeated, it goes further back."""
         changes, version = self.history()
         if not changes:
             raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")

@@ -24,7 +24,7 @@ def mirror(path: str | Path) -> Path:
 def fetch_folder(path: str | Path, target: str | Path) -> Path:
     """A local copy of a folder with a manifest: `target`, or the folder itself if it is local already.
 
-    Only what is missing or differs is downloaded, so a fetch that was killed goes on where it was. Other files in
+    Only what is missing or differs is downloaded, so a fetch that was killed continues where it was. Other files in
     `target` stay.
     """
     source, target = parse(path), Path(target)

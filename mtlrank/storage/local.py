@@ -18,13 +18,13 @@ from mtlrank.storage.versions import ABSENT, Version
 
 
 def home() -> Path:
-    """Where mtlrank keeps what it can make again: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
+    """Where mtlrank keeps what it can rebuild: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
     return Path(os.environ.get("MTLRANK_HOME") or Path.home() / ".cache" / "mtlrank")
 
 
 @contextmanager
 def system_errors(task: str) -> Iterator[None]:
-    """Tell what the system refused in one line: a full disk or a read-only folder is nobody's bug."""
+    """Report what the system refused in one line: a full disk or a read-only folder is not a bug."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or broken one is the user's to mend, so it is named."""
+    """Read a JSON file; a missing or broken one is the user's to fix, so it is named."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A folder that is whole says so: its manifest names each file with its hash, and is written last."""
+"""How a folder shows that it is complete: its manifest names each file with its hash, and is written last."""
 
 import glob
 import json

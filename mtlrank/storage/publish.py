@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def publish_folder(folder: str | Path, path: str | Path) -> None:
-    """Make a local folder with a manifest appear at `path`. A publish that was killed goes on where it was.
+    """Make a local folder with a manifest appear at `path`. A publish that was killed continues where it was.
 
     A folder that is there already with the same manifest is success; one with another manifest is a ConflictError, because
     somebody may be reading it.

@@ -91,7 +91,7 @@ def test_measures_that_not_all_seeds_have_are_left_out(tmp_path):
 
 
 def test_a_folder_without_judged_heads_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"holds no judged heads: expected evaluation/<head>/metrics.json"):
+    with pytest.raises(DataError, match=r"has no judged heads: expected evaluation/<head>/metrics.json"):
         read_system("x", [tmp_path])
 
 

@@ -70,7 +70,7 @@ class Source(ABC):
 
     @abstractmethod
     def identity(self, part: str) -> list[Any]:
-        """What tells a part from others, and from what it was before."""
+        """What distinguishes a part from others, and from its earlier contents."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Splits that are shares of the training data, told by a hash, so that they stay when data is added."""
+"""Splits that are shares of the training data, chosen by a hash, so that they stay when data is added."""
 
 import hashlib
 import heapq
@@ -52,5 +52,5 @@ def drawn(names: Iterable[str], most: int | None, seed: int) -> list[str]:
 
 
 def part_of_one(text: str) -> float:
-    """A number from 0 to 1 that is as good as random and always the same for a text. Say what for in the text."""
+    """A number from 0 to 1 that is as good as random and always the same for a text, which should name its purpose."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64

@@ -99,7 +99,7 @@ def _rounded(owed: Floats, total: int) -> Ints:
 
 
 class Uniform(Mixture):
-    """All datasets alike, whatever their sizes."""
+    """All datasets equally often, whatever their sizes."""
 
     def weights(self, epoch: int, progress: float) -> Floats:
         return (self._sizes() > 0).astype(np.float64)

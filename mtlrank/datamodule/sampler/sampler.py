@@ -27,7 +27,7 @@ class MTLSampler(Sampler[Draw], ABC):
     `sizes` are the datasets' numbers of samples by name, `lengths` gives the tokens of each sample (only asked if needed).
     A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`
     (about, if epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by
-    length and cut anew, and come in random order: batches hold samples of like length, and each window the samples that
+    length and cut again, and come in random order: batches hold samples of similar length, and each window the samples that
     it would hold without sorting. With `one_task`, each batch is of one dataset.
     """
 
