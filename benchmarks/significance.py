@@ -1,4 +1,4 @@
-"""How often bootstrap intervals hold the truth, and how long the tests take.
+"""How often bootstrap intervals contain the truth, and how long the tests take.
 
     python -m benchmarks.significance
 
@@ -23,7 +23,7 @@ def main() -> None:
         for num_seeds, spread in ((1, 0.0), (2, 0.1), (3, 0.1), (5, 0.1), (2, 0.4), (3, 0.4), (5, 0.4)):
             share = np.mean([holds(num_queries, num_seeds, spread, number) for number in range(1000)])
             what = f"{num_queries} queries, {num_seeds} seeds that vary by {spread}"
-            print(f"{what}: the interval holds the truth in {share:.1%}", flush=True)
+            print(f"{what}: the interval contains the truth in {share:.1%}", flush=True)
     for num_items in (43, 10_000):
         for measure in ("MSE", "Pearson", "Spearman"):
             interval, test = seconds(measure, num_items)

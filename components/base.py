@@ -23,7 +23,7 @@ signature = inspect.signature({name})
 
 
 def step(function: Callable[..., Any]) -> PythonComponent:
-    """A component that runs on our image and tells a user's mistake in one line, with its exit code."""
+    """A component that runs on our image and reports a user's mistake in one line, with its exit code."""
     component: PythonComponent = dsl.component(function, base_image=IMAGE, install_kfp_package=False)
     container = component.component_spec.implementation.container
     *command, source = container.command

@@ -140,8 +140,8 @@ def build_loop(
     _warn_of_full_precision(config["trainer"])
     if usual.get("fused") and usual.get("momentum"):
         raise ConfigError(
-            "loop.optimizer has momentum and fused=true: torch's kernel fails in a step that lacks a task, whose weights "
-            "have no momentum yet. Set loop.optimizer.fused=false."
+            "loop.optimizer has momentum and fused=true: torch's kernel fails in a step without samples of some task, as "
+            "its weights have no momentum yet. Set loop.optimizer.fused=false."
         )
     return loop
 
@@ -171,16 +171,16 @@ def _check_by_gradient(config: Config) -> None:
     trainer = config["trainer"]
     if num_processes(trainer) > 1:
         raise ConfigError(
-            "loop.loss combines the tasks' gradients, and several processes average gradients as they arise, before they "
-            "could be combined. Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
+            "loop.loss combines the tasks' gradients, but several processes average gradients before they can be combined. "
+            "Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
         )
     if config["training"]["one_task_per_batch"]:
         raise ConfigError(
-            "loop.loss combines the tasks' gradients of a step, and with training.one_task_per_batch a step has one task."
+            "loop.loss combines the tasks' gradients of a step, but with training.one_task_per_batch a step has one task."
         )
     if str(trainer["precision"]).startswith("16"):
         raise ConfigError(
-            "loop.loss combines the tasks' gradients, and trainer.precision=16-mixed would scale them. Use bf16-mixed."
+            "loop.loss combines the tasks' gradients, but trainer.precision=16-mixed would scale them. Use bf16-mixed."
         )
 
 
@@ -305,8 +305,8 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
     if not keys:
         names = ", ".join(dataset.name for dataset in datasets.values())
         raise ConfigError(
-            f"No dataset ({names}) has a val split, so no checkpoint can be chosen. Give one a `val`, or learn it beside "
-            "another that has."
+            f"No dataset ({names}) has a val split, so the best checkpoint cannot be chosen. Give one a `val`, or add a "
+            "dataset that has one."
         )
     key = config["training"]["monitor"] or next(iter(keys))
     if key not in keys:
@@ -364,6 +364,6 @@ def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:
     if num_spans != dataset.task.num_spans:
         expected = dataset.task.num_spans or "no"
         raise ConfigError(
-            f"Head {key!r} pools {num_spans or 'no'} spans, but its dataset labels {expected} spans an item. "
+            f"Head {key!r} pools {num_spans or 'no'} spans, but its dataset labels {expected} spans per item. "
             f"Choose a pooler with `model/heads/pooler@model.heads.{key}.pooler=...`."
         )

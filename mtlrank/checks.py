@@ -1,4 +1,4 @@
-"""Settings, checked where they are given, so that a slip of the pen is told by its name."""
+"""Checks of settings where they are given, so that an error names the wrong one."""
 
 from collections.abc import Sequence
 

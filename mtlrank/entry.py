@@ -66,7 +66,7 @@ def told_in_one_line() -> Iterator[None]:
     except (OSError, sqlite3.OperationalError, SafetensorError) as error:
         if not (reason := _refusal(error)):
             raise
-        _stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
+        _stop(StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place."))
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which not every command loads
             raise
@@ -79,7 +79,7 @@ def told_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Around a step: mistakes are told in one line, libraries are quiet, and SIGTERM leaves nothing half made."""
+    """Around a step: mistakes are reported in one line, libraries are quiet, and SIGTERM leaves nothing half-written."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
@@ -144,7 +144,7 @@ def _stop(error: UserError) -> NoReturn:
 
 
 def quiet() -> None:
-    """Silence what libraries say about their own affairs."""
+    """Silence messages of libraries that users cannot act on."""
     import logging
 
     from transformers.utils.logging import disable_progress_bar

@@ -67,12 +67,12 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
 
 
 def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDataset:
-    """Prepare a dataset in `folder` unless it is there already, and open it. Shards that are there are not made again."""
+    """Prepare a dataset in `folder` unless it is there already, and open it. Existing shards are kept."""
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
     if not exists(join(folder, MANIFEST)):
         shards = mirror(shards_folder(folder))
         shards.mkdir(parents=True, exist_ok=True)
-        with locked(shards, f"another process prepares {key}: waiting for it"):
+        with locked(shards, f"another process is preparing {key}: waiting for it"):
             if not exists(join(folder, MANIFEST)):
                 _prepare_all_shards(config, key, folder)
     dataset.open(fetch_folder(folder, mirror(folder)))
@@ -155,8 +155,8 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
             task.result()
     except BrokenProcessPool as error:
         raise DataError(
-            f"A process that prepared {key!r} was killed, perhaps for its memory. Finished shards are kept: run the same "
-            "command again, with a smaller prepare.num_workers or a larger prepare.num_shards."
+            f"A process that prepared {key!r} was killed, perhaps for lack of memory. Finished shards are kept: run the "
+            "same command again, with a smaller prepare.num_workers or a larger prepare.num_shards."
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
@@ -172,7 +172,7 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
     splits = manifest["splits"]
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
     dropped = sum(split["items_dropped"] for split in splits.values())
-    notes = [f"{dropped:,} items left out whose spans are cut off or hold no token"] if dropped else []
+    notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
     totals = dict[str, int]()
     for counts in manifest["counts"].values():
         for what, times in counts.items():

@@ -1,4 +1,4 @@
-"""Find out at which layers of a frozen body each task can be read, and suggest layers for the heads.
+"""Find the layers of a frozen body from which each task can be read, and suggest layers for the heads.
 
 python -m mtlrank.probe tasks=[msm_bm25,msm_ner] model.body.backbone=/path/to/a/bert
 """
@@ -63,7 +63,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
     if without := [dataset.name for dataset in datasets.values() if dataset.name not in suggested]:
-        print(f"no layer tells more of the labels than how frequent they are: {', '.join(without)}", file=sys.stderr)
+        print(f"no layer predicts the labels better than their frequencies: {', '.join(without)}", file=sys.stderr)
     if words := overrides(results, heads, suggested):
         print(" ".join(words))
     print(f"results: {output}   page: {output / 'probe.html'}")
@@ -133,6 +133,6 @@ def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -
         if any(dataset.manifest["tokenizer"]["sha256"] != trained_with for dataset in datasets.values()):
             raise ConfigError(
                 f"The model in {config['model_dir']} was trained with another tokenizer than that of "
-                f"{config['model']['body']['backbone']!r}, for which the data is prepared. Add the words it was trained "
-                "with, such as experiment=... and model.body.backbone=..."
+                f"{config['model']['body']['backbone']!r}, for which the data is prepared. Add the overrides it was "
+                "trained with, such as experiment=... and model.body.backbone=..."
             )

@@ -1,13 +1,13 @@
-"""Lines that say how far a long job is, and how long the rest will take."""
+"""Lines that show the progress of a long job, and how long the rest will take."""
 
 import sys
 import time
 
 
 class Progress:
-    """Counts what a job has done, and says every few seconds how far it is. Without a `what` it says nothing.
+    """Counts what a job has done, and prints its progress every few seconds. Without a `what` it prints nothing.
 
-    How much there is in all is known as a `total` or, as the job goes on, as the `share` of it that is done. What was
+    How much there is in all is known as a `total` or, as the job proceeds, as the `share` of it that is done. What was
     `done` before does not count for the pace.
     """
 
@@ -32,7 +32,7 @@ class Progress:
         return bool(self.what) and time.monotonic() - self._told >= self.SECONDS
 
     def tell(self) -> None:
-        """Say it now."""
+        """Print it now."""
         self._told = time.monotonic()
         print(self.line(self._told - self._start), file=sys.stderr, flush=True)
 

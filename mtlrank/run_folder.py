@@ -9,7 +9,7 @@ from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
-_OF_NO_RUN = (  # settings with which the same run goes on
+_OF_NO_RUN = (  # settings with which the same run continues
     "training.checkpoint_",
     "training.accept_changes",
     "datamodule.num_workers",
@@ -61,7 +61,7 @@ def _claimed(path: Path) -> dict[str, Any]:
 
 
 def claim(folder: Path, config: Config) -> None:
-    """Say whose run a folder holds: once training starts, so that a mistake before leaves no mark."""
+    """Record which run a folder belongs to: once training starts, so that an earlier mistake leaves nothing."""
     write_json(folder / RUN, run_identity(config))
 
 

@@ -55,7 +55,10 @@ def run(vary: Vary) -> list[Comparison]:
         {path.parent.name for path in root.glob("*/seed-*/metrics.json")} - {each.folder.name for each in runs}
     )
     if others:
-        print(f"finished, but not of this study: {', '.join(others)}. study.seeds takes them in.", file=sys.stderr)
+        print(
+            f"finished, but not in the table: {', '.join(others)}. Add them to study.seeds to include them.",
+            file=sys.stderr,
+        )
     systems = {
         tasks: read_system("+".join(tasks), [each.folder for each in runs if each.mixture == tasks])
         for tasks in mixtures
@@ -99,7 +102,7 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
     if not several and config["study"]["mixtures"]:
         raise ConfigError(
             f"study.mixtures is {wanted}: expected one of several tasks, as in [[trec2019,msm_bm25]]. Each task is "
-            "learnt by itself too, without being named."
+            "also trained by itself, without being named."
         )
     if not several:
         raise ConfigError(
@@ -111,12 +114,12 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
     singles = [(key,) for key in judged if key in wanted and any(key in mixture for mixture in several)]
     if not singles:
         raise ConfigError(
-            f"study.heads is {config['study']['heads']}: expected some of {', '.join(judged)}, which have a val and a test "
-            "split, that the mixtures have too."
+            f"study.heads is {config['study']['heads']}: expected tasks of the mixtures that have a val and a test "
+            f"split. Tasks with both splits: {', '.join(judged)}."
         )
     left_out = [key for key in known if (key,) not in singles]
     if left_out:
-        print(f"learnt with others, but not compared: {', '.join(left_out)}", file=sys.stderr)
+        print(f"trained with others, but not compared: {', '.join(left_out)}", file=sys.stderr)
     return [*singles, *several]
 
 

@@ -43,12 +43,14 @@ _DATA = "data.json"  # in a finished run's folder: what its datasets were made f
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
     """Prepare what is missing, train, keep the best model, judge it. Returns the metrics by key.
 
-    `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped goes
-    on from its last checkpoint; one that is finished is not run again unless `force` is set.
+    `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped
+    continues from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
     config = select_tasks(config)
     if config["prepare"]["shard"]:
-        raise ConfigError("prepare.shard is for `mtlrank prepare`: it makes a part of each dataset. Train without it.")
+        raise ConfigError(
+            "prepare.shard is for `mtlrank prepare`: it prepares a part of each dataset. Train without it."
+        )
     output = run_folder.output_folder(config)
     with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
         return _run(run_folder.output_folder(config), config, prepared)
@@ -62,7 +64,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         try:
             values: dict[str, float] = read_json(finished)
         except DataError as error:
-            raise DataError(f"{finished} is damaged. force=true runs all of it again.") from error
+            raise DataError(f"{finished} is damaged. force=true starts the run over.") from error
         _check_data(config, output, prepared)
         is_judged = (output / "evaluation").exists() or not config["test"]
         hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
@@ -100,7 +102,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     if trainer.is_global_zero:
         metrics = milestones.restore_best(loop)
         kept = milestones.chosen()
-        print(f"kept are the weights of {kept}", file=sys.stderr)
+        print(f"kept the weights of {kept}", file=sys.stderr)
         tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
@@ -169,8 +171,8 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
         if not (isinstance(error, DistBackendError) or "gloo" in str(error)):
             raise
         raise ResourceError(
-            f"Another of the {trainer.world_size} processes is gone: what it said before tells why. If it said nothing, it "
-            "was killed, perhaps for lack of memory. The same command goes on from the last checkpoint."
+            f"Another of the {trainer.world_size} processes ended: its message says why. Without a message, it was killed, "
+            "perhaps for lack of memory. The same command continues from the last checkpoint."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in what is learnt and how, told before any step starts."""
+"""Mistakes in a run's parameters, reported before any step starts."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
         cause = error.__cause__
         if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
             raise
-        print(f"not checked before it runs: {error} The image may have it.", file=sys.stderr)
+        print(f"cannot be checked before the run: {error} The image may have it.", file=sys.stderr)
 
 
 def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:
@@ -50,8 +50,8 @@ def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:
     learnt = list(select_tasks(config)["model"]["heads"])
     if learnt != values["tasks"]:
         raise ConfigError(
-            f"experiment={values['experiment']} learns {', '.join(learnt)}, but the pipeline learns what its parameter "
-            f"tasks says, {', '.join(values['tasks'])} unless you say otherwise. Add 'tasks={json.dumps(learnt)}'."
+            f"experiment={values['experiment']} has the tasks {', '.join(learnt)}, but the default of the pipeline's "
+            f"parameter tasks is {', '.join(values['tasks'])}. Add 'tasks={json.dumps(learnt)}'."
         )
 
 
@@ -72,7 +72,7 @@ def _check_promotion(config: Config, measures: Sequence[str]) -> None:
     if not measures and datasets[0] not in judged:
         raise ConfigError(
             f"{datasets[0]['name']}, the first task, has no test split, so its first measure cannot decide on promotion. "
-            "Name what does in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'."
+            "Name others in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'."
         )
     keys = [
         f"{head_name(each['name'], split)}/{measure}"

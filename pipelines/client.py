@@ -21,13 +21,13 @@ Endpoint = Annotated[
     typer.Option(envvar=["KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT"], help="Address of Kubeflow Pipelines."),
 ]
 Namespace = Annotated[
-    str | None, typer.Option(envvar="KFP_NAMESPACE", help="Yours, where several users share a server.")
+    str | None, typer.Option(envvar="KFP_NAMESPACE", help="Your namespace, if several users share the server.")
 ]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="KFP_EXISTING_TOKEN", help="Bearer token; better in the variable, where no one sees it."),
+    typer.Option(envvar="KFP_EXISTING_TOKEN", help="Bearer token; the variable is safer than the flag."),
 ]
-Experiment = Annotated[str, typer.Option(help="Where runs and schedules are listed; made if there is none.")]
+Experiment = Annotated[str, typer.Option(help="Experiment that lists the runs and schedules; created if missing.")]
 
 
 class ServerError(UserError):
@@ -37,7 +37,7 @@ class ServerError(UserError):
 
 
 class UnavailableError(ServerError):
-    """Kubeflow Pipelines cannot be reached, or has trouble that may pass."""
+    """Kubeflow Pipelines cannot be reached, or has an error that may be temporary."""
 
 
 class Client(kfp.Client):
@@ -47,7 +47,7 @@ class Client(kfp.Client):
     """
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-        """What the server says of itself; a ServerError if a web page answers."""
+        """What the server reports about itself; a ServerError if a web page answers."""
         health, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(_request_timeout=TIMEOUT)
         if "json" not in headers.get("content-type", ""):
             raise ServerError(
@@ -65,14 +65,16 @@ def connect(endpoint: str | None, namespace: str | None, token: str | None) -> C
     """A client of a server that answers."""
     if not endpoint:
         raise ConfigError(
-            "No server is named: set KFP_ENDPOINT or --endpoint to the address of Kubeflow Pipelines, such as "
+            "No server is given: set KFP_ENDPOINT or --endpoint to the address of Kubeflow Pipelines, such as "
             "http://localhost:8080 after `kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`."
         )
     if not endpoint.startswith(("http://", "https://")):
         raise ConfigError(f"--endpoint is {endpoint!r}: expected an address that starts with http:// or https://.")
     token = (token or "").strip()
     if not token.isprintable() or " " in token or not token.isascii():
-        raise ConfigError("The token has blanks, line breaks or foreign letters: set KFP_EXISTING_TOKEN to it alone.")
+        raise ConfigError(
+            "The token has blanks, line breaks or non-ASCII letters: set KFP_EXISTING_TOKEN to the token alone."
+        )
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each try
     with answered(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it only works with Kubeflow Pipelines 2
@@ -100,18 +102,18 @@ def answered() -> Iterator[None]:
 def _explain(error: ApiException) -> ServerError:
     status, message = error.status, _message(error)
     if status == 401:
-        return ServerError(f"Kubeflow Pipelines wants to know who asks (401, {message}): set KFP_EXISTING_TOKEN.")
+        return ServerError(f"Kubeflow Pipelines requires a login (401, {message}): set KFP_EXISTING_TOKEN.")
     if status == 403:
         return ServerError(
             f"Kubeflow Pipelines does not allow this (403, {message}): set KFP_NAMESPACE or --namespace to yours, or "
-            "KFP_EXISTING_TOKEN to the token of somebody who may."
+            "KFP_EXISTING_TOKEN to the token of an account that may."
         )
     if status == 404:
         return ServerError(
             f"Not found (404, {message}): check the id, and that KFP_ENDPOINT or --endpoint is Kubeflow Pipelines."
         )
     if status == 429 or status >= 500:
-        return UnavailableError(f"Kubeflow Pipelines has trouble ({status}, {message}): try again later.")
+        return UnavailableError(f"Kubeflow Pipelines is unavailable ({status}, {message}): try again later.")
     return ServerError(f"Kubeflow Pipelines refuses ({status}): {message}")
 
 

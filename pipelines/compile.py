@@ -23,7 +23,7 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
     """Compile a pipeline into `path`.
 
     Raises:
-        ConfigError: The image can change behind its name.
+        ConfigError: The image can change.
 
     """
     set_image(pipeline, check_image(IMAGE))

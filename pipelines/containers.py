@@ -55,7 +55,9 @@ def check_outputs(pipeline: BaseComponent, folders: Collection[Path]) -> None:
         steps = [path for folder in folders for path in _step_folders(folder, name)]
         failed += [str(path) for path in steps if not (path / OUTPUT).exists()] if steps else [name]
     if failed:
-        raise DataError(f"These steps failed, though kfp called them done: {', '.join(failed)}. Their logs are above.")
+        raise DataError(
+            f"These steps failed, although kfp reported success: {', '.join(failed)}. Their logs are above."
+        )
 
 
 def _step_folders(folder: Path, name: str) -> list[Path]:

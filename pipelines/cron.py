@@ -37,8 +37,8 @@ def _check(item: str, name: str, bounds: tuple[int, int], cron: str) -> None:
     right = all(low <= end <= high for end in ends) and ends == sorted(ends)
     if not match or not right or match[3] == "0":
         raise ConfigError(
-            f"--cron is {cron!r}: {item!r} is no {name}. Expected {low} to {high}, a range like {low}-{high}, a list "
-            f"with commas, or * with a step like */2."
+            f"--cron is {cron!r}: {item!r} is not a valid {name}. Expected {low} to {high}, a range like {low}-{high}, a "
+            f"list with commas, or * with a step like */2."
         )
 
 

@@ -24,19 +24,19 @@ class RunFailedError(UserError):
 
 
 def follow(client: Client, run_id: str, interval: float = 10.0) -> None:
-    """Print the run's steps as they go, then its verdict; a RunFailedError if it did not succeed.
+    """Print the run's steps as they change, then its result; a RunFailedError if it did not succeed.
 
     A connection that is lost, or a server in trouble, is tried again every `interval` seconds for ten minutes.
     """
     try:
         run = _wait(client, run_id, interval)
     except KeyboardInterrupt:
-        raise InterruptedRunError(f"The run goes on. Watch it again: {command(run_id)}") from None
+        raise InterruptedRunError(f"The run continues. Watch it again: {command(run_id)}") from None
     except ServerError as error:
         raise ServerError(f"{error} Watch the run again: {command(run_id)}") from error
     link = client.link("runs/details", run_id)
     if run.state != "SUCCEEDED":
-        raise RunFailedError(f"Run {run.display_name!r} {_words(run.state)}{_blame(run)}. Look at {link}")
+        raise RunFailedError(f"Run {run.display_name!r} {_words(run.state)}{_blame(run)}. See {link}")
     print(f"{run.display_name} succeeded{_duration(run)}")
     print(f"report: step `report` at {link}")
     if files := report_files(run):

@@ -21,8 +21,8 @@ def check_image(image: str) -> str:
     if re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or (not digest and whole and not MOVING.intersection(words)):
         return image
     raise ConfigError(
-        f"The image {image!r} can change behind its name. Expected a tag with a version or commit, as `make image` "
-        "gives in a committed checkout (0.1.0-g1a2b3c4), or a digest (name@sha256:...): say it in MTLRANK_IMAGE."
+        f"The image {image!r} can change: expected a tag with a version or commit, as `make image` gives in a committed "
+        "checkout (0.1.0-g1a2b3c4), or a digest (name@sha256:...). Set MTLRANK_IMAGE to it."
     )
 
 

@@ -58,8 +58,8 @@ def _fail_at_once(pipeline: GraphComponent) -> None:
 @told_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
-    runner: Annotated[Runner, typer.Option(help="Whether steps are processes or containers.")] = "subprocess",
-    image: Annotated[str, typer.Option(help="What containers are made of.")] = IMAGE,
+    runner: Annotated[Runner, typer.Option(help="Run steps as processes or in containers.")] = "subprocess",
+    image: Annotated[str, typer.Option(help="Image of the containers.")] = IMAGE,
 ) -> None:
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
     root = Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline"))
@@ -72,7 +72,7 @@ def main(
         told = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
         if "finished with status FAILURE" not in told:
             raise
-        raise RunFailedError(f"{' '.join(told.split())} Its own words are above.") from error
+        raise RunFailedError(f"{' '.join(told.split())} Its output is above.") from error
     (page,) = result.glob("report/page")
     print_table(head_folders(sorted(result.rglob("evaluate/result"))))
     print(f"results: {result}   report: {page}")

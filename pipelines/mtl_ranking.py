@@ -35,34 +35,37 @@ def mtl_ranking(
     node_selector: Dict[str, str] = {},
     tolerations: List[Dict[str, Any]] = [],
 ):
-    """Train one transformer body with one head per dataset, judge each, and put the model in use if it is not worse.
+    """Train one transformer body with one head per dataset, judge each, and promote the model if it is not worse.
 
     Args:
-        tasks: What is learnt - keys of the datasets to learn together; the first one's first measure chooses the best
-            checkpoint. The experiment's own list does not count, for each task gets steps of its own.
-        experiment: What is learnt - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. One
-            with other tasks needs `tasks` too.
-        body: What is learnt - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the experiment's.
-        batch_size: How - samples in a batch, of all tasks together. 0 - the experiment's.
-        learning_rate: How - peak learning rate, reached after warm-up. 0 - the experiment's.
-        epochs: How - epochs of the sampler. 0 - the experiment's.
-        sampler: How - name of a config in datamodule/sampler, such as random_proportional, round_robin or temperature.
-            Empty - the experiment's.
-        loss: How - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the experiment's.
-        seed: How - seed of every random choice.
-        precision: How - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
-        shards: How - the shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
-        overrides: How - further settings in the command line's words, such as ["debug=limit"]. They may choose among what
-            the image holds, not name code.
-        checkpoints: Kept - a folder that outlives pods, such as gs://bucket/checkpoints. Training that was killed goes on
-            from there. Empty - it starts again.
-        registry: Kept - the folder of models in use, such as gs://bucket/registry. Empty - nothing is promoted.
-        measures: Promotion - what decides, such as ["trec2019/nDCG@10"]. Empty - the first measure of the first task.
+        tasks: Data and model - keys of the datasets to train on together; the first measure of the first one chooses
+            the best checkpoint. The experiment's own list is ignored, because each task gets its own steps.
+        experiment: Data and model - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. An
+            experiment with other tasks needs `tasks` too.
+        body: Data and model - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the
+            experiment's.
+        batch_size: Settings - samples in a batch, of all tasks together. 0 - the experiment's.
+        learning_rate: Settings - peak learning rate, reached after warm-up. 0 - the experiment's.
+        epochs: Settings - epochs of the sampler. 0 - the experiment's.
+        sampler: Settings - name of a config in datamodule/sampler, such as random_proportional, round_robin or
+            temperature. Empty - the experiment's.
+        loss: Settings - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the
+            experiment's.
+        seed: Settings - seed of all random choices.
+        precision: Settings - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
+        shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
+        overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
+            among the image's configs, but not name code.
+        checkpoints: Storage - a folder that outlives pods, such as gs://bucket/checkpoints. Training that was killed
+            continues from there. Empty - it starts over.
+        registry: Storage - the folder of the registry, such as gs://bucket/registry. Empty - nothing is promoted.
+        measures: Promotion - the measures that decide, such as ["trec2019/nDCG@10"]. Empty - the first measure of the
+            first task.
         margin: Promotion - the new model may be worse by this much, in the measures' own unit.
-        gpus: Machine - GPUs for training, a process each. 0 - none.
+        gpus: Machine - GPUs for training, with one process each. 0 - none.
         judging_gpus: Machine - GPUs of each judging step, 0 or 1.
-        gpu_type: Machine - the resource that a GPU is, such as nvidia.com/gpu.
-        cpu: Machine - cores that training asks for.
+        gpu_type: Machine - the name of the GPU resource, such as nvidia.com/gpu.
+        cpu: Machine - cores that training requests.
         memory: Machine - memory that training may use, such as 64Gi.
         node_selector: Machine - labels of the nodes for training and judging, such as
             {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
@@ -88,7 +91,7 @@ def mtl_ranking(
         overrides=overrides,
         gpus=gpus,
     )
-    trained.set_caching_options(False)  # a rerun trains again, or goes on, instead of showing an old result
+    trained.set_caching_options(False)  # a rerun trains again, or continues, instead of showing an old result
     place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5)
     place_on_gpus(trained, gpu_type, gpus, node_selector, tolerations)
     judging(

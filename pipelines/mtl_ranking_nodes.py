@@ -46,36 +46,39 @@ def mtl_ranking_nodes(
     and its compiler loses resources inside one.
 
     Args:
-        tasks: What is learnt - keys of the datasets to learn together; the first one's first measure chooses the best
-            checkpoint. The experiment's own list does not count, for each task gets steps of its own.
-        experiment: What is learnt - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. One
-            with other tasks needs `tasks` too.
-        body: What is learnt - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the experiment's.
-        batch_size: How - samples in a batch, of all tasks together. 0 - the experiment's.
-        learning_rate: How - peak learning rate, reached after warm-up. 0 - the experiment's.
-        epochs: How - epochs of the sampler. 0 - the experiment's.
-        sampler: How - name of a config in datamodule/sampler, such as random_proportional, round_robin or temperature.
-            Empty - the experiment's.
-        loss: How - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the experiment's.
-        seed: How - seed of every random choice.
-        precision: How - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
-        shards: How - the shares that each dataset is prepared in, side by side, such as ["1/3", "2/3", "3/3"].
-        overrides: How - further settings in the command line's words, such as ["debug=limit"]. They may choose among what
-            the image holds, not name code.
-        checkpoints: Kept - a folder that all nodes see, such as gs://bucket/checkpoints. Training that was killed goes on
-            from there.
-        registry: Kept - the folder of models in use, such as gs://bucket/registry. Empty - nothing is promoted.
-        measures: Promotion - what decides, such as ["trec2019/nDCG@10"]. Empty - the first measure of the first task.
+        tasks: Data and model - keys of the datasets to train on together; the first measure of the first one chooses
+            the best checkpoint. The experiment's own list is ignored, because each task gets its own steps.
+        experiment: Data and model - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. An
+            experiment with other tasks needs `tasks` too.
+        body: Data and model - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the
+            experiment's.
+        batch_size: Settings - samples in a batch, of all tasks together. 0 - the experiment's.
+        learning_rate: Settings - peak learning rate, reached after warm-up. 0 - the experiment's.
+        epochs: Settings - epochs of the sampler. 0 - the experiment's.
+        sampler: Settings - name of a config in datamodule/sampler, such as random_proportional, round_robin or
+            temperature. Empty - the experiment's.
+        loss: Settings - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the
+            experiment's.
+        seed: Settings - seed of all random choices.
+        precision: Settings - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
+        shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
+        overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
+            among the image's configs, but not name code.
+        checkpoints: Storage - a folder that all nodes can access, such as gs://bucket/checkpoints. Training that was
+            killed continues from there.
+        registry: Storage - the folder of the registry, such as gs://bucket/registry. Empty - nothing is promoted.
+        measures: Promotion - the measures that decide, such as ["trec2019/nDCG@10"]. Empty - the first measure of the
+            first task.
         margin: Promotion - the new model may be worse by this much, in the measures' own unit.
-        gpus: Machine - GPUs of each node, a process each. 0 - none.
+        gpus: Machine - GPUs of each node, with one process each. 0 - none.
         judging_gpus: Machine - GPUs of each judging step, 0 or 1.
-        gpu_type: Machine - the resource that a GPU is, such as nvidia.com/gpu.
+        gpu_type: Machine - the name of the GPU resource, such as nvidia.com/gpu.
         cpu: Machine - cores of each node.
         memory: Machine - memory of each node, such as 64Gi.
         num_nodes: Machine - nodes that train together.
         service_account: Machine - the account of the nodes, which writes to the bucket. Empty - the namespace's own.
         runtime: Machine - a ClusterTrainingRuntime of the cluster, such as torch-distributed.
-        deadline_hours: Machine - training is stopped after so many hours.
+        deadline_hours: Machine - hours after which training is stopped.
         node_selector: Machine - labels of the nodes for training and judging, such as
             {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
         tolerations: Machine - taints that training and judging tolerate, such as
@@ -111,7 +114,7 @@ def mtl_ranking_nodes(
         runtime=runtime,
         deadline_hours=deadline_hours,
     )
-    trained.set_caching_options(False)  # a rerun trains again, or goes on, instead of showing an old result
+    trained.set_caching_options(False)  # a rerun trains again, or continues, instead of showing an old result
     place(trained, cpu="1", memory="4Gi", hours=24 * 30, retries=5)  # it waits; the job has a deadline of its own
     judging(
         datasets=dsl.Collected(prepared.output),  # a fresh one: kfp changes a Collected when it is used

@@ -19,9 +19,9 @@ import pipelines
 from mtlrank.errors import ConfigError
 from pipelines.compile import write
 
-Pipeline = Annotated[str, typer.Option(help="A pipeline of this repository, by the name of its file in pipelines/.")]
+Pipeline = Annotated[str, typer.Option(help="A pipeline of this repository: the name of its file in pipelines/.")]
 File = Annotated[
-    Path | None, typer.Option("--package", help="A compiled pipeline instead: what `make pipeline` wrote.")
+    Path | None, typer.Option("--package", help="A compiled pipeline instead, as `make pipeline` writes it.")
 ]
 
 
@@ -80,7 +80,7 @@ def _read(file: Path) -> Package:
         return Package(file, component.name, component.component_spec.inputs or {})
     except Exception as error:  # kfp lets through whatever its parsers raise
         raise ConfigError(
-            f"--package {file} is no compiled pipeline ({error}): make one with `make pipeline`."
+            f"--package {file} is not a compiled pipeline ({error}): make one with `make pipeline`."
         ) from error
 
 

@@ -23,9 +23,9 @@ from pipelines.parameters import parse
 from pipelines.submit import Account, Root
 from pipelines.upload import Version, upload, version_name
 
-Name = Annotated[str, typer.Argument(help="Name of the schedule, one in its experiment.")]
+Name = Annotated[str, typer.Argument(help="Name of the schedule, unique in its experiment.")]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the pipeline again and again.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the pipeline on a schedule.")
 
 
 @app.command()
@@ -44,7 +44,7 @@ def create(
     namespace: Namespace = None,
     token: Token = None,
 ) -> None:
-    """Make a schedule, or replace the one of this name: one run at a time, and none to catch up on."""
+    """Create a schedule, or replace the one of this name: one run at a time; missed runs are not made up for."""
     when = with_seconds(cron)
     with opened(pipeline, package) as compiled:
         values = parse(parameters or [], compiled.inputs)
@@ -71,7 +71,7 @@ def create(
         )
         for schedule in old:
             client.delete_recurring_run(schedule.recurring_run_id)
-    print(f"{'replaced' if old else 'made'} {name}: {client.link('recurringrun/details', made.recurring_run_id)}")
+    print(f"{'replaced' if old else 'created'} {name}: {client.link('recurringrun/details', made.recurring_run_id)}")
 
 
 @app.command("list")
@@ -102,7 +102,7 @@ def delete(
     namespace: Namespace = None,
     token: Token = None,
 ) -> None:
-    """Delete a schedule; runs that it has started go on."""
+    """Delete a schedule; runs that it has started continue."""
     client = connect(endpoint, namespace, token)
     found = _of_experiment(client, experiment)
     wanted = [schedule for schedule in found if schedule.display_name == name]

@@ -52,7 +52,7 @@ def judging(
     node_selector: Dict[str, str],
     tolerations: List[Dict[str, Any]],
 ):
-    """Judge each head, put them side by side, and put the model in use if it is not worse.
+    """Judge each head, compare them in a report, and promote the model if it is not worse.
 
     A pipeline of its own because kfp cannot hand what one loop collects to a task inside another loop.
     """

@@ -30,10 +30,8 @@ from pipelines.follow import command, follow
 from pipelines.package import File, Package, Pipeline, opened, with_caching
 from pipelines.parameters import parse
 
-Root = Annotated[
-    str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; else where the server says.")
-]
-Account = Annotated[str | None, typer.Option(help="Kubernetes service account of the steps; else the server's.")]
+Root = Annotated[str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; default: the server's.")]
+Account = Annotated[str | None, typer.Option(help="Kubernetes service account of the steps; default: the server's.")]
 
 app = typer.Typer(add_completion=False)
 
@@ -42,7 +40,9 @@ app = typer.Typer(add_completion=False)
 @told_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
-    run_name: Annotated[str | None, typer.Option(help="Name of the run; else the pipeline's and the time.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option(help="Name of the run; default: the pipeline's name and the time.")
+    ] = None,
     experiment: Experiment = "mtlrank",
     pipeline: Pipeline = "mtl_ranking",
     package: File = None,
@@ -50,21 +50,21 @@ def main(
     service_account: Account = None,
     cache: Annotated[
         bool | None,
-        typer.Option(help="Answer every step, training too, from the cache, or none; else as the pipeline says."),
+        typer.Option(help="Use the cache for every step, also training, or for none; default: as in the pipeline."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the run to its end.")] = False,
     follow_run: Annotated[
-        str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that goes.")
+        str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that was submitted before.")
     ] = None,
-    interval: Annotated[float, typer.Option(min=0, help="Seconds between two looks at a run that is followed.")] = 10,
+    interval: Annotated[float, typer.Option(min=0, help="Seconds between two queries of a followed run.")] = 10,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
 ) -> None:
     """Run the pipeline on a cluster: `python -m pipelines.submit seed=7 --watch`.
 
-    Parameters are checked before anything is sent. `--follow RUN_ID` follows a run that was submitted before, from
-    wherever.
+    Parameters are checked before anything is sent. `--follow RUN_ID` follows a run that was submitted before, also from
+    another machine.
     """
     if follow_run:
         if parameters:
@@ -79,7 +79,7 @@ def main(
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
         if package is None and "MTLRANK_IMAGE" not in os.environ:
-            print(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, wherever the cluster finds it", file=sys.stderr)
+            print(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, which the cluster must find", file=sys.stderr)
         run_id = submit(client, chosen, values, name, experiment, pipeline_root, service_account)
     if watch:
         follow(client, run_id, interval)
@@ -111,7 +111,7 @@ def submit(
             )
     except UnavailableError as error:
         listed = client.link("experiments/details", experiment_id)
-        raise UnavailableError(f"{error} The run may have started: look at {listed} before trying again.") from error
+        raise UnavailableError(f"{error} The run may have started: check {listed} before trying again.") from error
     return str(run.run_id)
 
 

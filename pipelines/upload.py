@@ -15,7 +15,7 @@ from mtlrank.errors import ConfigError
 from pipelines.client import Client, Endpoint, Namespace, Token, answered, connect
 from pipelines.package import File, Package, Pipeline, opened
 
-Version = Annotated[str | None, typer.Option(help="Name of the version; else the tag of the steps' image.")]
+Version = Annotated[str | None, typer.Option(help="Name of the version; default: the tag of the steps' image.")]
 
 app = typer.Typer(add_completion=False)
 
@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @told_in_one_line()
 def main(
-    name: Annotated[str | None, typer.Option(help="Name of the pipeline on the server; else its own.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the pipeline on the server; default: its own.")] = None,
     version: Version = None,
     pipeline: Pipeline = "mtl_ranking",
     package: File = None,
@@ -60,8 +60,8 @@ def upload(client: Client, package: Package, name: str, version: str) -> tuple[s
     told = there.pipeline_spec  # alone, or beside the platform's
     if _specs(told.get("pipeline_spec", told), told.get("platform_spec")) != _specs(*package.documents()):
         raise ConfigError(
-            f"{name} has a version {version} already, and it is another pipeline. Choose another name with --version, "
-            "or build an image with a tag of its own."
+            f"{name} has a version {version} already, with other content. Choose another name with --version, or build "
+            "an image with a tag of its own."
         )
     print(f"{name} has this version already: {version}")
     return pipeline_id, str(there.pipeline_version_id)

@@ -66,7 +66,7 @@ def test_processes_that_need_the_same_dataset_at_once_make_it_once(tmp_path, cap
     assert [process.exitcode for process in processes] == [0, 0]
     prepare.run(composed(tmp_path / "alone", "tasks=[msm_ner]"))
     assert manifest_of(tmp_path / "same", "msm_ner") == manifest_of(tmp_path / "alone", "msm_ner")
-    assert capfd.readouterr().err.count("another process prepares msm_ner: waiting for it") == 1
+    assert capfd.readouterr().err.count("another process is preparing msm_ner: waiting for it") == 1
 
 
 def test_an_error_in_another_process_is_told_as_it_is(tmp_path):

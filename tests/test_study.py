@@ -118,7 +118,7 @@ def test_tasks_without_a_split_of_their_own_are_learnt_but_not_compared(data_dir
     words = [*SHORT, "datamodule.dataset.datasets.msm_ner.val=null"]
     config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
     assert study._mixtures(config) == [("msm_sem_sim",), ("msm_sem_sim", "msm_ner")]
-    assert "learnt with others, but not compared: msm_ner" in capsys.readouterr().err
+    assert "trained with others, but not compared: msm_ner" in capsys.readouterr().err
 
 
 def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so():

@@ -1,4 +1,4 @@
-"""The few things the launcher asks of a Kubernetes API server. It goes on asking while the server is away."""
+"""The few requests that the launcher sends to a Kubernetes API server. It retries while the server is unavailable."""
 
 import json
 import os
@@ -57,7 +57,7 @@ class Cluster:
             if error.status == 409:
                 return False
             raise ConfigError(
-                "The cluster knows no TrainJobs: install Kubeflow Trainer v2.2 or later (docs/kubernetes.md)."
+                "The cluster has no TrainJobs: install Kubeflow Trainer v2.2 or later (docs/kubernetes.md)."
             ) from error
         return True
 
@@ -158,11 +158,11 @@ class Cluster:
                 wait = random.uniform(0.5, 1) * min(LONGEST_WAIT, 0.5 * 2 ** min(tries, 10))
                 if time.monotonic() + wait > start + PATIENCE:
                     raise ResourceError(
-                        f"Cannot {what}: no answer from Kubernetes for {PATIENCE:g} s, the last time {reason(error)}. The "
-                        "job goes on, if it was begun; a retry of this step finds it."
+                        f"Cannot {what}: no answer from Kubernetes for {PATIENCE:g} s, last error: {reason(error)}. A job "
+                        "that was started continues; a retry of this step finds it."
                     ) from error
                 if tries == 1:
-                    print(f"cannot {what} now ({reason(error)}): trying on", file=sys.stderr, flush=True)
+                    print(f"cannot {what} now ({reason(error)}): retrying", file=sys.stderr, flush=True)
                 time.sleep(wait)
 
 

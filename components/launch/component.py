@@ -39,9 +39,9 @@ def launch(
 ):
     """Train one body with one head per dataset in a TrainJob of Kubeflow Trainer, and wait for it.
 
-    Its inputs are those of `train` and of `components.launch.trainjob.Nodes`, beside the id of the pipeline's run and the
-    image, which cannot be asked for from inside. The nodes write the model to its URI themselves. With `gpus`, they fail
-    rather than train on the CPU.
+    Its inputs are those of `train` and of `components.launch.trainjob.Nodes`, the id of the pipeline's run and the
+    image, which a step cannot find out by itself. The nodes write the model to its URI themselves. With `gpus`, they
+    fail rather than train on the CPU.
     """
     from components.launch import launcher
     from components.launch.trainjob import Nodes

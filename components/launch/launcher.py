@@ -2,7 +2,7 @@
 
 A job is kept when it has ended, well or badly, so that people can look at it; it belongs to the pipeline's workflow and
 goes with it. It is deleted when the step is cancelled (SIGTERM), when it has taken too long, and when a retry of the step
-finds one that failed. If only the connection is lost it goes on, and a retry adopts it.
+finds one that failed. If only the connection is lost it continues, and a retry adopts it.
 """
 
 import json
@@ -55,7 +55,7 @@ def check_shared(order: Order) -> None:
 
 
 def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
-    """Have a job done, in so many seconds at most. Raises `TrainJobError` if it is not done."""
+    """Run a job to its end, in so many seconds at most. Raises `TrainJobError` if it does not complete."""
     with terminable():
         try:
             begin(cluster, job)
@@ -67,7 +67,7 @@ def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
 
 
 def begin(cluster: Cluster, job: dict[str, Any]) -> None:
-    """Create the job, or adopt the one that an earlier attempt of this step made. One that failed is made anew."""
+    """Create the job, or adopt the one that an earlier attempt of this step created. One that failed is created again."""
     name, owner = job["metadata"]["name"], cluster.owner()
     owned = {**job, "metadata": {**job["metadata"], **({"ownerReferences": [owner]} if owner else {})}}
     latest = time.monotonic() + LATE
@@ -78,12 +78,14 @@ def begin(cluster: Cluster, job: dict[str, Any]) -> None:
         _check_ours(found, job)
         is_leaving = "deletionTimestamp" in found["metadata"]
         if not condition(found, "Failed") and not is_leaving:
-            say(f"adopting TrainJob {name}, which an earlier attempt of this step began")
+            say(f"adopting TrainJob {name}, which an earlier attempt of this step created")
             return
         if time.monotonic() > latest:
             raise TrainJobError(f"TrainJob {name} of an earlier attempt cannot be deleted. Delete it with kubectl.")
         if not is_leaving:
-            say(f"TrainJob {name} of an earlier attempt failed: making it anew, to go on from its last checkpoint")
+            say(
+                f"TrainJob {name} of an earlier attempt failed: creating it again, to continue from its last checkpoint"
+            )
             cluster.delete(found)
         time.sleep(min(POLL, 2.0))
     say(f"created TrainJob {name}: kubectl -n {cluster.namespace} get trainjob {name}")
@@ -104,7 +106,7 @@ def _watch(cluster: Cluster, job: dict[str, Any], log: FirstNode, seconds: float
     while True:
         found = cluster.read(name)
         if found is None or not is_ours(found, job):
-            raise TrainJobError(f"TrainJob {name} is gone: somebody deleted it while it ran. A retry makes it anew.")
+            raise TrainJobError(f"TrainJob {name} was deleted by someone while it ran. A retry creates it again.")
         if condition(found, "Complete"):
             log.finish()
             say(f"TrainJob {name} is complete")
@@ -118,8 +120,8 @@ def _watch(cluster: Cluster, job: dict[str, Any], log: FirstNode, seconds: float
         if time.monotonic() > latest:
             cluster.delete(found)
             raise TrainJobError(
-                f"TrainJob {name} was not over after {seconds / 3600:.1f} hours ({shown}) and is deleted. Its checkpoints "
-                "stay: allow more with deadline_hours, and the same parameters go on from there."
+                f"TrainJob {name} did not finish in {seconds / 3600:.1f} hours ({shown}) and was deleted. Its checkpoints "
+                "are kept: with a larger deadline_hours, the same parameters continue from there."
             )
         time.sleep(POLL)
 
@@ -141,9 +143,9 @@ def is_ours(found: dict[str, Any], job: dict[str, Any]) -> bool:
 def _check_ours(found: dict[str, Any], job: dict[str, Any]) -> None:
     if not is_ours(found, job):
         name, labels = job["metadata"]["name"], found["metadata"].get("labels") or {}
-        told = "another run" if labels.get(RUN) != name else "other settings"
+        told = "belongs to another run" if labels.get(RUN) != name else "has other settings"
         raise TrainJobError(
-            f"There is a TrainJob {name} already, and it is of {told}: expected the label {SPEC}="
+            f"TrainJob {name} exists already and {told}: expected the label {SPEC}="
             f"{job['metadata']['labels'][SPEC]}, found {labels.get(SPEC, 'none')}. If it is not needed any more: kubectl "
             f"delete trainjob {name}"
         )

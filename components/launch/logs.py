@@ -85,7 +85,7 @@ class FirstNode(threading.Thread):
                     print(text, file=self._out, flush=True)
         except (HTTPError, ApiException, UserError) as error:
             said = " ".join(str(error).split()) if isinstance(error, UserError) else reason(error)
-            print(f"the log of the first node is interrupted ({said}); the job goes on", file=sys.stderr, flush=True)
+            print(f"the log of the first node is interrupted ({said}); the job continues", file=sys.stderr, flush=True)
             return False
         return True
 

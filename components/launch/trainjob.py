@@ -73,9 +73,9 @@ def check_nodes(nodes: Nodes) -> None:
     wrong = [f"{key}={value!r}" for key, value in nodes._asdict().items() if not _is_right(key, value)]
     if wrong:
         raise ConfigError(
-            f"{', '.join(wrong)} cannot be asked of a cluster: expected num_nodes and deadline_hours of at least 1, gpus "
-            "of at least 0, cpu as in '8' or '500m', memory as in '64Gi', node_selector as a table of text, tolerations "
-            "as a list of tables, and names in small letters."
+            f"{', '.join(wrong)}: a cluster would refuse this. Expected num_nodes and deadline_hours of at least 1, gpus "
+            "of at least 0, cpu as in '8' or '500m', memory as in '64Gi', node_selector as a dict of texts, tolerations "
+            "as a list of dicts, and names in lower case."
         )
 
 

@@ -17,14 +17,14 @@ def merge(
     dataset: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.HTML],
 ):
-    """Make one self-contained dataset of its shards, and its card.
+    """Merge the shards of a dataset into one self-contained dataset, and write its card.
 
     Args:
         task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
         parts: All shards of it.
         experiment: Name of the experiment's config.
         body: Name of the body's config. Empty: the experiment's.
-        overrides: Further settings in the command line's words.
+        overrides: Further settings, written as on the command line.
         dataset: The prepared dataset.
         card: What is in it, what was left out and why.
 

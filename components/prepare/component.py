@@ -16,7 +16,7 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
         shard: Which share of the dataset, as in 3/8.
         experiment: Name of the experiment's config.
         body: Name of the body's config: datasets are tokenised for it. Empty: the experiment's.
-        overrides: Further settings in the command line's words.
+        overrides: Further settings, written as on the command line.
         part: The prepared shard.
 
     """

@@ -1,4 +1,4 @@
-"""Put the model in use."""
+"""Promote the model."""
 
 from typing import List
 
@@ -18,14 +18,14 @@ def promote(
     decision: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Publish the model in the registry, and put it in use if it is not worse than the one that is.
+    """Publish the model in the registry, and promote it if it is not worse than the model in use.
 
     Args:
         datasets: The prepared datasets, in case the model in use has to be judged again.
-        results: What each head did.
+        results: The evaluation of each head.
         model: The trained model.
-        registry: A folder with the models and what is in use, as in gs://bucket/registry. Empty: nothing is promoted.
-        measures: That decide, as in trec2019/nDCG@10. Empty: the first measure of the first task.
+        registry: The folder of the registry, as in gs://bucket/registry. Empty: nothing is promoted.
+        measures: The measures that decide, as in trec2019/nDCG@10. Empty: the first measure of the first task.
         margin: The new model may be worse by this much, in the measures' own unit.
         decision: What was decided, and why.
         metrics: Whether it was promoted, and the differences.
@@ -50,7 +50,7 @@ def promote(
             folders_by_key([dataset.path for dataset in datasets]),
         )
     else:
-        made = Decision(False, "the pipeline's parameter `registry` names no folder")
+        made = Decision(False, "the pipeline's parameter `registry` is empty")
     Path(decision.path).write_text(markdown(made, registry), "utf-8")
     metrics.log_metric("promoted", int(made.promoted))
     for row in made.comparisons:

@@ -1,4 +1,4 @@
-"""Put the heads side by side."""
+"""Report on all heads."""
 
 from typing import List
 

@@ -28,7 +28,7 @@ def train(
 ):
     """Train one body with one head per dataset and keep the best checkpoint.
 
-    A step that was killed and is tried again goes on from the last checkpoint, if `checkpoints` names a folder that
+    A step that was killed and is retried continues from the last checkpoint, if `checkpoints` names a folder that
     outlives the pod. With `gpus`, it fails rather than train on the CPU.
     """
     from components.train.order import Order

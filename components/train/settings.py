@@ -18,7 +18,7 @@ def train_settings(
 ) -> dict[str, Any]:
     """Settings by config key, for `mtlrank.compose.pipeline_config`. None leaves a setting to the experiment.
 
-    With `gpus`, training fails rather than go on the CPU.
+    With `gpus`, training fails rather than run on the CPU.
     """
     return {
         "experiment": experiment,

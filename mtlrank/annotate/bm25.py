@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 
 class BM25Index:
-    """Lucene's BM25 (k1=0.9, b=0.4, as Anserini's MS MARCO baselines) by bm25s; documents are told by position.
+    """Lucene's BM25 (k1=0.9, b=0.4, as Anserini's MS MARCO baselines) by bm25s; documents are identified by position.
 
     Terms are lower-cased words of two and more letters without English stop words, unstemmed.
     """

@@ -20,7 +20,7 @@ _SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in 
 
 
 class MTLLoader(DataLoader[MTLBatch]):
-    """A DataLoader that starts where it is told: in any epoch, after any number of that epoch's batches."""
+    """A DataLoader that can start in any epoch, after any number of that epoch's batches."""
 
     def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
         draws: Any = sampler  # what is drawn is handed to the dataset as it is
@@ -49,7 +49,7 @@ class MTLLoader(DataLoader[MTLBatch]):
             if "DataLoader worker" not in str(error):
                 raise
             raise ResourceError(
-                f"A process that assembles batches died: {' '.join(str(error).split())[:200]} Set datamodule.num_workers=0 "
+                f"A worker process died: {' '.join(str(error).split())[:200]} Set datamodule.num_workers=0 "
                 "(batches come from memory-mapped tokens, so it costs little), or give the machine more memory."
             ) from error
 

@@ -36,7 +36,7 @@ class Ranked(NamedTuple):
 
 
 class PairStore:
-    """Which pairs are asked for, and their scores once they are known. A pair is asked for once."""
+    """The pairs to score, and their scores once they are known. Each pair is there once."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path)
@@ -59,7 +59,7 @@ class PairStore:
             self._database.executemany(insert, ((name,) for name in query_ids))
 
     def add(self, pairs: Sequence[tuple[str, str, float, str]]) -> list[Asked]:
-        """Take in (query_id, doc_id, first-stage score, place). Raises `DataError` for a pair that is there already."""
+        """Take in (query_id, doc_id, first-stage score, place). Raises `DataError` for a pair that is given twice."""
         self.order_queries(dict.fromkeys(pair[0] for pair in pairs))
         rows = [(self._size + i, pair[1], *pair[2:], pair[0]) for i, pair in enumerate(pairs)]
         insert = (
@@ -75,7 +75,7 @@ class PairStore:
         return [Asked(row[0], row[4], row[1], str(row[3])) for row in rows]
 
     def check_texts(self, texts: Iterable[tuple[str, str, str]]) -> None:
-        """Raise `DataError` if a name stands for two texts; `texts` are (name, text, place)."""
+        """Raise `DataError` if a name has two texts; `texts` are (name, text, place)."""
         with self._database:
             for name, text, place in texts:
                 key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -84,7 +84,7 @@ class PairStore:
                     "SELECT hash, place FROM texts WHERE name = ?", (name,)
                 ).fetchone()
                 if found != key:
-                    raise DataError(f"{place}: {name} stands for another text than at {first}.")
+                    raise DataError(f"{place}: {name} has a different text at {first}.")
 
     def best(self, k: int | None) -> Iterator[Asked]:
         """The pairs query by query, the `k` best of the first stage; None for all."""
@@ -116,4 +116,4 @@ class PairStore:
     def _twice(self, query_id: str, doc_id: str, place: str) -> str:
         select = "SELECT place FROM pairs JOIN queries q ON q.number = query WHERE name = ? AND doc = ?"
         (first,) = self._database.execute(select, (query_id, doc_id)).fetchone()
-        return f"{place}: document {doc_id!r} of query {query_id!r} is there already, at {first}. Leave one out."
+        return f"{place}: document {doc_id!r} of query {query_id!r} is given twice, first at {first}. Remove one."

@@ -17,9 +17,9 @@ class BadRow(NamedTuple):
 
 
 class Reading:
-    """Judges what is read. The first bad row stops, or up to `max_bad_rows` are set aside (`on_bad_row=quarantine`).
+    """Handles bad rows. The first one stops, or up to `max_bad_rows` are set aside (`on_bad_row=quarantine`).
 
-    Sources call `reject` for a row that they cannot make a record of and go on with the next one, `count` for what they
+    Sources call `reject` for a row that they cannot make a record of and continue with the next one, `count` for what they
     repair or leave out, and `at` to say how far they are.
     """
 

@@ -49,7 +49,7 @@ class Sentence(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What holds for a facet of an entity: the fillers of its slots."""
+    """What is true of a facet of an entity: the fillers of its slots."""
 
     entity: Entity
     facet: str

@@ -36,7 +36,7 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def name_settings(systems: Sequence[Settings]) -> list[str]:
-    """A name for each of several different settings: as few keys as tell them apart, `tasks` before others."""
+    """A name for each of several different settings: as few keys as distinguish them, `tasks` before others."""
     keys = sorted(
         {key for settings in systems for key in settings}, key=lambda key: (key != _TASKS, key.count("."), key)
     )
@@ -81,7 +81,9 @@ def _settings(run: Path) -> Settings:
         tasks = list(config["datamodule"]["dataset"]["datasets"])
         kept = {key: value for key, value in settings.items() if key not in _OF_THE_SEED}
     except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"{run} is no run of mtlrank: its config has no datasets. Name it, as in all={run}.") from error
+        raise DataError(
+            f"{run} is not a run of mtlrank: its config has no datasets. Name it, as in all={run}."
+        ) from error
     return {**kept, _TASKS: tasks}
 
 

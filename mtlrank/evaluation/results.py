@@ -18,7 +18,7 @@ from mtlrank.trec import write_run
 def write_head(
     folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement, weights: str | None = None
 ) -> None:
-    """Write the folder of a judged head; metrics.json comes last, so that a folder with it is whole.
+    """Write the folder of a judged head; metrics.json comes last, so that a folder with it is complete.
 
     `weights` is the hash of the model's weights, which tells whose judgement it is.
     """

@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `not decided`, if the interval of the difference holds 0 or there is none."""
+        """`better`, `worse`, or `not decided`, if the interval of the difference includes 0 or there is none."""
         if self.difference is None or self.difference[0] <= 0 <= self.difference[1]:
             return "not decided"
         return "better" if self.better else "worse"
@@ -175,7 +175,5 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
     pictures = [("Confusion matrix", figures.confusion(np.array(counts), classes))]
     if len(head.confidence):
         right = head.labels == head.predictions[0]
-        pictures.append(
-            ("Calibration: is it right as often as it is sure?", figures.calibration(head.confidence, right))
-        )
+        pictures.append(("Calibration: accuracy by confidence", figures.calibration(head.confidence, right)))
     return pictures

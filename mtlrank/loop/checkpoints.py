@@ -1,4 +1,4 @@
-"""Checkpoints as folders with a manifest: there whole or not at all, checked when they are read, local or on gs://."""
+"""Checkpoints as folders with a manifest: complete or not there at all, checked when they are read, local or on gs://."""
 
 import json
 import re
@@ -35,7 +35,7 @@ _NAME = re.compile(r"(step|best)-(\d{8})")
 class Found(NamedTuple):
     """A checkpoint in a run's folder; `step` counts optimizer steps."""
 
-    kind: str  # "step": everything that training needs to go on; "best": the weights that judged best
+    kind: str  # "step": everything that training needs to continue; "best": the weights that judged best
     step: int
 
     @property
@@ -61,7 +61,7 @@ class Checkpoints:
         return join(self.folder, found.name)
 
     def all(self, kind: str) -> list[Found]:
-        """What is there and whole as far as one can see without reading it, newest first."""
+        """The checkpoints that seem complete without being read, newest first."""
         names = [name.removesuffix(f"/{MANIFEST}") for name in list_files(self.folder) if name.endswith(f"/{MANIFEST}")]
         matches = [match for name in names if (match := _NAME.fullmatch(name))]
         found = [Found(match[1], int(match[2])) for match in matches if match[1] == kind]
@@ -140,7 +140,7 @@ class VerifiedIO(CheckpointIO):
 
 
 def write_checkpoint(content: dict[str, Any], path: str) -> None:
-    """Write a checkpoint that is there whole or not at all. Raises `StorageError`, leaving nothing, if there is no room."""
+    """Write a checkpoint completely or not at all. Raises `StorageError`, leaving nothing, if there is no space."""
     here = mirror(path)
     try:
         with new_folder(here) as part:
@@ -149,8 +149,8 @@ def write_checkpoint(content: dict[str, Any], path: str) -> None:
     except (OSError, RuntimeError) as error:  # torch tells of a full disk as a RuntimeError
         reason, free = " ".join(str(error).split())[:120], shutil.disk_usage(here.parent).free
         raise StorageError(
-            f"Cannot write the checkpoint {here}: {reason}. It needs {_bytes(content) >> 20:,} MiB, free are "
-            f"{free >> 20:,} MiB. The checkpoints before it are as they were. Make room, and run the same command again."
+            f"Cannot write the checkpoint {here}: {reason}. It needs {_bytes(content) >> 20:,} MiB, "
+            f"{free >> 20:,} MiB are free. Earlier checkpoints are kept. Free some space, and run the same command again."
         ) from error
     if str(here) != path:
         remove_folder(path)  # a damaged one of the same step
@@ -162,12 +162,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint whose files are as they were written; code in it is never run."""
     here = fetch_folder(path, mirror(path))
     if read_manifest(here).get("kind") != "checkpoint":
-        raise DataError(f"{path} is no checkpoint.")
+        raise DataError(f"{path} is not a checkpoint.")
     try:
         content: dict[str, Any] = torch.load(here / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # a file of another version fails in many ways
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is whole, but torch {torch.__version__} cannot read it: {reason}") from error
+        raise DataError(f"{path} is undamaged, but torch {torch.__version__} cannot read it: {reason}") from error
     return content
 
 
@@ -179,10 +179,10 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str,
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, accepted: list[str]) -> bool:
-    """Whether training can go on exactly: nothing differs between what is learnt now and in the checkpoint.
+    """Whether training can continue exactly: nothing differs between what is learnt now and in the checkpoint.
 
     Keys begin with their kind, as in `data.trec2019`. Raises `ConfigError` with all that differs, unless of an `accepted`
-    kind: then training starts anew from the weights.
+    kind: then training starts over with the weights.
     """
     found = differences(ours, theirs)
     refused = {key: pair for key, pair in found.items() if key.partition(".")[0] not in accepted}
@@ -190,8 +190,8 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, a
         table = "; ".join(f"{key}: {_shown(old)} there, {_shown(new)} now" for key, (old, new) in refused.items())
         kinds = ",".join(sorted({key.partition(".")[0] for key in refused}))
         raise ConfigError(
-            f"{where} was learnt from something else. {table}. Start over with force=true, choose another output_dir, or "
-            f"start from its weights with training.accept_changes=[{kinds}]."
+            f"{where} does not fit this run. {table}. Start over with force=true, choose another output_dir, or start from "
+            f"its weights with training.accept_changes=[{kinds}]."
         )
     return not found
 

@@ -1,4 +1,4 @@
-"""The groups of weights that an optimizer treats alike."""
+"""The groups of weights that an optimizer treats in the same way."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Steps whose gradients are not finite are not taken, and told with the samples that they came from."""
+"""Steps whose gradients are not finite are skipped, and reported with the samples that they came from."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -63,11 +63,11 @@ class FiniteSteps:
         self.skipped += 1
         found = [line for line in (self._blame(*part) for part in learnt.losses) if line]
         where = "; ".join(found) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
-        message = f"step {learnt.step}: not finite are {where}"
+        message = f"step {learnt.step} is not finite: {where}"
         if self.skipped > self.most:
             raise DivergedError(
-                f"{message}. That was bad step {self.skipped} and training.max_bad_steps is {self.most}. The checkpoints "
-                "are from before. Lower loop.optimizer.lr, use precision 32-true, or look at these samples."
+                f"{message}. This is bad step {self.skipped}, but training.max_bad_steps is {self.most}. Checkpoints are "
+                "from before it. Lower loop.optimizer.lr, use trainer.precision=32-true, or check these samples."
             )
         print(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})", file=sys.stderr, flush=True)
 

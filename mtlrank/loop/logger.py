@@ -31,7 +31,7 @@ class Service(Logger):
 
     @abstractmethod
     def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:
-        """Lightning's logger for a new run, or for the run `run_id` that goes on. It has reached the service."""
+        """Lightning's logger for a new run, or for the run `run_id` that continues. It has reached the service."""
 
     @abstractmethod
     def finish(self, logger: Logger) -> None:
@@ -39,7 +39,7 @@ class Service(Logger):
 
     @rank_zero_only
     def open(self, folder: Path, settings: Mapping[str, Any], *, anew: bool) -> None:
-        """Start a run of these settings, or go on with the one that this folder's run is there.
+        """Start a run with these settings, or continue the one that belongs to this folder's run.
 
         Raises `ConfigError` if the service's package is missing or it cannot be reached.
         """
@@ -56,8 +56,8 @@ class Service(Logger):
             ) from error
         except Exception as error:  # services have no common error
             raise ConfigError(
-                f"loop.logger cannot start a run at {kind}: {_first_line(error)} Leave it out with loop/logger=null: the "
-                "run's folder has all values."
+                f"loop.logger cannot start a run at {kind}: {_first_line(error)} Use loop/logger=null to train without it: "
+                "the run's folder has all values."
             ) from error
         write_json(folder / _KNOWN, {**known, kind: self._logger.version})
 
@@ -65,7 +65,7 @@ class Service(Logger):
         self._try(lambda logger: logger.log_metrics(dict(metrics), step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `open` has told the run's settings."""
+        """Nothing: `open` has logged the run's settings."""
 
     def finalize(self, status: str) -> None:
         self._try(lambda logger: logger.finalize(status))
@@ -91,7 +91,7 @@ class Service(Logger):
             work(self._logger)
         except Exception as error:  # services have no common error
             if not self._has_failed:
-                told = f"{self.name} lacks some values of this run, which its folder has: {_first_line(error)}"
+                told = f"{self.name} lacks some values of this run, but the run's folder has all: {_first_line(error)}"
                 print(told, file=sys.stderr, flush=True)
             self._has_failed = True
 

@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
 
 class Milestones(pl.Callback):
-    """Judges, saves and stops, at points that all processes pass together; also where a resumed run goes on.
+    """Validates, saves and stops, at points that all processes pass together; also sets where a resumed run continues.
 
     Why not Lightning's own: its checkpoints in the middle of an epoch lose a validation that was due, its loops cannot be
     stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds where in the
@@ -79,7 +79,7 @@ class Milestones(pl.Callback):
         self._is_restored = False  # the optimizer too, so that what is saved is whole
         self._processes = Agreement()
 
-    # -- going on ------------------------------------------------------------------------------------------------------
+    # -- continuing ----------------------------------------------------------------------------------------------------
 
     def resume_from(self, loop: MultiTaskLoop) -> str | None:
         """The checkpoint to hand to the trainer; None to start at the first step, perhaps from a checkpoint's weights."""
@@ -100,7 +100,7 @@ class Milestones(pl.Callback):
         loop.load_state_dict({**loop.state_dict(), **kept})
         changed = ", ".join(self.accept_changes)
         print(
-            f"starting anew from the weights of {where}: {len(kept)} of {len(known)} taken over, {changed} changed",
+            f"starting over with the weights of {where}: {len(kept)} of {len(known)} loaded, {changed} changed",
             file=sys.stderr,
         )
         return None  # its checkpoints go when this run has one
@@ -137,7 +137,7 @@ class Milestones(pl.Callback):
             self.best, self.best_step, self.waited = None, None, 0
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Tell the data and Lightning's loops where training stands, whatever the number of processes was."""
+        """Set the data and Lightning's loops to where training stands, whatever the number of processes was."""
         state = checkpoint["callbacks"][self.state_key]
         epoch = 0 if trainer.overfit_batches else state["epoch"]
         trainer.datamodule.start_at(epoch, state["batches"])
@@ -237,7 +237,7 @@ class Milestones(pl.Callback):
         """Put the best weights into the loop and return the metrics that they reached."""
         if self.best_step is None:
             raise ConfigError(
-                f"Training ended before {self.monitored.key} was measured once: it needs batches and an epoch. "
+                f"Training ended before {self.monitored.key} was measured: expected at least one batch and one epoch. "
                 "If the best weights were lost, force=true starts over."
             )
         state = self.checkpoints.read(Found("best", self.best_step))

@@ -19,7 +19,9 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         taken = sorted(name for name in heads if hasattr(nn.ModuleDict(), name))
         if taken:
-            raise ConfigError(f"No dataset can be called {taken[0]!r}, as torch has that name. Give it another `name`.")
+            raise ConfigError(
+                f"A dataset cannot be called {taken[0]!r}, as torch uses that name. Give it another `name`."
+            )
         self.body = body
         self.heads = nn.ModuleDict(dict(heads))
         for weight in self.idle(self.heads) if body.family else []:

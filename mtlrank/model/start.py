@@ -19,12 +19,12 @@ def start_body(folder: Path, body: MTLBody) -> None:
     read_model(folder)  # before a byte of it is used
     where = folder / BACKBONE
     mine, theirs = body.config, load_config(str(where))
-    expected = f"The body is {body.backbone!r}, that of model.start_from is another. "
+    expected = f"The body is {body.backbone!r}, but model.start_from has another one. "
     way_out = f"Use model/body=trained, or model.body.backbone={backbone_of(folder)}."
     for key in ("model_type", "num_attention_heads"):  # which weights do not show
         there, here = (getattr(config, key, None) for config in (theirs, mine))
         if there != here:
-            raise ConfigError(f"{expected}{key} is {there} there, {here} here. {way_out}")
+            raise ConfigError(f"{expected}{key} is {there} in model.start_from, {here} in this body. {way_out}")
     weights = load_file(folder / WEIGHTS)
     try:
         body.load_plain({name.removeprefix("body."): w for name, w in weights.items() if name.startswith("body.")})

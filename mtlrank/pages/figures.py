@@ -136,7 +136,7 @@ def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 1
         shares = counts[used] / counts.sum()
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
         axes.scatter(sure, correct, s=20 + 300 * shares, color=_GREEN, alpha=0.8, linewidths=0, clip_on=False)
-        axes.set(xlabel="probability of the predicted class", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="probability of the predicted class", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         axes.set_title(f"expected calibration error {np.sum(shares * np.abs(sure - correct)):.3f}", fontsize=9)
         return _svg(figure)
 

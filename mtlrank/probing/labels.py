@@ -44,5 +44,7 @@ def code_labels(dataset: PreparedDataset, labels: Tensor) -> Coded:
         targets = torch.from_numpy(np.searchsorted(edges, labels.numpy(), side="right"))
         coded = Coded(targets, len(edges) + 1, f"{len(edges) + 1} buckets by quantiles")
     if len(coded.targets.unique()) < 2:
-        raise DataError(f"All {len(labels)} training items of {dataset.name} have one label. Raise probe.max_train.")
+        raise DataError(
+            f"All {len(labels)} training items of {dataset.name} have the same label. Raise probe.max_train."
+        )
     return coded

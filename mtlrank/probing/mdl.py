@@ -47,13 +47,13 @@ def online_bits(ends: Sequence[int], num_classes: int, cost: Callable[[int, int]
     """
     later = [cost(start, end) for start, end in pairwise(ends)]
     if not later:
-        raise DataError(f"All {ends[-1]} items are in one portion, which tells nothing. Raise probe.max_train.")
+        raise DataError(f"All {ends[-1]} items are in one portion: expected several. Raise probe.max_train.")
     bits: Tensor = sum(later[1:], later[0]).double() / math.log(2)
     return bits + uniform_bits(ends[0], num_classes)
 
 
 def log_frequencies(targets: Tensor, num_classes: int) -> Tensor:
-    """What labels so far say about the next one, (classes,): logarithms of their frequencies.
+    """What earlier labels say about the next one, (classes,): logarithms of their frequencies.
 
     Each class counts once more than it was seen (Laplace), so that none is impossible.
     """

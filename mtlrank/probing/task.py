@@ -1,4 +1,4 @@
-"""Probing one task: how well each layer of a frozen body tells its labels."""
+"""Probing one task: how well each layer of a frozen body predicts its labels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -69,7 +69,7 @@ def probe_task(
     """Probe a body's layers and, if there is one, a control's on the same items. A tenth is held out to stop training."""
     units = draw_units(dataset, "train", amounts.max_train, how.seed)
     if len(units) < 2:
-        raise DataError(f"{dataset.name} gives a single sample to probe with: expected more. Raise probe.max_train.")
+        raise DataError(f"{dataset.name} has only one sample to probe with: expected more. Raise probe.max_train.")
     cut = max(1, len(units) // _HELD_OUT)
     held, learnt = np.concatenate(units[:cut]), np.concatenate(units[cut:])
     tested = np.concatenate(draw_units(dataset, amounts.split, amounts.max_test, how.seed))

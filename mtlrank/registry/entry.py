@@ -1,4 +1,4 @@
-"""What a registry holds of a model: the model itself, how it was judged, and what made it, as one folder."""
+"""What a registry keeps of a model: the model itself, its evaluation, and what made it, as one folder."""
 
 import shutil
 from collections.abc import Sequence

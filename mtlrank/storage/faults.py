@@ -1,4 +1,4 @@
-"""What can go wrong on the way to Google Cloud Storage: what passes by itself, and what a person must mend."""
+"""What can go wrong on the way to Google Cloud Storage: what passes by itself, and what a person must fix."""
 
 import http.client
 
@@ -62,7 +62,7 @@ def reason(error: Exception) -> str:
 
 
 def explain(error: Exception, verb: str, place: Place) -> StorageError | None:
-    """One line with the way out, if the error is one that a user can mend."""
+    """One line with the way out, if the error is one that a user can fix."""
     task, code = f"Cannot {verb} {place}", status(error)
     if isinstance(error, GoogleAuthError) or code == 401:
         return StorageError(

@@ -18,18 +18,18 @@ from mtlrank.storage.versions import ABSENT, Version
 
 
 def home() -> Path:
-    """Where mtlrank keeps what it can make again: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
+    """Where mtlrank keeps what it can rebuild: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
     return Path(os.environ.get("MTLRANK_HOME") or Path.home() / ".cache" / "mtlrank")
 
 
 @contextmanager
 def system_errors(task: str) -> Iterator[None]:
-    """Tell what the system refused in one line: a full disk or a read-only folder is nobody's bug."""
+    """Report what the system refused in one line: a full disk or a read-only folder is not a bug."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"Cannot {task}: {reason}. Choose another place, or mend this one.") from error
+        raise StorageError(f"Cannot {task}: {reason}. Choose another place, or fix this one.") from error
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -96,7 +96,7 @@ def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or broken one is the user's to mend, so it is named."""
+    """Read a JSON file; a missing or broken one is the user's to fix, so it is named."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -154,7 +154,7 @@ def sole_user(folder: Path, patience: float = 15.0) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > waited_until:
                     raise ConflictError(
-                        f"Another process is at work in {folder}. Wait for it, or choose another output_dir."
+                        f"Another process is working in {folder}. Wait for it, or choose another output_dir."
                     ) from error
                 time.sleep(0.2)
             except OSError:  # a file system without locks
@@ -190,7 +190,7 @@ def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
     found = read(path)[1]
     made_already = expected == ABSENT and found == _version(data)
     if found != expected and not made_already:
-        raise ConflictError(f"{path} was changed by another process meanwhile. Read it again and decide anew.")
+        raise ConflictError(f"{path} was changed by another process meanwhile. Run the same command again.")
 
 
 def list_names(folder: Path) -> list[str]:

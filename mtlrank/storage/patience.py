@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def deadline() -> float:
-    """For how many seconds to go on without progress: `$MTLRANK_STORAGE_DEADLINE`, else five minutes."""
+    """For how many seconds to continue without progress: `$MTLRANK_STORAGE_DEADLINE`, else five minutes."""
     text = os.environ.get(DEADLINE_VARIABLE) or str(DEADLINE)
     try:
         seconds = float(text)
@@ -40,7 +40,7 @@ def deadline() -> float:
 def persist(attempt: Callable[[float], T], verb: str, place: Place, progress: Callable[[], int] = lambda: 0) -> T:
     """The result of `attempt(timeout)`, tried until it succeeds, cannot succeed, or the deadline has passed.
 
-    `progress` tells how far it has come. Whenever that grows the clock starts anew: a long transfer over a poor line is
+    `progress` tells how far it has come. Whenever that grows the clock starts again: a long transfer over a poor line is
     slow, not stuck.
     """
     allowed = deadline()

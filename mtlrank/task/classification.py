@@ -45,7 +45,7 @@ class Classification(ItemTask):
     def parse_label(self, label: float | str) -> str:
         """The name of a class."""
         if not str(label).strip() or (isinstance(label, float) and not math.isfinite(label)):
-            raise DataError(f"label {label!r} is no name of a class")
+            raise DataError(f"label {label!r} is not a class name")
         return str(label)
 
     def learn_labels(self, labels: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ class Groupwise(Ranking):
 
     @abstractmethod
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-        """The loss of each sample, (samples,). All arguments are (samples, documents); `present` says what is one."""
+        """The loss of each sample, (samples,). All arguments are (samples, documents); `present` marks documents."""
 
 
 class PairwiseRelevance(Groupwise):

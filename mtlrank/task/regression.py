@@ -13,7 +13,7 @@ from mtlrank.task.task import ItemTask
 
 
 class Regression(ItemTask):
-    """Predict a number; labels are scaled to zero mean and unit variance, so that tasks weigh alike.
+    """Predict a number; labels are scaled to zero mean and unit variance, so that tasks weigh the same.
 
     Squared error, or with `huber` the Huber loss (Huber 1964): half the squared error up to an error of `huber` standard
     deviations, linear beyond.

@@ -190,7 +190,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
     small = {"weights": torch.arange(100_000)}  # 0.8 MiB
     write_checkpoint(small, checkpoints.path(Found("step", 1)))
     with pytest.raises(
-        StorageError, match=r"Cannot write the checkpoint .*It needs 3 MiB, free are 0 MiB.*as they were"
+        StorageError,
+        match=r"Cannot write the checkpoint .*It needs 3 MiB, 0 MiB are free.*Earlier checkpoints are kept",
     ):
         write_checkpoint({"weights": torch.arange(400_000)}, checkpoints.path(Found("step", 2)))
     assert checkpoints.newest()[0] == Found("step", 1)
@@ -267,8 +268,8 @@ def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data_dir, 
     poison(monkeypatch, {3, 20})
     metrics = train.run(settings(data_dir, tmp_path, f"trainer.accelerator={device}", "trainer.log_every_n_steps=10"))
     said = capsys.readouterr().err
-    assert "step 3: not finite are 1 of" in said
-    assert re.search(r"step 20: not finite are 1 of \d+ losses of 'msm_ner' \(.+\); the step is skipped", said)
+    assert "step 3 is not finite: 1 of" in said
+    assert re.search(r"step 20 is not finite: 1 of \d+ losses of 'msm_ner' \(.+\); the step is skipped", said)
     assert "the step is skipped (2 of 10)" in said
     assert all(value == value for value in metrics.values())
     losses = read_curves(tmp_path)["train/msm_ner/loss"]  # of the samples whose loss is a number
@@ -279,7 +280,7 @@ def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data_dir, 
 
 def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data_dir, tmp_path, monkeypatch):
     poison(monkeypatch, set(range(18, 100)))
-    with pytest.raises(DivergedError, match=r"bad step 4 and training.max_bad_steps is 3.*Lower loop.optimizer.lr"):
+    with pytest.raises(DivergedError, match=r"bad step 4, but training.max_bad_steps is 3.*Lower loop.optimizer.lr"):
         train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3"))
     state = content(tmp_path)
     assert state["global_step"] in (19, 20)
@@ -296,7 +297,7 @@ def test_a_gradient_scaler_does_not_skip_forever(data_dir, tmp_path, monkeypatch
     trainer = build.pl.Trainer
     monkeypatch.setattr(build.pl, "Trainer", with_scaler)
     poison(monkeypatch, set(range(5, 100)))
-    with pytest.raises(DivergedError, match=r"of 'msm_ner' .*That was bad step 4 and training.max_bad_steps is 3"):
+    with pytest.raises(DivergedError, match=r"of 'msm_ner' .*This is bad step 4, but training.max_bad_steps is 3"):
         train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3", "loop.optimizer.fused=false"))
     assert "the step is skipped (1 of 3)" in capsys.readouterr().err
     assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())

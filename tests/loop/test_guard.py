@@ -25,13 +25,13 @@ def test_a_bad_step_changes_nothing_and_the_next_one_learns(capsys, fused, value
     guard.check(gradient_norm([weight], 1.0), optimizer, BAD)
     optimizer.step()
     assert weight.tolist() == [0, 0]
-    assert "step 2: not finite are 1 of 2 losses of 'b' (b 3); the step is skipped (1 of 1)" in capsys.readouterr().err
+    assert "step 2 is not finite: 1 of 2 losses of 'b' (b 3); the step is skipped (1 of 1)" in capsys.readouterr().err
     weight.grad = torch.ones(2)
     guard.check(gradient_norm([weight], None), optimizer, GOOD)
     optimizer.step()
     assert bool((weight < 0).all())
     weight.grad = torch.full((2,), value)
-    with pytest.raises(DivergedError, match="bad step 2 and training.max_bad_steps is 1"):
+    with pytest.raises(DivergedError, match="bad step 2, but training.max_bad_steps is 1"):
         guard.check(gradient_norm([weight], None), optimizer, BAD)
 
 
@@ -39,7 +39,7 @@ def test_gradients_that_overflow_from_finite_losses_are_told_by_task(capsys):
     weight = a_weight([float("inf"), 0.0])
     guard = FiniteSteps(5, "{} {}".format)
     guard.check(gradient_norm([weight], 1.0), torch.optim.SGD([weight], lr=1), GOOD)
-    assert "not finite are the gradients of a, not the losses" in capsys.readouterr().err
+    assert "is not finite: the gradients of a, not the losses" in capsys.readouterr().err
 
 
 def test_an_optimizer_that_is_told_so_skips_by_itself():

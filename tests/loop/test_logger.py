@@ -99,7 +99,10 @@ def test_a_service_that_fails_is_told_once_and_stops_nothing(data_dir, tmp_path,
     metrics = train.run(config)
     assert metrics == read_json(tmp_path / "metrics.json")
     said = capsys.readouterr().err
-    assert said.count("Unreliable lacks some values of this run, which its folder has: ConnectionError: nobody") == 1
+    assert (
+        said.count("Unreliable lacks some values of this run, but the run's folder has all: ConnectionError: nobody")
+        == 1
+    )
     assert "val/msm_ner/Accuracy" in (tmp_path / "logs" / "attempt_1" / "metrics.csv").read_text()
 
 

@@ -130,7 +130,7 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line(data, tmp_path, kil
     os.kill([process.pid, child][killed], signal.SIGKILL)
     said = process.communicate(timeout=60)[1]  # of both: it ends when the last of them does
     assert process.returncode == (-signal.SIGKILL if killed == 0 else 6)
-    assert said.splitlines()[-1].startswith("mtlrank: Another of the 2 processes is gone: ")
+    assert said.splitlines()[-1].startswith("mtlrank: Another of the 2 processes ended: ")
     assert "Traceback" not in said
 
 

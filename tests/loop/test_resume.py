@@ -124,7 +124,7 @@ def test_a_mistake_leaves_a_finished_run_finished(data_dir, tmp_path, capsys):
 
 def test_two_runs_do_not_share_a_folder(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "sole_user", partial(sole_user, patience=0.1))
-    with sole_user(tmp_path), pytest.raises(ConflictError, match="Another process is at work in .*output_dir"):
+    with sole_user(tmp_path), pytest.raises(ConflictError, match="Another process is working in .*output_dir"):
         train.run(settings(data_dir, tmp_path, "training.epochs=1"))
     assert not (tmp_path / "run.json").exists()
     train.run(settings(data_dir, tmp_path, "training.epochs=1"))
@@ -179,7 +179,7 @@ def test_other_data_is_refused_unless_it_is_accepted(data_dir, tmp_path, monkeyp
     capsys.readouterr()
     train.run({**other, "training": {**other["training"], "accept_changes": ["data"]}})
     said = capsys.readouterr().err
-    assert "starting anew from the weights of" in said
+    assert "starting over with the weights of" in said
     assert "data changed" in said
 
 
@@ -201,4 +201,4 @@ def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(d
     capsys.readouterr()
     metrics = train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data,heads]"))
     assert "val/msm_coref/Accuracy" in metrics
-    assert "taken over, data, heads changed" in capsys.readouterr().err
+    assert "loaded, data, heads changed" in capsys.readouterr().err

@@ -69,5 +69,5 @@ def test_layers_that_no_head_reads_are_not_trained(tmp_path):
 def test_a_name_that_torch_has_taken_is_refused(tmp_path):
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     AutoModel.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="No dataset can be called 'half'"):
+    with pytest.raises(ConfigError, match="A dataset cannot be called 'half'"):
         MultiTaskModel(MTLBody(str(tmp_path)), {"half": Linear(16, 1, 2, Average)})

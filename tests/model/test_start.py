@@ -120,7 +120,7 @@ def test_another_body_is_refused_with_the_word_that_helps(data_dir, trained, tmp
     way_out = "Use model/body=trained, or model.body.backbone=mtlrank-embedded/tiny-bert"
     for folder, complaint in (
         (heads, "num_attention_heads is"),
-        (wide, "weights of the body differ: .* there, .* here"),
+        (wide, "weights of the body differ: .* in the saved model, .* in this one"),
     ):
         with pytest.raises(ConfigError, match=f"{complaint}.*{way_out}"):
             started(data_dir, *start, f"model.body.backbone={folder}")

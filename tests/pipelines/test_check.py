@@ -46,7 +46,7 @@ def test_an_experiment_says_how(experiment, monkeypatch):
 
 def test_an_experiment_with_other_tasks_needs_them_as_a_parameter(no_data):
     said = complaint(experiment="trec2019", overrides=BACKBONE)
-    assert "experiment=trec2019 learns trec2019, msm_bm25, stsb" in said
+    assert "experiment=trec2019 has the tasks trec2019, msm_bm25, stsb" in said
     assert said.endswith("""Add 'tasks=["trec2019", "msm_bm25", "stsb"]'.""")
     check_for_image(
         {"experiment": "trec2019", "overrides": BACKBONE, "tasks": ["trec2019", "msm_bm25", "stsb"]}, DECLARED

@@ -73,8 +73,8 @@ def test_several_users_need_a_namespace(server):
         (400, ServerError, "refuses (400): told to fail"),
         (403, ServerError, "does not allow this (403, told to fail): set KFP_NAMESPACE"),
         (404, ServerError, "Not found (404, told to fail): check the id, and that KFP_ENDPOINT"),
-        (429, UnavailableError, "has trouble (429"),
-        (503, UnavailableError, "has trouble (503, told to fail): try again later"),
+        (429, UnavailableError, "is unavailable (429"),
+        (503, UnavailableError, "is unavailable (503, told to fail): try again later"),
     ],
 )
 def test_an_answer_says_what_to_do(server, status, kind, words):

@@ -32,13 +32,13 @@ def test_a_run_whose_steps_all_ended_well_passes(finished):
 def test_a_step_that_vanished_is_named(finished):
     (finished / EXECUTORS[0] / "executor_output.json").unlink()
     (finished / EXECUTORS[0]).rmdir()
-    with pytest.raises(DataError, match=f"failed, though kfp called them done: {EXECUTORS[0]}"):
+    with pytest.raises(DataError, match=f"failed, although kfp reported success: {EXECUTORS[0]}"):
         check_outputs(mtl_ranking, [finished])
 
 
 def test_a_step_that_failed_on_its_way_is_named(finished):
     (finished / EXECUTORS[0] / "executor_output.json").unlink()
-    with pytest.raises(DataError, match=f"called them done: {finished / EXECUTORS[0]}"):
+    with pytest.raises(DataError, match=f"although kfp reported success: {finished / EXECUTORS[0]}"):
         check_outputs(mtl_ranking, [finished])
 
 

@@ -70,7 +70,7 @@ def test_a_run_that_does_not_succeed_is_an_exit_code(server, watched, state, tas
     result = watched()
     assert result.exit_code == 8
     last = result.stderr.splitlines()[-1]
-    assert last.startswith(f"mtlrank: Run 'try' {words} Look at {server.url}/#/runs/details/")
+    assert last.startswith(f"mtlrank: Run 'try' {words} See {server.url}/#/runs/details/")
 
 
 @pytest.mark.parametrize("fault", ["drop", 503, 429])
@@ -110,7 +110,7 @@ def test_ctrl_c_leaves_the_run_going(server, watched, monkeypatch, invoke):
         result = watched()
     assert result.exit_code == 130
     run_id = server.only("runs")["run_id"]
-    assert f"The run goes on. Watch it again: python -m pipelines.submit --follow {run_id}" in result.stderr
+    assert f"The run continues. Watch it again: python -m pipelines.submit --follow {run_id}" in result.stderr
     again = invoke(app, "--follow", run_id, "--interval", 0)
     assert again.exit_code == 0
     assert "try succeeded" in again.stdout

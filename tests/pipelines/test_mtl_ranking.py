@@ -113,7 +113,7 @@ def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platfor
 def test_every_parameter_is_described(compiled):
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     topics = {name: parameter["description"].partition(" - ")[0] for name, parameter in parameters.items()}
-    assert set(topics.values()) == {"What is learnt", "How", "Kept", "Promotion", "Machine"}
+    assert set(topics.values()) == {"Data and model", "Settings", "Storage", "Promotion", "Machine"}
 
 
 def test_nothing_is_installed_when_a_step_starts(compiled):

@@ -32,7 +32,7 @@ def test_a_file_that_is_no_pipeline_is_one_line(tmp_path, text):
     file = tmp_path / "file.yaml"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(ConfigError, match="is no compiled pipeline") as caught, opened("", file):
+    with pytest.raises(ConfigError, match="is not a compiled pipeline") as caught, opened("", file):
         pass
     assert "make pipeline" in str(caught.value)
 

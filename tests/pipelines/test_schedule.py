@@ -29,7 +29,7 @@ def test_a_schedule_has_typed_parameters_and_no_overlap(server, create):
     version = server.only("versions")
     reference = {key: version[key] for key in ("pipeline_id", "pipeline_version_id")}
     assert made["pipeline_version_reference"] == reference
-    assert f"made nightly: {server.url}/#/recurringrun/details/{made['recurring_run_id']}" in result.stdout
+    assert f"created nightly: {server.url}/#/recurringrun/details/{made['recurring_run_id']}" in result.stdout
 
 
 def test_the_same_name_replaces(server, create):
@@ -68,7 +68,7 @@ def test_a_name_belongs_to_its_experiment(server, create, invoke):
     ("words", "cron", "said"),
     [
         ([], "0 3 * *", "--cron is '0 3 * *', with 4 fields"),
-        ([], "0 30 * * *", "'30' is no hour"),
+        ([], "0 30 * * *", "'30' is not a valid hour"),
         (["sed=1"], "0 3 * * *", "Did you mean seed?"),
         (["seed=a"], "0 3 * * *", "seed is an integer"),
     ],

@@ -78,7 +78,7 @@ def test_a_run_can_answer_nothing_from_the_cache(server, invoke):
         (['tolerations=["spot"]'], 2, "tolerations is a list of dicts of values"),
         (['node_selector={"gpus":4}'], 2, "node_selector is a dict of texts"),
         (["--pipeline", "mtl"], 2, "There is no pipeline 'mtl'"),
-        (["--package", "nowhere.yaml"], 2, "is no compiled pipeline"),
+        (["--package", "nowhere.yaml"], 2, "is not a compiled pipeline"),
         (["--follow", "some-run", "seed=7"], 2, "--follow submits nothing"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_submission_that_was_cut_off_may_have_happened(server, invoke):
     result = invoke(app)
     assert result.exit_code == 7
     experiment = server.only("experiments")["experiment_id"]
-    assert f"The run may have started: look at {server.url}/#/experiments/details/{experiment}" in result.stderr
+    assert f"The run may have started: check {server.url}/#/experiments/details/{experiment}" in result.stderr
     assert len(server.store.runs) == 1  # and urllib3 has not tried again
 
 

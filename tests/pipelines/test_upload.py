@@ -53,7 +53,7 @@ def test_a_version_does_not_change(server, invoke, tagged):
     invoke(app, "--package", tagged("1"), "--version", "stable")
     result = invoke(app, "--package", tagged("2"), "--version", "stable")
     assert result.exit_code == 2
-    assert "has a version stable already, and it is another pipeline" in result.stderr
+    assert "has a version stable already, with other content" in result.stderr
     assert "mtlrank:1" in str(server.only("versions")["pipeline_spec"])
 
 

@@ -27,7 +27,7 @@ def test_grades_become_relevant_or_not_by_the_tasks_level(datasets):
 
 
 def test_labels_that_are_all_the_same_tell_nothing(datasets):
-    with pytest.raises(DataError, match="All 3 training items of trec2019 have one label. Raise probe.max_train."):
+    with pytest.raises(DataError, match="All 3 training items of trec2019 have the same label. Raise probe.max_train."):
         code_labels(datasets["trec2019"], torch.tensor([0.0, 1.0, 1.0]))
 
 

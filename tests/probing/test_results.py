@@ -34,7 +34,7 @@ def test_a_task_without_a_suggestion_is_said_to_have_none(tmp_path):
     lines = (tmp_path / "suggested.yaml").read_text().splitlines()
     assert lines[0].startswith("# The shallowest layer whose compression is within 2% of the best")
     assert lines[1:] == ["- model.heads.a.pooler.layers=[2]"]
-    assert "None for nothing: no layer tells more" in (tmp_path / "probe.html").read_text()
+    assert "None for nothing: no layer predicts its labels better" in (tmp_path / "probe.html").read_text()
 
 
 def test_text_is_escaped_on_the_page_and_quoted_in_the_table(tmp_path):

@@ -86,7 +86,7 @@ class Chained:
 
 
 class Runs:
-    """Runs of rows in shards, such as the sequences of each sample; numbers go on from one shard to the next."""
+    """Runs of rows in shards, such as the sequences of each sample; numbers continue from one shard to the next."""
 
     def __init__(self, ends: Sequence[Ints]) -> None:
         self._ends = list(ends)  # of each shard, where each run begins, and where the last one ends

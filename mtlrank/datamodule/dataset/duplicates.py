@@ -6,7 +6,7 @@ from mtlrank.datamodule.reading import Reading
 
 
 class Duplicates:
-    """Finds things that are there again: the same is counted, one that says something else is a bad row.
+    """Finds duplicates: an equal one is counted, one with other contents is a bad row.
 
     `what` are the things, and `expected` is what there is one of for each. Hashes of them are held in memory.
     """
@@ -26,7 +26,7 @@ class Duplicates:
         if self._said[key] == found:
             self.reading.count(f"{self.what} given twice", mine)
         else:
-            self.reading.reject(place, f"expected {self.expected}, found another than before")
+            self.reading.reject(place, f"expected {self.expected}, found a second, different one")
         return False
 
 

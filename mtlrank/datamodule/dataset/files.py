@@ -46,7 +46,7 @@ class FileDataset(PreparedDataset):
         return None if name is None else locate(name, f"file of split {split!r}")
 
     def lines(self, split: str) -> Iterator[Line]:
-        """The lines of a split's file, several to a row: one that is no text stops, as its row may be anything."""
+        """The lines of a split's file, several to a row: one that is not text stops, as its row may be anything."""
         path = self.path(split)
         if path is not None:
             yield from read_lines(path, STOP)

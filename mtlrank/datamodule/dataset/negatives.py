@@ -1,4 +1,4 @@
-"""Which documents a training query is learnt from: relevant ones, and others to tell them from."""
+"""Which documents a training query is learnt from: relevant ones, and others to contrast them with."""
 
 import random
 import sys

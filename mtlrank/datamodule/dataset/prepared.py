@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 
 
 class PreparedDataset(ABC):
-    """One source of labelled records. A subclass says where they come from in `records(split)`; all else is here.
+    """One source of labelled records. A subclass yields them in `records(split)`; everything else is here.
 
     `prepare_shard` writes a part of it, `merge` makes one self-contained folder of the shards, `open` maps that into
     memory, `split` gives what samplers and loaders use.

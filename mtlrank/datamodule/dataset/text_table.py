@@ -21,7 +21,7 @@ class Text(NamedTuple):
 
 
 class TextTable:
-    """The distinct texts of a shard: tokenised when they first come, and told by a hash that is kept on disk.
+    """The distinct texts of a shard: tokenised when they first occur, and identified by a hash that is kept on disk.
 
     `tokens.npy` holds all tokens, `token_offsets.npy` where each text's begin.
     """

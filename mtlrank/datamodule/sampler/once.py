@@ -18,7 +18,7 @@ class Sequential(MTLSampler):
 
 
 class LongestFirst(MTLSampler):
-    """Every sample once, dataset after dataset, long ones first: batches hold samples of like length, for judging.
+    """Every sample once, dataset after dataset, long ones first: batches have samples of similar length, for evaluation.
 
     What needs the most memory comes first, so that a batch size that is too large fails at once.
     """

@@ -94,7 +94,7 @@ class DynamicWeightAverage(Combiner):
 
 
 class RandomWeights(Combiner):
-    """Weights drawn anew in each step, a softmax over normal numbers: a baseline that is hard to beat (Lin et al. 2022).
+    """Weights drawn again in each step, a softmax over normal numbers: a baseline that is hard to beat (Lin et al. 2022).
 
     The loss is the mean over the tasks of a step, weighted by K times the softmax over its K tasks. The weights are a
     function of `seed` and the number of the step.

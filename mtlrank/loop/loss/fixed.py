@@ -49,7 +49,7 @@ class StaticWeights(Combiner):
         values = {name: weights.get(name, 1.0) for name in tasks}
         if not all(type(value) in (int, float) and 0 < value < math.inf for value in values.values()):
             raise ConfigError(
-                f"loop.loss.weights is {dict(weights)}, expected numbers above 0; tasks=[...] leaves out."
+                f"loop.loss.weights is {dict(weights)}, expected numbers above 0. To leave out a task, use tasks=[...]."
             )
         self.weights = values
 

@@ -30,7 +30,7 @@ class ByGradient(Combiner):
         """The body's gradient, (weights,), from (tasks, weights) and the tasks' mean losses, (tasks,)."""
 
 
-_AGGREGATORS = (  # those that keep no state: what a step learns is a function of its gradients, so a run can go on
+_AGGREGATORS = (  # those that keep no state: what a step learns is a function of its gradients, so a run can continue
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
@@ -124,7 +124,7 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing
     except ImportError as error:
-        raise ConfigError(f"{name}: {error} pip install 'mtlrank[balance]' has them.") from error
+        raise ConfigError(f"{name} needs more packages: pip install 'mtlrank[balance]'. {error}") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"torchjd's {name} does not take loop.loss.settings={settings}: {error}") from error
     return aggregator

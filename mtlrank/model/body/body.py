@@ -24,13 +24,13 @@ class MTLBody(nn.Module):
     """An encoder that gives the hidden states of each layer; layer 0 is the embeddings.
 
     `backbone` is a hub name, a local folder or a model of the embedded collection. Without `pretrained`, the weights are
-    drawn anew from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and is what
+    drawn again from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and is what
     recent encoders are trained with; null keeps what the config says. With `activation_checkpointing`, layers run again in
     the backward pass instead of keeping what is inside them: a third more work for a fraction of the memory.
     `initialisation="mimetic"` replaces the random start of a body without pretraining. The embeddings and the first
     `frozen_layers` layers do not learn: 0 freezes nothing, -1 or "all" the whole body. `lora` holds settings of `adapt`:
     then low-rank updates learn, and the weights of the encoder rest. In the first `separate_layers` layers the two texts of
-    a pair do not read each other, and positions start anew at the second (PreTTR, MacAvaney et al. 2020, section 3.1): what
+    a pair do not read each other, and positions restart at the second (PreTTR, MacAvaney et al. 2020, section 3.1): what
     a bi-encoder has learnt stays of use; with -1 the body is one.
     """
 
@@ -52,7 +52,7 @@ class MTLBody(nn.Module):
         if self.family is None:
             warnings.warn(
                 f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
-                f"Packed are {', '.join(FAMILIES)}.",
+                f"These run packed: {', '.join(FAMILIES)}.",
                 stacklevel=2,
             )
         elif attention_dropout is not None:
@@ -170,12 +170,12 @@ class MTLBody(nn.Module):
         """
         if self.activation_checkpointing:
             raise ConfigError(
-                "training.compile and model.body.activation_checkpointing exclude each other: torch compiles nothing of "
+                "training.compile and model.body.activation_checkpointing exclude each other: torch does not compile "
                 "what it runs again in the backward pass. Set one of them to false."
             )
         if self.family is None:
             raise ConfigError(
-                f"training.compile compiles the layers of a body, and those of {self.backbone} "
+                f"training.compile compiles the layers of a body, but those of {self.backbone} "
                 f"({self.config.model_type}) are not known. Expected false."
             )
         self._compiled = compiled(_layer_output, device)
@@ -201,8 +201,8 @@ class MTLBody(nn.Module):
         if differing := [name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name)]:
             first = differing[0]
             raise ConfigError(
-                f"{len(differing)} weights of the body differ: {first} is {theirs.get(first, 'missing')} there, "
-                f"{mine.get(first, 'missing')} here."
+                f"{len(differing)} weights of the body differ: {first} is {theirs.get(first, 'missing')} in the saved "
+                f"model, {mine.get(first, 'missing')} in this one."
             )
         self.load_state_dict({names[name]: weight for name, weight in weights.items()}, strict=False)
 

@@ -52,5 +52,5 @@ def _unable(error: Exception) -> ResourceError:
     telling = [line for line in lines if "error: " in line] or lines or [type(error).__name__]
     return ResourceError(
         f"training.compile is true, but torch cannot compile here: {telling[0].rstrip('.')[:300]}. It needs a C++ compiler "
-        "and Python's headers (Debian: g++ and python3-dev). training.compile=false does without."
+        "and Python's headers (Debian: g++ and python3-dev). training.compile=false needs neither."
     )

@@ -52,14 +52,12 @@ def _choose(encoder: Any, targets: list[str]) -> list[str]:
     unknown = [target for target in targets if not any(_is_meant(name, target) for name in linear)]
     if unknown or not targets:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-        found = f"names {unknown[0]!r}, which is no linear layer of the body" if unknown else "is empty"
+        found = f"names {unknown[0]!r}, which is not a linear layer of the body" if unknown else "is empty"
         raise ConfigError(f"model.body.lora.targets {found}. There are: {known}.")
     learning = [name for name, module in linear.items() if module.weight.requires_grad]
     chosen = [name for name in learning if any(_is_meant(name, target) for target in targets)]
     if not chosen:
-        raise ConfigError(
-            "model.body.frozen_layers leaves model.body.lora nothing to adapt. Freeze fewer, or drop lora."
-        )
+        raise ConfigError("model.body.frozen_layers leaves no layer for model.body.lora. Freeze fewer, or remove lora.")
     return chosen
 
 

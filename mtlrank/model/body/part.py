@@ -1,4 +1,4 @@
-"""What is read of a packed batch, and where it lies while shallow sequences leave."""
+"""The rows of a packed batch that heads read, and their places while shallow sequences leave."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
 
 class Reader:
-    """Takes each part's states out of each layer's. Parts lie deepest first, so those that go on are a prefix."""
+    """Takes each part's states out of each layer's. Parts lie deepest first, so those that continue are a prefix."""
 
     def __init__(self, parts: Sequence[Part], cu_seqlens: Tensor) -> None:
         self.parts = list(parts)

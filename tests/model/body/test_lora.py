@@ -101,7 +101,7 @@ def test_weights_that_a_depth_does_not_reach_include_the_updates_there(bert):
 def test_frozen_layers_get_no_updates(bert):
     model = adapted(bert, frozen_layers=2)
     assert {int(name.split(".")[3]) for name in model.state_dict() if "lora" in name} == {2}
-    with pytest.raises(ConfigError, match="frozen_layers leaves model.body.lora nothing to adapt"):
+    with pytest.raises(ConfigError, match="frozen_layers leaves no layer for model.body.lora"):
         adapted(bert, frozen_layers="all")
 
 
