@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtlrank.build_dataset import build_dataset, build_object
@@ -33,6 +32,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
+from mtlrank.progress import say
 from mtlrank.registry import model_folder
 
 _HIGH_RATE = 2e-4
@@ -74,10 +74,7 @@ def _check_lengths(config: Config, body: MTLBody) -> None:
 def compile_body(config: Config, body: MTLBody) -> None:
     """Have the layers of the body compiled for the device that this process trains on."""
     body.compile_layers(_own_device(config["trainer"]))
-    if rank_zero_only.rank == 0:
-        print(
-            "the layers of the body are compiled when they are first used: the first steps take longer", file=sys.stderr
-        )
+    say("the layers of the body are compiled when they are first used: the first steps take longer")
 
 
 def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDataset]) -> MultiTaskModel:
@@ -92,10 +89,9 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     if start := _start_from(config):
         labels = {dataset.name: dataset.manifest["labels"] for dataset in datasets.values()}
         taken, new = start_heads(start, model, labels)
-        print(
+        say(
             f"starting from {config['model']['start_from']}: its body, its heads {', '.join(taken) or 'none'}; "
-            f"new heads: {', '.join(new) or 'none'}",
-            file=sys.stderr,
+            f"new heads: {', '.join(new) or 'none'}"
         )
     return model
 
@@ -151,18 +147,16 @@ def _warn_of_high_rate(config: Config) -> None:
     body, optimizer = config["model"]["body"], config["loop"]["optimizer"]
     is_adam = str(optimizer["_target_"]).endswith(("Adam", "AdamW"))
     is_high = is_adam and body.get("pretrained") and not body.get("lora") and optimizer["lr"] > _HIGH_RATE
-    if is_high and rank_zero_only.rank == 0:
-        told = f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4"
-        print(told, file=sys.stderr)
+    if is_high:
+        say(f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4")
 
 
 def _warn_of_full_precision(trainer: Mapping[str, Any]) -> None:
     """Say that a GPU could be faster: in full precision it pads for attention, and does without its tensor cores."""
     is_full = str(trainer["precision"]) in ("32", "32-true") and _is_on_gpus(trainer)
-    if is_full and rank_zero_only.rank == 0 and torch.cuda.is_bf16_supported(including_emulation=False):
-        print(
-            "trainer.precision is 32-true: bf16-mixed would use the GPU's tensor cores and its kernel for packed attention",
-            file=sys.stderr,
+    if is_full and torch.cuda.is_bf16_supported(including_emulation=False):
+        say(
+            "trainer.precision is 32-true: bf16-mixed would use the GPU's tensor cores and its kernel for packed attention"
         )
 
 

@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("prepare", config="train")
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
     exists,
@@ -109,7 +109,7 @@ def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) ->
     if here != Path(folder):
         publish_folder(here, folder)
     if shard.total > 1:
-        print(f"prepared shard {shard.number}/{shard.total} of {key} ({folder})", file=sys.stderr, flush=True)
+        say(f"prepared shard {shard.number}/{shard.total} of {key} ({folder})")
 
 
 def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | Path) -> None:
@@ -187,4 +187,4 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
             )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
-    print("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})", file=sys.stderr, flush=True)
+    say("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})")

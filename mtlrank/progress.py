@@ -1,7 +1,14 @@
-"""Lines that show the progress of a long job, and how long the rest will take."""
+"""Lines that say what happens, and show the progress of a long job and how long the rest will take."""
 
+import os
 import sys
 import time
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, once where several processes learn together."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # set by torchrun, and by Lightning
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -34,7 +41,7 @@ class Progress:
     def tell(self) -> None:
         """Print it now."""
         self._told = time.monotonic()
-        print(self.line(self._told - self._start), file=sys.stderr, flush=True)
+        say(self.line(self._told - self._start))
 
     def line(self, seconds: float) -> str:
         """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`, after so many seconds."""

@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("train")
 
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -35,6 +34,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 
 _DATA = "data.json"  # in a finished run's folder: what its datasets were made from
@@ -68,7 +68,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         _check_data(config, output, prepared)
         is_judged = (output / "evaluation").exists() or not config["test"]
         hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
-        print(f"already finished: {output}. force=true runs it again.{hint}", file=sys.stderr)
+        say(f"already finished: {output}. force=true runs it again.{hint}")
         return values
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)
@@ -79,7 +79,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     build.check_tokenizers(config, datasets)
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
     for leak in leaks:
-        print(f"mtlrank: {leak}", file=sys.stderr)
+        say(f"mtlrank: {leak}")
 
     datamodule = build.build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
@@ -102,7 +102,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     if trainer.is_global_zero:
         metrics = milestones.restore_best(loop)
         kept = milestones.chosen()
-        print(f"kept the weights of {kept}", file=sys.stderr)
+        say(f"kept the weights of {kept}")
         tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
         labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
         sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}

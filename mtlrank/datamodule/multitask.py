@@ -1,7 +1,6 @@
 """The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
@@ -15,6 +14,7 @@ from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError
 from mtlrank.processes import rank, world_size
+from mtlrank.progress import say
 
 _SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
 
@@ -82,10 +82,9 @@ class MTLDataModule(pl.LightningDataModule):
         self.seed = seed
         self.budget = {"max_tokens": max_tokens, "length_window": length_window, "one_task": one_task}
         if num_workers and not _enough_shared_memory():
-            print(
+            say(
                 f"mtlrank: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
-                "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there.",
-                file=sys.stderr,
+                "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there."
             )
             num_workers = 0
         self.num_workers = num_workers

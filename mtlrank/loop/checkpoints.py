@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mtlrank.errors import ConfigError, DataError, StorageError, UserError
+from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
     fetch_folder,
@@ -80,7 +80,7 @@ class Checkpoints:
                 reasons.append(f"{self.path(found)} cannot be used: {error}")
                 continue
             for reason in reasons:
-                print(f"mtlrank: {reason}", file=sys.stderr, flush=True)
+                say(f"mtlrank: {reason}")
             return found, content
         if candidates:
             raise DataError(f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true.")

@@ -16,6 +16,7 @@ from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import gather, predict
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.progress import say
 
 
 class Monitored(NamedTuple):
@@ -91,7 +92,7 @@ class Milestones(pl.Callback):
         where = self.checkpoints.path(found)
         if check_same(self.identity, mine["identity"], where, self.accept_changes):
             self._check_best(mine["best_step"])
-            print(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})", file=sys.stderr, flush=True)
+            say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
             return where
         weights = state["state_dict"]
         # What a combiner knows is of the tasks that there were.
@@ -99,10 +100,7 @@ class Milestones(pl.Callback):
         kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
         loop.load_state_dict({**loop.state_dict(), **kept})
         changed = ", ".join(self.accept_changes)
-        print(
-            f"starting over with the weights of {where}: {len(kept)} of {len(known)} loaded, {changed} changed",
-            file=sys.stderr,
-        )
+        say(f"starting over with the weights of {where}: {len(kept)} of {len(known)} loaded, {changed} changed")
         return None  # its checkpoints go when this run has one
 
     def _check_best(self, step: int | None) -> None:
@@ -111,7 +109,7 @@ class Milestones(pl.Callback):
             if step is not None:
                 self.checkpoints.read(Found("best", step))
         except DataError as error:
-            print(f"mtlrank: the best weights so far are lost: {error}", file=sys.stderr, flush=True)
+            say(f"mtlrank: the best weights so far are lost: {error}")
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -217,8 +215,7 @@ class Milestones(pl.Callback):
             logger.log_metrics(self.values, step=self.step)
             logger.save()
         shown = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in self.values.items())
-        if trainer.is_global_zero:
-            print(f"validation at step {self.step}: {shown}", file=sys.stderr, flush=True)
+        say(f"validation at step {self.step}: {shown}")
         self._keep_the_best(loop)
 
     def _keep_the_best(self, loop: MultiTaskLoop) -> None:
