@@ -15,7 +15,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtlrank.build_dataset import build_dataset, build_object
-from mtlrank.compose import Config, nearest
+from mtlrank.checks import nearest
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, StorageError, UserError

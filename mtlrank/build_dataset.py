@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
 from mtlrank import embedded
-from mtlrank.compose import Config, nearest
+from mtlrank.checks import nearest
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.errors import ConfigError, DataError

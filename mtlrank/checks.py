@@ -1,6 +1,7 @@
 """Checks of settings where they are given, so that an error names the wrong one."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 from mtlrank.errors import ConfigError
 
@@ -31,3 +32,10 @@ def above_zero(name: str, value: float) -> float:
     if type(value) not in (int, float) or not 0 < value < float("inf"):
         raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
     return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is most like `name`, if there is one."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""

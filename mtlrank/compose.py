@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from mtlrank.settings import check_parts, check_settings
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
@@ -201,13 +202,6 @@ def known_keys(name: str) -> list[str]:
 
     walk(OmegaConf.to_container(config, resolve=False), "")
     return keys
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is most like `name`, if there is one."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
-    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:

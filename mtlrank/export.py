@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mtlrank.compose import Config, nearest
+from mtlrank.checks import nearest
+from mtlrank.compose import Config
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.card import head_card, model_card, without_folders
 from mtlrank.exporting.check import check_scores

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from mtlrank import train
 from mtlrank.build import num_processes
 from mtlrank.build_dataset import has_split
-from mtlrank.compose import Config, nearest, select_tasks
+from mtlrank.checks import nearest
+from mtlrank.compose import Config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from mtlrank.build import build_saved_model
 from mtlrank.build_dataset import build_dataset
-from mtlrank.compose import Config, nearest
+from mtlrank.checks import nearest
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor
 from mtlrank.errors import ConfigError

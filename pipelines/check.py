@@ -12,7 +12,8 @@ from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
 from components.train.settings import train_settings
-from mtlrank.compose import Config, nearest, pipeline_config, select_tasks
+from mtlrank.checks import nearest
+from mtlrank.compose import Config, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_name
 

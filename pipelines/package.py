@@ -4,7 +4,6 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
@@ -16,6 +15,7 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.structures import InputSpec
 
 import pipelines
+from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from pipelines.compile import write
 
@@ -63,9 +63,7 @@ def load(name: str) -> GraphComponent:
     found = _pipeline(name) if name in modules else None
     if found is None:
         known = [module for module in modules if _pipeline(module)]
-        close = get_close_matches(name, known, n=1)
-        guess = f" Did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"There is no pipeline {name!r}.{guess} Expected one of: {', '.join(known)}.")
+        raise ConfigError(f"There is no pipeline {name!r}.{nearest(name, known)} Expected one of: {', '.join(known)}.")
     return found
 
 

@@ -3,11 +3,11 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from kfp.dsl.structures import InputSpec
 
+from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 
 
@@ -34,10 +34,8 @@ def parse(arguments: Sequence[str], declared: Mapping[str, InputSpec]) -> dict[s
 def _unknown(argument: str, key: str, declared: Mapping[str, InputSpec]) -> str:
     if key in declared:
         return f"{key} has no value: expected {_example(key, declared)}."
-    close = get_close_matches(key, declared, n=1)
-    guess = f" Did you mean {close[0]}?" if close else ""
     names = ", ".join(declared) or "no parameters"
-    return f"Unknown parameter {argument!r}.{guess} Expected key=value; the pipeline has: {names}."
+    return f"Unknown parameter {argument!r}.{nearest(key, declared)} Expected key=value; the pipeline has: {names}."
 
 
 def _value(key: str, text: str, spec: InputSpec) -> Any:

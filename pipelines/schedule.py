@@ -5,7 +5,6 @@ python -m pipelines.schedule create nightly --cron '0 3 * * *' experiment=msmarc
 
 import json
 import sys
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mtlrank.checks import nearest
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.check import check_for_image
@@ -144,9 +144,8 @@ def _cells(schedule: Any) -> tuple[str, ...]:
 
 
 def _none_of(name: str, experiment: str, names: list[str]) -> str:
-    close = get_close_matches(name, names, n=1)
-    guess = f" Did you mean {close[0]}?" if close else ""
-    return f"No schedule {name!r} in experiment {experiment}.{guess} There are: {', '.join(names) or 'none'}."
+    there = ", ".join(names) or "none"
+    return f"No schedule {name!r} in experiment {experiment}.{nearest(name, names)} There are: {there}."
 
 
 if __name__ == "__main__":

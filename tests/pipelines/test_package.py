@@ -11,7 +11,7 @@ def test_a_pipeline_is_found_by_its_file():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("mtl_rankin", "Did you mean mtl_ranking?"), ("compile", "Expected one of: mtl_ranking")]
+    ("name", "words"), [("mtl_rankin", "Did you mean 'mtl_ranking'?"), ("compile", "Expected one of: mtl_ranking")]
 )
 def test_another_name_lists_the_pipelines(name, words):
     with pytest.raises(ConfigError) as caught:

@@ -122,7 +122,7 @@ def test_the_example_can_be_used():
 
 def test_an_unknown_name_gets_the_closest_one_and_the_list():
     message = refusal("required=1", "weight=1")
-    assert message.startswith("Unknown parameter 'weight=1'. Did you mean weights?")
+    assert message.startswith("Unknown parameter 'weight=1'. Did you mean 'weights'?")
     assert all(name in message for name in every_type.component_spec.inputs)
     assert "Did you mean" not in refusal("zzz=1")
 
@@ -148,7 +148,7 @@ def test_parameters_of_our_pipeline_are_typed():
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
-        ("sed=7", "Unknown parameter 'sed=7'. Did you mean seed?"),
+        ("sed=7", "Unknown parameter 'sed=7'. Did you mean 'seed'?"),
         ("seed=x", "seed is an integer, found 'x'. Write it as in seed=42."),
         ("tasks=[]", "tasks is empty: expected at least one, as in 'tasks="),
         ("shards=[]", """shards is empty: expected at least one, as in 'shards=..1/1"]'"""),

@@ -69,7 +69,7 @@ def test_a_name_belongs_to_its_experiment(server, create, invoke):
     [
         ([], "0 3 * *", "--cron is '0 3 * *', with 4 fields"),
         ([], "0 30 * * *", "'30' is not a valid hour"),
-        (["sed=1"], "0 3 * * *", "Did you mean seed?"),
+        (["sed=1"], "0 3 * * *", "Did you mean 'seed'?"),
         (["seed=a"], "0 3 * * *", "seed is an integer"),
     ],
 )
@@ -110,5 +110,5 @@ def test_deleting_what_is_not_there_lists_what_is(server, create, invoke):
     create("nightly")
     result = invoke(app, "delete", "nightli")
     assert result.exit_code == 2
-    assert "Did you mean nightly? There are: nightly." in result.stderr
+    assert "Did you mean 'nightly'? There are: nightly." in result.stderr
     assert len(schedules(server)) == 1

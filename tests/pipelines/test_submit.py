@@ -69,7 +69,7 @@ def test_a_run_can_answer_nothing_from_the_cache(server, invoke):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["sed=7"], 2, "Did you mean seed?"),
+        (["sed=7"], 2, "Did you mean 'seed'?"),
         (["seed=x"], 2, "seed is an integer"),
         (["tasks=[1]"], 2, "tasks is a list of texts"),
         (["tasks=[]"], 2, "tasks is empty"),
