@@ -115,11 +115,8 @@ def test_sigterm_to_one_of_two_stops_both_in_seconds_and_they_go_on(data, tmp_pa
     assert "stopped by SIGTERM: the same command continues from here" in said
     code, said = finish(*words(data, tmp_path / "out", *settings))
     assert code == 0, said
-    assert [said.count(line) for line in ("resuming at epoch", "prepared trec2019", "validation at step 45")] == [
-        1,
-        1,
-        1,
-    ]
+    lines = [line for line in said.splitlines() if line.startswith(("resuming at", "prepared ", "validation at"))]
+    assert len(lines) == len(set(lines)) >= 4  # each once, not from each process
     assert_same(content(tmp_path / "out")["state_dict"], content(tmp_path / "whole")["state_dict"])
 
 
