@@ -17,7 +17,7 @@ _NOT_PROMOTED = 9  # an exit code of its own: 1 is that of a crash
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Train one transformer body with one head per dataset. Steps take Hydra overrides: "
+    help="Train one transformer body with one head per dataset. Commands take Hydra overrides: "
     "`mtlrank train experiment=trec2019 training.batch_size=64`; `mtlrank train --cfg job` prints the config.",
 )
 
@@ -45,7 +45,7 @@ def evaluate(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASS_ON)
 def study(context: typer.Context) -> None:
-    """Train mixtures of tasks and single tasks with several seeds; tell what learning together changed."""
+    """Train mixtures of tasks and single tasks with several seeds; show what learning together changed."""
     _start("study", context)
 
 
@@ -64,7 +64,7 @@ def export(context: typer.Context) -> None:
 @app.command()
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names its system.")
+        list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names the run's system.")
     ],
     baseline: Annotated[
         str | None, typer.Option(help="A system's name, or one of its folders; default: the first system.")
@@ -75,7 +75,7 @@ def compare(
     ] = None,
     first_stage: Annotated[bool, typer.Option(help="Also compare rankings with their first stage.")] = True,
     output: Annotated[Path | None, typer.Option(help="Write CSV, LaTeX, JSON and pictures to this folder.")] = None,
-    resamples: Annotated[int, typer.Option(help="Number of the randomisation test and the bootstrap.")] = 10_000,
+    resamples: Annotated[int, typer.Option(help="Resamples of the randomisation test and the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
     """Did it help? Compare trained systems on the same test sets, with intervals and tests.
@@ -90,7 +90,7 @@ def compare(
 
 @app.command(context_settings=_PASS_ON)
 def probe(context: typer.Context) -> None:
-    """Find out at which layers of a frozen body each task can be read."""
+    """Find the layers of a frozen body from which each task can be read."""
     _start("probe", context)
 
 
@@ -100,14 +100,16 @@ def promote(
     registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")],
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="A measure that decides, as in trec2019/nDCG@10; default: the first task's first."),
+        typer.Option(
+            help="A measure that decides, as in trec2019/nDCG@10; default: the first measure of the first task."
+        ),
     ] = None,
     margin: Annotated[
         float, typer.Option(help="The new model may be worse by this much, in the measure's own unit.")
     ] = 0.02,
-    force: Annotated[str, typer.Option(help="Put it in use without a comparison, for this reason.")] = "",
+    force: Annotated[str, typer.Option(help="Promote without a comparison, for this reason.")] = "",
 ) -> None:
-    """Put a model in use unless it may be worse than the one that is. Exit code 9: it was not."""
+    """Promote a model unless it may be worse than the model in use. Exit code 9: it was not promoted."""
     from mtlrank import promote as step
     from mtlrank.registry import Registry
 
@@ -119,20 +121,20 @@ def promote(
 def rollback(
     registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")],
     to: Annotated[
-        str | None, typer.Option(help="The model to put in use; default: the one that the current one replaced.")
+        str | None, typer.Option(help="The model to roll back to; default: the one that the current model replaced.")
     ] = None,
     note: Annotated[str, typer.Option(help="The reason, for the history.")] = "",
 ) -> None:
-    """Put an earlier model in use again."""
+    """Roll back to an earlier model."""
     from mtlrank.registry import Registry
 
     change = _guarded(lambda: Registry(registry).roll_back(to, note))
-    print(f"{change.model} is in use again; it was {change.replaced}")
+    print(f"{change.model} is in use again, in place of {change.replaced}")
 
 
 @app.command()
 def models(registry: Annotated[str, typer.Argument(help="Folder of the registry, local or gs://.")]) -> None:
-    """List the changes of the model in use."""
+    """List the promotions and rollbacks of a registry."""
     from mtlrank.registry import Registry
 
     changes, _ = _guarded(lambda: Registry(registry).history())
@@ -143,7 +145,7 @@ def models(registry: Annotated[str, typer.Argument(help="Folder of the registry,
 
 @app.command()
 def doctor() -> None:
-    """Look at what this machine has, and what it lacks. Exit code 6: something that every run needs."""
+    """Check what this machine has and lacks. Exit code 6: it lacks something that every run needs."""
     from mtlrank import doctor as step
 
     _guarded(step.run)

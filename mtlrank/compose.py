@@ -137,12 +137,14 @@ def explain(error: Exception, known: Iterable[str]) -> str:
         return f"{missing[1]} has no value. Give it one: {missing[1]}=..."
     if unset := re.search(r"Interpolation key '([^']+)' not found", text):
         return (
-            f"The config refers to {unset[1]}, which nothing sets. Choose a dataset (datamodule/dataset=...), or an "
+            f"The config refers to {unset[1]}, which is not set. Choose a dataset (datamodule/dataset=...), or an "
             "experiment or a collection that sets it."
         )
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
-        return f"Cannot read {error.override!r}. Put its value in quotes that the shell leaves: \"{key}='{value}'\""
+        return (
+            f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
+        )
     if not wrong:
         return f"{first} (config)"
     name = next(group for group in wrong.groups() if group)
@@ -154,7 +156,7 @@ def explain(error: Exception, known: Iterable[str]) -> str:
         return f"{group or 'The config'} has no option {option!r}.{hint} It has: {', '.join(options)}."
     known = list(known)
     if name in known:
-        return f"{name} has no such entries as the value names. `+{name}.<entry>=...` adds one."
+        return f"The value of {name} has entries that {name} does not have. `+{name}.<entry>=...` adds one."
     name = name.lstrip("+~")
     alike = [key for key in known if key.endswith(f".{name}")]
     near = alike if len(alike) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -169,7 +171,7 @@ def explain_composing(error: Exception, name: str) -> str | None:
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _explain_yaml(error)
     if "Config group override must be" in str(error):
-        return "A group of configs cannot be null. Leave it out with ~, as in ~experiment."
+        return "A config group cannot be null. Remove it with ~, as in ~experiment."
     return None
 
 
@@ -177,7 +179,7 @@ def _explain_yaml(error: YAMLError | UnicodeDecodeError) -> str:
     """What is wrong with a file of configs, and where."""
     if isinstance(error, UnicodeDecodeError):
         found = error.object[error.start : error.start + 1]
-        return f"A config is not UTF-8: it holds the byte {found!r} after {error.object[: error.start][-40:]!r}."
+        return f"A config is not UTF-8: found the byte {found!r} after {error.object[: error.start][-40:]!r}."
     mark = getattr(error, "problem_mark", None)
     place = f"{mark.name}, line {mark.line + 1}" if mark else "A config"
     problem = getattr(error, "problem", None) or str(error)

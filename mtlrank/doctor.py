@@ -44,7 +44,7 @@ def run() -> list[Finding]:
         found.append(finding)
         print(f"{finding.state:<6}{finding.what}", flush=True)
     if missing := [finding.what for finding in found if finding.state == _MUST]:
-        raise ResourceError(f"{len(missing)} of {len(found)} things have to be put right: {missing[0]}")
+        raise ResourceError(f"{len(missing)} of {len(found)} checks failed: {missing[0]}")
     return found
 
 
@@ -132,7 +132,7 @@ def _shared_memory() -> Finding:
     try:
         free = shutil.disk_usage("/dev/shm").free >> 20  # noqa: S108 - where torch puts what processes share
     except OSError:
-        return Finding("note", "no /dev/shm: datamodule.num_workers stays 0")
+        return Finding("note", "no /dev/shm: datamodule.num_workers must stay 0")
     return Finding("has" if free >= 256 else "note", f"{free:,} MiB of shared memory; worker processes take 256")
 
 

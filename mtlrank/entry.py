@@ -66,7 +66,7 @@ def told_in_one_line() -> Iterator[None]:
     except (OSError, sqlite3.OperationalError, SafetensorError) as error:
         if not (reason := _refusal(error)):
             raise
-        _stop(StorageError(f"The system refuses to go on: {reason}. Make room, or choose another place."))
+        _stop(StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place."))
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)

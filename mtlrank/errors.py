@@ -12,7 +12,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data that cannot be learnt from: a bad row, a missing file, a prepared dataset that was changed."""
+    """Data that cannot be used: a bad row, a missing file, a prepared dataset that was changed."""
 
     exit_code = 3
 
@@ -24,7 +24,7 @@ class StorageError(UserError):
 
 
 class ConflictError(StorageError):
-    """Somebody else changed a file since it was read, or made it first: read it again and decide anew."""
+    """Another process changed a file since it was read, or created it first: read it again and decide again."""
 
 
 class DivergedError(UserError):
@@ -40,12 +40,12 @@ class ResourceError(UserError):
 
 
 class TerminatedError(UserError):
-    """A run that was asked to stop and can go on later."""
+    """A run that was asked to stop and can continue later."""
 
     exit_code = 143
 
 
 class InterruptedRunError(TerminatedError):
-    """A run that was stopped from the keyboard and can go on later."""
+    """A run that was stopped from the keyboard and can continue later."""
 
     exit_code = 130

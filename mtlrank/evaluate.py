@@ -54,7 +54,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     given = Path(config["model_dir"])
     if not config["output_dir"] and model_dir not in (given, given / MODEL):
         raise ConfigError(
-            f"{config['model_dir']} is not the model's own folder: say where results go with output_dir=..."
+            f"{config['model_dir']} is not a local model folder: choose a folder for the results with output_dir=..."
         )
     output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}

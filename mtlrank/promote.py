@@ -34,10 +34,10 @@ def run(
     """Publish a model with its judged heads, and put it in use if `decide` says so. The first model is always put in use.
 
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
-    `force` is a reason to put the model in use without a comparison.
+    `force` is a reason to promote the model without a comparison.
     """
     if not measures:
-        raise ConfigError("Name the measures that decide, as in trec2019/nDCG@10.")
+        raise ConfigError("No measures are given: expected at least one, as in trec2019/nDCG@10.")
     if not 0 <= margin < math.inf:
         raise ConfigError(
             f"The margin is {margin}, expected a finite number that is at least 0, in the measures' own unit."
@@ -55,15 +55,15 @@ def run(
             print(f"{name} is in use already", file=sys.stderr)
             return Decision(True, f"{name} is in use already")
         if force:
-            decision = Decision(True, f"put in use without a comparison: {force}")
+            decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
-            decision = Decision(True, "the first model: there was none to compare it with")
+            decision = Decision(True, "the first model: there was none to compare with")
         else:
             rivals = _judged_alike(registry.fetch(in_use), candidate, measures, prepared, Path(scratch))
             decision = decide(rivals, candidate, measures, margin)
     if decision.promoted:
         registry.promote(name, decision.reason, read)
-    print(f"{name} {'is now in use' if decision.promoted else 'is not put in use'}: {decision.reason}", file=sys.stderr)
+    print(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}", file=sys.stderr)
     return decision
 
 
@@ -81,9 +81,7 @@ def main_measure(model: Path, heads: Sequence[Path]) -> str:
     main = next(iter(datasets.values()))["name"]
     found = [head for head in heads if head.name == main]
     if not found:
-        raise DataError(
-            f"{main}, the first task of {model}, was not judged. Judge it, or name the measures that decide."
-        )
+        raise DataError(f"{main}, the first task of {model}, was not judged. Judge it, or name other measures.")
     return f"{main}/{read_json(found[0] / 'metrics.json')['primary']}"
 
 
@@ -116,6 +114,6 @@ def _check_tokenizer(model: Path, prepared: Mapping[str, Path]) -> None:
     for key, folder in prepared.items():
         if read_json(folder / MANIFEST)["tokenizer"]["sha256"] != sha256:
             raise DataError(
-                f"The model in use cannot be judged on {key} as it was prepared: its tokenizer is another one. Compare "
-                "them with `mtlrank evaluate` and `mtlrank compare`, then promote with --force and the reason."
+                f"The model in use cannot be judged on {key} as it was prepared: its tokenizer differs. Compare the "
+                "models with `mtlrank evaluate` and `mtlrank compare`, then promote with --force and the reason."
             )

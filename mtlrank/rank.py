@@ -60,7 +60,7 @@ def run(config: Config) -> int:
             number += len(asked.pairs)
             reading.progress.advance(len(asked.pairs))
         if not number:
-            raise DataError("There is nothing to score: the input holds no pair of a query and a document.")
+            raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
     notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
     print("; ".join([f"ranked {number:,} pairs with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
@@ -83,7 +83,7 @@ def _chunks(config: Config, reading: Reading, store: PairStore, folder: Path) ->
     collection = Collection(parts, reading)
     for part in ("queries", "docs"):
         if not collection.source.has(part):
-            raise ConfigError(f"There are no {part}: give {part}=..., a file, or ir_dataset=..., an id.")
+            raise ConfigError(f"There are no {part}: give a file with {part}=... or an id with ir_dataset=...")
     if collection.source.has("run"):
         return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
     return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
@@ -117,7 +117,7 @@ def _format(config: Config) -> str:
     one_of("format", wanted, FORMATS)
     if config["keep"] is not None and wanted != "run":
         raise ConfigError(
-            f"keep is for rankings, and format={wanted} writes every pair. Leave it out, or use format=run."
+            f"keep is for rankings, but format={wanted} writes every pair. Leave keep out, or use format=run."
         )
     return str(wanted)
 
@@ -128,14 +128,14 @@ def _check_output(config: Config, output: Path) -> None:
         raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
     for name in ("input", "queries", "docs", "run"):
         if config[name] and output.exists() and Path(config[name]).exists() and output.samefile(config[name]):
-            raise ConfigError(f"output is {str(output)!r}, which is {name} too. Choose another name.")
+            raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
 
 
 def _check_sources(config: Config) -> None:
     """Either pairs or a collection must be there."""
     given = [name for name in _SOURCES if config[name]]
     if config["input"] and given:
-        raise ConfigError(f"input holds pairs with their texts: leave it or {', '.join(given)} out.")
+        raise ConfigError(f"input has pairs with their texts: leave out either input or {', '.join(given)}.")
     if not config["input"] and not given:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
     one_of("missing_texts", config["missing_texts"], ("stop", "skip"))

@@ -24,7 +24,7 @@ def check_parts(config: Any) -> None:
         if value is not _ABSENT and not isinstance(value, dict) and not str(value).startswith("${"):
             slashed = group if group.replace("/", ".") == key else f"{group}@{key}"
             raise ConfigError(
-                f"{key} is {value!r}, expected settings. Another part is chosen with a slash: {slashed}=..."
+                f"{key} is {value!r}, expected settings. To choose another config, use a slash: {slashed}=..."
             )
 
 
@@ -73,7 +73,7 @@ _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
 _PATH = _Kind(lambda v: v is None or isinstance(v, str), "a path")
 _NAMES = _Kind(
     lambda v: v is None or (isinstance(v, list) and bool(v) and all(isinstance(x, str) for x in v)),
-    "null or a list of at least one, as in [a,b]",
+    "null or a list of at least one name, as in [a,b]",
 )
 _GROUP = _Kind(lambda v: isinstance(v, dict), "a group of settings")
 _ABOVE_ZERO = _number(lambda v: 0 < v < float("inf"), "a finite number above 0")

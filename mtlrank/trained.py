@@ -96,5 +96,5 @@ def _choose(datasets: Mapping[str, Any], head: str | None) -> str:
     if key not in datasets:
         raise ConfigError(f"The model has no head {head!r}.{nearest(head, keys)} {listed}")
     if reason := unfit(datasets[key].task):
-        raise ConfigError(f"Head {head!r} {reason} and gives no score to a query and a passage. {listed}")
+        raise ConfigError(f"Head {head!r} {reason} and does not score a query and a passage. {listed}")
     return key

@@ -35,7 +35,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     """
     for text in overrides:
         if "$" in text or "\\" in text:
-            raise _forbidden(text, "it may not hold '$' or a backslash")
+            raise _forbidden(text, "it may not contain '$' or a backslash")
         override = OverridesParser.create().parse_override(text)
         group, package = override.key_or_group, override.package or ""
         words = re.split(r"[./@:]", f"{group}.{package}")
@@ -43,15 +43,15 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise _forbidden(text, "it may not name Hydra's settings or a key that begins with '_'")
         value = override.value()
         if "annotator" in words[:-1] or "annotator" in {str(key) for key in _keys(value)}:
-            raise _forbidden(text, "it may not name an annotator's model, as models of spaCy can bring code with them")
+            raise _forbidden(text, "it may not name an annotator's model, as spaCy models can contain code")
         if "logger" in {str(key) for key in _keys(value)} or ("." in group and "logger" in words):
-            raise _forbidden(text, "it may not say where a step's values go, nor its keys with them")
+            raise _forbidden(text, "it may not say where a step sends its values and keys")
         if override.is_sweep_override():
             raise _forbidden(text, "it may not be a sweep")
         if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):
             raise _forbidden(text, f"{value!r} is not the name of a config")
         if any(str(key).startswith("_") for key in _keys(value)):
-            raise _forbidden(text, "it may not hold a key that begins with '_'")
+            raise _forbidden(text, "it may not contain a key that begins with '_'")
 
 
 def check_targets(config: Any) -> None:

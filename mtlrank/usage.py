@@ -14,6 +14,6 @@ def usage(name: str) -> str:
     text += "\n\n" + "\n".join(f"  {line}".rstrip() for line in settings).rstrip() + "\n\n"
     text = text.replace("$", "$$")
     if name == "train":  # study and probe take the same
-        text += "The experiment (experiment=embedded, if you name none) sets some of them anew.\n\n"
-        text += "Parts and what there is to choose from (group=option):\n\n$APP_CONFIG_GROUPS\n"
-    return text + "`--cfg job` prints the whole config with your words and runs nothing.\n"
+        text += "The experiment (experiment=embedded, if you name none) overrides some of them.\n\n"
+        text += "Config groups and their options (group=option):\n\n$APP_CONFIG_GROUPS\n"
+    return text + "`--cfg job` prints the whole config with your overrides and runs nothing.\n"

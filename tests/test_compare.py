@@ -26,8 +26,8 @@ def typed(*words):
 def test_did_it_help(runs, tmp_path):
     done = typed(*runs, "--output", "out", "--resamples", 2000)
     assert done.exit_code == 0, done.output
-    assert "tasks=rank,sim beside tasks=rank" in done.stdout
-    assert "tasks=rank beside first stage" in done.stdout
+    assert "tasks=rank,sim compared with tasks=rank" in done.stdout
+    assert "tasks=rank compared with first stage" in done.stdout
     assert "better" in done.stdout
     assert "Not compared: sim: only tasks=rank,sim has this head." in done.stdout
     assert "tasks=rank,sim: 2 runs, rank, sim" in done.stderr
@@ -52,7 +52,7 @@ def test_names_and_baseline_as_given(runs, baseline):
     words = [f"{run[:-1]}={run}" for run in runs]
     done = typed(*words, "--baseline", baseline, "--measure", "AP", "--margin", 0.2)
     assert done.exit_code == 0, done.output
-    assert "single beside all" in done.stdout
+    assert "single compared with all" in done.stdout
     assert "worse" in done.stdout
     assert "lies within 0.2 of" in " ".join(done.stdout.split())
 

@@ -55,7 +55,7 @@ def test_a_single_dataset_without_a_head_gets_the_default_one():
     [
         ("training.batchsize=3", "Unknown config key 'training.batchsize'. Did you mean 'training.batch_size'?"),
         ("lr=3", "Unknown config key 'lr'. Did you mean 'loop.optimizer.lr'?"),
-        ("experiment=finetune", "The config refers to collection.sem_sim, which nothing sets. Choose a dataset"),
+        ("experiment=finetune", "The config refers to collection.sem_sim, which is not set. Choose a dataset"),
         ("loop.optimizer.lrr=1", "Did you mean 'loop.optimizer.lr'?"),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
@@ -89,13 +89,13 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("model.body.lora={rank: 0}", "model.body.lora.rank is 0, expected a whole number, at least 1."),
         (
             "model.body.lora={targets: query}",
-            "model.body.lora.targets is 'query', expected null or a list of at least one, as in [a,b].",
+            "model.body.lora.targets is 'query', expected null or a list of at least one name, as in [a,b].",
         ),
         ("model.start_from=5", "model.start_from is 5, expected a path."),
         ("loop.layer_decay=1.1", "loop.layer_decay is 1.1, expected a number above 0, at most 1."),
         ("seed=-5", "seed is -5"),
-        ("tasks=msm_ner", "tasks is 'msm_ner', expected null or a list of at least one, as in [a,b]."),
-        ("tasks=[]", "tasks is [], expected null or a list of at least one, as in [a,b]."),
+        ("tasks=msm_ner", "tasks is 'msm_ner', expected null or a list of at least one name, as in [a,b]."),
+        ("tasks=[]", "tasks is [], expected null or a list of at least one name, as in [a,b]."),
         ("model.heads=5", "model.heads is 5, expected a group of settings."),
         ("datamodule.dataset=null", "datamodule.dataset is None, expected a group of settings."),
         ("trainer.accelerator=tpu", "trainer.accelerator is 'tpu', expected auto, cpu, gpu, cuda or mps."),
@@ -124,8 +124,11 @@ def test_values_of_the_wrong_kind_are_named(override, complaint):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("loop.loss=uncertainty", "chosen with a slash: loop/loss=..."),
-        ("model.body=bert_base", "model.body is 'bert_base', expected settings. Another part is chosen with a slash: "),
+        ("loop.loss=uncertainty", "To choose another config, use a slash: loop/loss=..."),
+        (
+            "model.body=bert_base",
+            "model.body is 'bert_base', expected settings. To choose another config, use a slash: ",
+        ),
         ("datamodule.train_sampler=temperature", "datamodule/sampler@datamodule.train_sampler=..."),
         ("model.heads.trec2019=average", "model/heads@model.heads.trec2019=..."),
         ("model.heads.trec2019.pooler=average", "model/heads/pooler@model.heads.trec2019.pooler=..."),
@@ -172,7 +175,7 @@ def test_the_name_of_a_config_must_look_like_one(value):
 def test_what_hydra_cannot_read_is_put_in_quotes(override):
     with pytest.raises(ConfigError) as error:
         compose_config([override], trusted=True)
-    assert "Put its value in quotes that the shell leaves" in str(error.value)
+    assert "Quote its value so that the shell keeps the quotes" in str(error.value)
     assert compose_config(["data_dir='über'"], trusted=True)["data_dir"] == "über"
 
 

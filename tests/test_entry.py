@@ -31,17 +31,17 @@ def started(*lines):
         (
             "OSError(errno.ENOSPC, 'No space left on device', 'out.run')",
             4,
-            "mtlrank: The system refuses to go on: No space left on device: out.run. Make room, or choose another place.\n",
+            "mtlrank: Cannot read or write: No space left on device: out.run. Free some space, or choose another place.\n",
         ),
         (
             "SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')",
             4,
-            "mtlrank: The system refuses to go on: No space left on device. Make room, or choose another place.\n",
+            "mtlrank: Cannot read or write: No space left on device. Free some space, or choose another place.\n",
         ),
         (
             "NotADirectoryError(errno.ENOTDIR, 'Not a directory', 'file/model')",
             4,
-            "mtlrank: The system refuses to go on: Not a directory: file/model. Make room, or choose another place.\n",
+            "mtlrank: Cannot read or write: Not a directory: file/model. Free some space, or choose another place.\n",
         ),
         ("OSError(errno.EIO, 'Input/output error')", 1, "Traceback"),
         ("UnicodeDecodeError('utf-8', b'x', 0, 1, 'of a file that is no config')", 1, "Traceback"),
@@ -76,7 +76,7 @@ def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
         f"database.execute('{statement}')",
     )
     assert done.returncode == code
-    said = "mtlrank: The system refuses to go on: database or disk is full. Make room, or choose another place.\n"
+    said = "mtlrank: Cannot read or write: database or disk is full. Free some space, or choose another place.\n"
     assert (done.stderr == said) == (code == 4)
 
 

@@ -27,8 +27,8 @@ def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):
     done = {name: typed("promote", run, "--registry", place) for name, run in runs.items()}
     assert {name: result.exit_code for name, result in done.items()} == {"first": 0, "better": 0, "worse": 9}
     assert "the first model" in done["first"].stderr
-    assert "is now in use: not worse by more than 0.02: rank/AP" in done["better"].stderr
-    assert "is not put in use: may be worse by more than 0.02: rank/AP" in done["worse"].stderr
+    assert "is promoted: not worse by more than 0.02: rank/AP" in done["better"].stderr
+    assert "is not promoted: may be worse by more than 0.02: rank/AP" in done["worse"].stderr
     listed = typed("models", place).stdout.splitlines()
     assert len(listed) == 3
     assert listed[-1] == f"in use: {Registry(place).folder(Registry(place).current())}"
@@ -66,7 +66,7 @@ def test_rollback_is_one_command(tmp_path):
         typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
     changes, _ = Registry(tmp_path / "registry").history()
     done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
-    assert done.stdout == f"{changes[0].model} is in use again; it was {changes[1].model}\n"
+    assert done.stdout == f"{changes[0].model} is in use again, in place of {changes[1].model}\n"
     assert "rolled back  too slow" in typed("models", tmp_path / "registry").stdout
 
 
@@ -74,7 +74,7 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
     for name, gain, more in (("first", 0.1, []), ("worse", 0.0, ["--force", "half as large"])):
         done = typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "r", *more)
         assert done.exit_code == 0
-    assert Registry(tmp_path / "r").history()[0][-1].note == "put in use without a comparison: half as large"
+    assert Registry(tmp_path / "r").history()[0][-1].note == "promoted without a comparison: half as large"
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,16 @@ def test_with_another_tokenizer_it_cannot_be(trained, tmp_path):
     promote.run(trained / "model", judged_on_less(trained, tmp_path), registry, measure)
     prepared = {"trec2019": tmp_path / "prepared"}
     write_json(prepared["trec2019"] / "manifest.json", {"tokenizer": {"sha256": "another"}})
-    with pytest.raises(DataError, match="its tokenizer is another one"):
+    with pytest.raises(DataError, match="its tokenizer differs"):
         promote.run(trained / "model", head_folders([trained / "evaluation"]), registry, measure, prepared=prepared)
 
 
 def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_path):
     promote.run_folder(trained, Registry(tmp_path / "registry"))
     known = {"model_dir": tmp_path / "registry", "data_dir": config["data_dir"]}
-    with pytest.raises(ConfigError, match="is not the model's own folder: say where results go with output_dir"):
+    with pytest.raises(
+        ConfigError, match="is not a local model folder: choose a folder for the results with output_dir"
+    ):
         evaluate.run(settings("evaluate", **known))
     values = evaluate.run(settings("evaluate", **known, output_dir=tmp_path / "again"))
     assert (
@@ -161,5 +163,5 @@ def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_p
 
 
 def test_no_measures_is_told(trained, tmp_path):
-    with pytest.raises(ConfigError, match="Name the measures that decide"):
+    with pytest.raises(ConfigError, match="No measures are given: expected at least one"):
         promote.run(trained / "model", [], Registry(tmp_path), [])

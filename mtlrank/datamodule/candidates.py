@@ -90,7 +90,7 @@ def _candidate(pair: Asked, query: str, text: str, reading: Reading) -> Candidat
         try:
             words, times = clean_text(words, what)
         except DataError as error:
-            raise DataError(f"{pair.place}: expected text, found that {error}.") from error
+            raise DataError(f"{pair.place}: expected text, but {error}.") from error
         reading.count("control characters read as blanks", times)
         cleaned.append(words)
     return Candidate(pair.number, pair.place, *cleaned)
@@ -102,11 +102,11 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
     for number, (place, row) in enumerate(rows):
         if number == 0 and is_header(row[:2], row[2:]):
             raise DataError(
-                f"{place}: a header, but TSV files are expected to start with their first pair. Delete the line."
+                f"{place}: found a header, but TSV files are expected to start with their first pair. Delete the line."
             )
         for what, name in zip(("query_id", "doc_id"), row, strict=False):
             if name.split() != [name] or IMPOSSIBLE.search(name):
-                reading.reject(place, f"{what} {name!r} is empty or has a blank, which TREC files cannot hold")
+                reading.reject(place, f"{what} {name!r} is empty or contains a blank, which TREC files do not allow")
         yield place, row
 
 

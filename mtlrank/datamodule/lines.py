@@ -43,10 +43,10 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
     if text.isprintable():
         return text, 0
     if wrong := IMPOSSIBLE.search(text):
-        raise DataError(f"the {what} holds {wrong[0]!r}, which is no character of text")
+        raise DataError(f"the {what} contains the invalid character {wrong[0]!r}")
     cleaned, times = CONTROL.subn(" ", text)
     if cleaned.isspace():
-        raise DataError(f"the {what} is empty but for control characters")
+        raise DataError(f"the {what} contains only control characters")
     return cleaned, times
 
 
@@ -63,7 +63,7 @@ def locate(name: str, what: str) -> Path:
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
     if not path.is_file():
-        where = "" if path.is_absolute() else f" in {str(Path.cwd())!r}, from where paths are read"
+        where = "" if path.is_absolute() else f" in the current folder {str(Path.cwd())!r}"
         raise DataError(f"The {what} {name!r} does not exist{where}.")
     return path
 
@@ -97,7 +97,7 @@ def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
                 if text is not None:
                     yield Line(f"{name}:{number}", text)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path} is not a whole gzip file: {error}. Copy it again.") from error
+            raise DataError(f"{path} is not a complete gzip file: {error}. Copy it again.") from error
 
 
 def read_cells(
@@ -110,7 +110,7 @@ def read_cells(
             yield place, cells
         else:
             expected = f"expected {'at least ' if more else ''}{columns} tab-separated columns ({layout})"
-            found = f"{len(cells)}: {text[:60]!r}" if text.strip() else "a blank line: leave it out"
+            found = f"{len(cells)}: {text[:60]!r}" if text.strip() else "a blank line: remove it"
             reading.reject(place, f"{expected}, found {found}", text)
 
 

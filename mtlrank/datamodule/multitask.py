@@ -49,7 +49,7 @@ class MTLLoader(DataLoader[MTLBatch]):
             if "DataLoader worker" not in str(error):
                 raise
             raise ResourceError(
-                f"A process that assembles batches died: {' '.join(str(error).split())[:200]} Set datamodule.num_workers=0 "
+                f"A worker process died: {' '.join(str(error).split())[:200]} Set datamodule.num_workers=0 "
                 "(batches come from memory-mapped tokens, so it costs little), or give the machine more memory."
             ) from error
 

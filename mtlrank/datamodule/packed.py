@@ -25,7 +25,7 @@ class PackedPairs:
         lengths = np.array([len(tokens) for tokens in ids], dtype=np.int64)
         without = np.flatnonzero((lengths[self.sequences] == 0).any(1))
         if len(without):
-            raise DataError(f"{pairs[without[0]].place}: expected text, found nothing that makes a token.")
+            raise DataError(f"{pairs[without[0]].place}: expected text, found one without tokens.")
         self.store = TokenStore(
             [np.concatenate([np.zeros(0, np.int32), *ids])],
             [offsets(lengths)],

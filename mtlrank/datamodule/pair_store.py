@@ -84,7 +84,7 @@ class PairStore:
                     "SELECT hash, place FROM texts WHERE name = ?", (name,)
                 ).fetchone()
                 if found != key:
-                    raise DataError(f"{place}: {name} stands for another text than at {first}.")
+                    raise DataError(f"{place}: {name} has a different text at {first}.")
 
     def best(self, k: int | None) -> Iterator[Asked]:
         """The pairs query by query, the `k` best of the first stage; None for all."""
@@ -116,4 +116,4 @@ class PairStore:
     def _twice(self, query_id: str, doc_id: str, place: str) -> str:
         select = "SELECT place FROM pairs JOIN queries q ON q.number = query WHERE name = ? AND doc = ?"
         (first,) = self._database.execute(select, (query_id, doc_id)).fetchone()
-        return f"{place}: document {doc_id!r} of query {query_id!r} is there already, at {first}. Leave one out."
+        return f"{place}: document {doc_id!r} of query {query_id!r} is given twice, first at {first}. Remove one."

@@ -173,15 +173,17 @@ def _per_query(baseline: Head, system: Head, measure: str) -> dict[str, float]:
 def _note(row: Comparison) -> str:
     """Why something is missing, or what a reader might take wrongly."""
     if row.num_units == 1:
-        return f"{row.head} has one example, which tells nothing about others: no interval, no t-tests."
+        return f"{row.head} has only one example: no interval, no t-tests."
     if row.p_tost is None:
-        return f"{row.measure} is no mean over examples: no t-tests, so nothing on equivalence."
+        return f"{row.measure} is not a mean over examples: no t-tests, so no statement on equivalence."
     if row.p_t is None:
-        return f"{row.measure} of {row.head} differs by the same on all {row.units}: no t-test."
+        return f"{row.measure} of {row.head} differs by the same amount on all {row.units}: no t-test."
     if row.verdict == "not decided" and row.p_holm < LEVEL:
-        return f"{row.measure} of {row.head} differs in these runs, but the interval, over seeds too, includes 0."
+        return f"{row.measure} of {row.head} differs in these runs, but the interval, which covers seeds, includes 0."
     if row.verdict == "not decided" and row.equivalent:
-        return f"{row.measure} of {row.head} is equivalent in these runs, but the interval, over seeds too, is wider."
+        return (
+            f"{row.measure} of {row.head} is equivalent in these runs, but the interval, which covers seeds, is wider."
+        )
     return ""
 
 

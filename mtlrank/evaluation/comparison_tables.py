@@ -49,11 +49,11 @@ def caption(comparisons: Sequence[Comparison]) -> str:
     return (
         f"{number} comparison{'s' if number > 1 else ''}. Difference: system - baseline; values are averaged over seeds "
         f"first. 95 % CI: bootstrap over {_units(comparisons)} and seeds, {first.resamples:,} resamples"
-        f"{'; where a side has one run, its interval leaves out the variance between seeds' if single else ''}. "
+        f"{'; with one run of a system, it leaves out the variance between its seeds' if single else ''}. "
         f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
-        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval leaves out 0. "
-        f"Equivalent: two one-sided t-tests, corrected alike, p < {LEVEL}, and the interval lies within {first.margin:g} "
-        "of a measure's own unit. Else not decided."
+        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
+        f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "
+        "of a measure's own unit. Otherwise: not decided."
     )
 
 
@@ -79,7 +79,7 @@ def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = (
     """Show a table for each pair of systems on the terminal, then how to read it."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
-        table = Table(*_HEADER, "verdict", title=escape(f"{system} beside {baseline}"), title_justify="left")
+        table = Table(*_HEADER, "verdict", title=escape(f"{system} compared with {baseline}"), title_justify="left")
         for column in table.columns[2:]:
             column.justify = "right"
         for row in rows:
@@ -114,7 +114,7 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
         " & ".join(_latex(name) for name in (*_HEADER, "verdict")) + r" \\",
     ]
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
-        title = _latex(f"{system} beside {baseline}")
+        title = _latex(f"{system} compared with {baseline}")
         lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
         lines += [" & ".join(_latex(cell) for cell in (*_cells(row), row.verdict)) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"

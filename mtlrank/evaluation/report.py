@@ -87,7 +87,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 def print_table(folders: Sequence[Path]) -> None:
     """Show the heads on the terminal."""
-    table = Table("head", "measure", "value", "95 % interval", "baseline", "which is", "difference")
+    table = Table("head", "measure", "value", "95 % interval", "baseline", "baseline is", "difference")
     for column in table.columns[2:]:
         column.justify = "right"
     for section in read_sections(folders):
@@ -109,9 +109,9 @@ def learning_pictures(curves: Curves, sections: Sequence[Section]) -> Pictures:
             curve = figures.learning_curves({section.name: curves[key]}, measure)
             pictures.append((f"Validation of {section.name}", curve))
     for ending, title, ylabel in (
-        ("gradient_cosine", "Do the tasks pull the body the same way?", "cosine between gradients"),
-        ("gradient_norm", "How hard does each task pull?", "norm of the gradient"),
-        ("examples", "Samples learnt from", "samples"),
+        ("gradient_cosine", "Do the tasks' gradients agree?", "cosine between gradients"),
+        ("gradient_norm", "Gradient norm per task", "norm of the gradient"),
+        ("examples", "Training samples per task", "samples"),
     ):
         found = {key.split("/")[1]: points for key, points in curves.items() if key.endswith(f"/{ending}")}
         if found:

@@ -175,7 +175,5 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
     pictures = [("Confusion matrix", figures.confusion(np.array(counts), classes))]
     if len(head.confidence):
         right = head.labels == head.predictions[0]
-        pictures.append(
-            ("Calibration: is it right as often as it is sure?", figures.calibration(head.confidence, right))
-        )
+        pictures.append(("Calibration: accuracy by confidence", figures.calibration(head.confidence, right)))
     return pictures

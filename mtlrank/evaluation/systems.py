@@ -37,8 +37,9 @@ def read_system(name: str, folders: Sequence[str | Path]) -> System:
     for path, run in zip(paths, runs, strict=True):
         if run.keys() != runs[0].keys():
             raise DataError(
-                f"{path} and {paths[0]} cannot be seeds of one system {name!r}: heads {', '.join(sorted(run))} there, "
-                f"{', '.join(sorted(runs[0]))} here. Name them apart, as in one={paths[0]} other={path}."
+                f"{path} and {paths[0]} cannot be seeds of one system {name!r}: the first has the heads "
+                f"{', '.join(sorted(run))}, the second {', '.join(sorted(runs[0]))}. Give them different names, as in "
+                f"one={paths[0]} other={path}."
             )
         for head in run.values():
             check_same_test_set(runs[0][head.name], head, str(paths[0]), str(path))
@@ -73,7 +74,7 @@ def check_same_test_set(one: Head, other: Head, whose: str, others: str) -> None
         if not np.array_equal(one.first_stage[measure], other.first_stage[measure]):
             raise _differing(
                 one.name,
-                f"the first stage has another {measure} in {whose} than in {others}, so judgements or candidates differ",
+                f"the first stage's {measure} differs between {whose} and {others}, so judgements or candidates differ",
             )
 
 

@@ -33,7 +33,9 @@ def decide(
     }
     new = [f"{head}/{measure}" for head, measure in wanted if (head, measure) not in rows]
     if new:
-        raise ConfigError(f"The model in use was not judged by {', '.join(new)}. Choose a measure that both have.")
+        raise ConfigError(
+            f"The model in use was not judged by {', '.join(new)}. Choose a measure that both models have."
+        )
     decisive = tuple(rows[pair] for pair in wanted)
     failed = [row for row in decisive if worst(row) < -margin]
     if failed:
@@ -43,7 +45,7 @@ def decide(
 
 def markdown(decision: Decision, registry: str) -> str:
     """The decision and its numbers for a page that shows Markdown."""
-    verdict = "Put in use" if decision.promoted else "Not put in use"
+    verdict = "Promoted" if decision.promoted else "Not promoted"
     lines = [f"# {verdict}", "", f"{decision.reason}.", ""]
     if registry:
         lines += [f"Registry: `{registry}`", ""]

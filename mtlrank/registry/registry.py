@@ -61,7 +61,7 @@ class Registry:
             ) from error
         if not all(isinstance(value, str | None) for change in changes for value in change):
             raise DataError(
-                f"{join(self.path, POINTER)} is damaged: changes hold what is no text. Restore an older one."
+                f"{join(self.path, POINTER)} is damaged: changes contain a value that is not text. Restore an older one."
             )
         for change in changes:
             safe_name(change.model, f"A model in {join(self.path, POINTER)}")
@@ -104,7 +104,7 @@ class Registry:
             promotions = (change for change in reversed(changes) if (change.model, change.how) == (now, "promoted"))
             to = next(promotions, changes[-1]).replaced  # of a model that was never promoted: what it took the place of
         if to is None:
-            raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another one with --to.")
+            raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another with --to.")
         if to == now:
             raise ConfigError(f"{to} is in use already.")
         if not exists(join(self.folder(safe_name(to, "--to")), MANIFEST)):
@@ -125,8 +125,8 @@ class Registry:
             write_bytes(join(self.path, POINTER), text.encode(), expected=version)
         except ConflictError as error:
             raise ConflictError(
-                f"Another model was put in use in {self.path} meanwhile, so {model} was not. Compare it with that one: "
-                "run the same command again."
+                f"Another model was promoted in {self.path} meanwhile, so {model} was not. Run the same command again "
+                "to compare it with that one."
             ) from error
         return change
 

@@ -42,7 +42,7 @@ def _fetch(source: Place, target: Path) -> None:
 
     manifest, _ = gcs.read(source.child(MANIFEST))
     if manifest is None:
-        raise StorageError(f"{source} has no {MANIFEST}. Correct the path, or publish the folder to the end.")
+        raise StorageError(f"{source} has no {MANIFEST}. Correct the path, or finish publishing the folder.")
     files = listed_files(manifest, source)
     paths = {name: _inside(target, name) for name in files}
     right = in_parallel(lambda name: paths[name].is_file() and file_hash(paths[name]) == files[name], files)
@@ -62,7 +62,7 @@ def _inside(folder: Path, name: str) -> Path:
     """Where `name` belongs in `folder`, also if somebody put a link to elsewhere on the way."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise StorageError(f"{path} leads out of {folder} by a link. Remove the link, or choose another folder.")
+        raise StorageError(f"{path} is outside {folder}, through a link. Remove the link, or choose another folder.")
     return path
 
 
@@ -79,5 +79,5 @@ def _receive(place: Place, stored: "Stored", path: Path, sha256: str) -> None:
             return put_in_place(part, path)
         part.unlink()
     raise DataError(
-        f"{place} is damaged: downloaded {TRIES} times, its sha256 was never the manifest's. Publish the folder again."
+        f"{place} is damaged: in {TRIES} downloads, its sha256 never matched the manifest. Publish the folder again."
     )

@@ -29,7 +29,7 @@ def system_errors(task: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"Cannot {task}: {reason}. Choose another place, or mend this one.") from error
+        raise StorageError(f"Cannot {task}: {reason}. Choose another place, or fix this one.") from error
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -154,7 +154,7 @@ def sole_user(folder: Path, patience: float = 15.0) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > waited_until:
                     raise ConflictError(
-                        f"Another process is at work in {folder}. Wait for it, or choose another output_dir."
+                        f"Another process is working in {folder}. Wait for it, or choose another output_dir."
                     ) from error
                 time.sleep(0.2)
             except OSError:  # a file system without locks
@@ -190,7 +190,7 @@ def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
     found = read(path)[1]
     made_already = expected == ABSENT and found == _version(data)
     if found != expected and not made_already:
-        raise ConflictError(f"{path} was changed by another process meanwhile. Read it again and decide anew.")
+        raise ConflictError(f"{path} was changed by another process meanwhile. Run the same command again.")
 
 
 def list_names(folder: Path) -> list[str]:

@@ -86,7 +86,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         if not path.is_file():
             raise DataError(f"{path} is missing although its manifest lists it. Make {folder} again.")
         if file_hash(path) != expected:
-            raise DataError(f"{path} was changed or damaged: its sha256 is not the manifest's. Make {folder} again.")
+            raise DataError(
+                f"{path} was changed or damaged: its sha256 does not match the manifest. Make {folder} again."
+            )
     return dict(manifest)
 
 

@@ -105,6 +105,6 @@ def _key(key: str, text: str) -> str:
     wrong = any(part in ("", ".", "..") for part in key.split("/")) if key else False
     if wrong or _CONTROL.search(key) or any(sign in key for sign in "?#\\"):
         raise StorageError(
-            f"{text!r} is not spelt safely: expected gs://bucket/name without '..', '//', '?', '#' or '\\'."
+            f"{text!r} is not a safe path: expected gs://bucket/name without '..', '//', '?', '#' or '\\'."
         )
     return key

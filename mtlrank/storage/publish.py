@@ -42,7 +42,9 @@ def _manifest(folder: Path) -> bytes:
 
 def _refuse_another(target: Path | Place, found: bytes | None, manifest: bytes) -> None:
     if found not in (None, manifest):
-        raise ConflictError(f"{target} holds another folder already. Choose another path, or remove that folder first.")
+        raise ConflictError(
+            f"{target} contains another folder already. Choose another path, or remove that folder first."
+        )
 
 
 def _copy(source: Path, target: Path, manifest: bytes) -> None:
@@ -51,7 +53,7 @@ def _copy(source: Path, target: Path, manifest: bytes) -> None:
         read_manifest(target)
         return
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise StorageError(f"{target} holds something else. Choose another path, or remove that first.")
+        raise StorageError(f"{target} contains other files. Choose another path, or remove them first.")
     with new_folder(target) as part:
         for name in [*listed_files(manifest, source), MANIFEST]:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def _upload(source: Path, target: Place, manifest: bytes) -> None:
                 content = digest(file)
             if content.sha256 != files[name]:
                 raise DataError(
-                    f"{path} was changed or damaged: its sha256 is not the manifest's. Make {source} again."
+                    f"{path} was changed or damaged: its sha256 does not match the manifest. Make {source} again."
                 )
             if stored is None or not stored.holds(content):
                 if stored:  # of a publish that was killed, or of one that may have ended since

@@ -73,7 +73,9 @@ def _send(blob: Any, file: BinaryIO, size: int, expected: Version | None, timeou
     except GoogleAuthError:
         raise  # some of these are ValueErrors too
     except ValueError as error:
-        raise ConnectionResetError("the server kept part of a piece, and the client cannot go on from there") from error
+        raise ConnectionResetError(
+            "the server kept part of a piece, and the client cannot continue from there"
+        ) from error
 
 
 def _resolve(place: Place, content: Digest, expected: Version | None, mark: str, timeout: float) -> Version:
@@ -84,4 +86,4 @@ def _resolve(place: Place, content: Digest, expected: Version | None, mark: str,
         made_already = expected == ABSENT and stored(found).holds(content)
         if ours or made_already:
             return version(found)
-    raise ConflictError(f"{place} was changed by another process meanwhile. Read it again and decide anew.")
+    raise ConflictError(f"{place} was changed by another process meanwhile. Run the same command again.")

@@ -36,7 +36,10 @@ def test_memory_does_not_grow_with_a_file_of_pairs(tmp_path):
 @pytest.mark.parametrize("header", ["query_id\tdoc_id\tquery\ttext", "qid\tpid\tquestion\tpassage_text"])
 def test_a_header_of_a_file_of_pairs_is_named(tmp_path, header):
     write(tmp_path / "pairs.tsv", [header, "q1\td1\tquery\ttext"])
-    with closing(PairStore(tmp_path / "pairs.sqlite")) as store, pytest.raises(DataError, match=":1: a header, but"):
+    with (
+        closing(PairStore(tmp_path / "pairs.sqlite")) as store,
+        pytest.raises(DataError, match=":1: found a header, but"),
+    ):
         list(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))
     write(tmp_path / "pairs.tsv", ["q1\td1\tquery\ttext"])
     with closing(PairStore(tmp_path / "others.sqlite")) as store:

@@ -81,7 +81,7 @@ def test_a_process_that_assembles_batches_and_dies_is_told(datasets, monkeypatch
     mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
     monkeypatch.setattr(MTLSplit, "__getitems__", lambda self, draw: os.kill(os.getpid(), signal.SIGKILL))
     datamodule = MTLDataModule(mixture, RandomProportional, Sequential, Sequential, 8, 8, num_workers=1)
-    with pytest.raises(ResourceError, match=r"assembles batches died: .* Set datamodule.num_workers=0"):
+    with pytest.raises(ResourceError, match=r"A worker process died: .* Set datamodule.num_workers=0"):
         list(datamodule.train_dataloader())
 
 

@@ -46,8 +46,8 @@ def test_scores_can_be_put_while_pairs_are_read(store):
 
 def test_a_pair_or_a_text_that_comes_twice_is_told_with_both_places(store):
     store.add(PAIRS[:2])
-    with pytest.raises(DataError, match=r"^b:7: document 'd1' of query 'q1' is there already, at a:2\."):
+    with pytest.raises(DataError, match=r"^b:7: document 'd1' of query 'q1' is given twice, first at a:2\."):
         store.add([("q3", "d1", 0.0, "b:6"), ("q1", "d1", 0.0, "b:7")])
     store.check_texts([("query 'q1'", "one", "a:1"), ("query 'q1'", "one", "a:2")])
-    with pytest.raises(DataError, match="^a:3: query 'q1' stands for another text than at a:1"):
+    with pytest.raises(DataError, match="^a:3: query 'q1' has a different text at a:1"):
         store.check_texts([("query 'q1'", "two", "a:3")])

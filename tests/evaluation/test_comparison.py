@@ -87,7 +87,7 @@ def test_less_error_is_better(tmp_path):
     errors = [np.square(np.array(part)[:, 0] - np.array(part)[:, 1]).reshape(30, 2).mean(1) for part in (far, near)]
     assert rows["MSE"].p_t == pytest.approx(stats.ttest_rel(errors[1], errors[0]).pvalue)
     assert (rows["Spearman"].p_t, rows["Spearman"].p_tost, rows["Spearman"].equivalent) == (None, None, None)
-    assert rows["Spearman"].note == "Spearman is no mean over examples: no t-tests, so nothing on equivalence."
+    assert rows["Spearman"].note == "Spearman is not a mean over examples: no t-tests, so no statement on equivalence."
 
 
 def test_swapped_predictions_by_hand(tmp_path):
@@ -126,8 +126,8 @@ def test_the_same_seed_gives_the_same_table(systems):
 @pytest.mark.parametrize(
     ("baseline", "system", "verdict", "note"),
     [
-        ({"q1": 0.2}, {"q1": 0.5}, "not decided", "rank has one example"),
-        ({"q1": 0.25, "q2": 0.5}, {"q1": 0.5, "q2": 0.75}, "not decided", "differs by the same on all queries"),
+        ({"q1": 0.2}, {"q1": 0.5}, "not decided", "rank has only one example"),
+        ({"q1": 0.25, "q2": 0.5}, {"q1": 0.5, "q2": 0.75}, "not decided", "differs by the same amount on all queries"),
         ({"q1": 0.25, "q2": 0.5}, {"q1": 0.25, "q2": 0.5}, "equivalent", ""),
     ],
 )
@@ -143,8 +143,8 @@ def test_degenerate_samples(tmp_path, baseline, system, verdict, note):
 @pytest.mark.parametrize(
     ("gain", "note"),
     [
-        (0.1, "AP of rank differs in these runs, but the interval, over seeds too, includes 0."),
-        (0.0, "AP of rank is equivalent in these runs, but the interval, over seeds too, is wider."),
+        (0.1, "AP of rank differs in these runs, but the interval, which covers seeds, includes 0."),
+        (0.0, "AP of rank is equivalent in these runs, but the interval, which covers seeds, is wider."),
     ],
 )
 def test_a_verdict_that_other_seeds_might_turn_is_none(tmp_path, gain, note):

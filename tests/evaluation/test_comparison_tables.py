@@ -48,10 +48,10 @@ def test_the_caption_says_how_many_and_what_the_verdict_is(rows):
     told = caption(rows)
     assert told.startswith("2 comparisons. ")
     assert "corrected for all 2 comparisons" in told
-    assert "Better or worse: p (Holm) < 0.05, and the interval leaves out 0." in told
+    assert "Better or worse: p (Holm) < 0.05, and the interval excludes 0." in told
     assert "the interval lies within 0.01 of" in told
-    assert "where a side has one run" in told
-    assert "where a side has one run" not in caption([row._replace(baseline_runs=2) for row in rows])
+    assert "with one run of a system" in told
+    assert "with one run of a system" not in caption([row._replace(baseline_runs=2) for row in rows])
 
 
 def test_csv_is_read_back_and_computes_nothing(rows):
@@ -64,7 +64,7 @@ def test_csv_is_read_back_and_computes_nothing(rows):
 
 def test_latex_is_escaped_and_every_row_has_all_columns(rows):
     text = as_latex(rows)
-    assert r"[red]all[/red] 50\% beside =one\_task \& \textless{}b\textgreater{}" in text
+    assert r"[red]all[/red] 50\% compared with =one\_task \& \textless{}b\textgreater{}" in text
     table = [line for line in text.splitlines() if line.startswith(("head", "rank"))]
     assert [line.count(" & ") for line in table] == [10, 10, 10]
     assert (
@@ -96,7 +96,7 @@ def test_all_files_are_written(rows, tmp_path):
 def test_the_terminal_shows_names_as_they_are(rows, capsys):
     print_comparison(rows, ["sim: only all has this head"])
     shown = capsys.readouterr().out
-    assert "[red]all[/red] 50% beside =one_task & <b>" in shown
+    assert "[red]all[/red] 50% compared with =one_task & <b>" in shown
     assert "[+0.0010, +0.0400]" in shown
     assert "a reason." in shown
     assert "Not compared: sim: only all has this head." in shown

@@ -132,7 +132,7 @@ def test_diagnostics_are_drawn_where_there_are_any(run_folder):
     sections = read_sections(report.head_folders([run_folder / "evaluation"]))
     curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
     titles = [title for title, _ in report.learning_pictures(curves, sections)]
-    assert titles == ["Do the tasks pull the body the same way?", "Samples learnt from"]
+    assert titles == ["Do the tasks' gradients agree?", "Training samples per task"]
 
 
 def test_further_test_sets_are_no_further_heads(run_folder):

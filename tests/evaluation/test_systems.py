@@ -50,7 +50,7 @@ def two(tmp_path, write, one, other, **options):
         (
             {"q1": 0.5, "q2": 0.5},
             {"first_stage": {"q1": 0.3, "q2": 0.25}},
-            "the first stage has another AP in A than in B",
+            "the first stage's AP differs between A and B",
         ),
     ],
 )
@@ -75,7 +75,9 @@ def test_other_items_and_labels_are_refused(tmp_path, other, complaint):
 
 def test_seeds_of_a_system_share_their_heads(tmp_path):
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", tasks=("rank", "sim"))]
-    with pytest.raises(DataError, match=r"cannot be seeds of one system 'x': heads rank, sim there, rank here"):
+    with pytest.raises(
+        DataError, match=r"cannot be seeds of one system 'x': the first has the heads rank, sim, the second rank"
+    ):
         read_system("x", runs)
 
 

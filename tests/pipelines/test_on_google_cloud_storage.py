@@ -128,6 +128,6 @@ def test_of_two_promotions_at_once_exactly_one_wins(cluster, dataset, training, 
     changes, _ = Registry(REGISTRY).history()
     assert len(changes) == 1
     (loser,) = [number for number, code in enumerate(codes) if code != 0]
-    assert "Another model was put in use" in pods[loser].log()
+    assert "Another model was promoted" in pods[loser].log()
     decided = whole(promoting(models[loser], results[loser]))  # as the pipeline tries again
     assert "in use, " in read_bytes(decided["decision"].uri).decode()

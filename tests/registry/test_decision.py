@@ -82,6 +82,6 @@ def test_an_unknown_measure_is_told(systems, measure):
 def test_the_page_shows_the_numbers(systems):
     before, after = systems("a", by_query(0.5, 0.5)), systems("b", by_query(0.75, 0.75))
     page = markdown(decide(before, after, ["rank/AP"], 0.02), "gs://bucket/registry")
-    assert page.startswith("# Put in use\n")
+    assert page.startswith("# Promoted\n")
     assert "| rank/AP | 0.5000 | 0.7500 | +0.2500 | +0.2500 to +0.2500 | 0.02 |" in page
     assert "gs://bucket/registry" in page

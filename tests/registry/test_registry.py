@@ -57,7 +57,9 @@ def test_the_same_folder_is_one_model(registry, tmp_path):
 def test_a_decision_on_an_old_history_is_refused(registry, three, tmp_path):
     read = registry.history()
     registry.promote(publish(registry, tmp_path, "d"), "first", read)
-    with pytest.raises(ConflictError, match="Another model was put in use .* Compare it with that one"):
+    with pytest.raises(
+        ConflictError, match="Another model was promoted .* Run the same command again to compare it with that one"
+    ):
         registry.promote(publish(registry, tmp_path, "e"), "second", read)
     assert len(registry.history()[0]) == 4
 

@@ -55,15 +55,15 @@ class Collection:
         queries = dict[str, str]()
         for name, text, place in self.source.texts("queries", self.reading):
             if IMPOSSIBLE.search(name + text):
-                self.reading.reject(place, f"expected text, found characters that are none in query {name!r}", text)
+                self.reading.reject(place, f"expected text, found invalid characters in query {name!r}", text)
             elif not name or name.split() != [name]:
                 self.reading.reject(place, f"expected a query id without blanks, found {name!r}", text)
             elif not text.strip():
-                self.reading.reject(place, f"expected a query, found a blank text for {name!r}", text)
+                self.reading.reject(place, f"expected a text, found a blank one for query {name!r}", text)
             elif name not in queries:
                 queries[name] = text
             elif queries[name] != text:
-                self.reading.reject(place, f"query {name!r} stands for two different texts", text)
+                self.reading.reject(place, f"query {name!r} has two different texts", text)
             else:
                 self.reading.count("queries given twice", self.holds(name))
         return queries
@@ -85,7 +85,7 @@ class Collection:
                 self.reading.count("judgements given twice")
             else:
                 found = f"two grades, {judged[doc_id]} and {grade:g}"
-                self.reading.reject(place, f"expected one grade of {doc_id!r} for query {query_id!r}, found {found}")
+                self.reading.reject(place, f"expected one grade for {doc_id!r} and query {query_id!r}, found {found}")
         return {query_id: judged for query_id, judged in grades.items() if judged}
 
     @cached_property
@@ -144,8 +144,8 @@ class Collection:
         for query_id, scores in found.items():
             if len(scores) > 1 and len(set(scores.values())) == 1:
                 raise DataError(
-                    f"The run of {self.source.name} ranks nothing: all documents of query {query_id!r} have one score. "
-                    "Give a run with scores, as in {id: ..., run: bm25.run}, or learn from docpairs."
+                    f"The run of {self.source.name} ranks nothing: all documents of query {query_id!r} have the same "
+                    "score. Give a run with scores, as in {id: ..., run: bm25.run}, or learn from docpairs."
                 )
         return {query_id: _ranking(query_id, _best(scores.items(), k)) for query_id, scores in found.items()}
 

@@ -90,15 +90,15 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         return IRSource(source)
     if not isinstance(source, Mapping):
         raise ConfigError(
-            f"A collection is an ir_datasets id or a mapping with docs, queries and more, found {source!r}."
+            f"Expected a collection as an ir_datasets id or a mapping with docs, queries and more, found {source!r}."
         )
     wrong = {key: value for key, value in source.items() if not isinstance(value, str)}
     if wrong:
-        raise ConfigError(f"A collection's parts are paths and names, found {wrong}.")
+        raise ConfigError(f"Expected paths and names as the parts of a collection, found {wrong}.")
     unknown = set(source) - {*PARTS, "id", "beir", "split"}
     if unknown:
         raise ConfigError(
-            f"A collection has {', '.join(PARTS)}, id, beir or split; found {', '.join(sorted(unknown))}."
+            f"Expected {', '.join(PARTS)}, id, beir or split in a collection, found {', '.join(sorted(unknown))}."
         )
     left_out = ["run"] if source.get("run") == RETRIEVED else []
     files = {part: str(path) for part, path in source.items() if part in PARTS and part not in left_out}
@@ -146,7 +146,7 @@ class FileSource(Source):
             for number, (place, (name, text)) in enumerate(read_cells(self.files[part], 2, "id, text", reading)):
                 if number == 0 and is_header([name], [text]):
                     reading.reject(
-                        place, f"expected an id and a text, found a header ({name}, {text}): leave it out", name
+                        place, f"expected an id and a text, found a header ({name}, {text}): remove it", name
                     )
                 else:
                     yield Text(name, text, place)
@@ -243,7 +243,7 @@ def _json_texts(path: Path, reading: Reading) -> Iterator[Text]:
         title = row.get("title")
         if type(name) not in (str, int) or not isinstance(text, str) or not isinstance(title, str | None):
             found = ", ".join(f"{key} ({type(value).__name__})" for key, value in row.items())
-            reading.reject(place, f"expected _id and text (and perhaps title) as text, found {found}", str(row))
+            reading.reject(place, f"expected text as _id and text (and title, if any), found {found}", str(row))
             continue
         yield Text(str(name), f"{title} {text}" if title else text, place)
 

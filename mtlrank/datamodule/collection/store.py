@@ -43,7 +43,7 @@ class DocStore:
         try:
             (self._size,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{self.path} is damaged: {error}. Remove {self.folder}; it is made again.") from error
+            raise DataError(f"{self.path} is damaged: {error}. Remove {self.folder}; it will be rebuilt.") from error
         self._pass_on(reading)
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class DocStore:
         try:
             return BM25Index.load(folder)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"The index {folder} is damaged: {error}. Remove it; it is made again.") from error
+            raise DataError(f"The index {folder} is damaged: {error}. Remove it; it will be rebuilt.") from error
 
     def _build(self, source: Source) -> None:
         """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""
@@ -123,7 +123,7 @@ class DocStore:
 def _is_usable(doc: Text, noted: Reading) -> bool:
     """Whether the document's id can stand in a TREC file, and its text is text."""
     if wrong := IMPOSSIBLE.search(doc.text) or IMPOSSIBLE.search(doc.name):
-        noted.reject(doc.place, f"expected text, found {wrong[0]!r}, which is no character of text", doc.text)
+        noted.reject(doc.place, f"expected text, found the invalid character {wrong[0]!r}", doc.text)
         return False
     if doc.name and doc.name.split() == [doc.name]:
         return True
@@ -146,7 +146,7 @@ def _merge_duplicates(database: sqlite3.Connection, noted: Reading) -> int:
             database.execute("DELETE FROM docs WHERE position = ?", (position,))
             twice += other == text
             if other != text:
-                noted.reject(place, f"document {name!r} has another text than at {first}", other)
+                noted.reject(place, f"document {name!r} has a different text at {first}", other)
     database.execute("CREATE TABLE kept AS SELECT * FROM docs ORDER BY position")
     database.execute("DELETE FROM docs")
     database.execute("INSERT INTO docs SELECT row_number() OVER (ORDER BY position) - 1, name, text, place FROM kept")

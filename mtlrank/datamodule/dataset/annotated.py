@@ -59,9 +59,7 @@ class AnnotatedPairs(PreparedDataset):
         self.per_query = at_least("per_query", per_query, 1)
         self.depth = at_least("depth", depth, 1)
         if balance and (not isinstance(task, Classification) or isinstance(task, Buckets)):
-            raise ConfigError(
-                f"Dataset {name!r}: balance=true needs classes; buckets of quantiles are balanced already."
-            )
+            raise ConfigError(f"Dataset {name!r}: balance=true needs classes; quantile buckets are balanced already.")
         self.balance = balance
         self.leaked = LeakedQueries(name, leaked_queries)
         self.seed = seed
@@ -72,7 +70,9 @@ class AnnotatedPairs(PreparedDataset):
         if source is None:
             return []
         if self.balance and self.shard.total > 1:
-            raise ConfigError(f"Dataset {self.name!r}: balance=true counts all records. Set prepare.num_shards=1.")
+            raise ConfigError(
+                f"Dataset {self.name!r}: balance=true needs all records in one shard. Set prepare.num_shards=1."
+            )
         collection = Collection(source, self._reading(), self._holds)
         records = self._annotated(collection, split)
         return balanced(records, self.seed) if self.balance and split == "train" else records

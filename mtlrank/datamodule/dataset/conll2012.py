@@ -98,7 +98,9 @@ class CoNLLCoreference(PreparedDataset):
         for place, line in read_lines(path, STOP):
             if line.startswith("#begin document"):
                 if sentences or rows:
-                    raise DataError(f"{place}: expected '#end document' before the next document. Is the file whole?")
+                    raise DataError(
+                        f"{place}: expected '#end document' before the next document. Is the file complete?"
+                    )
                 document = line.removeprefix("#begin document").strip()
             elif line.strip() and not line.startswith("#"):
                 cells = columns_of_conll(line)
@@ -119,7 +121,7 @@ class CoNLLCoreference(PreparedDataset):
                     yield document, sentences
                     document, sentences = "", []
         if sentences or rows:
-            raise DataError(f"{path.name}: expected '#end document' at the end. Is the file whole?")
+            raise DataError(f"{path.name}: expected '#end document' at the end. Is the file complete?")
 
     def _sentence(self, rows: list[tuple[str, str]], place: str) -> Sentence:
         """A sentence with its mentions; brackets that do not match are a bad row, and the mention is left out."""
@@ -141,7 +143,7 @@ def _files(source: str) -> list[Path]:
     path = Path(embedded.locate(source))
     files = sorted(path.glob("*conll")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise DataError(f"{source!r} is no file and no folder of *conll files.")
+        raise DataError(f"{source!r} is neither a file nor a folder of *conll files.")
     return files
 
 

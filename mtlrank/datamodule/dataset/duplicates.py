@@ -26,7 +26,7 @@ class Duplicates:
         if self._said[key] == found:
             self.reading.count(f"{self.what} given twice", mine)
         else:
-            self.reading.reject(place, f"expected {self.expected}, found another than before")
+            self.reading.reject(place, f"expected {self.expected}, found a second, different one")
         return False
 
 

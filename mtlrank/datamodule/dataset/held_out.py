@@ -17,14 +17,16 @@ class HeldOut:
     def __init__(self, sources: Mapping[str, Any], seed: int) -> None:
         whole = [source for source in sources.values() if isinstance(source, int)]
         if whole:
-            raise ConfigError(f"A share of the training data is a number between 0 and 1, found {whole[0]!r}.")
+            raise ConfigError(f"Expected a share of the training data between 0 and 1, found {whole[0]!r}.")
         self.shares = {split: source for split, source in sources.items() if isinstance(source, float)}
         self.seed = seed
         shares = list(self.shares.values())
         if any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
-            raise ConfigError(f"Shares of the training data lie between 0 and 1 and leave some of it, found {shares}.")
+            raise ConfigError(
+                f"Expected shares of the training data between 0 and 1, with a sum below 1, found {shares}."
+            )
         if isinstance(sources["train"], float) or sources["train"] is None:
-            raise ConfigError(f"train is {sources['train']}, expected where the training data is.")
+            raise ConfigError(f"train is {sources['train']}, expected the source of the training data.")
 
     def __contains__(self, split: str) -> bool:
         """Whether a split is a share of the training data, or what is left of it."""

@@ -32,7 +32,9 @@ def merge_shards(
     manifests = [read_manifest(shard) for shard in shards]
     whole = [str(shard) for shard, manifest in zip(shards, manifests, strict=True) if "shard" not in manifest]
     if whole:
-        raise DataError(f"{whole[0]} is no shard of a dataset. Give the folders that `prepare` writes for each shard.")
+        raise DataError(
+            f"{whole[0]} is not a shard of a dataset. Give the folders that `prepare` writes for each shard."
+        )
     order = _order(shards, manifests)
     shards, manifests = [shards[i] for i in order], [manifests[i] for i in order]
     labels = _learn_labels(shards, manifests, name, task)
@@ -98,7 +100,7 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
         everything = np.concatenate(list(_blocks(shards, "train")))  # four bytes an item: quantiles need all of them
         labels["edges"] = task.find_edges(everything)
         if not labels["edges"]:
-            raise DataError(f"The training labels of {name} are too much alike for {task.num_buckets} buckets.")
+            raise DataError(f"The training labels of {name} are too similar for {task.num_buckets} buckets.")
         bucket = np.searchsorted(labels["edges"], everything, side="right")
         labels["counts"] = np.bincount(bucket, minlength=len(labels["edges"]) + 1).tolist()
     return labels
@@ -112,7 +114,7 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
             counts.update({label: int(n) for label, n in zip(manifest["classes"], numbers, strict=True) if n})
     classes = sorted(counts)
     if len(classes) < 2:
-        raise DataError(f"{name}/train has the single class {classes[0]!r}: there is nothing to learn.")
+        raise DataError(f"{name}/train has only the class {classes[0]!r}: there is nothing to learn.")
     for manifest in manifests:
         for split, places in manifest["first_place"].items():
             for label, place in places.items():

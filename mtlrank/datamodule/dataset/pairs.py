@@ -78,7 +78,7 @@ class LabelledAnswers(FileDataset):
             query, answer = str(query), str(answer)
             pair = queries[query], answers.setdefault(answer, len(answers))
             if seen.setdefault(pair, str(grade)) != str(grade):
-                self.reading.reject(place, f"expected one grade of an answer, found {seen[pair]} and {grade}", answer)
+                self.reading.reject(place, f"expected one grade for an answer, found {seen[pair]} and {grade}", answer)
             elif pair in yielded:
                 self.reading.count("answers given twice", self.shard.holds(f"{split}-q{pair[0]}"))
             elif query in wanted:

@@ -281,9 +281,9 @@ class IRDataset(PreparedDataset):
             task.kind == "regression" and learn_from != "run"
         ):
             raise ConfigError(
-                f"Dataset {self.name!r}: learn_from={learn_from} with a {type(task).__name__} task. A run's scores are "
-                "learnt as learn_from=run with task=regression or task=distillation_*, an annotator's as "
-                "learn_from=annotator with task=distillation_*, everything else as another ranking task."
+                f"Dataset {self.name!r}: learn_from={learn_from} does not fit a {type(task).__name__} task. Expected "
+                "task=regression or task=distillation_* for learn_from=run, task=distillation_* for "
+                "learn_from=annotator, and another ranking task otherwise."
             )
         if self.max_queries is not None and not is_taught:
             raise ConfigError(

@@ -123,16 +123,14 @@ class ShardWriter:
         for record in records:
             if not rows[record.text].length or (record.query is not None and not rows[record.query].length):
                 wrong.add(id(record))
-                self.reading.reject(
-                    place_of(record, split), "expected text, found nothing that makes a token", record.text
-                )
+                self.reading.reject(place_of(record, split), "expected text, found one without tokens", record.text)
                 continue
             same = claimed[f"{split} doc {record.doc_id}"] == rows[record.text].row
             if record.query is not None:
                 same = same and claimed[f"{split} query {record.query_id}"] == rows[record.query].row
             if not same:
                 wrong.add(id(record))
-                found = f"query {record.query_id!r} or doc {record.doc_id!r} stands for two different texts"
+                found = f"query {record.query_id!r} or doc {record.doc_id!r} has two different texts"
                 self.reading.reject(place_of(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
         return wrong
 
@@ -202,14 +200,14 @@ def usable(record: Record, task: Task) -> tuple[Record, int]:
     text, in_text = clean_text(record.text, "text")
     label = task.parse_label(record.label)
     if isinstance(label, str) and IMPOSSIBLE.search(label):
-        raise DataError(f"label {label!r} is no text")
+        raise DataError(f"label {label!r} contains an invalid character")
     return record._replace(query=query, text=text, label=label), in_query + in_text
 
 
 def _check(record: Record, task: Task) -> None:
     for what, name in (("query_id", record.query_id), ("doc_id", record.doc_id)):
         if not name or name.split() != [name] or IMPOSSIBLE.search(name):
-            raise DataError(f"{what} {name!r} is empty or has a blank, which TREC files cannot hold")
+            raise DataError(f"{what} {name!r} is empty or contains a blank, which TREC files do not allow")
     if len(record.spans) != task.num_spans:
         raise DataError(f"expected {task.num_spans} spans, found {len(record.spans)}")
     located = record.text if record.spans_in == "text" else record.query or ""

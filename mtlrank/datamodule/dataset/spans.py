@@ -70,7 +70,7 @@ class SpanPairs(FileDataset):
 def _offset(value: Any) -> int:
     """A position in a text, as JSON gives it."""
     if type(value) is not int:  # true and false are instances of int
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not a whole number")
     return value
 
 

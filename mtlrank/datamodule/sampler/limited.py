@@ -66,8 +66,8 @@ class LimitedData(MTLSampler):
         useless = [name for name, samples in zip(self.sizes, chosen, strict=True) if not len(samples)]
         if useless and self.share:
             raise ConfigError(
-                f"No sample of {', '.join(useless)} is about the {self.num_main} chosen of {self.main!r}. Annotate the "
-                "same collection, leave such datasets out (tasks=[...]), or set share=0."
+                f"No sample of {', '.join(useless)} is about a pair of the {self.num_main} samples chosen of "
+                f"{self.main!r}. Annotate the same collection, leave such datasets out (tasks=[...]), or set share=0."
             )
         return chosen
 

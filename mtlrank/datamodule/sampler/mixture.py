@@ -147,10 +147,10 @@ class Probabilities(Mixture):
             )
         values = probabilities.values()
         if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values) or not sum(values):
-            raise ConfigError(f"probabilities is {dict(probabilities)}, expected numbers of at least 0, one above 0.")
+            raise ConfigError(f"probabilities is {dict(probabilities)}, expected numbers of at least 0, not all 0.")
         empty = [name for name, size in sizes.items() if probabilities[name] and not size]
         if empty:
-            raise ConfigError(f"probabilities wants samples of {', '.join(empty)}, which has none. Give it 0.")
+            raise ConfigError(f"probabilities gives a share to {', '.join(empty)}, which has no samples. Set it to 0.")
         self.probabilities = np.array([probabilities[name] for name in sizes], dtype=np.float64)
 
     def weights(self, epoch: int, progress: float) -> Floats:
@@ -184,12 +184,12 @@ class Annealed(Uniform):
             raise ConfigError("course=table and a table belong together, as in table=[[0,1.0],[0.5,0.2]].")
         if self.max_tokens is not None:
             raise ConfigError(
-                "training.max_tokens needs epochs of like samples, and with the sampler annealed they change. Use "
+                "training.max_tokens needs the same mixture in each epoch, but the sampler annealed changes it. Use "
                 "training.batch_size."
             )
         steps = [list(step) if isinstance(step, Sequence) else step for step in table or []]
         if table is not None and not _is_course(steps):
-            raise ConfigError(f"table is {steps}, expected ascending [progress, alpha] steps from progress 0 on.")
+            raise ConfigError(f"table is {steps}, expected ascending [progress, alpha] steps that start at progress 0.")
         for name, alpha in (("start", start), ("end", end)):
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")

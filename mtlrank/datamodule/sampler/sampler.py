@@ -45,7 +45,7 @@ class MTLSampler(Sampler[Draw], ABC):
     ) -> None:
         if one_task and (max_tokens is not None or length_window):
             raise ConfigError(
-                "training.one_task_per_batch cuts batches by batch_size alone. Leave out training.max_tokens and "
+                "training.one_task_per_batch works only with training.batch_size. Leave out training.max_tokens and "
                 "training.length_window."
             )
         self.sizes = dict(sizes)
@@ -91,7 +91,7 @@ class MTLSampler(Sampler[Draw], ABC):
             if self.max_tokens < 3 * longest:
                 raise ConfigError(
                     f"training.max_tokens is {self.max_tokens}, but the longest sample has {longest} tokens: expected at "
-                    f"least {3 * longest}, so that batches are of like size. Raise it, or shorten texts with the "
+                    f"least {3 * longest}, so that batches have similar sizes. Raise it, or shorten texts with the "
                     "preprocessor's max_length."
                 )
             self._num_batches = -(-int(lengths.sum()) // (self.max_tokens - longest))

@@ -161,5 +161,5 @@ def test_balance_counts_all_records_and_needs_classes(source):
         annotated(source, balance=True)
     dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), balance=True)
     dataset.shard = Shard(1, 2)
-    with pytest.raises(ConfigError, match="balance=true counts all records. Set prepare.num_shards=1"):
+    with pytest.raises(ConfigError, match="balance=true needs all records in one shard. Set prepare.num_shards=1"):
         list(dataset.records("train"))

@@ -45,7 +45,7 @@ def test_what_is_there_twice_is_kept_once_and_what_says_otherwise_is_named(
     assert dataset.reading.counts == {"train": {f"{what} given twice": each * len(again)}}
     if otherwise is not None:
         dataset = make(tmp_path / "otherwise", *once, otherwise)
-        with pytest.raises(DataError, match="expected one .*, found another than before"):
+        with pytest.raises(DataError, match="expected one .*, found a second, different one"):
             read(dataset)
         dataset.reading = Reading("quarantine")
         assert len(read(dataset)) == len(expected)

@@ -26,10 +26,10 @@ def test_a_split_can_be_a_share_of_the_training_queries(source):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"val": 1.5}, "Shares of the training data lie between 0 and 1"),
-        ({"val": 0.6, "test": 0.6}, "Shares of the training data"),
-        ({"val": 1}, "is a number between 0 and 1, found 1"),
-        ({"train": 0.5}, "train is 0.5, expected where the training data is"),
+        ({"val": 1.5}, "Expected shares of the training data between 0 and 1"),
+        ({"val": 0.6, "test": 0.6}, "Expected shares of the training data"),
+        ({"val": 1}, "Expected a share of the training data between 0 and 1, found 1"),
+        ({"train": 0.5}, "train is 0.5, expected the source of the training data"),
     ],
 )
 def test_impossible_shares_are_refused(source, change, complaint):

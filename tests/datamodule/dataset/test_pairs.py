@@ -12,7 +12,7 @@ from tests.datamodule.dataset.labelled import TINY, read, sentences
 def test_an_answer_with_two_grades_is_named(tmp_path):
     (tmp_path / "x").write_text("who\t1\tme\nwho\t0\tme\n")
     answers = LabelledAnswers("x", Relevance(["AP"]), TINY, str(tmp_path / "x"), format="tsv", columns=(0, 1, 2))
-    with pytest.raises(DataError, match="x:2: expected one grade of an answer, found 1 and 0"):
+    with pytest.raises(DataError, match="x:2: expected one grade for an answer, found 1 and 0"):
         read(answers)
 
 

@@ -123,7 +123,7 @@ def test_what_the_vocabulary_lacks_is_counted_and_told(tmp_path, capsys):
     _say(dataset.manifest, "given", tmp_path)
     assert "choose a body that knows this language" in capsys.readouterr().err
     page = (tmp_path / "given" / "card.html").read_text()
-    assert f"the vocabulary lacks {tokens['unknown']}" in page
+    assert f"{tokens['unknown']} are not in the vocabulary" in page
 
 
 def test_spans_cut_off_by_truncation_are_left_out_and_counted(tmp_path):
@@ -156,7 +156,7 @@ def test_a_group_is_a_sample(tmp_path):
         (Record("q", "d", "who", "  ", 1), "the text is empty"),
         (Record("q", "d", "", "text", 1), "the query is empty"),
         (Record("q", "d", "who", "text", "nan"), "label 'nan' is not finite"),
-        (Record("q 1", "d", "who", "text", 1), "query_id 'q 1' is empty or has a blank"),
+        (Record("q 1", "d", "who", "text", 1), "query_id 'q 1' is empty or contains a blank"),
         (Record("q", "d", "who", "text", 1, ((0, 2),)), "expected 0 spans, found 1"),
     ],
 )
@@ -170,9 +170,7 @@ def test_a_bad_record_is_named_with_what_was_expected(tmp_path, record, complain
 
 def test_an_id_with_two_texts_is_named(tmp_path):
     records = [Record("q", "d", "who", "text", 1), Record("r", "d", "where", "another text", 1)]
-    with pytest.raises(
-        DataError, match="query 'r' or doc 'd' stands for two different texts, one of them 'another text'"
-    ):
+    with pytest.raises(DataError, match="query 'r' or doc 'd' has two different texts, one of them 'another text'"):
         prepared(tmp_path, regression(), records)
 
 
@@ -184,7 +182,7 @@ def test_a_span_outside_the_text_is_named(tmp_path):
 
 
 def test_a_single_class_is_refused(tmp_path):
-    with pytest.raises(DataError, match="has the single class 'A'"):
+    with pytest.raises(DataError, match="has only the class 'A'"):
         prepared(tmp_path, SpanClassification(["Accuracy"]), [Record("-", "d", None, "text", "A", ((0, 4),))])
 
 

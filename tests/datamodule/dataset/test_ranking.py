@@ -39,7 +39,7 @@ def test_the_scores_of_a_run_can_be_learnt(source):
         source, Regression(["MSE"]), learn_from="run", num_candidates=2, val=source, leaked_queries="drop"
     )
     assert rows(dataset, "val") == [("q1", "d2", 3.0), ("q1", "d1", 2.0), ("q2", "d4", 2.0), ("q2", "d3", 1.0)]
-    with pytest.raises(ConfigError, match="learn_from=run with a Relevance task"):
+    with pytest.raises(ConfigError, match="learn_from=run does not fit a Relevance task"):
         ranking(source, learn_from="run")
 
 
@@ -112,7 +112,7 @@ def test_a_teachers_scores_may_be_of_any_size(source, tmp_path, fresh_source):
     [
         ({"learn_from": "annotator"}, "annotator belong together, found learn_from=annotator without"),
         ({"learn_from": "run", "annotator": Length()}, "belong together, found learn_from=run with an annotator"),
-        ({}, "learn_from=judged with a KLDistillation task"),
+        ({}, "learn_from=judged does not fit a KLDistillation task"),
     ],
 )
 def test_a_teacher_must_fit_its_pupil(source, settings, message):

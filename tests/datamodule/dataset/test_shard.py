@@ -160,12 +160,12 @@ def test_any_flipped_byte_of_any_file_is_found_and_named(tmp_path):
 
 BAD = [
     (Record("q", "bad", "who", "  ", 1, place="x:7"), "the text is empty"),
-    (Record("q", "bad", "who", "te\0xt", 1, place="x:7"), r"the text holds '\x00', which is no character of text"),
-    (Record("q", "bad", "wh\ud800o", "text", 1, place="x:7"), r"the query holds '\ud800'"),
+    (Record("q", "bad", "who", "te\0xt", 1, place="x:7"), r"the text contains the invalid character '\x00'"),
+    (Record("q", "bad", "wh\ud800o", "text", 1, place="x:7"), r"the query contains the invalid character '\ud800'"),
     (Record("q", "bad", "who", "text", "nan", place="x:7"), "label 'nan' is not finite"),
     (Record("q", "bad", "who", "text", 9, place="x:7"), "label 9 is out of range: expected 0 to 5"),
-    (Record("q", "d1", "who", "other", 1, place="x:7"), "query 'q' or doc 'd1' stands for two different texts"),
-    (Record("q1", "bad", "another", "text", 1, place="x:7"), "query 'q1' or doc 'bad' stands for two different texts"),
+    (Record("q", "d1", "who", "other", 1, place="x:7"), "query 'q' or doc 'd1' has two different texts"),
+    (Record("q1", "bad", "another", "text", 1, place="x:7"), "query 'q1' or doc 'bad' has two different texts"),
 ]
 
 
@@ -261,7 +261,7 @@ def test_shards_that_are_made_from_something_else_are_refused(tmp_path):
 
 def test_a_whole_dataset_is_no_shard(tmp_path):
     merged(tmp_path, shards(tmp_path))
-    with pytest.raises(DataError, match="merged is no shard of a dataset"):
+    with pytest.raises(DataError, match="merged is not a shard of a dataset"):
         merged(tmp_path, [tmp_path / "merged"])
 
 

@@ -28,5 +28,5 @@ def test_limited_data_holds_the_chosen_pairs_and_what_is_about_them():
 
 def test_limited_data_says_what_is_not_about_its_pairs():
     ids = [[[("q1", "d1")]], [[("-", "d2")]]]
-    with pytest.raises(ConfigError, match="No sample of d1 is about the 1 chosen of 'd0'"):
+    with pytest.raises(ConfigError, match="No sample of d1 is about a pair of the 1 samples chosen of 'd0'"):
         list(LimitedData(named([1, 1]), 2, main="d0", num_samples=1, pairs=lambda: ids))

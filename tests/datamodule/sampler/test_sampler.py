@@ -160,18 +160,18 @@ def test_batches_of_one_task_keep_the_proportions_throughout():
     [
         (partial(Probabilities, probabilities={"d0": 1}), "probabilities has no d1"),
         (partial(Probabilities, probabilities={"d0": 1, "d1": 1, "x": 1}), "unknown datasets: x"),
-        (partial(Probabilities, probabilities={"d0": 0, "d1": 0}), "one above 0"),
+        (partial(Probabilities, probabilities={"d0": 0, "d1": 0}), "not all 0"),
         (partial(Temperature, temperature=0), "temperature is 0"),
         (partial(Temperature, cap=0), "cap is 0"),
         (partial(Annealed, epochs=1, course="sine"), "course is 'sine'"),
         (partial(Annealed, epochs=1, course="table"), "belong together"),
-        (partial(Annealed, epochs=1, course="table", table=[[0.5, 1]]), "from progress 0 on"),
+        (partial(Annealed, epochs=1, course="table", table=[[0.5, 1]]), "that start at progress 0"),
         (partial(Uniform, epoch_samples=0), "epoch_samples is 0"),
         (partial(RoundRobin, stop="never"), "stop is 'never'"),
         (partial(few, num_samples=4), "from 1 to the 3 of 'd0'"),
         (partial(few, main="x"), "main names unknown datasets: x"),
-        (partial(Uniform, one_task=True, length_window=2), "cuts batches by batch_size alone"),
-        (partial(Annealed, epochs=2, max_tokens=100), "with the sampler annealed they change"),
+        (partial(Uniform, one_task=True, length_window=2), "works only with training.batch_size"),
+        (partial(Annealed, epochs=2, max_tokens=100), "but the sampler annealed changes it"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make_one, message):
