@@ -141,7 +141,7 @@ def test_impossible_shards_are_refused(text):
         Shard.parse(text)
 
 
-def test_any_flipped_byte_of_any_file_is_found_and_named(tmp_path):
+def test_a_flipped_byte_in_any_file_is_found_and_named(tmp_path):
     dataset = prepared(tmp_path, Regression(["MSE"]), RECORDS, total=2)
     folder = tmp_path / "given"
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
