@@ -10,6 +10,7 @@ from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.datamodule.sampler import RandomProportional, Sequential
 from mtlrank.errors import ConfigError, ResourceError
+from tests.loop.runs import assert_same
 
 
 @pytest.fixture
@@ -104,9 +105,13 @@ def test_two_datasets_cannot_share_a_name(datasets):
         MTLDataset({"a": datasets["msm_ner"], "b": datasets["msm_ner"]})
 
 
-def test_worker_processes_deliver_the_same_batches(datasets):
-    mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
-    make = functools.partial(MTLDataModule, mixture, RandomProportional, Sequential, Sequential, 128, 128)
-    alone, workers = make(num_workers=0), make()
-    workers.num_workers = 2  # however little this machine's processes may share
-    assert [ids(b) for b in alone.train_dataloader()] == [ids(b) for b in workers.train_dataloader()]
+@pytest.mark.parametrize("method", ["fork", "spawn"])  # what a system starts processes with differs
+def test_worker_processes_deliver_the_same_batches(datasets, method):
+    mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_ner")})
+    make = functools.partial(MTLDataModule, mixture, RandomProportional, Sequential, Sequential, 128, 1000)
+    alone, workers = make(num_workers=0).loader("val"), make()
+    workers.num_workers = 1  # however little this machine's processes may share
+    elsewhere = workers.loader("val")
+    elsewhere.multiprocessing_context = method
+    for here, there in zip(alone, elsewhere, strict=True):
+        assert_same(here._asdict(), there._asdict())

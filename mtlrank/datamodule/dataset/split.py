@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, Runs, mapped, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
-from mtlrank.datamodule.dataset.token_store import TokenStore
+from mtlrank.datamodule.dataset.token_store import PreparedTokens
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 
@@ -20,9 +20,12 @@ from mtlrank.task import Task
 class PreparedSplit:
     """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them."""
 
-    def __init__(self, folders: Sequence[Path], store: TokenStore, task: Task, classes: Sequence[Ints | None]) -> None:
+    def __init__(
+        self, folders: Sequence[Path], store: PreparedTokens, task: Task, classes: Sequence[Ints | None]
+    ) -> None:
         self.folders = list(folders)
         self.store = store
+        self._opened = self.folders, store, task, classes
         self.samples = Runs([mapped(path) for path in self.files("sample_offsets.npy")])
         self.items = Runs([mapped(path) for path in self.files("item_offsets.npy")])
         self.sequences = self._load(
@@ -30,6 +33,10 @@ class PreparedSplit:
         )
         self.spans = self._load("spans", lambda _, rows: rows.astype(np.int64))
         self.labels = self._load("labels", lambda part, rows: _targets(task, classes[part], rows))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that gets the split opens its folders itself."""
+        return PreparedSplit, self._opened
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -135,7 +142,7 @@ def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str,
     """Map the splits of a prepared dataset into memory; the task takes in what its labels are."""
     task.learn_labels(manifest["labels"])
     shards = [folder / name for name in manifest["shards"]]
-    store = TokenStore.open(shards, manifest)
+    store = PreparedTokens(shards, manifest)
     classes = [_class_numbers(shard, manifest["labels"]) for shard in shards]
     return {
         split: PreparedSplit([shard / split for shard in shards], store, task, classes) for split in manifest["splits"]
