@@ -40,6 +40,11 @@ class LimitedData(MTLSampler):
             )
         if type(share) not in (int, float) or share < 0:
             raise ConfigError(f"share is {share!r}, expected a number of at least 0.")
+        if share and not round(share * num_samples):
+            raise ConfigError(
+                f"share is {share!r}, which of num_samples={num_samples} rounds to no sample of the other datasets. "
+                "Raise it, or set it to 0."
+            )
         self.main = main
         self.num_main = num_samples
         self.share = share
@@ -62,16 +67,18 @@ class LimitedData(MTLSampler):
         mine = np.sort(random.permutation(self.sizes[self.main])[: self.num_main])
         known = {pair for sample in mine for pair in ids[main][sample]}
         known |= {("-", doc_id) for _, doc_id in known}
-        chosen = [mine if idx == main else self._about(known, samples, random) for idx, samples in enumerate(ids)]
-        useless = [name for name, samples in zip(self.sizes, chosen, strict=True) if not len(samples)]
+        about = [mine if idx == main else _about(known, samples) for idx, samples in enumerate(ids)]
+        useless = [name for name, samples in zip(self.sizes, about, strict=True) if not len(samples)]
         if useless and self.share:
             raise ConfigError(
                 f"No sample of {', '.join(useless)} is about a pair of the {self.num_main} samples chosen of "
                 f"{self.main!r}. Annotate the same collection, leave such datasets out (tasks=[...]), or set share=0."
             )
-        return chosen
+        most = round(self.share * self.num_main)
+        return [
+            mine if idx == main else np.sort(random.permutation(samples)[:most]) for idx, samples in enumerate(about)
+        ]
 
-    def _about(self, known: set[tuple[str, str]], samples: Sequence[Pairs], random: np.random.Generator) -> Ints:
-        about = np.array([number for number, pairs in enumerate(samples) if known & set(pairs)], dtype=np.int64)
-        wanted = min(len(about), round(self.share * self.num_main))
-        return np.sort(random.permutation(about)[:wanted])
+
+def _about(known: set[tuple[str, str]], samples: Sequence[Pairs]) -> Ints:
+    return np.array([number for number, pairs in enumerate(samples) if known & set(pairs)], dtype=np.int64)
