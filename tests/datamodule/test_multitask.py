@@ -3,13 +3,17 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
+from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.datamodule.sampler import RandomProportional, Sequential
 from mtlrank.errors import ConfigError, ResourceError
+from mtlrank.task import Regression
+from tests.datamodule.dataset.test_prepared import prepared
 from tests.loop.runs import assert_same
 
 
@@ -53,6 +57,27 @@ def test_lengths_are_those_of_the_samples(datasets):
         data = datasets[name].split("train")
         found = [len(data.collate([sample]).input_ids) for sample in range(0, len(data), 97)]
         assert lengths[::97].tolist() == found
+
+
+@pytest.mark.parametrize("total", [1, 3])
+def test_samples_about_the_same_pairs_are_found_in_all_datasets(tmp_path, total):
+    def made(name, records):
+        dataset = prepared(tmp_path / name, Regression(["MSE"]), records, total=total)
+        dataset.name = name
+        return dataset
+
+    groups = [Record(f"q{i // 4}", f"d{i}", "who", f"text {i}", i, group=i // 2) for i in range(40)]
+    single = [Record(f"q{i % 40 // 4 + i % 3}", f"d{i % 40}", "who", f"text {i % 40}", i) for i in range(60)]
+    alone = [Record("-", f"d{i}", None, f"text {i}", i) for i in range(0, 60, 3)]
+    mixture = MTLDataset({n: made(n, records) for n, records in (("a", groups), ("b", single), ("c", alone))})
+    data, samples = mixture.split("train"), np.array([1, 4, 11, 19])
+    of_a, of_b, of_c = (split.pairs() for split in data.splits)
+    known = {pair for sample in samples for pair in of_a[sample]}
+    known |= {("-", doc_id) for _, doc_id in known}
+    expected = [[i for i, found in enumerate(of) if known & {*found}] for of in (of_a, of_b, of_c)]
+    assert [found.tolist() for found in data.about("a", samples)] == expected
+    assert expected[0] == samples.tolist()
+    assert all(expected)
 
 
 def test_training_starts_where_it_is_told_to(datamodule):

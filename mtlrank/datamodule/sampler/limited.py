@@ -9,16 +9,13 @@ import numpy as np
 from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of
 from mtlrank.errors import ConfigError
 
-Pairs = list[tuple[str, str]]  # (query_id, doc_id) of each sequence of a sample
-
 
 class LimitedData(MTLSampler):
     """`num_samples` samples of `main` and, of each other dataset, `share` times as many of those about the same pairs.
 
     Asks how many labels multi-task learning saves: the auxiliary tasks may tell more about the labelled pairs, but
-    bring no new ones. A sample is about the same pairs if one of its sequences has their query and document or, in
-    datasets without queries, the document. The same samples are learnt in every epoch, shuffled; they depend on
-    `draw_seed` alone.
+    bring no new ones. `about` gives, for some samples of a named dataset, those of each dataset about the same pairs. The
+    same samples are learnt in every epoch, shuffled; they depend on `draw_seed` alone.
     """
 
     def __init__(
@@ -29,7 +26,7 @@ class LimitedData(MTLSampler):
         num_samples: int,
         share: float = 1.0,
         draw_seed: int = 0,
-        pairs: Callable[[], Sequence[Sequence[Pairs]]] | None = None,
+        about: Callable[[str, Ints], Sequence[Ints]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
@@ -49,7 +46,7 @@ class LimitedData(MTLSampler):
         self.num_main = num_samples
         self.share = share
         self.draw_seed = draw_seed
-        self.pairs = pairs
+        self.about = about
 
     def counts(self) -> list[int]:
         return [len(samples) for samples in self.chosen]
@@ -61,14 +58,11 @@ class LimitedData(MTLSampler):
     @cached_property
     def chosen(self) -> list[Ints]:
         """The samples of each dataset that are learnt from."""
-        assert self.pairs is not None, "limited data needs the pairs"
+        assert self.about is not None, "limited data needs to know what samples are about"
         random = np.random.default_rng(self.draw_seed)
-        ids, main = self.pairs(), list(self.sizes).index(self.main)
         mine = np.sort(random.permutation(self.sizes[self.main])[: self.num_main])
-        known = {pair for sample in mine for pair in ids[main][sample]}
-        known |= {("-", doc_id) for _, doc_id in known}
-        about = [mine if idx == main else _about(known, samples) for idx, samples in enumerate(ids)]
-        useless = [name for name, samples in zip(self.sizes, about, strict=True) if not len(samples)]
+        about = dict(zip(self.sizes, self.about(self.main, mine), strict=True))
+        useless = [name for name, samples in about.items() if not len(samples)]
         if useless and self.share:
             raise ConfigError(
                 f"No sample of {', '.join(useless)} is about a pair of the {self.num_main} samples chosen of "
@@ -76,9 +70,6 @@ class LimitedData(MTLSampler):
             )
         most = round(self.share * self.num_main)
         return [
-            mine if idx == main else np.sort(random.permutation(samples)[:most]) for idx, samples in enumerate(about)
+            mine if name == self.main else np.sort(random.permutation(samples)[:most])
+            for name, samples in about.items()
         ]
-
-
-def _about(known: set[tuple[str, str]], samples: Sequence[Pairs]) -> Ints:
-    return np.array([number for number, pairs in enumerate(samples) if known & set(pairs)], dtype=np.int64)
