@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from mtlrank.errors import DataError, StorageError
@@ -19,6 +21,23 @@ def test_new_folder_appears_whole(tmp_path):
         (part / "a").write_text("1")
         assert not (tmp_path / "x").exists()
     assert (tmp_path / "x" / "a").read_text() == "1"
+
+
+def test_all_of_a_new_folder_is_on_the_disk_before_it_appears(tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def noted(handle):
+        fsync(handle)
+        synced.add((os.fstat(handle).st_ino, (tmp_path / "x").exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with new_folder(tmp_path / "x") as part:
+        (part / "a" / "b").mkdir(parents=True)
+        for name in ("c", "a/d", "a/b/e"):
+            (part / name).touch()
+    paths = [tmp_path / "x", *(tmp_path / "x").rglob("*")]
+    assert len(paths) == 6
+    assert {(path.stat().st_ino, False) for path in paths} <= synced
 
 
 def test_a_failed_new_folder_leaves_the_old_one(tmp_path):
