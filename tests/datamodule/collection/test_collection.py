@@ -71,7 +71,7 @@ def test_a_damaged_gzipped_file_is_named(source, tmp_path):
     for position in range(12, len(whole), len(whole) // 20):
         name = tmp_path / f"docs{position}.tsv.gz"
         name.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
-        with pytest.raises(DataError, match=r"is not a complete gzip file|expected"):
+        with pytest.raises(DataError, match="is not a complete gzip file"):
             list(Collection({**source, "docs": str(name)}).docs)
 
 
