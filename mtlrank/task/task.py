@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlrank.batch import TaskBatch
+from mtlrank.checks import parse_number
 from mtlrank.errors import DataError
 
 Floats = NDArray[np.float32]
@@ -50,7 +51,7 @@ class Task(ABC):
     def parse_label(self, label: float | str) -> float | str:
         """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
         try:
-            number = float("_" if "_" in str(label) else label)  # Python reads 1_0 as 10
+            number = parse_number(label) if isinstance(label, str) else float(label)
         except (OverflowError, TypeError, ValueError) as error:
             raise DataError(f"label {str(label)[:40]!r} is not a number") from error
         if not abs(number) <= float(np.finfo(np.float32).max):
