@@ -10,7 +10,7 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.datamodule.sampler import RandomProportional, Sequential
+from mtlrank.datamodule.sampler import LimitedData, RandomProportional, Sequential
 from mtlrank.errors import ConfigError, ResourceError
 from mtlrank.task import Regression
 from tests.datamodule.dataset.test_prepared import prepared
@@ -78,6 +78,17 @@ def test_samples_about_the_same_pairs_are_found_in_all_datasets(tmp_path, total)
     assert [found.tolist() for found in data.about("a", samples)] == expected
     assert expected[0] == samples.tolist()
     assert all(expected)
+
+
+def test_limited_data_is_told_what_samples_are_about(datasets):
+    mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_bm25")})
+    few = functools.partial(LimitedData, main="trec2019", num_samples=200)
+    sampler = MTLDataModule(mixture, few, Sequential, Sequential, 8, 8).loader("train").mtl_sampler
+    ranked, annotated = (split.pairs() for split in mixture.split("train").splits)
+    known = {pair for sample in sampler.chosen[0] for pair in ranked[sample]}
+    assert sampler.counts()[0] == 200
+    assert sampler.counts()[1] > 0
+    assert all(known & {*annotated[sample]} for sample in sampler.chosen[1])
 
 
 def test_training_starts_where_it_is_told_to(datamodule):
