@@ -35,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", default=TOKENIZER, help="a Hugging Face name or folder")
     parser.add_argument("--texts", type=Path, help="real passages, as a TSV file with an id and a text")
+    parser.add_argument("--part", type=float, default=1.0, help="of the usual number of passages, for a quick look")
     parser.add_argument("--peak", type=int, help="only print the peak memory of preparing so many short passages")
     arguments = parser.parse_args()
     if arguments.peak:
@@ -42,9 +43,10 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return
     real = [text for _, text in Collection({"docs": str(arguments.texts)}).docs] if arguments.texts else None
-    tokenising(real or list(passages(50_000, WORDS)), arguments.tokenizer)
-    labelling()
-    memory()
+    part = arguments.part
+    tokenising(real or list(passages(int(50_000 * part), WORDS)), arguments.tokenizer)
+    labelling(int(5_000 * part), int(100_000 * part))
+    memory(int(100_000 * part), int(1_000_000 * part))
 
 
 def write(texts: Iterable[str], tokenizer: str) -> None:
@@ -65,20 +67,20 @@ def tokenising(texts: list[str], tokenizer: str) -> None:
     report("passages per CPU-second", speeds, speeds["prepared"] / speeds["encode_batch_fast"])
 
 
-def memory() -> None:
-    """The peak memory of a process that prepares 100,000 passages, and 1,000,000."""
+def memory(few: int, many: int) -> None:
+    """The peak memory of a process that prepares few passages, and many."""
     peaks = {}
-    for number in (100_000, 1_000_000):
+    for number in (few, many):
         command = [sys.executable, "-m", "benchmarks.prepare", "--peak", str(number)]
         peaks[f"{number:,}"] = int(subprocess.run(command, check=True, capture_output=True).stdout) / 1024
     first, second = peaks.values()
     report("MiB at the peak", peaks, second / first)
 
 
-def labelling() -> None:
-    """BM25 scores of (query, passage) pairs in a small and a large collection, beside scoring all passages a query."""
-    small, large = labels_per_second(5_000), labels_per_second(100_000)
-    names = ["all passages, then some", "5,000 passages", "100,000 passages"]
+def labelling(few: int, many: int) -> None:
+    """BM25 scores of (query, passage) pairs among few and among many passages, beside scoring all passages a query."""
+    small, large = labels_per_second(few), labels_per_second(many)
+    names = ["all passages, then some", f"{few:,} passages", f"{many:,} passages"]
     speeds = dict(zip(names, (small["all"], small["pairs"], large["pairs"]), strict=True))
     report("BM25 labels per CPU-second", speeds, large["pairs"] / small["pairs"])
 

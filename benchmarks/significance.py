@@ -7,6 +7,7 @@ standard deviation of seeds (that of queries is 1, of both together .4); then CP
 randomisation test for one measure.
 """
 
+import argparse
 import time
 
 import numpy as np
@@ -19,12 +20,15 @@ DIFFERENCE = 0.1
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", type=float, default=1.0, help="of the comparisons and items, for a quick look")
+    part = parser.parse_args().part
     for num_queries in (10, 43, 500):
         for num_seeds, spread in ((1, 0.0), (2, 0.1), (3, 0.1), (5, 0.1), (2, 0.4), (3, 0.4), (5, 0.4)):
-            share = np.mean([holds(num_queries, num_seeds, spread, number) for number in range(1000)])
+            share = np.mean([holds(num_queries, num_seeds, spread, number) for number in range(int(1000 * part))])
             what = f"{num_queries} queries, {num_seeds} seeds that vary by {spread}"
             print(f"{what}: the interval contains the truth in {share:.1%}", flush=True)
-    for num_items in (43, 10_000):
+    for num_items in (43, int(10_000 * part)):
         for measure in ("MSE", "Pearson", "Spearman"):
             interval, test = seconds(measure, num_items)
             print(f"{num_items:,} items, {measure}: interval {interval:.2f} s, randomisation test {test:.2f} s")

@@ -27,6 +27,13 @@ def null_or_at_least(name: str, value: int | None, least: int) -> int | None:
     return value
 
 
+def parse_number(text: str) -> float:
+    """The number that a text is; a `ValueError` if it is none. Python alone reads 1_0 as 10."""
+    if "_" in text:
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
 def above_zero(name: str, value: float) -> float:
     """`value`, if it is a finite number above 0."""
     if type(value) not in (int, float) or not 0 < value < float("inf"):

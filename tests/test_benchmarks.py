@@ -68,6 +68,15 @@ def test_combining_gradients():
     assert re.search(r"^upgrad +\d", found, re.MULTILINE | re.IGNORECASE)
 
 
-@pytest.mark.parametrize("name", ["batches"])
-def test_data(name):
-    assert "ratio" in run(name)
+def test_batches():
+    assert "ratio" in run("batches")
+
+
+def test_preparing():
+    assert run("prepare", "--part", "0.01").count("ratio") == 3
+
+
+def test_significance():
+    found = run("significance", "--part", "0.01")
+    assert found.count("the interval holds the truth in") == 21
+    assert found.count("randomisation test") == 6

@@ -80,8 +80,12 @@ def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
     )
 
 
-def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
-    """The lines of a UTF-8 file, also a gzipped one. A byte order mark and Windows line ends are left out."""
+def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterator[Line]:
+    """The lines of a UTF-8 file, also a gzipped one. A byte order mark and Windows line ends are left out.
+
+    `strict` stops at a line that is no text, whatever `reading` does with bad rows: for files whose rows are several lines.
+    """
+    judge = Reading(hint=False) if strict else reading
     try:
         size, opened = path.stat().st_size, path.open("rb")
     except OSError as error:
@@ -93,7 +97,7 @@ def read_lines(path: Path, reading: Reading) -> Iterator[Line]:
             for number, line in enumerate(file, 1):
                 if number % 1000 == 0:
                     reading.at(raw.tell(), size)
-                text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", reading)
+                text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", judge)
                 if text is not None:
                     yield Line(f"{name}:{number}", text)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -106,8 +106,8 @@ class MTLDataModule(pl.LightningDataModule):
             check_judges(split, make)
         more: dict[str, Any] = dict(self.budget) if split == "train" else {}
         try:
-            if "pairs" in signature(make).parameters:
-                more["pairs"] = data.pairs
+            if "about" in signature(make).parameters:
+                more["about"] = data.about
             sampler = make(
                 data.sizes,
                 self.batch_sizes[split],

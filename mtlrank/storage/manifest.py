@@ -30,8 +30,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     part.chmod(0o755)
     try:
         yield part
-        for file in part.rglob("*"):
-            sync(file)
+        for inside in (*part.rglob("*"), part):
+            sync(inside)
         _replace(target, part)
         sync(target.parent)
     except BaseException:

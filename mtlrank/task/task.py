@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlrank.batch import TaskBatch
+from mtlrank.checks import parse_number
 from mtlrank.errors import DataError
 
 Floats = NDArray[np.float32]
@@ -50,7 +51,7 @@ class Task(ABC):
     def parse_label(self, label: float | str) -> float | str:
         """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
         try:
-            number = float("_" if "_" in str(label) else label)  # Python reads 1_0 as 10
+            number = parse_number(label) if isinstance(label, str) else float(label)
         except (OverflowError, TypeError, ValueError) as error:
             raise DataError(f"label {str(label)[:40]!r} is not a number") from error
         if not abs(number) <= float(np.finfo(np.float32).max):
@@ -87,12 +88,12 @@ class ItemTask(Task):
         return totals / counts.clamp(min=1)
 
 
-def by_sample(values: Tensor, batch: TaskBatch, fill: float = 0.0) -> Tensor:
-    """What each item has, as a row a sample, (samples, max_items); cells without an item hold `fill`."""
+def by_sample(values: Tensor, batch: TaskBatch) -> Tensor:
+    """What each item has, as a row a sample, (samples, max_items); cells without an item hold 0."""
     counts = torch.zeros(batch.num_samples, dtype=torch.long, device=values.device)
     counts = counts.index_add(0, batch.item_sample, torch.ones_like(batch.item_sample))
     first = counts.cumsum(0) - counts
     place = torch.arange(len(values), device=values.device) - first[batch.item_sample]
-    grid = values.new_full((batch.num_samples * batch.max_items,), fill)
+    grid = values.new_zeros(batch.num_samples * batch.max_items)
     cells = batch.item_sample * batch.max_items + place
     return grid.index_copy(0, cells, values).view(batch.num_samples, batch.max_items)

@@ -3,13 +3,18 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
+from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.datamodule.sampler import RandomProportional, Sequential
+from mtlrank.datamodule.sampler import LimitedData, RandomProportional, Sequential
 from mtlrank.errors import ConfigError, ResourceError
+from mtlrank.task import Regression
+from tests.datamodule.dataset.test_prepared import prepared
+from tests.loop.runs import assert_same
 
 
 @pytest.fixture
@@ -52,6 +57,38 @@ def test_lengths_are_those_of_the_samples(datasets):
         data = datasets[name].split("train")
         found = [len(data.collate([sample]).input_ids) for sample in range(0, len(data), 97)]
         assert lengths[::97].tolist() == found
+
+
+@pytest.mark.parametrize("total", [1, 3])
+def test_samples_about_the_same_pairs_are_found_in_all_datasets(tmp_path, total):
+    def made(name, records):
+        dataset = prepared(tmp_path / name, Regression(["MSE"]), records, total=total)
+        dataset.name = name
+        return dataset
+
+    groups = [Record(f"q{i // 4}", f"d{i}", "who", f"text {i}", i, group=i // 2) for i in range(40)]
+    single = [Record(f"q{i % 40 // 4 + i % 3}", f"d{i % 40}", "who", f"text {i % 40}", i) for i in range(60)]
+    alone = [Record("-", f"d{i}", None, f"text {i}", i) for i in range(0, 60, 3)]
+    mixture = MTLDataset({n: made(n, records) for n, records in (("a", groups), ("b", single), ("c", alone))})
+    data, samples = mixture.split("train"), np.array([1, 4, 11, 19])
+    of_a, of_b, of_c = (split.pairs() for split in data.splits)
+    known = {pair for sample in samples for pair in of_a[sample]}
+    known |= {("-", doc_id) for _, doc_id in known}
+    expected = [[i for i, found in enumerate(of) if known & {*found}] for of in (of_a, of_b, of_c)]
+    assert [found.tolist() for found in data.about("a", samples)] == expected
+    assert expected[0] == samples.tolist()
+    assert all(expected)
+
+
+def test_limited_data_is_told_what_samples_are_about(datasets):
+    mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_bm25")})
+    few = functools.partial(LimitedData, main="trec2019", num_samples=200)
+    sampler = MTLDataModule(mixture, few, Sequential, Sequential, 8, 8).loader("train").mtl_sampler
+    ranked, annotated = (split.pairs() for split in mixture.split("train").splits)
+    known = {pair for sample in sampler.chosen[0] for pair in ranked[sample]}
+    assert sampler.counts()[0] == 200
+    assert sampler.counts()[1] > 0
+    assert all(known & {*annotated[sample]} for sample in sampler.chosen[1])
 
 
 def test_training_starts_where_it_is_told_to(datamodule):
@@ -104,9 +141,13 @@ def test_two_datasets_cannot_share_a_name(datasets):
         MTLDataset({"a": datasets["msm_ner"], "b": datasets["msm_ner"]})
 
 
-def test_worker_processes_deliver_the_same_batches(datasets):
-    mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
-    make = functools.partial(MTLDataModule, mixture, RandomProportional, Sequential, Sequential, 128, 128)
-    alone, workers = make(num_workers=0), make()
-    workers.num_workers = 2  # however little this machine's processes may share
-    assert [ids(b) for b in alone.train_dataloader()] == [ids(b) for b in workers.train_dataloader()]
+@pytest.mark.parametrize("method", ["fork", "spawn"])  # what a system starts processes with differs
+def test_worker_processes_deliver_the_same_batches(datasets, method):
+    mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_ner")})
+    make = functools.partial(MTLDataModule, mixture, RandomProportional, Sequential, Sequential, 128, 1000)
+    alone, workers = make(num_workers=0).loader("val"), make()
+    workers.num_workers = 1  # however little this machine's processes may share
+    elsewhere = workers.loader("val")
+    elsewhere.multiprocessing_context = method
+    for here, there in zip(alone, elsewhere, strict=True):
+        assert_same(here._asdict(), there._asdict())

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import pytest
 
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -36,8 +39,15 @@ def test_no_texts_give_no_tokens(preprocessor):
     assert preprocessor.encode([]) == []
 
 
-def test_equal_tokenizers_have_equal_identities(preprocessor, home):
-    assert preprocessor.identity() == Preprocessor("mtlrank-embedded/tiny-bert").load().identity()
+def test_equal_tokenizers_have_equal_identities_and_others_do_not(preprocessor, home, tmp_path):
+    copy = shutil.copytree(home / "tiny-bert", tmp_path / "copy")
+    assert preprocessor.identity() == Preprocessor(str(copy)).load().identity()
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert preprocessor.identity() != Preprocessor(str(copy)).load().identity()
 
 
 def test_a_query_that_leaves_no_room_is_refused():

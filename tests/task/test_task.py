@@ -76,8 +76,8 @@ def test_words_are_no_numbers(kind, label):
 
 def test_values_by_sample_lie_in_rows():
     data = batch([2] * 5, item_sample=[0, 0, 1, 1, 1])
-    grid = by_sample(torch.arange(5.0), data, fill=-1)
-    assert grid.tolist() == [[0, 1, -1], [2, 3, 4]]
+    grid = by_sample(torch.arange(1.0, 6), data)
+    assert grid.tolist() == [[1, 2, 0], [3, 4, 5]]
 
 
 def test_what_losses_are_is_told_to_those_that_balance_them():

@@ -12,6 +12,7 @@ from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
 from mtlrank import embedded
+from mtlrank.checks import parse_number
 from mtlrank.datamodule.lines import is_header, is_json, locate, read_cells, read_json, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -269,7 +270,7 @@ def _scored(text: str, place: str) -> Judged:
     if len(cells) != 6:
         raise ValueError(layout)
     try:
-        score = float("_" if "_" in cells[4] else cells[4])  # Python reads 1_0 as 10
+        score = parse_number(cells[4])
     except ValueError as error:
         raise ValueError(layout) from error
     if score != score or score in (float("inf"), float("-inf")):

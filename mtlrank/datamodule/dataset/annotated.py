@@ -1,7 +1,6 @@
 """Auxiliary tasks made of a collection: its (query, passage) pairs, labelled by an annotator."""
 
 import random
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -84,7 +83,7 @@ class AnnotatedPairs(PreparedDataset):
     def _reading(self) -> Reading:
         """What hears of the collection: where every shard reads all of it, only the first one tells."""
         alone = self.annotator.reads_query or self.shard.number == 1
-        return self.reading if alone else Reading("quarantine", sys.maxsize)
+        return self.reading if alone else Reading.silent()
 
     def _holds(self, query_id: str) -> bool:
         """Whether this shard needs a query: its own, or all where passages are labelled for themselves."""
@@ -125,7 +124,7 @@ class AnnotatedPairs(PreparedDataset):
         """The passages of a whole split, whatever the shard."""
         source = self.sources[split]
         if source is not None and split not in self._held:
-            pairs = self._pairs(Collection(source, Reading("quarantine", sys.maxsize)), split)
+            pairs = self._pairs(Collection(source, Reading.silent()), split)
             self._held[split] = {same_words(pair.text) for pair in pairs}
         return self._held.get(split, set())
 
@@ -133,7 +132,7 @@ class AnnotatedPairs(PreparedDataset):
         """The texts of the queries of validation and test."""
         for source in (self.sources["val"], self.sources["test"]):
             if source is not None:
-                yield from Collection(source, Reading("quarantine", sys.maxsize)).all_queries.values()
+                yield from Collection(source, Reading.silent()).all_queries.values()
 
     def _passages(self, query_id: str, best: list[str], collection: Collection) -> list[str]:
         draw = random.Random(f"{self.seed} {query_id}")

@@ -110,6 +110,16 @@ class Runs:
             length[here] = ends[runs + 1] - ends[runs]
         return first, length
 
+    def runs_of(self, rows: Ints) -> Ints:
+        """The run that each row is in."""
+        runs = np.empty(len(rows), dtype=np.int64)
+        shards = np.searchsorted(self._rows, rows, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = shards == shard
+            within = np.searchsorted(self._ends[shard], rows[here] - self._rows[shard], side="right") - 1
+            runs[here] = within + self._runs[shard]
+        return runs
+
 
 def mapped(path: Path) -> Array:
     """An .npy file in memory as far as it is looked at; as a plain array, which is indexed faster than a memmap."""

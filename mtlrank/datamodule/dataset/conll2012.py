@@ -11,7 +11,7 @@ from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
 from mtlrank.checks import at_least
 from mtlrank.datamodule.dataset.duplicates import Duplicates
-from mtlrank.datamodule.dataset.files import STOP, columns_of_conll
+from mtlrank.datamodule.dataset.files import columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import read_lines
@@ -58,11 +58,14 @@ class CoNLLCoreference(PreparedDataset):
 
     def records(self, split: str) -> Iterable[Record]:
         source = self.sources["train" if split in self.held_out else split]
-        if source is None or (isinstance(source, float)) or (split != "train" and self.sources[split] is None):
+        if source is None:
             return
         passages, known = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
-        for path in _files(str(source)):
+        files = _files(str(source))
+        for number, path in enumerate(files):
             for document, sentences in self._documents(path):
+                if len(files) > 1:
+                    self.reading.at(number, len(files))  # of one, its lines tell
                 whole = document.partition(";")[0]  # parts of one document stay together
                 if split in self.held_out and self.held_out.split_of(whole) != split:
                     continue
@@ -95,7 +98,7 @@ class CoNLLCoreference(PreparedDataset):
         document, sentences = "", list[Sentence]()
         rows, good = list[tuple[str, str]](), True
         first = ""
-        for place, line in read_lines(path, STOP):
+        for place, line in read_lines(path, self.reading, strict=True):
             if line.startswith("#begin document"):
                 if sentences or rows:
                     raise DataError(

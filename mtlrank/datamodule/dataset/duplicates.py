@@ -23,10 +23,10 @@ class Duplicates:
         if key not in self._said:
             self._said[key] = found
             return True
-        if self._said[key] == found:
-            self.reading.count(f"{self.what} given twice", mine)
-        else:
+        if self._said[key] != found:
             self.reading.reject(place, f"expected {self.expected}, found a second, different one")
+        elif mine:
+            self.reading.count(f"{self.what} given twice")
         return False
 
 

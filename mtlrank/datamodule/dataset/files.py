@@ -17,7 +17,6 @@ from mtlrank.task import Task
 
 Column = int | str
 FORMATS = ("tsv", "csv", "jsonl")
-STOP = Reading(hint=False)
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characters that Python allows
 
 
@@ -49,7 +48,7 @@ class FileDataset(PreparedDataset):
         """The lines of a split's file, several to a row: one that is not text stops, as its row may be anything."""
         path = self.path(split)
         if path is not None:
-            yield from read_lines(path, STOP)
+            yield from read_lines(path, self.reading, strict=True)
 
     def rows(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[tuple[str, list[Any]]]:
         """(place, the wanted columns) of each row of a split's file, whose format is `layout`."""
@@ -107,7 +106,7 @@ def read_columns(
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:
     """Rows of a CSV file. One that is no CSV, or no text, stops in any case: nobody knows where its next row begins."""
-    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, STOP)), strict=True)
+    rows = csv.reader((f"{text}\n" for _, text in read_lines(path, reading, strict=True)), strict=True)
     numbers, width = list[int](), 0
     while True:
         place = f"{name_of(path)}:{rows.line_num + 1}"

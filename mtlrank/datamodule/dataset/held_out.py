@@ -43,7 +43,10 @@ class HeldOut:
 
 
 def drawn(names: Iterable[str], most: int | None, seed: int) -> list[str]:
-    """At most `most` of some names, in their order; the same ones wherever and with whatever others they are drawn."""
+    """At most `most` names, those with the smallest hashes, in their given order.
+
+    The same names and seed give the same draw on every machine.
+    """
     everything = list(names)
     if most is None:
         return everything

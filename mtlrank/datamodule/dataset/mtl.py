@@ -51,9 +51,16 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
         """Tokens of each sample, for each dataset in order."""
         return [split.lengths() if split else np.zeros(0, dtype=np.int64) for split in self.splits]
 
-    def pairs(self) -> list[list[list[tuple[str, str]]]]:
-        """(query_id, doc_id) of each sequence of each sample, for each dataset in order."""
-        return [split.pairs() if split else [] for split in self.splits]
+    def about(self, name: str, samples: Ints) -> list[Ints]:
+        """For each dataset in order, the samples about the same pairs as some samples of the dataset `name`.
+
+        They have a sequence with the query and the document of one of theirs or, without queries, with its document.
+        """
+        split = self.splits[self.names.index(name)]
+        assert split is not None, "an empty split has no samples"
+        pairs = split.pairs_of(samples)
+        pairs |= {("-", doc_id) for _, doc_id in pairs}
+        return [split.samples_about(pairs) if split else np.zeros(0, dtype=np.int64) for split in self.splits]
 
     def __getitems__(self, draw: Draw) -> MTLBatch:
         """The batch of each task that was drawn, in config order."""

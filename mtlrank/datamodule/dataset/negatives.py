@@ -14,11 +14,14 @@ GROUPINGS = ("pointwise", "pairwise", "listwise")
 class Negatives:
     """Draws a training query's documents.
 
-    Negatives are candidates at the first-stage ranks of the window `negative_ranks` that nobody judged and, if
-    `judged_negatives`, judged documents below the relevance level; a query has at most `max_negatives` of them. `pairwise`
-    groups each relevant document with `num_negatives` of both kinds, `listwise` all relevant ones with as many for each.
-    Where fewer are allowed, each relevant document has its share of them, at least one. `pointwise` gives one by one all
-    judged documents and `num_negatives` unjudged ones a relevant one.
+    Negatives are unjudged candidates within the ranks `negative_ranks` and, with `judged_negatives`, documents judged below
+    the relevance level; at most `max_negatives` different ones per query.
+
+    - `pairwise`: one group per relevant document, with `num_negatives` negatives. If `max_negatives` is too small for that,
+      relevant documents share the negatives, at least one each.
+    - `listwise`: one group per query, with `num_negatives` negatives for each relevant document.
+    - `pointwise`: single documents: the relevant ones, the judged negatives, and `num_negatives` unjudged ones per relevant
+      one.
     """
 
     def __init__(

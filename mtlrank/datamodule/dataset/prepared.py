@@ -2,7 +2,6 @@
 
 import gc
 import json
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +55,7 @@ class PreparedDataset(ABC):
 
         Unless a subclass knows better, every record that can be used is judged and a candidate, in the order of BM25.
         """
-        told, self.reading = self.reading, Reading("quarantine", sys.maxsize)  # what is wrong was told the first time
+        told, self.reading = self.reading, Reading.silent()  # what is wrong was told the first time
         shard, self.shard = self.shard, Shard()  # the first stage knows all documents of the split
         records = [good for record in self.records(split) if (good := self._usable(record)) is not None]
         self.reading, self.shard = told, shard

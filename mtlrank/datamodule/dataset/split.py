@@ -1,7 +1,8 @@
 """Reading a prepared dataset: whole batches assembled at once from memory-mapped tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, Runs, mapped, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
-from mtlrank.datamodule.dataset.token_store import TokenStore
+from mtlrank.datamodule.dataset.token_store import PreparedTokens
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 
@@ -20,9 +21,12 @@ from mtlrank.task import Task
 class PreparedSplit:
     """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them."""
 
-    def __init__(self, folders: Sequence[Path], store: TokenStore, task: Task, classes: Sequence[Ints | None]) -> None:
+    def __init__(
+        self, folders: Sequence[Path], store: PreparedTokens, task: Task, classes: Sequence[Ints | None]
+    ) -> None:
         self.folders = list(folders)
         self.store = store
+        self._opened = self.folders, store, task, classes
         self.samples = Runs([mapped(path) for path in self.files("sample_offsets.npy")])
         self.items = Runs([mapped(path) for path in self.files("item_offsets.npy")])
         self.sequences = self._load(
@@ -30,6 +34,10 @@ class PreparedSplit:
         )
         self.spans = self._load("spans", lambda _, rows: rows.astype(np.int64))
         self.labels = self._load("labels", lambda part, rows: _targets(task, classes[part], rows))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that gets the split opens its folders itself."""
+        return PreparedSplit, self._opened
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -86,13 +94,23 @@ class PreparedSplit:
     @cached_property
     def ids(self) -> list[tuple[str, str]]:
         """(query_id, doc_id) of each sequence."""
-        lines = [line for folder in self.folders for line in (folder / "ids.tsv").read_text("utf-8").split("\n")[:-1]]
-        return [(query_id, doc_id) for query_id, doc_id in (line.split("\t") for line in lines)]
+        return [_pair(line) for line in self._lines()]
 
     def pairs(self) -> list[list[tuple[str, str]]]:
         """(query_id, doc_id) of each sequence of each sample; `-` where there is no query."""
         first, counts = self.samples[np.arange(len(self))]
         return [self.ids[start : start + count] for start, count in zip(first.tolist(), counts.tolist(), strict=True)]
+
+    def pairs_of(self, samples: Ints) -> set[tuple[str, str]]:
+        """(query_id, doc_id) of the sequences of some samples, without holding all the others."""
+        sequences = set(ranges(*self.samples[samples]).tolist())
+        return {_pair(line) for number, line in enumerate(self._lines()) if number in sequences}
+
+    def samples_about(self, pairs: Iterable[tuple[str, str]]) -> Ints:
+        """The samples that have a sequence of one of these (query_id, doc_id), in order."""
+        wanted = {f"{query_id}\t{doc_id}\n" for query_id, doc_id in pairs}
+        sequences = [number for number, line in enumerate(self._lines()) if line in wanted]
+        return np.unique(self.samples.runs_of(np.array(sequences, dtype=np.int64)))
 
     def first_text(self, sequence: int) -> Ints:
         """The tokens of a sequence's first text, a query's where there is one, (tokens,)."""
@@ -109,14 +127,7 @@ class PreparedSplit:
 
     def ids_of(self, sequence: int) -> tuple[str, str]:
         """(query_id, doc_id) of one of the first sequences, without reading the others."""
-        for folder in self.folders:
-            with (folder / "ids.tsv").open(encoding="utf-8") as file:
-                for line in file:
-                    if sequence == 0:
-                        query_id, doc_id = line.rstrip("\n").split("\t")
-                        return query_id, doc_id
-                    sequence -= 1
-        raise IndexError(f"The split has no sequence {sequence} more.")
+        return _pair(next(islice(self._lines(), sequence, None)))
 
     def name_of(self, sample: int) -> str:
         """What a person finds a sample by: the ids of its query and its first document."""
@@ -127,15 +138,26 @@ class PreparedSplit:
         """A file of each shard, such as `qrels.txt`; together they are the split's."""
         return [folder / name for folder in self.folders]
 
+    def _lines(self) -> Iterator[str]:
+        """The ids of each sequence, as a line."""
+        for path in self.files("ids.tsv"):
+            with path.open(encoding="utf-8") as file:
+                yield from file
+
     def _load(self, name: str, decode: Any) -> Chained:
         return Chained([mapped(path) for path in self.files(f"{name}.npy")], decode)
+
+
+def _pair(line: str) -> tuple[str, str]:
+    query_id, doc_id = line.rstrip("\n").split("\t")
+    return query_id, doc_id
 
 
 def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str, PreparedSplit]:
     """Map the splits of a prepared dataset into memory; the task takes in what its labels are."""
     task.learn_labels(manifest["labels"])
     shards = [folder / name for name in manifest["shards"]]
-    store = TokenStore.open(shards, manifest)
+    store = PreparedTokens(shards, manifest)
     classes = [_class_numbers(shard, manifest["labels"]) for shard in shards]
     return {
         split: PreparedSplit([shard / split for shard in shards], store, task, classes) for split in manifest["splits"]

@@ -53,20 +53,6 @@ class TokenStore:
         self.max_length = max_length
         self.max_query_length = max_query_length
 
-    @classmethod
-    def open(cls, folders: Sequence[Path], manifest: dict[str, Any]) -> "TokenStore":
-        """The texts of a prepared dataset, mapped into memory."""
-        template = manifest["template"]
-        return cls(
-            [mapped(folder / "tokens.npy") for folder in folders],
-            [mapped(folder / "token_offsets.npy") for folder in folders],
-            Template(
-                tuple(template["prefix"]), tuple(template["middle"]), tuple(template["suffix"]), template["second_type"]
-            ),
-            manifest["max_length"],
-            manifest["max_query_length"],
-        )
-
     def pack(self, sequences: Ints) -> Packed:
         """Join texts to sequences.
 
@@ -107,6 +93,26 @@ class TokenStore:
         length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.max_query_length, room))
         length[:, 1] = np.minimum(length[:, 1], room - length[:, 0]) * paired
         return source, length, special
+
+
+class PreparedTokens(TokenStore):
+    """The texts of a prepared dataset, mapped into memory; a process that gets them maps the files itself."""
+
+    def __init__(self, folders: Sequence[Path], manifest: dict[str, Any]) -> None:
+        template = manifest["template"]
+        super().__init__(
+            [mapped(folder / "tokens.npy") for folder in folders],
+            [mapped(folder / "token_offsets.npy") for folder in folders],
+            Template(
+                tuple(template["prefix"]), tuple(template["middle"]), tuple(template["suffix"]), template["second_type"]
+            ),
+            manifest["max_length"],
+            manifest["max_query_length"],
+        )
+        self._opened = folders, manifest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PreparedTokens, self._opened
 
 
 def _put(target: Ints, starts: Ints, values: Sequence[int]) -> None:

@@ -9,16 +9,13 @@ import numpy as np
 from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of
 from mtlrank.errors import ConfigError
 
-Pairs = list[tuple[str, str]]  # (query_id, doc_id) of each sequence of a sample
-
 
 class LimitedData(MTLSampler):
     """`num_samples` samples of `main` and, of each other dataset, `share` times as many of those about the same pairs.
 
     Asks how many labels multi-task learning saves: the auxiliary tasks may tell more about the labelled pairs, but
-    bring no new ones. A sample is about the same pairs if one of its sequences has their query and document or, in
-    datasets without queries, the document. The same samples are learnt in every epoch, shuffled; they depend on
-    `draw_seed` alone.
+    bring no new ones. `about` gives, for some samples of a named dataset, those of each dataset about the same pairs. The
+    same samples are learnt in every epoch, shuffled; they depend on `draw_seed` alone.
     """
 
     def __init__(
@@ -29,7 +26,7 @@ class LimitedData(MTLSampler):
         num_samples: int,
         share: float = 1.0,
         draw_seed: int = 0,
-        pairs: Callable[[], Sequence[Sequence[Pairs]]] | None = None,
+        about: Callable[[str, Ints], Sequence[Ints]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
@@ -40,11 +37,16 @@ class LimitedData(MTLSampler):
             )
         if type(share) not in (int, float) or share < 0:
             raise ConfigError(f"share is {share!r}, expected a number of at least 0.")
+        if share and not round(share * num_samples):
+            raise ConfigError(
+                f"share is {share!r}, which of num_samples={num_samples} rounds to no sample of the other datasets. "
+                "Raise it, or set it to 0."
+            )
         self.main = main
         self.num_main = num_samples
         self.share = share
         self.draw_seed = draw_seed
-        self.pairs = pairs
+        self.about = about
 
     def counts(self) -> list[int]:
         return [len(samples) for samples in self.chosen]
@@ -56,22 +58,18 @@ class LimitedData(MTLSampler):
     @cached_property
     def chosen(self) -> list[Ints]:
         """The samples of each dataset that are learnt from."""
-        assert self.pairs is not None, "limited data needs the pairs"
+        assert self.about is not None, "limited data needs to know what samples are about"
         random = np.random.default_rng(self.draw_seed)
-        ids, main = self.pairs(), list(self.sizes).index(self.main)
         mine = np.sort(random.permutation(self.sizes[self.main])[: self.num_main])
-        known = {pair for sample in mine for pair in ids[main][sample]}
-        known |= {("-", doc_id) for _, doc_id in known}
-        chosen = [mine if idx == main else self._about(known, samples, random) for idx, samples in enumerate(ids)]
-        useless = [name for name, samples in zip(self.sizes, chosen, strict=True) if not len(samples)]
+        about = dict(zip(self.sizes, self.about(self.main, mine), strict=True))
+        useless = [name for name, samples in about.items() if not len(samples)]
         if useless and self.share:
             raise ConfigError(
                 f"No sample of {', '.join(useless)} is about a pair of the {self.num_main} samples chosen of "
                 f"{self.main!r}. Annotate the same collection, leave such datasets out (tasks=[...]), or set share=0."
             )
-        return chosen
-
-    def _about(self, known: set[tuple[str, str]], samples: Sequence[Pairs], random: np.random.Generator) -> Ints:
-        about = np.array([number for number, pairs in enumerate(samples) if known & set(pairs)], dtype=np.int64)
-        wanted = min(len(about), round(self.share * self.num_main))
-        return np.sort(random.permutation(about)[:wanted])
+        most = round(self.share * self.num_main)
+        return [
+            mine if name == self.main else np.sort(random.permutation(samples)[:most])
+            for name, samples in about.items()
+        ]

@@ -71,7 +71,7 @@ def test_a_damaged_gzipped_file_is_named(source, tmp_path):
     for position in range(12, len(whole), len(whole) // 20):
         name = tmp_path / f"docs{position}.tsv.gz"
         name.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
-        with pytest.raises(DataError, match=r"is not a complete gzip file|expected"):
+        with pytest.raises(DataError, match="is not a complete gzip file"):
             list(Collection({**source, "docs": str(name)}).docs)
 
 
@@ -172,6 +172,7 @@ BAD_LINES = [
     ("qrels", "q1 0 d4 1.5", "qrels:4: expected a TREC qrel"),
     ("qrels", "q1 0 d1 1", "qrels:4: expected one grade for 'd1' and query 'q1', found two grades, 2 and 1"),
     ("run", "q1 Q0 d4 1 nan x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 nan x'"),
+    ("run", "q1 Q0 d4 1 1_0 x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 1_0 x'"),
     ("run", "q1 Q0 d4 1", "run:6: expected a line of a TREC run"),
     ("run", "q1 Q0 d2 9 0.5 x", "run:6: document 'd2' has two scores for query 'q1'"),
 ]

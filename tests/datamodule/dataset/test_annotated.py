@@ -36,12 +36,20 @@ def annotated(source, annotator=None, task=None, **kwargs):
     return AnnotatedPairs("x", task or Regression(["MSE"]), TINY, annotator or BM25(), source, **settings)
 
 
-def test_each_query_is_paired_with_good_and_random_passages(source):
-    records = list(annotated(source).records("train"))
-    for query_id in ("q1", "q2"):
-        mine = [record.doc_id for record in records if record.query_id == query_id]
-        assert len(mine) == len(set(mine)) == 4
-    assert {"d1", "d2", "d5"} & {record.doc_id for record in records if record.query_id == "q1"}
+def test_half_of_a_querys_passages_are_of_its_best_and_half_of_the_whole_collection(source):
+    write(source["docs"], [f"d{i}\tgarden {i}" for i in range(60)])
+    write(source["queries"], [f"q{i}\tgarden {i}" for i in range(10)])
+    ranked = {f"q{i}": [f"d{6 * i + rank}" for rank in range(5)] for i in range(10)}
+    write(source["run"], [f"{q} Q0 {d} 1 {-rank} x" for q, docs in ranked.items() for rank, d in enumerate(docs)])
+    found = {}
+    for record in annotated(source, per_query=4, depth=3).records("train"):
+        found.setdefault(record.query_id, []).append(record.doc_id)
+    assert found.keys() == ranked.keys()
+    for query_id, doc_ids in found.items():
+        assert len(doc_ids) == len(set(doc_ids)) == 4
+        assert set(doc_ids[:2]) < set(ranked[query_id][:3])
+    others = [doc_id for doc_ids in found.values() for doc_id in doc_ids[2:]]
+    assert len(set(others)) > 10
 
 
 def test_queries_are_drawn_by_a_hash(source):

@@ -30,6 +30,21 @@ def test_documents_are_shared_out_to_the_splits(tmp_path):
     assert read(dataset, "test") == []
 
 
+def test_how_many_of_the_files_are_read_is_known(tmp_path):
+    for name in "abcd":
+        (tmp_path / f"{name}.conll").write_text(CONLL.replace("(b)", f"({name})") * 1000)
+    dataset = coreference(tmp_path)
+    share = {record.doc_id[1]: dataset.reading.progress.share for record in dataset.records("train")}
+    assert share == {"a": 0, "b": 0.25, "c": 0.5, "d": 0.75}
+
+
+def test_how_much_of_the_only_file_is_read_is_known(tmp_path):
+    (tmp_path / "x.conll").write_text("".join(CONLL.replace("(b)", f"({i})") for i in range(3000)))
+    dataset = coreference(tmp_path / "x.conll")
+    shares = [dataset.reading.progress.share for _ in dataset.records("train")]
+    assert shares[len(shares) // 2] == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [

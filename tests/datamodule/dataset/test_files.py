@@ -106,6 +106,24 @@ def test_a_missing_file_is_named(tmp_path):
         read(sentences("nowhere"))
 
 
+@pytest.mark.parametrize("format", ["csv", "tsv", "jsonl"])
+def test_how_much_of_a_file_is_read_is_known(tmp_path, format):
+    row = {"csv": "1,a,b", "tsv": "1\ta\tb", "jsonl": '{"0": 1, "1": "a", "2": "b"}'}[format]
+    (tmp_path / "x").write_text(f"{row}\n" * 30_000)
+    columns = {"score_column": "0", "columns": ("1", "2")} if format == "jsonl" else {}
+    dataset = sentences(tmp_path / "x", format=format, **columns)
+    shares = [dataset.reading.progress.share for _ in dataset.records("train")]
+    assert shares[20_000] == pytest.approx(2 / 3, abs=0.1)
+
+
+def test_a_csv_file_with_a_line_that_is_no_text_always_stops(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"1,a,b\n2,\xff,b\n")
+    dataset = sentences(tmp_path / "x.csv", format="csv")
+    dataset.reading = Reading("quarantine")
+    with pytest.raises(DataError, match=r"x.csv:2: expected UTF-8, found byte 0xff at position 3\.$"):
+        read(dataset)
+
+
 def test_a_csv_file_with_a_stray_quote_always_stops(tmp_path):
     (tmp_path / "x.csv").write_text('1,a,b\n2,"c,d\n' + "3,e,f\n" * 50)
     dataset = sentences(tmp_path / "x.csv", format="csv")

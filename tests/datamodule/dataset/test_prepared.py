@@ -14,7 +14,7 @@ from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.prepare import _say
-from mtlrank.task import Buckets, Regression, Relevance, SpanClassification
+from mtlrank.task import Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
 
 TINY = "mtlrank-embedded/tiny-bert"
@@ -170,12 +170,6 @@ def test_a_bad_record_is_named_with_what_was_expected(tmp_path, record, complain
     assert list((tmp_path / "shards").iterdir()) == []
 
 
-def test_an_id_with_two_texts_is_named(tmp_path):
-    records = [Record("q", "d", "who", "text", 1), Record("r", "d", "where", "another text", 1)]
-    with pytest.raises(DataError, match="query 'r' or doc 'd' has two different texts, one of them 'another text'"):
-        prepared(tmp_path, regression(), records)
-
-
 def test_a_span_outside_the_text_is_named(tmp_path):
     good = Record("-", "c", None, "text", "B", ((0, 4),))
     bad = Record("-", "d", None, "text", "A", ((2, 9),))
@@ -203,13 +197,6 @@ def test_a_bad_training_label_is_named_with_its_record(tmp_path):
     records = [Record("q", "a", "who", "text", 1), Record("q", "b", "who", "text", "many")]
     with pytest.raises(DataError, match="train, query 'q', doc 'b': label 'many' is not a number"):
         prepared(tmp_path, regression(), records)
-
-
-def test_buckets_hold_equally_many_training_labels(tmp_path):
-    records = [Record("q", f"d{i}", "who", f"text {i}", i) for i in range(40)]
-    dataset = prepared(tmp_path, Buckets(["Accuracy"], 4), records)
-    assert np.bincount(dataset.split("train").labels.all().astype(int)).tolist() == [10, 10, 10, 10]
-    assert dataset.task.output_dim == 4
 
 
 def test_no_training_records_is_an_error(tmp_path):

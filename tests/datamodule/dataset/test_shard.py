@@ -67,10 +67,12 @@ def test_classes_are_numbered_alike_in_all_shards(tmp_path):
     assert [by_id[split.ids[i][1]] for i in batch.sample_ids] == batch.labels.tolist()
 
 
-def test_buckets_are_the_same_over_all_shards(tmp_path):
+@pytest.mark.parametrize("total", [1, 3])
+def test_buckets_hold_equally_many_over_all_shards(tmp_path, total):
     records = [Record(f"q{i}", f"d{i}", "who", f"text {i}", i) for i in range(40)]
-    dataset = prepared(tmp_path, Buckets(["Accuracy"], 4), records, total=3)
+    dataset = prepared(tmp_path, Buckets(["Accuracy"], 4), records, total=total)
     assert dataset.manifest["labels"]["counts"] == [10, 10, 10, 10]
+    assert dataset.task.output_dim == 4
     assert np.bincount(dataset.split("train").labels.all().astype(int)).tolist() == [10, 10, 10, 10]
 
 
@@ -141,7 +143,7 @@ def test_impossible_shards_are_refused(text):
         Shard.parse(text)
 
 
-def test_any_flipped_byte_of_any_file_is_found_and_named(tmp_path):
+def test_a_flipped_byte_in_any_file_is_found_and_named(tmp_path):
     dataset = prepared(tmp_path, Regression(["MSE"]), RECORDS, total=2)
     folder = tmp_path / "given"
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
@@ -164,7 +166,10 @@ BAD = [
     (Record("q", "bad", "wh\ud800o", "text", 1, place="x:7"), r"the query contains the invalid character '\ud800'"),
     (Record("q", "bad", "who", "text", "nan", place="x:7"), "label 'nan' is not finite"),
     (Record("q", "bad", "who", "text", 9, place="x:7"), "label 9 is out of range: expected 0 to 5"),
-    (Record("q", "d1", "who", "other", 1, place="x:7"), "query 'q' or doc 'd1' has two different texts"),
+    (
+        Record("q", "d1", "who", "other", 1, place="x:7"),
+        "query 'q' or doc 'd1' has two different texts, one of them 'other'",
+    ),
     (Record("q1", "bad", "another", "text", 1, place="x:7"), "query 'q1' or doc 'bad' has two different texts"),
 ]
 

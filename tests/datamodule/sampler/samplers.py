@@ -6,11 +6,14 @@ from mtlrank.datamodule.sampler import LimitedData
 
 
 def few(sizes, batch_size, **settings):
-    """Two samples of the first dataset that has any; sample i of each dataset is about the pair (qi, d)."""
+    """Two samples of the first dataset that has any; sample i of each dataset is about what sample i of the others is."""
     main = next(name for name, size in sizes.items() if size)
-    pairs = [[[(f"q{i}", "d")] for i in range(size)] for size in sizes.values()]
+
+    def about(name, samples):
+        return [samples[samples < size] for size in sizes.values()]
+
     settings = {"main": main, "num_samples": min(2, sizes[main]), "share": 0, **settings}
-    return LimitedData(sizes, batch_size, pairs=lambda: pairs, **settings)
+    return LimitedData(sizes, batch_size, about=about, **settings)
 
 
 def pairs(sampler):

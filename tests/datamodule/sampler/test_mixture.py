@@ -35,7 +35,6 @@ def test_shares_of_mixtures_by_hand(cls, expected):
         ({"course": "table", "table": [[0]]}, "expected ascending"),
         ({"course": "table", "table": [0, 1]}, "expected ascending"),
         ({"course": "table", "table": [[0, "x"]]}, "expected ascending"),
-        ({"course": "table", "table": [[0.5, 1.0]]}, "expected ascending"),
     ],
 )
 def test_courses_that_cannot_be_are_refused_at_once(settings, message):

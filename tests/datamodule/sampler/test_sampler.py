@@ -169,6 +169,7 @@ def test_batches_of_one_task_keep_the_proportions_throughout():
         (partial(Uniform, epoch_samples=0), "epoch_samples is 0"),
         (partial(RoundRobin, stop="never"), "stop is 'never'"),
         (partial(few, num_samples=4), "from 1 to the 3 of 'd0'"),
+        (partial(few, share=0.2), "share is 0.2, which of num_samples=2 rounds to no sample of the other datasets"),
         (partial(few, main="x"), "main names unknown datasets: x"),
         (partial(Uniform, one_task=True, length_window=2), "works only with training.batch_size"),
         (partial(Annealed, epochs=2, max_tokens=100), "but the sampler annealed changes it"),
