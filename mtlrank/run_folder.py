@@ -9,7 +9,7 @@ from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
 
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
-_OF_NO_RUN = (  # settings with which the same run continues
+_NOT_OF_IDENTITY = (  # settings with which the same run continues
     "training.checkpoint_",
     "training.accept_changes",
     "datamodule.num_workers",
@@ -77,4 +77,4 @@ def run_identity(config: Config) -> dict[str, Any]:
             flat[prefix] = node
 
     walk({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test", "force")}, "")
-    return {key: value for key, value in flat.items() if not key.startswith(_OF_NO_RUN)}
+    return {key: value for key, value in flat.items() if not key.startswith(_NOT_OF_IDENTITY)}

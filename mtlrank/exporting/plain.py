@@ -71,7 +71,7 @@ def plain_head(head: TrainedHead) -> PlainHead:
 
 def copy_body(body: MTLBody, depth: int, encoder: nn.Module) -> None:
     """Fill a stock encoder of some depth. A pooler that it has and we have not is left at zero."""
-    deeper = {id(weight) for weight in body.unreached(depth)}
+    deeper = {id(weight) for weight in body.deeper_than(depth)}
     own = {name for name, weight in body.encoder.named_parameters() if id(weight) in deeper}
     state = {name: value.cpu() for name, value in body.encoder.state_dict().items() if name not in own}
     stock = encoder.state_dict()

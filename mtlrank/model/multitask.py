@@ -42,7 +42,7 @@ class MultiTaskModel(nn.Module):
         present = set(names)
         depth = max((max(self.head(name).layers) for name in present), default=0)
         absent = [p for name, head in self.heads.items() if name not in present for p in head.parameters()]
-        return [*absent, *self.body.unreached(depth)]
+        return [*absent, *self.body.deeper_than(depth)]
 
     def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
         """Logits of each task, (items, output_dim), in the order of `batches`."""

@@ -15,10 +15,10 @@ PACKED = "mtlrank_packed"
 class Packing:
     """Which tokens of a packed batch belong together. What a kernel needs is made once for all layers."""
 
-    def __init__(self, cu_seqlens: Tensor, num_tokens: int, longest: int) -> None:
+    def __init__(self, cu_seqlens: Tensor, num_tokens: int, max_seqlen: int) -> None:
         self.cu_seqlens = cu_seqlens  # (sequences + 1,) int32
         self.num_tokens = num_tokens
-        self.longest = longest  # tokens of the longest sequence
+        self.max_seqlen = max_seqlen  # tokens of the longest sequence
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -33,13 +33,13 @@ class Packing:
 
     @cached_property
     def cells(self) -> Tensor:
-        """(tokens,) int64, the cell of each token in a flattened grid of (sequences, longest)."""
-        return self._sequences * self.longest + self.positions
+        """(tokens,) int64, the cell of each token in a flattened grid of (sequences, max_seqlen)."""
+        return self._sequences * self.max_seqlen + self.positions
 
     @cached_property
     def mask(self) -> Tensor:
-        """(sequences, 1, 1, longest) bool, the cells that hold a token."""
-        cells = torch.arange(self.longest, device=self.cu_seqlens.device)
+        """(sequences, 1, 1, max_seqlen) bool, the cells that hold a token."""
+        cells = torch.arange(self.max_seqlen, device=self.cu_seqlens.device)
         return (cells < self.cu_seqlens.diff()[:, None])[:, None, None]
 
     @cached_property
@@ -69,12 +69,12 @@ def packed_attention(
     take, the tokens are laid out in a padded grid for the attention alone.
     """
     assert packing is not None, "packed attention needs packing=..."
-    reach = None if sliding_window is None or sliding_window >= packing.longest else sliding_window - 1
+    reach = None if sliding_window is None or sliding_window >= packing.max_seqlen else sliding_window - 1
     if not query.is_cuda:
         return _one_by_one(query, key, value, scaling, dropout, reach, packing), None
     if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
         q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-        ends, longest = packing.cu_seqlens, packing.longest
+        ends, longest = packing.cu_seqlens, packing.max_seqlen
         window = (-1, -1) if reach is None else (reach, reach)
         mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=window)
         assert isinstance(mixed, Tensor)
@@ -104,7 +104,7 @@ def _one_by_one(
 def _in_a_grid(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
 ) -> Tensor:
-    num_sequences, longest = len(packing.cu_seqlens) - 1, packing.longest
+    num_sequences, longest = len(packing.cu_seqlens) - 1, packing.max_seqlen
     qkv = torch.stack([query[0], key[0], value[0]]).transpose(1, 2)  # (3, tokens, heads, head size)
     grid = qkv.new_zeros(3, num_sequences * longest, *qkv.shape[2:]).index_copy(1, packing.cells, qkv)
     q, k, v = grid.view(3, num_sequences, longest, *qkv.shape[2:]).transpose(2, 3).unbind()

@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES, Family, first
+from mtlrank.model.body.family import FAMILIES, Family, hidden_of
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
@@ -145,7 +145,7 @@ class MTLBody(nn.Module):
             )
         return reader.states
 
-    def unreached(self, depth: int) -> list[nn.Parameter]:
+    def deeper_than(self, depth: int) -> list[nn.Parameter]:
         """The weights that sequences of this depth do not go through; with a family that is not known, none for sure."""
         if self.family is None:
             return []
@@ -271,4 +271,4 @@ def _layer_output(
     family: Family, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]
 ) -> Tensor:
     """(1, tokens, hidden), or (1, rows, hidden) where only some positions are read."""
-    return first(layer(hidden, **arguments)) if rows is None else family.some(layer, hidden, rows, arguments)
+    return hidden_of(layer(hidden, **arguments)) if rows is None else family.at_rows(layer, hidden, rows, arguments)

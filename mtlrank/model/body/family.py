@@ -14,7 +14,7 @@ class Family(NamedTuple):
     embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
     layers: Callable[[Any], Sequence[nn.Module]]
     arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of a layer, by its number
-    some: Callable[[Any, Tensor, Tensor, dict[str, Any]], Tensor]  # a layer's output at some positions; all attend
+    at_rows: Callable[[Any, Tensor, Tensor, dict[str, Any]], Tensor]  # a layer's output at some positions; all attend
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
     adapted: tuple[str, ...]  # the layers that LoRA adapts unless told: queries and values (Hu et al. 2022, table 5)
@@ -54,21 +54,21 @@ def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Cal
     return lambda layer: {"position_embeddings": rotations[kinds[layer]]}
 
 
-def _bert_some(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    mixed = first(layer.attention.self(hidden, **arguments))
+def _bert_at_rows(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    mixed = hidden_of(layer.attention.self(hidden, **arguments))
     attended = layer.attention.output(mixed[:, rows], hidden[:, rows])
     output: Tensor = layer.output(layer.intermediate(attended), attended)
     return output
 
 
-def _distilbert_some(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    attended = layer.sa_layer_norm(first(layer.attention(hidden, **arguments))[:, rows] + hidden[:, rows])
+def _distilbert_at_rows(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    attended = layer.sa_layer_norm(hidden_of(layer.attention(hidden, **arguments))[:, rows] + hidden[:, rows])
     output: Tensor = layer.output_layer_norm(layer.ffn(attended) + attended)
     return output
 
 
-def _modernbert_some(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    attended = hidden[:, rows] + first(layer.attn(layer.attn_norm(hidden), **arguments))[:, rows]
+def _modernbert_at_rows(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    attended = hidden[:, rows] + hidden_of(layer.attn(layer.attn_norm(hidden), **arguments))[:, rows]
     output: Tensor = attended + layer.mlp(layer.mlp_norm(attended))
     return output
 
@@ -85,7 +85,7 @@ _BERT = Family(
     _bert_embed,
     lambda e: e.encoder.layer,
     _none,
-    _bert_some,
+    _bert_at_rows,
     _as_it_is,
     "attention_probs_dropout_prob",
     ("query", "value"),
@@ -101,7 +101,7 @@ FAMILIES = {
         _distilbert_embed,
         lambda e: e.transformer.layer,
         _none,
-        _distilbert_some,
+        _distilbert_at_rows,
         _as_it_is,
         "attention_dropout",
         ("q_lin", "v_lin"),
@@ -110,7 +110,7 @@ FAMILIES = {
         _modernbert_embed,
         lambda e: e.layers,
         _modernbert_arguments,
-        _modernbert_some,
+        _modernbert_at_rows,
         lambda e, hidden: e.final_norm(hidden),
         "attention_dropout",
         ("Wqkv",),  # queries, keys and values in one
@@ -118,7 +118,7 @@ FAMILIES = {
 }  # by the config's model_type
 
 
-def first(output: Any) -> Tensor:
+def hidden_of(output: Any) -> Tensor:
     """Layers give a tensor or a tuple that starts with it, depending on the family and version."""
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result

@@ -93,7 +93,7 @@ def test_gradients_are_those_of_the_merged_weights(bert, checkpointed):
 
 def test_weights_that_a_depth_does_not_reach_include_the_updates_there(bert):
     model = adapted(bert)
-    unreached = {id(weight) for weight in model.unreached(1)}
+    unreached = {id(weight) for weight in model.deeper_than(1)}
     found = {int(n.split(".")[3]) for n, p in model.named_parameters() if id(p) in unreached and "lora" in n}
     assert found == {1, 2}
 
