@@ -57,14 +57,15 @@ def test_half_precision_goes_on_where_it_was_stopped(data_dir, tmp_path, device)
 
 
 @pytest.mark.gpu
-def test_no_step_waits_for_the_gpu(data_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("loss", ["example_mean", "dwa", "uncertainty", "random_weights"])
+def test_no_step_waits_for_the_gpu(data_dir, tmp_path, monkeypatch, loss):
     """Torch itself looks: from the start of a step to its end, nothing may wait for the device."""
     for where, hook, mode in (
         (MultiTaskLoop, "on_train_batch_start", "error"),
         (PlainProgress, "on_train_batch_end", "default"),  # a checkpoint, a validation may wait
     ):
         monkeypatch.setattr(where, hook, lambda *_, mode=mode: torch.cuda.set_sync_debug_mode(mode))
-    words = [*HALF, "trainer.accelerator=gpu", "trainer.log_every_n_steps=1000"]
+    words = [*HALF, f"loop/loss={loss}", "trainer.accelerator=gpu", "trainer.log_every_n_steps=1000"]
     try:
         assert train.run(settings(data_dir, tmp_path, *words))  # torch raises at the first wait
     finally:
