@@ -39,6 +39,18 @@ def test_did_it_help(runs, tmp_path):
     assert (tmp_path / "out" / "differences.svg").read_text().startswith("<svg")
 
 
+def test_what_else_differs_is_told_wherever_the_table_is(runs, tmp_path):
+    write_run(tmp_path / "other", 2, **{"loop.optimizer.lr": 1e-5})
+    done = typed("x=single1", "x=other", "base=all1", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    told = "x: its 2 runs differ not only in their seed, but in loop.optimizer.lr (null, 1e-05): "
+    assert told in " ".join(done.stdout.split())
+    confounds = json.loads((tmp_path / "out" / "comparison.json").read_text())["confounds"]
+    assert [note.startswith(told) for note in confounds] == [True, False]
+    assert told in (tmp_path / "out" / "comparison.tex").read_text()
+    assert confounds[1] == "x and base differ in: tasks (rank, rank,sim), loop.optimizer.lr (null/1e-05, null)."
+
+
 def test_without_the_first_stage_fewer_comparisons_are_corrected_for(runs, tmp_path):
     done = typed(*runs, "--no-first-stage", "--output", "out", "--resamples", 2000)
     assert done.exit_code == 0, done.output

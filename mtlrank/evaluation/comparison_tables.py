@@ -28,14 +28,16 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 }
 
 
-def write_comparison(output: Path, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+def write_comparison(
+    output: Path, comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> None:
     """Write comparison.csv, .tex and .json, differences.svg, and for each ranking its queries' gains.
 
-    `notes` says what could not be compared. Text in the table is untrusted and escaped.
+    `not_compared` and `confounds` say what only one system has, and what else differs. Text is untrusted and escaped.
     """
     write_text(output / "comparison.csv", as_csv(comparisons))
-    write_text(output / "comparison.tex", as_latex(comparisons))
-    told = {"caption": caption(comparisons), "not_compared": list(notes)}
+    write_text(output / "comparison.tex", as_latex(comparisons, not_compared, confounds))
+    told = {"caption": caption(comparisons), "confounds": list(confounds), "not_compared": list(not_compared)}
     rows = [row._asdict() for row in comparisons]
     write_json(output / "comparison.json", {**told, "comparisons": rows}, sort_keys=False)
     for name, picture in pictures(comparisons).items():
@@ -57,6 +59,14 @@ def caption(comparisons: Sequence[Comparison]) -> str:
     )
 
 
+def notes(
+    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> list[str]:
+    """What stands under a table: each of its notes once, what else differs, and what is not in it."""
+    of_rows = dict.fromkeys(row.note for row in comparisons if row.note)
+    return [*of_rows, *confounds, *(f"Not compared: {what}." for what in not_compared)]
+
+
 def pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """SVG pictures by file name: all differences with their intervals, and gains by query of each head's first measure."""
     panels: dict[str, list[figures.Interval]] = {}
@@ -75,7 +85,9 @@ def pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
     return found
 
 
-def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+def print_comparison(
+    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> None:
     """Show a table for each pair of systems on the terminal, then how to read it."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
@@ -86,8 +98,7 @@ def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = (
             colour = COLOURS[row.verdict]
             table.add_row(*(escape(cell) for cell in _cells(row)), f"[{colour}]{row.verdict}[/]")
         console.print(table)
-    told = list(dict.fromkeys(row.note for row in comparisons if row.note))
-    for line in (*told, *(f"Not compared: {note}." for note in notes), caption(comparisons)):
+    for line in (*notes(comparisons, not_compared, confounds), caption(comparisons)):
         console.print(line, markup=False, highlight=False)
 
 
@@ -103,8 +114,8 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     return text.getvalue()
 
 
-def as_latex(comparisons: Sequence[Comparison]) -> str:
-    """A table for the package booktabs."""
+def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
+    """A table for the package booktabs, with its notes below."""
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -117,7 +128,9 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
         title = _latex(f"{system} compared with {baseline}")
         lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
         lines += [" & ".join(_latex(cell) for cell in (*_cells(row), row.verdict)) + r" \\" for row in rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in notes(comparisons, not_compared, confounds)]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def _cells(row: Comparison) -> list[str]:
