@@ -84,13 +84,17 @@ class Cell(NamedTuple):
 
 
 def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
-    """A table of differences, green where they are gains; those that are decided are bold, the others pale."""
+    """A table of differences, green where they are gains; those that are decided are bold, the others pale.
+
+    Each row has its own scale of colours: rows may be of different measures.
+    """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(columns), 0.9 + 0.6 * len(rows)), layout="constrained")
         values = np.array([[np.nan if cell is None else cell.gain for cell in line] for line in cells])
-        reach = float(np.nanmax(np.abs(values))) or 1.0
+        reach = np.nanmax(np.abs(values), axis=1, keepdims=True)
         strength = np.array([[0.7 if cell is not None and cell.decided else 0.2 for cell in line] for line in cells])
-        axes.imshow(values, cmap="RdYlGn", vmin=-reach, vmax=reach, alpha=strength, aspect="auto")
+        shares = values / np.where(reach > 0, reach, 1.0)
+        axes.imshow(shares, cmap="RdYlGn", vmin=-1, vmax=1, alpha=strength, aspect="auto")
         for (row, column), _ in np.ndenumerate(values):
             if (cell := cells[row][column]) is not None:
                 weight = "bold" if cell.decided else "normal"
