@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
 from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.systems import FIRST_STAGE
 from mtlrank.pages import figures
 from mtlrank.storage import write_json, write_text
 
@@ -47,11 +48,14 @@ def write_comparison(
 def caption(comparisons: Sequence[Comparison]) -> str:
     """How the numbers of a table came about, in words."""
     first, number = comparisons[0], len(comparisons)
-    single = any(1 in (row.baseline_runs, row.system_runs) for row in comparisons)
+    systems = [(row.baseline, row.baseline_runs) for row in comparisons]
+    systems += [(row.system, row.system_runs) for row in comparisons]
+    num_runs = [number for name, number in systems if name != FIRST_STAGE]  # a first stage has no seeds
+    seeds = " with Student's t for the seeds" if max(num_runs) > 1 else ""
+    single = "; with one run of a system, it leaves out the variance between its seeds" if min(num_runs) == 1 else ""
     return (
         f"{number} comparison{'s' if number > 1 else ''}. Difference: system - baseline; values are averaged over seeds "
-        f"first. 95 % CI: bootstrap over {_units(comparisons)} and seeds, {first.resamples:,} resamples"
-        f"{'; with one run of a system, it leaves out the variance between its seeds' if single else ''}. "
+        f"first. 95 % CI: bootstrap over {_units(comparisons)}{seeds}, {first.resamples:,} resamples{single}. "
         f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
         f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
         f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "
