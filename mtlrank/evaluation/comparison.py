@@ -176,14 +176,14 @@ def _note(row: Comparison) -> str:
         return f"{row.head} has only one example: no interval, no t-tests."
     if row.p_tost is None:
         return f"{row.measure} is not a mean over examples: no t-tests, so no statement on equivalence."
+    runs = f"these runs of {row.system} and {row.baseline}"
     if row.p_t is None:
-        return f"{row.measure} of {row.head} differs by the same amount on all {row.units}: no t-test."
+        return f"{row.measure} of {row.head} differs by the same amount on all {row.units} in {runs}: no t-test."
+    interval = "the interval, which covers seeds," if max(row.baseline_runs, row.system_runs) > 1 else "the interval"
     if row.verdict == "not decided" and row.p_holm < LEVEL:
-        return f"{row.measure} of {row.head} differs in these runs, but the interval, which covers seeds, includes 0."
+        return f"{row.measure} of {row.head} differs in {runs}, but {interval} includes 0."
     if row.verdict == "not decided" and row.equivalent:
-        return (
-            f"{row.measure} of {row.head} is equivalent in these runs, but the interval, which covers seeds, is wider."
-        )
+        return f"{row.measure} of {row.head} is equivalent in {runs}, but {interval} is wider."
     return ""
 
 
