@@ -7,7 +7,7 @@ import numpy as np
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import Head
-from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
@@ -91,7 +91,7 @@ def compare(
             continue
         ours = system.heads[name]
         check_same_test_set(theirs, ours, baseline.name, system.name)
-        wanted = measures or [m for m in theirs.measures if not m.startswith("Judged")]
+        wanted = measures or [m for m in theirs.measures if is_quality(m)]
         shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
         rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
     return corrected(rows)

@@ -32,6 +32,11 @@ def is_better(measure: str, value: float, other: float) -> bool:
     return value < other if measure in _LOWER_IS_BETTER else value > other
 
 
+def is_quality(measure: str) -> bool:
+    """Whether more (of an error, less) is better: not of Judged, the share of documents that have a judgement."""
+    return not measure.startswith("Judged")
+
+
 def mode(measure: str) -> str:
     """`min` or `max`, whichever is better: for checkpoints and early stopping."""
     return "min" if measure in _LOWER_IS_BETTER else "max"

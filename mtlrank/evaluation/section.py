@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
-from mtlrank.evaluation.measures import is_better, shown
+from mtlrank.evaluation.measures import is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
@@ -38,7 +38,12 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `not decided`, if the interval of the difference holds 0 or there is none."""
+        """`better`, `worse`, or `not decided`, if the interval of the difference holds 0 or there is none.
+
+        Empty for what is no quality.
+        """
+        if not is_quality(self.measure):
+            return ""
         if self.difference is None or self.difference[0] <= 0 <= self.difference[1]:
             return "not decided"
         return "better" if self.better else "worse"

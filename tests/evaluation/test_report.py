@@ -72,6 +72,10 @@ def test_a_verdict_needs_an_interval_that_leaves_the_baseline_out(interval, diff
     assert Row("AP", 0.5, interval, 0.3, difference, better).verdict == verdict
 
 
+def test_how_many_documents_are_judged_is_neither_better_nor_worse():
+    assert Row("Judged@10", 0.5, (0.4, 0.6), 0.7, (-0.3, -0.1), False).verdict == ""
+
+
 def test_all_text_is_escaped_and_nothing_is_loaded_from_elsewhere(run_folder):
     _, page, _ = written(run_folder)
     assert "<b>evil" not in page
