@@ -47,6 +47,22 @@ def shown(measure: str) -> str:
     return f"{measure} ↓" if measure in _LOWER_IS_BETTER else measure
 
 
+def unsaid_level(measure: str, relevance_level: int) -> int | None:
+    """From which grade on a ranking measure counts documents as relevant, if it is another than the task's and unsaid.
+
+    As in AP, which is AP(rel=1) whatever the task's level; nDCG takes grades as they are.
+    """
+    parsed = ir_measures.parse_measure(measure)
+    default = getattr(parsed.SUPPORTED_PARAMS.get("rel"), "default", None)
+    unsaid = "rel" not in parsed.params and isinstance(default, int) and default != relevance_level
+    return default if unsaid else None
+
+
+def with_level(measure: str, relevance_level: int) -> str:
+    """A ranking measure that counts documents as relevant from this grade on, as in AP(rel=2)."""
+    return repr(ir_measures.parse_measure(measure)(rel=relevance_level))
+
+
 def check(kind: str, measures: Iterable[str]) -> None:
     """Raise `ConfigError` for the first measure that a task of this kind cannot be judged by."""
     for measure in measures:

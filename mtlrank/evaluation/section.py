@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
-from mtlrank.evaluation.measures import is_better, is_quality, shown
+from mtlrank.evaluation.measures import is_better, is_quality, shown, unsaid_level
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
@@ -30,11 +30,12 @@ class Row(NamedTuple):
     baseline: float
     difference: Interval | None  # 95 %, of value - baseline; None for one query
     better: bool
+    level: int | None = None  # from which grade on documents are relevant, where neither measure nor heading says so
 
     @property
     def shown(self) -> str:
         """The measure, with an arrow where less is better."""
-        return shown(self.measure)
+        return shown(self.measure) if self.level is None else f"{self.measure} (from grade {self.level})"
 
     @property
     def verdict(self) -> str:
@@ -126,7 +127,9 @@ def _row(summary: dict[str, Any], measure: str) -> Row:
     value, baseline = summary["values"][measure], summary["baseline"][measure]
     found = summary.get("intervals", {}).get(measure, {})
     interval, gain = (tuple(found[key]) if found.get(key) else None for key in ("value", "gain"))
-    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline))
+    task_level = summary.get("relevance_level") if summary["kind"] == "ranking" else None
+    level = unsaid_level(measure, task_level) if task_level else None
+    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline), level)
 
 
 def _of_value(head: Head, measure: str) -> Interval | None:

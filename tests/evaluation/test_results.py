@@ -1,3 +1,4 @@
+import copy
 import csv
 import re
 
@@ -21,6 +22,20 @@ def judged(dataset, folder):
     judgement = predictions.judge()
     write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement)
     return predictions, judgement
+
+
+def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(datasets, tmp_path, capsys):
+    dataset = copy.copy(datasets["trec2019"])
+    dataset.task = copy.copy(dataset.task)
+    dataset.task.measures = ("nDCG@10", "AP", "AP(rel=2)", "AP(rel=1)")
+    _, judgement = judged(dataset, tmp_path)
+    assert judgement.values["AP"] == judgement.values["AP(rel=1)"] != judgement.values["AP(rel=2)"]
+    assert capsys.readouterr().err.splitlines() == [
+        "AP of trec2019 takes documents from grade 1 on as relevant, its task from grade 2: that is AP(rel=2)"
+    ]
+    page = (tmp_path / "evaluation" / "trec2019" / "index.html").read_text()
+    assert "relevant from grade 2" in page
+    assert re.findall(r"<tr><td>(AP.*?)</td>", page) == ["AP (from grade 1)", "AP(rel=2)", "AP(rel=1)"]
 
 
 @pytest.mark.parametrize("key", ["msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"])
