@@ -43,6 +43,11 @@ def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
     return [str(name) for name in classes], [[counts[true, found] for found in classes] for true in classes]
 
 
+def head_folders(roots: Sequence[Path]) -> list[Path]:
+    """The folders of judged heads below some folders, in order."""
+    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
+
+
 def read_head(folder: Path) -> Head:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
     return head_of(folder, read_json(folder / "metrics.json"))

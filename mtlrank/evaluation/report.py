@@ -46,11 +46,6 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
     return metrics
 
 
-def head_folders(roots: Sequence[Path]) -> list[Path]:
-    """The folders of judged heads below some folders, in order."""
-    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
-
-
 def verdict(sections: Sequence[Section]) -> str:
     """The outcome in one sentence, by each head's first measure."""
     first = [section.rows[0] for section in sections if section.name == section.dataset]  # not of further test sets

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, read_head
-from mtlrank.evaluation.report import head_folders
+from mtlrank.evaluation.judged import Head, head_folders, read_head
 from mtlrank.storage import local_path
 
 FIRST_STAGE = "first stage"

@@ -5,7 +5,7 @@ import pytest
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
-from mtlrank.evaluation.judged import read_head
+from mtlrank.evaluation.judged import head_folders, read_head
 from mtlrank.evaluation.section import Row, find_intervals, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
@@ -40,7 +40,7 @@ def run_folder(tmp_path):
 
 
 def written(run_folder):
-    folders = report.head_folders([run_folder / "evaluation"])
+    folders = head_folders([run_folder / "evaluation"])
     values = report.write_report(run_folder / "report", run_folder, folders)
     return (
         values,
@@ -114,7 +114,7 @@ def test_a_template_does_not_hide_a_missing_value():
 
 def test_intervals_winners_and_losers_by_hand(run_folder):
     """Of two queries a resample draws one: values are 0.7 or 0.3, differences 0.4 or 0."""
-    first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
+    first, second = read_sections(head_folders([run_folder / "evaluation"]))
     (row,) = first.rows
     assert row.interval == pytest.approx((0.3, 0.7))
     assert row.difference == pytest.approx((0.0, 0.4))
@@ -133,14 +133,14 @@ def test_calibration_by_hand():
 
 
 def test_diagnostics_are_drawn_where_there_are_any(run_folder):
-    sections = read_sections(report.head_folders([run_folder / "evaluation"]))
+    sections = read_sections(head_folders([run_folder / "evaluation"]))
     curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
     titles = [title for title, _ in report.learning_pictures(curves, sections)]
     assert titles == ["Do the tasks' gradients agree?", "Training samples per task"]
 
 
 def test_further_test_sets_are_no_further_heads(run_folder):
-    first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
+    first, second = read_sections(head_folders([run_folder / "evaluation"]))
     more = first._replace(name=first.name + "@other", split="test@other")
     assert report.verdict([first, more, second]).startswith("0 of 2 heads")
 
