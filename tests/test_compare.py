@@ -69,6 +69,21 @@ def test_names_and_baseline_as_given(runs, baseline):
     assert "lies within 0.2 of" in " ".join(done.stdout.split())
 
 
+def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
+    """What `mtlrank evaluate` writes beside a run is of that run: its seed, and its settings."""
+    for run in runs:
+        values = {f"q{i}": 0.3 + i / 100 + 0.1 * run.startswith("all") for i in range(9)}
+        write_ranking(tmp_path / run / "evaluation-test" / "rank", values, measure="nDCG@20")
+    done = typed(*(f"{run}/evaluation-test" for run in runs), "--measure", "nDCG@20")
+    assert done.exit_code == 0, done.output
+    assert "tasks=rank,sim compared with tasks=rank" in done.stdout
+    assert "tasks=rank: 2 runs, rank" in done.stderr
+    twice = typed("x=single1", "x=single1/evaluation-test", "all1")
+    assert "have the same config and seed 1, so they count once" in twice.stderr
+    without = typed(*runs, "--measure", "nDCG@20")
+    assert "judge each run with `mtlrank evaluate` and 'measures=[\"nDCG@20\"]'" in without.stderr
+
+
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert typed(*runs).exit_code == 0

@@ -65,7 +65,9 @@ def compare_systems(
         if measure not in {row.measure for row in rows}:
             known = sorted({m for system in systems for head in system.heads.values() for m in head.measures})
             raise ConfigError(
-                f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}."
+                f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}. For others, "
+                f"judge each run with `mtlrank evaluate` and 'measures=[\"{measure}\"]', and compare their evaluation-test "
+                "folders."
             )
     if not rows:
         raise ConfigError("There is nothing to compare: name runs of at least two systems that share a head.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.judged import run_of
 from mtlrank.storage import local_path, read_json
 
 Settings = dict[str, Any]  # what a run is of, by dotted key
@@ -80,6 +81,7 @@ def _split(run: str) -> tuple[str | None, Path]:
 
 def settings_of(run: Path) -> Settings:
     """What a run is of, without its seed; the tasks are those that were learnt, however they were chosen."""
+    run = run_of(run)
     if not (run / "model" / "config.json").is_file():
         raise DataError(
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
@@ -106,8 +108,8 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
     """Refuse two runs of the same config and seed in a system: they are one result, not two."""
     for folders in groups.values():
         first: dict[str, Path] = {}
-        for path in (path for path in folders if (path / "run.json").exists()):  # others say nothing of themselves
-            run = read_json(path / "run.json")
+        for path in (path for path in folders if (run_of(path) / "run.json").exists()):  # others say nothing
+            run = read_json(run_of(path) / "run.json")
             other = first.setdefault(repr(run), path)
             if other != path:
                 raise ConfigError(
