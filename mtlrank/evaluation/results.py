@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def write_head(
         write_text(folder / "per_query.tsv", _per_query(judgement))
         write_text(folder / "queries.tsv", _queries(predictions))
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))
+        summary["max_candidates"] = max(Counter(doc.query_id for doc in judgement.run).values())
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
         classes = getattr(dataset.task, "classes", None)

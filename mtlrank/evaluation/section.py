@@ -68,7 +68,7 @@ class Section(NamedTuple):
     split: str
     baseline_name: str
     num_items: int
-    units: str
+    units: str  # with the number of candidates, which limits a ranking and its first stage
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
     head: Head
@@ -111,7 +111,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
         split=head.split,
         baseline_name=summary["baseline_name"],
         num_items=len(head.items),
-        units="queries" if head.kind == "ranking" else "items",
+        units=_units(summary),
         rows=[_row(summary, measure) for measure in head.measures],
         gains=gains,
         head=head,
@@ -130,6 +130,13 @@ def _row(summary: dict[str, Any], measure: str) -> Row:
     task_level = summary.get("relevance_level") if summary["kind"] == "ranking" else None
     level = unsaid_level(measure, task_level) if task_level else None
     return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline), level)
+
+
+def _units(summary: dict[str, Any]) -> str:
+    if summary["kind"] != "ranking":
+        return "items"
+    most = summary.get("max_candidates")  # older folders lack it
+    return "queries" + (f", at most {most:,} candidates each" if most else "")
 
 
 def _of_value(head: Head, measure: str) -> Interval | None:

@@ -72,6 +72,15 @@ def test_a_verdict_needs_an_interval_that_leaves_the_baseline_out(interval, diff
     assert Row("AP", 0.5, interval, 0.3, difference, better).verdict == verdict
 
 
+def test_the_interval_beside_a_difference_is_that_of_the_difference(run_folder, capsys):
+    _, page, summary = written(run_folder)
+    assert "| 0.5000 | 0.3000 (first stage) | +0.2000 | +0.0000 to +0.4000 |" in summary
+    report.print_table(head_folders([run_folder / "evaluation"]))
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[3].split("│")]
+    assert cells[3:-1] == ["0.5000", "0.3000", "first stage", "+0.2000", "+0.0000 to +0.4000"]
+    assert [page.count(f"<th>{title}</th>") for title in ("baseline model", "its 95 % interval")] == [1, 1]
+
+
 def test_how_many_documents_are_judged_is_neither_better_nor_worse():
     assert Row("Judged@10", 0.5, (0.4, 0.6), 0.7, (-0.3, -0.1), False).verdict == ""
 

@@ -8,6 +8,7 @@ import torch
 
 from mtlrank.evaluation.head import Predictions
 from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.section import read_section
 from mtlrank.evaluation.systems import read_system
 
 
@@ -82,6 +83,14 @@ def test_items_are_numbered_within_their_sequence(datasets, tmp_path):
         assert int(row["item"]) == seen.setdefault(key, 0)
         seen[key] += 1
     assert max(seen.values()) > 1
+
+
+def test_how_many_candidates_a_query_has_is_told(datasets, tmp_path):
+    """The first stage is judged on them too, so its values are not those of its whole run."""
+    judged(datasets["trec2019"], tmp_path)
+    folder = tmp_path / "evaluation" / "trec2019"
+    assert "100 judged queries, at most 20 candidates each" in (folder / "index.html").read_text()
+    assert read_section(folder).units == "queries, at most 20 candidates each"
 
 
 def test_the_texts_of_judged_queries_are_kept(datasets, tmp_path):
