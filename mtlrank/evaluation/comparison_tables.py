@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.measures import in_words
 from mtlrank.evaluation.systems import FIRST_STAGE
 from mtlrank.pages import figures
 from mtlrank.storage import write_json, write_text
@@ -75,16 +75,17 @@ def pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """SVG pictures by file name: all differences with their intervals, and gains by query of each head's first measure."""
     panels: dict[str, list[figures.Interval]] = {}
     for row in comparisons:
-        measure = f"{row.measure} (less is better)" if mode(row.measure) == "min" else row.measure
         name = f"{row.head}: {row.system} - {row.baseline}"
-        panels.setdefault(measure, []).append((name, row.difference, row.low, row.high))
+        panels.setdefault(in_words(row.measure), []).append((name, row.difference, row.low, row.high))
     found = {"differences.svg": figures.forest(panels)}
     seen = set[tuple[str, str, str]]()
     for number, row in enumerate(comparisons, 1):
         key = row.head, row.baseline, row.system
         if row.per_query and key not in seen:
             name = re.sub(r"[^A-Za-z0-9]+", "-", f"{number}-{row.head}-{row.system}-{row.baseline}").strip("-")[:100]
-            found[f"gains-{name}.svg"] = figures.gains(list(row.per_query.values()), row.measure, row.baseline)
+            found[f"gains-{name}.svg"] = figures.gains(
+                list(row.per_query.values()), row.measure, row.baseline, row.system
+            )
         seen.add(key)
     return found
 

@@ -47,6 +47,11 @@ def shown(measure: str) -> str:
     return f"{measure} ↓" if measure in _LOWER_IS_BETTER else measure
 
 
+def in_words(measure: str) -> str:
+    """A measure as pictures name it: they say where less is better."""
+    return f"{measure} (less is better)" if measure in _LOWER_IS_BETTER else measure
+
+
 def unsaid_level(measure: str, relevance_level: int) -> int | None:
     """From which grade on a ranking measure counts documents as relevant, if it is another than the task's and unsaid.
 

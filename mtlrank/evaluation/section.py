@@ -182,7 +182,10 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]
         return [
-            (f"Gain over the first stage, per query ({measure})", figures.gains(differences, measure, "first stage"))
+            (
+                f"Gain over the first stage, per query ({measure})",
+                figures.gains(differences, measure, "first stage", head.name),
+            )
         ]
     if head.kind == "regression":
         return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]

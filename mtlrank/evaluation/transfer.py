@@ -13,7 +13,7 @@ from rich.table import Table
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare, corrected
 from mtlrank.evaluation.comparison_tables import COLOURS, caption, notes, write_comparison
-from mtlrank.evaluation.measures import mode, shown
+from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.pages import figures, render
 from mtlrank.storage import write_text
@@ -118,5 +118,7 @@ def _gain(row: Comparison) -> float:
 def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.Interval]]:
     panels: dict[str, list[figures.Interval]] = {}
     for row in rows:
-        panels.setdefault(f"{row.head}: {row.measure}", []).append((row.system, row.difference, row.low, row.high))
+        panels.setdefault(f"{row.head}: {in_words(row.measure)}", []).append(
+            (row.system, row.difference, row.low, row.high)
+        )
     return panels

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 Curve = Sequence[tuple[int, float]]
 Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
-_GREEN = "#2a7f62"
+_GREEN, _RED = "#2a7f62", "#b3412e"
+_BARS = 100  # queries that have a bar each; more are one shape
+_POINTS = 500  # of a shape, which is about as wide
+_NUMBERS = 30  # classes whose counts are written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
     "font.size": 9,
@@ -63,15 +66,23 @@ def layer_curves(
         return _svg(figure)
 
 
-def gains(differences: Sequence[float], measure: str, baseline: str) -> str:
-    """One bar a query, sorted: how much better or worse than the baseline it is."""
+def gains(differences: Sequence[float], measure: str, baseline: str, system: str) -> str:
+    """One bar a query, sorted: how much better or worse than the baseline the system is."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
         ordered = sorted(differences, reverse=True)
-        colours = [_GREEN if value > 0 else "#b3412e" for value in ordered]
-        axes.bar(range(len(ordered)), ordered, color=colours, width=0.9 if len(ordered) <= 100 else 1.0)
+        if len(ordered) <= _BARS:
+            axes.bar(
+                range(len(ordered)), ordered, color=[_GREEN if value > 0 else _RED for value in ordered], width=0.9
+            )
+        else:
+            places = np.linspace(0, len(ordered) - 1, min(len(ordered), _POINTS)).round().astype(int)
+            values = np.array(ordered)[places]
+            for colour, part in ((_GREEN, values.clip(min=0)), (_RED, values.clip(max=0))):
+                axes.fill_between(places, part, step="mid", color=colour, linewidth=0)
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set(xlabel="query, by gain", ylabel=f"{measure} - {baseline}", xticks=[])
+        axes.set(xlabel="query, by gain", ylabel=f"Δ{measure} per query", xticks=[])
+        axes.set_title(f"{_cut(system)} - {_cut(baseline)}", fontsize=9)
         return _svg(figure)
 
 
@@ -105,7 +116,7 @@ def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequenc
 
 
 def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
-    """A panel a measure: each difference with its interval under its name, beside a line at no difference."""
+    """A panel a measure: each difference with its 95 % interval under its name, beside a line at no difference."""
     with plt.rc_context(_STYLE):
         heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
         figure, grid = plt.subplots(
@@ -116,10 +127,12 @@ def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
                 if low is not None and high is not None:
                     axes.plot([low, high], [place, place], color="#555555", linewidth=1.4)
                 axes.plot(difference, place, "o", markersize=4, color=_GREEN)
-                shown = name if len(name) <= 110 else name[:109] + "…"
-                axes.text(0, place - 0.3, shown, fontsize=7, va="center", transform=axes.get_yaxis_transform())
+                axes.text(
+                    0, place - 0.3, _cut(name, 110), fontsize=7, va="center", transform=axes.get_yaxis_transform()
+                )
+                axes.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over the line
             axes.axvline(0, color="black", linewidth=0.6)
-            axes.set(xlabel=f"difference in {measure}", yticks=[], ylim=(len(rows) - 0.5, -0.6))
+            axes.set(xlabel=f"difference in {measure}, with 95 % interval", yticks=[], ylim=(len(rows) - 0.5, -0.6))
             axes.spines["left"].set_visible(False)
         return _svg(figure)
 
@@ -146,19 +159,19 @@ def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 1
 
 
 def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
-    """Counts of (true class, predicted class), (classes, classes)."""
+    """Counts of (true class, predicted class), (classes, classes); of many classes only the colours."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
-        for i in range(len(classes)):
-            for j in range(len(classes)):
-                colour = "white" if shares[i, j] > 0.6 else "black"
-                axes.text(j, i, str(int(counts[i, j])), ha="center", va="center", fontsize=8, color=colour)
+        for (i, j), count in np.ndenumerate(counts) if len(classes) <= _NUMBERS else ():
+            colour = "white" if shares[i, j] > 0.6 else "black"
+            axes.text(j, i, str(int(count)), ha="center", va="center", fontsize=8, color=colour)
         positions = range(len(classes))
         axes.set(xlabel="predicted", ylabel="true")
-        axes.set_xticks(positions, classes, rotation=45)
-        axes.set_yticks(positions, classes)
+        size = min(9, 230 / len(classes))
+        axes.set_xticks(positions, classes, rotation=45, fontsize=size)
+        axes.set_yticks(positions, classes, fontsize=size)
         return _svg(figure)
 
 
@@ -200,6 +213,10 @@ def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> str:
         axes.set(ylabel="share")
         _legend(axes)
         return _svg(figure)
+
+
+def _cut(name: str, most: int = 60) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _axes(height: float = 2.6) -> tuple[Figure, Axes]:

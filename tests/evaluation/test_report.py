@@ -78,6 +78,7 @@ def test_the_interval_beside_a_difference_is_that_of_the_difference(run_folder, 
     report.print_table(head_folders([run_folder / "evaluation"]))
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[3].split("│")]
     assert cells[3:-1] == ["0.5000", "0.3000", "first stage", "+0.2000", "+0.0000 to +0.4000"]
+    assert "<td>+0.0000 to +0.4000</td>" in page
     assert [page.count(f"<th>{title}</th>") for title in ("baseline model", "its 95 % interval")] == [1, 1]
 
 

@@ -27,5 +27,6 @@ def test_notes_stand_wherever_the_table_does(systems, tmp_path, capsys):
     print_transfer(rows)
     assert note in " ".join(capsys.readouterr().out.split())
     write_transfer(tmp_path / "out", rows, systems, {})
+    assert "difference in rank: AP, with 95 % interval" in (tmp_path / "out" / "transfer.html").read_text()
     for name in ("transfer.html", "comparison.tex", "comparison.csv", "comparison.json"):
         assert note in (tmp_path / "out" / name).read_text()
