@@ -44,7 +44,10 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:
 def layer_curves(
     curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
 ) -> str:
-    """A panel a name over a body's layers, each of its own scale; with a dashed line, where there is one, and a ring."""
+    """A panel a name over a body's layers, each of its own scale; with a ring and, where there is one, a dashed line.
+
+    Dashed is the same with random weights; a legend says so.
+    """
     with plt.rc_context(_STYLE):
         columns = min(3, len(curves))
         rows = -(-len(curves) // columns)
@@ -54,15 +57,21 @@ def layer_curves(
         for axes in grid.flat[len(curves) :]:
             axes.set_visible(False)
         for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
-            axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2)
+            axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
             if name in dashed:
-                axes.plot(*zip(*dashed[name], strict=True), linestyle="--", color="#777777", linewidth=0.9)
+                line = {"linestyle": "--", "color": "#777777", "linewidth": 0.9, "label": "random weights"}
+                axes.plot(*zip(*dashed[name], strict=True), **line)
             if name in marked:
                 place = (marked[name], dict(points)[marked[name]])
-                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN)
+                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
             axes.set_title(name, fontsize=9)
             axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if dashed:
+            handles = next(axes for axes, name in zip(grid.flat, curves, strict=False) if name in dashed).get_lines()[
+                :2
+            ]
+            figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
         return _svg(figure)
 
 

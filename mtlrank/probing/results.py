@@ -46,6 +46,7 @@ def write_results(
     page = render(
         "probe.html.j2",
         body=body,
+        name=_name(body),
         margin=margin,
         results=results,
         suggested=suggested,
@@ -99,6 +100,12 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
         "none", *(f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results)
     )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _name(body: str) -> str:
+    """What a body is called: the last part of its path, or the one before a folder that is called `model`."""
+    path = Path(body)
+    return path.parent.name or path.name if path.name == "model" else path.name
 
 
 def _cell(found: Layers, measure: str, row: int) -> str:

@@ -87,6 +87,30 @@ def test_a_ranking_that_is_none_is_neither_shown_nor_suggested(tmp_path, capsys)
     assert "1.20         -" in shown
 
 
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("/lib/site-packages/minilm/model", "minilm"),
+        ("runs/x/model", "x"),
+        ("model", "model"),
+        ("google-bert/bert-base-uncased@86b5", "bert-base-uncased@86b5"),
+        ("bert", "bert"),
+    ],
+)
+def test_the_page_is_headed_by_the_bodys_name(tmp_path, body, name):
+    write_results(tmp_path, [probed([1.2, 1.5, 2.0, 1.9])], ["model.heads.a"], 0.02, body, {})
+    page = (tmp_path / "probe.html").read_text()
+    assert f"<h1>Where {name} holds" in page
+    assert (f"The body: {body}" in page) == (name != body)
+
+
+def test_a_dashed_line_has_a_legend(tmp_path):
+    plain = probed([1.2, 1.5, 2.0, 1.9])
+    for control, count in ((None, 0), (plain.found, 2)):
+        write_results(tmp_path, [plain._replace(control=control)], ["model.heads.a"], 0.02, "body", {})
+        assert (tmp_path / "probe.html").read_text().count("<!-- random weights -->") == count
+
+
 def test_text_is_escaped_on_the_page_and_quoted_in_the_table(tmp_path):
     write_results(
         tmp_path, [probed([1.2, 1.5, 2.0, 1.9], name='a,"<i>')], ["model.heads.a"], 0.02, "<b>evil", {"k": "<u>"}
