@@ -36,7 +36,7 @@ def write_head(
         "values": judgement.values,
         "baseline_name": judgement.baseline_name,
         "baseline": judgement.baseline,
-        "num_samples": len(predictions.by_sample),
+        "num_samples": predictions.num_samples,
         "weights": weights,
     }
     if dataset.has_judgements:

@@ -77,9 +77,8 @@ def probe_task(
     tested = np.concatenate(draw_units(dataset, amounts.split, amounts.max_test, how.seed))
 
     train = dataset.split("train")
-    items = np.array([item for sample in [*held, *learnt] for item in train.items_of(sample)])
-    labels = torch.from_numpy(train.labels[items])
-    num_held = sum(len(train.items_of(sample)) for sample in held)
+    labels = torch.from_numpy(train.labels[train.items_of_samples(np.concatenate([held, learnt]))])
+    num_held = len(train.items_of_samples(held))
     coded = code_labels(dataset, labels)
     ends = portion_ends(len(labels) - num_held, amounts.portions)
 

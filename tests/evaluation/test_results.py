@@ -19,7 +19,7 @@ def judged(dataset, folder):
     for sample in range(len(split) // 2):
         num_items = len(split.items_of(sample))
         shape = (num_items, len(dataset.task.classes)) if dataset.task.kind == "classification" else (num_items,)
-        predictions.add(torch.tensor([sample]), torch.zeros(num_items, dtype=torch.long), torch.rand(shape) / 3)
+        predictions.add(torch.tensor([sample]), torch.rand(shape) / 3)
     judgement = predictions.judge()
     write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement)
     return predictions, judgement
