@@ -122,7 +122,7 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool) ->
         data: Any = MTLDataset({"ranking": dataset}).split("train")
         loader = MTLLoader(data, LongestFirst(data.sizes, options.batch_size, lengths=data.lengths))
         found = predict(model, {"ranking": dataset}, "train", loader, len(loader), half)
-        assert len(found["ranking"].by_sample) == len(dataset.rows)
+        assert found["ranking"].num_samples == len(dataset.rows)
 
     with tempfile.TemporaryDirectory() as folder:
         score(Pairs("ranking", rows[:WARM], options.body).prepared_in(Path(folder) / "warm"))

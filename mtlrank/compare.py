@@ -11,6 +11,7 @@ from pathlib import Path
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compared
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
+from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.grouping import group_runs
 from mtlrank.evaluation.systems import System, read_system
 from mtlrank.storage import writable_folder
@@ -28,17 +29,20 @@ def run(
 ) -> list[Comparison]:
     """Group runs to systems, compare each with the baseline and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
-    systems = [read_system(name, folders) for name, folders in group_runs(runs).items()]
+    groups = group_runs(runs)
+    systems = [read_system(name, folders) for name, folders in groups.items()]
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
     for system in systems:
         print(f"{system.name}: {_count(system)}, {', '.join(system.heads)}", file=sys.stderr)
     comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed, first_stage)
-    notes = {system.name: not_compared(chosen, system) for system in systems if system is not chosen}
-    told = list(dict.fromkeys(note for notes_of in notes.values() for note in notes_of))
-    print_comparison(comparisons, told)
+    alone = list(
+        dict.fromkeys(what for other in systems if other is not chosen for what in not_compared(chosen, other))
+    )
+    told = alone, confounds(groups)
+    print_comparison(comparisons, *told)
     if folder is not None:
-        write_comparison(folder, comparisons, told)
+        write_comparison(folder, comparisons, *told)
         print(f"results: {folder}")
     return comparisons
 

@@ -24,7 +24,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
 from mtlrank.probing.probes import Training
-from mtlrank.probing.results import RESULTS, overrides, print_table, suggestions, write_results
+from mtlrank.probing.results import RESULTS, notes, overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.registry import model_folder
@@ -62,8 +62,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     write_results(output, results, heads, settings["margin"], name, config, fingerprint(identity))
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
-    if without := [dataset.name for dataset in datasets.values() if dataset.name not in suggested]:
-        print(f"no layer predicts the labels better than their frequencies: {', '.join(without)}", file=sys.stderr)
+    for note in notes(results, settings["margin"]):
+        print(note, file=sys.stderr)
     if words := overrides(results, heads, suggested):
         print(" ".join(words))
     print(f"results: {output}   page: {output / 'probe.html'}")

@@ -16,7 +16,8 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
 from mtlrank.entry import told_in_one_line
-from mtlrank.evaluation.report import head_folders, print_table
+from mtlrank.evaluation.judged import head_folders
+from mtlrank.evaluation.report import print_table
 from pipelines.check import check, check_for_image
 from pipelines.containers import check_outputs, docker_runner
 from pipelines.follow import RunFailedError

@@ -39,6 +39,18 @@ def test_did_it_help(runs, tmp_path):
     assert (tmp_path / "out" / "differences.svg").read_text().startswith("<svg")
 
 
+def test_what_else_differs_is_told_wherever_the_table_is(runs, tmp_path):
+    write_run(tmp_path / "other", 2, **{"loop.optimizer.lr": 1e-5})
+    done = typed("x=single1", "x=other", "base=all1", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    told = "x: its 2 runs differ not only in their seed, but in loop.optimizer.lr (null, 1e-05): "
+    assert told in " ".join(done.stdout.split())
+    confounds = json.loads((tmp_path / "out" / "comparison.json").read_text())["confounds"]
+    assert [note.startswith(told) for note in confounds] == [True, False]
+    assert told in (tmp_path / "out" / "comparison.tex").read_text()
+    assert confounds[1] == "x and base differ in: tasks (rank, rank,sim), loop.optimizer.lr (null/1e-05, null)."
+
+
 def test_without_the_first_stage_fewer_comparisons_are_corrected_for(runs, tmp_path):
     done = typed(*runs, "--no-first-stage", "--output", "out", "--resamples", 2000)
     assert done.exit_code == 0, done.output
@@ -55,6 +67,21 @@ def test_names_and_baseline_as_given(runs, baseline):
     assert "single compared with all" in done.stdout
     assert "worse" in done.stdout
     assert "lies within 0.2 of" in " ".join(done.stdout.split())
+
+
+def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
+    """What `mtlrank evaluate` writes beside a run is of that run: its seed, and its settings."""
+    for run in runs:
+        values = {f"q{i}": 0.3 + i / 100 + 0.1 * run.startswith("all") for i in range(9)}
+        write_ranking(tmp_path / run / "evaluation-test" / "rank", values, measure="nDCG@20")
+    done = typed(*(f"{run}/evaluation-test" for run in runs), "--measure", "nDCG@20")
+    assert done.exit_code == 0, done.output
+    assert "tasks=rank,sim compared with tasks=rank" in done.stdout
+    assert "tasks=rank: 2 runs, rank" in done.stderr
+    twice = typed("x=single1", "x=single1/evaluation-test", "all1")
+    assert "have the same config and seed 1, so they count once" in twice.stderr
+    without = typed(*runs, "--measure", "nDCG@20")
+    assert "judge each run with `mtlrank evaluate` and 'measures=[\"nDCG@20\"]'" in without.stderr
 
 
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):

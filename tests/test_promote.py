@@ -7,7 +7,7 @@ from mtlrank import evaluate, promote
 from mtlrank.cli import app
 from mtlrank.compose import select_tasks
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.report import head_folders
+from mtlrank.evaluation.judged import head_folders
 from mtlrank.registry import Registry
 from mtlrank.storage import file_hash, read_json, write_json
 from tests.evaluation.judged_runs import write_ranking

@@ -21,7 +21,8 @@ def report(
     from pathlib import Path
 
     from mtlrank.errors import DataError
-    from mtlrank.evaluation.report import head_folders, print_table, write_report
+    from mtlrank.evaluation.judged import head_folders
+    from mtlrank.evaluation.report import print_table, write_report
 
     folders = head_folders([Path(result.path) for result in results])
     if not folders:

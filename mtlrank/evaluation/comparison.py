@@ -7,7 +7,7 @@ import numpy as np
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import Head
-from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
@@ -65,7 +65,9 @@ def compare_systems(
         if measure not in {row.measure for row in rows}:
             known = sorted({m for system in systems for head in system.heads.values() for m in head.measures})
             raise ConfigError(
-                f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}."
+                f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}. For others, "
+                f"judge each run with `mtlrank evaluate` and 'measures=[\"{measure}\"]', and compare their evaluation-test "
+                "folders."
             )
     if not rows:
         raise ConfigError("There is nothing to compare: name runs of at least two systems that share a head.")
@@ -91,7 +93,7 @@ def compare(
             continue
         ours = system.heads[name]
         check_same_test_set(theirs, ours, baseline.name, system.name)
-        wanted = measures or [m for m in theirs.measures if not m.startswith("Judged")]
+        wanted = measures or [m for m in theirs.measures if is_quality(m)]
         shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
         rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
     return corrected(rows)
@@ -176,14 +178,14 @@ def _note(row: Comparison) -> str:
         return f"{row.head} has only one example: no interval, no t-tests."
     if row.p_tost is None:
         return f"{row.measure} is not a mean over examples: no t-tests, so no statement on equivalence."
+    runs = f"these runs of {row.system} and {row.baseline}"
     if row.p_t is None:
-        return f"{row.measure} of {row.head} differs by the same amount on all {row.units}: no t-test."
+        return f"{row.measure} of {row.head} differs by the same amount on all {row.units} in {runs}: no t-test."
+    interval = "the interval, which covers seeds," if max(row.baseline_runs, row.system_runs) > 1 else "the interval"
     if row.verdict == "not decided" and row.p_holm < LEVEL:
-        return f"{row.measure} of {row.head} differs in these runs, but the interval, which covers seeds, includes 0."
+        return f"{row.measure} of {row.head} differs in {runs}, but {interval} includes 0."
     if row.verdict == "not decided" and row.equivalent:
-        return (
-            f"{row.measure} of {row.head} is equivalent in these runs, but the interval, which covers seeds, is wider."
-        )
+        return f"{row.measure} of {row.head} is equivalent in {runs}, but {interval} is wider."
     return ""
 
 

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.measures import in_words
+from mtlrank.evaluation.systems import FIRST_STAGE
 from mtlrank.pages import figures
 from mtlrank.storage import write_json, write_text
 
@@ -28,14 +29,16 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 }
 
 
-def write_comparison(output: Path, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+def write_comparison(
+    output: Path, comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> None:
     """Write comparison.csv, .tex and .json, differences.svg, and for each ranking its queries' gains.
 
-    `notes` says what could not be compared. Text in the table is untrusted and escaped.
+    `not_compared` and `confounds` say what only one system has, and what else differs. Text is untrusted and escaped.
     """
     write_text(output / "comparison.csv", as_csv(comparisons))
-    write_text(output / "comparison.tex", as_latex(comparisons))
-    told = {"caption": caption(comparisons), "not_compared": list(notes)}
+    write_text(output / "comparison.tex", as_latex(comparisons, not_compared, confounds))
+    told = {"caption": caption(comparisons), "confounds": list(confounds), "not_compared": list(not_compared)}
     rows = [row._asdict() for row in comparisons]
     write_json(output / "comparison.json", {**told, "comparisons": rows}, sort_keys=False)
     for name, picture in pictures(comparisons).items():
@@ -45,11 +48,14 @@ def write_comparison(output: Path, comparisons: Sequence[Comparison], notes: Seq
 def caption(comparisons: Sequence[Comparison]) -> str:
     """How the numbers of a table came about, in words."""
     first, number = comparisons[0], len(comparisons)
-    single = any(1 in (row.baseline_runs, row.system_runs) for row in comparisons)
+    systems = [(row.baseline, row.baseline_runs) for row in comparisons]
+    systems += [(row.system, row.system_runs) for row in comparisons]
+    num_runs = [number for name, number in systems if name != FIRST_STAGE]  # a first stage has no seeds
+    seeds = " with Student's t for the seeds" if max(num_runs) > 1 else ""
+    single = "; with one run of a system, it leaves out the variance between its seeds" if min(num_runs) == 1 else ""
     return (
         f"{number} comparison{'s' if number > 1 else ''}. Difference: system - baseline; values are averaged over seeds "
-        f"first. 95 % CI: bootstrap over {_units(comparisons)} and seeds, {first.resamples:,} resamples"
-        f"{'; with one run of a system, it leaves out the variance between its seeds' if single else ''}. "
+        f"first. 95 % CI: bootstrap over {_units(comparisons)}{seeds}, {first.resamples:,} resamples{single}. "
         f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
         f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
         f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "
@@ -57,25 +63,36 @@ def caption(comparisons: Sequence[Comparison]) -> str:
     )
 
 
+def notes(
+    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> list[str]:
+    """What stands under a table: each of its notes once, what else differs, and what is not in it."""
+    of_rows = dict.fromkeys(row.note for row in comparisons if row.note)
+    return [*of_rows, *confounds, *(f"Not compared: {what}." for what in not_compared)]
+
+
 def pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """SVG pictures by file name: all differences with their intervals, and gains by query of each head's first measure."""
     panels: dict[str, list[figures.Interval]] = {}
     for row in comparisons:
-        measure = f"{row.measure} (less is better)" if mode(row.measure) == "min" else row.measure
         name = f"{row.head}: {row.system} - {row.baseline}"
-        panels.setdefault(measure, []).append((name, row.difference, row.low, row.high))
+        panels.setdefault(in_words(row.measure), []).append((name, row.difference, row.low, row.high))
     found = {"differences.svg": figures.forest(panels)}
     seen = set[tuple[str, str, str]]()
     for number, row in enumerate(comparisons, 1):
         key = row.head, row.baseline, row.system
         if row.per_query and key not in seen:
             name = re.sub(r"[^A-Za-z0-9]+", "-", f"{number}-{row.head}-{row.system}-{row.baseline}").strip("-")[:100]
-            found[f"gains-{name}.svg"] = figures.gains(list(row.per_query.values()), row.measure, row.baseline)
+            found[f"gains-{name}.svg"] = figures.gains(
+                list(row.per_query.values()), row.measure, row.baseline, row.system
+            )
         seen.add(key)
     return found
 
 
-def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+def print_comparison(
+    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> None:
     """Show a table for each pair of systems on the terminal, then how to read it."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
@@ -86,8 +103,7 @@ def print_comparison(comparisons: Sequence[Comparison], notes: Sequence[str] = (
             colour = COLOURS[row.verdict]
             table.add_row(*(escape(cell) for cell in _cells(row)), f"[{colour}]{row.verdict}[/]")
         console.print(table)
-    told = list(dict.fromkeys(row.note for row in comparisons if row.note))
-    for line in (*told, *(f"Not compared: {note}." for note in notes), caption(comparisons)):
+    for line in (*notes(comparisons, not_compared, confounds), caption(comparisons)):
         console.print(line, markup=False, highlight=False)
 
 
@@ -103,8 +119,8 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     return text.getvalue()
 
 
-def as_latex(comparisons: Sequence[Comparison]) -> str:
-    """A table for the package booktabs."""
+def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
+    """A table for the package booktabs, with its notes below."""
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -117,7 +133,9 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
         title = _latex(f"{system} compared with {baseline}")
         lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
         lines += [" & ".join(_latex(cell) for cell in (*_cells(row), row.verdict)) + r" \\" for row in rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in notes(comparisons, not_compared, confounds)]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def _cells(row: Comparison) -> list[str]:

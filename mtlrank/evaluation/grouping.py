@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.judged import run_of
 from mtlrank.storage import local_path, read_json
 
 Settings = dict[str, Any]  # what a run is of, by dotted key
 
-_OF_THE_SEED = ("seed", "datamodule.seed")
-_TASKS = "tasks"
+_OF_THE_SEED = ("seed", "datamodule.seed", "loop.loss.seed")
+TASKS = "tasks"
 
 
 def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
@@ -21,7 +22,7 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     """
     named = [_split(run) for run in runs]
     _check_distinct([path for _, path in named])
-    settings = {path: _settings(path) for name, path in named if name is None}
+    settings = {path: settings_of(path) for name, path in named if name is None}
     kinds = list[Settings]()
     for found in settings.values():
         if found not in kinds:
@@ -36,24 +37,33 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def name_settings(systems: Sequence[Settings]) -> list[str]:
-    """A name for each of several different settings: as few keys as distinguish them, `tasks` before others."""
-    keys = sorted(
-        {key for settings in systems for key in settings}, key=lambda key: (key != _TASKS, key.count("."), key)
-    )
-    differing = [key for key in keys if len({repr(settings.get(key)) for settings in systems}) > 1]
-    chosen: list[str] = [] if differing else [_TASKS]
+    """A name for each of several different settings: the keys that distinguish them, with their values."""
+    chosen = telling_keys(systems)
+    short = [_short(key) for key in chosen]
+    names = [one if short.count(one) == 1 else key for one, key in zip(short, chosen, strict=True)]
+    return [
+        " ".join(f"{name}={shown(settings.get(key))}" for name, key in zip(names, chosen, strict=True))
+        for settings in systems
+    ]
+
+
+def telling_keys(systems: Sequence[Settings]) -> list[str]:
+    """As few keys as distinguish several different settings, `tasks` before others."""
+    differing = [key for key in all_keys(systems) if len({repr(settings.get(key)) for settings in systems}) > 1]
+    chosen: list[str] = [] if differing else [TASKS]
 
     def kinds(keys: Sequence[str]) -> int:
         return len({repr([settings.get(key) for key in keys]) for settings in systems})
 
     while kinds(chosen) < len(systems):
         chosen.append(max(differing, key=lambda key: kinds([*chosen, key])))  # the first of the best
-    short = [_short(key) for key in chosen]
-    shown = [one if short.count(one) == 1 else key for one, key in zip(short, chosen, strict=True)]
-    return [
-        " ".join(f"{name}={_shown(settings.get(key))}" for name, key in zip(shown, chosen, strict=True))
-        for settings in systems
-    ]
+    return chosen
+
+
+def all_keys(systems: Sequence[Settings]) -> list[str]:
+    """The keys that any of several settings has: `tasks`, then those of few words, the data's after others."""
+    keys = {key for settings in systems for key in settings}
+    return sorted(keys, key=lambda key: (key != TASKS, key.count("."), key.startswith("datamodule."), key))
 
 
 def _split(run: str) -> tuple[str | None, Path]:
@@ -69,8 +79,9 @@ def _split(run: str) -> tuple[str | None, Path]:
     return name.strip() or None, path
 
 
-def _settings(run: Path) -> Settings:
+def settings_of(run: Path) -> Settings:
     """What a run is of, without its seed; the tasks are those that were learnt, however they were chosen."""
+    run = run_of(run)
     if not (run / "model" / "config.json").is_file():
         raise DataError(
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
@@ -84,7 +95,7 @@ def _settings(run: Path) -> Settings:
         raise DataError(
             f"{run} is not a run of mtlrank: its config has no datasets. Name it, as in all={run}."
         ) from error
-    return {**kept, _TASKS: tasks}
+    return {**kept, TASKS: tasks}
 
 
 def _check_distinct(paths: Sequence[Path]) -> None:
@@ -99,8 +110,8 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
     """Refuse two runs of the same config and seed in a system: they are one result, not two."""
     for folders in groups.values():
         first: dict[str, Path] = {}
-        for path in (path for path in folders if (path / "run.json").exists()):  # others say nothing of themselves
-            run = read_json(path / "run.json")
+        for path in (path for path in folders if (run_of(path) / "run.json").exists()):  # others say nothing
+            run = read_json(run_of(path) / "run.json")
             other = first.setdefault(repr(run), path)
             if other != path:
                 raise ConfigError(
@@ -115,7 +126,7 @@ def _short(key: str) -> str:
     return before if last == "_target_" and before else last
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as short as can be: a list by commas, a class by its name."""
     if isinstance(value, list):
         return ",".join(map(str, value))

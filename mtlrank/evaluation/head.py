@@ -27,9 +27,8 @@ class Judgement(NamedTuple):
 class Packed(NamedTuple):
     """Scores of some samples, as they travel between processes."""
 
-    samples: list[int]
-    counts: list[int]  # items of each
-    scores: Tensor  # of all items, sample by sample
+    samples: Tensor
+    scores: Tensor  # of all their items, sample by sample
 
 
 class Predictions:
@@ -39,34 +38,43 @@ class Predictions:
         self.dataset = dataset
         self.split_name = split
         self.split = dataset.split(split)
-        self.by_sample: dict[int, Tensor] = {}  # scores of each sample's items
+        self._seen = torch.zeros(len(self.split), dtype=torch.bool)  # by sample
+        self._scores = torch.empty(0)  # by item of the split, once the first have come and told their shape
 
-    def add(self, sample_ids: Tensor, item_sample: Tensor, scores: Tensor) -> None:
-        """Take in the scores of a batch; `item_sample` says to which of `sample_ids` an item belongs."""
-        counts = torch.bincount(item_sample.cpu(), minlength=len(sample_ids)).tolist()
-        parts = torch.split(scores.detach().cpu(), counts)
-        self.by_sample.update(zip(sample_ids.tolist(), parts, strict=True))
+    @property
+    def num_samples(self) -> int:
+        """How many samples have scores."""
+        return int(self._seen.sum())
+
+    @torch.inference_mode()  # as where scores are made: what was made there can be changed only there
+    def add(self, sample_ids: Tensor, scores: Tensor) -> None:
+        """Take in the scores of a batch's items, sample by sample."""
+        if not len(self._scores):
+            self._scores = torch.zeros(len(self.split.labels), *scores.shape[1:], dtype=scores.dtype)
+        self._scores[self._items(sample_ids)] = scores.detach().cpu()
+        self._seen[sample_ids] = True
 
     def pack(self) -> Packed:
         """All that came, in few pieces."""
-        parts = list(self.by_sample.values())
-        return Packed(
-            list(self.by_sample), [len(part) for part in parts], torch.cat(parts) if parts else torch.empty(0)
-        )
+        samples = self._seen.nonzero().squeeze(1)
+        return Packed(samples, self._scores[self._items(samples)])
 
     def unpack(self, packed: Packed) -> None:
         """Take in what another process has packed."""
-        self.by_sample.update(zip(packed.samples, packed.scores.split(packed.counts), strict=True))
+        if len(packed.samples):
+            self.add(*packed)
 
     def scores(self) -> tuple[Tensor, Tensor]:
         """Scores of the items of the scored samples, in the order of the split, and which items these are."""
-        samples = sorted(self.by_sample)
-        items = torch.tensor([item for sample in samples for item in self.split.items_of(sample)], dtype=torch.long)
-        return torch.cat([self.by_sample[sample] for sample in samples]), items
+        items = self._items(self._seen.nonzero().squeeze(1))
+        return self._scores[items], items
+
+    def _items(self, samples: Tensor) -> Tensor:
+        return torch.from_numpy(self.split.items_of_samples(samples.numpy()))
 
     def judge(self) -> Judgement:
         """Compute the task's measures. Raises `DivergedError` for scores that are not finite."""
-        if not all(bool(torch.isfinite(scores).all()) for scores in self.by_sample.values()):
+        if not bool(torch.isfinite(self._scores).all()):
             raise DivergedError(
                 f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower loop.optimizer.lr."
             )

@@ -43,6 +43,16 @@ def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
     return [str(name) for name in classes], [[counts[true, found] for found in classes] for true in classes]
 
 
+def head_folders(roots: Sequence[Path]) -> list[Path]:
+    """The folders of judged heads below some folders, in order."""
+    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
+
+
+def run_of(folder: Path) -> Path:
+    """The folder of a run, of which `folder` may be an evaluation, as `mtlrank evaluate` writes it."""
+    return folder.parent if folder.name.startswith("evaluation") and not (folder / "model").exists() else folder
+
+
 def read_head(folder: Path) -> Head:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
     return head_of(folder, read_json(folder / "metrics.json"))

@@ -32,6 +32,11 @@ def is_better(measure: str, value: float, other: float) -> bool:
     return value < other if measure in _LOWER_IS_BETTER else value > other
 
 
+def is_quality(measure: str) -> bool:
+    """Whether more (of an error, less) is better: not of Judged, the share of documents that have a judgement."""
+    return not measure.startswith("Judged")
+
+
 def mode(measure: str) -> str:
     """`min` or `max`, whichever is better: for checkpoints and early stopping."""
     return "min" if measure in _LOWER_IS_BETTER else "max"
@@ -40,6 +45,27 @@ def mode(measure: str) -> str:
 def shown(measure: str) -> str:
     """A measure as tables show it: with an arrow where less is better."""
     return f"{measure} ↓" if measure in _LOWER_IS_BETTER else measure
+
+
+def in_words(measure: str) -> str:
+    """A measure as pictures name it: they say where less is better."""
+    return f"{measure} (less is better)" if measure in _LOWER_IS_BETTER else measure
+
+
+def unsaid_level(measure: str, relevance_level: int) -> int | None:
+    """From which grade on a ranking measure counts documents as relevant, if it is another than the task's and unsaid.
+
+    As in AP, which is AP(rel=1) whatever the task's level; nDCG takes grades as they are.
+    """
+    parsed = ir_measures.parse_measure(measure)
+    default = getattr(parsed.SUPPORTED_PARAMS.get("rel"), "default", None)
+    unsaid = "rel" not in parsed.params and isinstance(default, int) and default != relevance_level
+    return default if unsaid else None
+
+
+def with_level(measure: str, relevance_level: int) -> str:
+    """A ranking measure that counts documents as relevant from this grade on, as in AP(rel=2)."""
+    return repr(ir_measures.parse_measure(measure)(rel=relevance_level))
 
 
 def check(kind: str, measures: Iterable[str]) -> None:

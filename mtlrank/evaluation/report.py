@@ -46,11 +46,6 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
     return metrics
 
 
-def head_folders(roots: Sequence[Path]) -> list[Path]:
-    """The folders of judged heads below some folders, in order."""
-    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
-
-
 def verdict(sections: Sequence[Section]) -> str:
     """The outcome in one sentence, by each head's first measure."""
     first = [section.rows[0] for section in sections if section.name == section.dataset]  # not of further test sets
@@ -68,18 +63,17 @@ def verdict(sections: Sequence[Section]) -> str:
 
 def markdown(sections: Sequence[Section]) -> str:
     """The table of heads for pages that show Markdown."""
-    lines = ["| head | measure | value | 95 % interval | baseline | difference |", "|---|---|---:|---:|---:|---:|"]
+    lines = ["| head | measure | value | baseline | difference | its 95 % interval |", "|---|---|---:|---:|---:|---:|"]
     for section in sections:
         for row in section.rows:
-            interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
             baseline = f"{row.baseline:.4f} ({section.baseline_name})"
             cells = (
                 section.name,
                 row.shown,
                 f"{row.value:.4f}",
-                interval,
                 baseline,
                 f"{row.value - row.baseline:+.4f}",
+                _interval(row),
             )
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return f"**{verdict(sections)}**\n\n" + "\n".join(lines) + "\n"
@@ -87,7 +81,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 def print_table(folders: Sequence[Path]) -> None:
     """Show the heads on the terminal."""
-    table = Table("head", "measure", "value", "95 % interval", "baseline", "baseline is", "difference")
+    table = Table("head", "measure", "value", "baseline", "baseline model", "difference", "its 95 % interval")
     for column in table.columns[2:]:
         column.justify = "right"
     for section in read_sections(folders):
@@ -120,11 +114,15 @@ def learning_pictures(curves: Curves, sections: Sequence[Section]) -> Pictures:
 
 
 def _cells(section: Section, row: Row) -> list[str]:
-    interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
     colour = {"better": "green", "worse": "red"}.get(row.verdict, "default")
     difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
-    names = escape(section.name), row.shown, f"{row.value:.4f}", interval, f"{row.baseline:.4f}"
-    return [*names, section.baseline_name, difference]
+    values = f"{row.value:.4f}", f"{row.baseline:.4f}"
+    return [escape(section.name), row.shown, *values, section.baseline_name, difference, _interval(row)]
+
+
+def _interval(row: Row) -> str:
+    """That of the difference, which decides."""
+    return "" if row.difference is None else f"{row.difference[0]:+.4f} to {row.difference[1]:+.4f}"
 
 
 def _about(training: Path, config: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.head import Judgement, Predictions
 from mtlrank.evaluation.judged import head_of
+from mtlrank.evaluation.measures import unsaid_level, with_level
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text
@@ -23,6 +26,7 @@ def write_head(
     `weights` is the hash of the model's weights, which tells whose judgement it is.
     """
     (folder / "metrics.json").unlink(missing_ok=True)
+    _tell_levels(dataset)
     summary: dict[str, Any] = {
         "name": dataset.name,
         "kind": dataset.task.kind,
@@ -32,7 +36,7 @@ def write_head(
         "values": judgement.values,
         "baseline_name": judgement.baseline_name,
         "baseline": judgement.baseline,
-        "num_samples": len(predictions.by_sample),
+        "num_samples": predictions.num_samples,
         "weights": weights,
     }
     if dataset.has_judgements:
@@ -40,6 +44,7 @@ def write_head(
         write_text(folder / "per_query.tsv", _per_query(judgement))
         write_text(folder / "queries.tsv", _queries(predictions))
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))
+        summary["max_candidates"] = max(Counter(doc.query_id for doc in judgement.run).values())
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
         classes = getattr(dataset.task, "classes", None)
@@ -47,6 +52,16 @@ def write_head(
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
     write_json(folder / "metrics.json", summary)
+
+
+def _tell_levels(dataset: PreparedDataset) -> None:
+    """Warn of measures that take other documents as relevant than the task does."""
+    level = dataset.task.relevance_level
+    for measure in dataset.task.measures if level else ():
+        assert level
+        if (unsaid := unsaid_level(measure, level)) is not None:
+            told = f"{measure} of {dataset.name} takes documents from grade {unsaid} on as relevant"
+            print(f"{told}, its task from grade {level}: that is {with_level(measure, level)}", file=sys.stderr)
 
 
 def _per_query(judgement: Judgement) -> str:

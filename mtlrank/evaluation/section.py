@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
-from mtlrank.evaluation.measures import is_better, shown
+from mtlrank.evaluation.measures import is_better, is_quality, shown, unsaid_level
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
@@ -30,15 +30,21 @@ class Row(NamedTuple):
     baseline: float
     difference: Interval | None  # 95 %, of value - baseline; None for one query
     better: bool
+    level: int | None = None  # from which grade on documents are relevant, where neither measure nor heading says so
 
     @property
     def shown(self) -> str:
         """The measure, with an arrow where less is better."""
-        return shown(self.measure)
+        return shown(self.measure) if self.level is None else f"{self.measure} (from grade {self.level})"
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `not decided`, if the interval of the difference includes 0 or there is none."""
+        """`better`, `worse`, or `not decided`, if the interval of the difference includes 0 or there is none.
+
+        Empty for a measure that is not one of quality.
+        """
+        if not is_quality(self.measure):
+            return ""
         if self.difference is None or self.difference[0] <= 0 <= self.difference[1]:
             return "not decided"
         return "better" if self.better else "worse"
@@ -62,7 +68,7 @@ class Section(NamedTuple):
     split: str
     baseline_name: str
     num_items: int
-    units: str
+    units: str  # with the number of candidates, which limits a ranking and its first stage
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
     head: Head
@@ -105,7 +111,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
         split=head.split,
         baseline_name=summary["baseline_name"],
         num_items=len(head.items),
-        units="queries" if head.kind == "ranking" else "items",
+        units=_units(summary),
         rows=[_row(summary, measure) for measure in head.measures],
         gains=gains,
         head=head,
@@ -121,7 +127,16 @@ def _row(summary: dict[str, Any], measure: str) -> Row:
     value, baseline = summary["values"][measure], summary["baseline"][measure]
     found = summary.get("intervals", {}).get(measure, {})
     interval, gain = (tuple(found[key]) if found.get(key) else None for key in ("value", "gain"))
-    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline))
+    task_level = summary.get("relevance_level") if summary["kind"] == "ranking" else None
+    level = unsaid_level(measure, task_level) if task_level else None
+    return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline), level)
+
+
+def _units(summary: dict[str, Any]) -> str:
+    if summary["kind"] != "ranking":
+        return "items"
+    most = summary.get("max_candidates")  # older folders lack it
+    return "queries" + (f", at most {most:,} candidates each" if most else "")
 
 
 def _of_value(head: Head, measure: str) -> Interval | None:
@@ -167,7 +182,10 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]
         return [
-            (f"Gain over the first stage, per query ({measure})", figures.gains(differences, measure, "first stage"))
+            (
+                f"Gain over the first stage, per query ({measure})",
+                figures.gains(differences, measure, "first stage", head.name),
+            )
         ]
     if head.kind == "regression":
         return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, read_head
-from mtlrank.evaluation.report import head_folders
+from mtlrank.evaluation.judged import Head, head_folders, read_head, run_of
 from mtlrank.storage import local_path
 
 FIRST_STAGE = "first stage"
@@ -28,7 +27,7 @@ class System(NamedTuple):
 
 
 def read_system(name: str, folders: Sequence[str | Path]) -> System:
-    """Read the judged heads of training runs, the seeds of one system.
+    """Read the judged heads of training runs, or those of their evaluations that are named, the seeds of one system.
 
     Raises `DataError` if a run has no judged heads, a file is damaged, or the runs differ in their heads or test sets.
     """
@@ -83,7 +82,7 @@ def _differing(head: str, reason: str) -> DataError:
 
 
 def _read_heads(run: Path) -> list[Head]:
-    folders = head_folders([run / "evaluation"])
+    folders = head_folders([run / "evaluation" if run == run_of(run) else run])
     if not folders:
         raise DataError(
             f"{run} has no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "

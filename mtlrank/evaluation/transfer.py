@@ -12,8 +12,8 @@ from rich.table import Table
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare, corrected
-from mtlrank.evaluation.comparison_tables import COLOURS, caption, write_comparison
-from mtlrank.evaluation.measures import mode, shown
+from mtlrank.evaluation.comparison_tables import COLOURS, caption, notes, write_comparison
+from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.pages import figures, render
 from mtlrank.storage import write_text
@@ -49,6 +49,7 @@ def write_transfer(
         "transfer.html.j2",
         verdict=verdict(rows),
         rows=rows,
+        notes=notes(rows),
         caption=caption(rows),
         picture=figures.heatmap(*_matrix(rows)),
         forest=figures.forest(_panels(rows)),
@@ -78,8 +79,8 @@ def print_transfer(rows: Sequence[Comparison]) -> None:
         table.add_row(escape(head), measure, f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures))
     console = Console(width=None if sys.stdout.isatty() else 60 + 26 * len(mixtures))
     console.print(table)
-    console.print(verdict(rows), markup=False, highlight=False)
-    console.print(caption(rows), markup=False, highlight=False)
+    for line in (verdict(rows), *notes(rows), caption(rows)):
+        console.print(line, markup=False, highlight=False)
 
 
 def _cell(row: Comparison | None) -> str:
@@ -117,5 +118,7 @@ def _gain(row: Comparison) -> float:
 def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.Interval]]:
     panels: dict[str, list[figures.Interval]] = {}
     for row in rows:
-        panels.setdefault(f"{row.head}: {row.measure}", []).append((row.system, row.difference, row.low, row.high))
+        panels.setdefault(f"{row.head}: {in_words(row.measure)}", []).append(
+            (row.system, row.difference, row.low, row.high)
+        )
     return panels

@@ -208,7 +208,7 @@ class Milestones(pl.Callback):
             after_batch=partial(self._leave_if_asked, trainer),
         )
         gather(predictions)
-        judged = {name: found.judge() for name, found in predictions.items() if found.by_sample}
+        judged = {name: found.judge() for name, found in predictions.items() if found.num_samples}
         self.values = {f"val/{name}/{m}": v for name, found in judged.items() for m, v in found.values.items()}
         self.pending = False
         for logger in trainer.loggers:

@@ -46,7 +46,7 @@ def predict(
             for batch, arriving in one_late(asked):
                 scored = arriving.values()
                 for name, part in batch.tasks.items():
-                    predictions[name].add(part.sample_ids, part.item_sample, scored[name])
+                    predictions[name].add(part.sample_ids, scored[name])
                 if after_batch is not None:
                     after_batch()
                 progress.advance()

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 Curve = Sequence[tuple[int, float]]
 Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
-_GREEN = "#2a7f62"
+_GREEN, _RED = "#2a7f62", "#b3412e"
+_BARS = 100  # queries that have a bar each; more are one shape
+_POINTS = 500  # of a shape, which is about as wide
+_NUMBERS = 30  # classes whose counts are written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
     "font.size": 9,
@@ -41,7 +44,10 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:
 def layer_curves(
     curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
 ) -> str:
-    """A panel a name over a body's layers, each of its own scale; with a dashed line, where there is one, and a ring."""
+    """A panel a name over a body's layers, each of its own scale; with a ring and, where there is one, a dashed line.
+
+    Dashed is the same with random weights; a legend says so.
+    """
     with plt.rc_context(_STYLE):
         columns = min(3, len(curves))
         rows = -(-len(curves) // columns)
@@ -51,27 +57,41 @@ def layer_curves(
         for axes in grid.flat[len(curves) :]:
             axes.set_visible(False)
         for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
-            axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2)
+            axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
             if name in dashed:
-                axes.plot(*zip(*dashed[name], strict=True), linestyle="--", color="#777777", linewidth=0.9)
+                line = {"linestyle": "--", "color": "#777777", "linewidth": 0.9, "label": "random weights"}
+                axes.plot(*zip(*dashed[name], strict=True), **line)
             if name in marked:
                 place = (marked[name], dict(points)[marked[name]])
-                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN)
+                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
             axes.set_title(name, fontsize=9)
             axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if dashed:
+            handles = next(axes for axes, name in zip(grid.flat, curves, strict=False) if name in dashed).get_lines()[
+                :2
+            ]
+            figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
         return _svg(figure)
 
 
-def gains(differences: Sequence[float], measure: str, baseline: str) -> str:
-    """One bar a query, sorted: how much better or worse than the baseline it is."""
+def gains(differences: Sequence[float], measure: str, baseline: str, system: str) -> str:
+    """One bar a query, sorted: how much better or worse than the baseline the system is."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
         ordered = sorted(differences, reverse=True)
-        colours = [_GREEN if value > 0 else "#b3412e" for value in ordered]
-        axes.bar(range(len(ordered)), ordered, color=colours, width=0.9 if len(ordered) <= 100 else 1.0)
+        if len(ordered) <= _BARS:
+            axes.bar(
+                range(len(ordered)), ordered, color=[_GREEN if value > 0 else _RED for value in ordered], width=0.9
+            )
+        else:
+            places = np.linspace(0, len(ordered) - 1, min(len(ordered), _POINTS)).round().astype(int)
+            values = np.array(ordered)[places]
+            for colour, part in ((_GREEN, values.clip(min=0)), (_RED, values.clip(max=0))):
+                axes.fill_between(places, part, step="mid", color=colour, linewidth=0)
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set(xlabel="query, by gain", ylabel=f"{measure} - {baseline}", xticks=[])
+        axes.set(xlabel="query, by gain", ylabel=f"Δ{measure} per query", xticks=[])
+        axes.set_title(f"{_cut(system)} - {_cut(baseline)}", fontsize=9)
         return _svg(figure)
 
 
@@ -84,13 +104,17 @@ class Cell(NamedTuple):
 
 
 def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
-    """A table of differences, green where they are gains; those that are decided are bold, the others pale."""
+    """A table of differences, green where they are gains; those that are decided are bold, the others pale.
+
+    Each row has its own scale of colours: rows may be of different measures.
+    """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(columns), 0.9 + 0.6 * len(rows)), layout="constrained")
         values = np.array([[np.nan if cell is None else cell.gain for cell in line] for line in cells])
-        reach = float(np.nanmax(np.abs(values))) or 1.0
+        reach = np.nanmax(np.abs(values), axis=1, keepdims=True)
         strength = np.array([[0.7 if cell is not None and cell.decided else 0.2 for cell in line] for line in cells])
-        axes.imshow(values, cmap="RdYlGn", vmin=-reach, vmax=reach, alpha=strength, aspect="auto")
+        shares = values / np.where(reach > 0, reach, 1.0)
+        axes.imshow(shares, cmap="RdYlGn", vmin=-1, vmax=1, alpha=strength, aspect="auto")
         for (row, column), _ in np.ndenumerate(values):
             if (cell := cells[row][column]) is not None:
                 weight = "bold" if cell.decided else "normal"
@@ -101,7 +125,7 @@ def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequenc
 
 
 def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
-    """A panel a measure: each difference with its interval under its name, beside a line at no difference."""
+    """A panel a measure: each difference with its 95 % interval under its name, beside a line at no difference."""
     with plt.rc_context(_STYLE):
         heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
         figure, grid = plt.subplots(
@@ -112,10 +136,12 @@ def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
                 if low is not None and high is not None:
                     axes.plot([low, high], [place, place], color="#555555", linewidth=1.4)
                 axes.plot(difference, place, "o", markersize=4, color=_GREEN)
-                shown = name if len(name) <= 110 else name[:109] + "…"
-                axes.text(0, place - 0.3, shown, fontsize=7, va="center", transform=axes.get_yaxis_transform())
+                axes.text(
+                    0, place - 0.3, _cut(name, 110), fontsize=7, va="center", transform=axes.get_yaxis_transform()
+                )
+                axes.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over the line
             axes.axvline(0, color="black", linewidth=0.6)
-            axes.set(xlabel=f"difference in {measure}", yticks=[], ylim=(len(rows) - 0.5, -0.6))
+            axes.set(xlabel=f"difference in {measure}, with 95 % interval", yticks=[], ylim=(len(rows) - 0.5, -0.6))
             axes.spines["left"].set_visible(False)
         return _svg(figure)
 
@@ -142,19 +168,19 @@ def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 1
 
 
 def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
-    """Counts of (true class, predicted class), (classes, classes)."""
+    """Counts of (true class, predicted class), (classes, classes); of many classes only the colours."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
-        for i in range(len(classes)):
-            for j in range(len(classes)):
-                colour = "white" if shares[i, j] > 0.6 else "black"
-                axes.text(j, i, str(int(counts[i, j])), ha="center", va="center", fontsize=8, color=colour)
+        for (i, j), count in np.ndenumerate(counts) if len(classes) <= _NUMBERS else ():
+            colour = "white" if shares[i, j] > 0.6 else "black"
+            axes.text(j, i, str(int(count)), ha="center", va="center", fontsize=8, color=colour)
         positions = range(len(classes))
         axes.set(xlabel="predicted", ylabel="true")
-        axes.set_xticks(positions, classes, rotation=45)
-        axes.set_yticks(positions, classes)
+        size = min(9, 230 / len(classes))
+        axes.set_xticks(positions, classes, rotation=45, fontsize=size)
+        axes.set_yticks(positions, classes, fontsize=size)
         return _svg(figure)
 
 
@@ -196,6 +222,10 @@ def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> str:
         axes.set(ylabel="share")
         _legend(axes)
         return _svg(figure)
+
+
+def _cut(name: str, most: int = 60) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _axes(height: float = 2.6) -> tuple[Figure, Axes]:

@@ -1,5 +1,7 @@
 """The measures of scores that a probe gives to some items of a split."""
 
+from collections.abc import Mapping
+
 import torch
 from ir_measures import ScoredDoc
 from torch import Tensor
@@ -24,11 +26,16 @@ class Judge:
             everything = read_qrels(*self.split.files("qrels.txt"))
             self.qrels = [qrel for qrel in everything if qrel.query_id not in not_drawn]
 
-    def values(self, scores: Tensor) -> dict[str, float]:
-        """The measures of scores, (items,) or (items, classes)."""
+    def values(self, scores: Tensor) -> Mapping[str, float | None]:
+        """The measures of scores, (items,) or (items, classes).
+
+        Equal scores are no ranking, and would be judged in the order of document ids: measures are None then.
+        """
         task = self.dataset.task
         if not self.dataset.has_judgements:
             return measures.label_values(task.kind, task.measures, scores, self.labels)
+        if bool((scores == scores[0]).all()):
+            return dict.fromkeys(task.measures)
         run = [ScoredDoc(*pair, score) for pair, score in zip(self.pairs, scores.tolist(), strict=True)]
         return self._ranking_values(run)
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.pages import figures, render
-from mtlrank.probing.task import Layers, Probed, suggested_layer
+from mtlrank.probing.task import Layers, Probed, by_compression, suggested_layer
 from mtlrank.storage import write_json, write_text
 
 RESULTS = "probe.json"
@@ -40,15 +41,17 @@ def write_results(
     write_json(output / RESULTS, {"body": body, "identity": identity, "margin": margin, "tasks": told})
     comment = (
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
-    )
+    ) + "".join(f"# {note}\n" for note in notes(results, margin))
     write_text(output / "suggested.yaml", comment + yaml.safe_dump(lines))
     page = render(
         "probe.html.j2",
         body=body,
+        name=_name(body),
         margin=margin,
         results=results,
         suggested=suggested,
         overrides=lines,
+        notes=notes(results, margin),
         pictures=_pictures(results, suggested),
         config=yaml.safe_dump(config, sort_keys=False),
     )
@@ -59,6 +62,21 @@ def suggestions(results: Sequence[Probed], margin: float) -> dict[str, int]:
     """The suggested layer by task name, of tasks for which any layer is better than none."""
     layers = {probed.name: suggested_layer(probed, margin) for probed in results}
     return {name: layer for name, layer in layers.items() if layer is not None}
+
+
+def notes(results: Sequence[Probed], margin: float) -> list[str]:
+    """Why a layer was suggested by something else than compression, or none was."""
+    told = []
+    for probed in (probed for probed in results if by_compression(probed, margin) is None):
+        measure, layer = probed.measures[0], suggested_layer(probed, margin)
+        items = f"{probed.num_train:,} items"
+        if all(value is None for value in probed.found.values[measure]):
+            why = f"{items} are too few for a probe of any layer to order candidates, so {measure} is undefined"
+        else:
+            why = f"by compression, with {items}, no layer predicts its labels better than their frequencies"
+        by = "no layer is suggested" if layer is None else f"layer {layer} is suggested by {measure}"
+        told.append(f"{probed.name}: {why}; {by}. Try a larger probe.max_train.")
+    return told
 
 
 def overrides(results: Sequence[Probed], heads: Sequence[str], suggested: Mapping[str, int]) -> list[str]:
@@ -84,8 +102,15 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
+def _name(body: str) -> str:
+    """What a body is called: the last part of its path, or the one before a folder that is called `model`."""
+    path = Path(body)
+    return path.parent.name or path.name if path.name == "model" else path.name
+
+
 def _cell(found: Layers, measure: str, row: int) -> str:
-    return f"{found.compression[row]:.2f} {found.values[measure][row]:9.4f}"
+    value = found.values[measure][row]
+    return f"{found.compression[row]:.2f} {'-' if value is None else f'{value:.4f}':>9}"
 
 
 def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
@@ -100,7 +125,7 @@ def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
                 is_suggested = body == "given" and layer == suggested.get(probed.name)
                 code = [f"{layers.bits[row]:.1f}", f"{probed.uniform_bits:.1f}", f"{layers.compression[row]:.4f}"]
                 for measure, values in layers.values.items():
-                    value = f"{values[row]:.6f}"
+                    value = "" if (found := values[row]) is None else f"{found:.6f}"
                     writer.writerow([probed.name, body, layer, measure, value, *code, "yes" if is_suggested else ""])
         for measure, constant in probed.baseline.items():
             writer.writerow([probed.name, probed.baseline_name, "", measure, f"{constant:.6f}", "", "", "", ""])
@@ -119,7 +144,11 @@ def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> list[t
     """(title, SVG): compression, and each measure that is the first of some tasks."""
     pictures = [("Compression", _picture(results, "compression", suggested))]
     for measure in dict.fromkeys(probed.measures[0] for probed in results):
-        pictures.append((measure, _picture([p for p in results if p.measures[0] == measure], measure, suggested)))
+        mine = [
+            p for p in results if p.measures[0] == measure and p.found.values[measure] != [None] * len(p.found.layers)
+        ]
+        if mine:
+            pictures.append((measure, _picture(mine, measure, suggested)))
     return pictures
 
 
@@ -131,5 +160,6 @@ def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, i
 
 
 def _curve(found: Layers, quantity: str) -> list[tuple[int, float]]:
+    """A value a layer; what is undefined is NaN, where the line has a gap."""
     values = found.compression if quantity == "compression" else found.values[quantity]
-    return list(zip(found.layers, values, strict=True))
+    return [(layer, np.nan if value is None else value) for layer, value in zip(found.layers, values, strict=True)]

@@ -8,6 +8,7 @@ import torch
 
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DataError
+from mtlrank.evaluation.measures import mode
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Pooler
 from mtlrank.probing.judge import Judge
@@ -36,7 +37,7 @@ class Layers(NamedTuple):
     """What the probes of a body found, by layer."""
 
     layers: list[int]
-    values: dict[str, list[float]]  # each measure
+    values: dict[str, list[float | None]]  # each measure; None where a probe gives all candidates one score
     bits: list[float]  # of the online code
     compression: list[float]  # length of the uniform code over that of the online code
 
@@ -45,6 +46,7 @@ class Probed(NamedTuple):
     """A task's result."""
 
     name: str
+    kind: str
     measures: tuple[str, ...]
     split: str
     classes: str  # what was coded, in words
@@ -75,9 +77,8 @@ def probe_task(
     tested = np.concatenate(draw_units(dataset, amounts.split, amounts.max_test, how.seed))
 
     train = dataset.split("train")
-    items = np.array([item for sample in [*held, *learnt] for item in train.items_of(sample)])
-    labels = torch.from_numpy(train.labels[items])
-    num_held = sum(len(train.items_of(sample)) for sample in held)
+    labels = torch.from_numpy(train.labels[train.items_of_samples(np.concatenate([held, learnt]))])
+    num_held = len(train.items_of_samples(held))
     coded = code_labels(dataset, labels)
     ends = portion_ends(len(labels) - num_held, amounts.portions)
 
@@ -95,6 +96,7 @@ def probe_task(
     baseline_name, baseline = judge.baseline()
     return Probed(
         name=dataset.name,
+        kind=dataset.task.kind,
         measures=dataset.task.measures,
         split=amounts.split,
         classes=coded.classes,
@@ -110,14 +112,39 @@ def probe_task(
 
 
 def suggested_layer(probed: Probed, margin: float) -> int | None:
+    """The layer by compression or, for numbers of which that tells nothing, by the first measure; None if neither."""
+    layer = by_compression(probed, margin)
+    return by_measure(probed, margin) if layer is None and probed.kind == "regression" else layer
+
+
+def by_compression(probed: Probed, margin: float) -> int | None:
     """The shallowest layer whose compression is at most a share of `margin` below the best.
 
-    It must compress better, by more than that share, than the labels' frequencies do; None if no layer does.
+    It must compress better, by that share, than the labels' frequencies do; None if no layer does. Layers whose ranking is
+    undefined are left out.
     """
-    enough = (1 - margin) * max(probed.found.compression)
-    by_layer = zip(probed.found.layers, probed.found.compression, strict=True)
-    telling = [layer for layer, found in by_layer if found >= enough and found > (1 + margin) * probed.frequencies]
-    return min(telling, default=None)
+    judged = probed.found.values[probed.measures[0]]
+    by_layer = zip(probed.found.layers, probed.found.compression, judged, strict=True)
+    found = {layer: compression for layer, compression, value in by_layer if value is not None}
+    least = max((1 - margin) * max(found.values(), default=0.0), (1 + margin) * probed.frequencies)
+    return min((layer for layer, compression in found.items() if compression >= least), default=None)
+
+
+def by_measure(probed: Probed, margin: float) -> int | None:
+    """The shallowest layer whose gain over the baseline is at most a share of `margin` below the largest.
+
+    The largest must tell something: of an error it must be more than that share; else more than chance gives a
+    correlation, 2 / sqrt(items). None if it does not.
+    """
+    measure = probed.measures[0]
+    sign = -1 if mode(measure) == "min" else 1
+    baseline = probed.baseline[measure]
+    gains = [sign * (value - baseline) for value in probed.found.values[measure] if value is not None]
+    least = margin * baseline if sign < 0 else 2 / probed.num_test**0.5
+    if max(gains) <= least:
+        return None
+    by_layer = zip(probed.found.layers, gains, strict=True)
+    return min(layer for layer, gain in by_layer if gain >= (1 - margin) * max(gains))
 
 
 def _layers(

@@ -143,8 +143,8 @@ def test_degenerate_samples(tmp_path, baseline, system, verdict, note):
 @pytest.mark.parametrize(
     ("gain", "note"),
     [
-        (0.1, "AP of rank differs in these runs, but the interval, which covers seeds, includes 0."),
-        (0.0, "AP of rank is equivalent in these runs, but the interval, which covers seeds, is wider."),
+        (0.1, "AP of rank differs in these runs of b and a, but the interval, which covers seeds, includes 0."),
+        (0.0, "AP of rank is equivalent in these runs of b and a, but the interval, which covers seeds, is wider."),
     ],
 )
 def test_a_verdict_that_other_seeds_might_turn_is_none(tmp_path, gain, note):

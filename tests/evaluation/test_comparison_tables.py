@@ -50,8 +50,21 @@ def test_the_caption_says_how_many_and_what_the_verdict_is(rows):
     assert "corrected for all 2 comparisons" in told
     assert "Better or worse: p (Holm) < 0.05, and the interval excludes 0." in told
     assert "the interval lies within 0.01 of" in told
-    assert "with one run of a system" in told
-    assert "with one run of a system" not in caption([row._replace(baseline_runs=2) for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("baseline", "runs", "expected"),
+    [
+        ("single", (2, 3), "bootstrap over queries with Student's t for the seeds, 10,000 resamples. "),
+        ("first stage", (1, 3), "bootstrap over queries with Student's t for the seeds, 10,000 resamples. "),
+        ("single", (1, 3), "Student's t for the seeds, 10,000 resamples; with one run of a system, it leaves out"),
+        ("single", (1, 1), "bootstrap over queries, 10,000 resamples; with one run of a system, it leaves out"),
+        ("first stage", (1, 1), "bootstrap over queries, 10,000 resamples; with one run of a system, it leaves out"),
+    ],
+)
+def test_the_caption_says_what_intervals_know_of_seeds(rows, baseline, runs, expected):
+    changes = {"baseline": baseline, "baseline_runs": runs[0], "system_runs": runs[1]}
+    assert expected in caption([row._replace(**changes) for row in rows])
 
 
 def test_csv_is_read_back_and_computes_nothing(rows):

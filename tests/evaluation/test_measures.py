@@ -66,6 +66,27 @@ def test_grade_one_is_not_relevant_at_level_two():
     assert (values["AP"]["q"], values["AP(rel=2)"]["q"]) == (1.0, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("measure", "level", "unsaid"),
+    [
+        ("AP", 2, 1),
+        ("RR@10", 2, 1),
+        ("AP", 1, None),
+        ("AP(rel=1)", 2, None),
+        ("nDCG@10", 2, None),
+        ("Judged@10", 2, None),
+    ],
+)
+def test_a_level_that_is_not_the_tasks_and_that_the_name_does_not_say(measure, level, unsaid):
+    assert measures.unsaid_level(measure, level) == unsaid
+
+
+def test_a_measure_at_the_tasks_level_is_one_that_can_be_typed():
+    typed = [measures.with_level(measure, 2) for measure in ("AP", "RR@10")]
+    assert typed == ["AP(rel=2)", "RR(rel=2)@10"]
+    measures.check("ranking", typed)
+
+
 def test_a_judged_query_without_a_ranking_counts_as_zero():
     qrels = [Qrel("q1", "a", 2), Qrel("q2", "a", 2)]
     values = measures.ranking_values(["nDCG@10"], qrels, [ScoredDoc("q1", "a", 1.0)])

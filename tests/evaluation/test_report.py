@@ -5,7 +5,7 @@ import pytest
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
-from mtlrank.evaluation.judged import read_head
+from mtlrank.evaluation.judged import head_folders, read_head
 from mtlrank.evaluation.section import Row, find_intervals, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
@@ -40,7 +40,7 @@ def run_folder(tmp_path):
 
 
 def written(run_folder):
-    folders = report.head_folders([run_folder / "evaluation"])
+    folders = head_folders([run_folder / "evaluation"])
     values = report.write_report(run_folder / "report", run_folder, folders)
     return (
         values,
@@ -70,6 +70,20 @@ def test_the_verdict_comes_first_and_counts_heads_that_beat_their_baseline(run_f
 )
 def test_a_verdict_needs_an_interval_that_leaves_the_baseline_out(interval, difference, better, verdict):
     assert Row("AP", 0.5, interval, 0.3, difference, better).verdict == verdict
+
+
+def test_the_interval_beside_a_difference_is_that_of_the_difference(run_folder, capsys):
+    _, page, summary = written(run_folder)
+    assert "| 0.5000 | 0.3000 (first stage) | +0.2000 | +0.0000 to +0.4000 |" in summary
+    report.print_table(head_folders([run_folder / "evaluation"]))
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[3].split("│")]
+    assert cells[3:-1] == ["0.5000", "0.3000", "first stage", "+0.2000", "+0.0000 to +0.4000"]
+    assert "<td>+0.0000 to +0.4000</td>" in page
+    assert [page.count(f"<th>{title}</th>") for title in ("baseline model", "its 95 % interval")] == [1, 1]
+
+
+def test_how_many_documents_are_judged_is_neither_better_nor_worse():
+    assert Row("Judged@10", 0.5, (0.4, 0.6), 0.7, (-0.3, -0.1), False).verdict == ""
 
 
 def test_all_text_is_escaped_and_nothing_is_loaded_from_elsewhere(run_folder):
@@ -110,7 +124,7 @@ def test_a_template_does_not_hide_a_missing_value():
 
 def test_intervals_winners_and_losers_by_hand(run_folder):
     """Of two queries a resample draws one: values are 0.7 or 0.3, differences 0.4 or 0."""
-    first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
+    first, second = read_sections(head_folders([run_folder / "evaluation"]))
     (row,) = first.rows
     assert row.interval == pytest.approx((0.3, 0.7))
     assert row.difference == pytest.approx((0.0, 0.4))
@@ -129,14 +143,14 @@ def test_calibration_by_hand():
 
 
 def test_diagnostics_are_drawn_where_there_are_any(run_folder):
-    sections = read_sections(report.head_folders([run_folder / "evaluation"]))
+    sections = read_sections(head_folders([run_folder / "evaluation"]))
     curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
     titles = [title for title, _ in report.learning_pictures(curves, sections)]
     assert titles == ["Do the tasks' gradients agree?", "Training samples per task"]
 
 
 def test_further_test_sets_are_no_further_heads(run_folder):
-    first, second = read_sections(report.head_folders([run_folder / "evaluation"]))
+    first, second = read_sections(head_folders([run_folder / "evaluation"]))
     more = first._replace(name=first.name + "@other", split="test@other")
     assert report.verdict([first, more, second]).startswith("0 of 2 heads")
 

@@ -1,3 +1,4 @@
+import copy
 import csv
 import re
 
@@ -7,6 +8,7 @@ import torch
 
 from mtlrank.evaluation.head import Predictions
 from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.section import read_section
 from mtlrank.evaluation.systems import read_system
 
 
@@ -17,10 +19,24 @@ def judged(dataset, folder):
     for sample in range(len(split) // 2):
         num_items = len(split.items_of(sample))
         shape = (num_items, len(dataset.task.classes)) if dataset.task.kind == "classification" else (num_items,)
-        predictions.add(torch.tensor([sample]), torch.zeros(num_items, dtype=torch.long), torch.rand(shape) / 3)
+        predictions.add(torch.tensor([sample]), torch.rand(shape) / 3)
     judgement = predictions.judge()
     write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement)
     return predictions, judgement
+
+
+def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(datasets, tmp_path, capsys):
+    dataset = copy.copy(datasets["trec2019"])
+    dataset.task = copy.copy(dataset.task)
+    dataset.task.measures = ("nDCG@10", "AP", "AP(rel=2)", "AP(rel=1)")
+    _, judgement = judged(dataset, tmp_path)
+    assert judgement.values["AP"] == judgement.values["AP(rel=1)"] != judgement.values["AP(rel=2)"]
+    assert capsys.readouterr().err.splitlines() == [
+        "AP of trec2019 takes documents from grade 1 on as relevant, its task from grade 2: that is AP(rel=2)"
+    ]
+    page = (tmp_path / "evaluation" / "trec2019" / "index.html").read_text()
+    assert "relevant from grade 2" in page
+    assert re.findall(r"<tr><td>(AP.*?)</td>", page) == ["AP (from grade 1)", "AP(rel=2)", "AP(rel=1)"]
 
 
 @pytest.mark.parametrize("key", ["msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"])
@@ -67,6 +83,14 @@ def test_items_are_numbered_within_their_sequence(datasets, tmp_path):
         assert int(row["item"]) == seen.setdefault(key, 0)
         seen[key] += 1
     assert max(seen.values()) > 1
+
+
+def test_how_many_candidates_a_query_has_is_told(datasets, tmp_path):
+    """The first stage is judged on them too, so its values are not those of its whole run."""
+    judged(datasets["trec2019"], tmp_path)
+    folder = tmp_path / "evaluation" / "trec2019"
+    assert "100 judged queries, at most 20 candidates each" in (folder / "index.html").read_text()
+    assert read_section(folder).units == "queries, at most 20 candidates each"
 
 
 def test_the_texts_of_judged_queries_are_kept(datasets, tmp_path):

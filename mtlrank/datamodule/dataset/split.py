@@ -84,6 +84,11 @@ class PreparedSplit:
         start, items = self.items[np.arange(first[0], first[0] + count[0])]
         return range(int(start[0]), int(start[-1] + items[-1]))
 
+    def items_of_samples(self, samples: Ints) -> Ints:
+        """The items of several samples, sample by sample."""
+        sequences = ranges(*self.samples[samples])
+        return ranges(*self.items[sequences])
+
     @cached_property
     def sequence_of_item(self) -> Ints:
         """The sequence of each item of the split."""

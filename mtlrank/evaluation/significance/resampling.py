@@ -1,7 +1,7 @@
 """Randomisation test and bootstrap, for any measure whose value can be had of weighted units.
 
 scipy has both, but for measures of one sample: its `permutation_test` sorts each pair (18 s for 10,000 units and 10,000
-resamples), and its `bootstrap` does not draw queries and seeds at once. Tests hold ours against scipy's.
+resamples), and its `bootstrap` knows nothing of seeds. Tests hold ours against scipy's.
 """
 
 from collections.abc import Callable, Iterator

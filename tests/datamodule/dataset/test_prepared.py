@@ -150,6 +150,7 @@ def test_a_group_is_a_sample(tmp_path):
     assert len(split) == 2
     assert split.collate([1]).item_sample.tolist() == [0, 0, 0]
     assert list(split.items_of(1)) == [3, 4, 5]
+    assert split.items_of_samples(np.array([1, 0])).tolist() == [3, 4, 5, 0, 1, 2]
 
 
 @pytest.mark.parametrize(

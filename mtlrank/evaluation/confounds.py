@@ -1,0 +1,91 @@
+"""What else differs: runs of one system in more than their seed, systems in more than their names say."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mtlrank.errors import DataError
+from mtlrank.evaluation.grouping import TASKS, Settings, all_keys, name_settings, settings_of, shown, telling_keys
+
+_MANY = 10  # differences are told, and the number of the others
+_LONG = 40  # letters of a value, such as a path
+
+
+def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
+    """In sentences, of the run folders of each system. Runs that say nothing of themselves are left out."""
+    found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in groups.items()}
+    systems = {name: runs for name, runs in found.items() if runs}
+    notes = []
+    for name, runs in systems.items():
+        if differing := _differing([[run] for run in runs]):
+            notes.append(
+                f"{name}: its {len(runs)} runs differ not only in their seed, but in {_told(differing)}: what varies "
+                "between them is not the seed alone."
+            )
+    first = [runs[0] for runs in systems.values()]
+    names_tell = len(systems) > 1 and list(systems) == name_settings(first)
+    differing = _differing(list(systems.values()))
+    if names_tell:
+        named = {(differing.get(key), _last(key)) for key in telling_keys(first)}
+        differing = {key: values for key, values in differing.items() if (values, _last(key)) not in named}
+    if differing:
+        notes.append(f"{' and '.join(systems)} {'also ' if names_tell else ''}differ in: {_told(differing)}.")
+    return notes
+
+
+def _settings(run: Path) -> Settings | None:
+    try:
+        return settings_of(run)
+    except DataError:
+        return None  # no run of mtlrank, or one of which only the judgements were kept
+
+
+def _differing(systems: Sequence[Sequence[Settings]]) -> dict[str, tuple[str, ...]]:
+    """The keys in which systems of one or more runs differ, with their values.
+
+    What follows from others is left out: a task's settings in systems that do not learn it, and settings that one part
+    has, such as an optimizer, and the other part in its place has not.
+    """
+    every = [run for runs in systems for run in runs]
+    tasks = {task for run in every for task in run[TASKS]}
+    replaced = tuple(
+        key.removesuffix("_target_") for key in all_keys(every) if key.endswith("._target_") and _vary(every, key)
+    )
+    found = {}
+    for key in all_keys(every):
+        of_tasks = tasks.intersection(key.split("."))
+        learning = [of_tasks <= set(runs[0][TASKS]) for runs in systems]
+        concerned = [run for runs, learns in zip(systems, learning, strict=True) if learns for run in runs]
+        if key.startswith(replaced) and any(key not in run for run in concerned):
+            continue
+        values = tuple(_values(runs, key) if learns else "-" for runs, learns in zip(systems, learning, strict=True))
+        if len({value for value, learns in zip(values, learning, strict=True) if learns}) > 1:
+            found[key] = values
+    return found
+
+
+def _vary(runs: Sequence[Settings], key: str) -> bool:
+    return len({repr(run[key]) for run in runs if key in run}) > 1
+
+
+def _values(runs: Sequence[Settings], key: str) -> str:
+    """A system's value, or those of its runs."""
+    values = dict.fromkeys("null" if run.get(key) is None else shown(run[key]) for run in runs)
+    return "/".join(value if len(value) <= _LONG else f"…{value[-_LONG:]}" for value in values)
+
+
+def _told(differing: Mapping[str, tuple[str, ...]]) -> str:
+    """Keys that have the same values are told together, as one often takes its value from the other."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for key, values in differing.items():
+        together.setdefault(values, []).append(key)
+    told = []
+    for values, (first, *others) in list(together.items())[:_MANY]:
+        more = f" and {others[0] if len(others) == 1 else f'{len(others)} more'}" if others else ""
+        told.append(f"{first}{more} ({', '.join(values)})")
+    if len(together) > _MANY:
+        told.append(f"{len(together) - _MANY} more")
+    return ", ".join(told)
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
