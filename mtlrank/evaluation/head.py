@@ -46,7 +46,6 @@ class Predictions:
         """How many samples have scores."""
         return int(self._seen.sum())
 
-    @torch.inference_mode()  # as where scores are made: what was made there can be changed only there
     def add(self, sample_ids: Tensor, scores: Tensor) -> None:
         """Take in the scores of a batch's items, sample by sample."""
         if not len(self._scores):

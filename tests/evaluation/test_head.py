@@ -44,8 +44,7 @@ def test_what_processes_send_each_other_is_all_that_came(dataset):
         if samples:
             batch = drawn(dataset, *samples)
             whole.add(*batch)
-            with torch.inference_mode():  # as `predict` does; what comes from other processes is taken in outside of it
-                part.add(*batch)
+            part.add(*batch)
     packed = [part.pack() for part in parts]
     for part in parts:
         for each in packed:
