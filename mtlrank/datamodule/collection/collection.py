@@ -1,10 +1,13 @@
 """Collections: queries, documents, judgements and first-stage candidates, by ir_datasets id or from one's own files."""
 
+import hashlib
 import heapq
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from mtlrank.annotate.bm25 import BM25Index
@@ -13,6 +16,8 @@ from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.lines import IMPOSSIBLE
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+
+_TELLING = 1_000_000  # lines of a run: without scores, it may have half a billion
 
 
 class RankedDoc(NamedTuple):
@@ -102,8 +107,33 @@ class Collection:
         """A BM25 index of all documents, by position in `docs`."""
         return self.docs.bm25
 
+    @cached_property
+    def is_ordered(self) -> bool:
+        """Whether the run's scores, as far as its first lines tell, rank the documents of any query.
+
+        MS MARCO's `top1000` files, for one, have no scores: such a run is a pool of candidates.
+        """
+        first, tied = dict[str, tuple[str, float]](), False
+        for row in islice(self.source.judged("run", Reading("quarantine", sys.maxsize)), _TELLING):
+            doc_id, score = first.setdefault(row.query_id, (row.doc_id, row.value))
+            if row.value != score:
+                return True
+            tied = tied or row.doc_id != doc_id
+        return not tied
+
+    def require_order(self, what: str) -> None:
+        """Raise `DataError` if `what` needs ranks that the source's run does not have."""
+        if self.source.has("run") and not self.is_ordered:
+            raise DataError(
+                f"The run of {self.source.name} ranks nothing: all documents of a query have the same score, and {what} "
+                "needs ranks. Give a run with scores, or let BM25 retrieve, as in {id: ..., run: bm25}."
+            )
+
     def candidates(self, query_ids: Ids[str], k: int) -> dict[str, list[RankedDoc]]:
-        """The first-stage ranking of each query, best first, at most `k` documents."""
+        """The first-stage ranking of each query, best first, at most `k` documents.
+
+        Of a run that is not ordered: `k` of each query's documents, drawn and ordered by a hash.
+        """
         if self.source.has("run"):
             if self._depth != k:
                 self._ranked, self._depth = self._candidates_of_run(k), k
@@ -133,21 +163,23 @@ class Collection:
                 unsure.add(query_id)
             self._add(scores, doc_id, score, query_id, place)
             if len(scores) > 4 * k:
-                found[query_id] = dict(_best(scores.items(), k))
+                found[query_id] = dict(self._best(query_id, scores, k))
                 least[query_id] = min(found[query_id].values())
-        if unsure:  # what came late and is among the best may have been forgotten with another score
+        if (
+            unsure and self.is_ordered
+        ):  # what came late and is among the best may have been forgotten with another score
             for query_id, doc_id, score, place in self.source.judged("run", self.reading):
                 if query_id in unsure and doc_id in found[query_id]:
                     self._add(found[query_id], doc_id, score, query_id, place)
         if not self._depth:  # the first time that the run is read
             self.reading.count("run lines of unknown queries", unknown)
-        for query_id, scores in found.items():
-            if len(scores) > 1 and len(set(scores.values())) == 1:
-                raise DataError(
-                    f"The run of {self.source.name} ranks nothing: all documents of query {query_id!r} have the same "
-                    "score. Give a run with scores, as in {id: ..., run: bm25.run}, or learn from docpairs."
-                )
-        return {query_id: _ranking(query_id, _best(scores.items(), k)) for query_id, scores in found.items()}
+        return {query_id: _ranking(query_id, self._best(query_id, scores, k)) for query_id, scores in found.items()}
+
+    def _best(self, query_id: str, scores: Mapping[str, float], k: int) -> list[tuple[str, float]]:
+        """Ordered as trec_eval does: by score, equal scores by document id, both descending. A pool is mixed by a hash."""
+        if self.is_ordered:
+            return heapq.nlargest(k, scores.items(), key=lambda pair: (pair[1], pair[0]))
+        return heapq.nlargest(k, scores.items(), key=lambda pair: _hash(f"{query_id} {pair[0]}"))
 
     def _add(self, scores: dict[str, float], doc_id: str, score: float, query_id: str, place: str) -> None:
         """Take in a document's score for a query; another one than before is a bad row."""
@@ -165,10 +197,9 @@ class Collection:
             raise ConfigError(f"The collection {self.source.name!r} has no {part}, which this dataset needs.")
 
 
-def _best(scores: Iterable[tuple[str, float]], k: int) -> list[tuple[str, float]]:
-    """Order as trec_eval does: by score, equal scores by document id, both descending."""
-    return heapq.nlargest(k, scores, key=lambda pair: (pair[1], pair[0]))
-
-
 def _ranking(query_id: str, scores: Iterable[tuple[str, float]]) -> list[RankedDoc]:
     return [RankedDoc(query_id, doc_id, rank, score) for rank, (doc_id, score) in enumerate(scores, 1)]
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

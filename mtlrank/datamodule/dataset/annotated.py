@@ -69,6 +69,10 @@ class AnnotatedPairs(PreparedDataset):
         source = self.sources[split]
         if source is None:
             return []
+        if split == "train":  # before hours of work
+            for each in self.sources.values():
+                if each is not None:
+                    Collection(each).require_order("depth")
         if self.balance and self.shard.total > 1:
             raise ConfigError(
                 f"Dataset {self.name!r}: balance=true needs all records in one shard. Set prepare.num_shards=1."

@@ -44,6 +44,10 @@ class IRDataset(PreparedDataset):
       with their scores, and other splits are judged;
     - `annotator`: the same with the labels of an annotator as the teacher's scores.
 
+    A run without scores, such as MS MARCO's `top1000.train`, is a pool that `judged` and `annotator` draw from, without
+    `negative_ranks`. Where training judgements have another scale than those of the other splits,
+    `train_relevance_level` is the lowest grade that is relevant there.
+
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
@@ -63,6 +67,7 @@ class IRDataset(PreparedDataset):
         max_negatives: int | None = None,
         negative_ranks: tuple[int, int] | None = None,
         judged_negatives: bool = True,
+        train_relevance_level: int | None = None,
         missing_texts: str = "stop",
         leaked_queries: str = "stop",
         annotator: Annotator | None = None,
@@ -80,6 +85,7 @@ class IRDataset(PreparedDataset):
         self.held_out = HeldOut(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = task.relevance_level or 1
+        self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
         self.negatives = Negatives(
             grouping or ("pairwise" if task.grouped else "pointwise"),
             self.relevance_level,
@@ -90,6 +96,7 @@ class IRDataset(PreparedDataset):
             seed,
         )
         self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
+        self.negative_ranks = negative_ranks
         self.annotator = annotator
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
@@ -113,6 +120,8 @@ class IRDataset(PreparedDataset):
     def records(self, split: str) -> Iterable[Record]:
         if self.sources[split] is None:
             return []
+        if split == "train":
+            self._check_runs()
         if self.task.kind == "regression":
             return self._documents(split, self._scored(split))
         if split != "train":
@@ -144,6 +153,17 @@ class IRDataset(PreparedDataset):
             return [query_id for query_id in mine if query_id in chosen]
         return mine
 
+    def qrels(self, split: str) -> dict[str, dict[str, int]]:
+        """query_id to doc_id to grade, relevant from the task's `relevance_level` on."""
+        qrels, level = self.collection(split).qrels, self.train_relevance_level
+        if level is None or split not in self.held_out:
+            return qrels
+        least, gain = self.relevance_level, self.relevance_level - level
+        return {
+            query_id: {d: grade + gain if grade >= level else min(grade, least - 1) for d, grade in judged.items()}
+            for query_id, judged in qrels.items()
+        }
+
     def _is_judged(self, split: str) -> bool:
         return self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
 
@@ -151,7 +171,7 @@ class IRDataset(PreparedDataset):
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
         if self.sources[split] is None or (split == "train" and self.learn_from != "judged"):
             return
-        qrels, run = self.collection(split).qrels, self.candidates(split)
+        qrels, run = self.qrels(split), self.candidates(split)
         judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
         lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
@@ -180,8 +200,7 @@ class IRDataset(PreparedDataset):
     # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
 
     def _judged(self) -> Iterator[list[Labelled]]:
-        collection, ranked = self.collection("train"), self.candidates("train")
-        qrels = collection.qrels
+        collection, ranked, qrels = self.collection("train"), self.candidates("train"), self.qrels("train")
         for number, query_ids in enumerate(chunks(self._training_queries(), _QUERIES)):
             self.reading.at(number * _QUERIES, len(ranked))
             looked_at = {q: [d.doc_id for d in ranked[q]][self.negatives.ranks] for q in query_ids}
@@ -233,7 +252,7 @@ class IRDataset(PreparedDataset):
         return {(record.query_id, record.doc_id): float(record.label) for record in records}
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
-        qrels = self.collection(split).qrels
+        qrels = self.qrels(split)
         for query_id, ranked in self.candidates(split).items():
             yield from ([(query_id, d.doc_id, float(qrels[query_id].get(d.doc_id, 0)))] for d in ranked)
 
@@ -295,6 +314,14 @@ class IRDataset(PreparedDataset):
                 f"Dataset {self.name!r}: learn_from=annotator and annotator belong together, found learn_from="
                 f"{learn_from} {'without' if self.annotator is None else 'with'} an annotator."
             )
+
+    def _check_runs(self) -> None:
+        """Where ranks count, the run must have them; this is told before hours of work."""
+        for split in (split for split in self.splits if self.sources[split] is not None):
+            if split != "train":
+                self.collection(split).require_order(f"{split} by num_candidates")
+            elif self.learn_from == "run" or (self.negative_ranks and self.learn_from != "docpairs"):
+                self.collection(split).require_order("learn_from=run" if self.learn_from == "run" else "negative_ranks")
 
     def _training_queries(self) -> list[str]:
         """The queries to learn from: none that is asked again in another split."""

@@ -75,10 +75,19 @@ def test_a_damaged_gzipped_file_is_named(source, tmp_path):
             list(Collection({**source, "docs": str(name)}).docs)
 
 
-def test_a_run_that_ranks_nothing_is_refused(source):
-    write(source["run"], ["q1 Q0 d1 1 0 x", "q1 Q0 d2 2 0 x"])
-    with pytest.raises(DataError, match="ranks nothing: all documents of query 'q1' have the same score"):
-        Collection(source).candidates(["q1"], 9)
+def test_a_run_that_ranks_nothing_is_a_pool(source):
+    write(source["run"], ["q1 Q0 d1 1 0 x", "q1 Q0 d2 2 0 x", "q2 Q0 d1 1 1 x"])
+    with pytest.raises(DataError, match=r"ranks nothing: all documents of a query have the same score, and x needs"):
+        Collection(source).require_order("x")
+    assert {doc.doc_id for doc in Collection(source).candidates(["q1"], 9)["q1"]} == {"d1", "d2"}
+
+
+@pytest.mark.parametrize("lines", [["q1 Q0 d1 1 7.5 x", "q1 Q0 d2 2 7.5 x"], ["q1 Q0 d1 1 7.5 x"]])
+def test_a_query_whose_documents_tie_does_not_speak_for_a_run(source, lines):
+    Path(source["run"]).write_text("\n".join([*lines, "q2 Q0 d3 1 3 x", "q2 Q0 d4 2 2 x", ""]))
+    collection = Collection(source)
+    collection.require_order("x")
+    assert [doc.doc_id for doc in collection.candidates(["q2"], 2)["q2"]] == ["d3", "d4"]
 
 
 def test_file_names_may_hold_what_urls_may_not(source, tmp_path):
