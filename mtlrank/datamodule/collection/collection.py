@@ -4,13 +4,13 @@ import hashlib
 import heapq
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
 
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.collection.ranking import Ranking
 from mtlrank.datamodule.collection.source import Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.lines import IMPOSSIBLE
@@ -18,15 +18,6 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 
 _TELLING = 1_000_000  # lines of a run: without scores, it may have half a billion
-
-
-class RankedDoc(NamedTuple):
-    """A line of a TREC run; ranks count from 1."""
-
-    query_id: str
-    doc_id: str
-    rank: int
-    score: float
 
 
 class Collection:
@@ -45,7 +36,7 @@ class Collection:
         self.source = open_source(source)
         self.reading = reading or Reading()
         self.holds = holds
-        self._ranked: dict[str, list[RankedDoc]] = {}  # of the run, at most `_depth` a query: a run is read once
+        self._ranked: dict[str, Ranking] = {}  # of the run, at most `_depth` documents a query
         self._depth = 0
 
     @cached_property
@@ -129,16 +120,22 @@ class Collection:
                 "needs ranks. Give a run with scores, or let BM25 retrieve, as in {id: ..., run: bm25}."
             )
 
-    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, list[RankedDoc]]:
+    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, Ranking]:
         """The first-stage ranking of each query, best first, at most `k` documents.
 
         Of a run that is not ordered: `k` of each query's documents, drawn and ordered by a hash.
         """
         if self.source.has("run"):
-            if self._depth != k:
-                self._ranked, self._depth = self._candidates_of_run(k), k
-            return {query_id: self._ranked[query_id] for query_id in query_ids}
+            self.read_run(query_ids, k)
+            return {query_id: self._ranked[query_id].best(k) for query_id in query_ids}
         return {query_id: self._retrieve(query_id, k) for query_id in query_ids}
+
+    def read_run(self, query_ids: Ids[str], k: int) -> None:
+        """Hold the `k` best of queries that will be asked for a few at a time, so that the run, if any, is read once."""
+        if self.source.has("run") and (k > self._depth or any(query_id not in self._ranked for query_id in query_ids)):
+            k, is_first = max(k, self._depth), not self._depth
+            self._ranked = self._best_of_run(dict.fromkeys([*self._ranked, *query_ids]), k, is_first)
+            self._depth = k
 
     def docpairs(self) -> Iterator[Triple]:
         """Training triples; those of queries without a text are counted and left out."""
@@ -149,31 +146,51 @@ class Collection:
             elif self.holds(triple.query_id):
                 self.reading.count("triples of queries without a text")
 
-    def _candidates_of_run(self, k: int) -> dict[str, list[RankedDoc]]:
-        """The best of each query as trec_eval orders them; no more than a few times `k` are held of any query."""
-        found: dict[str, dict[str, float]] = {query_id: {} for query_id in self.queries}
+    def _best_of_run(self, query_ids: Ids[str], k: int, is_first: bool) -> dict[str, Ranking]:
+        """The best of each query. More than `k` documents are held of one query at a time: that of the last lines."""
+        found = {query_id: Ranking.of(query_id, ()) for query_id in query_ids}
         least: dict[str, float] = {}  # that was kept of queries some of whose documents are forgotten
         unsure, unknown = set[str](), 0
+        current, scores, is_unknown = "", dict[str, float](), False
+
+        def pack() -> None:
+            best = self._best(current, scores, k)
+            found[current] = Ranking.of(current, best)
+            if len(best) < len(scores):
+                least[current] = best[-1][1]
+
         for query_id, doc_id, score, place in self.source.judged("run", self.reading):
-            scores = found.get(query_id)
-            if scores is None:
-                unknown += self.holds(query_id)
+            if query_id != current:
+                if scores:
+                    pack()
+                current = query_id
+                scores = dict(found[query_id].pairs()) if query_id in found else {}
+                is_unknown = query_id not in self.queries and self.holds(query_id)
+            if query_id not in found:
+                unknown += is_unknown
                 continue
             if score >= least.get(query_id, math.inf):
                 unsure.add(query_id)
             self._add(scores, doc_id, score, query_id, place)
             if len(scores) > 4 * k:
-                found[query_id] = dict(self._best(query_id, scores, k))
-                least[query_id] = min(found[query_id].values())
-        if (
-            unsure and self.is_ordered
-        ):  # what came late and is among the best may have been forgotten with another score
-            for query_id, doc_id, score, place in self.source.judged("run", self.reading):
-                if query_id in unsure and doc_id in found[query_id]:
-                    self._add(found[query_id], doc_id, score, query_id, place)
-        if not self._depth:  # the first time that the run is read
+                pack()
+                scores = dict(found[query_id].pairs())
+        if scores:
+            pack()
+        if unsure and self.is_ordered:
+            self._check_again(unsure, found)
+        if is_first:
             self.reading.count("run lines of unknown queries", unknown)
-        return {query_id: _ranking(query_id, self._best(query_id, scores, k)) for query_id, scores in found.items()}
+        return found
+
+    def _check_again(self, unsure: Ids[str], found: Mapping[str, Ranking]) -> None:
+        """What came late and is among the best may have been forgotten with another score."""
+        current, scores = "", dict[str, float]()
+        for query_id, doc_id, score, place in self.source.judged("run", self.reading):
+            if query_id != current:
+                current, scores = query_id, dict(found[query_id].pairs()) if query_id in unsure else {}
+            if doc_id in scores:
+                self._add(scores, doc_id, score, query_id, place)
 
     def _best(self, query_id: str, scores: Mapping[str, float], k: int) -> list[tuple[str, float]]:
         """Ordered as trec_eval does: by score, equal scores by document id, both descending. A pool is mixed by a hash."""
@@ -186,19 +203,15 @@ class Collection:
         if scores.setdefault(doc_id, score) != score:
             self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
 
-    def _retrieve(self, query_id: str, k: int) -> list[RankedDoc]:
+    def _retrieve(self, query_id: str, k: int) -> Ranking:
         positions, scores = self.bm25.retrieve(self.queries[query_id], k)
         names = self.docs.names(positions.tolist())
-        return _ranking(query_id, zip(names, scores.tolist(), strict=True))
+        return Ranking.of(query_id, zip(names, scores.tolist(), strict=True))
 
     def require(self, part: str) -> None:
         """Raise `ConfigError` if the source lacks a part."""
         if not self.source.has(part):
             raise ConfigError(f"The collection {self.source.name!r} has no {part}, which this dataset needs.")
-
-
-def _ranking(query_id: str, scores: Iterable[tuple[str, float]]) -> list[RankedDoc]:
-    return [RankedDoc(query_id, doc_id, rank, score) for rank, (doc_id, score) in enumerate(scores, 1)]
 
 
 def _hash(text: str) -> bytes:

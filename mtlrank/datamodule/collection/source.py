@@ -1,5 +1,6 @@
 """Where a collection's parts come from: an ir_datasets id, a BEIR folder, files, or a mixture of them."""
 
+import ctypes
 import difflib
 import sys
 from abc import ABC, abstractmethod
@@ -30,7 +31,7 @@ class Text(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A document's grade (qrels) or score (a run) for a query."""
+    """A document's grade (qrels) or score (a run) for a query. trec_eval reads scores as float32: so do we, as for ties."""
 
     query_id: str
     doc_id: str
@@ -206,7 +207,8 @@ class IRSource(Source):
 
     def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
         for row, place in self._rows("scoreddocs" if part == "run" else part):
-            yield Judged(row.query_id, row.doc_id, row.relevance if part == "qrels" else row.score, place)
+            value = row.relevance if part == "qrels" else _float32(row.score)
+            yield Judged(row.query_id, row.doc_id, value, place)
 
     def docpairs(self, reading: Reading) -> Iterator[Triple]:
         for row, place in self._rows("docpairs"):
@@ -269,12 +271,16 @@ def _scored(text: str, place: str) -> Judged:
     if len(cells) != 6:
         raise ValueError(layout)
     try:
-        score = float("_" if "_" in cells[4] else cells[4])  # Python reads 1_0 as 10
+        score = _float32(float("_" if "_" in cells[4] else cells[4]))  # Python reads 1_0 as 10
     except ValueError as error:
         raise ValueError(layout) from error
     if score != score or score in (float("inf"), float("-inf")):
         raise ValueError(layout)
     return Judged(cells[0], cells[2], score, place)
+
+
+def _float32(score: float) -> float:
+    return ctypes.c_float(score).value
 
 
 def _load(name: str) -> Any:

@@ -115,6 +115,7 @@ class AnnotatedPairs(PreparedDataset):
         mine = {q: collection.queries[q] for q in chosen if q in collection.queries}
         elsewhere = self._asked_elsewhere() if split == "train" else []
         queries = self.leaked.without(mine, elsewhere, collection.reading)
+        collection.read_run(queries, self.depth)
         for number, some in enumerate(chunks(queries, _QUERIES)):
             ranked = collection.candidates(some, self.depth)
             passages = {q: self._passages(q, [doc.doc_id for doc in ranked[q]], collection) for q in some}

@@ -10,7 +10,7 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
-from mtlrank.datamodule.collection import Collection, RankedDoc
+from mtlrank.datamodule.collection import Collection, Ranking
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.negatives import Negatives
@@ -110,7 +110,7 @@ class IRDataset(PreparedDataset):
             )
         self._check_teacher(learn_from, task)
         self._collections: dict[str, Collection] = {}
-        self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
+        self._candidates: dict[str, dict[str, Ranking]] = {}
 
     def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
         self._collections.clear()  # they are of another shard, or told another reading
@@ -188,14 +188,23 @@ class IRDataset(PreparedDataset):
         first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
         return {**collection.source.describe(), "first_stage": first_stage}
 
-    def candidates(self, split: str) -> dict[str, list[RankedDoc]]:
+    def candidates(self, split: str) -> dict[str, Ranking]:
         """The first-stage ranking of the split's queries."""
         if split not in self._candidates:
-            depth = self.negatives.depth if split == "train" else self.num_candidates
-            ranked = self._candidates[split] = self.collection(split).candidates(self.query_ids(split), depth)
+            collection = self.collection(split)
+            if split in self.held_out:  # its run is read once for all of its parts
+                parts = [*self.held_out.shares, *(["train"] if self.learn_from != "docpairs" else [])]
+                asked = [query_id for part in parts for query_id in self.query_ids(part)]
+                collection.read_run(asked, max(map(self._depth, parts)))
+            ranked = collection.candidates(self.query_ids(split), self._depth(split))
+            self._candidates[split] = ranked
             if self._is_judged(split):
                 self.reading.count("judged queries without candidates", sum(not docs for docs in ranked.values()))
         return self._candidates[split]
+
+    def _depth(self, split: str) -> int:
+        """How many candidates of a query are looked at."""
+        return self.negatives.depth if split == "train" else self.num_candidates
 
     # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
 
@@ -229,7 +238,7 @@ class IRDataset(PreparedDataset):
         size = _QUERIES if self.annotator is None else _ANNOTATED
         for number, query_ids in enumerate(chunks(self._training_queries(), size)):
             self.reading.at(number * size, len(ranked))
-            scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in ranked[q][self.negatives.ranks]}
+            scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in list(ranked[q])[self.negatives.ranks]}
             texts = self._texts(collection, scores)
             groups = [
                 [(query_id, doc_id) for doc_id in group]
