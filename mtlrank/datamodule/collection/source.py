@@ -101,6 +101,11 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         raise ConfigError(
             f"Expected {', '.join(PARTS)}, id, beir or split in a collection, found {', '.join(sorted(unknown))}."
         )
+    if "split" in source and "beir" not in source:
+        raise ConfigError(
+            f"A collection's split belongs to a beir folder, found split {source['split']!r} without one. Leave it out, or "
+            "name the split's files or ir_datasets id."
+        )
     left_out = ["run"] if source.get("run") == RETRIEVED else []
     files = {part: str(path) for part, path in source.items() if part in PARTS and part not in left_out}
     if "beir" in source:

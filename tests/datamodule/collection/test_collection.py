@@ -208,6 +208,11 @@ def test_files_of_another_kind_are_refused(source):
         Collection({"texts": "x"})
 
 
+def test_a_split_of_no_beir_folder_is_refused(source):
+    with pytest.raises(ConfigError, match="split belongs to a beir folder, found split 'dev' without one"):
+        Collection({**source, "split": "dev"})
+
+
 def test_a_missing_part_is_named(source):
     del source["qrels"]
     with pytest.raises(ConfigError, match="has no qrels, which this dataset needs"):
