@@ -209,9 +209,9 @@ class IRDataset(PreparedDataset):
     # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
 
     def _judged(self) -> Iterator[list[Labelled]]:
-        wanted = self._training_queries()  # first: it may stop, and candidates take long
+        learnt = self._training_queries()  # first: it may stop, and candidates take long
         collection, ranked, qrels = self.collection("train"), self.candidates("train"), self.qrels("train")
-        for number, query_ids in enumerate(chunks(wanted, _QUERIES)):
+        for number, query_ids in enumerate(chunks(learnt, _QUERIES)):
             self.reading.at(number * _QUERIES, len(ranked))
             looked_at = {q: [d.doc_id for d in ranked[q]][self.negatives.ranks] for q in query_ids}
             wanted = ((q, d) for q in query_ids for d in {**qrels[q], **dict.fromkeys(looked_at[q])})
@@ -233,12 +233,12 @@ class IRDataset(PreparedDataset):
 
     def _taught(self) -> Iterator[list[Labelled]]:
         """Groups of candidates with a teacher's scores."""
-        collection, wanted = self.collection("train"), self._training_queries()
+        collection, learnt = self.collection("train"), self._training_queries()
         if self.annotator is None:
             collection.require("run")
         ranked = self.candidates("train")
         size = _QUERIES if self.annotator is None else _ANNOTATED
-        for number, query_ids in enumerate(chunks(wanted, size)):
+        for number, query_ids in enumerate(chunks(learnt, size)):
             self.reading.at(number * size, len(ranked))
             scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in list(ranked[q])[self.negatives.ranks]}
             texts = self._texts(collection, scores)
