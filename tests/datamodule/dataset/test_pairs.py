@@ -39,6 +39,12 @@ def test_labelled_answers_are_a_ranking(tmp_path):
     assert [record.group for record in read(grouped)] == [0, 0, 1]
 
 
+def test_answers_without_words_have_a_first_stage_that_ranks_none_higher(tmp_path):
+    (tmp_path / "x.csv").write_text("qtext,label,atext\nhow many,1,4\nhow many,0,6\nhow many,0,2\n")
+    answers(tmp_path / "x.csv").write_judgements("train", tmp_path)
+    assert {line.split()[4] for line in (tmp_path / "candidates.run").read_text().splitlines()} == {"0"}
+
+
 @pytest.mark.parametrize("total", [1, 2])
 def test_answers_that_are_set_aside_are_not_judged(tmp_path, total):
     rows = ["who,1,Ann did", "who,0,a garden", " ,1,blank", "who,1, ", "why,0,so", "why,good,many", "why,1,\u200d"]
