@@ -169,7 +169,7 @@ class IRDataset(PreparedDataset):
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
-        if self.sources[split] is None or (split == "train" and self.learn_from != "judged"):
+        if self.sources[split] is None:
             return
         qrels, run = self.qrels(split), self.candidates(split)
         judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
