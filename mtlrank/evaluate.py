@@ -61,6 +61,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
+    for dataset in datasets.values():
+        dataset.require_measures(split)
     missing = [key for key, dataset in datasets.items() if not dataset.sets(split)]
     if missing and (config["tasks"] or len(missing) == len(datasets)):
         datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others

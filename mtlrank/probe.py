@@ -49,6 +49,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     datasets = prepare.run(config, prepared)
     _check_tokenizers(config, datasets)
     for dataset in datasets.values():
+        dataset.require_measures(settings["split"])
         dataset.split(settings["split"])  # before any work: an unknown split is an error that lists the others
 
     model = build.build_model(config, body, datasets)

@@ -48,6 +48,8 @@ def test_a_task_without_the_split_is_left_out_unless_it_is_asked_for(config, dat
     assert "msm_ner has no test split and is not judged" in capsys.readouterr().err
     with pytest.raises(DataError, match="msm_ner.* has no split 'test'"):
         evaluate.run(settings("evaluate", **words, tasks="[msm_ner,msm_sem_sim]"))
+    with pytest.raises(ConfigError, match="trec2019 is a ranking: its training documents are a sample"):
+        evaluate.run(settings("evaluate", **words, tasks="[trec2019]", split="train"))
 
 
 def test_the_test_sampler_is_asked_for_its_order(config, datasets, data_dir, tmp_path):

@@ -153,6 +153,11 @@ def test_a_mistake_is_named_and_leaves_nothing_behind(folders, tmp_path, overrid
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_ranking_learns_from_is_not_judged(folders, tmp_path):
+    with pytest.raises(ConfigError, match="trec2019 is a ranking: its training documents are a sample"):
+        probed(folders, tmp_path, "tasks=[trec2019]", "probe.split=train")
+
+
 def test_results_of_another_command_are_not_replaced(folders, tmp_path):
     words = ["tasks=[msm_ner]", "probe.layers=[0]", "probe.epochs=1", "probe.portions=[50,100]"]
     probed(folders, tmp_path, *words)

@@ -43,7 +43,8 @@ def experiment(name, minilm, *overrides):
 
 def test_bm25_on_trec_dl_2019_is_judged_as_trec_eval_judges_it(minilm, tmp_path):
     """nDCG@10 .5058, AP(rel=2) .2476 and RR(rel=2)@10 .7024 on the top 100; each topic equal to trec_eval's value."""
-    dataset = build_dataset(experiment("trec2019", minilm)["datamodule"]["dataset"]["datasets"]["trec2019"])
+    config = experiment("trec2019", minilm, "collection.test=msmarco-passage/trec-dl-2019/judged")
+    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"]["trec2019"])
     dataset.write_judgements("test", tmp_path)
     qrels, run = read_qrels(tmp_path / "qrels.txt"), read_run(tmp_path / "candidates.run")
     names = {"nDCG@10": "ndcg_cut_10", "AP(rel=2)": "map", "RR(rel=2)": "recip_rank", "P(rel=2)@10": "P_10"}

@@ -1,18 +1,24 @@
 """BM25 over a collection: first-stage candidates, and the exact score of any (query, document) pair."""
 
-from collections.abc import Sequence
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bm25s
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from mtlrank.annotate.versions import version_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+_TEXTS = 1_000  # whose words are in memory at a time
+_DOCS = 10_000  # whose scores are computed at a time
 
 
 class BM25Index:
@@ -27,12 +33,13 @@ class BM25Index:
         self._index = index
         self._pairs = pairs
         self.num_docs: int = index.scores["num_docs"]
+        self.num_terms = len(index.vocab_dict)
 
     @classmethod
-    def build(cls, texts: Sequence[str], k1: float = 0.9, b: float = 0.4) -> "BM25Index":
-        """Index texts in memory: with bm25s that takes several times the memory of the texts."""
-        index = bm25s.BM25(method="lucene", k1=k1, b=b)
-        index.index(_tokens(texts), show_progress=False)
+    def build(cls, texts: Iterable[str], k1: float = 0.9, b: float = 0.4) -> "BM25Index":
+        """Index texts in memory, of which a few are held at a time."""
+        index = _ArrayBM25(method="lucene", k1=k1, b=b)
+        index.index(TermCounts.of(texts), create_empty_token=False, show_progress=False)
         return cls(index, PairScores.of(index))
 
     @classmethod
@@ -76,6 +83,48 @@ class BM25Index:
         return [np.array(numbers, dtype=np.int64) for numbers in known]
 
 
+class TermCounts(NamedTuple):
+    """How often each term is in each document, in the form of the corpora that bm25s indexes: ids and a vocabulary."""
+
+    ids: csr_matrix  # (documents, terms)
+    vocab: dict[str, int]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "TermCounts":
+        """Count the terms of texts, of which a few are held at a time."""
+        vocabulary, starts, terms, counts = dict[str, int](), array("q", [0]), array("i"), array("f")
+        rest = iter(texts)
+        while some := list(islice(rest, _TEXTS)):
+            for words in _tokens(some):
+                found = Counter(words)
+                terms.extend([vocabulary.setdefault(word, len(vocabulary)) for word in found])
+                counts.extend(found.values())
+                starts.append(len(terms))
+        shape = len(starts) - 1, len(vocabulary)
+        return cls(csr_matrix((np.asarray(counts), np.asarray(terms), np.asarray(starts)), shape), vocabulary)
+
+
+class _ArrayBM25(bm25s.BM25):
+    """bm25s, which computes the same scores from arrays: its lists of lists take 3 kB a passage."""
+
+    def build_index_from_ids(self, unique_token_ids: Any, corpus_token_ids: csr_matrix, **_: Any) -> dict[str, Any]:
+        """The score of each term in each document, by term, as bm25s holds and saves it."""
+        rows = corpus_token_ids  # counts, which become scores
+        num_docs, num_terms = rows.shape
+        holding = np.bincount(rows.indices, minlength=num_terms).tolist()  # documents, for each term
+        idf = np.array([math.log(1 + (num_docs - n + 0.5) / (n + 0.5)) for n in holding], dtype=np.float32)
+        average = rows.data.sum(dtype=np.float64) / max(num_docs, 1) or 1  # length of a document
+        for first in range(0, num_docs, _DOCS):
+            starts = rows.indptr[first : first + _DOCS + 1]
+            part, document = slice(starts[0], starts[-1]), np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+            counts = rows.data[part]
+            norms = self.k1 * ((1 - self.b) + self.b * np.bincount(document, counts, len(starts) - 1) / average)
+            rows.data[part] = idf[rows.indices[part]] * (counts / (norms[document] + counts))
+        columns = rows.tocsc()
+        self.nonoccurrence_array = None  # for other variants of BM25
+        return {"data": columns.data, "indices": columns.indices, "indptr": columns.indptr, "num_docs": num_docs}
+
+
 class PairScores:
     """The score of each term in each document, ordered by document, so that one pair is found by binary search.
 
@@ -95,7 +144,7 @@ class PairScores:
         shape = scores["num_docs"], len(scores["indptr"]) - 1
         rows = csc_matrix((scores["data"], scores["indices"], scores["indptr"]), shape).tocsr()
         rows.sort_indices()
-        return cls(rows.indptr.astype(np.int64), rows.indices.astype(np.int32), rows.data.astype(np.float32))
+        return cls(rows.indptr.astype(np.int64), rows.indices.astype(np.int32, copy=False), rows.data)
 
     def lookup(self, terms: Sequence[Ints], documents: Ints) -> Floats:
         """The sum of each document's scores for a list of terms; terms that are not in it count nothing."""

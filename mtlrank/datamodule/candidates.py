@@ -37,6 +37,8 @@ def pairs_of_run(
     collection: Collection, store: PairStore, size: int, top_k: int | None, missing_texts: str
 ) -> Iterator[list[Candidate]]:
     """The best of each query of the collection's run, in the order of its queries. The run may be in any order."""
+    if top_k is not None:
+        collection.require_order("top_k")
     store.order_queries(collection.queries)
     for chunk in chunks(collection.source.judged("run", collection.reading), size):
         for row in chunk:

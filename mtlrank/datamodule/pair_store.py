@@ -14,7 +14,7 @@ CREATE TABLE pairs (number INTEGER PRIMARY KEY, query INT, doc TEXT, first REAL,
 CREATE TABLE scores (pair INTEGER PRIMARY KEY, score REAL);
 CREATE TABLE texts (name TEXT PRIMARY KEY, hash BLOB, place TEXT) WITHOUT ROWID;
 """
-_BEST = "row_number() OVER (PARTITION BY query ORDER BY {score} DESC, doc DESC)"  # as trec_eval orders
+_BEST = "row_number() OVER (PARTITION BY query ORDER BY {score} DESC, doc DESC)"  # as trec_eval orders float32
 
 
 class Asked(NamedTuple):

@@ -1,5 +1,7 @@
 import math
+import tracemalloc
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,6 +22,33 @@ def test_scores_are_lucenes_by_hand(index):
     idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))  # two of three documents hold the term
     norm = 0.9 * (1 - 0.4 + 0.4 * 3 / 2)  # the second text has three words, the average is two
     assert index.scores("harbour")[1] == pytest.approx(idf * 2 / (2 + norm), rel=1e-5)
+
+
+@given(st.lists(st.lists(st.sampled_from([*WORDS, "Harbour", "a", ""]), max_size=9).map(" ".join), min_size=1))
+def test_scores_are_those_of_bm25s(texts):
+    theirs = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
+    tokens = bm25s.tokenize([*texts, "garden"], stopwords="en", return_ids=False, show_progress=False)
+    theirs.index(tokens, show_progress=False)
+    ours = BM25Index.build(iter([*texts, "garden"]))
+    for query in (["harbour"], ["garden", "silent", "garden"], ["lights"]):
+        known = [word for word in query if word in theirs.vocab_dict]
+        expected = theirs.get_scores(known) if known else np.zeros(len(texts) + 1)
+        np.testing.assert_allclose(ours.scores(" ".join(query)), expected, rtol=0, atol=1e-6)
+
+
+def test_texts_of_one_letter_are_an_empty_index(tmp_path):
+    index = BM25Index.build(["4", "", "a"])
+    assert index.scores("a harbour").tolist() == index.score_pairs(["4", "a", "harbour"], [0, 1, 2]).tolist() == [0] * 3
+    assert index.retrieve("a harbour", 3)[0].tolist() == []
+    assert BM25Index.build([]).num_docs == 0
+
+
+def test_building_holds_neither_the_texts_nor_lists_of_their_words():
+    tracemalloc.start()
+    BM25Index.build(" ".join(f"word{(i * j) % 997}" for j in range(40)) for i in range(5_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000 * 1_200 + 2**21  # bytes
 
 
 def test_retrieval_is_by_score_and_leaves_out_what_shares_no_term(index):

@@ -55,3 +55,10 @@ def test_memory_does_not_grow_with_a_run(tmp_path):
         peak, number = peak_of(pairs_of_run(collection, store, 500, None, "stop"))
     assert number == NUMBER
     assert peak < (tmp_path / "run").stat().st_size * 0.75
+
+
+def test_the_best_of_a_run_are_those_of_the_float32_that_trec_eval_reads(source, tmp_path):
+    write(source["run"], ["q1 Q0 d1 1 1.000000001 x", "q1 Q0 d2 2 1.0 x", "q1 Q0 d5 3 0.5 x"])
+    with closing(PairStore(tmp_path / "pairs.sqlite")) as store:
+        (chunk,) = pairs_of_run(Collection(source), store, 500, 1, "stop")
+    assert [pair.text for pair in chunk] == ["harbour lights"]

@@ -46,7 +46,9 @@ def test_a_task_without_a_suggestion_is_said_to_have_none(tmp_path):
     assert lines[0].startswith("# The shallowest layer whose compression is within 2% of the best")
     assert lines[1].startswith("# nothing: by compression, with 720 items")
     assert lines[2:] == ["- model.heads.a.pooler.layers=[2]"]
-    note = "nothing: by compression, with 720 items, no layer predicts its labels better than their frequencies; no layer"
+    note = (
+        "nothing: by compression, with 720 items, no layer predicts its labels better than their frequencies; no layer"
+    )
     assert note in (tmp_path / "probe.html").read_text()
 
 

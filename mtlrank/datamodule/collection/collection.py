@@ -1,27 +1,22 @@
 """Collections: queries, documents, judgements and first-stage candidates, by ir_datasets id or from one's own files."""
 
+import hashlib
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
-from typing import NamedTuple
+from itertools import islice
 
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.collection.ranking import Ranking
 from mtlrank.datamodule.collection.source import Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.lines import IMPOSSIBLE
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 
-
-class RankedDoc(NamedTuple):
-    """A line of a TREC run; ranks count from 1."""
-
-    query_id: str
-    doc_id: str
-    rank: int
-    score: float
+_TELLING = 1_000_000  # lines of a run: without scores, it may have half a billion
 
 
 class Collection:
@@ -40,7 +35,7 @@ class Collection:
         self.source = open_source(source)
         self.reading = reading or Reading()
         self.holds = holds
-        self._ranked: dict[str, list[RankedDoc]] = {}  # of the run, at most `_depth` a query: a run is read once
+        self._ranked: dict[str, Ranking] = {}  # of the run, at most `_depth` documents a query
         self._depth = 0
 
     @cached_property
@@ -102,13 +97,44 @@ class Collection:
         """A BM25 index of all documents, by position in `docs`."""
         return self.docs.bm25
 
-    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, list[RankedDoc]]:
-        """The first-stage ranking of each query, best first, at most `k` documents."""
+    @cached_property
+    def is_ordered(self) -> bool:
+        """Whether the run's scores, as far as its first lines tell, rank the documents of any query.
+
+        MS MARCO's `top1000` files, for one, have no scores: such a run is a pool of candidates.
+        """
+        first, tied = dict[str, tuple[str, float]](), False
+        for row in islice(self.source.judged("run", Reading.silent()), _TELLING):
+            doc_id, score = first.setdefault(row.query_id, (row.doc_id, row.value))
+            if row.value != score:
+                return True
+            tied = tied or row.doc_id != doc_id
+        return not tied
+
+    def require_order(self, what: str) -> None:
+        """Raise `DataError` if `what` needs ranks that the source's run does not have."""
+        if self.source.has("run") and not self.is_ordered:
+            raise DataError(
+                f"The run of {self.source.name} ranks nothing: all documents of a query have the same score, and {what} "
+                "needs ranks. Give a run with scores, or let BM25 retrieve, as in {id: ..., run: bm25}."
+            )
+
+    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, Ranking]:
+        """The first-stage ranking of each query, best first, at most `k` documents.
+
+        Of a run that is not ordered: `k` of each query's documents, drawn and ordered by a hash.
+        """
         if self.source.has("run"):
-            if self._depth != k:
-                self._ranked, self._depth = self._candidates_of_run(k), k
-            return {query_id: self._ranked[query_id] for query_id in query_ids}
+            self.read_run(query_ids, k)
+            return {query_id: self._ranked[query_id].best(k) for query_id in query_ids}
         return {query_id: self._retrieve(query_id, k) for query_id in query_ids}
+
+    def read_run(self, query_ids: Ids[str], k: int) -> None:
+        """Hold the `k` best of queries that will be asked for a few at a time, so that the run, if any, is read once."""
+        if self.source.has("run") and (k > self._depth or any(query_id not in self._ranked for query_id in query_ids)):
+            k, is_first = max(k, self._depth), not self._depth
+            self._ranked = self._best_of_run(dict.fromkeys([*self._ranked, *query_ids]), k, is_first)
+            self._depth = k
 
     def docpairs(self) -> Iterator[Triple]:
         """Training triples; those of queries without a text are counted and left out."""
@@ -119,45 +145,67 @@ class Collection:
             elif self.holds(triple.query_id):
                 self.reading.count("triples of queries without a text")
 
-    def _candidates_of_run(self, k: int) -> dict[str, list[RankedDoc]]:
-        """The best of each query as trec_eval orders them; no more than a few times `k` are held of any query."""
-        found: dict[str, dict[str, float]] = {query_id: {} for query_id in self.queries}
+    def _best_of_run(self, query_ids: Ids[str], k: int, is_first: bool) -> dict[str, Ranking]:
+        """The best of each query. More than `k` documents are held of one query at a time: that of the last lines."""
+        found = {query_id: Ranking.of(query_id, ()) for query_id in query_ids}
         least: dict[str, float] = {}  # that was kept of queries some of whose documents are forgotten
         unsure, unknown = set[str](), 0
+        current, scores, is_unknown = "", dict[str, float](), False
+
+        def pack() -> None:
+            best = self._best(current, scores, k)
+            found[current] = Ranking.of(current, best)
+            if len(best) < len(scores):
+                least[current] = best[-1][1]
+
         for query_id, doc_id, score, place in self.source.judged("run", self.reading):
-            scores = found.get(query_id)
-            if scores is None:
-                unknown += self.holds(query_id)
+            if query_id != current:
+                if scores:
+                    pack()
+                current = query_id
+                scores = dict(found[query_id].pairs()) if query_id in found else {}
+                is_unknown = query_id not in self.queries and self.holds(query_id)
+            if query_id not in found:
+                unknown += is_unknown
                 continue
             if score >= least.get(query_id, math.inf):
                 unsure.add(query_id)
             self._add(scores, doc_id, score, query_id, place)
             if len(scores) > 4 * k:
-                found[query_id] = dict(_best(scores.items(), k))
-                least[query_id] = min(found[query_id].values())
-        if unsure:  # what came late and is among the best may have been forgotten with another score
-            for query_id, doc_id, score, place in self.source.judged("run", self.reading):
-                if query_id in unsure and doc_id in found[query_id]:
-                    self._add(found[query_id], doc_id, score, query_id, place)
-        if not self._depth:  # the first time that the run is read
+                pack()
+                scores = dict(found[query_id].pairs())
+        if scores:
+            pack()
+        if unsure and self.is_ordered:
+            self._check_again(unsure, found)
+        if is_first:
             self.reading.count("run lines of unknown queries", unknown)
-        for query_id, scores in found.items():
-            if len(scores) > 1 and len(set(scores.values())) == 1:
-                raise DataError(
-                    f"The run of {self.source.name} ranks nothing: all documents of query {query_id!r} have the same "
-                    "score. Give a run with scores, as in {id: ..., run: bm25.run}, or learn from docpairs."
-                )
-        return {query_id: _ranking(query_id, _best(scores.items(), k)) for query_id, scores in found.items()}
+        return found
+
+    def _check_again(self, unsure: Ids[str], found: Mapping[str, Ranking]) -> None:
+        """What came late and is among the best may have been forgotten with another score."""
+        current, scores = "", dict[str, float]()
+        for query_id, doc_id, score, place in self.source.judged("run", self.reading):
+            if query_id != current:
+                current, scores = query_id, dict(found[query_id].pairs()) if query_id in unsure else {}
+            if doc_id in scores:
+                self._add(scores, doc_id, score, query_id, place)
+
+    def _best(self, query_id: str, scores: Mapping[str, float], k: int) -> list[tuple[str, float]]:
+        """Ordered as trec_eval does: by score, equal scores by document id, both descending. A pool is mixed by a hash."""
+        if self.is_ordered:
+            return heapq.nlargest(k, scores.items(), key=lambda pair: (pair[1], pair[0]))
+        return heapq.nlargest(k, scores.items(), key=lambda pair: _hash(f"{query_id} {pair[0]}"))
 
     def _add(self, scores: dict[str, float], doc_id: str, score: float, query_id: str, place: str) -> None:
         """Take in a document's score for a query; another one than before is a bad row."""
         if scores.setdefault(doc_id, score) != score:
             self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
 
-    def _retrieve(self, query_id: str, k: int) -> list[RankedDoc]:
+    def _retrieve(self, query_id: str, k: int) -> Ranking:
         positions, scores = self.bm25.retrieve(self.queries[query_id], k)
         names = self.docs.names(positions.tolist())
-        return _ranking(query_id, zip(names, scores.tolist(), strict=True))
+        return Ranking.of(query_id, zip(names, scores.tolist(), strict=True))
 
     def require(self, part: str) -> None:
         """Raise `ConfigError` if the source lacks a part."""
@@ -165,10 +213,5 @@ class Collection:
             raise ConfigError(f"The collection {self.source.name!r} has no {part}, which this dataset needs.")
 
 
-def _best(scores: Iterable[tuple[str, float]], k: int) -> list[tuple[str, float]]:
-    """Order as trec_eval does: by score, equal scores by document id, both descending."""
-    return heapq.nlargest(k, scores, key=lambda pair: (pair[1], pair[0]))
-
-
-def _ranking(query_id: str, scores: Iterable[tuple[str, float]]) -> list[RankedDoc]:
-    return [RankedDoc(query_id, doc_id, rank, score) for rank, (doc_id, score) in enumerate(scores, 1)]
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

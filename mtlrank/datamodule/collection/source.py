@@ -1,7 +1,7 @@
 """Where a collection's parts come from: an ir_datasets id, a BEIR folder, files, or a mixture of them."""
 
+import ctypes
 import difflib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ class Text(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A document's grade (qrels) or score (a run) for a query."""
+    """A document's grade (qrels) or score (a run) for a query. trec_eval reads scores as float32: so do we, as for ties."""
 
     query_id: str
     doc_id: str
@@ -101,6 +101,11 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         raise ConfigError(
             f"Expected {', '.join(PARTS)}, id, beir or split in a collection, found {', '.join(sorted(unknown))}."
         )
+    if "split" in source and "beir" not in source:
+        raise ConfigError(
+            f"A collection's split belongs to a beir folder, found split {source['split']!r} without one. Leave it out, or "
+            "name the split's files or ir_datasets id."
+        )
     left_out = ["run"] if source.get("run") == RETRIEVED else []
     files = {part: str(path) for part, path in source.items() if part in PARTS and part not in left_out}
     if "beir" in source:
@@ -133,7 +138,7 @@ class FileSource(Source):
 
     def texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part == "queries" and self.only_judged:
-            judged = {row.query_id for row in self.judged("qrels", Reading("quarantine", sys.maxsize))}
+            judged = {row.query_id for row in self.judged("qrels", Reading.silent())}
             yield from (text for text in self._texts(part, reading) if text.name in judged)
         else:
             yield from self._texts(part, reading)
@@ -207,7 +212,8 @@ class IRSource(Source):
 
     def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
         for row, place in self._rows("scoreddocs" if part == "run" else part):
-            yield Judged(row.query_id, row.doc_id, row.relevance if part == "qrels" else row.score, place)
+            value = row.relevance if part == "qrels" else _float32(row.score)
+            yield Judged(row.query_id, row.doc_id, value, place)
 
     def docpairs(self, reading: Reading) -> Iterator[Triple]:
         for row, place in self._rows("docpairs"):
@@ -270,12 +276,16 @@ def _scored(text: str, place: str) -> Judged:
     if len(cells) != 6:
         raise ValueError(layout)
     try:
-        score = parse_number(cells[4])
+        score = _float32(parse_number(cells[4]))
     except ValueError as error:
         raise ValueError(layout) from error
     if score != score or score in (float("inf"), float("-inf")):
         raise ValueError(layout)
     return Judged(cells[0], cells[2], score, place)
+
+
+def _float32(score: float) -> float:
+    return ctypes.c_float(score).value
 
 
 def _load(name: str) -> Any:

@@ -75,16 +75,18 @@ class DocStore:
 
     @cached_property
     def bm25(self) -> BM25Index:
-        """A BM25 index of all documents, kept beside the store. It is built in memory, by bm25s."""
+        """A BM25 index of all documents, kept beside the store. It is built in memory."""
         folder = self.folder / f"bm25-{BM25Index.FORMAT}"
         with locked(self.folder):
             if not folder.exists():
-                if not any(text.strip() for _, text in self):
+                index = BM25Index.build(text for _, text in self)
+                if not index.num_terms:
                     raise DataError(
-                        f"The collection of {self.folder.name} has no documents with text to retrieve from."
+                        f"The collection of {self.folder.name} has no documents with text to retrieve from: BM25 needs "
+                        "words of two letters or more."
                     )
                 with new_folder(folder) as part:
-                    BM25Index.build([text for _, text in self]).save(part)
+                    index.save(part)
         try:
             return BM25Index.load(folder)
         except (OSError, ValueError, EOFError) as error:

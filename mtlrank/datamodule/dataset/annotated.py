@@ -68,6 +68,10 @@ class AnnotatedPairs(PreparedDataset):
         source = self.sources[split]
         if source is None:
             return []
+        if split == "train":  # before hours of work
+            for each in self.sources.values():
+                if each is not None:
+                    Collection(each).require_order("depth")
         if self.balance and self.shard.total > 1:
             raise ConfigError(
                 f"Dataset {self.name!r}: balance=true needs all records in one shard. Set prepare.num_shards=1."
@@ -110,6 +114,7 @@ class AnnotatedPairs(PreparedDataset):
         mine = {q: collection.queries[q] for q in chosen if q in collection.queries}
         elsewhere = self._asked_elsewhere() if split == "train" else []
         queries = self.leaked.without(mine, elsewhere, collection.reading)
+        collection.read_run(queries, self.depth)
         for number, some in enumerate(chunks(queries, _QUERIES)):
             ranked = collection.candidates(some, self.depth)
             passages = {q: self._passages(q, [doc.doc_id for doc in ranked[q]], collection) for q in some}

@@ -51,7 +51,7 @@ class PreparedDataset(ABC):
         """The records of `split`, one of train, val and test, always in the same order. None: the split is empty."""
 
     def write_judgements(self, split: str, folder: Path) -> None:
-        """Write what measures of a ranking need beside labels into `folder`: qrels.txt and candidates.run.
+        """Write what measures of a ranking need beside labels into `folder`: qrels.txt and candidates.run. Not for train.
 
         Unless a subclass knows better, every record that can be used is judged and a candidate, in the order of BM25.
         """
@@ -90,6 +90,14 @@ class PreparedDataset(ABC):
         """Whether the dataset is judged as a ranking, with qrels and first-stage candidates."""
         return self.task.kind == "ranking"
 
+    def require_measures(self, split: str) -> None:
+        """Raise `ConfigError` where measures have no meaning: on what a ranking learns from, a sample of documents."""
+        if self.has_judgements and split == "train":
+            raise ConfigError(
+                f"{self.name} is a ranking: its training documents are a sample, which is not judged. Choose split val or "
+                "test, or other tasks."
+            )
+
     # -- prepare -----------------------------------------------------------------------------------------------------
 
     def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
@@ -104,7 +112,9 @@ class PreparedDataset(ABC):
             with ShardWriter(folder, self.task, preprocessor, reading) as writer:
                 for split in self.splits:
                     splits[split] = writer.write(split, self._samples(split))
-                    if self.has_judgements:  # also where no sample is: a judged query without candidates counts
+                    if (
+                        self.has_judgements and split != "train"
+                    ):  # also where no sample is: a judged query without candidates counts
                         self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
             bad = [json.dumps(row._asdict(), ensure_ascii=False) for row in reading.bad_rows.values()]

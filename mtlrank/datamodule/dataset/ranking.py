@@ -1,6 +1,5 @@
 """Rankings: queries with judged documents and first-stage candidates."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
-from mtlrank.datamodule.collection import Collection, RankedDoc
+from mtlrank.datamodule.collection import Collection, Ranking
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.negatives import Negatives
@@ -44,6 +43,10 @@ class IRDataset(PreparedDataset):
       with their scores, and other splits are judged;
     - `annotator`: the same with the labels of an annotator as the teacher's scores.
 
+    A run without scores, such as MS MARCO's `top1000.train`, is a pool that `judged` and `annotator` draw from, without
+    `negative_ranks`. Where training judgements have another scale than those of the other splits,
+    `train_relevance_level` is the lowest grade that is relevant there.
+
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
@@ -63,6 +66,7 @@ class IRDataset(PreparedDataset):
         max_negatives: int | None = None,
         negative_ranks: tuple[int, int] | None = None,
         judged_negatives: bool = True,
+        train_relevance_level: int | None = None,
         missing_texts: str = "stop",
         leaked_queries: str = "stop",
         annotator: Annotator | None = None,
@@ -80,6 +84,7 @@ class IRDataset(PreparedDataset):
         self.held_out = HeldOut(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = task.relevance_level or 1
+        self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
         self.negatives = Negatives(
             grouping or ("pairwise" if task.grouped else "pointwise"),
             self.relevance_level,
@@ -90,6 +95,7 @@ class IRDataset(PreparedDataset):
             seed,
         )
         self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
+        self.negative_ranks = negative_ranks
         self.annotator = annotator
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
@@ -103,7 +109,7 @@ class IRDataset(PreparedDataset):
             )
         self._check_teacher(learn_from, task)
         self._collections: dict[str, Collection] = {}
-        self._candidates: dict[str, dict[str, list[RankedDoc]]] = {}
+        self._candidates: dict[str, dict[str, Ranking]] = {}
 
     def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
         self._collections.clear()  # they are of another shard, or told another reading
@@ -113,6 +119,8 @@ class IRDataset(PreparedDataset):
     def records(self, split: str) -> Iterable[Record]:
         if self.sources[split] is None:
             return []
+        if split == "train":
+            self._check_runs()
         if self.task.kind == "regression":
             return self._documents(split, self._scored(split))
         if split != "train":
@@ -144,14 +152,25 @@ class IRDataset(PreparedDataset):
             return [query_id for query_id in mine if query_id in chosen]
         return mine
 
+    def qrels(self, split: str) -> dict[str, dict[str, int]]:
+        """query_id to doc_id to grade, relevant from the task's `relevance_level` on."""
+        qrels, level = self.collection(split).qrels, self.train_relevance_level
+        if level is None or split not in self.held_out:
+            return qrels
+        least, gain = self.relevance_level, self.relevance_level - level
+        return {
+            query_id: {d: grade + gain if grade >= level else min(grade, least - 1) for d, grade in judged.items()}
+            for query_id, judged in qrels.items()
+        }
+
     def _is_judged(self, split: str) -> bool:
         return self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """All judgements of the split's queries, and the candidates with their first-stage scores."""
-        if self.sources[split] is None or (split == "train" and self.learn_from != "judged"):
+        if self.sources[split] is None:
             return
-        qrels, run = self.collection(split).qrels, self.candidates(split)
+        qrels, run = self.qrels(split), self.candidates(split)
         judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
         lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
@@ -168,21 +187,30 @@ class IRDataset(PreparedDataset):
         first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
         return {**collection.source.describe(), "first_stage": first_stage}
 
-    def candidates(self, split: str) -> dict[str, list[RankedDoc]]:
+    def candidates(self, split: str) -> dict[str, Ranking]:
         """The first-stage ranking of the split's queries."""
         if split not in self._candidates:
-            depth = self.negatives.depth if split == "train" else self.num_candidates
-            ranked = self._candidates[split] = self.collection(split).candidates(self.query_ids(split), depth)
+            collection = self.collection(split)
+            if split in self.held_out:  # its run is read once for all of its parts
+                parts = [*self.held_out.shares, *(["train"] if self.learn_from != "docpairs" else [])]
+                asked = [query_id for part in parts for query_id in self.query_ids(part)]
+                collection.read_run(asked, max(map(self._depth, parts)))
+            ranked = collection.candidates(self.query_ids(split), self._depth(split))
+            self._candidates[split] = ranked
             if self._is_judged(split):
                 self.reading.count("judged queries without candidates", sum(not docs for docs in ranked.values()))
         return self._candidates[split]
 
+    def _depth(self, split: str) -> int:
+        """How many candidates of a query are looked at."""
+        return self.negatives.depth if split == "train" else self.num_candidates
+
     # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
 
     def _judged(self) -> Iterator[list[Labelled]]:
-        collection, ranked = self.collection("train"), self.candidates("train")
-        qrels = collection.qrels
-        for number, query_ids in enumerate(chunks(self._training_queries(), _QUERIES)):
+        learnt = self._training_queries()  # first: it may stop, and candidates take long
+        collection, ranked, qrels = self.collection("train"), self.candidates("train"), self.qrels("train")
+        for number, query_ids in enumerate(chunks(learnt, _QUERIES)):
             self.reading.at(number * _QUERIES, len(ranked))
             looked_at = {q: [d.doc_id for d in ranked[q]][self.negatives.ranks] for q in query_ids}
             wanted = ((q, d) for q in query_ids for d in {**qrels[q], **dict.fromkeys(looked_at[q])})
@@ -204,13 +232,14 @@ class IRDataset(PreparedDataset):
 
     def _taught(self) -> Iterator[list[Labelled]]:
         """Groups of candidates with a teacher's scores."""
-        collection, ranked = self.collection("train"), self.candidates("train")
+        collection, learnt = self.collection("train"), self._training_queries()
         if self.annotator is None:
             collection.require("run")
+        ranked = self.candidates("train")
         size = _QUERIES if self.annotator is None else _ANNOTATED
-        for number, query_ids in enumerate(chunks(self._training_queries(), size)):
+        for number, query_ids in enumerate(chunks(learnt, size)):
             self.reading.at(number * size, len(ranked))
-            scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in ranked[q][self.negatives.ranks]}
+            scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in list(ranked[q])[self.negatives.ranks]}
             texts = self._texts(collection, scores)
             groups = [
                 [(query_id, doc_id) for doc_id in group]
@@ -233,7 +262,7 @@ class IRDataset(PreparedDataset):
         return {(record.query_id, record.doc_id): float(record.label) for record in records}
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
-        qrels = self.collection(split).qrels
+        qrels = self.qrels(split)
         for query_id, ranked in self.candidates(split).items():
             yield from ([(query_id, d.doc_id, float(qrels[query_id].get(d.doc_id, 0)))] for d in ranked)
 
@@ -296,6 +325,14 @@ class IRDataset(PreparedDataset):
                 f"{learn_from} {'without' if self.annotator is None else 'with'} an annotator."
             )
 
+    def _check_runs(self) -> None:
+        """Where ranks count, the run must have them; this is told before hours of work."""
+        for split in (split for split in self.splits if self.sources[split] is not None):
+            if split != "train":
+                self.collection(split).require_order(f"{split} by num_candidates")
+            elif self.learn_from == "run" or (self.negative_ranks and self.learn_from != "docpairs"):
+                self.collection(split).require_order("learn_from=run" if self.learn_from == "run" else "negative_ranks")
+
     def _training_queries(self) -> list[str]:
         """The queries to learn from: none that is asked again in another split."""
         queries = self.collection("train").queries
@@ -308,9 +345,7 @@ class IRDataset(PreparedDataset):
             source = self.sources["train" if split in self.held_out else split]
             assert source is not None
             assert not isinstance(source, float)
-            whole = Collection(
-                source, Reading("quarantine", sys.maxsize)
-            )  # `reading` hears of it when the split is read
+            whole = Collection(source, Reading.silent())  # `reading` hears of it when the split is read
             for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
                 if split not in self.held_out or self.held_out.split_of(query_id) == split:
                     yield whole.all_queries[query_id]

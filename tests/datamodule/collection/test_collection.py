@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,19 @@ def test_a_damaged_gzipped_file_is_named(source, tmp_path):
             list(Collection({**source, "docs": str(name)}).docs)
 
 
-def test_a_run_that_ranks_nothing_is_refused(source):
-    write(source["run"], ["q1 Q0 d1 1 0 x", "q1 Q0 d2 2 0 x"])
-    with pytest.raises(DataError, match="ranks nothing: all documents of query 'q1' have the same score"):
-        Collection(source).candidates(["q1"], 9)
+def test_a_run_that_ranks_nothing_is_a_pool(source):
+    write(source["run"], ["q1 Q0 d1 1 0 x", "q1 Q0 d2 2 0 x", "q2 Q0 d1 1 1 x"])
+    with pytest.raises(DataError, match=r"ranks nothing: all documents of a query have the same score, and x needs"):
+        Collection(source).require_order("x")
+    assert {doc.doc_id for doc in Collection(source).candidates(["q1"], 9)["q1"]} == {"d1", "d2"}
+
+
+@pytest.mark.parametrize("lines", [["q1 Q0 d1 1 7.5 x", "q1 Q0 d2 2 7.5 x"], ["q1 Q0 d1 1 7.5 x"]])
+def test_a_query_whose_documents_tie_does_not_speak_for_a_run(source, lines):
+    Path(source["run"]).write_text("\n".join([*lines, "q2 Q0 d3 1 3 x", "q2 Q0 d4 2 2 x", ""]))
+    collection = Collection(source)
+    collection.require_order("x")
+    assert [doc.doc_id for doc in collection.candidates(["q2"], 2)["q2"]] == ["d3", "d4"]
 
 
 def test_file_names_may_hold_what_urls_may_not(source, tmp_path):
@@ -102,6 +112,55 @@ def test_equal_first_stage_scores_are_ordered_as_trec_eval_orders_them(source):
 def test_the_best_of_a_long_run_are_kept(source):
     write(source["run"], [f"q1 Q0 d{i} 1 {i} x" for i in range(100)])
     assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 3)["q1"]] == ["d99", "d98", "d97"]
+
+
+def test_the_best_are_kept_whatever_the_order_of_the_lines(source):
+    lines = [f"q{q} Q0 d{i} 1 {i * 37 % 100} x" for i in range(100) for q in (1, 2)]
+    for run in (lines, sorted(lines), sorted(lines, key=lambda line: -int(line.split()[4]))):
+        write(source["run"], run)
+        ranked = Collection(source).candidates(["q1", "q2"], 3)
+        assert [[(d.score, d.rank) for d in ranked[q]] for q in ("q1", "q2")] == [[(99, 1), (98, 2), (97, 3)]] * 2
+
+
+def test_scores_tie_as_the_float32_that_trec_eval_reads(source):
+    write(source["run"], ["q1 Q0 d1 1 1.000000001 x", "q1 Q0 d2 2 1.0 x", "q1 Q0 d3 3 0.5 x"])
+    assert [doc.doc_id for doc in Collection(source).candidates(["q1"], 9)["q1"]] == ["d2", "d1", "d3"]
+
+
+def count_runs(collection, monkeypatch):
+    """A list that grows whenever the collection's run is read, apart from its first lines."""
+    collection.is_ordered  # noqa: B018
+    judged, times = collection.source.judged, []
+    monkeypatch.setattr(
+        collection.source, "judged", lambda part, reading: (times.append(part), judged(part, reading))[1]
+    )
+    return times
+
+
+def test_a_run_is_read_again_only_for_what_is_not_held(source, monkeypatch):
+    collection = Collection(source)
+    times = count_runs(collection, monkeypatch)
+    collection.read_run(["q1", "q2"], 2)
+    assert [doc.doc_id for doc in collection.candidates(["q1"], 1)["q1"]] == ["d2"]
+    assert len(collection.candidates(["q2"], 2)["q2"]) == 2
+    assert times == ["run"]
+    assert len(collection.candidates(["q1"], 3)["q1"]) == 3
+    assert len(collection.candidates(["q2"], 3)["q2"]) == 2
+    assert times == ["run", "run"]
+
+
+@pytest.mark.parametrize(("asked", "per_query"), [(5, 120), (1000, 1800)])
+def test_memory_grows_with_the_queries_that_are_asked_for(source, asked, per_query):
+    write(source["queries"], [f"q{q}\tgarden {q}" for q in range(1000)])
+    write(source["run"], [f"q{q} Q0 {1_000_000 + d * 7919 + q} 1 {-d} x" for q in range(1000) for d in range(110)])
+    collection = Collection(source)
+    wanted = [*collection.queries][:asked]
+    collection.is_ordered  # noqa: B018
+    tracemalloc.start()
+    collection.read_run(wanted, 100)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < per_query * 1000 + 100_000  # bytes
 
 
 @pytest.mark.parametrize("second", [0.5, 98.5])
@@ -147,6 +206,11 @@ def test_files_of_another_kind_are_refused(source):
         ConfigError, match="docs, queries, qrels, run, docpairs, id, beir or split in a collection, found texts"
     ):
         Collection({"texts": "x"})
+
+
+def test_a_split_of_no_beir_folder_is_refused(source):
+    with pytest.raises(ConfigError, match="split belongs to a beir folder, found split 'dev' without one"):
+        Collection({**source, "split": "dev"})
 
 
 def test_a_missing_part_is_named(source):

@@ -63,7 +63,8 @@ def test_the_index_is_kept_beside_the_store(source):
     assert store(source).bm25.scores("harbour").tolist() == scores
 
 
-def test_a_collection_without_any_text_cannot_be_retrieved_from(source):
-    write(source["docs"], ["a\t ", "b\t"])
+@pytest.mark.parametrize("lines", [["a\t ", "b\t"], ["a\tA", "b\tB 4"]])
+def test_a_collection_without_any_words_cannot_be_retrieved_from(source, lines):
+    write(source["docs"], lines)
     with pytest.raises(DataError, match="has no documents with text to retrieve from"):
         store(source).bm25  # noqa: B018

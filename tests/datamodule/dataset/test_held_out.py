@@ -70,3 +70,22 @@ def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
     drawn = sorted(names, key=lambda name: part_of_one(f"draw 0 {name}"))[:200]
     assert 150 < len(held_out) < 250
     assert len(held_out & set(drawn)) < 50
+
+
+def test_a_run_is_read_once_for_all_shares_and_holds_no_other_queries(fresh_source, monkeypatch):
+    dataset = distilled(
+        fresh_source("x", 60), learn_from="run", val=0.2, max_queries=5, num_candidates=1, negative_ranks=(1, 2)
+    )
+    collection = dataset.collection("train")
+    judged, times = collection.source.judged, []
+    monkeypatch.setattr(collection.source, "judged", lambda part, to: (times.append(part), judged(part, to))[1])
+    collection.require_order("x")
+    times.clear()
+    ranked = {split: dataset.candidates(split) for split in ("train", "val")}
+    assert times.count("run") == 1
+    assert {split: {len(docs) for docs in found.values()} for split, found in ranked.items()} == {
+        "train": {2},
+        "val": {1},
+    }
+    assert set(collection._ranked) == {*dataset.query_ids("train"), *dataset.query_ids("val")}
+    assert len(ranked["train"]) == 5

@@ -39,19 +39,29 @@ def test_labelled_answers_are_a_ranking(tmp_path):
     assert [record.group for record in read(grouped)] == [0, 0, 1]
 
 
+def test_answers_without_words_have_a_first_stage_that_ranks_none_higher(tmp_path):
+    (tmp_path / "x.csv").write_text("qtext,label,atext\nhow many,1,4\nhow many,0,6\nhow many,0,2\n")
+    answers(tmp_path / "x.csv").write_judgements("train", tmp_path)
+    assert {line.split()[4] for line in (tmp_path / "candidates.run").read_text().splitlines()} == {"0"}
+
+
 @pytest.mark.parametrize("total", [1, 2])
 def test_answers_that_are_set_aside_are_not_judged(tmp_path, total):
     rows = ["who,1,Ann did", "who,0,a garden", " ,1,blank", "who,1, ", "why,0,so", "why,good,many", "why,1,\u200d"]
     (tmp_path / "x.csv").write_text("\n".join(["qtext,label,atext", *rows]) + "\n")
+    (tmp_path / "learnt.csv").write_text("qtext,label,atext\nwhere,1,here\n")
     judged, ranked = [], []
     for number in range(1, total + 1):
         folder = tmp_path / f"{number}"
         reading = Reading("quarantine")
-        answers(tmp_path / "x.csv", Relevance(["AP"])).prepare_shard(folder, Shard(number, total), reading)
-        judged += [line.split() for line in (folder / "train" / "qrels.txt").read_text().splitlines()]
-        ranked += [line.split() for line in (folder / "train" / "candidates.run").read_text().splitlines()]
+        answers(tmp_path / "learnt.csv", test=str(tmp_path / "x.csv")).prepare_shard(
+            folder, Shard(number, total), reading
+        )
+        assert not [*(folder / "train").glob("*.txt"), *(folder / "train").glob("*.run")]
+        judged += [line.split() for line in (folder / "test" / "qrels.txt").read_text().splitlines()]
+        ranked += [line.split() for line in (folder / "test" / "candidates.run").read_text().splitlines()]
     assert sorted((q, d) for q, _, d, _ in judged) == sorted((q, d) for q, _, d, *_ in ranked)
-    kept = {"train-q0": ["train-a0", "train-a1"], "train-q2": ["train-a4"]}
+    kept = {"test-q0": ["test-a0", "test-a1"], "test-q2": ["test-a4"]}
     assert {q: sorted(d for p, _, d, _ in judged if p == q) for q, *_ in judged} == kept
 
 

@@ -168,9 +168,13 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
 def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, tmp_path):
     write(tmp_path / "asked", ["other\tSilent  Harbour"])
     write(tmp_path / "grades", ["other 0 d1 2"])
+    broken = tmp_path / "broken"
+    write(broken, [*Path(source["run"]).read_text().splitlines(), "q1 Q0 d4"])
     test = {"docs": source["docs"], "queries": str(tmp_path / "asked"), "qrels": str(tmp_path / "grades")}
     with pytest.raises(DataError, match=r"1 training queries are also asked in another split, the first is 'q1'"):
         rows(ranking(source, test=test), "train")
+    with pytest.raises(DataError, match="also asked in another split"):  # before candidates are looked for
+        rows(ranking({**source, "run": str(broken)}, test=test), "train")
     dataset = ranking(source, test=test, leaked_queries="drop")
     assert {query_id for query_id, _, _ in rows(dataset, "train")} == {"q2"}
     assert dataset.reading.counts["train"] == {"queries of another split": 1}
