@@ -78,5 +78,5 @@ def test_preparing():
 
 def test_significance():
     found = run("significance", "--part", "0.01")
-    assert found.count("the interval holds the truth in") == 21
+    assert found.count("the interval contains the truth in") == 21
     assert found.count("randomisation test") == 6
