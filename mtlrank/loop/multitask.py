@@ -61,10 +61,10 @@ class MultiTaskLoop(pl.LightningModule):
         self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
+        self._drawn = set[str]()  # tasks that any process has learnt from since then
         self.last_loss = torch.tensor(float("nan"))  # of the last batch, on its device
         self._losses: dict[str, Tensor] = {}  # by task: (sum, number) of the finite losses since they were logged
         self._logged_step = 0
-        self._drawn = set[str]()  # tasks that any process has learnt from since then
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
     def on_train_epoch_start(self) -> None:
@@ -180,7 +180,7 @@ class MultiTaskLoop(pl.LightningModule):
         return _Zero.apply(*idle) if idle else torch.zeros(())
 
     def _note(self, total: Tensor, losses: Mapping[str, Tensor], batch: MTLBatch) -> None:
-        """Keep what a step has learnt from, and log it."""
+        """Keep what a step has learnt from, and its losses for the log."""
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
