@@ -1,4 +1,4 @@
-"""Preparing datasets: against bare tokenising, at two sizes, and BM25 labels at two sizes.
+"""Preparing datasets: against bare tokenising, at two sizes, BM25 labels at two sizes, and a BM25 index against bm25s' own.
 
     python -m benchmarks.prepare
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import bm25s
 import numpy as np
 
 from benchmarks.passages import TOKENIZER, Passages, passages
@@ -31,22 +32,37 @@ REPETITIONS = 3
 WORDS = 55  # as many as an MS MARCO passage has
 
 
+def plain(texts: list[str]) -> bm25s.BM25:
+    """An index as bm25s makes it."""
+    index = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
+    index.index(bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False), show_progress=False)
+    return index
+
+
+INDEXES: dict[str, Callable[[list[str]], object]] = {"bm25s": plain, "mtlrank": BM25Index.build}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", default=TOKENIZER, help="a Hugging Face name or folder")
     parser.add_argument("--texts", type=Path, help="real passages, as a TSV file with an id and a text")
     parser.add_argument("--part", type=float, default=1.0, help="of the usual number of passages, for a quick look")
     parser.add_argument("--peak", type=int, help="only print the peak memory of preparing so many short passages")
+    parser.add_argument("--index", choices=INDEXES, help="only print the bytes a passage that building an index takes")
     arguments = parser.parse_args()
+    part = arguments.part
+    if arguments.index:
+        print(bytes_per_passage(INDEXES[arguments.index], int(60_000 * part), arguments.texts))
+        return
     if arguments.peak:
         write(passages(arguments.peak, words=8), TOKENIZER)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return
     real = [text for _, text in Collection({"docs": str(arguments.texts)}).docs] if arguments.texts else None
-    part = arguments.part
     tokenising(real or list(passages(int(50_000 * part), WORDS)), arguments.tokenizer)
     labelling(int(5_000 * part), int(100_000 * part))
     memory(int(100_000 * part), int(1_000_000 * part))
+    indexing(["--part", str(part), *(["--texts", str(arguments.texts)] if arguments.texts else [])])
 
 
 def write(texts: Iterable[str], tokenizer: str) -> None:
@@ -75,6 +91,24 @@ def memory(few: int, many: int) -> None:
         peaks[f"{number:,}"] = int(subprocess.run(command, check=True, capture_output=True).stdout) / 1024
     first, second = peaks.values()
     report("MiB at the peak", peaks, second / first)
+
+
+def indexing(words: list[str]) -> None:
+    """The memory that building a BM25 index takes above the texts, by mtlrank and by bm25s alone."""
+    found = {}
+    for name in INDEXES:
+        command = [sys.executable, "-m", "benchmarks.prepare", "--index", name, *words]
+        found[name] = float(subprocess.run(command, check=True, capture_output=True).stdout)
+    report("bytes a passage to build a BM25 index", found, found["mtlrank"] / found["bm25s"])
+
+
+def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: Path | None) -> float:
+    """How far the peak of this process rises."""
+    texts = [text for _, text in Collection({"docs": str(path)}).docs] if path else list(passages(number, WORDS))
+    index(texts[:10])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    index(texts)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / len(texts)
 
 
 def labelling(few: int, many: int) -> None:

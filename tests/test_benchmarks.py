@@ -73,7 +73,7 @@ def test_batches():
 
 
 def test_preparing():
-    assert run("prepare", "--part", "0.01").count("ratio") == 3
+    assert run("prepare", "--part", "0.01").count("ratio") == 4
 
 
 def test_significance():

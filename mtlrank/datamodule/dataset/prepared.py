@@ -112,9 +112,8 @@ class PreparedDataset(ABC):
             with ShardWriter(folder, self.task, preprocessor, reading) as writer:
                 for split in self.splits:
                     splits[split] = writer.write(split, self._samples(split))
-                    if (
-                        self.has_judgements and split != "train"
-                    ):  # also where no sample is: a judged query without candidates counts
+                    # Also where no sample is: a judged query without candidates counts.
+                    if self.has_judgements and split != "train":
                         self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
             bad = [json.dumps(row._asdict(), ensure_ascii=False) for row in reading.bad_rows.values()]
