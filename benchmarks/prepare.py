@@ -52,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     part = arguments.part
     if arguments.index:
-        print(bytes_per_passage(INDEXES[arguments.index], int(60_000 * part), arguments.texts))
+        print(bytes_per_passage(INDEXES[arguments.index], max(10_000, int(60_000 * part)), arguments.texts))
         return
     if arguments.peak:
         write(passages(arguments.peak, words=8), TOKENIZER)
