@@ -7,7 +7,6 @@ Speeds are per CPU-second of one process, medians of interleaved repetitions; me
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def main() -> None:
         return
     if arguments.peak:
         write(passages(arguments.peak, words=8), TOKENIZER)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(peak())
         return
     real = [text for _, text in Collection({"docs": str(arguments.texts)}).docs] if arguments.texts else None
     tokenising(real or list(passages(int(50_000 * part), WORDS)), arguments.tokenizer)
@@ -106,9 +105,15 @@ def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: P
     """How far the peak of this process rises."""
     texts = [text for _, text in Collection({"docs": str(path)}).docs] if path else list(passages(number, WORDS))
     index(texts[:10])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     index(texts)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / len(texts)
+    return (peak() - before) * 1024 / len(texts)
+
+
+def peak() -> int:
+    """The most memory that this process has had, in KiB. (getrusage would count what started it, too.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
 
 
 def labelling(few: int, many: int) -> None:
