@@ -4,7 +4,6 @@ python -m benchmarks.balance [--body /path/to/a/bert]
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 import pytorch_lightning as pl
 import torch
 
+from benchmarks.memory import peak
 from mtlrank import build, prepare
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.entry import quiet
@@ -55,7 +55,7 @@ def train(loss, steps, folder, words):
         use_distributed_sampler=False,
     )
     trainer.fit(loop, datamodule)
-    print(statistics.median(clock.seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(statistics.median(clock.seconds), peak() / 1024)
 
 
 def measure(loss, arguments, folder, words):

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.memory import peak
 from mtlrank.batch import Record
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
@@ -82,7 +82,7 @@ class Clock:
     def memory(self) -> int:
         """MiB at the peak so far."""
         if self.device == "cpu":
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+            return peak() >> 10
         import torch
 
         return torch.cuda.max_memory_allocated() >> 20

@@ -20,6 +20,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import bm25s
 import numpy as np
 
+from benchmarks.memory import peak
 from benchmarks.passages import TOKENIZER, Passages, passages
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection import Collection
@@ -108,12 +109,6 @@ def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: P
     before = peak()
     index(texts)
     return (peak() - before) * 1024 / len(texts)
-
-
-def peak() -> int:
-    """The most memory that this process has had, in KiB. (getrusage would count what started it, too.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0])
 
 
 def labelling(few: int, many: int) -> None:
