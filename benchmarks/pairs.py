@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from benchmarks.memory import peak
 from mtlrank.batch import Record
@@ -99,7 +99,17 @@ def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("--repetitions", type=int, default=3)
     made.add_argument("--peak", type=float, default=790e12, help="operations a second that the GPU can do")
     made.add_argument("--system", choices=systems, help="measure only this one, in this process")
+    made.add_argument(
+        "--in-turn", action="store_true", help="with --system: wait for a line of input before the device is used"
+    )
     return made
+
+
+def take_turn(options: argparse.Namespace) -> None:
+    """Wait until the device is free. What comes before may happen while other systems prepare."""
+    if options.in_turn:
+        print("ready", flush=True)
+        sys.stdin.readline()
 
 
 @contextmanager
@@ -130,23 +140,62 @@ def say(measured: Measured) -> None:
     print(f"measured {json.dumps(measured)}", flush=True)
 
 
+class _Run:
+    """A process that measures one system when it is told to."""
+
+    def __init__(self, system: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.system = system
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
+        self.process = subprocess.Popen(
+            [*command, "--system", system, "--in-turn"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment,
+        )
+
+    def await_ready(self) -> None:
+        """Return when it has prepared what it needs."""
+        assert self.process.stdout
+        if not any(line == "ready\n" for line in self.process.stdout):
+            self._fail()
+
+    def measure(self) -> Measured:
+        """Have it measured, and end the process."""
+        output, _ = self.process.communicate("\n")
+        lines = [line for line in output.splitlines() if line.startswith("measured ")]
+        if self.process.returncode or not lines:
+            self._fail()
+        return Measured(*json.loads(lines[-1].removeprefix("measured ")))
+
+    def _fail(self) -> NoReturn:
+        self.process.wait()
+        self.errors.seek(0)
+        raise SystemExit(f"{self.system} failed:\n{self.errors.read()[-3000:]}")
+
+
 def compare(module: str, systems: Sequence[str], repetitions: int, arguments: Sequence[str]) -> dict[str, Measured]:
-    """Medians of systems that run in turns, each in a process with one thread."""
+    """Medians of systems that run in turns, each in a process with one thread.
+
+    For a GPU they all prepare their data at once, and begin in turns when all are ready.
+    """
     found: dict[str, list[Measured]] = {system: [] for system in systems}
     fixed = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS", "WANDB_DISABLED"), "1")
     fixed |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0"}
     environment = {**os.environ, **fixed}
+    groups = [list(systems)] if "--device=cuda" in arguments else [[system] for system in systems]
     for repetition in range(repetitions):
-        for system in systems:
-            command = [sys.executable, "-m", module, *arguments, "--system", system]
-            ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-            lines = [line for line in ran.stdout.splitlines() if line.startswith("measured ")]
-            if ran.returncode or not lines:
-                raise SystemExit(f"{system} failed:\n{ran.stderr[-3000:]}")
-            found[system].append(Measured(*json.loads(lines[-1].removeprefix("measured "))))
-            print(
-                f"  {repetition + 1}/{repetitions} {system}: {found[system][-1].pairs_per_second:.2f}", file=sys.stderr
-            )
+        for group in groups:
+            started = [_Run(system, [sys.executable, "-m", module, *arguments], environment) for system in group]
+            for run in started:
+                run.await_ready()
+            for run in started:
+                measured = run.measure()
+                found[run.system].append(measured)
+                print(
+                    f"  {repetition + 1}/{repetitions} {run.system}: {measured.pairs_per_second:.2f}", file=sys.stderr
+                )
     return {system: _median(several) for system, several in found.items()}
 
 

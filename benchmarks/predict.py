@@ -29,6 +29,7 @@ from benchmarks.pairs import (
     parser,
     say,
     table,
+    take_turn,
     words,
 )
 
@@ -68,13 +69,16 @@ def ceiling(options: argparse.Namespace, rows: list[Pair]) -> Measured:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.body)
-    model = AutoModelForSequenceClassification.from_pretrained(options.body, num_labels=1).to(options.device).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(options.body, num_labels=1).eval()
     ids = _tokenised(options, rows[WARM:])
     ids.sort(key=len)
-    batches = [
-        tokenizer.pad({"input_ids": ids[i : i + options.batch_size]}, return_tensors="pt").to(options.device)
+    padded = [
+        tokenizer.pad({"input_ids": ids[i : i + options.batch_size]}, return_tensors="pt")
         for i in range(0, len(ids), options.batch_size)
     ]
+    take_turn(options)
+    model.to(options.device)
+    batches = [batch.to(options.device) for batch in padded]
     clock = Clock(options.device)
     with torch.inference_mode(), torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
         model(**batches[0])
@@ -90,8 +94,9 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair]) -> Meas
     import torch
     from sentence_transformers import CrossEncoder
 
-    model = CrossEncoder(options.body, num_labels=1, device=options.device, max_length=MAX_LENGTH)
     texts = [(query, passage) for query, passage, _ in rows]
+    take_turn(options)
+    model = CrossEncoder(options.body, num_labels=1, device=options.device, max_length=MAX_LENGTH)
     clock = Clock(options.device)
     with torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
         model.predict(texts[:WARM], batch_size=options.batch_size, show_progress_bar=False)
@@ -115,7 +120,7 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool) ->
 
     body = MTLBody(options.body)
     heads = {"ranking": Linear(body.out_dim, body.num_layers, 1, partial(CLSToken, layers=[-1]))}
-    model = MultiTaskModel(body, heads).to(options.device)
+    model = MultiTaskModel(body, heads)
     half = partial(torch.autocast, "cuda", torch.bfloat16) if options.device == "cuda" else nullcontext
 
     def score(dataset: Pairs) -> None:
@@ -125,11 +130,17 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool) ->
         assert found["ranking"].num_samples == len(dataset.rows)
 
     with tempfile.TemporaryDirectory() as folder:
-        score(Pairs("ranking", rows[:WARM], options.body).prepared_in(Path(folder) / "warm"))
+        warm = Pairs("ranking", rows[:WARM], options.body).prepared_in(Path(folder) / "warm")
+        dataset = Pairs("ranking", rows[WARM:], options.body)
+        if prepared:
+            dataset.prepared_in(Path(folder) / "all")
+        take_turn(options)
+        model.to(options.device)
+        score(warm)
         clock = Clock(options.device)
         began = clock()
-        dataset = Pairs("ranking", rows[WARM:], options.body).prepared_in(Path(folder) / "all")
-        began = clock() if prepared else began
+        if not prepared:
+            dataset.prepared_in(Path(folder) / "all")
         score(dataset)
         return Measured(options.pairs / (clock() - began), clock.memory())
 

@@ -32,6 +32,7 @@ from benchmarks.pairs import (
     parser,
     say,
     table,
+    take_turn,
     words,
 )
 
@@ -113,8 +114,10 @@ def _report(options: argparse.Namespace, body: str) -> None:
         ratio = found[compiled].pairs_per_second / found[name].pairs_per_second
         print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
     if options.device == "cuda":
-        limit = options.peak / (3 * flops_per_pair(body, _lengths(pairs(5_000), body)))
+        lengths = _lengths(pairs(5_000), body)
+        limit = options.peak / (3 * flops_per_pair(body, lengths))
         print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
+        print(f"{'mean length':>26}: {sum(lengths) / len(lengths):>10.1f} tokens")
 
 
 # -- systems: each gives pairs a second over all steps but those to warm up ------------------------------------------
@@ -128,8 +131,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
 
     tokenizer = AutoTokenizer.from_pretrained(options.body)
     settings = {"num_labels": 1, "attention_probs_dropout_prob": 0.0, "attn_implementation": "sdpa"}
-    model = AutoModelForSequenceClassification.from_pretrained(options.body, **settings).to(options.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
+    model = AutoModelForSequenceClassification.from_pretrained(options.body, **settings).train()
     many = pairs(50 * options.batch_size, seed=1)
     lengths = _lengths(many, options.body)
     by_length = sorted(range(len(many)), key=lambda i: lengths[i])
@@ -141,11 +143,13 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     for start in warm + starts:
         chosen = by_length[start : start + options.batch_size]
         queries, passages, labels = zip(*(many[i] for i in chosen), strict=True)
-        texts = tokenizer(
-            queries, passages, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt"
-        ).to(options.device)
-        prepared.append((texts, torch.tensor(labels, dtype=torch.float32, device=options.device)))
+        texts = tokenizer(queries, passages, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt")
+        prepared.append((texts, torch.tensor(labels, dtype=torch.float32)))
         tokens += sum(lengths[i] for i in chosen) if len(prepared) > len(warm) else 0
+    take_turn(options)
+    model.to(options.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
+    prepared = [(texts.to(options.device), labels.to(options.device)) for texts, labels in prepared]
     laps = Laps(options)
     laps.warm, laps.last = len(warm), len(prepared)
     for texts, labels in prepared:
@@ -172,12 +176,13 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair], mixed: 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             laps.step()
 
-    model = CrossEncoder(options.body, num_labels=1, device=options.device, max_length=MAX_LENGTH)
     parts = _shares(rows) if mixed else {"rank": rows}
     data = {
         name: Dataset.from_dict({"query": q, "passage": p, "label": [float(label) for label in labels]})
         for name, (q, p, labels) in ((name, zip(*part, strict=True)) for name, part in parts.items())
     }
+    take_turn(options)
+    model = CrossEncoder(options.body, num_labels=1, device=options.device, max_length=MAX_LENGTH)
     with tempfile.TemporaryDirectory() as folder:
         arguments = CrossEncoderTrainingArguments(
             output_dir=folder,
@@ -209,6 +214,7 @@ def bare_loop(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Mea
     laps = Laps(options)
     with tempfile.TemporaryDirectory() as folder:
         datamodule, model, datasets = _parts(options, rows, mixed, Path(folder))
+        take_turn(options)
         model.to(options.device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
         for batch in _on(datamodule.train_dataloader(), options.device):
@@ -248,6 +254,7 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled
     config = compose_config([*overrides, "training.epochs=1"], trusted=True)
     with tempfile.TemporaryDirectory() as folder, StopSignals() as signals:
         datamodule, model, datasets = _parts(options, rows, mixed, Path(folder))
+        take_turn(options)
         if compiled:
             model.body.compile_layers(torch.device(options.device))
         milestones = Milestones(Checkpoints(Path(folder) / "out"), Monitored("x", "max"), signals, Plan(0), {}, [])

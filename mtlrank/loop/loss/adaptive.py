@@ -79,15 +79,12 @@ class DynamicWeightAverage(Combiner):
 
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
         """Add the step's losses to the epoch's, those of all processes, so that all of them weigh alike."""
-        values = torch.zeros_like(self.sums)
-        for name, mean in means.items():
-            values[self.number_of(name)] = mean
+        zero, one = self.sums.new_zeros(()), self.sums.new_ones(())  # numbers put into a tensor would wait for a GPU
+        values = torch.stack([means.get(name, zero) for name in self.tasks])
         if (number := world_size()) > 1:
             dist.all_reduce(values)
             values /= number
-        here = torch.zeros_like(self.counts)
-        for name in drawn:
-            here[self.number_of(name)] = 1
+        here = torch.stack([one if name in drawn else zero for name in self.tasks])
         finite = torch.isfinite(values)  # a step that is skipped teaches nothing
         self.sums = self.sums + torch.where(finite, values, 0.0)
         self.counts = self.counts + here * finite

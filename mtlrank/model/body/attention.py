@@ -1,6 +1,6 @@
 """Attention within each sequence of a packed batch, for any Hugging Face encoder that lets its attention be chosen."""
 
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,23 +70,30 @@ def packed_attention(
     """
     assert packing is not None, "packed attention needs packing=..."
     reach = None if sliding_window is None or sliding_window >= packing.max_seqlen else sliding_window - 1
-    if not query.is_cuda:
-        return _one_by_one(query, key, value, scaling, dropout, reach, packing), None
-    if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    if query.is_cuda and dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
+        q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
         ends, longest = packing.cu_seqlens, packing.max_seqlen
         window = (-1, -1) if reach is None else (reach, reach)
         mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=window)
         assert isinstance(mixed, Tensor)
-        return mixed[None], None
-    return _in_a_grid(query, key, value, scaling, dropout, reach, packing), None
+        return mixed.unsqueeze(0), None
+    return _without_kernel(query, key, value, scaling, dropout, reach, packing), None
 
 
-@cache
+@torch.compiler.assume_constant_result
 def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether FlashAttention, which attention on sequences of any length is made of, can do it."""
     is_half = dtype in (torch.float16, torch.bfloat16)
     return is_half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@torch.compiler.disable
+def _without_kernel(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
+) -> Tensor:
+    """Compiled layers call it as it is: how sequences lie in a batch is no concern of a compiler."""
+    attend = _in_a_grid if query.is_cuda else _one_by_one
+    return attend(query, key, value, scale, dropout, reach, packing)
 
 
 def _one_by_one(
@@ -119,4 +126,4 @@ def _band(length: int, reach: int, device: torch.device) -> Tensor:
     return (positions[:, None] - positions).abs() <= reach
 
 
-AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))  # compiled layers call it as it is
+AttentionInterface.register(PACKED, packed_attention)
