@@ -37,6 +37,7 @@ from benchmarks.pairs import (
 )
 
 SYSTEMS = ["ceiling", "sentence-transformers", "bare loop", "mtlrank", "mixture: s-t", "mixture: bare loop", "mixture"]
+DETERMINISTIC = "mtlrank, deterministic"
 COMPILED = {"mtlrank": "mtlrank, compiled", "mixture": "mixture, compiled"}
 DEPTHS = {"terms": 1 / 3, "entities": 0.4, "coreference": 0.4, "similarity": 0.5, "ranking": 1.0}
 STEPS = {"cpu": 6, "cuda": 100}
@@ -65,7 +66,7 @@ class Laps:
 
 
 def main() -> None:
-    made = parser(__doc__ or "", [*SYSTEMS, *COMPILED.values()])
+    made = parser(__doc__ or "", [*SYSTEMS, DETERMINISTIC, *COMPILED.values()])
     made.add_argument("--steps", type=int, help="default: 6, on a GPU 100")
     made.add_argument("--compile", action="store_true", help="measure training.compile=true too")
     made.add_argument("--profile", action="store_true", help="only print where the time of mtlrank's steps goes")
@@ -100,6 +101,8 @@ def _profile(options: argparse.Namespace, body: str) -> None:
 
 def _report(options: argparse.Namespace, body: str) -> None:
     alone, mixture = SYSTEMS[:4], SYSTEMS[4:]
+    if options.device == "cuda":
+        alone = [*alone, DETERMINISTIC]
     if options.compile:
         alone, mixture = [*alone, COMPILED["mtlrank"]], [*mixture, COMPILED["mixture"]]
     found = compare("benchmarks.train", [*alone, *mixture], options.repetitions, words(options, body=body))
@@ -229,7 +232,9 @@ def bare_loop(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Mea
     return laps.measured()
 
 
-def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled: bool = False) -> Measured:
+def mtlrank(
+    options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled: bool = False, deterministic: bool = False
+) -> Measured:
     """All of it, as `python -m mtlrank.train` builds it."""
     import pytorch_lightning as pl
     import torch
@@ -250,7 +255,11 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled
             laps.step()
 
     accelerator, precision = {"cpu": ("cpu", "32-true"), "cuda": ("gpu", "bf16-mixed")}[options.device]
-    overrides = [f"trainer.accelerator={accelerator}", f"trainer.precision={precision}", "trainer.deterministic=false"]
+    overrides = [
+        f"trainer.accelerator={accelerator}",
+        f"trainer.precision={precision}",
+        f"trainer.deterministic={deterministic}",
+    ]
     config = compose_config([*overrides, "training.epochs=1"], trusted=True)
     with tempfile.TemporaryDirectory() as folder, StopSignals() as signals:
         datamodule, model, datasets = _parts(options, rows, mixed, Path(folder))
@@ -273,6 +282,7 @@ MEASURES = {
     "bare loop": bare_loop,
     "mtlrank": mtlrank,
     "mixture": mtlrank,
+    DETERMINISTIC: partial(mtlrank, deterministic=True),
     "mtlrank, compiled": partial(mtlrank, compiled=True),
     "mixture, compiled": partial(mtlrank, compiled=True),
 }

@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES, Family, hidden_of
+from mtlrank.model.body.family import FAMILIES
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
@@ -178,7 +178,7 @@ class MTLBody(nn.Module):
                 f"training.compile compiles the layers of a body, but those of {self.backbone} "
                 f"({self.config.model_type}) are not known. Expected false."
             )
-        self._compiled = compiled(_layer_output, device)
+        self._compiled = compiled(self.family.run, device)
 
     def describe(self) -> str:
         """What makes two bodies the same: whose weights they start from, and what of them learns."""
@@ -247,11 +247,11 @@ class MTLBody(nn.Module):
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
         """A layer's output, everywhere or at some rows."""
         assert self.family is not None
-        inputs = (self.family, layer, hidden, rows, arguments)
+        run = self._compiled if self._compiled and self.training else self.family.run
         if self.activation_checkpointing and self.training:
-            output: Tensor = checkpoint(_layer_output, *inputs, use_reentrant=False)
+            output: Tensor = checkpoint(run, layer, hidden, rows, arguments, use_reentrant=False)
             return output
-        return (self._compiled if self._compiled and self.training else _layer_output)(*inputs)
+        return run(layer, hidden, rows, arguments)
 
     def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> Sequence[Tensor]:
         """The model's own forward on a padded batch, for families whose layers are not known here.
@@ -265,10 +265,3 @@ class MTLBody(nn.Module):
             inputs["token_type_ids"] = token_type_ids.new_zeros(mask.shape).masked_scatter(mask, token_type_ids)
         states: Sequence[Tensor] = self.encoder(**inputs, output_hidden_states=True).hidden_states
         return states
-
-
-def _layer_output(
-    family: Family, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]
-) -> Tensor:
-    """(1, tokens, hidden), or (1, rows, hidden) where only some positions are read."""
-    return hidden_of(layer(hidden, **arguments)) if rows is None else family.at_rows(layer, hidden, rows, arguments)

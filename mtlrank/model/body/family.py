@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from mtlrank.model.body.attention import Packing
@@ -14,7 +15,7 @@ class Family(NamedTuple):
     embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
     layers: Callable[[Any], Sequence[nn.Module]]
     arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of a layer, by its number
-    at_rows: Callable[[Any, Tensor, Tensor, dict[str, Any]], Tensor]  # a layer's output at some positions; all attend
+    run: Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]  # a layer, at some positions or all; all attend
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
     adapted: tuple[str, ...]  # the layers that LoRA adapts unless told: queries and values (Hu et al. 2022, table 5)
@@ -54,23 +55,35 @@ def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Cal
     return lambda layer: {"position_embeddings": rotations[kinds[layer]]}
 
 
-def _bert_at_rows(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    mixed = hidden_of(layer.attention.self(hidden, **arguments))
-    attended = layer.attention.output(mixed[:, rows], hidden[:, rows])
+def _bert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
+    mixed = hidden_of(layer.attention.self(_cast_once(hidden), **arguments))
+    attended = layer.attention.output(_at(mixed, rows), _at(hidden, rows))
     output: Tensor = layer.output(layer.intermediate(attended), attended)
     return output
 
 
-def _distilbert_at_rows(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    attended = layer.sa_layer_norm(hidden_of(layer.attention(hidden, **arguments))[:, rows] + hidden[:, rows])
+def _distilbert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
+    mixed = hidden_of(layer.attention(_cast_once(hidden), **arguments))
+    attended = layer.sa_layer_norm(_at(mixed, rows) + _at(hidden, rows))
     output: Tensor = layer.output_layer_norm(layer.ffn(attended) + attended)
     return output
 
 
-def _modernbert_at_rows(layer: Any, hidden: Tensor, rows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    attended = hidden[:, rows] + hidden_of(layer.attn(layer.attn_norm(hidden), **arguments))[:, rows]
+def _modernbert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
+    mixed = hidden_of(layer.attn(layer.attn_norm(hidden), **arguments))
+    attended = _at(hidden, rows) + _at(mixed, rows)
     output: Tensor = attended + layer.mlp(layer.mlp_norm(attended))
     return output
+
+
+def _at(states: Tensor, rows: Tensor | None) -> Tensor:
+    return states if rows is None else states.index_select(1, rows)
+
+
+def _cast_once(hidden: Tensor) -> Tensor:
+    """What autocast would do for queries, keys and values one by one, forwards and backwards."""
+    device = hidden.device.type
+    return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
 def _none(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
@@ -85,7 +98,7 @@ _BERT = Family(
     _bert_embed,
     lambda e: e.encoder.layer,
     _none,
-    _bert_at_rows,
+    _bert_run,
     _as_it_is,
     "attention_probs_dropout_prob",
     ("query", "value"),
@@ -101,7 +114,7 @@ FAMILIES = {
         _distilbert_embed,
         lambda e: e.transformer.layer,
         _none,
-        _distilbert_at_rows,
+        _distilbert_run,
         _as_it_is,
         "attention_dropout",
         ("q_lin", "v_lin"),
@@ -110,7 +123,7 @@ FAMILIES = {
         _modernbert_embed,
         lambda e: e.layers,
         _modernbert_arguments,
-        _modernbert_at_rows,
+        _modernbert_run,
         lambda e, hidden: e.final_norm(hidden),
         "attention_dropout",
         ("Wqkv",),  # queries, keys and values in one

@@ -198,8 +198,9 @@ def test_a_gpu_attends_as_a_cpu_does(dtype, window, head_size):
         mixed, _ = packed_attention(None, *states, None, sliding_window=window, packing=packing)
         mixed.float().square().sum().backward()
         found.append((mixed.float().cpu(), states.grad.float().cpu()))
-    tolerance = 1e-4 if dtype == torch.float32 else 0.05
-    torch.testing.assert_close(found[1], found[0], atol=tolerance, rtol=tolerance)
+    most = {torch.float32: 1e-5, torch.float16: 0.003, torch.bfloat16: 0.02}[dtype]
+    for mine, expected in zip(found[1], found[0], strict=True):
+        assert (mine - expected).norm() < most * expected.norm()
 
 
 def test_a_token_of_a_window_sees_its_neighbours_only():
