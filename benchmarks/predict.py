@@ -81,8 +81,8 @@ def ceiling(options: argparse.Namespace, rows: list[Pair]) -> Measured:
     batches = [batch.to(options.device) for batch in padded]
     clock = Clock(options.device)
     with torch.inference_mode(), torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
-        model(**batches[0])
-        model(**batches[-1])  # the longest, for which memory is found
+        for batch in batches if options.device == "cuda" else (batches[0], batches[-1]):  # a GPU meets each shape once
+            model(**batch)
         began = clock()
         for batch in batches:
             model(**batch)

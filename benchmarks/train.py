@@ -68,6 +68,7 @@ class Laps:
 def main() -> None:
     made = parser(__doc__ or "", [*SYSTEMS, DETERMINISTIC, *COMPILED.values()])
     made.add_argument("--steps", type=int, help="default: 6, on a GPU 100")
+    made.add_argument("--part", choices=["ranking", "mixture"], help="only one of the two tables")
     made.add_argument("--compile", action="store_true", help="measure training.compile=true too")
     made.add_argument("--profile", action="store_true", help="only print where the time of mtlrank's steps goes")
     options = made.parse_args()
@@ -105,22 +106,26 @@ def _report(options: argparse.Namespace, body: str) -> None:
         alone = [*alone, DETERMINISTIC]
     if options.compile:
         alone, mixture = [*alone, COMPILED["mtlrank"]], [*mixture, COMPILED["mixture"]]
-    found = compare("benchmarks.train", [*alone, *mixture], options.repetitions, words(options, body=body))
-    table("Training on ranking pairs", {name: found[name] for name in alone}, "sentence-transformers")
-    ours = found["mtlrank"].pairs_per_second
-    print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
-    print(f"{'cost of the framework':>26}: {1 - ours / found['bare loop'].pairs_per_second:>10.1%}")
-    table("Training on five tasks", {name: found[name] for name in mixture}, "mixture: s-t")
-    cost = 1 - found["mixture"].pairs_per_second / found["mixture: bare loop"].pairs_per_second
-    print(f"{'cost of the framework':>26}: {cost:>10.1%}")
-    for name, compiled in COMPILED.items() if options.compile else ():
-        ratio = found[compiled].pairs_per_second / found[name].pairs_per_second
-        print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
-    if options.device == "cuda":
-        lengths = _lengths(pairs(5_000), body)
-        limit = options.peak / (3 * flops_per_pair(body, lengths))
-        print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
-        print(f"{'mean length':>26}: {sum(lengths) / len(lengths):>10.1f} tokens")
+    systems = {"ranking": alone, "mixture": mixture}.get(options.part, [*alone, *mixture])
+    found = compare("benchmarks.train", systems, options.repetitions, words(options, body=body))
+    if "mtlrank" in found:
+        table("Training on ranking pairs", {name: found[name] for name in alone}, "sentence-transformers")
+        ours = found["mtlrank"].pairs_per_second
+        print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
+        print(f"{'cost of the framework':>26}: {1 - ours / found['bare loop'].pairs_per_second:>10.1%}")
+        if options.device == "cuda":
+            lengths = _lengths(pairs(5_000), body)
+            limit = options.peak / (3 * flops_per_pair(body, lengths))
+            print(f"{'share of the limit':>26}: {ours / limit:>10.1%} of {limit:,.0f} pairs/s")
+            print(f"{'mean length':>26}: {sum(lengths) / len(lengths):>10.1f} tokens")
+    if "mixture" in found:
+        table("Training on five tasks", {name: found[name] for name in mixture}, "mixture: s-t")
+        cost = 1 - found["mixture"].pairs_per_second / found["mixture: bare loop"].pairs_per_second
+        print(f"{'cost of the framework':>26}: {cost:>10.1%}")
+    for name, compiled in COMPILED.items():
+        if compiled in found:
+            ratio = found[compiled].pairs_per_second / found[name].pairs_per_second
+            print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
 
 
 # -- systems: each gives pairs a second over all steps but those to warm up ------------------------------------------

@@ -165,7 +165,7 @@ class MTLBody(nn.Module):
     def compile_layers(self, device: torch.device) -> None:
         """Train on a device with the layers compiled by torch; other uses, such as judging, stay as they are.
 
-        Attention is left out: how sequences lie in a batch is no concern of a compiler. Raises `ConfigError` if the layers
+        Raises `ConfigError` if the layers
         are not known or run again in the backward pass, and `ResourceError` if this machine cannot compile.
         """
         if self.activation_checkpointing:

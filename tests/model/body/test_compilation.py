@@ -106,11 +106,14 @@ def test_a_gpu_in_half_precision_computes_the_same_compiled(tmp_path, kind):
     model.train()
     model.encoder.eval()
     found = []
+    counters.clear()
     for is_compiled in (False, True):
         if is_compiled:
             model.compile_layers(torch.device("cuda", 0))
         with torch.autocast("cuda", torch.bfloat16):
             found.append(encode(model, moved, [Part([1, 3], len(LENGTHS), sum(LENGTHS))])[0])
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not counters["graph_break"]  # attention is part of the layer
     for state, expected in zip(found[1], found[0], strict=True):
         torch.testing.assert_close(state, expected, atol=0.05, rtol=0.05)
 
