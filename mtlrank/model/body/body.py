@@ -165,8 +165,8 @@ class MTLBody(nn.Module):
     def compile_layers(self, device: torch.device) -> None:
         """Train on a device with the layers compiled by torch; other uses, such as judging, stay as they are.
 
-        Raises `ConfigError` if the layers
-        are not known or run again in the backward pass, and `ResourceError` if this machine cannot compile.
+        Raises `ConfigError` if the layers are not known or run again in the backward pass, and `ResourceError` if this
+        machine cannot compile.
         """
         if self.activation_checkpointing:
             raise ConfigError(
