@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -97,11 +97,9 @@ def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--repetitions", type=int, default=3)
-    made.add_argument("--peak", type=float, default=790e12, help="operations a second that the GPU can do")
+    made.add_argument("--peak", type=float, default=790e12, help="operations a second of a large product on the GPU")
     made.add_argument("--system", choices=systems, help="measure only this one, in this process")
-    made.add_argument(
-        "--in-turn", action="store_true", help="with --system: wait for a line of input before the device is used"
-    )
+    made.add_argument("--in-turn", action="store_true", help=argparse.SUPPRESS)  # wait for a line of input
     return made
 
 
@@ -109,7 +107,8 @@ def take_turn(options: argparse.Namespace) -> None:
     """Wait until the device is free. What comes before may happen while other systems prepare."""
     if options.in_turn:
         print("ready", flush=True)
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            raise SystemExit(1)  # whoever gives the turns is gone
 
 
 @contextmanager
@@ -155,6 +154,15 @@ class _Run:
             env=environment,
         )
 
+    def __enter__(self) -> "_Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, whatever it is doing."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
     def await_ready(self) -> None:
         """Return when it has prepared what it needs."""
         assert self.process.stdout
@@ -175,27 +183,30 @@ class _Run:
         raise SystemExit(f"{self.system} failed:\n{self.errors.read()[-3000:]}")
 
 
-def compare(module: str, systems: Sequence[str], repetitions: int, arguments: Sequence[str]) -> dict[str, Measured]:
-    """Medians of systems that run in turns, each in a process with one thread.
+def compare(
+    module: str, systems: Sequence[str], repetitions: int, arguments: Sequence[str], on_gpu: bool = False
+) -> dict[str, Measured]:
+    """Medians of systems that run in turns, each in a process of its own, with one thread if CPU time is measured.
 
     For a GPU they all prepare their data at once, and begin in turns when all are ready.
     """
     found: dict[str, list[Measured]] = {system: [] for system in systems}
-    fixed = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS", "WANDB_DISABLED"), "1")
-    fixed |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0"}
-    environment = {**os.environ, **fixed}
-    groups = [list(systems)] if "--device=cuda" in arguments else [[system] for system in systems]
+    fixed = {"HF_HUB_OFFLINE": "1", "WANDB_DISABLED": "1", "CUDA_VISIBLE_DEVICES": "0"}
+    if not on_gpu:
+        fixed |= dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        fixed["TOKENIZERS_PARALLELISM"] = "false"
+    command = [sys.executable, "-m", module, *arguments]
     for repetition in range(repetitions):
-        for group in groups:
-            started = [_Run(system, [sys.executable, "-m", module, *arguments], environment) for system in group]
-            for run in started:
-                run.await_ready()
-            for run in started:
-                measured = run.measure()
-                found[run.system].append(measured)
-                print(
-                    f"  {repetition + 1}/{repetitions} {run.system}: {measured.pairs_per_second:.2f}", file=sys.stderr
-                )
+        for group in [systems] if on_gpu else [[system] for system in systems]:
+            with ExitStack() as stack:
+                started = [stack.enter_context(_Run(system, command, {**os.environ, **fixed})) for system in group]
+                for run in started:
+                    run.await_ready()
+                for run in started:
+                    measured = run.measure()
+                    found[run.system].append(measured)
+                    speed = f"{measured.pairs_per_second:.2f}"
+                    print(f"  {repetition + 1}/{repetitions} {run.system}: {speed}", file=sys.stderr)
     return {system: _median(several) for system, several in found.items()}
 
 

@@ -44,7 +44,8 @@ def main() -> None:
     if options.system:
         import torch
 
-        torch.set_num_threads(1)
+        if options.device == "cpu":
+            torch.set_num_threads(1)
         torch.manual_seed(0)
         say(MEASURES[options.system](options, pairs(options.pairs + WARM)))
         return
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    found = compare("benchmarks.predict", SYSTEMS, options.repetitions, words(options))
+    found = compare("benchmarks.predict", SYSTEMS, options.repetitions, words(options), options.device == "cuda")
     table(f"Scoring {options.pairs:,} pairs", found, "sentence-transformers")
     ours = found["mtlrank, prepared"].pairs_per_second
     print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")

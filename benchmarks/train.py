@@ -5,11 +5,12 @@
     python -m benchmarks.train --random --device cuda --batch-size 256                   # without a hub
 
 Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall
-time with bf16 on all sides, and no side in torch's deterministic mode. Needs `pip install 'mtlrank[annotate,bench]'`.
-The ceiling is the fastest that Hugging Face's model goes: batches of like length, no attention dropout, nothing but the
-steps. The mixture has five tasks with heads at a third, .4, .4, half and the full depth of the body, in equal shares.
-With --compile, mtlrank runs with training.compile=true too. --profile tells instead where mtlrank's time goes,
-operation by operation.
+time with bf16 on all sides; only the system of that name is in torch's deterministic mode. Needs
+`pip install 'mtlrank[annotate,bench]'`. The ceiling is the fastest that Hugging Face's model goes: batches of like length,
+no attention dropout, nothing but the steps. The mixture has five tasks with heads at a third, .4, .4, half and the full
+depth of the body, in equal shares.
+With --compile, mtlrank runs with training.compile=true too. --profile tells instead where mtlrank's time goes when it
+learns from ranking pairs, operation by operation.
 """
 
 import argparse
@@ -76,7 +77,8 @@ def main() -> None:
     if options.system:
         import torch
 
-        torch.set_num_threads(1)
+        if options.device == "cpu":
+            torch.set_num_threads(1)
         torch.manual_seed(0)
         rows = pairs(options.batch_size * (options.steps + WARM[options.device]))
         name = options.system.removeprefix("mixture: ")
@@ -107,7 +109,9 @@ def _report(options: argparse.Namespace, body: str) -> None:
     if options.compile:
         alone, mixture = [*alone, COMPILED["mtlrank"]], [*mixture, COMPILED["mixture"]]
     systems = {"ranking": alone, "mixture": mixture}.get(options.part, [*alone, *mixture])
-    found = compare("benchmarks.train", systems, options.repetitions, words(options, body=body))
+    found = compare(
+        "benchmarks.train", systems, options.repetitions, words(options, body=body), options.device == "cuda"
+    )
     if "mtlrank" in found:
         table("Training on ranking pairs", {name: found[name] for name in alone}, "sentence-transformers")
         ours = found["mtlrank"].pairs_per_second

@@ -80,7 +80,7 @@ class DynamicWeightAverage(Combiner):
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
         """Add the step's losses to the epoch's, those of all processes, so that all of them weigh alike."""
         zero, one = self.sums.new_zeros(()), self.sums.new_ones(())  # numbers put into a tensor would wait for a GPU
-        values = torch.stack([means.get(name, zero) for name in self.tasks])
+        values = torch.stack([means[name].to(zero) if name in means else zero for name in self.tasks])
         if (number := world_size()) > 1:
             dist.all_reduce(values)
             values /= number

@@ -70,7 +70,7 @@ def packed_attention(
     """
     assert packing is not None, "packed attention needs packing=..."
     reach = None if sliding_window is None or sliding_window >= packing.max_seqlen else sliding_window - 1
-    if query.is_cuda and dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
+    if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
         q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
         ends, longest = packing.cu_seqlens, packing.max_seqlen
         window = (-1, -1) if reach is None else (reach, reach)
@@ -83,8 +83,9 @@ def packed_attention(
 @torch.compiler.assume_constant_result
 def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether FlashAttention, which attention on sequences of any length is made of, can do it."""
-    is_half = dtype in (torch.float16, torch.bfloat16)
-    return is_half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16) or head_size % 8 or head_size > 256:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @torch.compiler.disable

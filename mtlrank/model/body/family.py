@@ -81,7 +81,7 @@ def _at(states: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _cast_once(hidden: Tensor) -> Tensor:
-    """What autocast would do for queries, keys and values one by one, forwards and backwards."""
+    """Autocast would convert the states for queries, keys and values one by one, and their gradients back."""
     device = hidden.device.type
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
