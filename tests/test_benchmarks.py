@@ -1,6 +1,7 @@
 """The benchmarks run: what they measure is not looked at here."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import pytest
 from transformers import BertConfig, BertModel
 
+from benchmarks.pairs import compare
 from mtlrank.backbone import load_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -28,6 +30,47 @@ def run(name, *words):
     done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+TINY = """
+import argparse, pathlib, sys
+from benchmarks.pairs import Measured, say, take_turn
+parser = argparse.ArgumentParser()
+parser.add_argument("--system")
+parser.add_argument("--in-turn", action="store_true")
+options = parser.parse_args()
+take_turn(options)
+if options.system == "broken":
+    sys.exit("it broke")
+pathlib.Path(__file__).with_name(options.system).touch()
+say(Measured(len(options.system), 7))
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    (tmp_path / "tiny.py").write_text(TINY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.getcwd()}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_systems_are_measured_in_turns(tiny, on_gpu):
+    assert compare("tiny", ["a", "bc"], 2, [], on_gpu) == {"a": (1, 7), "bc": (2, 7)}
+
+
+def test_a_system_that_fails_ends_all(tiny):
+    with pytest.raises(SystemExit, match="broken failed:\nit broke"):
+        compare("tiny", ["a", "broken", "late"], 1, [], True)
+    assert (tiny / "a").exists()
+    assert not (tiny / "late").exists()
+
+
+def test_nobody_measures_when_it_is_nobodys_turn(tiny):
+    command = [sys.executable, "-m", "tiny", "--system", "a", "--in-turn"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "ready\n")
+    assert not (tiny / "a").exists()
 
 
 @pytest.mark.parametrize(
