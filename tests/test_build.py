@@ -1,7 +1,9 @@
 import os
+import re
 
 import pytest
 import pytorch_lightning as pl
+import torch
 
 from mtlrank import build, run_folder
 from mtlrank.build import num_processes
@@ -93,6 +95,27 @@ def test_rates_that_are_too_high_for_a_pretrained_body_are_told(config, datasets
         body = {**config["model"]["body"], "pretrained": pretrained}
         build._warn_of_high_rate({**config, "model": {**config["model"], "body": body}})
         assert ("usually learn with 1e-5 to 1e-4" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_parsed_once", "told"),
+    [
+        ({"precision": "bf16-mixed", "deterministic": True}, True, []),
+        ({"precision": "32-true", "deterministic": True}, True, ["precision"]),
+        ({"precision": "bf16-mixed", "deterministic": True}, False, ["deterministic"]),
+        ({"precision": "32-true", "deterministic": False}, False, ["precision"]),
+    ],
+)
+def test_what_makes_a_gpu_slow_is_told(monkeypatch, capsys, settings, has_parsed_once, told):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.backends.cuda, "cublas_workspace_size", None, raising=False)
+    if not has_parsed_once:
+        monkeypatch.delattr(torch.backends.cuda, "cublas_workspace_size")
+    build._warn_of_slow_settings({**settings, "accelerator": "auto"})
+    assert re.findall(r"trainer\.(\w+) (?:is|costs)", capsys.readouterr().err) == told
+    build._warn_of_slow_settings({**settings, "accelerator": "cpu"})
+    assert capsys.readouterr().err == ""
 
 
 def test_prepared_folders_tell_apart_what_is_made_differently():

@@ -19,9 +19,7 @@ def compiled(function: Callable[..., Tensor], device: torch.device) -> Callable[
     """
     torch._dynamo.reset()  # a run in the same process before this one compiled for its own layers
     torch._dynamo.config.recompile_limit = 64  # past it torch stops compiling; kinds of layers and of reading multiply
-    torch._dynamo.config.optimize_ddp = (
-        False  # would cut graphs at buckets of gradients; they end at each layer or its attention
-    )
+    torch._dynamo.config.optimize_ddp = False  # would cut graphs at buckets of gradients; they end with a layer
     values = torch.ones(64, 64, device=device, requires_grad=True)
     try:
         with explained():
