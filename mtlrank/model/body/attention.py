@@ -1,6 +1,6 @@
 """Attention within each sequence of a packed batch, for any Hugging Face encoder that lets its attention be chosen."""
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 PACKED = "mtlrank_packed"
+_capability = cache(torch.cuda.get_device_capability)  # each layer of each step asks
 
 
 class Packing:
@@ -85,7 +86,7 @@ def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> boo
     """Whether FlashAttention, which attention on sequences of any length is made of, can do it."""
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16) or head_size % 8 or head_size > 256:
         return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    return _capability(device) >= (8, 0)
 
 
 @torch.compiler.disable
