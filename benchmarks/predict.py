@@ -6,7 +6,8 @@
 
 Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
 with bf16 on all sides. Needs `pip install 'mtlrank[annotate]'`. "mtlrank" tokenises, writes and reads its prepared dataset
-first, as sentence-transformers tokenises; "mtlrank, prepared" finds it there. The ceiling tokenises nothing.
+first, as sentence-transformers tokenises; "mtlrank, prepared" finds it there. The ceiling tokenises nothing. With
+--compile, layers that are compiled before the clock starts are measured too.
 """
 
 import argparse
@@ -34,12 +35,14 @@ from benchmarks.pairs import (
 )
 
 SYSTEMS = ["ceiling", "sentence-transformers", "mtlrank", "mtlrank, prepared"]
+COMPILED = "mtlrank, compiled"
 WARM = 64  # pairs that are scored before the clock starts
 
 
 def main() -> None:
-    made = parser(__doc__ or "", SYSTEMS)
+    made = parser(__doc__ or "", [*SYSTEMS, COMPILED])
     made.add_argument("--pairs", type=int, default=2000)
+    made.add_argument("--compile", action="store_true", help="measure compiled layers too")
     options = made.parse_args()
     if options.system:
         import torch
@@ -55,7 +58,8 @@ def main() -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    found = compare("benchmarks.predict", SYSTEMS, options.repetitions, words(options), options.device == "cuda")
+    systems = [*SYSTEMS, COMPILED] if options.compile else SYSTEMS
+    found = compare("benchmarks.predict", systems, options.repetitions, words(options), options.device == "cuda")
     table(f"Scoring {options.pairs:,} pairs", found, "sentence-transformers")
     ours = found["mtlrank, prepared"].pairs_per_second
     print(f"{'share of the ceiling':>26}: {ours / found['ceiling'].pairs_per_second:>10.2f}")
@@ -106,7 +110,7 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair]) -> Meas
         return Measured(options.pairs / (clock() - began), clock.memory())
 
 
-def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool) -> Measured:
+def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool, compiled: bool = False) -> Measured:
     """The engine that validates and judges, from raw texts or from a prepared dataset."""
     import torch
 
@@ -137,6 +141,8 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool) ->
             dataset.prepared_in(Path(folder) / "all")
         take_turn(options)
         model.to(options.device)
+        if compiled:
+            body.compile_layers(torch.device(options.device), scoring=True)
         score(warm)
         clock = Clock(options.device)
         began = clock()
@@ -151,6 +157,7 @@ MEASURES = {
     "sentence-transformers": sentence_transformers,
     "mtlrank": partial(mtlrank, prepared=False),
     "mtlrank, prepared": partial(mtlrank, prepared=True),
+    COMPILED: partial(mtlrank, prepared=True, compiled=True),
 }
 
 

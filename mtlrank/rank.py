@@ -29,6 +29,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.predict import evaluation_precision, one_late
 from mtlrank.loop.scorer import Scorer
+from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
@@ -50,15 +51,16 @@ def run(config: Config) -> int:
     _check_output(config, output)
     writable_folder(output.parent)
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
-    scorer = _scorer(head, config["batch_size"])
+    scorer = _scorer(head, config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
-        for asked in one_late(map(scorer.ask, _chunks(config, reading, store, Path(folder)))):
-            store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
-            number += len(asked.pairs)
-            reading.progress.advance(len(asked.pairs))
+        with explained("compile"):
+            for asked in one_late(map(scorer.ask, _chunks(config, reading, store, Path(folder)))):
+                store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
+                number += len(asked.pairs)
+                reading.progress.advance(len(asked.pairs))
         if not number:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
@@ -67,8 +69,11 @@ def run(config: Config) -> int:
     return number
 
 
-def _scorer(head: TrainedHead, batch_size: int) -> Scorer:
-    head.model.to("cuda" if torch.cuda.is_available() else "cpu")
+def _scorer(head: TrainedHead, batch_size: int, *, is_compiled: bool) -> Scorer:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    head.model.to(device)
+    if is_compiled:
+        head.model.body.compile_layers(device, scoring=True)
     precision = evaluation_precision(str(head.config["trainer"]["precision"]))
     return Scorer(head.model, head.name, head.task, head.preprocessor(), batch_size, precision)
 

@@ -171,6 +171,7 @@ _SETTINGS: dict[str, _Kind] = {
     "run": _PATH,
     "top_k": _or_null(_whole(1)),
     "keep": _or_null(_whole(1)),
+    "compile": _FLAG,
     "depth": _whole(1),
     "study": _GROUP,
     "study.seeds": _list(lambda v: type(v) is int and 0 <= v < 2**32, "a list of different seeds, as in [1,2,3]"),

@@ -158,7 +158,7 @@ def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | Non
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:
     """Train from the beginning or from a checkpoint. Memory that does not suffice is the user's to change."""
     try:
-        with explained():
+        with explained("training.compile"):
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(

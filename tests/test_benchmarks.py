@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.pairs import compare
 from mtlrank.backbone import load_tokenizer
+from tests.marks import needs_compiler
 
 pytestmark = pytest.mark.slow
 
@@ -81,9 +81,7 @@ def test_nobody_measures_when_it_is_nobodys_turn(tiny):
         "mtlrank",
         "mixture: bare loop",
         "mixture",
-        pytest.param(
-            "mixture, compiled", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-        ),
+        pytest.param("mixture, compiled", marks=needs_compiler),
     ],
 )
 def test_training(body, system):
@@ -98,7 +96,10 @@ def test_profiling(body):
     assert re.search(r"aten::addmm|aten::mm", found)
 
 
-@pytest.mark.parametrize("system", ["ceiling", "mtlrank", "mtlrank, prepared"])
+@pytest.mark.parametrize(
+    "system",
+    ["ceiling", "mtlrank", "mtlrank, prepared", pytest.param("mtlrank, compiled", marks=needs_compiler)],
+)
 def test_scoring(body, system):
     found = run("predict", "--body", body, "--batch-size", "8", "--pairs", "20", "--system", system)
     speed, memory = json.loads(found.removeprefix("measured "))

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from mtlrank import embedded, evaluate, rank
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.progress import Progress
 from mtlrank.storage import home, read_json, write_json
 from mtlrank.trec import read_run
+from tests.marks import needs_compiler
 from tests.saved_models import save_random, settings
 from tests.tiny_collection import write
 
@@ -79,6 +81,18 @@ def test_a_run_in_any_order_with_files_of_ones_own_gives_the_same(ranked, evalua
 def test_chunks_and_batches_change_scores_by_rounding_only(ranked, evaluated, monkeypatch):
     monkeypatch.setattr(rank, "_CHUNK", 37)
     found = scores(ranked(ir_dataset="mtlrank-embedded/test", batch_size=5))
+    expected = scores(evaluated.read_text().splitlines())
+    assert found.keys() == expected.keys()
+    assert all(found[pair] == pytest.approx(expected[pair], abs=1e-5) for pair in found)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch's own
+def test_compiled_layers_give_the_same_scores(ranked, evaluated):
+    counters.clear()
+    found = scores(ranked(ir_dataset="mtlrank-embedded/test", compile=True))
+    assert counters["stats"]["unique_graphs"] > 0
     expected = scores(evaluated.read_text().splitlines())
     assert found.keys() == expected.keys()
     assert all(found[pair] == pytest.approx(expected[pair], abs=1e-5) for pair in found)

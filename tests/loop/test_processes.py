@@ -1,7 +1,6 @@
 """Two processes learn what one learns, and stop together when one of them is asked to."""
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ import torch
 from mtlrank import prepare, train
 from mtlrank.compose import select_tasks
 from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
+from tests.marks import needs_compiler
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 NO_DROPOUT = [
@@ -64,7 +64,7 @@ def test_two_processes_teach_updates_above_frozen_layers_as_one_does(data, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@needs_compiler
 def test_two_processes_learn_with_compiled_layers_what_one_learns_without(data, tmp_path):
     settings = [*NO_DROPOUT, "training.epochs=1"]
     assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0

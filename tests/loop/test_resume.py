@@ -12,6 +12,7 @@ from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
+from tests.marks import needs_compiler
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 WAYS = {
@@ -23,7 +24,6 @@ WAYS = {
     "worker process": ["datamodule.num_workers=1"],
     "compiled by gradients": ["training.compile=true", "loop/loss=gradnorm"],
 }
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
 
 @pytest.fixture(scope="module")

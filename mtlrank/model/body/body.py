@@ -69,7 +69,7 @@ class MTLBody(nn.Module):
             mimetic(self.encoder)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # BERT's own pooler feeds no head of ours
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled: dict[bool, Callable[..., Tensor]] = {}  # by whether it is for training
         if self.family is not None:
             self.encoder.set_attn_implementation(PACKED)
         elif activation_checkpointing:
@@ -162,23 +162,24 @@ class MTLBody(nn.Module):
         inside = {id(weight) for layer in layers for weight in layer}
         return [[weight for weight in self.encoder.parameters() if id(weight) not in inside], *layers]
 
-    def compile_layers(self, device: torch.device) -> None:
-        """Train on a device with the layers compiled by torch; other uses, such as judging, stay as they are.
+    def compile_layers(self, device: torch.device, *, scoring: bool = False) -> None:
+        """Have torch compile the layers for training on a device, or for scoring; the other use stays as it is.
 
         Raises `ConfigError` if the layers are not known or run again in the backward pass, and `ResourceError` if this
         machine cannot compile.
         """
-        if self.activation_checkpointing:
+        setting = "compile" if scoring else "training.compile"
+        if self.activation_checkpointing and not scoring:
             raise ConfigError(
                 "training.compile and model.body.activation_checkpointing exclude each other: torch does not compile "
                 "what it runs again in the backward pass. Set one of them to false."
             )
         if self.family is None:
             raise ConfigError(
-                f"training.compile compiles the layers of a body, but those of {self.backbone} "
+                f"{setting} compiles the layers of a body, but those of {self.backbone} "
                 f"({self.config.model_type}) are not known. Expected false."
             )
-        self._compiled = compiled(self.family.run, device)
+        self._compiled[not scoring] = compiled(self.family.run, device, setting)
 
     def describe(self) -> str:
         """What makes two bodies the same: whose weights they start from, and what of them learns."""
@@ -247,7 +248,7 @@ class MTLBody(nn.Module):
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
         """A layer's output, everywhere or at some rows."""
         assert self.family is not None
-        run = self._compiled if self._compiled and self.training else self.family.run
+        run: Callable[..., Tensor] = self._compiled.get(self.training, self.family.run)
         if self.activation_checkpointing and self.training:
             output: Tensor = checkpoint(run, layer, hidden, rows, arguments, use_reentrant=False)
             return output

@@ -12,26 +12,27 @@ from torch._dynamo.exc import TorchDynamoException
 from mtlrank.errors import ResourceError, UserError
 
 
-def compiled(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+def compiled(function: Callable[..., Tensor], device: torch.device, setting: str) -> Callable[..., Tensor]:
     """The function, compiled when it is first called, for any number of tokens.
 
-    A small function is compiled at once to find out whether `device` can. Raises `ResourceError` if not.
+    A small function is compiled at once to find out whether `device` can. Raises `ResourceError` if not, which names the
+    `setting` that asks for it.
     """
     torch._dynamo.reset()  # a run in the same process before this one compiled for its own layers
     torch._dynamo.config.recompile_limit = 64  # past it torch stops compiling; kinds of layers and of reading multiply
     torch._dynamo.config.optimize_ddp = False  # would cut graphs at buckets of gradients; they end with a layer
     values = torch.ones(64, 64, device=device, requires_grad=True)
     try:
-        with explained():
+        with explained(setting):
             torch.compile(_trial, dynamic=True)(values).backward()
     except (RuntimeError, OSError, SubprocessError) as error:  # such as a Python that torch does not compile for
-        raise _unable(error) from error
+        raise _unable(error, setting) from error
     made: Callable[..., Tensor] = torch.compile(function, dynamic=True)
     return made
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(setting: str) -> Iterator[None]:
     """What goes wrong while torch compiles becomes a `ResourceError`; a request to stop stays what it is."""
     try:
         yield
@@ -39,18 +40,18 @@ def explained() -> Iterator[None]:
         inner: Any = getattr(error, "inner_exception", None)
         if isinstance(inner, UserError):  # raised by a signal
             raise inner from None
-        raise _unable(error) from error
+        raise _unable(error, setting) from error
 
 
 def _trial(values: Tensor) -> Tensor:
     return torch.nn.functional.gelu(values).softmax(-1).sum()
 
 
-def _unable(error: Exception) -> ResourceError:
+def _unable(error: Exception, setting: str) -> ResourceError:
     """Tells the first line that says something: the compiler's own if there is one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith("raised:")]
     telling = [line for line in lines if "error: " in line] or lines or [type(error).__name__]
     return ResourceError(
-        f"training.compile is true, but torch cannot compile here: {telling[0].rstrip('.')[:300]}. It needs a C++ compiler "
-        "and Python's headers (Debian: g++ and python3-dev). training.compile=false needs neither."
+        f"{setting} is true, but torch cannot compile here: {telling[0].rstrip('.')[:300]}. It needs a C++ compiler and "
+        f"Python's headers (Debian: g++ and python3-dev). {setting}=false needs neither."
     )

@@ -1,7 +1,6 @@
 """Compiled layers compute what they computed before."""
 
 import copy
-import shutil
 import signal
 import sys
 
@@ -17,10 +16,10 @@ from mtlrank.model.body import Part, attention
 from mtlrank.model.body.compilation import compiled, explained
 from tests.batches import batch
 from tests.loop.runs import finish
+from tests.marks import needs_compiler
 from tests.model.body.test_body import CONFIGS, LENGTHS, body, encode, total
 
 CPU = torch.device("cpu")
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 FAMILIES = ["bert", "distilbert", "modernbert"]  # those that have layers of their own kind
 
 
@@ -122,7 +121,7 @@ def test_attention_by_a_kernel_is_part_of_a_compiled_layer(tmp_path, kind, monke
     monkeypatch.setattr(attention, "varlen_attn", masked_attention)
 
     def compile_layers(model):
-        model._compiled = torch.compile(model.family.run, dynamic=True, fullgraph=True, backend="aot_eager")
+        model._compiled[True] = torch.compile(model.family.run, dynamic=True, fullgraph=True, backend="aot_eager")
 
     torch._dynamo.reset()
     model, compiled_states, graphs = learnt(tmp_path, compile_layers)
@@ -151,11 +150,32 @@ def gradient(model):
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
 
 
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_layers_are_compiled_for_training_or_for_scoring(tmp_path):
+    save("bert", tmp_path)
+    model, data = body(tmp_path), batch(LENGTHS)
+    graphs = {}
+    for scoring in (False, True):
+        model._compiled.clear()
+        model.compile_layers(CPU, scoring=scoring)
+        for training in (False, True):
+            counters.clear()
+            encode(model.train(training), data, [Part([1], 4, sum(LENGTHS))])
+            graphs[scoring, training] = counters["stats"]["unique_graphs"]
+    assert graphs[False, True] > 0
+    assert graphs[True, False] > 0
+    assert graphs[False, False] == graphs[True, True] == 0
+
+
 def test_layers_that_are_not_known_are_not_compiled(tmp_path):
     save("mpnet", tmp_path)
     model = body(tmp_path)
     with pytest.raises(ConfigError, match=r"training.compile .* \(mpnet\) are not known. Expected false."):
         model.compile_layers(CPU)
+    with pytest.raises(ConfigError, match=r"^compile .* \(mpnet\) are not known. Expected false."):
+        model.compile_layers(CPU, scoring=True)
 
 
 def test_layers_that_run_again_in_the_backward_pass_are_not_compiled(tmp_path):
@@ -206,7 +226,7 @@ def test_a_request_to_stop_while_something_is_compiled_stays_one(monkeypatch):
     before = signal.signal(signal.SIGTERM, stop)
     try:
         torch._dynamo.reset()
-        with pytest.raises(TerminatedError), explained():
+        with pytest.raises(TerminatedError), explained("training.compile"):
             torch.compile(lambda x: x + 1, backend=compile_fx)(torch.ones(2))
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -218,4 +238,4 @@ def test_a_python_that_torch_does_not_compile_for_is_named(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", refuse)
     with pytest.raises(ResourceError, match=r"cannot compile here: torch.compile is not supported on Python 3.99\+\."):
-        compiled(torch.sin, CPU)
+        compiled(torch.sin, CPU, "training.compile")
