@@ -12,13 +12,13 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Counts what a job has done, and prints its progress every few seconds. Without a `what` it prints nothing.
+    """Counts what a job has done, and prints its progress now and then. Without a `what` it prints nothing.
 
     How much there is in all is known as a `total` or, as the job proceeds, as the `share` of it that is done. What was
     `done` before does not count for the pace.
     """
 
-    SECONDS = 10.0  # between two lines
+    SECONDS = 10.0  # between two lines in the first ten minutes; it grows to a minute after an hour
 
     def __init__(self, what: str, unit: str, total: int | None = None, done: int = 0) -> None:
         self.what = what
@@ -36,7 +36,9 @@ class Progress:
 
     def is_due(self) -> bool:
         """Whether it is time for a line."""
-        return bool(self.what) and time.monotonic() - self._told >= self.SECONDS
+        now = time.monotonic()
+        growth = min(max((now - self._start) / 600, 1), 6)
+        return bool(self.what) and now - self._told >= self.SECONDS * growth
 
     def tell(self) -> None:
         """Print it now."""

@@ -1,3 +1,6 @@
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 
 from mtlrank.progress import Progress, time_left
@@ -28,6 +31,19 @@ def test_a_line_comes_now_and_then_and_none_without_a_name(monkeypatch, capsys):
         progress.advance()
         progress.advance()
         assert len(capsys.readouterr().err.splitlines()) == told
+
+
+def test_a_long_job_prints_fewer_lines(monkeypatch):
+    now, told = 0, [0]
+    monkeypatch.setattr("mtlrank.progress.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("mtlrank.progress.say", lambda line: told.append(now))
+    progress = Progress("x", "rows")
+    for now in range(1, 36_000):  # noqa: B007 - the clock
+        progress.advance()
+    pauses = [after - before for before, after in pairwise(told)]
+    assert pauses[:50] == [10] * 50
+    assert pauses[-500:] == [60] * 500
+    assert pauses == sorted(pauses)
 
 
 def test_time_is_told_in_the_unit_that_says_most():
