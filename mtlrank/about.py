@@ -31,6 +31,11 @@ def describe(started: float) -> dict[str, str | int]:
     }
 
 
+def code() -> str:
+    """The version and, where it is known, the commit of the code."""
+    return f"mtlrank {__version__}, commit {commit()}"
+
+
 def commit(root: Path = Path(__file__).parent.parent) -> str:
     """The commit of the code: what an image says in MTLRANK_COMMIT, or that of the checkout; `unknown` elsewhere."""
     if told := os.environ.get("MTLRANK_COMMIT"):

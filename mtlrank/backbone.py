@@ -39,12 +39,12 @@ def load_encoder(name: str, *, pretrained: bool, **overrides: Any) -> Any:
             raise ConfigError(f"The config of {name!r} ({config.model_type}) has no {key!r} to set.")
         setattr(config, key, value)
     if not pretrained:
-        return AutoModel.from_config(config)
+        return AutoModel.from_config(config, trust_remote_code=False)
     return _load(AutoModel, name, "weights", config=config)
 
 
 def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
-    """Load from the hub or a folder; code from outside is never run (`trust_remote_code` stays off)."""
+    """Load from the hub or a folder; code from outside is never run, nor does transformers ask whether it may."""
     path = embedded.locate(name)
     if path.startswith((".", "/", "~")):
         path = str(Path(path).expanduser())
@@ -53,7 +53,7 @@ def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
     elif not Path(path).is_dir() and "@" in path:
         path, _, kwargs["revision"] = path.partition("@")
     try:
-        return auto.from_pretrained(path, **kwargs)
+        return auto.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(

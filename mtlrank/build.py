@@ -36,6 +36,7 @@ from mtlrank.model.start import start_body, start_heads
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 
+LOGS = ("logs", "tensorboard")  # folders in a run's, with a folder for each attempt
 _HIGH_RATE = 2e-4
 
 
@@ -258,11 +259,12 @@ def build_service(config: Config) -> Service | None:
 
 
 def build_trainer(config: Config, output: Path, milestones: Milestones, service: Service | None = None) -> pl.Trainer:
-    """Lightning's trainer with our callbacks and loggers; its logs lie in `output`/logs."""
+    """Lightning's trainer with our callbacks and loggers; its logs lie in `output`."""
     on_terminal = sys.stderr.isatty()
     progress = Bar() if on_terminal else PlainProgress()
-    logs = output / "logs"
-    attempt = f"attempt_{len(list(logs.glob('attempt_*'))) + 1}"
+    csv, tensorboard = LOGS
+    before = [int(path.name.removeprefix("attempt_")) for path in (output / csv).glob("attempt_*")]
+    attempt = f"attempt_{max(before, default=0) + 1}"
     settings = dict(config["trainer"])
     if settings["strategy"] == "auto" and num_processes(settings) > 1:
         # Weights that a process does not use get a gradient of zero, so there is nothing to find.
@@ -270,12 +272,13 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
     trainer = _trainer(
         settings,
         max_epochs=config["training"]["epochs"],
+        max_steps=config["training"]["max_steps"] or -1,
         limit_val_batches=0,  # milestones judge
         callbacks=[LearningRateMonitor("step"), progress, milestones],
         plugins=[milestones.io],
         logger=[
-            CSVLogger(output, name="logs", version=attempt),
-            TensorBoardLogger(output, "tensorboard", attempt),
+            CSVLogger(output, name=csv, version=attempt),
+            TensorBoardLogger(output, tensorboard, attempt),
             *([service] if service else []),
         ],
         enable_progress_bar=on_terminal,

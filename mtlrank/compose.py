@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import check_parts, check_settings
+from mtlrank.settings import CLOSED, check_parts, check_settings
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
@@ -162,7 +162,9 @@ def explain(error: Exception, known: Iterable[str]) -> str:
     alike = [key for key in known if key.endswith(f".{name}")]
     near = alike if len(alike) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys; `+{name}=...` adds a new one.)"
+    group, dot, _ = name.partition(".")
+    adding = f"; `+{name}=...` adds a new one" if dot and group not in CLOSED else ""
+    return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys{adding}.)"
 
 
 def explain_composing(error: Exception, name: str) -> str | None:

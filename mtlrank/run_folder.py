@@ -1,14 +1,16 @@
 """The folder of a run: what makes two runs the same, and whose a folder is."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import fingerprint, read_json, writable_folder, write_json
+from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
+_REPLACED = ("model", "evaluation", "report")  # folders that a run makes anew
 _NOT_OF_IDENTITY = (  # settings with which the same run continues
     "training.checkpoint_",
     "training.accept_changes",
@@ -26,43 +28,64 @@ _KINDS = {
     "heads": ("model.heads.", "model.default_head.", "datamodule.dataset.", "tasks"),
     "body": ("model.body.",),
     "tokenizer": ("model.body.", "datamodule.dataset."),
+    "epochs": ("training.epochs", "training.max_steps"),
 }  # settings that differ if what training.accept_changes names does
 
 
 def output_folder(config: Config) -> Path:
     """The folder of a run, proven writable; by default it is named after the config, so a command finds its own.
 
-    A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set.
+    A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set. So is one that
+    is no run's and has what a run would replace.
     """
     folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(run_identity(config)))
-    if (folder / RUN).exists() and not config["force"]:
-        ours, theirs = run_identity(config), _claimed(folder / RUN)
-        excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
-        differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-        differing = [key for key in differing if not key.startswith(excused)]
-        if differing:
-            shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
-            raise ConfigError(
-                f"{folder} holds a run of another config ({len(differing)} keys differ: {shown}). "
-                "Choose another output_dir, or replace that run with force=true."
-            )
+    if not (folder / RUN).exists() and (strange := [name for name in _REPLACED if (folder / name).exists()]):
+        raise ConfigError(
+            f"{folder} is not the folder of a run, and training would replace {' and '.join(strange)} there. Choose "
+            "another output_dir."
+        )
+    check_owner(folder, config, "output_dir")
     return folder
 
 
-def _claimed(path: Path) -> dict[str, Any]:
-    """Whose run a folder holds."""
+def check_owner(folder: str | Path, config: Config, setting: str) -> None:
+    """Raise `ConfigError` if a folder, which `setting` names, holds another config's run, unless `force` is set."""
+    if config["force"] or (theirs := _claimed(folder, setting)) is None:
+        return
+    ours = run_identity(config)
+    excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
+    differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    differing = [key for key in differing if not key.startswith(excused)]
+    if differing:
+        shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
+        raise ConfigError(
+            f"{folder} holds a run of another config ({len(differing)} keys differ: {shown}). "
+            f"Choose another {setting}, or replace that run with force=true."
+        )
+
+
+def holds(folder: Path, config: Config) -> bool:
+    """Whether a folder holds this run, finished."""
+    return (folder / METRICS).exists() and _claimed(folder, "output_dir") == run_identity(config)
+
+
+def _claimed(folder: str | Path, setting: str) -> dict[str, Any] | None:
+    """Whose run a folder holds, local or on Google Cloud Storage; None if it says nothing."""
+    data, _ = read_versioned(join(str(folder), RUN))
+    if data is None:
+        return None
     try:
-        claimed = read_json(path)
+        claimed = json.loads(data)
         if isinstance(claimed, dict):
             return claimed
-    except DataError:
+    except ValueError:
         pass
-    raise DataError(f"{path} is damaged. Choose another output_dir, or replace the run there with force=true.")
+    raise DataError(f"{folder}/{RUN} is damaged. Choose another {setting}, or replace the run there with force=true.")
 
 
-def claim(folder: Path, config: Config) -> None:
+def claim(folder: str | Path, config: Config) -> None:
     """Record which run a folder belongs to: once training starts, so that an earlier mistake leaves nothing."""
-    write_json(folder / RUN, run_identity(config))
+    write_bytes(join(str(folder), RUN), (json.dumps(run_identity(config), indent=2, sort_keys=True) + "\n").encode())
 
 
 def run_identity(config: Config) -> dict[str, Any]:

@@ -3,15 +3,22 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
+
+CLOSED = ("prepare", "training", "study", "probe")  # groups whose settings are all known: others would have no effect
 
 
 def check_settings(config: Any) -> None:
-    """Raise `ConfigError` for the first setting that is of the wrong kind."""
+    """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
     for key, kind in _SETTINGS.items():
         value = _value_of(config, key)
         if value is not _ABSENT and not kind.fits(value):
             raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
+    for group in CLOSED:
+        for key in (f"{group}.{name}" for name in config.get(group) or ()):
+            if key not in _SETTINGS:
+                raise ConfigError(f"There is no setting {key}.{nearest(key, _SETTINGS)}")
 
 
 def check_parts(config: Any) -> None:
@@ -89,6 +96,7 @@ _SETTINGS: dict[str, _Kind] = {
     "force": _FLAG,
     "test": _FLAG,
     "prepare": _GROUP,
+    "prepare.on_bad_row": _Kind(lambda v: v in ("stop", "quarantine"), "stop or quarantine"),
     "prepare.max_bad_rows": _whole(0),
     "prepare.num_shards": _whole(1),
     "prepare.num_workers": _whole(1),
@@ -97,6 +105,7 @@ _SETTINGS: dict[str, _Kind] = {
     "training.batch_size": _whole(1),
     "training.eval_batch_size": _whole(1),
     "training.epochs": _whole(1),
+    "training.max_steps": _or_null(_whole(1)),
     "training.val_checks_per_epoch": _whole(1),
     "training.patience": _or_null(_whole(0)),
     "training.max_tokens": _or_null(_whole(1)),
@@ -109,7 +118,8 @@ _SETTINGS: dict[str, _Kind] = {
     "training.checkpoint_dir": _PATH,
     "training.max_bad_steps": _whole(0),
     "training.accept_changes": _list(
-        lambda v: v in ("data", "tokenizer", "heads", "body"), "a list of some of data, tokenizer, heads, body"
+        lambda v: v in ("data", "tokenizer", "heads", "body", "epochs"),
+        "a list of some of data, tokenizer, heads, body, epochs",
     ),
     "training.monitor": _or_null(_TEXT._replace(words="a metric, as in val/trec2019/nDCG@10")),
     "datamodule": _GROUP,
@@ -153,7 +163,9 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
         "null, a whole number of at least 1, or a share from 0.0 to 1.0",
     ),
-    "trainer.max_steps": _Kind(lambda v: type(v) is int and (v == -1 or v >= 1), "a whole number, at least 1"),
+    "trainer.max_steps": _unknown("training.max_steps"),
+    "trainer.max_epochs": _unknown("training.epochs"),
+    "trainer.max_time": _unknown("training.max_steps, or stop the command: it continues later"),
     "trainer.precision": _Kind(
         lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",

@@ -60,7 +60,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     """The run of one process, in a folder that no other run uses."""
     started = time.time()
     finished = output / run_folder.METRICS
-    if finished.exists() and not config["force"]:
+    if not config["force"] and run_folder.holds(output, config):
         try:
             values: dict[str, float] = read_json(finished)
         except DataError as error:
@@ -72,6 +72,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         return values
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)
+    run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
     body = build.build_body(config)
     if config["training"]["compile"]:
         build.compile_body(config, body)
@@ -94,9 +95,12 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
             if service:
                 service.open(output, run_folder.run_identity(config), anew=config["force"])
             finished.unlink(missing_ok=True)  # only now: a mistake before leaves a finished run as it is
-            run_folder.claim(output, config)
             if config["force"]:
                 checkpoints.clear()
+                for logs in build.LOGS:
+                    shutil.rmtree(output / logs, ignore_errors=True)
+            for folder in (output, checkpoints.folder):
+                run_folder.claim(folder, config)
         _fit(trainer, loop, datamodule, checkpoint)
     metrics = dict[str, float]()
     if trainer.is_global_zero:
@@ -117,19 +121,23 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
             metrics |= judged
         if service:
             service.close()
-        write_json(finished, metrics)  # last: a run with metrics is finished
+        write_json(finished, metrics)  # last: a run with metrics is finished, also if nobody reads what it prints
+        if heads := _judged_heads(output, datasets) if config["test"] else []:
+            print_table(heads)
+            print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
 
 
 def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> dict[str, float]:
     """`run` as a step of the pipeline, whose output folder is handed to the steps after it.
 
-    Checkpoints lie in a folder below `checkpoints` that only the same run finds again: same settings, same data. So a step
-    that is retried on another machine continues, and one with other settings starts over. Without it, they lie in the run's
-    folder until it is finished: several times the model's size, which no later step should have to fetch.
+    Checkpoints lie in a folder below `checkpoints` that only the same run finds again: same settings, data and code. So a
+    step that is retried on another machine continues, and one of another image starts over. Without it, they lie in the
+    run's folder until it is finished: several times the model's size, which no later step should have to fetch.
     """
     if checkpoints:
-        name = fingerprint({"run": run_folder.run_identity(config), "data": _data(config, prepared)})
+        same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": about.code()}
+        name = fingerprint(same)
         config = {**config, "training": {**config["training"], "checkpoint_dir": join(checkpoints, name)}}
     metrics = run(config, prepared)
     if rank_zero_only.rank == 0:
@@ -189,10 +197,12 @@ def _judge(
     scoring = evaluate.Scoring(batch_size, precision, datamodule.samplers["test"])
     weights = file_hash(output / "model" / WEIGHTS)
     metrics = evaluate.judge_all(model, datasets, output / "evaluation", scoring, weights=weights)
-    sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
-    heads = [output / "evaluation" / head_name(name, split) for name, split in sets]
-    if heads:
+    if heads := _judged_heads(output, datasets):
         write_report(output / "report", output, heads)
-        print_table(heads)
-        print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
+
+
+def _judged_heads(output: Path, datasets: Mapping[str, PreparedDataset]) -> list[Path]:
+    """The folders of a run's heads, a head on each of its test sets."""
+    sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
+    return [output / "evaluation" / head_name(name, split) for name, split in sets]

@@ -1,5 +1,8 @@
 """Where bodies come from: folders, and a hub's cache as huggingface_hub lays it out."""
 
+import json
+from functools import partial
+
 import pytest
 import torch
 from huggingface_hub import constants
@@ -10,7 +13,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from mtlrank.annotate.annotator import Pair
 from mtlrank.annotate.sem_sim import SemanticSimilarity
-from mtlrank.backbone import load_encoder, load_tokenizer
+from mtlrank.backbone import load_config, load_encoder, load_tokenizer
 from mtlrank.errors import ConfigError
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -51,6 +54,18 @@ def test_a_hub_name_may_end_in_a_branch_a_tag_or_a_commit(hub):
 def test_a_revision_that_is_not_there_is_named(hub):
     with pytest.raises(ConfigError, match="Cannot load the config of 'us/tiny@v2'"):
         load_encoder("us/tiny@v2", pretrained=True)
+
+
+def test_code_that_comes_with_a_body_is_not_run_whatever_is_typed(tmp_path, monkeypatch):
+    """transformers would ask, and take the next line of the input for an answer."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    for load in (load_config, load_tokenizer, partial(load_encoder, pretrained=False)):
+        with pytest.raises(ConfigError, match="Cannot load the"):
+            load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_keeps_its_at_sign(hub, tmp_path, monkeypatch):

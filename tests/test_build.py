@@ -36,6 +36,13 @@ def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, 
     assert run_folder.output_folder({**config, "seed": 7, "force": True}) == tmp_path
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_run_is_not_replaced(config, tmp_path, force):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ConfigError, match=r"is not the folder of a run, and training would replace model there\."):
+        run_folder.output_folder({**config, "output_dir": str(tmp_path), "force": force})
+
+
 def test_a_folder_is_not_claimed_before_training_starts(config, tmp_path):
     run_folder.output_folder({**config, "output_dir": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []

@@ -121,6 +121,19 @@ def test_values_of_the_wrong_kind_are_named(override, complaint):
     assert complaint in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["training.max_step", "prepare.num_shard", "more_tests"])
+def test_nobody_is_told_to_add_what_nothing_reads(key):
+    with pytest.raises(ConfigError) as refused:
+        composed(f"{key}=5")
+    assert "adds a new one" not in str(refused.value)
+
+
+def test_a_setting_that_nothing_reads_is_refused():
+    with pytest.raises(ConfigError, match=r"no setting training.max_step. Did you mean 'training.max_steps'\?"):
+        composed("+training.max_step=5")
+    assert composed("+loop.schedule.power=2")["loop"]["schedule"]["power"] == 2
+
+
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
+from mtlrank import about
 from mtlrank.batch import MTLBatch
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.agreement import Agreement
@@ -74,7 +75,9 @@ class Milestones(pl.Callback):
         self.step = 0  # optimizer steps
         self._saved_at = time.monotonic()
         self._saved_step = 0
-        self.total_steps = 0  # of the whole run, on this number of processes
+        self.processes = 1
+        self.epochs, self.total_steps = 0, 0  # of the whole run, on this number of processes
+        self.code = about.code()
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
         self._is_restored = False  # the optimizer too, so that what is saved is whole
@@ -93,6 +96,8 @@ class Milestones(pl.Callback):
         if check_same(self.identity, mine["identity"], where, self.accept_changes):
             self._check_best(mine["best_step"])
             say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
+            if (code := mine.get("code", self.code)) != self.code:
+                say(f"mtlrank: that checkpoint is of {code}, and this is {self.code}: the result may be neither's")
             return where
         weights = state["state_dict"]
         # What a combiner knows is of the tasks that there were.
@@ -113,23 +118,13 @@ class Milestones(pl.Callback):
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:
-        kept = (
-            "identity",
-            "values",
-            "best",
-            "best_step",
-            "waited",
-            "pending",
-            "epoch",
-            "batches",
-            "step",
-            "total_steps",
-        )
-        return {name: getattr(self, name) for name in kept}
+        counts = ("waited", "pending", "epoch", "batches", "step", "processes", "epochs", "total_steps")
+        return {name: getattr(self, name) for name in ("code", "identity", "values", "best", "best_step", *counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():
-            setattr(self, name, value)
+            if name != "code":
+                setattr(self, name, value)
         self._best_before = self.best_step
         if self._has_lost_best:
             self.best, self.best_step, self.waited = None, None, 0
@@ -137,13 +132,16 @@ class Milestones(pl.Callback):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Set the data and Lightning's loops to where training stands, whatever the number of processes was."""
         state = checkpoint["callbacks"][self.state_key]
+        if state["epoch"] > (trainer.max_epochs or 0):
+            raise ConfigError(f"training.epochs is {trainer.max_epochs}, but {state['epoch']} are over. Expected more.")
         epoch = 0 if trainer.overfit_batches else state["epoch"]
         trainer.datamodule.start_at(epoch, state["batches"])
         whole = trainer.datamodule.num_batches("train")
         steps = -(-whole // trainer.world_size) - -(-(whole - state["batches"]) // trainer.world_size)
-        total = pl_module.total_steps
-        for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
-            schedule["last_epoch"] = round(schedule["last_epoch"] * total / state["total_steps"])
+        if state["processes"] != trainer.world_size:  # steps are larger on more processes, and fewer
+            planned = state["total_steps"] * trainer.max_epochs / state["epochs"]
+            for schedule in checkpoint["lr_schedulers"]:
+                schedule["last_epoch"] = round(schedule["last_epoch"] * pl_module.total_steps / planned)
         loops = checkpoint["loops"]["fit_loop"]
         loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
         loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
@@ -158,7 +156,8 @@ class Milestones(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation that a stop has cut short comes first."""
-        self._saved_step, self.total_steps = self.step, pl_module.total_steps
+        self._saved_step = self.step
+        self.processes, self.epochs, self.total_steps = trainer.world_size, trainer.max_epochs, pl_module.total_steps
         if self.pending:
             self._validate(trainer, pl_module)
 
@@ -176,7 +175,8 @@ class Milestones(pl.Callback):
         self.step, self.epoch, self.batches = trainer.global_step, trainer.current_epoch, done * trainer.world_size
         if done == whole:
             self.epoch, self.batches = self.epoch + 1, 0
-        self.pending = self._is_validation_due(done, whole, trainer.accumulate_grad_batches)
+        is_last = self.step == trainer.max_steps
+        self.pending = is_last or self._is_validation_due(done, whole, trainer.accumulate_grad_batches)
         is_late = self._leave_if_asked(trainer)
         if self.pending:
             self._validate(trainer, pl_module)

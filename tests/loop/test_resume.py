@@ -1,5 +1,6 @@
 """A run that is stopped anywhere goes on with the same command, and ends with the same weights to the bit."""
 
+import re
 import shutil
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch
 from mtlrank import embedded, train
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
+from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
@@ -103,6 +105,89 @@ def test_it_says_where_it_goes_on(data_dir, tmp_path, monkeypatch, capsys):
     assert "resuming at epoch 2, step 19 (" in capsys.readouterr().err
 
 
+def test_it_says_if_other_code_goes_on(data_dir, tmp_path, monkeypatch, capsys):
+    config = settings(data_dir, tmp_path, "training.epochs=1")
+    run_until(config, 8)
+    train.run(config)
+    monkeypatch.setenv("MTLRANK_COMMIT", "another")
+    (tmp_path / "metrics.json").unlink()
+    capsys.readouterr()
+    train.run(config)
+    assert re.search(r"that checkpoint is of mtlrank .*, and this is mtlrank \S+ commit another", capsys.readouterr().err)
+
+
+def test_checkpoints_of_another_run_are_refused(data_dir, tmp_path):
+    """Else its weights would be taken for this run's."""
+    shared = f"training.checkpoint_dir={tmp_path / 'shared'}"
+    train.run(settings(data_dir, tmp_path / "a", "training.epochs=1", shared))
+    other = settings(data_dir, tmp_path / "b", "training.epochs=1", shared, "loop.optimizer.lr=1e-3")
+    with pytest.raises(
+        ConfigError,
+        match=r"shared holds a run of another config \(1 keys differ: loop.optimizer.lr: .*Choose another training.check",
+    ):
+        train.run(other)
+    assert not (tmp_path / "b" / "model").exists()
+    train.run({**other, "force": True})
+    assert (tmp_path / "b" / "model").exists()
+
+
+def test_a_finished_run_goes_on_to_more_epochs(data_dir, tmp_path, capsys):
+    """At the rate of the longer schedule. Fewer epochs than are over are refused."""
+    more = ["loop/schedule=linear_warmup", "training.patience=null"]
+    train.run(settings(data_dir, tmp_path, *more, "training.epochs=1"))
+    steps = content(tmp_path)["global_step"]
+    longer = [*more, "training.epochs=3"]
+    with pytest.raises(ConfigError, match=r"another config \(1 keys differ: training.epochs: 1 there, 3 now\)"):
+        train.run(settings(data_dir, tmp_path, *longer))
+    train.run(settings(data_dir, tmp_path, *longer, "training.accept_changes=[epochs]"))
+    assert f"resuming at epoch 2, step {steps} (" in capsys.readouterr().err
+    rates = {step: rate for step, rate in read_curves(tmp_path)["lr-AdamW/pg1"] if step >= steps}
+    assert content(tmp_path)["global_step"] == 3 * steps
+    whole = settings(data_dir, tmp_path / "whole", *longer)
+    train.run(whole)
+    expected = dict(read_curves(tmp_path / "whole")["lr-AdamW/pg1"])
+    assert rates
+    assert all(rate == expected[step] > 0 for step, rate in rates.items() if step < 3 * steps)
+    with pytest.raises(ConfigError, match=r"training.epochs is 2, but 3 are over\. Expected more\."):
+        train.run(settings(data_dir, tmp_path, *more, "training.epochs=2", "training.accept_changes=[epochs]"))
+
+
+def test_training_ends_after_a_number_of_steps(data_dir, tmp_path, capsys):
+    """With a validation and a checkpoint, from which it can go on."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    metrics = train.run(settings(data_dir, whole, "training.max_steps=30"))
+    assert content(whole)["global_step"] == 30
+    assert any(key.startswith("val/") for key in metrics)
+    run_until(settings(data_dir, parts, "training.max_steps=30"), 22)
+    assert train.run(settings(data_dir, parts, "training.max_steps=30")) == metrics
+    assert_same(content(parts), content(whole))
+    capsys.readouterr()
+    train.run(settings(data_dir, parts, "training.max_steps=32", "training.accept_changes=[epochs]"))
+    assert "step 30 (" in capsys.readouterr().err
+    assert content(parts)["global_step"] == 32
+
+
+def test_a_run_is_finished_although_nobody_reads_what_it_prints(data_dir, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise BrokenPipeError
+
+    config = settings(data_dir, tmp_path, "training.epochs=1", "test=true")
+    monkeypatch.setattr(train, "print_table", refuse)
+    with pytest.raises(BrokenPipeError):
+        train.run(config)
+    capsys.readouterr()
+    assert "test/msm_ner/Accuracy" in train.run(config)
+    assert "already finished" in capsys.readouterr().err
+
+
+def test_a_run_that_starts_over_logs_anew(data_dir, tmp_path):
+    train.run(settings(data_dir, tmp_path, "training.epochs=2"))
+    train.run(settings(data_dir, tmp_path, "training.epochs=1", "force=true"))
+    assert [path.name for path in sorted((tmp_path / "logs").iterdir())] == ["attempt_2"]
+    steps = content(tmp_path)["global_step"]
+    assert max(step for points in read_curves(tmp_path).values() for step, _ in points) <= steps
+
+
 def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data_dir, tmp_path, capsys):
     metrics, whole, _ = undisturbed("plain")
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
@@ -172,6 +257,7 @@ def test_other_data_is_refused_unless_it_is_accepted(data_dir, tmp_path, monkeyp
     with pytest.raises(ConfigError, match="another config .*prepare.num_shards"):
         train.run(other)
     (tmp_path / "run.json").unlink()
+    (tmp_path / "checkpoints" / "run.json").unlink()
     with pytest.raises(
         ConfigError, match=r"data.msm_ner: \w+ there, \w+ now; data.trec2019: .*accept_changes=\[data\]"
     ):
@@ -196,6 +282,7 @@ def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(d
     with pytest.raises(ConfigError, match="another config .*model.heads.msm_coref"):
         train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data]"))
     (tmp_path / "run.json").unlink()
+    (tmp_path / "checkpoints" / "run.json").unlink()
     with pytest.raises(ConfigError, match="heads.msm_coref: nothing there, MLP SpanAverage"):
         train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data]"))
     capsys.readouterr()
