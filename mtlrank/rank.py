@@ -23,6 +23,7 @@ from mtlrank.checks import one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
@@ -47,6 +48,7 @@ def run(config: Config) -> int:
     Equal batches give equal scores to the bit, so candidates of one chunk are ranked exactly as `evaluate` ranks them.
     """
     layout, output = _format(config), local_path(config["output"])
+    shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
     _check_sources(config)
     _check_output(config, output)
     writable_folder(output.parent)
@@ -57,11 +59,11 @@ def run(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
         with explained("compile"):
-            for asked in one_late(map(scorer.ask, _chunks(config, reading, store, Path(folder)))):
+            for asked in one_late(map(scorer.ask, _chunks(config, shard, reading, store, Path(folder)))):
                 store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
                 number += len(asked.pairs)
                 reading.progress.advance(len(asked.pairs))
-        if not number:
+        if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
     notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
@@ -78,14 +80,15 @@ def _scorer(head: TrainedHead, batch_size: int, *, is_compiled: bool) -> Scorer:
     return Scorer(head.model, head.name, head.task, head.preprocessor(), batch_size, precision)
 
 
-def _chunks(config: Config, reading: Reading, store: PairStore, folder: Path) -> Iterator[list[Candidate]]:
-    """The pairs to score, from wherever the config says."""
-    if config["input"] == "-":
-        return pairs_of_file(_standard_input(folder), reading, store, _CHUNK)
+def _chunks(
+    config: Config, shard: Shard, reading: Reading, store: PairStore, folder: Path
+) -> Iterator[list[Candidate]]:
+    """The pairs of a shard to score, from wherever the config says."""
     if config["input"]:
-        return pairs_of_file(locate(config["input"], "input"), reading, store, _CHUNK)
+        path = _standard_input(folder) if config["input"] == "-" else locate(config["input"], "input")
+        return pairs_of_file(path, reading, store, _CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
-    collection = Collection(parts, reading)
+    collection = Collection(parts, reading, shard.holds)
     for part in ("queries", "docs"):
         if not collection.source.has(part):
             raise ConfigError(f"There are no {part}: give a file with {part}=... or an id with ir_dataset=...")

@@ -85,12 +85,15 @@ _NAMES = _Kind(
 _GROUP = _Kind(lambda v: isinstance(v, dict), "a group of settings")
 _ABOVE_ZERO = _number(lambda v: 0 < v < float("inf"), "a finite number above 0")
 _SHARE = _number(lambda v: 0 <= v < 1, "a number from 0 to below 1")
+_SHARD = _or_null(_Kind(lambda v: isinstance(v, str) and bool(v), "i/n, as in 3/8"))
 _TEXT = _Kind(lambda v: isinstance(v, str), "text")
 
 _SETTINGS: dict[str, _Kind] = {
     "seed": _Kind(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
     "tasks": _NAMES,
     "measures": _NAMES,
+    "max_length": _whole(1),
+    "max_query_length": _whole(1),
     "data_dir": _TEXT._replace(words="a path"),
     "output_dir": _PATH,
     "force": _FLAG,
@@ -100,7 +103,7 @@ _SETTINGS: dict[str, _Kind] = {
     "prepare.max_bad_rows": _whole(0),
     "prepare.num_shards": _whole(1),
     "prepare.num_workers": _whole(1),
-    "prepare.shard": _or_null(_Kind(lambda v: isinstance(v, str) and bool(v), "i/n, as in 3/8")),
+    "prepare.shard": _SHARD,
     "training": _GROUP,
     "training.batch_size": _whole(1),
     "training.eval_batch_size": _whole(1),
@@ -183,6 +186,7 @@ _SETTINGS: dict[str, _Kind] = {
     "run": _PATH,
     "top_k": _or_null(_whole(1)),
     "keep": _or_null(_whole(1)),
+    "shard": _SHARD,
     "compile": _FLAG,
     "depth": _whole(1),
     "study": _GROUP,

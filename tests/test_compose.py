@@ -22,6 +22,14 @@ def test_tasks_choose_a_subset_and_its_order():
     assert list(config["model"]["heads"]) == ["msm_bm25", "trec2019"]
 
 
+def test_one_setting_is_the_length_of_all_tasks():
+    datasets = composed("max_length=128", "datamodule.dataset.datasets.msm_ner.preprocessor.max_length=64")
+    lengths = {
+        key: node["preprocessor"]["max_length"] for key, node in datasets["datamodule"]["dataset"]["datasets"].items()
+    }
+    assert lengths == {**dict.fromkeys(KEYS, 128), "msm_ner": 64}
+
+
 def test_selecting_twice_changes_nothing():
     config = composed("tasks=[msm_ner]")
     assert select_tasks(config) == config

@@ -113,6 +113,27 @@ def test_without_a_run_bm25_retrieves(ranked, model):
     assert len(by_query) == len(best)
 
 
+@pytest.mark.parametrize("retrieve", [False, True])
+def test_shards_together_are_the_whole(ranked, retrieve):
+    source = {"ir_dataset": "mtlrank-embedded/test", **({"run": "bm25", "depth": 3} if retrieve else {"top_k": 3})}
+    whole = ranked(**source)
+    shards = [ranked(**source, shard=f"{number}/3") for number in (1, 2, 3)]
+    assert all(0 < len(shard) < len(whole) for shard in shards)
+    assert sorted(line.split()[:4] for shard in shards for line in shard) == sorted(line.split()[:4] for line in whole)
+
+
+def test_shards_of_pairs_keep_a_query_together_and_may_be_empty(ranked, tmp_path):
+    pairs = rows()
+    as_tsv(tmp_path / "pairs.tsv", pairs)
+    found = [ranked(input=tmp_path / "pairs.tsv", output="out.tsv", shard=f"{number}/40") for number in range(1, 41)]
+    queries = [{line.split("\t")[0] for line in shard} for shard in found]
+    assert sum(len(shard) for shard in found) == len(pairs)
+    assert set() in queries
+    assert sum(len(shard) for shard in queries) == len({pair[0] for pair in pairs})
+    with pytest.raises(ConfigError, match=r"The shard is '4/3', expected i/n"):
+        ranked(input=tmp_path / "pairs.tsv", shard="4/3")
+
+
 def test_only_the_best_of_a_run_are_scored_and_only_the_best_scores_are_kept(ranked, tmp_path):
     run = [
         "{} Q0 {} 1 {} x".format(*pair) for pair in (("q1", "d1", 1), ("q1", "d2", 3), ("q1", "d3", 2), ("q2", "d1", 9))

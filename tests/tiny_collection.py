@@ -9,5 +9,7 @@ FILES = {
 
 
 def write(path, lines):
+    """Write lines; returns the path as text."""
     with open(path, "w", newline="") as file:
         file.write("".join(f"{line}\n" for line in lines))
+    return str(path)

@@ -1,6 +1,6 @@
 """What is to be scored, a chunk at a time: pairs of one file, a run with its texts, or what BM25 retrieves."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +23,14 @@ class Candidate(NamedTuple):
     text: str
 
 
-def pairs_of_file(path: Path, reading: Reading, store: PairStore, size: int) -> Iterator[list[Candidate]]:
-    """The pairs of a TSV (query_id, doc_id, query, text) or JSON Lines file (the same keys), in the file's order."""
-    for chunk in chunks(_rows(path, reading), size):
+def pairs_of_file(
+    path: Path, reading: Reading, store: PairStore, size: int, holds: Callable[[str], bool] = lambda _: True
+) -> Iterator[list[Candidate]]:
+    """The pairs of a TSV (query_id, doc_id, query, text) or JSON Lines file (the same keys), in the file's order.
+
+    `holds` says whose queries' pairs are wanted.
+    """
+    for chunk in chunks((row for row in _rows(path, reading) if holds(row[1][0])), size):
         store.check_texts(_named_texts(chunk))
         asked = store.add([(query_id, doc_id, 0.0, place) for place, (query_id, doc_id, *_) in chunk])
         yield [
@@ -40,7 +45,8 @@ def pairs_of_run(
     if top_k is not None:
         collection.require_order("top_k")
     store.order_queries(collection.queries)
-    for chunk in chunks(collection.source.judged("run", collection.reading), size):
+    rows = (row for row in collection.source.judged("run", collection.reading) if collection.holds(row.query_id))
+    for chunk in chunks(rows, size):
         for row in chunk:
             if row.query_id not in collection.queries:
                 raise DataError(

@@ -47,6 +47,9 @@ class IRDataset(PreparedDataset):
     `negative_ranks`. Where training judgements have another scale than those of the other splits,
     `train_relevance_level` is the lowest grade that is relevant there.
 
+    `negatives_run` is a TREC run that training draws its candidates from instead, such as a first model's; the first stage
+    of the other splits stays as it is.
+
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
@@ -66,6 +69,7 @@ class IRDataset(PreparedDataset):
         max_negatives: int | None = None,
         negative_ranks: tuple[int, int] | None = None,
         judged_negatives: bool = True,
+        negatives_run: str | None = None,
         train_relevance_level: int | None = None,
         missing_texts: str = "stop",
         leaked_queries: str = "stop",
@@ -96,6 +100,12 @@ class IRDataset(PreparedDataset):
         )
         self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
         self.negative_ranks = negative_ranks
+        self.negatives_run = negatives_run
+        if negatives_run is not None and learn_from not in ("judged", "annotator"):
+            raise ConfigError(
+                f"Dataset {name!r}: negatives_run is for learn_from=judged or annotator, but learn_from is {learn_from}, "
+                "which has its own documents."
+            )
         self.annotator = annotator
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
@@ -139,6 +149,19 @@ class IRDataset(PreparedDataset):
             self._collections[source] = Collection(where, self.reading, self.shard.holds)
         return self._collections[source]
 
+    def pool(self, split: str) -> Collection:
+        """The collection whose first stage gives a split its candidates."""
+        if split != "train" or self.negatives_run is None:
+            return self.collection(split)
+        if "negatives" not in self._collections:
+            where = self.sources["train"]
+            parts = {"id": where} if isinstance(where, str) else where
+            assert isinstance(parts, Mapping)
+            self._collections["negatives"] = Collection(
+                {**parts, "run": self.negatives_run}, self.reading, self.shard.holds
+            )
+        return self._collections["negatives"]
+
     def query_ids(self, split: str) -> list[str]:
         """The queries of a split in this shard: judged ones, unless something else is learnt from."""
         collection = self.collection(split)
@@ -178,10 +201,13 @@ class IRDataset(PreparedDataset):
 
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
-        return {
+        told = {
             split: source if isinstance(source, float) else self._describe(self.collection(split))
             for split, source in sources.items()
         }
+        return (
+            told if self.negatives_run is None else {**told, "negatives": self.pool("train").source.describe()["run"]}
+        )
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
         first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
@@ -190,9 +216,12 @@ class IRDataset(PreparedDataset):
     def candidates(self, split: str) -> dict[str, Ranking]:
         """The first-stage ranking of the split's queries."""
         if split not in self._candidates:
-            collection = self.collection(split)
-            if split in self.held_out:  # its run is read once for all of its parts
-                parts = [*self.held_out.shares, *(["train"] if self.learn_from != "docpairs" else [])]
+            collection = self.pool(split)
+            if split in self.held_out and collection is self.collection(
+                split
+            ):  # its run is read once for all its parts
+                has_train = self.learn_from != "docpairs" and self.negatives_run is None
+                parts = [*self.held_out.shares, *(["train"] if has_train else [])]
                 asked = [query_id for part in parts for query_id in self.query_ids(part)]
                 collection.read_run(asked, max(map(self._depth, parts)))
             ranked = collection.candidates(self.query_ids(split), self._depth(split))
@@ -331,7 +360,7 @@ class IRDataset(PreparedDataset):
             if split != "train":
                 self.collection(split).require_order(f"{split} by num_candidates")
             elif self.learn_from == "run" or (self.negative_ranks and self.learn_from != "docpairs"):
-                self.collection(split).require_order("learn_from=run" if self.learn_from == "run" else "negative_ranks")
+                self.pool(split).require_order("learn_from=run" if self.learn_from == "run" else "negative_ranks")
 
     def _training_queries(self) -> list[str]:
         """The queries to learn from: none that is asked again in another split."""

@@ -25,6 +25,23 @@ def test_other_splits_hold_candidates_in_first_stage_order(source):
     ]
 
 
+def test_negatives_may_come_from_another_run_than_the_first_stage(source, tmp_path):
+    mined = write(tmp_path / "mined", ["q1 Q0 d4 1 9 m", "q1 Q0 d1 2 8 m", "q2 Q0 d5 1 9 m"])
+    kept = {"judged_negatives": False, "num_negatives": 1, "num_candidates": 2}
+    for share in (None, 0.3):
+        dataset = ranking(source, PairwiseRelevance(["AP"], 2), val=share, negatives_run=mined, **kept)
+        learnt = {"q1": [("d1", 2.0), ("d4", 0.0)], "q2": [("d3", 3.0), ("d5", 0.0)]}
+        assert groups(dataset) == [learnt[query_id] for query_id in dataset.query_ids("train")]
+        first_stage = {"q1": ["d2", "d1"], "q2": ["d4", "d3"]}
+        expected = [(q, d) for q in (dataset.query_ids("val") if share else []) for d in first_stage[q]]
+        assert [row[:2] for row in rows(dataset, "val")] == expected
+    assert dataset.describe()["negatives"]["sha256"] != dataset.describe()["train"]["run"]["sha256"]
+    with pytest.raises(
+        ConfigError, match="negatives_run is for learn_from=judged or annotator, but learn_from is docp"
+    ):
+        ranking(source, PairwiseRelevance(["AP"], 2), learn_from="docpairs", negatives_run=mined)
+
+
 def test_docpairs_are_groups_of_a_better_and_a_worse_document(source, tmp_path):
     write(tmp_path / "pairs", ["q2\td3\td5", "q1\td2\td3", "q9\td1\td2"])
     dataset = ranking(
