@@ -1,6 +1,7 @@
 """Rankings: queries with judged documents and first-stage candidates."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class IRDataset(PreparedDataset):
 
     `negatives_run` is a TREC run that training draws its candidates from instead, such as a first model's; the first stage
     of the other splits stays as it is.
+
+    Training learns from at most `max_queries` queries, drawn by a hash; the other splits stay as they are.
 
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
@@ -170,10 +173,19 @@ class IRDataset(PreparedDataset):
             return list(queries)
         mine = [query_id for query_id in queries if self.held_out.split_of(query_id) == split]
         if split == "train" and self.max_queries is not None:
-            everyones = (query_id for query_id in collection.all_queries if self.held_out.split_of(query_id) == split)
-            chosen = set(drawn(everyones, self.max_queries, self.seed))
-            return [query_id for query_id in mine if query_id in chosen]
+            return [query_id for query_id in mine if query_id in self._drawn_queries]
         return mine
+
+    @cached_property
+    def _drawn_queries(self) -> set[str]:
+        """At most `max_queries` of the training queries of all shards."""
+        source = self.sources["train"]
+        assert source is not None
+        assert not isinstance(source, float)
+        whole = Collection(source, Reading.silent())
+        queries: Iterable[str] = whole.qrels if self._is_judged("train") else whole.all_queries
+        everyones = (query_id for query_id in queries if self.held_out.split_of(query_id) == "train")
+        return set(drawn(everyones, self.max_queries, self.seed))
 
     def qrels(self, split: str) -> dict[str, dict[str, int]]:
         """query_id to doc_id to grade, relevant from the task's `relevance_level` on."""
@@ -342,11 +354,6 @@ class IRDataset(PreparedDataset):
                 f"Dataset {self.name!r}: learn_from={learn_from} does not fit a {type(task).__name__} task. Expected "
                 "task=regression or task=distillation_* for learn_from=run, task=distillation_* for "
                 "learn_from=annotator, and another ranking task otherwise."
-            )
-        if self.max_queries is not None and not is_taught:
-            raise ConfigError(
-                f"Dataset {self.name!r}: max_queries is for learning from a run or an annotator. For few labels use "
-                "datamodule/sampler@datamodule.train_sampler=limited_data."
             )
         if (learn_from == "annotator") != (self.annotator is not None):
             raise ConfigError(

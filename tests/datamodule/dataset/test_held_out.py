@@ -10,6 +10,20 @@ from tests.datamodule.dataset.rankings import TINY, distilled, ranking, rows
 from tests.tiny_collection import write
 
 
+def test_few_judged_queries_can_be_learnt_from_and_the_others_stay(fresh_source):
+    source = fresh_source("x", 60)
+    few, everything = (ranking(source, val=0.3, max_queries=most) for most in (10, None))
+    assert set(few.query_ids("train")) < set(everything.query_ids("train"))
+    assert len(few.query_ids("train")) == 10
+    assert few.query_ids("val") == everything.query_ids("val")
+    shards = []
+    for number in (1, 2, 3):
+        dataset = ranking(source, val=0.3, max_queries=10)
+        dataset.shard = Shard(number, 3)
+        shards += dataset.query_ids("train")
+    assert sorted(shards) == sorted(few.query_ids("train"))
+
+
 def test_a_split_can_be_a_share_of_the_training_queries(source):
     many = [f"q{i}\tgarden" for i in range(200)]
     with open(source["queries"], "w") as file:

@@ -135,8 +135,6 @@ def test_a_teachers_scores_may_be_of_any_size(source, tmp_path, fresh_source):
 def test_a_teacher_must_fit_its_pupil(source, settings, message):
     with pytest.raises(ConfigError, match=message):
         distilled(source, **settings)
-    with pytest.raises(ConfigError, match="max_queries is for learning from a run or an annotator"):
-        ranking(source, max_queries=3)
 
 
 def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_source):
