@@ -35,9 +35,11 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
+from mtlrank.task.distillation import Distillation
 
 LOGS = ("logs", "tensorboard")  # folders in a run's, with a folder for each attempt
 _HIGH_RATE = 2e-4
+_WIDE, _USUAL = 50.0, 3.0  # standard deviations of a teacher's scores
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
@@ -136,6 +138,7 @@ def build_loop(
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     _warn_of_high_rate(config)
     _warn_of_slow_settings(config["trainer"])
+    _warn_of_wide_scores(datasets)
     if usual.get("fused") and usual.get("momentum"):
         raise ConfigError(
             "loop.optimizer has momentum and fused=true: torch's kernel fails in a step without samples of some task, as "
@@ -168,6 +171,19 @@ def _warn_of_slow_settings(trainer: Mapping[str, Any]) -> None:
             f"trainer.deterministic costs torch {torch.__version__} about 0.1 ms per matrix product, 30 ms per step of "
             "BERT-base even in small batches: use torch 2.13, or trainer.deterministic=false"
         )
+
+
+def _warn_of_wide_scores(datasets: Mapping[str, PreparedDataset]) -> None:
+    """Say that a teacher's scores are of another size than logits, such as those of a lexical model."""
+    for key, dataset in datasets.items():
+        if isinstance(dataset.task, Distillation):
+            spread = dataset.manifest["labels"]["std"]
+            if spread * dataset.task.teacher_scale > _WIDE:
+                setting = f"datamodule.dataset.datasets.{key}.task.teacher_scale"
+                say(
+                    f"the teacher's scores of {dataset.name} have a standard deviation of {spread:.3g}, those of a head "
+                    f"one of a few units: {setting}={_USUAL / spread:.1g} would bring them there"
+                )
 
 
 def _check_by_gradient(config: Config) -> None:

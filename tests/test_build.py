@@ -1,5 +1,6 @@
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -13,6 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Plan
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.task.distillation import MarginMSE
 
 
 def composed(*overrides):
@@ -25,6 +27,13 @@ def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
     wrong = {**config, "trainer": {**config["trainer"], "precision": "17"}}
     with pytest.raises(ConfigError, match="Lightning refuses the trainer settings"):
         build.build_trainer(wrong, tmp_path, milestones)
+
+
+def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
+    for spread, scale, told in ((2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)):
+        task = MarginMSE(["AP"], teacher_scale=scale)
+        build._warn_of_wide_scores({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
+        assert ("datasets.x.task.teacher_scale=2e-06 would bring" in capsys.readouterr().err) == told
 
 
 def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, tmp_path):
