@@ -227,6 +227,7 @@ def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, buc
     run_until(settings(data_dir, tmp_path / "a", *place), 22)
     assert {name.split("/")[0] for name in list_files("gs://bucket/runs/1")} == {
         "best-00000015",
+        "run.json",
         "step-00000015",
         "step-00000019",
         "writable",
