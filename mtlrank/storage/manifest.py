@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mtlrank.storage.local import file_hash, read_json, sync, writable_folder, w
 from mtlrank.storage.paths import check_relative, local_path
 
 MANIFEST = "manifest.json"
+_ASIDE = ".old"  # ends the name of what a new folder replaces, until that is in place
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,11 +46,22 @@ def _process(number: int) -> str:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed processes of this machine have left of the same folder."""
-    for part in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(socket.gethostname())}-*.*"):
-        number = part.name.removeprefix(f".{target.name}.{socket.gethostname()}-").partition(".")[0]
+    """Undo what killed processes of this machine have begun with the same folder."""
+    start = f".{target.name}.{socket.gethostname()}-"
+    for found in target.parent.glob(f"{glob.escape(start)}*.*"):
+        number = found.name.removeprefix(start).partition(".")[0]
         if number.isdigit() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(part, ignore_errors=True)
+            _undo(target, found.with_name(found.name.removesuffix(_ASIDE)))
+
+
+def _undo(target: Path, part: Path) -> None:
+    """Remove what has not taken the place of `target`, and put back what it had moved aside already."""
+    aside = part.with_name(part.name + _ASIDE)
+    if part.exists() and not target.exists():
+        with suppress(OSError):  # there was nothing, or another process is faster
+            aside.rename(target)
+    for leftover in (part, aside):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _replace(target: Path, part: Path) -> None:

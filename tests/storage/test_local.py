@@ -1,4 +1,6 @@
+import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,36 @@ def test_a_failed_new_folder_leaves_the_old_one(tmp_path):
         raise RuntimeError("stop")
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_killed_between_two_renames_the_old_folder_is_there_again(tmp_path, renames):
+    """Or the new one, if it was in place; a next attempt that fails costs nothing."""
+    with new_folder(tmp_path / "x") as part:
+        (part / "old").touch()
+
+    def replace_and_die():
+        rename, done = Path.rename, []
+
+        def killed(path, target):
+            moved = rename(path, target)
+            done.append(path)
+            if len(done) == renames:
+                os._exit(1)
+            return moved
+
+        Path.rename = killed
+        with new_folder(tmp_path / "x") as part:
+            (part / "new").touch()
+
+    process = multiprocessing.get_context("fork").Process(target=replace_and_die)
+    process.start()
+    process.join()
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(RuntimeError, match="stop"), new_folder(tmp_path / "x"):
+        raise RuntimeError("stop")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == [["old", "new"][renames - 1]]
 
 
 def test_a_missing_file_is_named(tmp_path):
