@@ -132,6 +132,8 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
             if waiting:
                 print(f"mtlrank: {waiting}", file=sys.stderr, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
         os.close(handle)

@@ -1,5 +1,6 @@
 """How a folder shows that it is complete: its manifest names each file with its hash, and is written last."""
 
+import errno
 import glob
 import json
 import os
@@ -66,20 +67,29 @@ def _undo(target: Path, part: Path) -> None:
 
 def _replace(target: Path, part: Path) -> None:
     """Put `part` in the place of `target`. If another process was faster with the same, its folder stays."""
-    manifests = [folder / MANIFEST for folder in (target, part)]
-    if all(path.is_file() for path in manifests) and manifests[0].read_bytes() == manifests[1].read_bytes():
+    aside = part.with_name(part.name + _ASIDE)
+    while True:
         try:
-            read_manifest(target)
-        except DataError:
-            pass  # it was damaged since
-        else:
-            shutil.rmtree(part)
-            return
-    aside = part.with_name(part.name + ".old")
-    if target.exists():
-        target.rename(aside)
-    part.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
+            part.rename(target)  # fails if there is a folder, unless it is empty
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if _are_same(target, part):
+            break
+        shutil.rmtree(aside, ignore_errors=True)  # of the round before: another process has put its folder there since
+        with suppress(FileNotFoundError):  # another process has just moved it
+            target.rename(aside)
+    for leftover in (part, aside):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _are_same(target: Path, part: Path) -> bool:
+    """Whether both hold the same, by their manifests, and nothing of `target` was damaged since."""
+    try:
+        return (target / MANIFEST).read_bytes() == (part / MANIFEST).read_bytes() and bool(read_manifest(target))
+    except (OSError, DataError):  # also if another process moves it now
+        return False
 
 
 def write_manifest(folder: Path, description: dict[str, Any]) -> None:

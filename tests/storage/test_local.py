@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import multiprocessing
 import os
 from pathlib import Path
@@ -7,10 +9,12 @@ import pytest
 from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import (
     fingerprint,
+    manifest,
     new_folder,
     read_manifest,
     safe_name,
     writable_folder,
+    write_bytes,
     write_json,
     write_lines,
     write_manifest,
@@ -80,6 +84,38 @@ def test_killed_between_two_renames_the_old_folder_is_there_again(tmp_path, rena
         raise RuntimeError("stop")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert [path.name for path in (tmp_path / "x").iterdir()] == [["old", "new"][renames - 1]]
+
+
+@pytest.mark.parametrize("contents", ["aaa", "abc"])
+def test_processes_that_make_the_same_folder_do_not_disturb_each_other(tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(manifest, "sync", lambda path: None)  # a disk would make them wait for each other
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(len(contents))
+
+    def make(content):
+        for number in range(100):
+            barrier.wait(10)
+            with new_folder(tmp_path / f"{number}") as part:
+                (part / "x").write_text(content)
+                write_manifest(part, {})
+
+    processes = [context.Process(target=make, args=(content,)) for content in contents]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, range(100)))
+    assert all(read_manifest(path) for path in tmp_path.iterdir())
+
+
+def test_a_lock_where_the_file_system_has_none_is_no_error(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_bytes(tmp_path / "x", b"1")
+    assert (tmp_path / "x").read_bytes() == b"1"
 
 
 def test_a_missing_file_is_named(tmp_path):
