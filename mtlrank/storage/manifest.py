@@ -27,7 +27,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` only when the block ends well."""
     target = local_path(path)
     writable_folder(target.parent)
-    _sweep(target)
+    sweep(target)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.{_process(os.getpid())}.", dir=target.parent))
     part.chmod(0o755)
     try:
@@ -46,7 +46,7 @@ def _process(number: int) -> str:
     return f"{socket.gethostname()}-{number}"
 
 
-def _sweep(target: Path) -> None:
+def sweep(target: Path) -> None:
     """Undo what killed processes of this machine have begun with the same folder."""
     start = f".{target.name}.{socket.gethostname()}-"
     for found in target.parent.glob(f"{glob.escape(start)}*.*"):
