@@ -10,9 +10,10 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from mtlrank.storage import (
     mirror,
     publish_folder,
     read_json,
+    sweep,
     writable_folder,
 )
 
@@ -57,7 +59,6 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
     datasets = {}
     for key in keys:
-        writable_folder(mirror(folders[key]).parent)
         if shard:
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:
@@ -70,6 +71,7 @@ def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDat
     """Prepare a dataset in `folder` unless it is there already, and open it. Existing shards are kept."""
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
     if not exists(join(folder, MANIFEST)):
+        writable_folder(mirror(folder).parent)
         shards = mirror(shards_folder(folder))
         shards.mkdir(parents=True, exist_ok=True)
         with locked(shards, f"another process is preparing {key}: waiting for it"):
@@ -87,6 +89,8 @@ def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
     try:
         _prepare_shards(config, key, here)
     except BaseException:
+        for place in here.values():
+            sweep(place)
         _remove_if_empty(shards)
         raise
     merge(config, key, list(places.values()), folder)
@@ -142,24 +146,34 @@ def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
 
 
 def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> None:
-    """Prepare shards, several at a time if there are several processes; after an error, no other one is begun."""
+    """Prepare shards, several at a time if there are several processes; after an error all of them end."""
     workers = min(config["prepare"]["num_workers"], len(folders))
     if workers <= 1:
         for shard, folder in folders.items():
             prepare_shard(config, key, shard, folder)
         return
+    others, waiting, running = active_children(), iter(folders.items()), set[Future[None]]()
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        tasks = [executor.submit(prepare_shard, config, key, shard, folder) for shard, folder in folders.items()]
-        for task in as_completed(tasks):
-            task.result()
+        while True:
+            for shard, folder in islice(waiting, workers - len(running)):  # more would be begun also after an error
+                running.add(executor.submit(prepare_shard, config, key, shard, folder))
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for task in done:
+                task.result()
     except BrokenProcessPool as error:
         raise DataError(
             f"A process that prepared {key!r} was killed, perhaps for lack of memory. Finished shards are kept: run the "
             "same command again, with a smaller prepare.num_workers or a larger prepare.num_shards."
         ) from error
+    except BaseException:
+        for process in set(active_children()).difference(others):
+            process.kill()
+        raise
     finally:
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown()
 
 
 def _remove_if_empty(folder: Path) -> None:

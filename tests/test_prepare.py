@@ -9,7 +9,7 @@ import pytest
 
 from mtlrank import prepare
 from mtlrank.compose import compose_config, select_tasks
-from mtlrank.errors import DataError
+from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import MANIFEST, list_files, read_manifest
 
 
@@ -77,6 +77,40 @@ def test_an_error_in_another_process_is_told_as_it_is(tmp_path):
         prepare.run(composed(tmp_path, *words, f"datamodule.dataset.datasets.msm_ner.train={file}"))
 
 
+WAITING = """
+import time
+from pathlib import Path
+
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import DataError, StorageError
+
+FOLDER = Path(__file__).parent
+
+
+class Waiting(PreparedDataset):
+    def records(self, split):
+        (FOLDER / f"begun-{self.shard.number}").touch()
+        until = time.monotonic() + 20
+        while (self.shard.number == 2 or not (FOLDER / "begun-2").exists()) and time.monotonic() < until:
+            time.sleep(0.1)
+        raise DataError("stop")
+"""
+
+
+def test_an_error_in_one_process_ends_the_others_and_begins_no_other_shard(tmp_path, monkeypatch):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = composed(tmp_path, "tasks=[msm_bm25]", "prepare.num_shards=4", "prepare.num_workers=2")
+    node = config["datamodule"]["dataset"]["datasets"]["msm_bm25"]
+    node = {"_target_": "waiting.Waiting", "name": "waiting", **{key: node[key] for key in ("task", "preprocessor")}}
+    config["datamodule"]["dataset"]["datasets"] = {"waiting": node}
+    with pytest.raises(DataError, match="stop"):
+        prepare.prepare_dataset(config, "waiting", tmp_path / "data" / "waiting")
+    assert sorted(path.name for path in tmp_path.glob("begun-*")) == ["begun-1", "begun-2"]
+    assert list((tmp_path / "data").iterdir()) == []
+    assert not multiprocessing.active_children()
+
+
 def test_bad_rows_are_set_aside_on_request_and_told(tmp_path, capsys):
     rows = [f"Mira{i}\tB-PER\nslept\tO\nQuellin{i}\tB-LOC\n" for i in range(5)]
     file = tmp_path / "rows.conll"
@@ -130,6 +164,16 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path
         path.name for path in (tmp_path / "undisturbed").iterdir()
     ]
     assert not list((tmp_path / "home").rglob("*.part*"))
+
+
+def test_what_is_there_is_used_where_nothing_can_be_written(tmp_path, monkeypatch):
+    prepare.run(composed(tmp_path, "tasks=[msm_ner]"))
+    (folder,) = tmp_path.glob("msm_ner-*")
+    monkeypatch.chdir(folder)
+    (dataset,) = prepare.run(composed(tmp_path, "tasks=[msm_ner]"), {"msm_ner": "/proc/self/cwd"}).values()
+    assert len(dataset.split("train")) == 600
+    with pytest.raises(StorageError, match="Cannot write to the folder '/proc/self'"):
+        prepare.run(composed(tmp_path, "tasks=[msm_ner]"), {"msm_ner": "/proc/self/new"})
 
 
 def test_a_half_written_folder_is_no_dataset(tmp_path):

@@ -53,7 +53,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A file that no other writer uses; it takes the place of `path` if the block ends well."""
+    """A file that no other writer uses; it takes the place of `path`, or of what that links to, if the block ends well."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -120,7 +121,7 @@ def fingerprint(value: Any) -> str:
 def locked(folder: Path, waiting: str = "") -> Iterator[None]:
     """Keep other processes of this machine out of the block. The lock is the folder itself and dies with its holder.
 
-    Says `waiting` if another process is in it.
+    Says `waiting` if another process is in it. Nobody is kept out where the file system has no locks.
     """
     import fcntl  # here, so that the package imports on systems without it
 
@@ -132,6 +133,8 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
             if waiting:
                 print(f"mtlrank: {waiting}", file=sys.stderr, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
         os.close(handle)

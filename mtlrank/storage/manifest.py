@@ -1,5 +1,6 @@
 """How a folder shows that it is complete: its manifest names each file with its hash, and is written last."""
 
+import errno
 import glob
 import json
 import os
@@ -8,7 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from mtlrank.storage.local import file_hash, read_json, sync, writable_folder, w
 from mtlrank.storage.paths import check_relative, local_path
 
 MANIFEST = "manifest.json"
+_ASIDE = ".old"  # ends the name of what a new folder replaces, until that is in place
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `path` only when the block ends well."""
-    target = local_path(path)
+    """A folder to fill that takes the place of `path`, or of what that links to, only when the block ends well."""
+    target = local_path(path).resolve()
     writable_folder(target.parent)
-    _sweep(target)
+    sweep(target)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.{_process(os.getpid())}.", dir=target.parent))
     part.chmod(0o755)
     try:
@@ -44,30 +46,50 @@ def _process(number: int) -> str:
     return f"{socket.gethostname()}-{number}"
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed processes of this machine have left of the same folder."""
-    for part in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(socket.gethostname())}-*.*"):
-        number = part.name.removeprefix(f".{target.name}.{socket.gethostname()}-").partition(".")[0]
+def sweep(target: Path) -> None:
+    """Undo what killed processes of this machine have begun with the same folder."""
+    start = f".{target.name}.{socket.gethostname()}-"
+    for found in target.parent.glob(f"{glob.escape(start)}*.*"):
+        number = found.name.removeprefix(start).partition(".")[0]
         if number.isdigit() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(part, ignore_errors=True)
+            _undo(target, found.with_name(found.name.removesuffix(_ASIDE)))
+
+
+def _undo(target: Path, part: Path) -> None:
+    """Remove what has not taken the place of `target`, and put back what it had moved aside already."""
+    aside = part.with_name(part.name + _ASIDE)
+    if part.exists() and not target.exists():
+        with suppress(OSError):  # there was nothing, or another process is faster
+            aside.rename(target)
+    for leftover in (part, aside):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _replace(target: Path, part: Path) -> None:
     """Put `part` in the place of `target`. If another process was faster with the same, its folder stays."""
-    manifests = [folder / MANIFEST for folder in (target, part)]
-    if all(path.is_file() for path in manifests) and manifests[0].read_bytes() == manifests[1].read_bytes():
+    aside = part.with_name(part.name + _ASIDE)
+    while True:
         try:
-            read_manifest(target)
-        except DataError:
-            pass  # it was damaged since
-        else:
-            shutil.rmtree(part)
-            return
-    aside = part.with_name(part.name + ".old")
-    if target.exists():
-        target.rename(aside)
-    part.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
+            part.rename(target)  # fails if there is a folder, unless it is empty
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if _are_same(target, part):
+            break
+        shutil.rmtree(aside, ignore_errors=True)  # of the round before: another process has put its folder there since
+        with suppress(FileNotFoundError):  # another process has just moved it
+            target.rename(aside)
+    for leftover in (part, aside):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _are_same(target: Path, part: Path) -> bool:
+    """Whether both hold the same, by their manifests, and nothing of `target` was damaged since."""
+    try:
+        return (target / MANIFEST).read_bytes() == (part / MANIFEST).read_bytes() and bool(read_manifest(target))
+    except (OSError, DataError):  # also if another process moves it now
+        return False
 
 
 def write_manifest(folder: Path, description: dict[str, Any]) -> None:

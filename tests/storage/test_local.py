@@ -1,14 +1,20 @@
+import errno
+import fcntl
+import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
 from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import (
     fingerprint,
+    manifest,
     new_folder,
     read_manifest,
     safe_name,
     writable_folder,
+    write_bytes,
     write_json,
     write_lines,
     write_manifest,
@@ -48,6 +54,88 @@ def test_a_failed_new_folder_leaves_the_old_one(tmp_path):
         raise RuntimeError("stop")
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_killed_between_two_renames_the_old_folder_is_there_again(tmp_path, renames):
+    """Or the new one, if it was in place; a next attempt that fails costs nothing."""
+    with new_folder(tmp_path / "x") as part:
+        (part / "old").touch()
+
+    def replace_and_die():
+        rename, done = Path.rename, []
+
+        def killed(path, target):
+            moved = rename(path, target)
+            done.append(path)
+            if len(done) == renames:
+                os._exit(1)
+            return moved
+
+        Path.rename = killed
+        with new_folder(tmp_path / "x") as part:
+            (part / "new").touch()
+
+    process = multiprocessing.get_context("fork").Process(target=replace_and_die)
+    process.start()
+    process.join()
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(RuntimeError, match="stop"), new_folder(tmp_path / "x"):
+        raise RuntimeError("stop")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == [["old", "new"][renames - 1]]
+
+
+@pytest.mark.parametrize("contents", ["aaa", "abc"])
+def test_processes_that_make_the_same_folder_do_not_disturb_each_other(tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(manifest, "sync", lambda path: None)  # a disk would make them wait for each other
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(len(contents))
+
+    def make(content):
+        for number in range(100):
+            barrier.wait(10)
+            with new_folder(tmp_path / f"{number}") as part:
+                (part / "x").write_text(content)
+                write_manifest(part, {})
+
+    processes = [context.Process(target=make, args=(content,)) for content in contents]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, range(100)))
+    assert all(read_manifest(path) for path in tmp_path.iterdir())
+
+
+def test_a_lock_where_the_file_system_has_none_is_no_error(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_bytes(tmp_path / "x", b"1")
+    assert (tmp_path / "x").read_bytes() == b"1"
+
+
+def test_what_a_link_names_is_replaced_and_the_link_stays(tmp_path):
+    """As users link a folder to where there is room."""
+    for folder in ("big", "small"):
+        (tmp_path / folder).mkdir()
+    for name in ("folder", "file", "new_folder", "new_file"):
+        (tmp_path / "small" / name).symlink_to(f"../big/{name}")
+    (tmp_path / "big" / "folder").mkdir()
+    (tmp_path / "big" / "folder" / "old").touch()
+    (tmp_path / "big" / "file").touch()
+    for prefix in ("", "new_"):
+        with new_folder(tmp_path / "small" / f"{prefix}folder") as part:
+            (part / "new").touch()
+        write_text(tmp_path / "small" / f"{prefix}file", "new")
+        assert [path.name for path in (tmp_path / "big" / f"{prefix}folder").iterdir()] == ["new"]
+        assert (tmp_path / "big" / f"{prefix}file").read_text() == "new"
+    assert len(list((tmp_path / "big").iterdir())) == 4
+    assert len(list((tmp_path / "small").iterdir())) == 4
+    assert all(path.is_symlink() for path in (tmp_path / "small").iterdir())
 
 
 def test_a_missing_file_is_named(tmp_path):
