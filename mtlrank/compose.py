@@ -28,8 +28,6 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
     Overrides from outside (`trusted=False`: pipeline parameters) may choose among what is installed but not name code,
     Hydra's own settings or interpolations. Raises `ConfigError` for what is forbidden or cannot be composed.
     """
-    if not trusted:
-        check_overrides(overrides)
     return _compose(overrides, trusted=trusted, name=name)
 
 
@@ -39,8 +37,7 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
     A parameter that is None is left to the config.
     """
     typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
-    check_overrides(overrides)
-    return _compose([*overrides, *typed], trusted=False, name=name)
+    return _compose(overrides, typed, trusted=False, name=name)
 
 
 def select_tasks(config: Config) -> Config:
@@ -142,7 +139,9 @@ def explain(error: Exception, known: Iterable[str]) -> str:
             "experiment or a collection that sets it."
         )
     if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
+        key, equals, value = str(error.override).partition("=")
+        if not equals:
+            return f"Cannot read {error.override!r}: expected key=value."
         return (
             f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
         )
@@ -204,12 +203,14 @@ def known_keys(name: str) -> list[str]:
     return keys
 
 
-def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
+def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bool, name: str) -> Config:
     GlobalHydra.instance().clear()
     more = [f"hydra.searchpath=[file://{folder}]"] if (folder := own_config_dir()) else []
     try:
+        if not trusted:
+            check_overrides(overrides)
         with initialize_config_module("mtlrank.conf", version_base="1.3"):
-            config = compose(name, overrides=[*more, *overrides])
+            config = compose(name, overrides=[*more, *overrides, *typed])
         return resolve(config, trusted=trusted)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if isinstance(error, ConfigError) or (reason := explain_composing(error, name)) is None:

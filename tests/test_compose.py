@@ -180,6 +180,22 @@ def test_what_hydra_cannot_read_is_put_in_quotes(override):
     assert compose_config(["data_dir='über'"], trusted=True)["data_dir"] == "über"
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.epochs", "Cannot read 'training.epochs': expected key=value."),
+        ("", "Cannot read '': expected key=value."),
+        ("a b=[", "Cannot read 'a b=['. Quote its value"),
+        ("training.epochs=[1", "Cannot read 'training.epochs=[1'. Quote its value"),
+    ],
+)
+def test_what_hydra_cannot_read_is_told_wherever_it_comes_from(override, complaint, trusted):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=trusted)
+    assert str(error.value).startswith(complaint)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
