@@ -230,7 +230,8 @@ def _literal(key: str, value: Any) -> str:
             raise ConfigError(f"{key} is {value!r}: '$' is not allowed in a parameter of a pipeline.")
         if is_group and not is_config_name(value):
             raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
-        return value if is_group else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # In Hydra's quotes, only backslashes that stand before a quote are doubled.
+        return value if is_group else "'" + re.sub(r"\\+(?='|\Z)", r"\g<0>\g<0>", value).replace("'", r"\'") + "'"
     return repr(value)
 
 

@@ -1,6 +1,9 @@
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mtlrank.compose import compose_config, pipeline_config, select_tasks
+from mtlrank.compose import _literal, compose_config, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
 from tests.conftest import KEYS
 
@@ -164,6 +167,20 @@ def test_pipeline_parameters_become_overrides_and_win_over_free_ones():
     config = pipeline_config({"seed": 7, "tasks": ["msm_ner"], "data_dir": "/a b/c'd"}, ["seed=3", "trainer.devices=2"])
     assert (config["seed"], config["tasks"], config["data_dir"]) == (7, ["msm_ner"], "/a b/c'd")
     assert config["trainer"]["devices"] == 2
+
+
+TEXTS = st.text(st.sampled_from("\\'\"a ,[]{}=:~\n") | st.characters(exclude_characters="$"), max_size=12)
+
+
+@given(st.lists(TEXTS) | TEXTS)
+def test_hydra_reads_a_text_as_it_was(value):
+    override = OverridesParser.create().parse_override(f"data_dir={_literal('data_dir', value)}")
+    assert override.value() == value
+
+
+@pytest.mark.parametrize("value", ["a\\b", "a\\'b", "\\\\host\\share\\"])
+def test_a_backslash_of_a_parameter_stays_one(value):
+    assert pipeline_config({"output_dir": value}, [])["output_dir"] == value
 
 
 @pytest.mark.parametrize("value", ["tiny,bert", "../tiny", "tiny seed=3", "${x}"])
