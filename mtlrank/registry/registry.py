@@ -57,11 +57,12 @@ class Registry:
             return [], version
         try:
             changes = [Change(**row) for row in json.loads(data)["changes"]]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
                 f"{join(self.path, POINTER)} is damaged: {error}. Restore an older version of it."
             ) from error
-        if not all(isinstance(value, str | None) for change in changes for value in change):
+        fields = [field for change in changes for field in change._asdict().items()]
+        if not all(isinstance(value, str) or (name, value) == ("replaced", None) for name, value in fields):
             raise DataError(
                 f"{join(self.path, POINTER)} is damaged: changes contain a value that is not text. Restore an older one."
             )

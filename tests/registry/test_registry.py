@@ -144,7 +144,18 @@ def test_what_is_in_use_already_is_told(registry, three):
         registry.roll_back(to=three[-1])
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', "[1]"])
+CHANGE = {"model": "a", "replaced": None, "when": "", "how": "promoted", "note": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', "[1]"),
+        pytest.param("[" * 100_000, id="deep"),
+        *(json.dumps({"changes": [{**CHANGE, key: value}]}) for key in CHANGE for value in (3, [])),
+        *(json.dumps({"changes": [{**CHANGE, key: None}]}) for key in CHANGE if key != "replaced"),
+    ],
+)
 def test_a_damaged_pointer_is_told(registry, place, text):
     write_bytes(join(place, "current.json"), text.encode())
     with pytest.raises(DataError, match="is damaged"):
