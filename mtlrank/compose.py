@@ -55,11 +55,7 @@ def select_tasks(config: Config) -> Config:
             raise ConfigError(
                 f"The config of the dataset has no {', '.join(missing)}: see trec2019.yaml for an example."
             )
-        key = str(dataset["name"])
-        datasets = {key: dataset}
-        heads = {key: heads.get(key, model["default_head"])}
-        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
-        config = {**config, "tasks": None}  # tasks choose among a mixture
+        datasets = {str(dataset["name"]): dataset}
     else:
         datasets = dataset["datasets"]
     wanted = config.get("tasks") or list(dict.fromkeys([*datasets, *heads]))
@@ -67,6 +63,11 @@ def select_tasks(config: Config) -> Config:
     if unknown:
         hint = nearest(unknown[0], datasets)
         raise ConfigError(f"Unknown task {unknown[0]!r} in tasks.{hint} Datasets: {', '.join(datasets)}.")
+    if "datasets" not in dataset:
+        wanted = list(datasets)  # tasks choose among a mixture, perhaps that of the experiment
+        heads = {key: heads.get(key, model["default_head"]) for key in datasets}
+        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
+        config = {**config, "tasks": None}
     without_head = [key for key in wanted if key in datasets and key not in heads]
     without_dataset = [key for key in wanted if key in heads and key not in datasets]
     if without_head or without_dataset:

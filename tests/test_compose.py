@@ -53,6 +53,22 @@ def test_a_single_dataset_without_a_head_gets_the_default_one():
     assert list(composed("datamodule/dataset=vaswani")["model"]["heads"]) == ["vaswani"]
 
 
+def test_an_unknown_task_of_a_single_dataset_is_told():
+    assert list(composed("datamodule/dataset=trec2019", "tasks=[trec2019]")["model"]["heads"]) == ["trec2019"]
+    with pytest.raises(
+        ConfigError, match=r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\? Datasets: trec2019\."
+    ):
+        composed("datamodule/dataset=trec2019", "tasks=[trec2091]")
+
+
+@pytest.mark.parametrize("experiment", ["embedded", "msmarco", "trec2019", "vaswani"])
+def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monkeypatch):
+    """Though the experiment names tasks of its mixture."""
+    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
+    words = [f"experiment={experiment}", "model.body.backbone=/a/bert", "collection=trec_dl"]
+    assert list(composed(*words, "datamodule/dataset=trecqa")["model"]["heads"]) == ["trecqa"]
+
+
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
