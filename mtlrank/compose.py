@@ -40,6 +40,11 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
     return _compose(overrides, typed, trusted=False, name=name)
 
 
+def quoted(text: str) -> str:
+    """A text in Hydra's quotes, where only backslashes that stand before a quote are doubled."""
+    return "'" + re.sub(r"\\+(?='|\Z)", r"\g<0>\g<0>", text).replace("'", r"\'") + "'"
+
+
 def select_tasks(config: Config) -> Config:
     """The config with datasets and heads matched by key, and cut down to `tasks`. Nothing is read or built yet.
 
@@ -231,8 +236,7 @@ def _literal(key: str, value: Any) -> str:
             raise ConfigError(f"{key} is {value!r}: '$' is not allowed in a parameter of a pipeline.")
         if is_group and not is_config_name(value):
             raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
-        # In Hydra's quotes, only backslashes that stand before a quote are doubled.
-        return value if is_group else "'" + re.sub(r"\\+(?='|\Z)", r"\g<0>\g<0>", value).replace("'", r"\'") + "'"
+        return value if is_group else quoted(value)
     return repr(value)
 
 
