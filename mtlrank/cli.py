@@ -28,7 +28,9 @@ def prepare(
     shard: Annotated[str | None, typer.Option(help="Prepare only this shard of each dataset, as in 3/8.")] = None,
 ) -> None:
     """Read, check and tokenise datasets into folders."""
-    _start("prepare", context, [] if shard is None else [f"prepare.shard='{shard}'"])
+    from mtlrank.compose import quoted
+
+    _start("prepare", context, [] if shard is None else [f"prepare.shard={quoted(shard)}"])
 
 
 @app.command(context_settings=_PASS_ON)

@@ -28,8 +28,6 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
     Overrides from outside (`trusted=False`: pipeline parameters) may choose among what is installed but not name code,
     Hydra's own settings or interpolations. Raises `ConfigError` for what is forbidden or cannot be composed.
     """
-    if not trusted:
-        check_overrides(overrides)
     return _compose(overrides, trusted=trusted, name=name)
 
 
@@ -39,8 +37,12 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
     A parameter that is None is left to the config.
     """
     typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
-    check_overrides(overrides)
-    return _compose([*overrides, *typed], trusted=False, name=name)
+    return _compose(overrides, typed, trusted=False, name=name)
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's quotes, where only backslashes that stand before a quote are doubled."""
+    return "'" + re.sub(r"\\+(?='|\Z)", r"\g<0>\g<0>", text).replace("'", r"\'") + "'"
 
 
 def select_tasks(config: Config) -> Config:
@@ -58,11 +60,7 @@ def select_tasks(config: Config) -> Config:
             raise ConfigError(
                 f"The config of the dataset has no {', '.join(missing)}: see trec2019.yaml for an example."
             )
-        key = str(dataset["name"])
-        datasets = {key: dataset}
-        heads = {key: heads.get(key, model["default_head"])}
-        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
-        config = {**config, "tasks": None}  # tasks choose among a mixture
+        datasets = {str(dataset["name"]): dataset}
     else:
         datasets = dataset["datasets"]
     wanted = config.get("tasks") or list(dict.fromkeys([*datasets, *heads]))
@@ -70,6 +68,11 @@ def select_tasks(config: Config) -> Config:
     if unknown:
         hint = nearest(unknown[0], datasets)
         raise ConfigError(f"Unknown task {unknown[0]!r} in tasks.{hint} Datasets: {', '.join(datasets)}.")
+    if "datasets" not in dataset:
+        wanted = list(datasets)  # tasks choose among a mixture, perhaps that of the experiment
+        heads = {key: heads.get(key, model["default_head"]) for key in datasets}
+        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
+        config = {**config, "tasks": None}
     without_head = [key for key in wanted if key in datasets and key not in heads]
     without_dataset = [key for key in wanted if key in heads and key not in datasets]
     if without_head or without_dataset:
@@ -142,7 +145,9 @@ def explain(error: Exception, known: Iterable[str]) -> str:
             "experiment or a collection that sets it."
         )
     if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
+        key, equals, value = str(error.override).partition("=")
+        if not equals:
+            return f"Cannot read {error.override!r}: expected key=value."
         return (
             f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
         )
@@ -206,12 +211,14 @@ def known_keys(name: str) -> list[str]:
     return keys
 
 
-def _compose(overrides: Sequence[str], *, trusted: bool, name: str) -> Config:
+def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bool, name: str) -> Config:
     GlobalHydra.instance().clear()
     more = [f"hydra.searchpath=[file://{folder}]"] if (folder := own_config_dir()) else []
     try:
+        if not trusted:
+            check_overrides(overrides)
         with initialize_config_module("mtlrank.conf", version_base="1.3"):
-            config = compose(name, overrides=[*more, *overrides])
+            config = compose(name, overrides=[*more, *overrides, *typed])
         return resolve(config, trusted=trusted)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if isinstance(error, ConfigError) or (reason := explain_composing(error, name)) is None:
@@ -231,7 +238,7 @@ def _literal(key: str, value: Any) -> str:
             raise ConfigError(f"{key} is {value!r}: '$' is not allowed in a parameter of a pipeline.")
         if is_group and not is_config_name(value):
             raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
-        return value if is_group else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return value if is_group else quoted(value)
     return repr(value)
 
 

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("rank")
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
+_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")  # perhaps after a byte order mark and blanks
 _CHUNK = 4096  # pairs that are in memory at a time
 
 
@@ -104,8 +106,8 @@ def _standard_input(folder: Path) -> Path:
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     with path.open("rb") as file:
-        first = file.read(1)
-    return path.rename(path.with_suffix(".jsonl")) if first == b"{" else path
+        begins = file.read(1000)
+    return path.rename(path.with_suffix(".jsonl")) if _OBJECT.match(begins) else path
 
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:

@@ -70,18 +70,16 @@ def _is_devices(value: Any) -> bool:
     return value == "auto" or (type(value) is int and (value >= 1 or value == -1))
 
 
-def _is_mixture(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(task, str) for task in value)
+def _is_names(value: Any) -> bool:
+    is_list = isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+    return is_list and len(set(value)) == len(value)
 
 
 _ABSENT = object()  # what has no value in a config, not even null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
 _PATH = _Kind(lambda v: v is None or isinstance(v, str), "a path")
-_NAMES = _Kind(
-    lambda v: v is None or (isinstance(v, list) and bool(v) and all(isinstance(x, str) for x in v)),
-    "null or a list of at least one name, as in [a,b]",
-)
+_NAMES = _Kind(lambda v: v is None or _is_names(v), "null or a list of at least one name, each once, as in [a,b]")
 _GROUP = _Kind(lambda v: isinstance(v, dict), "a group of settings")
 _ABOVE_ZERO = _number(lambda v: 0 < v < float("inf"), "a finite number above 0")
 _SHARE = _number(lambda v: 0 <= v < 1, "a number from 0 to below 1")
@@ -193,8 +191,8 @@ _SETTINGS: dict[str, _Kind] = {
     "study.seeds": _list(lambda v: type(v) is int and 0 <= v < 2**32, "a list of different seeds, as in [1,2,3]"),
     "study.mixtures": _or_null(
         _Kind(
-            lambda v: isinstance(v, list) and bool(v) and all(_is_mixture(item) for item in v),
-            "lists of tasks, as in [[trec2019,msm_bm25]]",
+            lambda v: isinstance(v, list) and bool(v) and all(_is_names(item) for item in v),
+            "lists of tasks, each once, as in [[trec2019,msm_bm25]]",
         )
     ),
     "study.heads": _NAMES,

@@ -36,7 +36,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     for text in overrides:
         if "$" in text or "\\" in text:
             raise _forbidden(text, "it may not contain '$' or a backslash")
-        override = OverridesParser.create().parse_override(text)
+        (override,) = OverridesParser.create().parse_overrides([text])
         group, package = override.key_or_group, override.package or ""
         words = re.split(r"[./@:]", f"{group}.{package}")
         if any(word.startswith("_") or word == "hydra" for word in words):

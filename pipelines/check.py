@@ -23,10 +23,16 @@ _DATA = "MTLRANK_REAL_DATA"  # the folder that our configs of real data read
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
     """Raise `ConfigError` for mistakes that the parameters and the configs on this machine show."""
     values = {name: spec.default for name, spec in declared.items()} | dict(parameters)
+    _check_lists(values["tasks"], values["shards"])
     settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters})
     if "tasks" not in parameters:
         _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
     config = select_tasks(pipeline_config(settings, values["overrides"]))
+    if config["prepare"]["shard"]:
+        raise ConfigError(
+            f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
+            'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
+        )
     _check_monitor(config)
     if values["registry"]:
         _check_promotion(config, values["measures"])
@@ -44,6 +50,16 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
         if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
             raise
         print(f"cannot be checked before the run: {error} The image may have it.", file=sys.stderr)
+
+
+def _check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
+    """Each element of these gets steps of its own, whatever the configs say."""
+    if len(set(tasks)) < len(tasks):
+        raise ConfigError(f"tasks is {json.dumps(tasks)}: expected each task once.")
+    if sorted(shards) != sorted(f"{number}/{len(shards)}" for number in range(1, len(shards) + 1)):
+        raise ConfigError(
+            f'shards is {json.dumps(shards)}: expected all shards of one number, each once, as in ["1/3", "2/3", "3/3"].'
+        )
 
 
 def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:

@@ -23,6 +23,10 @@ Pipeline = Annotated[str, typer.Option(help="A pipeline of this repository: the 
 File = Annotated[
     Path | None, typer.Option("--package", help="A compiled pipeline instead, as `make pipeline` writes it.")
 ]
+Cache = Annotated[
+    bool | None,
+    typer.Option(help="Use the cache for every step, also training, or for none; default: as in the pipeline."),
+]
 
 
 class Package(NamedTuple):
@@ -45,16 +49,20 @@ class Package(NamedTuple):
 
 
 @contextmanager
-def opened(pipeline: str, file: Path | None) -> Iterator[Package]:
-    """The compiled pipeline of that name, or the file if one is given, while the context lasts."""
-    if file is not None:
-        yield _read(file)
-        return
-    component = load(pipeline)
+def opened(pipeline: str, file: Path | None, cache: bool | None = None) -> Iterator[Package]:
+    """The compiled pipeline of that name, or the file if one is given, while the context lasts.
+
+    `cache` sets the caching of every step; None leaves it as it is.
+    """
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{pipeline}.yaml"
-        write(path, component)
-        yield Package(path, component.name, component.component_spec.inputs or {})
+        package = _compiled(pipeline, Path(folder)) if file is None else _read(file)
+        yield package if cache is None else _with_caching(package, cache, Path(folder))
+
+
+def _compiled(pipeline: str, folder: Path) -> Package:
+    component, path = load(pipeline), folder / f"{pipeline}.yaml"
+    write(path, component)
+    return Package(path, component.name, component.component_spec.inputs or {})
 
 
 def load(name: str) -> GraphComponent:
@@ -82,8 +90,8 @@ def _read(file: Path) -> Package:
         ) from error
 
 
-def with_caching(package: Package, enabled: bool, path: Path) -> Package:
-    """The same pipeline, written to `path`, with caching on or off for every step.
+def _with_caching(package: Package, enabled: bool, folder: Path) -> Package:
+    """The same pipeline, written to `folder`, with caching on or off for every step.
 
     kfp's own `enable_caching` stops at the outermost tasks, and ours are in pipelines within the pipeline.
     """
@@ -91,5 +99,6 @@ def with_caching(package: Package, enabled: bool, path: Path) -> Package:
     for component in (spec["root"], *spec["components"].values()):
         for task in component.get("dag", {}).get("tasks", {}).values():
             task["cachingOptions"] = {"enableCache": True} if enabled else {}
+    path = folder / "with_caching.yaml"
     path.write_text(yaml.safe_dump_all([spec, *platform]))
     return package._replace(path=path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kfp.dsl.structures import InputSpec
 
-from mtlrank.checks import nearest
+from mtlrank.checks import nearest, parse_number
 from mtlrank.errors import ConfigError
 
 
@@ -54,6 +54,8 @@ def _value(key: str, text: str, spec: InputSpec) -> Any:
 def _read(text: str, kind: str) -> Any:
     """The value that `text` says; a ValueError if it is no such value."""
     base, _ = _parts(kind)
+    if base in (float, int):
+        parse_number(text)  # refuses 1_0
     if base in (str, float, int):
         return base(text)
     return json.loads(text.lower() if base is bool else text, parse_constant=_refuse)

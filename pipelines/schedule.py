@@ -18,12 +18,14 @@ from mtlrank.errors import ConfigError
 from pipelines.check import check_for_image
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
 from pipelines.cron import with_seconds
-from pipelines.package import File, Pipeline, opened
+from pipelines.package import Cache, File, Pipeline, opened
 from pipelines.parameters import parse
 from pipelines.submit import Account, Root
 from pipelines.upload import Version, upload, version_name
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule, unique in its experiment.")]
+
+_SUFFIXES = {None: "", True: "-cache", False: "-no-cache"}  # of a version whose steps differ in their caching
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the pipeline on a schedule.")
 
@@ -40,17 +42,18 @@ def create(
     version: Version = None,
     pipeline_root: Root = None,
     service_account: Account = None,
+    cache: Cache = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
 ) -> None:
     """Create a schedule, or replace the one of this name: one run at a time; missed runs are not made up for."""
     when = with_seconds(cron)
-    with opened(pipeline, package) as compiled:
+    with opened(pipeline, package, cache) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
             check_for_image(values, compiled.inputs)
-        version = version_name(compiled, version)
+        version = version or version_name(compiled, None) + _SUFFIXES[cache]
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)
     with answered():

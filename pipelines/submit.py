@@ -6,8 +6,6 @@ python -m pipelines.submit seed=7 'tasks=["trec2019","msm_bm25"]' --watch
 import os
 import sys
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +25,7 @@ from pipelines.client import (
     connect,
 )
 from pipelines.follow import command, follow
-from pipelines.package import File, Package, Pipeline, opened, with_caching
+from pipelines.package import Cache, File, Package, Pipeline, opened
 from pipelines.parameters import parse
 
 Root = Annotated[str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; default: the server's.")]
@@ -48,10 +46,7 @@ def main(
     package: File = None,
     pipeline_root: Root = None,
     service_account: Account = None,
-    cache: Annotated[
-        bool | None,
-        typer.Option(help="Use the cache for every step, also training, or for none; default: as in the pipeline."),
-    ] = None,
+    cache: Cache = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the run to its end.")] = False,
     follow_run: Annotated[
         str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that was submitted before.")
@@ -71,16 +66,15 @@ def main(
             raise ConfigError(f"--follow submits nothing: expected no parameters, found {' '.join(parameters)}.")
         follow(connect(endpoint, namespace, token), follow_run, interval)
         return
-    with opened(pipeline, package) as compiled, TemporaryDirectory() as folder:
+    with opened(pipeline, package, cache) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
             check_for_image(values, compiled.inputs)
-        chosen = compiled if cache is None else with_caching(compiled, cache, Path(folder) / "pipeline.yaml")
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
         if package is None and "MTLRANK_IMAGE" not in os.environ:
             print(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, which the cluster must find", file=sys.stderr)
-        run_id = submit(client, chosen, values, name, experiment, pipeline_root, service_account)
+        run_id = submit(client, compiled, values, name, experiment, pipeline_root, service_account)
     if watch:
         follow(client, run_id, interval)
     else:

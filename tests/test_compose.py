@@ -1,6 +1,9 @@
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mtlrank.compose import compose_config, pipeline_config, select_tasks
+from mtlrank.compose import _literal, compose_config, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
 from tests.conftest import KEYS
 
@@ -58,6 +61,22 @@ def test_a_single_dataset_without_a_head_gets_the_default_one():
     assert list(composed("datamodule/dataset=vaswani")["model"]["heads"]) == ["vaswani"]
 
 
+def test_an_unknown_task_of_a_single_dataset_is_told():
+    assert list(composed("datamodule/dataset=trec2019", "tasks=[trec2019]")["model"]["heads"]) == ["trec2019"]
+    with pytest.raises(
+        ConfigError, match=r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\? Datasets: trec2019\."
+    ):
+        composed("datamodule/dataset=trec2019", "tasks=[trec2091]")
+
+
+@pytest.mark.parametrize("experiment", ["embedded", "msmarco", "trec2019", "vaswani"])
+def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monkeypatch):
+    """Though the experiment names tasks of its mixture."""
+    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
+    words = [f"experiment={experiment}", "model.body.backbone=/a/bert", "collection=trec_dl"]
+    assert list(composed(*words, "datamodule/dataset=trecqa")["model"]["heads"]) == ["trecqa"]
+
+
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
@@ -97,13 +116,14 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("model.body.lora={rank: 0}", "model.body.lora.rank is 0, expected a whole number, at least 1."),
         (
             "model.body.lora={targets: query}",
-            "model.body.lora.targets is 'query', expected null or a list of at least one name, as in [a,b].",
+            "model.body.lora.targets is 'query', expected null or a list of at least one name, each once, as in [a,b].",
         ),
         ("model.start_from=5", "model.start_from is 5, expected a path."),
         ("loop.layer_decay=1.1", "loop.layer_decay is 1.1, expected a number above 0, at most 1."),
         ("seed=-5", "seed is -5"),
-        ("tasks=msm_ner", "tasks is 'msm_ner', expected null or a list of at least one name, as in [a,b]."),
-        ("tasks=[]", "tasks is [], expected null or a list of at least one name, as in [a,b]."),
+        ("tasks=msm_ner", "tasks is 'msm_ner', expected null or a list of at least one name, each once, as in [a,b]."),
+        ("tasks=[msm_ner,msm_ner]", "expected null or a list of at least one name, each once, as in [a,b]."),
+        ("tasks=[]", "tasks is [], expected null or a list of at least one name, each once, as in [a,b]."),
         ("model.heads=5", "model.heads is 5, expected a group of settings."),
         ("datamodule.dataset=null", "datamodule.dataset is None, expected a group of settings."),
         ("trainer.accelerator=tpu", "trainer.accelerator is 'tpu', expected auto, cpu, gpu, cuda or mps."),
@@ -186,6 +206,20 @@ def test_pipeline_parameters_become_overrides_and_win_over_free_ones():
     assert config["trainer"]["devices"] == 2
 
 
+TEXTS = st.text(st.sampled_from("\\'\"a ,[]{}=:~\n") | st.characters(exclude_characters="$"), max_size=12)
+
+
+@given(st.lists(TEXTS) | TEXTS)
+def test_hydra_reads_a_text_as_it_was(value):
+    override = OverridesParser.create().parse_override(f"data_dir={_literal('data_dir', value)}")
+    assert override.value() == value
+
+
+@pytest.mark.parametrize("value", ["a\\b", "a\\'b", "\\\\host\\share\\"])
+def test_a_backslash_of_a_parameter_stays_one(value):
+    assert pipeline_config({"output_dir": value}, [])["output_dir"] == value
+
+
 @pytest.mark.parametrize("value", ["tiny,bert", "../tiny", "tiny seed=3", "${x}"])
 def test_the_name_of_a_config_must_look_like_one(value):
     with pytest.raises(ConfigError):
@@ -198,6 +232,22 @@ def test_what_hydra_cannot_read_is_put_in_quotes(override):
         compose_config([override], trusted=True)
     assert "Quote its value so that the shell keeps the quotes" in str(error.value)
     assert compose_config(["data_dir='über'"], trusted=True)["data_dir"] == "über"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.epochs", "Cannot read 'training.epochs': expected key=value."),
+        ("", "Cannot read '': expected key=value."),
+        ("a b=[", "Cannot read 'a b=['. Quote its value"),
+        ("training.epochs=[1", "Cannot read 'training.epochs=[1'. Quote its value"),
+    ],
+)
+def test_what_hydra_cannot_read_is_told_wherever_it_comes_from(override, complaint, trusted):
+    with pytest.raises(ConfigError) as error:
+        compose_config([override], trusted=trusted)
+    assert str(error.value).startswith(complaint)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import multiprocessing
 import random
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -217,3 +219,10 @@ def test_shards_of_several_machines_meet_on_google_cloud_storage(bucket, tmp_pat
     monkeypatch.setattr(prepare, "prepare_shard", None)
     (dataset,) = prepare.run(composed("gs://bucket/data", *words, "prepare.num_shards=2")).values()
     assert dataset.manifest == manifest_of(tmp_path / "local", "msm_ner")
+
+
+def test_a_shard_on_the_command_line_is_read_as_it_was_typed(tmp_path):
+    words = [sys.executable, "-m", "mtlrank", "prepare", "--shard", "1/2'"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == """mtlrank: The shard is "1/2'", expected i/n with i from 1 to n, as in 3/8.\n"""

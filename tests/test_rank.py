@@ -167,8 +167,9 @@ def test_pairs_come_as_tsv_json_lines_gzip_or_standard_input(ranked, tmp_path, m
         file.write((tmp_path / "pairs.tsv").read_bytes())
     assert ranked(input=tmp_path / "pairs.jsonl") == expected
     assert ranked(input=tmp_path / "pairs.tsv.gz") == expected
-    for given in ("pairs.tsv", "pairs.jsonl"):
-        piped = io.TextIOWrapper(io.BytesIO((tmp_path / given).read_bytes()))
+    tsv, json_lines = ((tmp_path / name).read_bytes() for name in ("pairs.tsv", "pairs.jsonl"))
+    for given in (tsv, json_lines, b"\xef\xbb\xbf" + json_lines, b" \t" + json_lines):
+        piped = io.TextIOWrapper(io.BytesIO(given))
         monkeypatch.setattr(sys, "stdin", piped)
         assert ranked(input="-") == expected
 

@@ -78,6 +78,7 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("study.seeds=3", "expected a list of different seeds"),
         ("study.mixtures=[[msm_ner,msm_nr]]", "names 'msm_nr'. Did you mean 'msm_ner'"),
         ("study.mixtures=[[msm_ner,5]]", "expected null or lists of tasks"),
+        ("study.mixtures=[[msm_ner,msm_ner]]", "lists of tasks, each once"),
         ("training.monitor=val/msm_ner/Acuracy", "Did you mean 'val/msm_ner/Accuracy'"),
         ("study.mixtures=[msm_ner]", "expected null or lists of tasks"),
         ("study.mixtures=[[msm_ner]]", "expected one of several tasks"),

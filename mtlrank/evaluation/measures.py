@@ -1,6 +1,5 @@
 """Measures by the names that the field writes, a value a query for rankings and one for everything else."""
 
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from statistics import fmean
@@ -161,8 +160,11 @@ def _parse(measure: str) -> ir_measures.Measure:
         ) from error
     if parsed.params.get("cutoff", 1) < 1:
         raise ConfigError(f"The cut-off of {measure!r} is below 1. Expected one such as nDCG@10.")
+    needed = [name for name, param in parsed.SUPPORTED_PARAMS.items() if param.required and name not in parsed.params]
+    if needed:
+        raise ConfigError(f"{measure!r} needs a value of {needed[0]}, as nDCG@10 has a cutoff and AP(rel=2) has a rel.")
     try:  # some cannot be computed, or not on this machine: better known before training than after
         list(ir_measures.iter_calc([parsed], [Qrel("q", "d", 1)], [ScoredDoc("q", "d", 1.0)]))
-    except (ValueError, OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"{measure!r} cannot be computed here: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # ir-measures lets through whatever its programs raise
+        raise ConfigError(f"{measure!r} cannot be computed here: {' '.join(str(error).split())}") from error
     return parsed

@@ -24,12 +24,14 @@ def decide(
 
     The candidate passes a measure if the 95 % bootstrap interval of the paired difference lies above -margin
     (non-inferiority, as in Piaggio et al. 2012, CONSORT), and it must pass all; so no correction for their number is
-    needed. Where there is one topic and no interval, the difference itself decides. Raises `DataError` if test sets differ.
+    needed. Where there is one topic and no interval, the difference itself decides. Raises `DataError` if the test sets
+    of a head that decides differ; others may.
     """
     wanted = parse_measures(measures, candidate)
+    before, after = (_with_heads(system, {head for head, _ in wanted}) for system in (current, candidate))
     rows = {
         (row.head, row.measure): row
-        for row in compare(current, candidate, [measure for _, measure in wanted], margin, resamples)
+        for row in compare(before, after, [measure for _, measure in wanted], margin, resamples)
     }
     new = [f"{head}/{measure}" for head, measure in wanted if (head, measure) not in rows]
     if new:
@@ -70,6 +72,10 @@ def worst(row: Comparison) -> float:
 def parse_measures(measures: Sequence[str], system: System) -> list[tuple[str, str]]:
     """(head, measure) of each. Raises `ConfigError` for one that the system was not judged by."""
     return [_parse(measure, system) for measure in measures]
+
+
+def _with_heads(system: System, names: set[str]) -> System:
+    return system._replace(heads={name: head for name, head in system.heads.items() if name in names})
 
 
 def _parse(measure: str, system: System) -> tuple[str, str]:

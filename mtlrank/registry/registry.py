@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ MODELS = "models"
 MODEL = "model"  # folders of what is published: the model, and how each head was judged
 EVALUATION = "evaluation"
 _ID_LENGTH = 12
+_ROLLED_BACK = "rolled back"
 
 
 class Change(NamedTuple):
@@ -55,11 +57,12 @@ class Registry:
             return [], version
         try:
             changes = [Change(**row) for row in json.loads(data)["changes"]]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
                 f"{join(self.path, POINTER)} is damaged: {error}. Restore an older version of it."
             ) from error
-        if not all(isinstance(value, str | None) for change in changes for value in change):
+        fields = [field for change in changes for field in change._asdict().items()]
+        if not all(isinstance(value, str) or (name, value) == ("replaced", None) for name, value in fields):
             raise DataError(
                 f"{join(self.path, POINTER)} is damaged: changes contain a value that is not text. Restore an older one."
             )
@@ -101,8 +104,7 @@ class Registry:
             raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")
         now = changes[-1].model
         if to is None:
-            promotions = (change for change in reversed(changes) if (change.model, change.how) == (now, "promoted"))
-            to = next(promotions, changes[-1]).replaced  # of a model that was never promoted: what it took the place of
+            to = changes[_origins(changes)[-1]].replaced
         if to is None:
             raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another with --to.")
         if to == now:
@@ -112,7 +114,7 @@ class Registry:
             raise ConfigError(f"{self.path} has no model {to!r}. Models that were in use: {known}.")
         if mirror(self.folder(to)) == Path(self.folder(to)):  # what is fetched from a bucket is checked on the way
             read_manifest(self.folder(to))
-        return self._move(to, "rolled back", note, (changes, version), replaced=now)
+        return self._move(to, _ROLLED_BACK, note, (changes, version), replaced=now)
 
     def _move(
         self, model: str, how: str, note: str, read: tuple[list[Change], Version], replaced: str | None
@@ -129,6 +131,20 @@ class Registry:
                 "to compare it with that one."
             ) from error
         return change
+
+
+def _origins(changes: Sequence[Change]) -> list[int]:
+    """For each change, by its place, the one that its model is in use by: itself, or the earlier one that it goes back to.
+
+    That is the latest one before what it undoes, so that repeated rollbacks never come forward again; failing that, the
+    latest one at all, as after a rollback too far.
+    """
+    origins: list[int] = []
+    for place, change in enumerate(changes):
+        places = [i for i in range(place) if changes[i].model == change.model] if change.how == _ROLLED_BACK else []
+        before = [i for i in places if i < origins[-1]]
+        origins.append(origins[(before or places)[-1]] if places else place)
+    return origins
 
 
 def model_folder(path: str | Path | None) -> Path:

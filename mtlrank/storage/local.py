@@ -19,7 +19,12 @@ from mtlrank.storage.versions import ABSENT, Version
 
 def home() -> Path:
     """Where mtlrank keeps what it can rebuild: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
-    return Path(os.environ.get("MTLRANK_HOME") or Path.home() / ".cache" / "mtlrank")
+    try:
+        return Path(os.environ.get("MTLRANK_HOME") or Path.home() / ".cache" / "mtlrank")
+    except RuntimeError as error:
+        raise StorageError(
+            "This user has no home folder to keep files in: set MTLRANK_HOME to a folder that can be written."
+        ) from error
 
 
 @contextmanager

@@ -151,6 +151,9 @@ def test_less_error_is_better():
     [
         ("ranking", "nDGC@10", "Unknown ranking measure 'nDGC@10'"),
         ("ranking", "nDCG@0", "The cut-off of 'nDCG@0' is below 1"),
+        ("ranking", "SDCG@10", "'SDCG@10' needs a value of max_rel"),
+        ("ranking", "BPM", "'BPM' needs a value of "),
+        ("ranking", "IPrec", "'IPrec' needs a value of recall"),
         ("classification", "MSE", "Expected one of Accuracy, MacroF1"),
         ("regression", "Accuracy", "Expected one of MSE, MAE"),
     ],
@@ -160,7 +163,9 @@ def test_unknown_measures_are_refused(kind, measure, complaint):
         measures.check(kind, [measure])
 
 
-def test_measures_that_nothing_computes_are_refused_before_they_are_needed():
-    measure = "nDCG(dcg='exp-log2',gains={0:1})@10"
+@pytest.mark.parametrize(
+    "measure", ["nDCG(dcg='exp-log2',gains={0:1})@10", "Accuracy@10", "P(rel=0)@5", "nDCG@1.5", "ERR(max_rel=0)"]
+)
+def test_measures_that_nothing_computes_are_refused_before_they_are_needed(measure):
     with pytest.raises(ConfigError, match="cannot be computed here"):
         measures.check("ranking", [measure])

@@ -58,6 +58,42 @@ def test_some_of_an_experiment_s_tasks_may_be_chosen():
     check_for_image({"experiment": "msmarco", "tasks": ["msm_bm25"]}, DECLARED)
 
 
+@pytest.mark.parametrize("experiment", ["embedded", "mine"], ids=["here", "in the image"])
+def test_each_task_gets_its_steps_once(experiment):
+    said = complaint(experiment=experiment, tasks=["msm_ner", "trec2019", "msm_ner"])
+    assert said == 'tasks is ["msm_ner", "trec2019", "msm_ner"]: expected each task once.'
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        ["1/2"],
+        ["1/2", "1/2"],
+        ["1/2", "2/3"],
+        ["0/1"],
+        ["2/1"],
+        ["1/1", "1/1"],
+        ["1"],
+        ["1/2", "two"],
+        ["01/1"],
+        ["x/1"],
+    ],
+)
+def test_shards_are_all_of_one_number(shards):
+    said = complaint(shards=shards)
+    assert "expected all shards of one number, each once" in said
+
+
+@pytest.mark.parametrize("shards", [["1/1"], ["2/2", "1/2"], [f"{number}/12" for number in range(1, 13)]])
+def test_shards_may_come_in_any_order(shards):
+    check({"shards": shards}, DECLARED)
+
+
+def test_shards_are_not_chosen_by_an_override():
+    said = complaint(overrides=["prepare.shard=1/2"])
+    assert "prepare.shard is '1/2', but the pipeline prepares the shards" in said
+
+
 @pytest.mark.parametrize("monitor", ["val/trec2019/nDCG", "val/msm_nre/MacroF1", "test/trec2019/nDCG@10"])
 def test_the_monitor_is_a_measure_of_a_task(monitor):
     said = complaint(overrides=[f"training.monitor={monitor}"])

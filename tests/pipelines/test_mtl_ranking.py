@@ -219,14 +219,15 @@ def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path
 
 
 def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):
+    override = 'overrides=["datamodule.dataset.datasets.msm_ner.train=nowhere"]'
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.local", 'tasks=["msm_ner"]', 'shards=["2/1"]'],
+        [sys.executable, "-m", "pipelines.local", 'tasks=["msm_ner"]', override],
         capture_output=True,
         text=True,
         env={**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path)},
     )
     assert done.returncode == 8, done.stderr
-    assert "mtlrank: The shard is '2/1'" in done.stdout
+    assert "mtlrank: The file of split 'train' 'nowhere' does not exist" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mtlrank:")]
     assert "Inner task failed: 'prepare'" in line

@@ -3,7 +3,7 @@ import yaml
 
 from mtlrank.errors import ConfigError
 from pipelines.mtl_ranking import mtl_ranking
-from pipelines.package import load, opened, with_caching
+from pipelines.package import load, opened
 
 
 def test_a_pipeline_is_found_by_its_file():
@@ -58,10 +58,10 @@ def test_the_tag_of_the_image(package, tmp_path, images, tag):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_caching_is_set_for_every_step(package, tmp_path, enabled):
+def test_caching_is_set_for_every_step(package, enabled):
     """In pipelines within the pipeline too; nothing else changes."""
-    with opened("", package) as read:
-        changed = with_caching(read, enabled, tmp_path / "changed.yaml").documents()
+    with opened("", package) as read, opened("", package, enabled) as other:
+        changed = other.documents()
         assert options(changed) == {"enableCache": enabled} if enabled else not options(changed)
         forget(changed)
         assert changed == forget(read.documents())

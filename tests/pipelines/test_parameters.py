@@ -83,6 +83,8 @@ def test_a_value_has_the_declared_type(key, text, expected):
     [
         ("required", "1.5", "required is an integer, found '1.5'. Write it as in required=1."),
         ("required", "", "an integer"),
+        ("required", "1_0", "an integer"),
+        ("share", "1_0.5", "a number"),
         ("required", "true", "an integer"),
         ("share", "nan", "share is a number, found 'nan'. Write it as in share=0.5."),
         ("share", "inf", "a number"),

@@ -1,5 +1,7 @@
 """Schedules: typed, one at a time, nothing to catch up on, and never none where there was one."""
 
+import json
+
 import pytest
 
 from pipelines.schedule import app
@@ -30,6 +32,18 @@ def test_a_schedule_has_typed_parameters_and_no_overlap(server, create):
     reference = {key: version[key] for key in ("pipeline_id", "pipeline_version_id")}
     assert made["pipeline_version_reference"] == reference
     assert f"created nightly: {server.url}/#/recurringrun/details/{made['recurring_run_id']}" in result.stdout
+
+
+def test_a_schedule_can_answer_nothing_from_the_cache(server, create):
+    """Its version lies beside the one that others share."""
+    for words in ([], ["--no-cache"], ["--no-cache"]):
+        assert create("nightly", *words).exit_code == 0
+    usual, uncached = server.store.versions.values()
+    assert "enableCache" in json.dumps(usual["pipeline_spec"])
+    assert "enableCache" not in json.dumps(uncached["pipeline_spec"])
+    assert uncached["display_name"] == usual["display_name"] + "-no-cache"
+    (made,) = schedules(server)
+    assert made["pipeline_version_reference"]["pipeline_version_id"] == uncached["pipeline_version_id"]
 
 
 def test_the_same_name_replaces(server, create):

@@ -72,6 +72,16 @@ def test_other_topics_cannot_be_compared(systems):
         decide(systems("a", by_query(0.5, 0.5)), systems("b", by_query(0.5)), ["rank/AP"], 0.05)
 
 
+def test_the_test_set_of_a_head_that_does_not_decide_may_change(tmp_path):
+    for name, gain, items in (("a", 0.0, 30), ("b", 0.1, 31)):
+        run = write_run(tmp_path / name, gain=gain)
+        write_labels(run / "evaluation" / "sim", [(f"q{i:02}", "d", 0, i, i + 1) for i in range(items)])
+    before, after = (read_system(name, [tmp_path / name]) for name in ("a", "b"))
+    assert decide(before, after, ["rank/AP"], 0.02).promoted
+    with pytest.raises(DataError, match="test sets of sim differ"):
+        decide(before, after, ["rank/AP", "sim/MSE"], 0.02)
+
+
 @pytest.mark.parametrize("measure", ["rank/nDCG", "sim/AP", "AP", ""])
 def test_an_unknown_measure_is_told(systems, measure):
     one = systems("a", by_query(0.5, 0.5))

@@ -93,6 +93,27 @@ def test_rolling_back_goes_further_back_each_time(registry, three):
     assert registry.roll_back().model == second
 
 
+@pytest.mark.parametrize("names", ["aba", "abab", "abcba"])
+def test_rolling_back_goes_further_back_where_a_model_was_promoted_twice(registry, tmp_path, names):
+    models = {name: publish(registry, tmp_path, name) for name in set(names)}
+    for name in names:
+        registry.promote(models[name], "", registry.history())
+    assert [registry.roll_back().model for _ in names[1:]] == [models[name] for name in reversed(names[:-1])]
+    with pytest.raises(ConfigError, match="is the first model"):
+        registry.roll_back()
+
+
+def test_what_was_rolled_back_does_not_come_again(registry, tmp_path):
+    first, second, third = (publish(registry, tmp_path, name) for name in "abc")
+    for model in (first, second):
+        registry.promote(model, "", registry.history())
+    registry.roll_back()
+    registry.promote(third, "", registry.history())
+    assert registry.roll_back().model == first
+    with pytest.raises(ConfigError, match="is the first model"):
+        registry.roll_back()
+
+
 @pytest.mark.parametrize(
     ("to", "complaint"), [("nowhere", "has no model 'nowhere'. Models that were in use: "), ("../a", "--to")]
 )
@@ -123,7 +144,18 @@ def test_what_is_in_use_already_is_told(registry, three):
         registry.roll_back(to=three[-1])
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', "[1]"])
+CHANGE = {"model": "a", "replaced": None, "when": "", "how": "promoted", "note": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', "[1]"),
+        pytest.param("[" * 100_000, id="deep"),
+        *(json.dumps({"changes": [{**CHANGE, key: value}]}) for key in CHANGE for value in (3, [])),
+        *(json.dumps({"changes": [{**CHANGE, key: None}]}) for key in CHANGE if key != "replaced"),
+    ],
+)
 def test_a_damaged_pointer_is_told(registry, place, text):
     write_bytes(join(place, "current.json"), text.encode())
     with pytest.raises(DataError, match="is damaged"):

@@ -2,6 +2,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import (
     fingerprint,
+    home,
     manifest,
     new_folder,
     read_manifest,
@@ -196,6 +198,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="Cannot write to the folder"):
         writable_folder(tmp_path / "file" / "out")
+
+
+def test_where_there_is_no_home_folder_a_variable_names_one(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a user id that the machine does not know, as in containers
+    assert home() == Path(os.environ["MTLRANK_HOME"])
+    monkeypatch.delenv("MTLRANK_HOME")
+    with pytest.raises(StorageError, match="set MTLRANK_HOME"):
+        home()
 
 
 def test_a_url_is_refused():
