@@ -22,14 +22,15 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged import head_name
+from mtlrank.evaluation.judged import JUDGED_RUN, head_name
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.registry import MODEL, model_folder
-from mtlrank.storage import file_hash, writable_folder
+from mtlrank.run_folder import run_identity
+from mtlrank.storage import file_hash, read_json, writable_folder, write_json
 from mtlrank.trained import read_trained
 
 
@@ -68,6 +69,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
     sampler = build_object(saved["datamodule"]["test_sampler"])
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
+    learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
+    identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
+    write_json(output / JUDGED_RUN, identity)  # whose heads they are can be told without the model
     metrics = judge_all(model, datasets, output, scoring, split, file_hash(model_dir / WEIGHTS))
     print_table(
         [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]

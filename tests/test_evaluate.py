@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mtlrank import build, evaluate, prepare, rank
+from mtlrank import build, compare, evaluate, prepare, rank
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
@@ -74,6 +74,26 @@ def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tm
     metrics = evaluate.run(wanted, {"msm_ner": data_dir / "msm_ner"})
     assert set(metrics) == {"test/msm_ner/Accuracy", "test/msm_ner/MacroF1"}
     assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_an_evaluation_is_compared_wherever_it_lies(config, datasets, data_dir, tmp_path):
+    """Also without the model, as that of a registry lies in another place."""
+    for name, seed, lr in (("a1", 1, 1e-3), ("a2", 2, 1e-3), ("b", 1, 1e-4)):
+        saved = copy.deepcopy(config)
+        saved["seed"], saved["loop"]["optimizer"]["lr"] = seed, lr
+        save_random(tmp_path / "model", saved, datasets)
+        words = settings("evaluate", model_dir=tmp_path / "model", tasks="[trec2019]", output_dir=tmp_path / name)
+        evaluate.run(words, {"trec2019": data_dir / "trec2019"})
+        shutil.rmtree(tmp_path / "model")
+    rows = compare.run([str(tmp_path / name) for name in ("a1", "a2", "b")], resamples=100)
+    assert {(row.baseline, row.baseline_runs, row.system) for row in rows} == {
+        ("lr=0.001", 2, "lr=0.0001"),
+        ("first stage", 1, "lr=0.001"),
+        ("first stage", 1, "lr=0.0001"),
+    }
+    shutil.copytree(tmp_path / "b", tmp_path / "b2")
+    with pytest.raises(ConfigError, match="have the same config and seed 1, so they count once"):
+        compare.run([str(tmp_path / name) for name in ("a1", "b", "b2")])
 
 
 def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets, tmp_path):

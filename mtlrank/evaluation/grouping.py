@@ -1,11 +1,12 @@
 """Which runs are seeds of one system, and what to call it: by the names given, else by what differs in the configs."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.judged import run_of
+from mtlrank.evaluation.judged import JUDGED_RUN, run_of
 from mtlrank.storage import local_path, read_json
 
 Settings = dict[str, Any]  # what a run is of, by dotted key
@@ -80,8 +81,19 @@ def _split(run: str) -> tuple[str | None, Path]:
 
 
 def settings_of(run: Path) -> Settings:
-    """What a run is of, without its seed; the tasks are those that were learnt, however they were chosen."""
-    run = run_of(run)
+    """What a run is of, without its seed."""
+    return {key: value for key, value in _identity(run).items() if key not in _OF_THE_SEED}
+
+
+def _identity(folder: Path) -> Settings:
+    """What a run is of, with its seed; the tasks are those that were learnt, however they were chosen.
+
+    An evaluation says it by itself, wherever it lies.
+    """
+    if (folder / JUDGED_RUN).exists():
+        judged: Settings = read_json(folder / JUDGED_RUN)
+        return judged
+    run = run_of(folder)
     if not (run / "model" / "config.json").is_file():
         raise DataError(
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
@@ -89,13 +101,11 @@ def settings_of(run: Path) -> Settings:
     config = read_json(run / "model" / "config.json")
     settings = read_json(run / "run.json")  # without what build leaves out: folders, devices, checkpoints
     try:
-        tasks = list(config["datamodule"]["dataset"]["datasets"])
-        kept = {key: value for key, value in settings.items() if key not in _OF_THE_SEED}
+        return {**settings, TASKS: list(config["datamodule"]["dataset"]["datasets"])}
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             f"{run} is not a run of mtlrank: its config has no datasets. Name it, as in all={run}."
         ) from error
-    return {**kept, TASKS: tasks}
 
 
 def _check_distinct(paths: Sequence[Path]) -> None:
@@ -110,9 +120,12 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
     """Refuse two runs of the same config and seed in a system: they are one result, not two."""
     for folders in groups.values():
         first: dict[str, Path] = {}
-        for path in (path for path in folders if (run_of(path) / "run.json").exists()):  # others say nothing
-            run = read_json(run_of(path) / "run.json")
-            other = first.setdefault(repr(run), path)
+        for path in folders:
+            try:
+                run = _identity(path)
+            except DataError:
+                continue  # no run of mtlrank, or one of which only the judgements were kept
+            other = first.setdefault(json.dumps(run, sort_keys=True), path)
             if other != path:
                 raise ConfigError(
                     f"{other} and {path} have the same config and seed {run.get('seed')}, so they count once. "

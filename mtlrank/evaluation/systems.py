@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, head_folders, read_head, run_of
+from mtlrank.evaluation.judged import Head, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
 
 FIRST_STAGE = "first stage"
@@ -82,7 +82,7 @@ def _differing(head: str, reason: str) -> DataError:
 
 
 def _read_heads(run: Path) -> list[Head]:
-    folders = head_folders([run / "evaluation" if run == run_of(run) else run])
+    folders = head_folders([evaluation_of(run)])
     if not folders:
         raise DataError(
             f"{run} has no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "
