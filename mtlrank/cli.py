@@ -66,7 +66,10 @@ def export(context: typer.Context) -> None:
 @app.command()
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs; name=RUN_DIR names the run's system.")
+        list[str],
+        typer.Argument(
+            metavar="RUN", help="Folders of runs, or TREC run files of other systems; name=RUN names the system."
+        ),
     ],
     baseline: Annotated[
         str | None, typer.Option(help="A system's name, or one of its folders; default: the first system.")

@@ -1,11 +1,11 @@
 """Did it help? Compare trained systems on the same test sets.
 
-mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d
+mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d splade=splade.run
 """
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank.errors import ConfigError
@@ -13,6 +13,7 @@ from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compa
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.grouping import group_runs
+from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system
 from mtlrank.storage import writable_folder
 
@@ -27,10 +28,10 @@ def run(
     seed: int = 0,
     first_stage: bool = True,
 ) -> list[Comparison]:
-    """Group runs to systems, compare each with the baseline and its first stage, show and keep the table."""
+    """Group runs, or run files, to systems, compare each with the baseline and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
     groups = group_runs(runs)
-    systems = [read_system(name, folders) for name, folders in groups.items()]
+    systems, notes = _read(groups)
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
     for system in systems:
@@ -39,12 +40,24 @@ def run(
     alone = list(
         dict.fromkeys(what for other in systems if other is not chosen for what in not_compared(chosen, other))
     )
-    told = alone, confounds(groups)
+    told = alone, [*confounds(groups), *notes]
     print_comparison(comparisons, *told)
     if folder is not None:
         write_comparison(folder, comparisons, *told)
         print(f"results: {folder}")
     return comparisons
+
+
+def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]]:
+    """The systems, in order, and what to know of those that are run files, which are judged as the others were."""
+    read = {name: read_system(name, paths) for name, paths in groups.items() if paths[0].is_dir()}
+    files = {name: paths for name, paths in groups.items() if name not in read}
+    topics = read_topics(read.values()) if files else []
+    notes = []
+    for name, paths in files.items():
+        read[name], told = judge_files(name, paths, topics)
+        notes += told
+    return [read[name] for name in groups], notes
 
 
 def _baseline(systems: Sequence[System], wanted: str | None) -> System:

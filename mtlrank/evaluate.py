@@ -1,6 +1,7 @@
 """Judge the heads of a trained model.
 
 python -m mtlrank.evaluate model_dir=runs/my-run/model
+python -m mtlrank.evaluate model_dir=runs/my-run/model head=trec2019 'on={scifact: beir/scifact/test}' relevance_level=1
 """
 
 if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
@@ -22,15 +23,18 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged import head_name
+from mtlrank.evaluation.judged import JUDGED_RUN, head_name
+from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
+from mtlrank.model.start import backbone_of
 from mtlrank.registry import MODEL, model_folder
-from mtlrank.storage import file_hash, writable_folder
-from mtlrank.trained import read_trained
+from mtlrank.run_folder import run_identity
+from mtlrank.storage import file_hash, read_json, writable_folder, write_json
+from mtlrank.trained import choose_head, read_trained
 
 
 class Scoring(NamedTuple):
@@ -46,8 +50,10 @@ class Scoring(NamedTuple):
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
     """Judge heads of a saved model and write a folder each; returns the metrics by key.
 
-    `prepared` holds folders by dataset key; without it, datasets are found (or prepared) in `data_dir`.
+    `prepared` holds folders by dataset key; without it, datasets are found (or prepared) in `data_dir`. `on` in the config
+    names collections that a ranking head is judged on in place of its own dataset's.
     """
+    _check_on(config)
     model_dir = model_folder(config["model_dir"])
     saved, labels = read_trained(model_dir, trust=config["trust_model"])
     split = config["split"]
@@ -58,7 +64,10 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         )
     output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
-    datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
+    if config["on"]:
+        datasets = _prepare_elsewhere(config, chosen, backbone_of(model_dir))
+    else:
+        datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
     for dataset in datasets.values():
@@ -68,12 +77,54 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
     sampler = build_object(saved["datamodule"]["test_sampler"])
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
+    learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
+    identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
+    write_json(output / JUDGED_RUN, identity)  # whose heads they are can be told without the model
     metrics = judge_all(model, datasets, output, scoring, split, file_hash(model_dir / WEIGHTS))
     print_table(
         [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     )
     print(f"results: {output}")
     return metrics
+
+
+def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:
+    """A ranking head's dataset with other test sets and nothing to learn from, by their names, each prepared by itself."""
+    key, dataset = choose_head(saved, config["head"])
+    if not dataset.has_judgements:
+        raise ConfigError(f"{dataset.name} is not judged as a ranking, so it cannot be judged on other collections.")
+    mixture = saved["datamodule"]["dataset"]
+    node = mixture["datasets"][key]
+    task = {**node["task"], "measures": config["measures"] or list(dataset.task.measures)}
+    if level := config["relevance_level"]:
+        at = [at_level(measure, level) for measure in dataset.task.measures]
+        task |= {"relevance_level": level, "measures": config["measures"] or at}
+    same = {name: config[name] or node.get(name) for name in ("num_candidates", "missing_texts")}
+    node = {
+        "_target_": "mtlrank.datamodule.dataset.IRDataset",
+        "name": node["name"],
+        "task": task,
+        "preprocessor": {**node["preprocessor"], "tokenizer": tokenizer},
+        "train": None,
+        "learn_from": "run" if dataset.task.distils else "judged",  # nothing is, but it must suit the task
+        **{name: value for name, value in same.items() if value is not None},
+    }
+    datasets = {}
+    for name, source in config["on"].items():
+        tested = {**mixture, "datasets": {key: {**node, "more_tests": {name: source}}}}
+        datamodule = {**saved["datamodule"], "dataset": tested}
+        datasets[name] = prepare.run({**saved, "tasks": [key], "datamodule": datamodule})[key]
+    return datasets
+
+
+def _check_on(config: Config) -> None:
+    """Refuse settings that would have no effect."""
+    alone = ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "missing_texts")
+    if ignored := [name for name in alone if config[name] is not None]:
+        told = "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
+        raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {told}")
+    if config["on"] and config["split"] != "test":
+        raise ConfigError(f"split is {config['split']!r}, but what on names are test sets. Leave split out.")
 
 
 def judge_all(

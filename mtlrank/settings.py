@@ -174,6 +174,9 @@ _SETTINGS: dict[str, _Kind] = {
     # evaluate, rank and export
     "model_dir": _PATH,
     "trust_model": _FLAG,
+    "on": _or_null(_GROUP._replace(words="test sets by name, as in {scifact: beir/scifact/test}")),
+    "relevance_level": _or_null(_whole(1)),
+    "num_candidates": _or_null(_whole(1)),
     "head": _or_null(_TEXT._replace(words="the name of a head")),
     "batch_size": _whole(1),
     "input": _PATH,

@@ -1,6 +1,5 @@
 """A head of a trained model, ready to score queries and passages."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,9 +67,7 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False) -> Trained
     Raises `ConfigError` for one that is not there or scores no sequences, and as `read_trained` does.
     """
     config, labels = read_trained(folder, trust=trust)
-    datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
-    key = _choose(datasets, head)
-    dataset = datasets[key]
+    key, dataset = choose_head(config, head)
     dataset.task.learn_labels(labels[key])
     model = build_saved_model(config, labels).eval()
     load_weights(folder, model)
@@ -84,8 +81,9 @@ def unfit(task: Task) -> str | None:
     return "chooses a class" if task.kind == "classification" else None
 
 
-def _choose(datasets: Mapping[str, Any], head: str | None) -> str:
-    """The key of the head's dataset."""
+def choose_head(config: Config, head: str | None) -> tuple[str, PreparedDataset]:
+    """The dataset, with its key, of the head that scores sequences by its name, or of the only one. It is not opened."""
+    datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
     fit = [dataset.name for dataset in datasets.values() if not unfit(dataset.task)]
     listed = f"Heads that score a query and a passage: {', '.join(fit) or 'none'}."
     if head is None:
@@ -98,4 +96,4 @@ def _choose(datasets: Mapping[str, Any], head: str | None) -> str:
         raise ConfigError(f"The model has no head {head!r}.{nearest(head, keys)} {listed}")
     if reason := unfit(datasets[key].task):
         raise ConfigError(f"Head {head!r} {reason} and does not score a query and a passage. {listed}")
-    return key
+    return key, datasets[key]

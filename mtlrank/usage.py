@@ -12,6 +12,7 @@ def usage(name: str) -> str:
     settings = list(takewhile(lambda line: not line.startswith("hydra:"), after_defaults))
     text = "\n".join([*about, "", "Settings and their defaults (key=value, nested ones with dots; ??? must be given):"])
     text += "\n\n" + "\n".join(f"  {line}".rstrip() for line in settings).rstrip() + "\n\n"
+    text = text.replace('"on":', "on:")  # a word that YAML takes for true, but no shell
     text = text.replace("$", "$$")
     if name == "train":  # study and probe take the same
         text += "The experiment (experiment=embedded, if you name none) overrides some of them.\n\n"

@@ -84,6 +84,27 @@ def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
     assert "judge each run with `mtlrank evaluate` and 'measures=[\"nDCG@20\"]'" in without.stderr
 
 
+def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path):
+    for run in runs:
+        folder = tmp_path / run / "evaluation" / "rank"
+        (folder / "qrels.txt").write_text("".join(f"q{i:02} 0 d 1\n" for i in range(30)))
+        (folder / "run.trec").write_text("".join(f"q{i:02} Q0 d 1 1 x\n" for i in range(30)))
+    (tmp_path / "splade.run").write_text(
+        "".join(f"q{i:02} Q0 {d} 1 {s} x\n" for i in range(30) for d, s in ("d2", "e1"))
+    )
+    done = typed(*runs, "splade.run", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    assert "splade.run compared with tasks=rank" in done.stdout
+    assert "splade.run compared with first stage" not in done.stdout
+    kept = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    (row,) = (row for row in kept["comparisons"] if row["system"] == "splade.run")
+    assert (row["system_value"], row["system_runs"], row["baseline_runs"]) == (1.0, 1, 2)
+    assert kept["confounds"][-1].startswith("30 of the 60 documents that splade.run ranks for rank are not among")
+    swapped = typed("x=splade.run", "all1", "--baseline", "splade.run", "--no-first-stage")
+    assert "tasks=rank,sim compared with x" in swapped.stdout, swapped.output
+    assert "Not compared: sim: only tasks=rank,sim has this head." in swapped.stdout
+
+
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert typed(*runs).exit_code == 0
@@ -93,7 +114,10 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["nowhere"], 3, "The run 'nowhere' is not a folder"),
+        (["nowhere"], 3, "The run 'nowhere' does not exist"),
+        (["single1", "bm25.run"], 3, "rank has no qrels.txt to judge a run file by: an older mtlrank judged this head"),
+        (["bm25.run"], 3, "bm25.run ranks no judged document of the rankings of the other systems (no ranking)"),
+        (["x=single1", "x=bm25.run"], 2, "'x' names folders of runs and a run file"),
         (["single1", "all1", "--baseline", "x"], 2, "--baseline is 'x': expected the name of a system"),
         (["single1", "all1", "--margin", "0"], 2, "--margin is 0.0, expected a number above 0"),
         (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
@@ -106,6 +130,7 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
 )
 def test_a_mistake_gives_one_line(runs, tmp_path, words, code, expected):
     write_ranking(tmp_path / "other" / "evaluation" / "rank", {"q01": 0.5})
+    (tmp_path / "bm25.run").write_text("q01 Q0 d 1 2.5 bm25\n")
     done = typed(*words)
     assert done.exit_code == code, done.output
     assert expected in done.stderr

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mtlrank import build, evaluate, prepare, rank
+from mtlrank import build, compare, evaluate, prepare, rank
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
@@ -74,6 +74,69 @@ def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tm
     metrics = evaluate.run(wanted, {"msm_ner": data_dir / "msm_ner"})
     assert set(metrics) == {"test/msm_ner/Accuracy", "test/msm_ner/MacroF1"}
     assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, datasets, data_dir, tmp_path, capsys):
+    """The same queries under another name: what the head's own test set gives, at another relevance level."""
+    own = settings("evaluate", model_dir=save_random(tmp_path / "run" / "model", config, datasets), tasks="[trec2019]")
+    known = evaluate.run(own, {"trec2019": data_dir / "trec2019"})
+    words = {"model_dir": tmp_path / "run", "head": "trec2019", "data_dir": tmp_path / "data"}
+    words |= {"on": "{again: mtlrank-embedded/test, held: mtlrank-embedded/val}"}
+    found = evaluate.run(settings("evaluate", **words, relevance_level=1))
+    assert found["test@again/trec2019/nDCG@10"] == pytest.approx(known["test/trec2019/nDCG@10"], abs=1e-6)
+    assert {key.split("/", 2)[2] for key in found} == {"nDCG@10", "AP", "RR@10", "Judged@10"}
+    assert {key.split("/")[0] for key in found} == {"test@again", "test@held"}
+
+    folder = tmp_path / "run" / "evaluation-test"
+    assert read_json(folder / "trec2019@again" / "metrics.json")["relevance_level"] == 1
+    rows = compare.run([f"x={folder}"], measures=["nDCG@10"], resamples=100)
+    assert {row.head: row.num_units for row in rows} == {"trec2019": 100, "trec2019@again": 100, "trec2019@held": 50}
+
+    capsys.readouterr()
+    fewer = evaluate.run(settings("evaluate", **words, num_candidates=3, measures='["P@5"]'))
+    assert set(fewer) == {"test@again/trec2019/P@5", "test@held/trec2019/P@5"}
+    assert read_json(folder / "trec2019@held" / "metrics.json")["max_candidates"] == 3
+    evaluate.run(settings("evaluate", **words, num_candidates=3))
+    assert len(list((tmp_path / "data").glob("trec2019-*"))) == 4  # two of each: measures are no part of the data
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ({"relevance_level": 1}, "relevance_level is 1, but it belongs to on="),
+        (
+            {"on": "{a: mtlrank-embedded/val}", "tasks": "[trec2019]"},
+            r"tasks is \['trec2019'\], but on judges one head",
+        ),
+        ({"on": "{a: mtlrank-embedded/val}", "split": "val"}, "split is 'val', but what on names are test sets"),
+        ({"on": "{a: mtlrank-embedded/val}", "head": "trec"}, "no head 'trec'. Did you mean 'trec2019'"),
+        ({"on": "{a: mtlrank-embedded/val}", "head": "msm_bm25"}, "msm_bm25 is not judged as a ranking"),
+    ],
+)
+def test_a_slip_in_what_to_judge_on(config, datasets, tmp_path, words, complaint):
+    save_random(tmp_path / "model", config, datasets)
+    with pytest.raises(ConfigError, match=complaint):
+        evaluate.run(settings("evaluate", model_dir=tmp_path / "model", **words))
+
+
+def test_an_evaluation_is_compared_wherever_it_lies(config, datasets, data_dir, tmp_path):
+    """Also without the model, as that of a registry lies in another place."""
+    for name, seed, lr in (("a1", 1, 1e-3), ("a2", 2, 1e-3), ("b", 1, 1e-4)):
+        saved = copy.deepcopy(config)
+        saved["seed"], saved["loop"]["optimizer"]["lr"] = seed, lr
+        save_random(tmp_path / "model", saved, datasets)
+        words = settings("evaluate", model_dir=tmp_path / "model", tasks="[trec2019]", output_dir=tmp_path / name)
+        evaluate.run(words, {"trec2019": data_dir / "trec2019"})
+        shutil.rmtree(tmp_path / "model")
+    rows = compare.run([str(tmp_path / name) for name in ("a1", "a2", "b")], resamples=100)
+    assert {(row.baseline, row.baseline_runs, row.system) for row in rows} == {
+        ("lr=0.001", 2, "lr=0.0001"),
+        ("first stage", 1, "lr=0.001"),
+        ("first stage", 1, "lr=0.0001"),
+    }
+    shutil.copytree(tmp_path / "b", tmp_path / "b2")
+    with pytest.raises(ConfigError, match="have the same config and seed 1, so they count once"):
+        compare.run([str(tmp_path / name) for name in ("a1", "b", "b2")])
 
 
 def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets, tmp_path):

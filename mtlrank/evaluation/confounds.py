@@ -12,7 +12,8 @@ _LONG = 40  # letters of a value, such as a path
 
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
     """In sentences, of the run folders of each system. Runs that say nothing of themselves are left out."""
-    found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in groups.items()}
+    folders = {name: [path for path in paths if path.is_dir()] for name, paths in groups.items()}
+    found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in folders.items()}
     systems = {name: runs for name, runs in found.items() if runs}
     notes = []
     for name, runs in systems.items():

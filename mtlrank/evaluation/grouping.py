@@ -1,11 +1,12 @@
 """Which runs are seeds of one system, and what to call it: by the names given, else by what differs in the configs."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.judged import run_of
+from mtlrank.evaluation.judged import JUDGED_RUN, run_of
 from mtlrank.storage import local_path, read_json
 
 Settings = dict[str, Any]  # what a run is of, by dotted key
@@ -15,14 +16,15 @@ TASKS = "tasks"
 
 
 def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
-    """Run folders by the name of their system, in the order given.
+    """Run folders, and TREC run files of other systems, by the name of their system, in the order given.
 
     `name=DIR` names a run's system. Other runs are one system if their configs differ in nothing but the seed (nor in what
-    does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the others.
+    does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the others. A
+    run file is named as it was typed.
     """
     named = [_split(run) for run in runs]
     _check_distinct([path for _, path in named])
-    settings = {path: settings_of(path) for name, path in named if name is None}
+    settings = {path: settings_of(path) for name, path in named if name is None and path.is_dir()}
     kinds = list[Settings]()
     for found in settings.values():
         if found not in kinds:
@@ -30,8 +32,9 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     labels = name_settings(kinds)
     groups: dict[str, list[Path]] = {}
     for name, path in named:
-        own = labels[kinds.index(settings[path])] if name is None else name
+        own = name or (labels[kinds.index(settings[path])] if path in settings else str(path))
         groups.setdefault(own, []).append(path)
+    _check_kinds(groups)
     _check_seeds(groups)
     return groups
 
@@ -67,21 +70,34 @@ def all_keys(systems: Sequence[Settings]) -> list[str]:
 
 
 def _split(run: str) -> tuple[str | None, Path]:
-    """(name, folder) of an argument; a folder whose own name holds '=' is no name."""
+    """(name, folder or run file) of an argument; one whose own name holds '=' is no name."""
     name, equals, folder = run.partition("=")
-    if not equals or "/" in name or Path(run).is_dir():
+    if not equals or "/" in name or Path(run).exists():
         name, folder = "", run
     elif not name.strip() or not folder:
         raise ConfigError(f"{run!r} is neither a folder nor name=FOLDER.")
     path = local_path(folder)
-    if not path.is_dir():
-        raise DataError(f"The run {folder!r} is not a folder. Name the output_dir of a training run.")
+    if not path.exists():
+        raise DataError(
+            f"The run {folder!r} does not exist. Name the output_dir of a training run, or a TREC run file."
+        )
     return name.strip() or None, path
 
 
 def settings_of(run: Path) -> Settings:
-    """What a run is of, without its seed; the tasks are those that were learnt, however they were chosen."""
-    run = run_of(run)
+    """What a run is of, without its seed."""
+    return {key: value for key, value in _identity(run).items() if key not in _OF_THE_SEED}
+
+
+def _identity(folder: Path) -> Settings:
+    """What a run is of, with its seed; the tasks are those that were learnt, however they were chosen.
+
+    An evaluation says it by itself, wherever it lies.
+    """
+    if (folder / JUDGED_RUN).exists():
+        judged: Settings = read_json(folder / JUDGED_RUN)
+        return judged
+    run = run_of(folder)
     if not (run / "model" / "config.json").is_file():
         raise DataError(
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
@@ -89,13 +105,11 @@ def settings_of(run: Path) -> Settings:
     config = read_json(run / "model" / "config.json")
     settings = read_json(run / "run.json")  # without what build leaves out: folders, devices, checkpoints
     try:
-        tasks = list(config["datamodule"]["dataset"]["datasets"])
-        kept = {key: value for key, value in settings.items() if key not in _OF_THE_SEED}
+        return {**settings, TASKS: list(config["datamodule"]["dataset"]["datasets"])}
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             f"{run} is not a run of mtlrank: its config has no datasets. Name it, as in all={run}."
         ) from error
-    return {**kept, TASKS: tasks}
 
 
 def _check_distinct(paths: Sequence[Path]) -> None:
@@ -106,13 +120,22 @@ def _check_distinct(paths: Sequence[Path]) -> None:
         seen.add(path.resolve())
 
 
+def _check_kinds(groups: dict[str, list[Path]]) -> None:
+    for name, paths in groups.items():
+        if len({path.is_dir() for path in paths}) > 1:
+            raise ConfigError(f"{name!r} names folders of runs and a run file. Give the file a name of its own.")
+
+
 def _check_seeds(groups: dict[str, list[Path]]) -> None:
     """Refuse two runs of the same config and seed in a system: they are one result, not two."""
     for folders in groups.values():
         first: dict[str, Path] = {}
-        for path in (path for path in folders if (run_of(path) / "run.json").exists()):  # others say nothing
-            run = read_json(run_of(path) / "run.json")
-            other = first.setdefault(repr(run), path)
+        for path in (path for path in folders if path.is_dir()):
+            try:
+                run = _identity(path)
+            except DataError:
+                continue  # no run of mtlrank, or one of which only the judgements were kept
+            other = first.setdefault(json.dumps(run, sort_keys=True), path)
             if other != path:
                 raise ConfigError(
                     f"{other} and {path} have the same config and seed {run.get('seed')}, so they count once. "

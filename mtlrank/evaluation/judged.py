@@ -12,6 +12,8 @@ from mtlrank.errors import DataError
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Floats, Ints, Labels
 from mtlrank.storage import read_json
 
+JUDGED_RUN = "judged_run.json"  # beside the heads that `mtlrank evaluate` judged: what the run is of whose they are
+
 
 class Head(NamedTuple):
     """What the runs of a system did on one test set; as it is read, there is one run."""
@@ -48,8 +50,14 @@ def head_folders(roots: Sequence[Path]) -> list[Path]:
     return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
 
 
+def evaluation_of(folder: Path) -> Path:
+    """Where judged heads lie: in the folder itself if `mtlrank evaluate` wrote it, else in the evaluation of the run."""
+    is_evaluation = (folder / JUDGED_RUN).exists() or run_of(folder) != folder
+    return folder if is_evaluation else folder / "evaluation"
+
+
 def run_of(folder: Path) -> Path:
-    """The folder of a run, of which `folder` may be an evaluation, as `mtlrank evaluate` writes it."""
+    """The folder of a run, of which `folder` may be an evaluation beside the model."""
     return folder.parent if folder.name.startswith("evaluation") and not (folder / "model").exists() else folder
 
 

@@ -67,6 +67,11 @@ def with_level(measure: str, relevance_level: int) -> str:
     return repr(ir_measures.parse_measure(measure)(rel=relevance_level))
 
 
+def at_level(measure: str, relevance_level: int) -> str:
+    """A ranking measure with another grade from which documents are relevant, if it names one; nDCG does not."""
+    return with_level(measure, relevance_level) if "rel" in ir_measures.parse_measure(measure).params else measure
+
+
 def check(kind: str, measures: Iterable[str]) -> None:
     """Raise `ConfigError` for the first measure that a task of this kind cannot be judged by."""
     for measure in measures:

@@ -41,6 +41,8 @@ def write_head(
     }
     if dataset.has_judgements:
         write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")
+        qrels = "".join(path.read_text(encoding="utf-8") for path in predictions.split.files("qrels.txt"))
+        write_text(folder / "qrels.txt", qrels)  # by which other systems' runs can be judged
         write_text(folder / "per_query.tsv", _per_query(judgement))
         write_text(folder / "queries.tsv", _queries(predictions))
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, head_folders, read_head, run_of
+from mtlrank.evaluation.judged import Head, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
 
 FIRST_STAGE = "first stage"
@@ -31,8 +31,13 @@ def read_system(name: str, folders: Sequence[str | Path]) -> System:
 
     Raises `DataError` if a run has no judged heads, a file is damaged, or the runs differ in their heads or test sets.
     """
-    paths = tuple(local_path(folder) for folder in folders)
-    runs = [{head.name: head for head in _read_heads(path)} for path in paths]
+    paths = [local_path(folder) for folder in folders]
+    return as_system(name, paths, [_read_heads(path) for path in paths])
+
+
+def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[Head]]) -> System:
+    """A system from the judged heads of each of its runs. Raises `DataError` if they differ in heads or test sets."""
+    runs = [{head.name: head for head in heads} for heads in judged]
     for path, run in zip(paths, runs, strict=True):
         if run.keys() != runs[0].keys():
             raise DataError(
@@ -42,7 +47,7 @@ def read_system(name: str, folders: Sequence[str | Path]) -> System:
             )
         for head in run.values():
             check_same_test_set(runs[0][head.name], head, str(paths[0]), str(path))
-    return System(name, paths, {head: _joined([run[head] for run in runs]) for head in runs[0]})
+    return System(name, tuple(paths), {head: _joined([run[head] for run in runs]) for head in runs[0]})
 
 
 def first_stage(system: System) -> System | None:
@@ -82,7 +87,7 @@ def _differing(head: str, reason: str) -> DataError:
 
 
 def _read_heads(run: Path) -> list[Head]:
-    folders = head_folders([run / "evaluation" if run == run_of(run) else run])
+    folders = head_folders([evaluation_of(run)])
     if not folders:
         raise DataError(
             f"{run} has no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "

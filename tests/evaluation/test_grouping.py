@@ -72,7 +72,7 @@ def test_words_that_two_keys_share_are_told_apart():
     ("words", "kind", "complaint"),
     [
         ("{a} x={a}", ConfigError, "is named twice"),
-        ("x=nowhere", DataError, "'nowhere' is not a folder"),
+        ("x=nowhere", DataError, "'nowhere' does not exist"),
         ("={a}", ConfigError, "neither a folder nor name=FOLDER"),
         ("x=gs://bucket/run", StorageError, "expected a local path"),
         ("{a} {a}/../e", ConfigError, "have the same config and seed 1, so they count once"),

@@ -44,6 +44,18 @@ def test_rankings_equal_trec_eval_per_topic(seed):
         assert ours["RR(rel=2)@3"][query_id] == pytest.approx(reciprocal, abs=1e-6)
 
 
+def test_a_measure_at_another_level():
+    asked = ["nDCG@10", "AP(rel=3)", "AP", "RR(rel=3)@10", "Judged@10"]
+    assert [measures.at_level(measure, 2) for measure in asked] == [
+        "nDCG@10",
+        "AP(rel=2)",
+        "AP",
+        "RR(rel=2)@10",
+        "Judged@10",
+    ]
+    assert measures.at_level("AP(rel=2)", 1) == "AP"
+
+
 @pytest.mark.parametrize("measure", ["nDCG@1", "P@1", "RR", "RR@1", "Judged@1", "Success@1"])
 def test_all_measures_see_equal_scores_in_one_order(measure):
     """As float32, which trec_eval reads; of equal ones, the document whose id is the larger comes first."""

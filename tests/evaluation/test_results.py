@@ -8,8 +8,10 @@ import torch
 
 from mtlrank.evaluation.head import Predictions
 from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.section import read_section
 from mtlrank.evaluation.systems import read_system
+from mtlrank.trec import read_qrels
 
 
 def judged(dataset, folder):
@@ -68,6 +70,13 @@ def test_measures_of_the_files_are_those_that_were_judged(datasets, key, tmp_pat
 
     _, judgement = judged(datasets[key], tmp_path)
     system = read_system("x", [tmp_path])
+    if key == "trec2019":  # what other systems' runs are judged by
+        qrels = read_qrels(tmp_path / "evaluation" / key / "qrels.txt")
+        assert qrels == read_qrels(*datasets[key].split("test").files("qrels.txt"))
+        again, notes = judge_files("again", [tmp_path / "evaluation" / key / "run.trec"], read_topics([system]))
+        assert all((again.heads[key].values[m] == values).all() for m, values in system.heads[key].values.items())
+        assert len(notes) == 1
+        assert "lacks 50 of 100 queries" in notes[0]
     rows = compare(system, system._replace(name="y"), datasets[key].task.measures, resamples=100)
     assert {row.measure: row.system_value for row in rows} == pytest.approx(judgement.values, abs=2e-5)
     assert set(judgement.values) == set(datasets[key].task.measures)

@@ -12,6 +12,7 @@ class HeldOut:
     """Says which split a query, or a document, belongs to.
 
     `sources` maps splits to what they are read from: a number, as in `val=0.2`, is a share of what train is read from.
+    Only where there is nothing but further test sets may train have no source.
     """
 
     def __init__(self, sources: Mapping[str, Any], seed: int) -> None:
@@ -25,7 +26,8 @@ class HeldOut:
             raise ConfigError(
                 f"Expected shares of the training data between 0 and 1, with a sum below 1, found {shares}."
             )
-        if isinstance(sources["train"], float) or sources["train"] is None:
+        only_judged = {split.partition("@")[1] for split, source in sources.items() if source is not None} == {"@"}
+        if isinstance(sources["train"], float) or (sources["train"] is None and not only_judged):
             raise ConfigError(f"train is {sources['train']}, expected the source of the training data.")
 
     def __contains__(self, split: str) -> bool:

@@ -43,7 +43,7 @@ def merge_shards(
     if empty:
         raise DataError(f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null.")
     if task.kind == "ranking":
-        _check_positives(shards, splits, name, task)
+        _check_positives(shards, splits, name, task, learns=not _is_only_judged(manifests, task))
     with new_folder(target) as folder:
         names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
         for shard, manifest, short in zip(shards, manifests, names, strict=True):
@@ -87,7 +87,12 @@ def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[
 
 
 def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str, task: Task) -> dict[str, Any]:
-    """What the training labels are: classes with their counts, or mean and standard deviation, and buckets' edges."""
+    """What the training labels are: classes with their counts, or mean and standard deviation, and buckets' edges.
+
+    Nothing of a ranking that is only judged.
+    """
+    if _is_only_judged(manifests, task):
+        return {}
     if not sum(manifest["splits"]["train"]["items"] for manifest in manifests):
         raise DataError(f"Dataset {name!r} has no training records. Check its source.")
     if isinstance(task, Classification) and not isinstance(task, Buckets):
@@ -104,6 +109,12 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
         bucket = np.searchsorted(labels["edges"], everything, side="right")
         labels["counts"] = np.bincount(bucket, minlength=len(labels["edges"]) + 1).tolist()
     return labels
+
+
+def _is_only_judged(manifests: Sequence[dict[str, Any]], task: Task) -> bool:
+    """Whether there are test sets, and no training data by intention: then there is no source for it."""
+    source = manifests[0]["source"]
+    return task.kind == "ranking" and bool(source) and "train" not in source
 
 
 def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -126,15 +137,18 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
     return {"classes": classes, "counts": [counts[label] for label in classes]}
 
 
-def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task) -> None:
+def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task, *, learns: bool) -> None:
     """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
     level = task.relevance_level or 1
-    if not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
+    if learns and not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
         files = [file for shard in shards if (file := shard / split / "qrels.txt").exists()]
         if not any(qrel.relevance >= level for qrel in read_qrels(*files)):
-            raise DataError(f"{name}/{split} has no document of grade {level} or more: nothing can be measured.")
+            raise DataError(
+                f"{name}/{split} has no document of grade {level} or more: nothing can be measured. Set relevance_level to "
+                "the lowest relevant grade."
+            )
 
 
 def _blocks(shards: Sequence[Path], split: str) -> Iterator[NDArray[np.float32]]:

@@ -34,8 +34,8 @@ class IRDataset(PreparedDataset):
 
     A split is a collection (see `open_source`) or a share of the training queries, as in `val=0.2`, drawn by a hash of
     the query id; other splits than train hold the `num_candidates` best candidates. `more_tests` are further test sets by
-    name, as in {dl20: msmarco-passage/trec-dl-2020/judged}; the head is judged on each by itself. Training learns from
-    `learn_from`:
+    name, as in {dl20: msmarco-passage/trec-dl-2020/judged}; the head is judged on each by itself. With nothing else, and
+    `train=None`, it is the test of a head that was trained elsewhere. Training learns from `learn_from`:
 
     - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
     - `docpairs`: the collection's own triples, a group each;
@@ -62,7 +62,7 @@ class IRDataset(PreparedDataset):
         name: str,
         task: Task,
         preprocessor: Preprocessor,
-        train: Source,
+        train: Source | None,
         val: Source | float | None = None,
         test: Source | float | None = None,
         num_candidates: int = 100,
@@ -130,10 +130,10 @@ class IRDataset(PreparedDataset):
         super().prepare_shard(target, shard, reading, fingerprint)
 
     def records(self, split: str) -> Iterable[Record]:
-        if self.sources[split] is None:
-            return []
         if split == "train":
             self._check_runs()
+        if self.sources[split] is None:
+            return []
         if self.task.kind == "regression":
             return self._documents(split, self._scored(split))
         if split != "train":

@@ -1,5 +1,6 @@
 """Rankings: what is learnt from, what is re-ranked, and what may not be."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,18 @@ def test_a_head_can_have_more_test_sets_of_any_size(source, tmp_path, fresh_sour
     assert len(read_qrels(*dataset.split("test@b").files("qrels.txt"))) == 3
     with pytest.raises(DataError, match="has no split 'test@c'. It has: .*test@b"):
         dataset.split("test@c")
+
+
+@pytest.mark.parametrize("make", [ranking, partial(distilled, learn_from="run")])
+def test_a_ranking_that_is_only_judged_needs_nothing_to_learn_from(make, tmp_path, fresh_source):
+    dataset = make(None, more_tests={"b": fresh_source("b", 3)})
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+    dataset.open(tmp_path / "whole")
+    assert dataset.sets("test") == ["test@b"]
+    assert {q for q, _ in dataset.split("test@b").ids} == {"b0", "b1", "b2"}
+    with pytest.raises(DataError, match="has no split 'train'. It has: test@b"):
+        dataset.split("train")
 
 
 def test_groups_of_one_document_are_refused_where_documents_are_compared(source):

@@ -1,0 +1,136 @@
+"""Another system's TREC run, judged as the rankings were that it is compared with."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ir_measures import Qrel, ScoredDoc
+
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+from mtlrank.evaluation.judged import Head, evaluation_of
+from mtlrank.evaluation.measures import ranking_values
+from mtlrank.evaluation.systems import System, as_system
+from mtlrank.trec import read_qrels, read_run
+
+Pair = tuple[str, str]  # query_id, doc_id
+
+
+class Topics(NamedTuple):
+    """The test set of a ranking head, and what it was judged by."""
+
+    head: str
+    split: str
+    measures: tuple[str, ...]
+    qrels: list[Qrel]
+    candidates: set[Pair]  # that the head re-ranked
+
+    @property
+    def query_ids(self) -> list[str]:
+        """The judged queries, in order."""
+        return sorted({qrel.query_id for qrel in self.qrels})
+
+
+def read_topics(systems: Iterable[System]) -> list[Topics]:
+    """The test sets of the rankings that some systems' folders hold; of each, all measures that any system has."""
+    found: dict[str, Topics] = {}
+    for system in systems:
+        for head in (head for head in system.heads.values() if head.kind == "ranking"):
+            topics = found.get(head.name) or _topics(head, evaluation_of(system.folders[0]) / head.name)
+            found[head.name] = topics._replace(measures=tuple(dict.fromkeys([*topics.measures, *head.measures])))
+    return list(found.values())
+
+
+def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> tuple[System, list[str]]:
+    """A system of which there are TREC runs, one a seed, and in sentences what a reader must know of them.
+
+    A run belongs to the test sets of which it ranks a judged document. There, queries that it lacks count as 0. Raises
+    `DataError` for one that belongs to none.
+    """
+    judged = [_judge(path, topics) for path in paths]
+    notes = [f"{note}." for _, told in judged for note in told]
+    return as_system(name, paths, [heads for heads, _ in judged]), notes
+
+
+def _topics(head: Head, folder: Path) -> Topics:
+    if not (folder / "qrels.txt").is_file():
+        raise DataError(
+            f"{folder} has no qrels.txt to judge a run file by: an older mtlrank judged this head. Judge it again with "
+            "`mtlrank evaluate`, and name the folder that this writes."
+        )
+    candidates = {(doc.query_id, doc.doc_id) for doc in read_run(folder / "run.trec")}
+    return Topics(head.name, head.split, head.measures, read_qrels(folder / "qrels.txt"), candidates)
+
+
+def _judge(path: Path, topics: Sequence[Topics]) -> tuple[list[Head], list[str]]:
+    run = _read(path)
+    heads, notes, known = list[Head](), list[str](), set[str]()
+    for each in topics:
+        query_ids = set(each.query_ids)
+        mine = {pair: score for pair, score in run.items() if pair[0] in query_ids}
+        if any((qrel.query_id, qrel.doc_id) in mine for qrel in each.qrels):
+            heads.append(_head(each, mine))
+            notes += _notes(path, each, mine)
+            known |= query_ids
+    if not heads:
+        names = ", ".join(each.head for each in topics) or "no ranking"
+        raise DataError(
+            f"{path} ranks no judged document of the rankings of the other systems ({names}). Expected a TREC run of the "
+            "same queries and documents."
+        )
+    if others := {query_id for query_id, _ in run} - known:
+        notes.append(f"{path} also ranks queries that are not judged: {len(others):,} are left out")
+    return heads, notes
+
+
+def _head(topics: Topics, run: dict[Pair, float]) -> Head:
+    query_ids = topics.query_ids
+    docs = [ScoredDoc(*pair, score) for pair, score in run.items()]
+    values = ranking_values(topics.measures, topics.qrels, docs)
+    # Rounded as in the folder of a judged head: the same ranking has the same values.
+    rounded = {m: np.array([[round(by_query[q], 6) for q in query_ids]]) for m, by_query in values.items()}
+    return Head(
+        name=topics.head,
+        kind="ranking",
+        split=topics.split,
+        measures=topics.measures,
+        items=tuple((query_id,) for query_id in query_ids),
+        units=np.arange(len(query_ids)),
+        values=rounded,
+        first_stage={},
+        constant=None,
+        labels=np.empty(0),
+        predictions=np.empty((1, 0)),
+        confidence=np.empty(0),
+    )
+
+
+def _notes(path: Path, topics: Topics, run: dict[Pair, float]) -> list[str]:
+    notes, query_ids = [], topics.query_ids
+    if lacking := len(set(query_ids) - {query_id for query_id, _ in run}):
+        notes.append(f"{path} lacks {lacking:,} of {len(query_ids):,} queries of {topics.head}, which count as 0")
+    if retrieved := len(run.keys() - topics.candidates):
+        notes.append(
+            f"{retrieved:,} of the {len(run):,} documents that {path} ranks for {topics.head} are not among the candidates "
+            "that the heads re-rank: it retrieves in another way, so a difference is not one of re-ranking alone"
+        )
+    return notes
+
+
+def _read(path: Path) -> dict[Pair, float]:
+    """The score of each document that a run ranks."""
+    reading = Reading(hint=False)
+    collection = Collection({"run": str(path)}, reading)
+    if not collection.is_ordered:
+        raise DataError(
+            f"{path} ranks nothing: all documents of a query have the same score. Write scores into the fifth column: "
+            "documents are ordered by them, as by trec_eval, and not by the ranks in the fourth."
+        )
+    run: dict[Pair, float] = {}
+    for query_id, doc_id, score, place in collection.source.judged("run", reading):
+        if (query_id, doc_id) in run:
+            reading.reject(place, f"document {doc_id!r} is ranked twice for query {query_id!r}, expected once")
+        run[query_id, doc_id] = score
+    return run
