@@ -103,7 +103,8 @@ _SETTINGS: dict[str, _Kind] = {
     "training.length_window": _whole(0),
     "training.one_task_per_batch": _FLAG,
     "training.compile": _FLAG,
-    "training.limit_val_batches": _or_null(_whole(1)),
+    "training.max_val_queries": _or_null(_whole(1)),
+    "training.limit_val_batches": _unknown("training.max_val_queries"),
     "training.checkpoint_steps": _or_null(_whole(1)),
     "training.checkpoint_minutes": _or_null(_number(lambda v: 0 <= v < float("inf"), "a number, at least 0")),
     "training.checkpoint_dir": _PATH,
@@ -143,7 +144,7 @@ _SETTINGS: dict[str, _Kind] = {
     "trainer.accumulate_grad_batches": _whole(1),
     "trainer.log_every_n_steps": _whole(1),
     "trainer.deterministic": _Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
-    "trainer.limit_val_batches": _unknown("training.limit_val_batches"),
+    "trainer.limit_val_batches": _unknown("training.max_val_queries"),
     "trainer.val_check_interval": _unknown("training.val_checks_per_epoch"),
     "trainer.check_val_every_n_epoch": _unknown("training.val_checks_per_epoch"),
     "trainer.gradient_clip_val": _Kind(

@@ -214,6 +214,31 @@ def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
     assert without == 4
 
 
+def test_a_judged_query_without_candidates_is_in_a_part_of_the_queries_as_often_as_others(source, tmp_path):
+    """It counts as 0, as in the whole; a part that has no candidate at all is refused."""
+    write(tmp_path / "val.queries", [f"r{i}\tgarden {i}" for i in range(8)])
+    write(tmp_path / "val.qrels", [f"r{i} 0 d3 2" for i in range(8)])
+    write(tmp_path / "val.run", [f"r{i} Q0 d{doc} 1 {doc} x" for i in range(4) for doc in (3, 4)])
+    val = {"docs": source["docs"], **{part: str(tmp_path / f"val.{part}") for part in ("queries", "qrels", "run")}}
+    ranking(source, val=val).prepare_shard(tmp_path / "shard", Shard(), Reading())
+    parts = set()
+    for most in range(1, 9):
+        dataset = ranking(source, val=val)
+        dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+        dataset.open(tmp_path / "whole")
+        judged = {qrel.query_id for qrel in dataset.split("val").part(most).qrels()}
+        assert len(judged) == most
+        found = len(judged & {f"r{i}" for i in range(4)})
+        parts.add((found > 0, most - found > 0))
+        if found:
+            dataset.limit("val", most)
+            assert len(dataset.split("val")) == 2 * found
+        else:
+            with pytest.raises(ConfigError, match=f"None of the {most} queries .* split 'val' of x has candidates"):
+                dataset.limit("val", most)
+    assert (True, True) in parts
+
+
 def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
     write(tmp_path / "pairs", ["q2\td3\tgone", "q1\td2\td3"])
     task = PairwiseRelevance(["AP"], 2)
