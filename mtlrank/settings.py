@@ -14,6 +14,12 @@ def check_settings(config: Any) -> None:
             raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
 
 
+def instead_of(key: str) -> str:
+    """What to write for a key that there is not, if it is known what is meant; else nothing."""
+    _, _, way_out = _SETTINGS[key].words.partition(_NO_SUCH_KEY) if key in _SETTINGS else ("", "", "")
+    return way_out
+
+
 def check_parts(config: Any) -> None:
     """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
 
@@ -54,7 +60,7 @@ def _list(fits: Callable[[Any], bool], words: str) -> _Kind:
 
 
 def _unknown(instead: str) -> _Kind:
-    return _Kind(lambda v: False, f"no such key: use {instead}")
+    return _Kind(lambda v: False, f"{_NO_SUCH_KEY}{instead}")
 
 
 def _is_devices(value: Any) -> bool:
@@ -67,6 +73,7 @@ def _is_mixture(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(task, str) for task in value)
 
 
+_NO_SUCH_KEY = "no such key: use "
 _ABSENT = object()  # what has no value in a config, not even null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
