@@ -29,7 +29,7 @@ def run(
 ) -> list[Comparison]:
     """Group runs to systems, compare each with the baseline and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
-    groups = group_runs(runs)
+    groups = group_runs(_judged(runs))
     systems = [read_system(name, folders) for name, folders in groups.items()]
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
@@ -45,6 +45,18 @@ def run(
         write_comparison(folder, comparisons, *told)
         print(f"results: {folder}")
     return comparisons
+
+
+def _judged(runs: Sequence[str]) -> list[str]:
+    """The runs without folders that hold no judged head, if two are left: `runs/*` has runs that are not finished, too."""
+    places = ("evaluation/*/metrics.json", "*/metrics.json")  # of a run, of an evaluation
+    without = [run for run in runs if Path(run).is_dir() and not any(any(Path(run).glob(place)) for place in places)]
+    kept = [run for run in runs if run not in without]
+    if len(kept) < 2:
+        return list(runs)
+    if without:
+        print(f"mtlrank: left out, because there are no judged heads in them: {', '.join(without)}", file=sys.stderr)
+    return kept
 
 
 def _baseline(systems: Sequence[System], wanted: str | None) -> System:
