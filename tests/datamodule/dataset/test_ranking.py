@@ -239,6 +239,24 @@ def test_a_judged_query_without_candidates_is_in_a_part_of_the_queries_as_often_
     assert (True, True) in parts
 
 
+@pytest.mark.parametrize(
+    ("run", "complaint"),
+    [
+        ({"run": "val.run"}, "No query of the split 'val' of x has candidates: the run has none of these queries."),
+        ({}, "No query of the split 'val' of x has candidates: BM25 finds no document with a word of theirs."),
+    ],
+)
+def test_a_split_whose_queries_find_nothing_says_why(source, tmp_path, run, complaint):
+    write(tmp_path / "val.queries", ["v1\t港湾"])
+    write(tmp_path / "val.qrels", ["v1 0 d3 2"])
+    write(tmp_path / "val.run", ["q1 Q0 d3 1 1 x"])
+    files = {"docs": source["docs"], "queries": str(tmp_path / "val.queries"), "qrels": str(tmp_path / "val.qrels")}
+    dataset = ranking(source, val=files | {part: str(tmp_path / name) for part, name in run.items()})
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    with pytest.raises(DataError, match=complaint):
+        dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+
+
 def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
     write(tmp_path / "pairs", ["q2\td3\tgone", "q1\td2\td3"])
     task = PairwiseRelevance(["AP"], 2)
