@@ -43,7 +43,11 @@ _WIDE, _USUAL = 50.0, 3.0  # standard deviations of a teacher's scores
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
-    """The datamodule over opened datasets by key."""
+    """The datamodule over opened datasets by key, whose validation is from here on as small as it is to be."""
+    if (most := config["training"]["max_val_queries"]) is not None:
+        for dataset in datasets.values():
+            if dataset.has("val"):
+                dataset.limit("val", most)
     node = {k: v for k, v in config["datamodule"].items() if k != "dataset"}
     mixture = {k: v for k, v in config["datamodule"]["dataset"].items() if k != "datasets"}
     datamodule = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
@@ -255,7 +259,6 @@ def build_milestones(
         training["patience"],
         training["checkpoint_minutes"],
         training["checkpoint_steps"],
-        training["limit_val_batches"],
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}

@@ -20,6 +20,7 @@ from mtlrank.evaluation import measures
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.untrusted import leaves
 
+_ANY = Parameter.VAR_KEYWORD  # as in **kwargs
 # Settings that are words, also where a folder is called so.
 _NO_PATHS = {"_target_", "name", "split", "measures", "licence"}
 _NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts"}
@@ -120,9 +121,8 @@ def _check_settings(node: Any) -> None:
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
         taken = _parameters(target) if target else {}
-        takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values())
         for name, value in node.items():
-            if name not in taken and taken and not takes_any and not name.startswith("_"):
+            if name not in taken and taken and not _takes_any(taken) and not name.startswith("_"):
                 known = [each for each in taken if each != "self"]
                 raise ConfigError(
                     f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
@@ -134,13 +134,22 @@ def _check_settings(node: Any) -> None:
 
 @cache
 def _parameters(target: str) -> dict[str, Parameter]:
-    """What a class takes, and what those take that it passes arguments on to; nothing if there is no such class."""
+    """What a class takes, and what those take that it passes other arguments on to; nothing if there is no such class."""
+    found: dict[str, Parameter] = {}
     try:
         made = get_object(target)
-        takers = [taker for taker in getattr(made, "__mro__", (made,)) if taker not in (object, ABC)]
-        return {name: found for taker in reversed(takers) for name, found in signature(taker).parameters.items()}
+        for taker in (each for each in getattr(made, "__mro__", (made,)) if each not in (object, ABC)):
+            takes = dict(signature(taker).parameters)
+            found = takes | found
+            if not _takes_any(takes):
+                return {name: parameter for name, parameter in found.items() if parameter.kind is not _ANY}
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}  # building it says what is wrong
+    return found
+
+
+def _takes_any(parameters: Mapping[str, Parameter]) -> bool:
+    return any(parameter.kind is _ANY for parameter in parameters.values())
 
 
 def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def run(
 ) -> list[Comparison]:
     """Group runs, or run files, to systems, compare each with the baseline and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
-    groups = group_runs(runs)
+    groups = group_runs(_judged(runs))
     systems, notes = _read(groups)
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
@@ -58,6 +58,18 @@ def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]
         read[name], told = judge_files(name, paths, topics)
         notes += told
     return [read[name] for name in groups], notes
+
+
+def _judged(runs: Sequence[str]) -> list[str]:
+    """The runs without folders that hold no judged head, if two are left: `runs/*` has runs that are not finished, too."""
+    places = ("evaluation/*/metrics.json", "*/metrics.json")  # of a run, of an evaluation
+    without = [run for run in runs if Path(run).is_dir() and not any(any(Path(run).glob(place)) for place in places)]
+    kept = [run for run in runs if run not in without]
+    if len(kept) < 2:
+        return list(runs)
+    if without:
+        print(f"mtlrank: left out, because there are no judged heads in them: {', '.join(without)}", file=sys.stderr)
+    return kept
 
 
 def _baseline(systems: Sequence[System], wanted: str | None) -> System:

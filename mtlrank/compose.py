@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -14,7 +15,7 @@ from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import CLOSED, check_parts, check_settings
+from mtlrank.settings import CLOSED, check_parts, check_settings, instead_of
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
@@ -128,8 +129,11 @@ def resolve(config: DictConfig, *, trusted: bool) -> Config:
     return plain  # type: ignore[return-value]
 
 
-def explain(error: Exception, known: Iterable[str]) -> str:
-    """Hydra's complaint in one line, with the nearest key that exists."""
+def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
+    """Hydra's complaint in one line, with the nearest key that exists.
+
+    `keys_without` gives the keys of the config if nothing is said of the one that is complained of.
+    """
     text = str(error).strip()
     first = text.splitlines()[0]
     wrong = re.search(r"Could not override '([^']+)'|Key '([^']+)'|Could not find '([^']+)'", text)
@@ -160,22 +164,22 @@ def explain(error: Exception, known: Iterable[str]) -> str:
         near = difflib.get_close_matches(option, options, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{group or 'The config'} has no option {option!r}.{hint} It has: {', '.join(options)}."
-    known = list(known)
+    name = name.lstrip("+~")
+    known = keys_without(name)
     if name in known:
         return f"The value of {name} has entries that {name} does not have. `+{name}.<entry>=...` adds one."
-    name = name.lstrip("+~")
-    alike = [key for key in known if key.endswith(f".{name}")]
-    near = alike if len(alike) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if other := instead_of(name):
+        return f"Unknown config key {name!r}: use {other}."
+    hint = _nearest_key(name, known)
     group, dot, _ = name.partition(".")
     adding = f"; `+{name}=...` adds a new one" if dot and group not in CLOSED else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys{adding}.)"
 
 
-def explain_composing(error: Exception, name: str) -> str | None:
-    """Why the config `name` cannot be composed; None if the error is of something else."""
+def explain_composing(error: Exception, name: str, overrides: Sequence[str]) -> str | None:
+    """Why the config `name` cannot be composed with these overrides; None if the error is of something else."""
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return explain(error, known_keys(name))
+        return explain(error, partial(_keys_without, name, overrides))
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _explain_yaml(error)
     if "Config group override must be" in str(error):
@@ -194,11 +198,28 @@ def _explain_yaml(error: YAMLError | UnicodeDecodeError) -> str:
     return f"{place} is not YAML: {' '.join(str(problem).split())}"
 
 
-def known_keys(name: str) -> list[str]:
-    """Every key of the default config, dotted."""
-    GlobalHydra.instance().clear()
-    with initialize_config_module("mtlrank.conf", version_base="1.3"):
-        config = compose(name)
+def _nearest_key(name: str, known: list[str]) -> str:
+    """A hint at the key that was meant, in the same group if there is that group: one called so, else one that looks so."""
+    group, _, last = name.rpartition(".")
+    prefix = f"{group}." if group in known else ""
+    inside = [key.removeprefix(prefix) for key in known if key.startswith(prefix)]
+    near = [key for key in inside if key.endswith(f".{last}")]
+    if len(near) != 1:
+        near = difflib.get_close_matches(name.removeprefix(prefix), inside, n=1)
+    return f" Did you mean {prefix + near[0]!r}?" if near else ""
+
+
+def _keys_without(name: str, overrides: Sequence[str], wrong: str) -> list[str]:
+    """Every key of the config `name` without the overrides of one key; none if it cannot be composed without them."""
+    others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != wrong]
+    try:
+        return keys_of(_composed(name, others))
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
+        return []
+
+
+def keys_of(config: DictConfig) -> list[str]:
+    """Every key of a config, dotted."""
     keys = list[str]()
 
     def walk(node: Any, prefix: str) -> None:
@@ -212,18 +233,22 @@ def known_keys(name: str) -> list[str]:
 
 
 def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bool, name: str) -> Config:
-    GlobalHydra.instance().clear()
-    more = [f"hydra.searchpath=[file://{folder}]"] if (folder := own_config_dir()) else []
+    everything = [*overrides, *typed]
     try:
         if not trusted:
             check_overrides(overrides)
-        with initialize_config_module("mtlrank.conf", version_base="1.3"):
-            config = compose(name, overrides=[*more, *overrides, *typed])
-        return resolve(config, trusted=trusted)
+        return resolve(_composed(name, everything), trusted=trusted)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        if isinstance(error, ConfigError) or (reason := explain_composing(error, name)) is None:
+        if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
             raise
         raise ConfigError(reason) from error
+
+
+def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    more = [f"hydra.searchpath=[file://{folder}]"] if (folder := own_config_dir()) else []
+    with initialize_config_module("mtlrank.conf", version_base="1.3"):
+        return compose(name, overrides=[*more, *overrides])
 
 
 def _literal(key: str, value: Any) -> str:

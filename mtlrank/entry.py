@@ -15,13 +15,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.compose import Config, explain, explain_composing, known_keys, resolve
+from mtlrank.compose import Config, explain, explain_composing, keys_of, resolve
 from mtlrank.errors import ConfigError, ResourceError, StorageError, TerminatedError, UserError
 from mtlrank.untrusted import own_config_dir
 from mtlrank.usage import usage
@@ -104,7 +105,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 with guarded():
                     module.run(argument)
             except OmegaConfBaseException as error:
-                raise ConfigError(explain(error, known_keys(name))) from error
+                raise ConfigError(explain(error, lambda _: keys_of(config))) from error
 
     with told_in_one_line():
         if (folder := own_config_dir()) and not any(word.startswith(("--config-dir", "-cd")) for word in sys.argv):
@@ -112,10 +113,17 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
         try:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(run)()
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-            if is_composed or (reason := explain_composing(error, name)) is None:
+            if is_composed or (reason := explain_composing(error, name, _overrides())) is None:
                 raise
             raise ConfigError(reason) from error
     sys.exit()
+
+
+def _overrides() -> list[str]:
+    """What the command line says of the config, in a form that does without options."""
+    options, _ = get_args_parser().parse_known_args()
+    folder = options.config_dir
+    return [*([f"hydra.searchpath=[file://{os.path.abspath(folder)}]"] if folder else []), *options.overrides]
 
 
 def _refusal(error: Exception) -> str:

@@ -21,6 +21,12 @@ def check_settings(config: Any) -> None:
                 raise ConfigError(f"There is no setting {key}.{nearest(key, _SETTINGS)}")
 
 
+def instead_of(key: str) -> str:
+    """What to write for a key that there is not, if it is known what is meant; else nothing."""
+    _, _, way_out = _SETTINGS[key].words.partition(_NO_SUCH_KEY) if key in _SETTINGS else ("", "", "")
+    return way_out
+
+
 def check_parts(config: Any) -> None:
     """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
 
@@ -61,7 +67,7 @@ def _list(fits: Callable[[Any], bool], words: str) -> _Kind:
 
 
 def _unknown(instead: str) -> _Kind:
-    return _Kind(lambda v: False, f"no such key: use {instead}")
+    return _Kind(lambda v: False, f"{_NO_SUCH_KEY}{instead}")
 
 
 def _is_devices(value: Any) -> bool:
@@ -75,6 +81,7 @@ def _is_names(value: Any) -> bool:
     return is_list and len(set(value)) == len(value)
 
 
+_NO_SUCH_KEY = "no such key: use "
 _ABSENT = object()  # what has no value in a config, not even null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
@@ -113,7 +120,8 @@ _SETTINGS: dict[str, _Kind] = {
     "training.length_window": _whole(0),
     "training.one_task_per_batch": _FLAG,
     "training.compile": _FLAG,
-    "training.limit_val_batches": _or_null(_whole(1)),
+    "training.max_val_queries": _or_null(_whole(1)),
+    "training.limit_val_batches": _unknown("training.max_val_queries"),
     "training.checkpoint_steps": _or_null(_whole(1)),
     "training.checkpoint_minutes": _or_null(_number(lambda v: 0 <= v < float("inf"), "a number, at least 0")),
     "training.checkpoint_dir": _PATH,
@@ -154,7 +162,7 @@ _SETTINGS: dict[str, _Kind] = {
     "trainer.accumulate_grad_batches": _whole(1),
     "trainer.log_every_n_steps": _whole(1),
     "trainer.deterministic": _Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
-    "trainer.limit_val_batches": _unknown("training.limit_val_batches"),
+    "trainer.limit_val_batches": _unknown("training.max_val_queries"),
     "trainer.val_check_interval": _unknown("training.val_checks_per_epoch"),
     "trainer.check_val_every_n_epoch": _unknown("training.val_checks_per_epoch"),
     "trainer.gradient_clip_val": _Kind(

@@ -160,16 +160,17 @@ def test_a_monitor_in_other_letters_is_found(config, datasets):
     [
         ("model.heads.trec2019.pooler.layers=3", "Head 'trec2019': .*not iterable"),
         ("model.heads.trec2019.dropout=2", "Head 'trec2019': dropout probability has to be between 0 and 1"),
-        ("+model.heads.trec2019.nope=1", "Head 'trec2019': .*nope"),
-        ("+datamodule.nope=1", "Cannot build mtlrank.datamodule.multitask.MTLDataModule: .*nope"),
-        ("+datamodule.train_sampler.nope=1", "datamodule.train_sampler: RandomProportional does not take .*nope"),
+        ("+model.heads.trec2019.nope=1", "Head 'trec2019': mtlrank.model.head.MLP has no setting 'nope'"),
+        ("+datamodule.nope=1", "mtlrank.datamodule.multitask.MTLDataModule has no setting 'nope'. It takes: dataset"),
+        ("+datamodule.train_sampler.nope=1", "sampler.RandomProportional has no setting 'nope'. It takes: .*limits"),
         ("datamodule.train_sampler.limits=100", "limits is 100, expected whole numbers"),
         (
             "datamodule/sampler@datamodule.val_sampler=uniform",
             "datamodule.val_sampler is Uniform, but judging takes every",
         ),
         ("loop/loss=static_weights loop.loss.weights=3", "loop.loss does not take its settings"),
-        ("+loop.nope=1", "Cannot build mtlrank.loop.multitask.MultiTaskLoop: .*nope"),
+        ("+loop.nope=1", "^mtlrank.loop.multitask.MultiTaskLoop has no setting 'nope'. It takes: model, [a-z, _]*[.]$"),
+        ("+model.nope=1", "^mtlrank.model.multitask.MultiTaskModel has no setting 'nope'. It takes: body, heads.$"),
         ("model.body.pretrained=no", "pretrained of mtlrank.model.body.MTLBody is 'no', expected true or false"),
         ("loop.optimizer.fused=off", "fused of torch.optim.AdamW is 'off', expected true or false"),
         (

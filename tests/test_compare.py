@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mtlrank.cli import app
-from tests.evaluation.judged_runs import write_ranking, write_run
+from tests.evaluation.judged_runs import write_config, write_ranking, write_run
 
 
 @pytest.fixture
@@ -103,6 +103,18 @@ def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path)
     swapped = typed("x=splade.run", "all1", "--baseline", "splade.run", "--no-first-stage")
     assert "tasks=rank,sim compared with x" in swapped.stdout, swapped.output
     assert "Not compared: sim: only tasks=rank,sim has this head." in swapped.stdout
+
+
+def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path):
+    (tmp_path / "started" / "checkpoints").mkdir(parents=True)
+    write_config(tmp_path / "trained")
+    done = typed("all1", "single1", "single2", "started", "trained")
+    assert done.exit_code == 0, done.output
+    assert "mtlrank: left out, because there are no judged heads in them: started, trained" in done.stderr.splitlines()
+    assert "tasks=rank: 2 runs" in done.stderr
+    assert "left out" not in typed("all1", "single1").stderr
+    for words in (["started"], ["all1", "started"], ["all1", "single1", "x=started"]):
+        assert typed(*words).exit_code == 3, words
 
 
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):

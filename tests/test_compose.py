@@ -84,6 +84,12 @@ def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monke
         ("lr=3", "Unknown config key 'lr'. Did you mean 'loop.optimizer.lr'?"),
         ("experiment=finetune", "The config refers to collection.sem_sim, which is not set. Choose a dataset"),
         ("loop.optimizer.lrr=1", "Did you mean 'loop.optimizer.lr'?"),
+        ("loop.lr=1", "Did you mean 'loop.optimizer.lr'?"),
+        ("foo.bar=1", "Unknown config key 'foo.bar'. (`--cfg job` prints all keys"),
+        (
+            "training.limit_val_batches=2",
+            "Unknown config key 'training.limit_val_batches': use training.max_val_queries.",
+        ),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
     ],
@@ -93,6 +99,23 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         compose_config([override], trusted=True)
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hint"),
+    [
+        (["datamodule/dataset=vaswani", "datamodule.dataset.missing_texts=skip"], None),
+        (["datamodule/dataset=vaswani", "datamodule.dataset.num_candidate=9"], "datamodule.dataset.num_candidates"),
+        (["loop.optimizer.momentun=0.1", "+loop.optimizer.momentum=0.9"], "loop.optimizer.momentum"),
+        (["loop.optimizer.lrr=1", "training.batchsize=3"], None),
+    ],
+    ids=["an entry of other datasets", "a single dataset", "a key that is added", "two unknown keys"],
+)
+def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
+    with pytest.raises(ConfigError) as error:
+        compose_config(overrides, trusted=True)
+    assert (f"Did you mean '{hint}'?" in str(error.value)) == bool(hint)
+    assert ("Did you mean" in str(error.value)) == bool(hint)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +129,9 @@ def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
         ("training.accept_changes=data", "expected a list of some of data, tokenizer, heads, body"),
         ("training.max_tokens=0", "training.max_tokens is 0"),
         ("datamodule.num_workers=-1", "datamodule.num_workers is -1"),
-        ("+trainer.limit_val_batches=2", "use training.limit_val_batches"),
+        ("+trainer.limit_val_batches=2", "no such key: use training.max_val_queries."),
+        ("+training.limit_val_batches=2", "no such key: use training.max_val_queries."),
+        ("training.max_val_queries=0", "training.max_val_queries is 0, expected null or a whole number, at least 1."),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is 0"),
         ("model.body.activation_checkpointing=maybe", "expected true or false"),
         ("model.body.attention_dropout=2", "expected null or a number from 0 to below 1"),

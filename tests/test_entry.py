@@ -94,6 +94,15 @@ def test_lightning_is_quiet_also_if_it_is_imported_later():
     assert done.stdout + done.stderr == ""
 
 
+def test_a_hint_is_a_key_of_the_config_that_the_command_line_composes(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nmine: {harbour: 1}\n")
+    words = ["--config-dir", str(tmp_path), "experiment=mine", "mine.harbor=2", "seed=3"]
+    done = subprocess.run([sys.executable, "-m", "mtlrank.train", *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Unknown config key 'mine.harbor'. Did you mean 'mine.harbour'?" in done.stderr
+
+
 def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 77\n")

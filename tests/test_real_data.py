@@ -229,7 +229,7 @@ def test_the_experiments_train(minilm, tmp_path, name, head, heads):
     from mtlrank import train
 
     words = [f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/out", "debug=limit", "test=false"]
-    words += ["training.limit_val_batches=2", "trainer.limit_train_batches=3"]
+    words += ["training.max_val_queries=20", "trainer.limit_train_batches=3"]
     if name == "distilled":  # few queries for the bi-encoder, and batches in which every task is met
         words += ["collection.pairs.max_queries=200", "training.batch_size=64"]
     metrics = train.run(experiment(name, minilm, *words))

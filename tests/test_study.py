@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 SHORT = [
     "tasks=[msm_sem_sim,msm_ner]",
     "training.epochs=1",
-    "training.limit_val_batches=1",
+    "training.max_val_queries=10",
     "datamodule.train_sampler.limits={msm_sem_sim: 64, msm_ner: 64}",
     "study.resamples=500",
 ]

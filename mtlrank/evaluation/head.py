@@ -9,7 +9,7 @@ from torch import Tensor
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DivergedError
 from mtlrank.evaluation import measures
-from mtlrank.trec import read_qrels, read_run
+from mtlrank.trec import read_run
 
 
 class Judgement(NamedTuple):
@@ -92,7 +92,7 @@ class Predictions:
 
     def _judge_ranking(self) -> Judgement:
         names = self.dataset.task.measures
-        qrels, run = read_qrels(*self.split.files("qrels.txt")), self.run()
+        qrels, run = self.split.qrels(), self.run()
         first_stage = read_run(*self.split.files("candidates.run"))
         values = measures.ranking_values(names, qrels, run)
         baseline = measures.ranking_values(names, qrels, first_stage)

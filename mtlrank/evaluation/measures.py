@@ -85,17 +85,21 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
     """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
 
     ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores in other ways: all are
-    given the ranks in trec_eval's order in place of scores.
+    given the ranks in trec_eval's order in place of scores. One (for ERR@k) knows queries only by numbers: all are given
+    the place of a query in place of its id.
     """
     parsed: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:
         parsed.setdefault(_parse(measure), []).append(measure)
     query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
     values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
-    ranks = [ScoredDoc(doc.query_id, doc.doc_id, -float(rank)) for rank, doc in in_order(run)]
-    for value in ir_measures.iter_calc(list(parsed), qrels, ranks):
+    places = {query_id: str(place) for place, query_id in enumerate(query_ids)}
+    judged = [qrel._replace(query_id=places[qrel.query_id]) for qrel in qrels]
+    ranked = in_order(doc for doc in run if doc.query_id in places)
+    ranks = [ScoredDoc(places[doc.query_id], doc.doc_id, -float(rank)) for rank, doc in ranked]
+    for value in ir_measures.iter_calc(list(parsed), judged, ranks):
         for measure in parsed[value.measure]:
-            values[measure][value.query_id] = value.value
+            values[measure][query_ids[int(value.query_id)]] = value.value
     return values
 
 
@@ -169,7 +173,7 @@ def _parse(measure: str) -> ir_measures.Measure:
     if needed:
         raise ConfigError(f"{measure!r} needs a value of {needed[0]}, as nDCG@10 has a cutoff and AP(rel=2) has a rel.")
     try:  # some cannot be computed, or not on this machine: better known before training than after
-        list(ir_measures.iter_calc([parsed], [Qrel("q", "d", 1)], [ScoredDoc("q", "d", 1.0)]))
+        list(ir_measures.iter_calc([parsed], [Qrel("1", "d", 1)], [ScoredDoc("1", "d", 1.0)]))
     except Exception as error:  # ir-measures lets through whatever its programs raise
         raise ConfigError(f"{measure!r} cannot be computed here: {' '.join(str(error).split())}") from error
     return parsed

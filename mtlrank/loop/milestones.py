@@ -2,15 +2,13 @@
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
 from mtlrank import about
-from mtlrank.batch import MTLBatch
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
@@ -38,7 +36,6 @@ class Plan(NamedTuple):
     patience: int | None = None  # validations without improvement before training stops
     checkpoint_minutes: float | None = 10.0  # checkpoints are also written after each validation
     checkpoint_steps: int | None = None
-    limit_val_batches: int | None = None
 
 
 class Milestones(pl.Callback):
@@ -195,14 +192,12 @@ class Milestones(pl.Callback):
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
         loader = trainer.datamodule.loader("val")
-        limit = self.plan.limit_val_batches  # of each dataset, over all processes
-        batches = loader if limit is None else _first_of_each(loader, -(-limit // trainer.world_size))
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(
             loop.model,
             loop.datasets,
             "val",
-            batches,
+            loader,
             len(loader),
             precision,
             after_batch=partial(self._leave_if_asked, trainer),
@@ -265,15 +260,6 @@ class Milestones(pl.Callback):
                 self._save(trainer)
             raise self.signals.error(asked)
         return bool(late)
-
-
-def _first_of_each(batches: Iterable[MTLBatch], limit: int) -> Iterator[MTLBatch]:
-    """As many batches as come, so that processes keep step, but only some of each dataset hold anything."""
-    seen = Counter[str]()
-    for batch in batches:
-        tasks = {name: part for name, part in batch.tasks.items() if seen[name] < limit}
-        seen.update(tasks.keys())
-        yield batch._replace(tasks=tasks)
 
 
 def _at(number: int) -> dict[str, int]:

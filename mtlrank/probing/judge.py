@@ -9,7 +9,7 @@ from torch import Tensor
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.arrays import Ints
 from mtlrank.evaluation import measures
-from mtlrank.trec import read_qrels, read_run
+from mtlrank.trec import read_run
 
 
 class Judge:
@@ -23,8 +23,7 @@ class Judge:
         if dataset.has_judgements:
             self.pairs = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items]]
             not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
-            everything = read_qrels(*self.split.files("qrels.txt"))
-            self.qrels = [qrel for qrel in everything if qrel.query_id not in not_drawn]
+            self.qrels = [qrel for qrel in self.split.qrels() if qrel.query_id not in not_drawn]
 
     def values(self, scores: Tensor) -> Mapping[str, float | None]:
         """The measures of scores, (items,) or (items, classes).

@@ -5,9 +5,10 @@ import glob
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,15 +25,21 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `path`, or of what that links to, only when the block ends well."""
+    """A folder to fill that takes the place of `path`, or of what that links to, only when the block ends well.
+
+    It and its files may be used by whom the umask says, also those that a library wrote for their owner alone.
+    """
     target = local_path(path).resolve()
     writable_folder(target.parent)
     sweep(target)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.{_process(os.getpid())}.", dir=target.parent))
-    part.chmod(0o755)
+    part = target.parent / f".{target.name}.{_process(os.getpid())}.{secrets.token_hex(8)}"
+    part.mkdir()
+    allowed = part.stat().st_mode & 0o666
     try:
         yield part
         for inside in (*part.rglob("*"), part):
+            if stat.S_IMODE(inside.stat().st_mode) == 0o600:  # safetensors' choice
+                inside.chmod(allowed)
             sync(inside)
         _replace(target, part)
         sync(target.parent)

@@ -1,5 +1,6 @@
 import math
 import random
+import shutil
 
 import pytest
 import pytrec_eval
@@ -62,6 +63,22 @@ def test_all_measures_see_equal_scores_in_one_order(measure):
     qrels = [Qrel("q", "b", 1)]
     run = [ScoredDoc("q", "a", 1.0 + 1e-9), ScoredDoc("q", "b", 1.0)]
     assert measures.ranking_values([measure], qrels, run)[measure]["q"] == 1.0
+
+
+@pytest.mark.skipif(not shutil.which("perl"), reason="ir-measures computes these with Perl")
+@pytest.mark.parametrize("ids", [("1", "2"), ("q one", "q"), ("web-1", "web-2"), ("b-1", "a-1")])
+def test_err_and_ndcg_of_exponential_gains_by_hand_whatever_queries_are_called(ids):
+    first, second = ids
+    names = ["ERR@10", "nDCG(dcg='exp-log2')@10", "nDCG@10"]
+    measures.check("ranking", names)
+    qrels = [Qrel(first, "a", 3), Qrel(first, "b", 1), Qrel(second, "a", 1)]
+    run = [ScoredDoc(first, "b", 2.0), ScoredDoc(first, "a", 1.0), ScoredDoc(second, "a", 1.0)]
+    values = measures.ranking_values(names, qrels, [*run, ScoredDoc("not judged", "a", 1.0)])
+    assert values["ERR@10"] == pytest.approx({first: 1 / 16 + 15 / 16 * 7 / 16 / 2, second: 1 / 16}, abs=1e-5)
+    exponential = (1 / math.log(2) + 7 / math.log(3)) / (7 / math.log(2) + 1 / math.log(3))
+    assert values[names[1]] == pytest.approx({first: exponential, second: 1.0}, abs=1e-5)
+    linear = (1 / math.log(2) + 3 / math.log(3)) / (3 / math.log(2) + 1 / math.log(3))
+    assert values["nDCG@10"] == pytest.approx({first: linear, second: 1.0})
 
 
 def test_ndcg_by_hand():

@@ -20,7 +20,7 @@ WHAT = {"experiment": "embedded", "body": "tiny"}
 HOW = {"batch_size": 16, "learning_rate": 1e-3, "epochs": 2, "sampler": "random_proportional", "loss": "example_mean"}
 OFTEN = [
     "training.checkpoint_steps=4",
-    "training.limit_val_batches=2",
+    "training.max_val_queries=20",
     "datamodule.train_sampler.limits={trec2019: 160}",
 ]
 REGISTRY = "gs://bucket/registry"

@@ -6,6 +6,8 @@ import pwd
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import (
@@ -186,6 +188,22 @@ def test_files_may_be_read_by_whom_other_new_files_may_be_read(tmp_path):
     (tmp_path / "usual").touch()
     write_text(tmp_path / "x", "text")
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_a_new_folder_may_be_used_by_whom_the_umask_says_whoever_wrote_its_files(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        (tmp_path / "usual").mkdir()
+        (tmp_path / "usual" / "file").touch()
+        with new_folder(tmp_path / "x") as part:
+            (part / "inner").mkdir()
+            save_file({"weight": torch.ones(1)}, part / "inner" / "model.safetensors")
+    finally:
+        os.umask(before)
+    folder, file = (path.stat().st_mode for path in (tmp_path / "usual", tmp_path / "usual" / "file"))
+    found = {path.name: path.stat().st_mode for path in (tmp_path / "x").rglob("*")}
+    assert {"x": (tmp_path / "x").stat().st_mode, **found} == {"x": folder, "inner": folder, "model.safetensors": file}
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "a.b", "", "a b", "-a", "x" * 64])

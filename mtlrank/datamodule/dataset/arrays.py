@@ -86,18 +86,24 @@ class Chained:
 
 
 class Runs:
-    """Runs of rows in shards, such as the sequences of each sample; numbers continue from one shard to the next."""
+    """Runs of rows in shards, such as the sequences of each sample; numbers continue from one shard to the next.
 
-    def __init__(self, ends: Sequence[Ints]) -> None:
+    With `chosen`, only some of them, which are numbered anew.
+    """
+
+    def __init__(self, ends: Sequence[Ints], chosen: Ints | None = None) -> None:
         self._ends = list(ends)  # of each shard, where each run begins, and where the last one ends
+        self._chosen = chosen
         self._runs = offsets([len(ends) - 1 for ends in self._ends])
         self._rows = offsets([int(ends[-1]) for ends in self._ends])
 
     def __len__(self) -> int:
-        return int(self._runs[-1])
+        return int(self._runs[-1]) if self._chosen is None else len(self._chosen)
 
     def __getitem__(self, numbers: Ints) -> tuple[Ints, Ints]:
         """Where some runs begin, and how long they are."""
+        if self._chosen is not None:
+            numbers = self._chosen[numbers]
         if len(self._ends) == 1:
             first = self._ends[0][numbers]
             return first, self._ends[0][numbers + 1] - first
@@ -112,6 +118,7 @@ class Runs:
 
     def runs_of(self, rows: Ints) -> Ints:
         """The run that each row is in."""
+        assert self._chosen is None, "a row may be in a run that was not chosen"
         runs = np.empty(len(rows), dtype=np.int64)
         shards = np.searchsorted(self._rows, rows, side="right") - 1
         for shard in np.unique(shards).tolist():

@@ -17,6 +17,7 @@ from mtlrank.task import Buckets, Classification, Task
 from mtlrank.trec import read_qrels
 
 SCHEMA = 3
+WITHOUT_CANDIDATES = "judged queries without candidates"
 _BLOCK = 2**20  # labels that are in memory at a time
 _SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
 
@@ -40,7 +41,10 @@ def merge_shards(
     labels = _learn_labels(shards, manifests, name, task)
     splits = {split: _sum(manifest["splits"][split] for manifest in manifests) for split in manifests[0]["splits"]}
     empty = [split for split in manifests[0]["source"] if split in splits and not splits[split]["samples"]]
+    counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
     if empty:
+        if WITHOUT_CANDIDATES in counts[empty[0]]:
+            raise DataError(_nothing_found(empty[0], name, manifests[0]["source"]))
         raise DataError(f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null.")
     if task.kind == "ranking":
         _check_positives(shards, splits, name, task, learns=not _is_only_judged(manifests, task))
@@ -59,12 +63,22 @@ def merge_shards(
         if bad_rows:
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
         same = {key: manifests[0][key] for key in _SAME} | {"relevance_level": task.relevance_level}
-        counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
         tokens = _sum(m["tokens"] for m in manifests)  # of all shards' texts
         summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
         summary["tokens"] = tokens
         write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
         write_manifest(folder, {**description, **same, **summary})
+
+
+def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
+    """Why no query of a split has candidates; what a share of the training data is read from, train says."""
+    read = source[split] if isinstance(source[split], Mapping) else source["train"]
+    reason = (
+        "the run has none of these queries. Correct it, or let BM25 retrieve"
+        if read["first_stage"] == "run"
+        else "BM25 finds no document with a word of theirs. It needs words between blanks: for other languages give a `run`"
+    )
+    return f"No query of the split {split!r} of {name} has candidates: {reason}."
 
 
 def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:

@@ -178,6 +178,16 @@ class PreparedDataset(ABC):
             raise DataError(f"Dataset {self.name!r} has no split {split!r}. It has: {names}.")
         return found
 
+    def limit(self, split: str, most: int) -> None:
+        """Keep a part of a split, of at most so many queries of a ranking, or samples (see `PreparedSplit.part`)."""
+        part = self.split(split).part(most)
+        if not part:
+            raise ConfigError(
+                f"None of the {most} queries that are drawn of the split {split!r} of {self.name} has candidates. Raise "
+                "training.max_val_queries, or set it to null."
+            )
+        self._splits[split] = part
+
     @property
     def has_pairs(self) -> bool:
         """Whether sequences are two texts, as far as the dataset is opened."""

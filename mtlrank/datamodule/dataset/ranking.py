@@ -13,6 +13,7 @@ from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, Ranking
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
+from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.shard import Shard
@@ -239,7 +240,7 @@ class IRDataset(PreparedDataset):
             ranked = collection.candidates(self.query_ids(split), self._depth(split))
             self._candidates[split] = ranked
             if self._is_judged(split):
-                self.reading.count("judged queries without candidates", sum(not docs for docs in ranked.values()))
+                self.reading.count(WITHOUT_CANDIDATES, sum(not docs for docs in ranked.values()))
         return self._candidates[split]
 
     def _depth(self, split: str) -> int:

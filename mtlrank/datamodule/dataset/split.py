@@ -8,26 +8,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from ir_measures import Qrel
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, Runs, mapped, ranges
+from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import PreparedTokens
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
+from mtlrank.trec import read_qrels
 
 
 class PreparedSplit:
-    """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them."""
+    """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them.
+
+    Of a part of it, `chosen` are the samples and, if they are a ranking's, `queries` those that are judged.
+    """
 
     def __init__(
-        self, folders: Sequence[Path], store: PreparedTokens, task: Task, classes: Sequence[Ints | None]
+        self,
+        folders: Sequence[Path],
+        store: PreparedTokens,
+        task: Task,
+        classes: Sequence[Ints | None],
+        chosen: Ints | None = None,
+        queries: frozenset[str] | None = None,
     ) -> None:
         self.folders = list(folders)
         self.store = store
-        self._opened = self.folders, store, task, classes
-        self.samples = Runs([mapped(path) for path in self.files("sample_offsets.npy")])
+        self._opened = self.folders, store, task, classes, chosen, queries
+        self._queries = queries
+        self.samples = Runs([mapped(path) for path in self.files("sample_offsets.npy")], chosen)
         self.items = Runs([mapped(path) for path in self.files("item_offsets.npy")])
         self.sequences = self._load(
             "sequences", lambda part, rows: np.where(rows < 0, rows, rows + store.first_text[part])
@@ -41,6 +54,25 @@ class PreparedSplit:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def part(self, most: int) -> "PreparedSplit":
+        """At most so many samples or, of a ranking, all samples of at most so many judged queries.
+
+        A hash draws them, the same ones each time. Queries without a sample are drawn too: they count as 0.
+        """
+        folders, store, task, classes, *_ = self._opened
+        queries = None
+        if task.kind == "ranking":
+            queries = frozenset(drawn(dict.fromkeys(qrel.query_id for qrel in self.qrels()), most, seed=0))
+            numbers = [sample for sample, pairs in enumerate(self.pairs()) if pairs[0][0] in queries]
+        else:
+            numbers = list(map(int, drawn(map(str, range(len(self))), most, seed=0)))
+        return PreparedSplit(folders, store, task, classes, np.array(numbers, dtype=np.int64), queries)
+
+    def qrels(self) -> list[Qrel]:
+        """The judgements of a ranking's queries."""
+        everything = read_qrels(*self.files("qrels.txt"))
+        return [qrel for qrel in everything if self._queries is None or qrel.query_id in self._queries]
 
     @cached_property
     def has_pairs(self) -> bool:

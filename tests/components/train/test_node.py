@@ -31,7 +31,7 @@ def order(bucket, datasets, data_dir):
     for key in TASKS:
         publish_folder(data_dir / key, f"gs://bucket/data/{key}")
     settings = train_settings(TASKS, "embedded", "", 8, 0.0, 2, "", "", 7, "", 0)
-    overrides = ["training.limit_val_batches=1", "+trainer.limit_train_batches=4", "training.checkpoint_steps=2"]
+    overrides = ["training.max_val_queries=10", "+trainer.limit_train_batches=4", "training.checkpoint_steps=2"]
     places = [f"gs://bucket/data/{key}" for key in TASKS]
     return Order(settings, overrides, places, "gs://bucket/runs/1/model", "gs://bucket/checkpoints")
 
@@ -96,7 +96,7 @@ def test_two_nodes_train_and_the_first_publishes_what_the_next_steps_read(order,
 def test_a_node_that_is_taken_away_stops_both_and_others_go_on(order, tmp_path):
     """SIGTERM, as on a spot machine; the pods that take their places have empty disks."""
     limits = "datamodule.train_sampler.limits={trec2019: 200, msm_ner: 200}"  # 25 steps an epoch
-    order = order._replace(overrides=["training.limit_val_batches=1", "training.checkpoint_steps=4", limits])
+    order = order._replace(overrides=["training.max_val_queries=10", "training.checkpoint_steps=4", limits])
     homes = [tmp_path / "first", tmp_path / "second"]
     nodes = begin(order, homes)
     for _ in range(1200):

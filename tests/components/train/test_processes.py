@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 def order(datasets, data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = train_settings(["msm_ner"], "embedded", "", 8, 0.0, 1, "", "", 7, "", 0)
-    overrides = ["training.limit_val_batches=1", "+trainer.limit_train_batches=4", "trainer.accelerator=cpu"]
+    overrides = ["training.max_val_queries=10", "+trainer.limit_train_batches=4", "trainer.accelerator=cpu"]
     return Order(
         settings, overrides, [str(data_dir / "msm_ner")], str(tmp_path / "model"), str(tmp_path / "checkpoints")
     )
@@ -62,7 +62,7 @@ with guarded():
 
 def test_a_step_that_is_stopped_saves_ends_all_processes_and_goes_on(order, tmp_path):
     limits = "datamodule.train_sampler.limits={msm_ner: 1600}"  # 100 steps an epoch
-    overrides = ["training.limit_val_batches=1", "training.checkpoint_steps=4", "trainer.accelerator=cpu", limits]
+    overrides = ["training.max_val_queries=10", "training.checkpoint_steps=4", "trainer.accelerator=cpu", limits]
     command = [sys.executable, "-c", STEP, order._replace(overrides=overrides).dumps()]
     with (tmp_path / "log").open("w+") as log:
         step = subprocess.Popen(command, stderr=log, stdout=log)

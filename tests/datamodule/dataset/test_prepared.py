@@ -1,6 +1,7 @@
 """Preparing and reading back: what goes in comes out, whatever the dataset."""
 
 import json
+import pickle
 import re
 from collections import Counter
 
@@ -209,6 +210,28 @@ def test_an_unknown_split_lists_the_others(tmp_path):
     dataset = prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1)])
     with pytest.raises(DataError, match="no split 'val'. It has: train"):
         dataset.split("val")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_part_of_a_split_is_some_of_its_samples_in_every_process(datasets, key):
+    whole = datasets[key].split("val")
+    part = whole.part(7)
+    sent = pickle.loads(pickle.dumps(part))
+    firsts = whole.samples[np.arange(len(whole))][0].tolist()
+    chosen = [firsts.index(first) for first in part.samples[np.arange(len(part))][0].tolist()]
+    for split in (part, sent):
+        found, expected = split.collate(range(len(part))), whole.collate(chosen)
+        assert found.input_ids.tolist() == expected.input_ids.tolist()
+        assert found.labels.tolist() == expected.labels.tolist()
+        assert split.lengths().tolist() == whole.lengths()[chosen].tolist()
+    assert whole.part(10**6).pairs() == whole.pairs()
+    if datasets[key].has_judgements:
+        queries = {query_id for [(query_id, _)] in part.pairs()}
+        assert len(queries) == 7
+        assert chosen == [number for number, [(query_id, _)] in enumerate(whole.pairs()) if query_id in queries]
+        assert {qrel.query_id for qrel in part.qrels()} == {qrel.query_id for qrel in sent.qrels()} == queries
+    else:
+        assert len(part) == 7
 
 
 def test_another_schema_is_refused(tmp_path):

@@ -242,6 +242,49 @@ def test_a_judged_query_without_candidates_is_in_some_shard(source, tmp_path):
     assert without == 4
 
 
+def test_a_judged_query_without_candidates_is_in_a_part_of_the_queries_as_often_as_others(source, tmp_path):
+    """It counts as 0, as in the whole; a part that has no candidate at all is refused."""
+    write(tmp_path / "val.queries", [f"r{i}\tgarden {i}" for i in range(8)])
+    write(tmp_path / "val.qrels", [f"r{i} 0 d3 2" for i in range(8)])
+    write(tmp_path / "val.run", [f"r{i} Q0 d{doc} 1 {doc} x" for i in range(4) for doc in (3, 4)])
+    val = {"docs": source["docs"], **{part: str(tmp_path / f"val.{part}") for part in ("queries", "qrels", "run")}}
+    ranking(source, val=val).prepare_shard(tmp_path / "shard", Shard(), Reading())
+    parts = set()
+    for most in range(1, 9):
+        dataset = ranking(source, val=val)
+        dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+        dataset.open(tmp_path / "whole")
+        judged = {qrel.query_id for qrel in dataset.split("val").part(most).qrels()}
+        assert len(judged) == most
+        found = len(judged & {f"r{i}" for i in range(4)})
+        parts.add((found > 0, most - found > 0))
+        if found:
+            dataset.limit("val", most)
+            assert len(dataset.split("val")) == 2 * found
+        else:
+            with pytest.raises(ConfigError, match=f"None of the {most} queries .* split 'val' of x has candidates"):
+                dataset.limit("val", most)
+    assert (True, True) in parts
+
+
+@pytest.mark.parametrize(
+    ("run", "complaint"),
+    [
+        ({"run": "val.run"}, "No query of the split 'val' of x has candidates: the run has none of these queries."),
+        ({}, "No query of the split 'val' of x has candidates: BM25 finds no document with a word of theirs."),
+    ],
+)
+def test_a_split_whose_queries_find_nothing_says_why(source, tmp_path, run, complaint):
+    write(tmp_path / "val.queries", ["v1\t港湾"])
+    write(tmp_path / "val.qrels", ["v1 0 d3 2"])
+    write(tmp_path / "val.run", ["q1 Q0 d3 1 1 x"])
+    files = {"docs": source["docs"], "queries": str(tmp_path / "val.queries"), "qrels": str(tmp_path / "val.qrels")}
+    dataset = ranking(source, val=files | {part: str(tmp_path / name) for part, name in run.items()})
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    with pytest.raises(DataError, match=complaint):
+        dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+
+
 def test_a_triple_that_lacks_a_text_is_left_out_whole(source, tmp_path):
     write(tmp_path / "pairs", ["q2\td3\tgone", "q1\td2\td3"])
     task = PairwiseRelevance(["AP"], 2)
