@@ -99,8 +99,12 @@ def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
     else:
         told = [[f"{value:.9g}" for value in column.tolist()] for column in (labels, scores)]
     ids = [split.ids[sequence] for sequence in sequences]
+    # For readers a carriage return ends the row. The writer quotes it only with everything else.
+    has_returns = any("\r" in name for name in getattr(dataset.task, "classes", ()))
     text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer = csv.writer(
+        text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL
+    )
     writer.writerow(["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(told)])
     writer.writerows([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *told, strict=True))
     return text.getvalue()

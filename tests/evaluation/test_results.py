@@ -73,6 +73,21 @@ def test_measures_of_the_files_are_those_that_were_judged(datasets, key, tmp_pat
     assert set(judgement.values) == set(datasets[key].task.measures)
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_any_name_of_a_class_can_be_read_back(datasets, tmp_path):
+    """Also those that mtlrank would clean today."""
+    dataset = copy.copy(datasets["msm_ner"])
+    dataset.task = copy.copy(dataset.task)
+    awkward = ["a\rb", "a\r\n", '"', "tab\t", " ", "\x85", "\u2028"]
+    dataset.task.classes = [*awkward, *dataset.task.classes][: len(dataset.task.classes)]
+    predictions, _ = judged(dataset, tmp_path)
+    with (tmp_path / "evaluation" / "msm_ner" / "predictions.tsv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    scores, labels = predictions.labels()
+    assert [row["label"] for row in rows] == [dataset.task.classes[int(label)] for label in labels]
+    assert [row["prediction"] for row in rows] == [dataset.task.classes[i] for i in scores.argmax(-1)]
+
+
 def test_items_are_numbered_within_their_sequence(datasets, tmp_path):
     judged(datasets["msm_ner"], tmp_path)
     with (tmp_path / "evaluation" / "msm_ner" / "predictions.tsv").open(newline="") as file:

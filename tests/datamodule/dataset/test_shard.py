@@ -197,6 +197,22 @@ def test_control_characters_are_read_as_blanks_and_counted(tmp_path):
     assert dataset.manifest["counts"]["train"] == {"control characters read as blanks": 2}
 
 
+def test_classes_are_told_apart_by_what_can_be_seen_of_their_names(tmp_path):
+    names = ["yes", "yes\r", " yes", "no", "no\x07", "so\rso"]
+    records = [Record("-", f"d{i}", None, "garden", name, ((0, 6),)) for i, name in enumerate(names)]
+    dataset = prepared(tmp_path, SpanClassification(["Accuracy"]), records)
+    assert dataset.manifest["labels"] == {"classes": ["no", "so so", "yes"], "counts": [2, 1, 3]}
+    assert dataset.manifest["counts"]["train"] == {"control characters read as blanks": 3}
+
+
+@pytest.mark.parametrize("name", ["", " ", "\r", "\x07 ", "a\0b"])
+def test_a_class_without_a_name_is_a_bad_row(tmp_path, name):
+    records = [Record("-", f"d{i}", None, "garden", "AB"[i], ((0, 6),)) for i in (0, 1)]
+    bad = Record("-", "bad", None, "garden", name, ((0, 6),), place="x:7")
+    with pytest.raises(DataError, match="x:7: .*label"):
+        prepared(tmp_path, SpanClassification(["Accuracy"]), [*records, bad])
+
+
 def test_sequences_that_are_cut_are_counted(tmp_path):
     records = [Record("q", f"d{n}", "who", "garden " * n, n) for n in (2, 30, 40)]
     dataset = prepared(tmp_path, Regression(["MSE"]), records, max_length=20, max_query_length=6)
