@@ -49,7 +49,7 @@ def run(config: Config) -> int:
     layout, output = _format(config), local_path(config["output"])
     _check_sources(config)
     _check_output(config, output)
-    writable_folder(output.parent)
+    writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = _scorer(head, config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)

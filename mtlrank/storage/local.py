@@ -53,7 +53,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A file that no other writer uses; it takes the place of `path` if the block ends well."""
+    """A file that no other writer uses; it takes the place of `path`, or of what that links to, if the block ends well."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:

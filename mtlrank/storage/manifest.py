@@ -24,8 +24,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `path` only when the block ends well."""
-    target = local_path(path)
+    """A folder to fill that takes the place of `path`, or of what that links to, only when the block ends well."""
+    target = local_path(path).resolve()
     writable_folder(target.parent)
     sweep(target)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.{_process(os.getpid())}.", dir=target.parent))

@@ -118,6 +118,26 @@ def test_a_lock_where_the_file_system_has_none_is_no_error(tmp_path, monkeypatch
     assert (tmp_path / "x").read_bytes() == b"1"
 
 
+def test_what_a_link_names_is_replaced_and_the_link_stays(tmp_path):
+    """As users link a folder to where there is room."""
+    for folder in ("big", "small"):
+        (tmp_path / folder).mkdir()
+    for name in ("folder", "file", "new_folder", "new_file"):
+        (tmp_path / "small" / name).symlink_to(f"../big/{name}")
+    (tmp_path / "big" / "folder").mkdir()
+    (tmp_path / "big" / "folder" / "old").touch()
+    (tmp_path / "big" / "file").touch()
+    for prefix in ("", "new_"):
+        with new_folder(tmp_path / "small" / f"{prefix}folder") as part:
+            (part / "new").touch()
+        write_text(tmp_path / "small" / f"{prefix}file", "new")
+        assert [path.name for path in (tmp_path / "big" / f"{prefix}folder").iterdir()] == ["new"]
+        assert (tmp_path / "big" / f"{prefix}file").read_text() == "new"
+    assert len(list((tmp_path / "big").iterdir())) == 4
+    assert len(list((tmp_path / "small").iterdir())) == 4
+    assert all(path.is_symlink() for path in (tmp_path / "small").iterdir())
+
+
 def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "a").write_text("1")
     write_manifest(tmp_path, {})
