@@ -59,7 +59,6 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
     datasets = {}
     for key in keys:
-        writable_folder(mirror(folders[key]).parent)
         if shard:
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:
@@ -72,6 +71,7 @@ def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDat
     """Prepare a dataset in `folder` unless it is there already, and open it. Existing shards are kept."""
     dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
     if not exists(join(folder, MANIFEST)):
+        writable_folder(mirror(folder).parent)
         shards = mirror(shards_folder(folder))
         shards.mkdir(parents=True, exist_ok=True)
         with locked(shards, f"another process is preparing {key}: waiting for it"):

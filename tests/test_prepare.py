@@ -9,7 +9,7 @@ import pytest
 
 from mtlrank import prepare
 from mtlrank.compose import compose_config, select_tasks
-from mtlrank.errors import DataError
+from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import MANIFEST, list_files, read_manifest
 
 
@@ -82,7 +82,7 @@ import time
 from pathlib import Path
 
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.errors import DataError
+from mtlrank.errors import DataError, StorageError
 
 FOLDER = Path(__file__).parent
 
@@ -164,6 +164,16 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path
         path.name for path in (tmp_path / "undisturbed").iterdir()
     ]
     assert not list((tmp_path / "home").rglob("*.part*"))
+
+
+def test_what_is_there_is_used_where_nothing_can_be_written(tmp_path, monkeypatch):
+    prepare.run(composed(tmp_path, "tasks=[msm_ner]"))
+    (folder,) = tmp_path.glob("msm_ner-*")
+    monkeypatch.chdir(folder)
+    (dataset,) = prepare.run(composed(tmp_path, "tasks=[msm_ner]"), {"msm_ner": "/proc/self/cwd"}).values()
+    assert len(dataset.split("train")) == 600
+    with pytest.raises(StorageError, match="Cannot write to the folder '/proc/self'"):
+        prepare.run(composed(tmp_path, "tasks=[msm_ner]"), {"msm_ner": "/proc/self/new"})
 
 
 def test_a_half_written_folder_is_no_dataset(tmp_path):
