@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from mtlrank import embedded, evaluate, rank
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.progress import Progress
 from mtlrank.storage import home, read_json, write_json
 from mtlrank.trec import read_run
@@ -55,6 +55,13 @@ def rows(number=12):
     queries = [line.split("\t") for line in Path(collection("test/queries.tsv")).read_text().splitlines()]
     text = lambda i: " ".join(docs[i + j][1] for j in range(1 + 4 * (i % 3)))  # noqa: E731
     return [(queries[i // 3][0], docs[i][0], queries[i // 3][1], text(i)) for i in range(number)]
+
+
+def test_an_output_that_is_a_link_is_proven_where_it_leads(tmp_path):
+    """Before the model is loaded, which is not even there."""
+    (tmp_path / "out.run").symlink_to("/proc/nowhere/out.run")
+    with pytest.raises(StorageError, match="Cannot write to the folder '/proc/nowhere'"):
+        rank.run(settings("rank", model_dir=tmp_path, head="x", input="-", output=tmp_path / "out.run"))
 
 
 def as_tsv(path, pairs):

@@ -121,7 +121,7 @@ def fingerprint(value: Any) -> str:
 def locked(folder: Path, waiting: str = "") -> Iterator[None]:
     """Keep other processes of this machine out of the block. The lock is the folder itself and dies with its holder.
 
-    Says `waiting` if another process is in it.
+    Says `waiting` if another process is in it. Nobody is kept out where the file system has no locks.
     """
     import fcntl  # here, so that the package imports on systems without it
 
