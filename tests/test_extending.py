@@ -28,7 +28,7 @@ def page(tmp_path):
 
 
 def test_the_page_has_files():
-    assert len(FILE.findall(PAGE)) == 8
+    assert len(FILE.findall(PAGE)) == 9
 
 
 def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
@@ -45,6 +45,23 @@ def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     assert run["datamodule.train_sampler._target_"] == "my_parts.Alternating"
     metrics = read_json(page / "runs" / "mine" / "metrics.json")
     assert {"test/msm_bm25/MSE", "test/my_entities/Accuracy"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("columns", ["[1,2]", "[1]"], ids=["pairs", "single texts"])
+def test_the_classes_of_the_page_are_learnt(page, home, columns):
+    words = {
+        "entailment": ("a harbour at night", "a harbour"),
+        "neutral": ("a garden", "lights"),
+        "contradiction": ("silent", "loud"),
+    }
+    rows = "".join(f"{label}\t{first}\t{second}\n" for label, (first, second) in words.items())
+    for split, times in (("train", 40), ("val", 5), ("test", 5)):
+        write_text(page / "my_entailment" / f"{split}.tsv", rows * times)
+    more = [f"datamodule.dataset.columns={columns}", "training.epochs=3", "training.patience=null", "output_dir=run"]
+    assert typed(page, "train", "--config-dir", "my_conf", "datamodule/dataset=my_entailment", *more) == 0
+    metrics = read_json(page / "run" / "metrics.json")
+    assert metrics["test/my_entailment/Accuracy"] == metrics["test/my_entailment/MacroF1"] == 1.0
+    assert typed(page, "evaluate", "model_dir=run/model") == 0
 
 
 def test_the_dataset_of_the_readme_trains(tmp_path, home):
