@@ -28,14 +28,14 @@ def page(tmp_path):
 
 
 def test_the_page_has_files():
-    assert len(FILE.findall(PAGE)) == 8
+    assert len(FILE.findall(PAGE)) == 10
 
 
 def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    train, evaluate = (shlex.split(line) for line in block.splitlines())
-    fast = ["debug=limit", f"data_dir={data_dir}"]
-    for words in ([*train[1:], *fast], ["-m", "mtlrank", *evaluate[1:], f"data_dir={data_dir}"]):
+    train, evaluate, train_ranking = (shlex.split(line) for line in block.splitlines())
+    fast, judge = ["debug=limit", f"data_dir={data_dir}"], ["-m", "mtlrank", *evaluate[1:], f"data_dir={data_dir}"]
+    for words in ([*train[1:], *fast], judge, [*train_ranking[1:], *fast]):
         done = subprocess.run([sys.executable, *words], cwd=page, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     run = read_json(page / "runs" / "mine" / "run.json")
@@ -45,6 +45,26 @@ def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     assert run["datamodule.train_sampler._target_"] == "my_parts.Alternating"
     metrics = read_json(page / "runs" / "mine" / "metrics.json")
     assert {"test/msm_bm25/MSE", "test/my_entities/Accuracy"} <= metrics.keys()
+    run = read_json(page / "runs" / "ranking" / "run.json")
+    assert run["datamodule.dataset.datasets.trec2019.task._target_"] == "my_parts.ExpectedGrade"
+    assert "test/trec2019/AP" in read_json(page / "runs" / "ranking" / "metrics.json")
+
+
+@pytest.mark.parametrize("columns", ["[1,2]", "[1]"], ids=["pairs", "single texts"])
+def test_the_classes_of_the_page_are_learnt(page, home, columns):
+    words = {
+        "entailment": ("a harbour at night", "a harbour"),
+        "neutral": ("a garden", "lights"),
+        "contradiction": ("silent", "loud"),
+    }
+    rows = "".join(f"{label}\t{first}\t{second}\n" for label, (first, second) in words.items())
+    for split, times in (("train", 40), ("val", 5), ("test", 5)):
+        write_text(page / "my_entailment" / f"{split}.tsv", rows * times)
+    more = [f"datamodule.dataset.columns={columns}", "training.epochs=3", "training.patience=null", "output_dir=run"]
+    assert typed(page, "train", "--config-dir", "my_conf", "datamodule/dataset=my_entailment", *more) == 0
+    metrics = read_json(page / "run" / "metrics.json")
+    assert metrics["test/my_entailment/Accuracy"] == metrics["test/my_entailment/MacroF1"] == 1.0
+    assert typed(page, "evaluate", "model_dir=run/model") == 0
 
 
 def test_the_dataset_of_the_readme_trains(tmp_path, home):

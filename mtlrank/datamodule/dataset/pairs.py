@@ -1,4 +1,4 @@
-"""Pairs of texts with a score, such as semantic similarity, and questions with labelled answers."""
+"""Texts and pairs of texts with a score or a class, such as semantic similarity, and questions with labelled answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -11,9 +11,10 @@ from mtlrank.task import Task
 
 
 class SentencePairs(FileDataset):
-    """Rows with a score and two sentences, as TSV, CSV or JSON Lines (`format`; see `read_columns`).
+    """Rows with a score or a class and two sentences, as TSV, CSV or JSON Lines (`format`; see `read_columns`).
 
-    The defaults are TSV with `score, sentence, sentence`; STS-B's own layout is `score_column=4, columns=[5, 6]`.
+    The defaults are TSV with `score, sentence, sentence`; STS-B's own layout is `score_column=4, columns=[5, 6]`. With a
+    single column, as in `columns=[1]`, each row has one text.
     """
 
     def __init__(
@@ -29,16 +30,23 @@ class SentencePairs(FileDataset):
         format: str = "tsv",
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)
-        self.columns = (score_column, *columns_of(columns, 2, "the two sentences"))
+        is_single = isinstance(columns, list | tuple) and len(columns) == 1
+        self.columns = (
+            score_column,
+            *columns_of(columns, 1 if is_single else 2, "the two sentences, or one of a text"),
+        )
         self.format = format
 
     def records(self, split: str) -> Iterable[Record]:
         rows = self.rows(split, self.columns, self.format)
-        for number, (place, (score, first, second)) in enumerate(rows):
-            if isinstance(first, str) and isinstance(second, str):
-                yield Record(f"{split}-a{number}", f"{split}-b{number}", first, second, score, place=place)
+        for number, (place, (score, *texts)) in enumerate(rows):
+            if not all(isinstance(text, str) for text in texts):
+                self.reading.reject(place, f"expected text, found {' and '.join(map(repr, texts))}")
+            elif len(texts) == 1:
+                yield Record("-", f"{split}-{number}", None, texts[0], score, place=place)
             else:
-                self.reading.reject(place, f"expected two texts, found {first!r} and {second!r}")
+                first, second = texts
+                yield Record(f"{split}-a{number}", f"{split}-b{number}", first, second, score, place=place)
 
 
 class LabelledAnswers(FileDataset):

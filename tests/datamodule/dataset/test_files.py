@@ -33,6 +33,15 @@ def test_sentence_pairs_read_their_columns(tmp_path, name, text, settings):
     assert read(dataset, "test") == []
 
 
+def test_a_row_may_have_one_text(tmp_path):
+    (tmp_path / "x.tsv").write_text("book\ta table for two\ncancel\tnot today\n")
+    records = read(sentences(tmp_path / "x.tsv", columns=[1]))
+    assert [(record.query, record.text, record.label) for record in records] == [
+        (None, "a table for two", "book"),
+        (None, "not today", "cancel"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -41,7 +50,7 @@ def test_sentence_pairs_read_their_columns(tmp_path, name, text, settings):
         ({"format": "xml"}, "format is 'xml', expected one of tsv, csv, jsonl"),
         ({"format": "csv", "score_column": "score"}, "x has no column 'score'. It has: 1\ta\tb"),
         ({"columns": (1, -1)}, r"Columns of a tsv file are numbers, from 0, found \[0, 1, -1\]"),
-        ({"columns": (1,)}, r"columns is \(1,\), expected a list of 2: the two sentences"),
+        ({"columns": (1, 2, 3)}, r"columns is \(1, 2, 3\), expected a list of 2: the two sentences, or one of a text"),
         ({"format": "csv", "columns": (1, 9)}, r"x has 1 columns, none with the number 9 \(from 0\)"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_question_in_two_splits_is_an_error_or_is_dropped(tmp_path):
 
 def test_numbers_are_no_sentences(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps({"s": 1, "a": 5, "b": "text"}) + "\n")
-    with pytest.raises(DataError, match="x.jsonl:1: expected two texts, found 5 and 'text'"):
+    with pytest.raises(DataError, match="x.jsonl:1: expected text, found 5 and 'text'"):
         read(sentences(tmp_path / "x.jsonl", format="jsonl", score_column="s", columns=("a", "b")))
 
 
