@@ -1,7 +1,9 @@
 """Checks of settings where they are given, so that an error names the wrong one."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mtlrank.errors import ConfigError
 
@@ -32,6 +34,11 @@ def parse_number(text: str) -> float:
     if "_" in text:
         raise ValueError(f"{text!r} is not a number")
     return float(text)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def above_zero(name: str, value: float) -> float:

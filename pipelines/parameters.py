@@ -1,13 +1,12 @@
 """`key=value` on a command line becomes parameters of a pipeline, of the types that it declares."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfp.dsl.structures import InputSpec
 
-from mtlrank.checks import nearest, parse_number
+from mtlrank.checks import is_number, nearest, parse_number
 from mtlrank.errors import ConfigError
 
 
@@ -41,11 +40,11 @@ def _unknown(argument: str, key: str, declared: Mapping[str, InputSpec]) -> str:
 def _value(key: str, text: str, spec: InputSpec) -> Any:
     try:
         value = _read(text, spec.type)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for brackets in brackets in brackets
         value = None
     if value is None or not _fits(value, spec.type):
         example = _example(key, {key: spec})
-        raise ConfigError(f"{key} is {_described(spec.type)}, found {text!r}. Write it as in {example}.")
+        raise ConfigError(f"{key} is {_described(spec.type)}, found {text[:200]!r}. Write it as in {example}.")
     if value == [] and spec.default:
         raise ConfigError(f"{key} is empty: expected at least one, as in {_example(key, {key: spec})}.")
     return value
@@ -64,8 +63,8 @@ def _read(text: str, kind: str) -> Any:
 def _fits(value: Any, kind: str) -> bool:
     """Whether a value is of a type such as `Integer`, `List` or `typing.List[typing.Dict[str, str]]`."""
     base, inner = _parts(kind)
-    if base is float:
-        return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+    if base in (float, int):
+        return is_number(value) and isinstance(value, base | int)
     if base is None:
         return True
     if not isinstance(value, base) or (isinstance(value, bool) and base is not bool):

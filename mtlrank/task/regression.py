@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
+from mtlrank.checks import is_number
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task.task import ItemTask
 
@@ -33,8 +34,8 @@ class Regression(ItemTask):
     ) -> None:
         super().__init__(measures)
         for name, bound in (("minimum", minimum), ("maximum", maximum), ("huber", huber)):
-            if bound is not None and type(bound) not in (int, float):
-                raise ConfigError(f"{name} is {bound!r}, expected null or a number.")
+            if bound is not None and not is_number(bound):
+                raise ConfigError(f"{name} is {bound!r}, expected null or a finite number.")
         if huber is not None and huber <= 0:
             raise ConfigError(f"huber is {huber!r}, expected null or a number above 0.")
         self.minimum, self.maximum = minimum, maximum
@@ -77,9 +78,11 @@ class Ordinal(ItemTask):
 
     def __init__(self, measures: Sequence[str], levels: Sequence[float] = (0, 1, 2, 3)) -> None:
         super().__init__(measures)
-        numbers = all(type(level) in (int, float) for level in levels)
+        numbers = all(is_number(level) for level in levels)
         if not numbers or len(levels) < 2 or list(levels) != sorted(set(levels)):
-            raise ConfigError(f"levels is {list(levels)}, expected at least two numbers, ascending, as in [0,1,2,3].")
+            raise ConfigError(
+                f"levels is {list(levels)}, expected at least two finite numbers, ascending, as in [0,1,2,3]."
+            )
         self.levels = tuple(float(level) for level in levels)
 
     @property

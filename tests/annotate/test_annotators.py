@@ -124,6 +124,14 @@ def test_coreference_pairs_are_within_and_across_clusters(docs, pipeline):
     assert [label for label, *_ in found[2:]] == ["distinct", "distinct"]
 
 
+def test_pairs_across_clusters_are_drawn_by_the_seed(docs, pipeline):
+    def drawn(seed):
+        return tuple(Coreference(pipeline, seed=seed).records([Pair("q", "d", "who", TEXT)], docs))
+
+    assert drawn(0) == drawn(0)
+    assert len({drawn(seed) for seed in range(6)}) > 1  # two of four pairs
+
+
 clusters = st.lists(st.lists(st.integers(0, 9).map(lambda start: (start, start + 2)), max_size=4), max_size=4)
 
 

@@ -5,7 +5,7 @@ from scipy import stats
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.comparison import compare, compare_systems, corrected, not_compared
 from mtlrank.evaluation.pairing import pair_heads
-from mtlrank.evaluation.significance import holm
+from mtlrank.evaluation.significance import bootstrap_interval, holm
 from mtlrank.evaluation.systems import read_system
 from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
 
@@ -70,6 +70,29 @@ def test_p_values_are_corrected_for_the_whole_table(systems):
     assert {r.verdict for r in rows[2:]} == {"better"}
 
 
+def test_equivalence_is_corrected_for_the_whole_table(systems):
+    p_values = [0.001, 0.03, 0.03, 0.03, 0.03]  # corrected: 0.005, then 4 * 0.03
+    rows = [row._replace(p_tost=p) for row, p in zip(compare_systems(systems), p_values, strict=True)]
+    assert [row.equivalent for row in corrected(rows)] == [p < 0.05 for p in holm(p_values)] == [True, *[False] * 4]
+
+
+def test_intervals_hold_95_percent(systems):
+    pair = pair_heads(systems[0].heads["rank"], systems[2].heads["rank"], "AP")
+    row = compare(systems[0], systems[2])[0]
+    assert (row.low, row.high) == bootstrap_interval(pair.statistic, 30, 2, level=0.95)
+
+
+def test_how_much_is_judged_is_compared_only_if_asked_for(tmp_path):
+    for name in "ab":
+        folder = tmp_path / name / "evaluation" / "rank"
+        write_ranking(folder, {"q1": 0.5, "q2": 0.7})
+        with (folder / "per_query.tsv").open("a") as file:
+            file.write("".join(f"{query_id}\tJudged@10\t1\t1\n" for query_id in ("q1", "q2")))
+    systems = [read_system(name, [tmp_path / name]) for name in "ab"]
+    assert [row.measure for row in compare(*systems)] == ["AP"]
+    assert [row.measure for row in compare(*systems, ["Judged@10"])] == ["Judged@10"]
+
+
 def test_a_first_stage_has_one_run_whose_values_are_in_the_file(systems):
     row = compare_systems(systems)[2]
     assert (row.baseline_value, row.baseline_runs, row.system_runs) == (0.25, 1, 2)
@@ -104,9 +127,14 @@ def test_sequences_of_any_number_of_items_give_the_mean_over_items(tmp_path):
     for name, wrong in (("a", 1), ("b", 3)):
         rows = [("q1", "d", i, "x", "y" if i < wrong else "x") for i in range(5)] + [("q2", "d", 0, "x", "x")]
         write_labels(tmp_path / name / "evaluation" / "ner", rows, "classification", ("Accuracy", "MacroF1"))
-    row = compare(*(read_system(name, [tmp_path / name]) for name in "ab"))[0]
+    systems = [read_system(name, [tmp_path / name]) for name in "ab"]
+    row = compare(*systems)[0]
     assert (row.baseline_value, row.system_value) == (pytest.approx(5 / 6), pytest.approx(3 / 6))
     assert row.difference == pytest.approx(-2 / 6)
+    pair = pair_heads(*(system.heads["ner"] for system in systems), "Accuracy")
+    before, after = pair.contributions
+    assert np.mean(after - before) == pytest.approx(row.difference)
+    assert pair.swapped(np.zeros((2, 1), dtype=bool))[0] == pytest.approx(row.difference)
 
 
 def test_other_numbers_of_seeds_can_be_compared(tmp_path):
@@ -120,7 +148,9 @@ def test_other_numbers_of_seeds_can_be_compared(tmp_path):
 
 def test_the_same_seed_gives_the_same_table(systems):
     assert compare_systems(systems, resamples=500) == compare_systems(systems, resamples=500)
-    assert compare_systems(systems, resamples=500) != compare_systems(systems, resamples=500, seed=1)
+    one, other = compare_systems(systems, resamples=500), compare_systems(systems, resamples=500, seed=1)
+    assert (one[0].low, one[0].high) != (other[0].low, other[0].high)
+    assert one[0].p_randomisation != other[0].p_randomisation
 
 
 @pytest.mark.parametrize(

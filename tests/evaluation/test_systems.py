@@ -119,3 +119,10 @@ def test_damaged_values_are_refused(tmp_path, lines, complaint):
     (folder / "per_query.tsv").write_text("query_id\tmeasure\tvalue\tfirst_stage\n" + lines)
     with pytest.raises(DataError, match=f"is damaged: .*{complaint}"):
         read_system("x", [tmp_path])
+
+
+@pytest.mark.parametrize("row", [("q", "d", 0, "nan", 5), ("q", "d", 0, 1, "nan"), ("q", "d", 0, 1, "inf")])
+def test_damaged_predictions_are_refused(tmp_path, row):
+    write_labels(tmp_path / "evaluation" / "sim", [("q", "d", 1, 2, 5), row])
+    with pytest.raises(DataError, match=r"is damaged: predictions.tsv lacks numbers"):
+        read_system("x", [tmp_path])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mtlrank.evaluation.significance import holm
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from tests.evaluation.judged_runs import write_run
@@ -30,3 +31,9 @@ def test_notes_stand_wherever_the_table_does(systems, tmp_path, capsys):
     assert "difference in rank: AP, with 95 % interval" in (tmp_path / "out" / "transfer.html").read_text()
     for name in ("transfer.html", "comparison.tex", "comparison.csv", "comparison.json"):
         assert note in (tmp_path / "out" / name).read_text()
+
+
+def test_p_values_are_corrected_for_all_mixtures_together(systems):
+    rows = transfer(systems, ["AP"])
+    assert len(rows) == 2
+    assert [row.p_holm for row in rows] == holm([row.p_randomisation for row in rows])

@@ -82,6 +82,15 @@ def test_dynamic_weight_average_by_hand():
     assert combiner.weights.tolist() == pytest.approx([*weights, 1.0])
 
 
+def test_dynamic_weights_learn_nothing_from_a_step_that_is_skipped():
+    steps = [{"a": 4.0, "b": 7.0}, {"a": float("nan"), "b": 7.0}, {"a": 4.0, "b": float("inf")}]
+    combiner = make(DynamicWeightAverage)
+    for losses in steps:
+        value(combiner, {name: torch.tensor([loss]) for name, loss in losses.items()})
+    combiner.start_epoch(1)
+    assert combiner.before[0].tolist()[:2] == [4.0, 7.0]
+
+
 def test_random_weights_sum_to_one_and_belong_to_the_step():
     first, again = make(RandomWeights, seed=3), make(RandomWeights, seed=3)
     ones = {"a": torch.ones(2), "b": torch.ones(1)}
@@ -90,6 +99,7 @@ def test_random_weights_sum_to_one_and_belong_to_the_step():
     again.load_state_dict({"_extra_state": 1})
     assert [value(again) for _ in range(3)] == values
     assert len(set(values)) == 3
+    assert value(make(RandomWeights, seed=3)) != value(make(RandomWeights, seed=4))
 
 
 def test_gradnorm_by_hand():
@@ -105,6 +115,33 @@ def test_gradnorm_by_hand():
     moved = [1 - 0.1 * 1.5, 1 + 0.1 * 0.5, 1.0]
     assert combiner.weights.tolist() == pytest.approx([3 * w / sum(moved) for w in moved])
     assert combiner.first.tolist()[:2] == [4.0, 6.0]
+
+
+def test_gradnorm_weighs_what_it_combines():
+    combiner = make(GradNorm)
+    combiner.weights.copy_(torch.tensor([1.5, 0.5, 1.0]))
+    gradients = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    assert combiner.combine(gradients, torch.tensor([4.0, 6.0]), DRAWN).tolist() == [1.5 * 3 / 2, 0.5 * 1 / 2]
+
+
+def test_gradnorms_alpha_says_how_much_the_pace_counts():
+    """Norms 3 and 1, losses at all and half of their first: wanted are 2 (4/3)^alpha and 2 (2/3)^alpha.
+
+    With 1 the first task's is too large, with 2 it is too small.
+    """
+    for alpha, sign in ((1, 1), (2, -1)):
+        combiner = make(GradNorm, alpha=alpha, lr=0.1)
+        combiner.first = torch.tensor([4.0, 6.0, float("nan")])
+        combiner.combine(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([4.0, 3.0]), DRAWN)
+        moved = [1 - sign * 0.1 * 1.5, 1 + sign * 0.1 * 0.5, 1.0]
+        assert combiner.weights.tolist() == pytest.approx([3 * w / sum(moved) for w in moved])
+
+
+def test_gradnorm_keeps_weights_above_zero_at_any_rate():
+    combiner = make(GradNorm, lr=10)
+    for _ in range(5):
+        combiner.combine(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([4.0, 6.0]), DRAWN)
+        assert (combiner.weights > 0).all()
 
 
 CONFLICT = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -167,6 +204,8 @@ def test_gradients_that_are_none_are_handed_on():
         (lambda: make(Uncertainty, lr=0), "loop.loss.lr is 0"),
         (lambda: make(DynamicWeightAverage, temperature=0), "temperature is 0"),
         (lambda: make(GradNorm, alpha=-1), "alpha is -1"),
+        (lambda: make(GradNorm, alpha=math.inf), "alpha is inf, expected a finite number"),
+        (lambda: make(GradNorm, lr=math.nan), "lr is nan, expected a finite number"),
         (lambda: make(Aggregated, aggregator="UpGrad"), "aggregator is 'UpGrad', expected one of .*UPGrad"),
         (lambda: make(Aggregated, aggregator="CAGrad"), "does not take loop.loss.settings"),
         (lambda: make(Aggregated, aggregator="GradVac"), "expected one of"),  # it remembers
@@ -181,8 +220,9 @@ def test_a_mean_of_means_on_two_processes_is_that_of_one():
     """What the loop hands to a combiner that weighs tasks alike: 63 samples of one task and one of another, in halves."""
     halves = [{"a": torch.ones(32)}, {"a": torch.ones(31), "b": torch.tensor([10.0])}]
     batch = MTLBatch({}, {"a": 63, "b": 1}, 1.0, 0)
-    both = [make(TaskMean)(shares_of(half, batch, 2), DRAWN) for half in halves]
-    assert float(sum(both)) / 2 == pytest.approx((1 + 10) / 2)
+    for combiner, expected in ((make(TaskMean), (1 + 10) / 2), (make(StaticWeights, weights={"a": 3.0}), (3 + 10) / 4)):
+        both = [combiner(shares_of(half, batch, 2), DRAWN) for half in halves]
+        assert float(sum(both)) / 2 == pytest.approx(expected)
 
 
 @combiners

@@ -106,6 +106,9 @@ def test_a_value_has_the_declared_type(key, text, expected):
         ("anything", "[]", "anything is a dict"),
         ("shares", "[NaN]", "a list of numbers"),
         ("shares", "null", "a list of numbers"),
+        ("shares", f"[1{400 * '0'}]", "a list of numbers"),
+        ("required", f"1{400 * '0'}", "an integer"),
+        ("shares", 100_000 * "[", "a list of numbers"),
     ],
 )
 def test_another_type_is_refused_with_an_example(key, text, words):

@@ -1,5 +1,6 @@
 """Folders to and from Google Cloud Storage: never one that loads but is wrong."""
 
+import io
 import json
 import os
 import threading
@@ -20,6 +21,9 @@ from mtlrank.storage import (
     write_bytes,
     write_manifest,
 )
+from mtlrank.storage.digest import digest
+from mtlrank.storage.gcs import Stored
+from mtlrank.storage.versions import ABSENT
 
 from .conftest import NAMES
 from .test_faults import FOLDER, FOR_EVER, assert_equal_folders
@@ -34,6 +38,15 @@ def changed(folder, tmp_path):
     (other / "a b").write_text("changed")
     write_manifest(other, {"kind": "test"})
     return other
+
+
+def test_an_object_holds_what_has_its_size_and_all_its_hashes():
+    content = digest(io.BytesIO(b"text"))
+    found = Stored(content.size, content.crc32c, content.md5, ABSENT)
+    assert found.holds(content)
+    assert found._replace(md5=None).holds(content)  # composed of others
+    for change in ({"size": 5}, {"crc32c": "AAAAAA=="}, {"md5": "AAAAAAAAAAAAAAAAAAAAAA=="}):
+        assert not found._replace(**change).holds(content)
 
 
 @pytest.mark.parametrize("kind", ["local", "gs"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mtlrank.checks import is_number
 from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of
 from mtlrank.errors import ConfigError
 
@@ -35,8 +36,8 @@ class LimitedData(MTLSampler):
             raise ConfigError(
                 f"num_samples is {num_samples!r}, expected a whole number from 1 to the {self.sizes[main]} of {main!r}."
             )
-        if type(share) not in (int, float) or share < 0:
-            raise ConfigError(f"share is {share!r}, expected a number of at least 0.")
+        if not is_number(share) or share < 0:
+            raise ConfigError(f"share is {share!r}, expected a finite number of at least 0.")
         if share and not round(share * num_samples):
             raise ConfigError(
                 f"share is {share!r}, which of num_samples={num_samples} rounds to no sample of the other datasets. "

@@ -85,7 +85,9 @@ class MTLSampler(Sampler[Draw], ABC):
         if self.max_tokens is None:
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
+            epoch, self.epoch = self.epoch, 0  # mixtures know it, and rounding gives other epochs other samples
             lengths = self._lengths_of(self.order(np.random.default_rng([self.seed, 0])))
+            self.epoch = epoch
             assert self._all_lengths is not None
             longest = int(self._all_lengths.max())
             if self.max_tokens < 3 * longest:

@@ -7,7 +7,7 @@ from mtlrank.datamodule.collection.source import open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from tests.tiny_collection import write
+from tests.tiny_collection import FILES, write
 
 
 def store(source):
@@ -36,6 +36,12 @@ def test_a_store_is_made_once_and_again_when_its_file_changes(source):
         file.write("d6\tmore\n")
     assert store(source).path != first.path
     assert len(store(source)) == 6
+
+
+def test_a_file_that_is_rewritten_at_the_same_length_is_read_again(source):
+    assert ("d3", "a garden") in list(store(source))
+    write(source["docs"], [line.replace("garden", "meadow") for line in FILES["docs"]])
+    assert ("d3", "a meadow") in list(store(source))
 
 
 def test_bad_rows_are_told_again_by_a_store_that_is_there(source):

@@ -3,6 +3,7 @@
 import pytest
 
 from mtlrank.datamodule.dataset import IRDataset, Shard
+from mtlrank.datamodule.dataset.held_out import HeldOut, part_of_one
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
 from mtlrank.task import Relevance
@@ -76,10 +77,14 @@ def test_shares_part_the_records_of_all_splits(source, tmp_path, total):
     assert sorted(record for part in parts for record in part) == sorted(records(Shard()))
 
 
+def test_another_seed_holds_out_other_queries():
+    held = [HeldOut({"train": "x", "val": 0.5}, seed) for seed in (0, 0, 1)]
+    first, again, other = ([each.split_of(f"q{i}") for i in range(50)] for each in held)
+    assert first == again != other
+
+
 def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
     """Queries that are held out are no more likely to be drawn for anything else that hashes them."""
-    from mtlrank.datamodule.dataset.held_out import HeldOut, part_of_one
-
     held = HeldOut({"train": "x", "val": 0.1}, seed=0)
     names = [f"q{i}" for i in range(2000)]
     held_out = {name for name in names if held.split_of(name) == "val"}

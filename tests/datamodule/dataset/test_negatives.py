@@ -59,6 +59,16 @@ def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_docum
         assert 0 < sum(label < 2 for label in labels) <= 3
 
 
+def test_negatives_are_drawn_by_the_seed_and_the_query():
+    def drawn(seed, query="q"):
+        negatives = Negatives("pairwise", 1, 5, None, (1, 100), True, seed)
+        return list(negatives.groups(query, {"p": 1}, [f"c{i}" for i in range(50)]))
+
+    assert drawn(0) == drawn(0)
+    assert drawn(0) != drawn(1)
+    assert drawn(0) != drawn(0, "another")
+
+
 @given(st.integers(1, 9), st.integers(0, 20), st.integers(1, 5), st.integers(0, 20), st.sampled_from(GROUPINGS))
 def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_negatives, most, grouping):
     judged = {f"p{i}": 1 for i in range(positives)} | {f"n{i}": 0 for i in range(others // 2)}

@@ -11,6 +11,7 @@ from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset import ranking as ranking_module
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import read_manifest
 from mtlrank.task import PairwiseRelevance, Regression
 from mtlrank.trec import read_qrels, read_run
 from tests.datamodule.dataset.rankings import distilled, groups, ranking, rows
@@ -166,6 +167,42 @@ def test_a_ranking_that_is_only_judged_needs_nothing_to_learn_from(make, tmp_pat
         dataset.split("train")
 
 
+@pytest.mark.parametrize(
+    ("part", "line", "complaint"),
+    [
+        ("qrels", "a0 0 d1 1", "x/test has no document of grade 2 or more: nothing can be measured"),
+        ("run", "b0 Q0 d1 1 1 x", "No query of the split 'test' of x has candidates: the run has none of these"),
+    ],
+)
+def test_a_test_set_that_measures_nothing_is_refused(source, tmp_path, fresh_source, part, line, complaint):
+    test = fresh_source("a", 1)
+    write(test[part], [line])
+    dataset = ranking(source, test=test)
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    with pytest.raises(DataError, match=complaint):
+        dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+
+
+def test_what_all_shards_read_is_counted_once(source, tmp_path):
+    names = [f"q{i}" for i in range(8)]  # some in each shard
+    write(source["docs"], ["d3\ta garden", "d4\tgarden and harbour", "d3\ta garden", "broken"])
+    write(source["queries"], [*(f"{name}\tgarden {name}" for name in names), "q1\tgarden q1"])
+    write(source["qrels"], [f"{name} 0 d3 2" for name in names])
+    write(source["run"], [f"{name} Q0 {doc} 1 {score} x" for name in names for doc, score in (("d3", 2), ("d4", 1))])
+    dataset, shards = ranking(source), [tmp_path / "1", tmp_path / "2"]
+    for number, shard in enumerate(shards, 1):
+        dataset.prepare_shard(shard, Shard(number, 2), Reading("quarantine"))
+    dataset.merge(tmp_path / "whole", shards)
+    manifest = read_manifest(tmp_path / "whole")
+    assert manifest["bad_rows"] == 1
+    assert manifest["counts"]["train"] == {"documents given twice": 1, "queries given twice": 1}
+
+
+def test_what_is_learnt_as_relevant_and_what_stays_as_it_is_judged(source):
+    write(source["qrels"], ["q1 0 d1 1", "q1 0 d2 0", "q2 0 d3 2"])
+    assert ranking(source, train_relevance_level=1).qrels("train") == {"q1": {"d1": 2, "d2": 0}, "q2": {"d3": 3}}
+
+
 def test_groups_of_one_document_are_refused_where_documents_are_compared(source):
     with pytest.raises(ConfigError, match="a PairwiseRelevance task compares the documents of a group"):
         ranking(source, PairwiseRelevance(["AP"], 2), grouping="pointwise")
@@ -193,8 +230,9 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
     assert dataset.reading.counts["train"] == {"documents without a text": 2}
 
 
-def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, tmp_path):
-    write(tmp_path / "asked", ["other\tSilent  Harbour"])
+@pytest.mark.parametrize("text", ["Silent  Harbour", "silent\x07harbour"])
+def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, tmp_path, text):
+    write(tmp_path / "asked", [f"other\t{text}"])
     write(tmp_path / "grades", ["other 0 d1 2"])
     broken = tmp_path / "broken"
     write(broken, [*Path(source["run"]).read_text().splitlines(), "q1 Q0 d4"])

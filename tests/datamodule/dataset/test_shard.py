@@ -76,6 +76,11 @@ def test_buckets_hold_equally_many_over_all_shards(tmp_path, total):
     assert np.bincount(dataset.split("train").labels.all().astype(int)).tolist() == [10, 10, 10, 10]
 
 
+def test_mean_and_deviation_by_hand(tmp_path):
+    records = [Record(f"q{i}", f"d{i}", "who", f"text {i}", label) for i, label in enumerate([0, 2])]
+    assert prepared(tmp_path, Regression(["MSE"]), records).manifest["labels"] == {"mean": 1.0, "std": 1.0}
+
+
 RECORDS = [Record(f"q{i}", f"d{i}", "who", f"text {i}", i) for i in range(10)]
 
 

@@ -27,6 +27,20 @@ def test_limited_data_holds_the_chosen_samples_and_what_is_about_them():
     assert [len(samples) for samples in fewer.chosen] == [2, 1, 1]
 
 
+def test_what_is_chosen_is_drawn_by_its_seed():
+    def chosen(draw_seed):
+        settings = {"main": "d0", "num_samples": 10, "share": 0.5, "draw_seed": draw_seed}
+        sampler = LimitedData(named([50, 50]), 2, about=lambda _, samples: [samples, np.arange(50)], **settings)
+        return [samples.tolist() for samples in sampler.chosen]
+
+    first, second = chosen(0), chosen(1)
+    assert chosen(0) == first
+    for one, other, size in zip(first, second, (10, 5), strict=True):
+        assert len(set(one)) == size
+        assert one != other
+        assert list(range(size)) not in (one, other)
+
+
 def test_limited_data_says_what_is_not_about_its_pairs():
     with pytest.raises(ConfigError, match="No sample of d1 is about a pair of the 1 samples chosen of 'd0'"):
         list(LimitedData(named([1, 1]), 2, main="d0", num_samples=1, about=lambda *_: [np.array([0]), np.array([])]))

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mtlrank.datamodule.sampler import (
@@ -66,6 +66,15 @@ def test_len_counts_the_steps_and_none_is_empty_or_too_large(cls, counts, batch_
             assert all(sum(lengths[d][s] for d, s in draw.pairs) <= way["max_tokens"] for draw in draws)
 
 
+@given(sampler_class, sizes, st.integers(1, 16), st.integers(1, 9), ways)
+@example(Uniform, [5, 6, 30], 4, 2, {"max_tokens": 90})
+def test_every_epoch_has_equally_many_steps(cls, counts, batch_size, epoch, way):
+    """Also where they are counted when a run goes on."""
+    first, later = (make(cls, counts, batch_size, **way)[0] for _ in range(2))
+    later.set_position(epoch)
+    assert len(later) == len(first)
+
+
 @given(sampler_class, sizes, st.integers(1, 8), st.integers(0, 5), ways)
 def test_a_stream_can_be_continued_anywhere(cls, counts, batch_size, epoch, way):
     whole, rest = (make(cls, counts, batch_size, seed=3, **way)[0] for _ in range(2))
@@ -111,6 +120,15 @@ def test_a_batch_is_learnt_from_alike_on_any_number_of_processes():
     assert len({draw.seed for draw in one}) == len(one)
 
 
+def test_epochs_and_runs_drop_out_other_units():
+    seeds = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        sampler, _ = make(RandomProportional, [30], seed=seed)
+        sampler.set_position(epoch)
+        seeds += [draw.seed for draw in sampler]
+    assert len(set(seeds)) == len(seeds)
+
+
 def test_a_window_holds_the_same_samples_sorted_into_batches_of_like_length():
     plain, sorted_ = (make(RandomProportional, [64], length_window=window)[0] for window in (0, 4))
     lengths = make(RandomProportional, [64])[1][0]
@@ -121,6 +139,8 @@ def test_a_window_holds_the_same_samples_sorted_into_batches_of_like_length():
     windows = [[pairs(s)[i : i + 16] for i in range(0, 64, 16)] for s in (plain, sorted_)]
     assert [set(window) for window in windows[0]] == [set(window) for window in windows[1]]
     assert spreads[1] < spreads[0] / 2
+    means = [np.mean([lengths[s] for _, s in draw.pairs]) for draw in sorted_]
+    assert any(means[i] > min(means[i : i + 4]) for i in range(0, 16, 4))  # the shortest do not always come first
 
 
 def test_a_budget_that_is_too_small_for_the_longest_sample_is_refused():
@@ -170,6 +190,8 @@ def test_batches_of_one_task_keep_the_proportions_throughout():
         (partial(RoundRobin, stop="never"), "stop is 'never'"),
         (partial(few, num_samples=4), "from 1 to the 3 of 'd0'"),
         (partial(few, share=0.2), "share is 0.2, which of num_samples=2 rounds to no sample of the other datasets"),
+        (partial(few, share=float("inf")), "share is inf, expected a finite number of at least 0"),
+        (partial(few, share=float("nan")), "share is nan, expected a finite number"),
         (partial(few, main="x"), "main names unknown datasets: x"),
         (partial(Uniform, one_task=True, length_window=2), "works only with training.batch_size"),
         (partial(Annealed, epochs=2, max_tokens=100), "but the sampler annealed changes it"),
