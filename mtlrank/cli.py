@@ -93,6 +93,20 @@ def compare(
     _guarded(lambda: step.run(runs, baseline, margin, measures, output, resamples, seed, first_stage))
 
 
+@app.command("runs")
+def list_runs(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN_DIR", help="Folders of runs, as for compare.")],
+    measures: Annotated[
+        list[str] | None, typer.Option("--measure", help="As in val/trec2019/nDCG@10; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
+) -> None:
+    """List runs, such as those of a sweep: what they differ in and what they reached, best first."""
+    from mtlrank import runs as step
+
+    _guarded(lambda: step.run(runs, measures, output))
+
+
 @app.command(context_settings=_PASS_ON)
 def probe(context: typer.Context) -> None:
     """Find the layers of a frozen body from which each task can be read."""

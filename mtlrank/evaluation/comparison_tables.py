@@ -115,7 +115,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     writer.writerow(fields)
     for row in comparisons:
         values = [getattr(row, field) for field in fields]
-        writer.writerow([_harmless(value) if isinstance(value, str) else value for value in values])
+        writer.writerow([harmless(value) if isinstance(value, str) else value for value in values])
     return text.getvalue()
 
 
@@ -164,7 +164,8 @@ def _units(comparisons: Sequence[Comparison]) -> str:
     return " or ".join(dict.fromkeys(row.units for row in comparisons))
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
     return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 

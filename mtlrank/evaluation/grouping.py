@@ -22,7 +22,7 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the others. A
     run file is named as it was typed.
     """
-    named = [_split(run) for run in runs]
+    named = [split_run(run) for run in runs]
     _check_distinct([path for _, path in named])
     settings = {path: settings_of(path) for name, path in named if name is None and path.is_dir()}
     kinds = list[Settings]()
@@ -69,7 +69,7 @@ def all_keys(systems: Sequence[Settings]) -> list[str]:
     return sorted(keys, key=lambda key: (key != TASKS, key.count("."), key.startswith("datamodule."), key))
 
 
-def _split(run: str) -> tuple[str | None, Path]:
+def split_run(run: str) -> tuple[str | None, Path]:
     """(name, folder or run file) of an argument; one whose own name holds '=' is no name."""
     name, equals, folder = run.partition("=")
     if not equals or "/" in name or Path(run).exists():

@@ -1,0 +1,128 @@
+"""Many runs in one table, such as those of a sweep: what they differ in, and what they reached.
+
+mtlrank runs runs/* --output sweep.csv
+"""
+
+import csv
+import io
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlrank.checks import nearest
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation import measures
+from mtlrank.evaluation.comparison_tables import harmless
+from mtlrank.evaluation.grouping import group_runs, split_run
+from mtlrank.run_folder import METRICS
+from mtlrank.storage import read_json, write_text
+
+
+class Reached(NamedTuple):
+    """What the runs of a system reached; a measure that a run lacks is left out."""
+
+    system: str
+    folders: list[Path]
+    values: dict[str, list[float]]  # by measure, as in test/trec2019/nDCG@10
+
+    def mean(self, key: str) -> float | None:
+        """The mean over runs, if there are any."""
+        return statistics.fmean(self.values[key]) if self.values.get(key) else None
+
+    def spread(self, key: str) -> float | None:
+        """The standard deviation over runs, if there are several."""
+        return statistics.stdev(self.values[key]) if len(self.values.get(key, ())) > 1 else None
+
+
+def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | None = None) -> list[Reached]:
+    """Show and keep the table, best first by its first measure.
+
+    By default these are the measure that a run's checkpoint is chosen by and the first one of each head on its test set, or
+    in validation where no run was judged. Runs are grouped to systems as by `compare`; those that are not finished are left
+    out. Raises `ConfigError` for a measure that no run has, and `DataError` if no run is finished.
+    """
+    rows = [_read(system, folders) for system, folders in group_runs(_finished(runs)).items()]
+    known = {key for row in rows for key in row.values}
+    for key in keys or ():
+        if key not in known:
+            raise ConfigError(
+                f"No run has the measure {key!r}.{nearest(key, known)} There are: {', '.join(sorted(known))}."
+            )
+    chosen = list(keys or _usual(rows, known))
+    less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
+    rows.sort(key=lambda row: _worth(row.mean(chosen[0]), less=less))
+    _print(rows, chosen)
+    if output is not None:
+        write_text(output, _as_csv(rows, chosen))
+        print(f"results: {output}")
+    return rows
+
+
+def _finished(runs: Sequence[str]) -> list[str]:
+    """The runs that are finished; `runs/*` has others too."""
+    left_out = [run for run in runs if not (split_run(run)[1] / METRICS).exists()]
+    if len(left_out) == len(runs):
+        raise DataError(f"None of the runs is finished: {', '.join(left_out)}. Name the output_dir of finished ones.")
+    if left_out:
+        print(f"mtlrank: left out, because they are not finished: {', '.join(left_out)}", file=sys.stderr)
+    return [run for run in runs if run not in left_out]
+
+
+def _read(system: str, folders: list[Path]) -> Reached:
+    values: dict[str, list[float]] = {}
+    for folder in folders:
+        for key, value in read_json(folder / METRICS).items():
+            values.setdefault(key, []).append(value)
+    return Reached(system, folders, values)
+
+
+def _usual(rows: Sequence[Reached], known: set[str]) -> list[str]:
+    """The measure that chooses checkpoints, and one of each head."""
+    heads: dict[str, str] = {}  # the first measure by dataset name, the main task first
+    monitored = set[str]()
+    for folder in (folder for row in rows for folder in row.folders):
+        config = read_json(folder / "model" / "config.json")
+        monitored.add(config["training"]["monitor"])
+        for dataset in config["datamodule"]["dataset"]["datasets"].values():
+            heads.setdefault(dataset["name"], dataset["task"]["measures"][0])
+    primary = [f"{name}/{measure}" for name, measure in heads.items()]
+    wanted = [*sorted(monitored - {None}), *(f"val/{key}" for key in primary[:1])]
+    wanted += [f"test/{key}" if f"test/{key}" in known else f"val/{key}" for key in primary]
+    return [key for key in dict.fromkeys(wanted) if key in known]
+
+
+def _worth(value: float | None, *, less: bool) -> float:
+    """What rows are sorted by, the best first; those without a value come last."""
+    return float("inf") if value is None else value if less else -value
+
+
+def _print(rows: Sequence[Reached], keys: Sequence[str]) -> None:
+    table = Table(show_edge=False)
+    for name in ("system", "runs", *keys):
+        table.add_column(name, justify="left" if name == "system" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _cell(row: Reached, key: str) -> str:
+    mean, spread = row.mean(key), row.spread(key)
+    return "" if mean is None else f"{mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+
+
+def _as_csv(rows: Sequence[Reached], keys: Sequence[str]) -> str:
+    """A row for each system: its runs, and mean and standard deviation of each measure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["system", "runs", *(f"{key}{what}" for key in keys for what in ("", " (sd)")), "folders"])
+    for row in rows:
+        cells = [value for key in keys for value in (row.mean(key), row.spread(key))]
+        folders = " ".join(map(str, row.folders))
+        writer.writerow([harmless(row.system), len(row.folders), *cells, harmless(folders)])
+    return text.getvalue()

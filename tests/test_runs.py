@@ -1,0 +1,71 @@
+"""`mtlrank runs` as it is typed, on runs that are written by hand."""
+
+import csv
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlrank.cli import app
+from mtlrank.storage import write_json
+
+MEASURES = {"rank": ["nDCG@10", "AP"], "sim": ["MSE"]}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Two seeds at one learning rate, one run at another that is better in validation, one that is not finished."""
+    for name, seed, lr, value in (("a", 1, 1e-3, 0.4), ("b", 2, 1e-3, 0.5), ("c", 1, 1e-4, 0.7), ("d", 2, 1e-4, 0.0)):
+        write_json(tmp_path / name / "run.json", {"seed": seed, "loop.optimizer.lr": lr})
+        datasets = {key: {"name": key, "task": {"measures": names}} for key, names in MEASURES.items()}
+        config = {"datamodule": {"dataset": {"datasets": datasets}}, "training": {"monitor": None}}
+        write_json(tmp_path / name / "model" / "config.json", config)
+        metrics = {f"{split}/rank/nDCG@10": value for split in ("val", "test")} | {"val/sim/MSE": 1 - value}
+        if name != "d":
+            write_json(tmp_path / name / "metrics.json", metrics)
+    monkeypatch.chdir(tmp_path)
+    return ["a", "b", "c", "d"]
+
+
+def typed(*words):
+    return CliRunner().invoke(app, ["runs", *words])
+
+
+def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp_path):
+    done = typed(*runs, "--output", "sweep.csv")
+    assert done.exit_code == 0, done.output
+    assert "left out, because they are not finished: d" in done.stderr
+    with (tmp_path / "sweep.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    keys = ["val/rank/nDCG@10", "test/rank/nDCG@10", "val/sim/MSE"]
+    assert list(first) == ["system", "runs", *(f"{key}{sd}" for key in keys for sd in ("", " (sd)")), "folders"]
+    assert (first["system"], first["runs"], first["folders"]) == ("lr=0.0001", "1", "c")
+    assert (first["val/rank/nDCG@10"], first["val/rank/nDCG@10 (sd)"]) == ("0.7", "")
+    assert (second["system"], second["runs"], second["folders"]) == ("lr=0.001", "2", "a b")
+    assert float(second["test/rank/nDCG@10"]) == pytest.approx(0.45)
+    assert float(second["val/sim/MSE (sd)"]) == pytest.approx(0.1 / 2**0.5)
+    assert "0.4500 ± 0.0707" in done.stdout
+
+
+def test_less_of_an_error_comes_first_and_what_has_none_last(runs, tmp_path):
+    write_json(tmp_path / "d" / "metrics.json", {"val/rank/nDCG@10": 0.9})
+    done = typed("x=a", "y=c", "z=d", "--measure", "val/sim/MSE")
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["y", "x", "z"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["d"], 3, "None of the runs is finished: d."),
+        (["a", "e"], 3, "The run 'e' does not exist."),
+        (
+            ["a", "c", "--measure", "val/rank/nDCG"],
+            2,
+            "No run has the measure 'val/rank/nDCG'. Did you mean 'val/rank/nDCG@10'",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(runs, words, code, complaint):
+    done = typed(*words)
+    assert done.exit_code == code
+    (line,) = done.stderr.splitlines()
+    assert complaint in line
