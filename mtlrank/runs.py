@@ -104,8 +104,9 @@ def _worth(value: float | None, *, less: bool) -> float:
 
 def _print(rows: Sequence[Reached], keys: Sequence[str]) -> None:
     table = Table(show_edge=False)
-    for name in ("system", "runs", *keys):
-        table.add_column(name, justify="left" if name == "system" else "right", overflow="fold")
+    table.add_column("system", overflow="fold")
+    for name in ("runs", *(key.replace("/", "\n") for key in keys)):
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         table.add_row(escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
