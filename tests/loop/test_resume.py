@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from mtlrank import embedded, train
+from mtlrank import embedded, evaluate, train
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.evaluation.curves import read_curves
@@ -205,6 +205,17 @@ def test_a_finished_run_is_not_run_again_unless_forced(undisturbed, data_dir, tm
     assert train.run({**config, "force": True}) == metrics
     assert "resuming" not in capsys.readouterr().err
     assert_same(content(tmp_path), content(whole))
+
+
+def test_a_finished_run_needs_no_checkpoints(data_dir, tmp_path, capsys):
+    metrics = train.run(settings(data_dir, tmp_path / "run", "training.epochs=1"))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert train.run(settings(data_dir, tmp_path / "run", "training.epochs=1")) == metrics
+    assert "already finished" in capsys.readouterr().err
+    judged = evaluate.run(
+        compose_config([f"model_dir={tmp_path}/run", f"data_dir={data_dir}"], trusted=True, name="evaluate")
+    )
+    assert "test/trec2019/nDCG@10" in judged
 
 
 def test_a_mistake_leaves_a_finished_run_finished(data_dir, tmp_path, capsys):
