@@ -6,9 +6,10 @@ from typer.testing import CliRunner
 from mtlrank import evaluate, promote
 from mtlrank.cli import app
 from mtlrank.compose import select_tasks
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.evaluation.judged import head_folders
 from mtlrank.registry import Registry
+from mtlrank.registry.decision import decide
 from mtlrank.storage import file_hash, read_json, write_json
 from tests.evaluation.judged_runs import write_ranking
 from tests.registry.conftest import write_finished
@@ -53,6 +54,33 @@ def test_the_judgement_of_another_model_is_refused(tmp_path):
     assert typed("promote", run, "--registry", tmp_path / "registry").exit_code == 0
 
 
+def test_a_damaged_model_is_not_published(tmp_path):
+    run, registry = write_finished(tmp_path / "run"), tmp_path / "registry"
+    weights = run / "model" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+    done = typed("promote", run, "--registry", registry)
+    assert done.exit_code == 3
+    assert "model.safetensors was changed or damaged" in done.stderr
+    assert list(registry.rglob("model.safetensors")) == []
+    assert Registry(registry).current() is None
+
+
+def test_of_two_promotions_the_one_that_was_overtaken_is_refused(place, tmp_path, monkeypatch):
+    first, slow, fast = (write_finished(tmp_path / name, gain=0.1 * i) for i, name in enumerate("abc"))
+    registry = Registry(place)
+    promote.run_folder(first, registry)
+
+    def overtaken(*judged):
+        promote.run_folder(fast, registry, force="meanwhile")
+        return decide(*judged)
+
+    monkeypatch.setattr(promote, "decide", overtaken)
+    with pytest.raises(ConflictError, match="Another model was promoted"):
+        promote.run_folder(slow, registry)
+    assert [change.note for change in registry.history()[0]][1:] == ["promoted without a comparison: meanwhile"]
+
+
 def test_measures_are_checked_although_the_first_model_needs_none(tmp_path):
     run = write_finished(tmp_path / "run")
     done = typed("promote", run, "--registry", tmp_path / "registry", "--measure", "rank/foo")
@@ -83,6 +111,8 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
         (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/config.json is missing"),
         (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
         (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a finite number"),
+        (["promote", "run", "--registry", "r", "--margin", "nan"], 2, "The margin is nan, expected a finite number"),
+        (["promote", "run", "--registry", "r", "--margin", "inf"], 2, "The margin is inf, expected a finite number"),
         (["promote", "run", "--registry", "r", "--measure", "nope"], 2, "was not judged by 'nope'"),
         (["rollback", "--registry", "r"], 2, "first model"),
     ],

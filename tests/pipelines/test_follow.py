@@ -92,6 +92,23 @@ def test_an_outage_without_end_is_an_error_that_says_how_to_go_on(server, watche
     assert result.stderr.endswith(f"Watch the run again: python -m pipelines.submit --follow {run_id}\n")
 
 
+def test_patience_begins_again_with_each_answer(server, watched, monkeypatch):
+    """By a clock that half of the patience passes on between two looks; the server is away for the fifth."""
+    sleeps = []
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        if len(sleeps) == 4:
+            server.fail("GET .*runs/", 503)
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: len(sleeps) * follow.PATIENCE / 2)
+    monkeypatch.setattr(follow, "time", clock)
+    server.course = COURSE
+    result = watched()
+    assert result.exit_code == 0, result.output
+    assert sum("Trying again" in line for line in lines(result)) == 1
+
+
 def test_a_token_that_ended_is_not_waited_out(server, watched):
     server.course = COURSE
     server.fail("GET .*runs/", 401)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -169,7 +170,8 @@ def test_a_failure_tells_the_last_events_and_the_last_lines(kube, launched):
     failed = kube.pod(JOB, 1, "Failed", containerStatuses=[status])
     kube.write(failed, *(f"line {number}" for number in range(30)), "mtlrank: the disk is full")
     kube.note(failed, "BackOff", "Back-off restarting failed container")
-    kube.note("another-job", "Killed", "not ours")
+    for name in ("another-job", f"{JOB}2", f"{JOB}2-node-0"):
+        kube.note(name, "Killed", "not ours")
     kube.finish(JOB, "Failed", "JobsFailed", "jobset failed due to one or more job failures")
     with pytest.raises(story.TrainJobError) as error:
         step.result()
@@ -241,6 +243,21 @@ def test_a_job_that_failed_before_is_made_anew(kube, launched):
     kube.finish(JOB, "Complete")
     step.result()
     assert kube.jobs[JOB]["metadata"]["uid"] == "uid-2"
+
+
+def test_a_job_that_is_being_deleted_is_not_adopted(kube):
+    kube.store(made(deletionTimestamp="2026-11-24T12:00:00Z"))
+    threading.Timer(0.3, kube.jobs.clear).start()
+    launcher.begin(cluster.Cluster.connect(), made())
+    assert kube.jobs[JOB]["metadata"]["uid"] == "uid-2"
+    assert kube.asked("DELETE") == 0
+
+
+@pytest.mark.parametrize("status", ["True", "False", "Unknown"])
+def test_only_a_condition_that_is_met_counts(status):
+    job = {"status": {"conditions": [{"type": "Complete", "status": status}]}}
+    assert bool(story.condition(job, "Complete")) == (status == "True")
+    assert not story.condition(job, "Failed")
 
 
 @pytest.mark.parametrize(
@@ -345,6 +362,15 @@ def test_a_job_past_its_deadline_is_deleted(kube, launched):
         step.result()
     assert kube.jobs == {}
     assert kube.bodies[0]["spec"]["activeDeadlineSeconds"] == 6 * 3600
+
+
+def test_the_cluster_has_time_to_end_a_job_first(kube, bucket, monkeypatch):
+    given = []
+    monkeypatch.setattr(launcher, "supervise", lambda _, job, seconds: given.append((job["spec"], seconds)))
+    write_bytes(f"{ORDER.output}/metrics.json", json.dumps(METRICS).encode())
+    assert launcher.run(ORDER, NODES, RUN, IMAGE) == METRICS
+    ((spec, seconds),) = given
+    assert seconds == spec["activeDeadlineSeconds"] + launcher.LATE > spec["activeDeadlineSeconds"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
