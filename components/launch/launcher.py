@@ -67,7 +67,10 @@ def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
 
 
 def begin(cluster: Cluster, job: dict[str, Any]) -> None:
-    """Create the job, or adopt the one that an earlier attempt of this step created. One that failed is created again."""
+    """Create the job, or adopt the one that an earlier attempt of this step created.
+
+    One of this run that failed is created again, also if a retry asks for something else, such as another output.
+    """
     name, owner = job["metadata"]["name"], cluster.owner()
     owned = {**job, "metadata": {**job["metadata"], **({"ownerReferences": [owner]} if owner else {})}}
     latest = time.monotonic() + LATE
@@ -75,9 +78,10 @@ def begin(cluster: Cluster, job: dict[str, Any]) -> None:
         found = cluster.read(name)
         if found is None:
             continue
-        _check_ours(found, job)
-        is_leaving = "deletionTimestamp" in found["metadata"]
-        if not condition(found, "Failed") and not is_leaving:
+        has_failed, is_leaving = condition(found, "Failed"), "deletionTimestamp" in found["metadata"]
+        if not (has_failed and _is_of_run(found, job)):
+            _check_ours(found, job)
+        if not has_failed and not is_leaving:
             say(f"adopting TrainJob {name}, which an earlier attempt of this step created")
             return
         if time.monotonic() > latest:
@@ -136,14 +140,22 @@ def remove(cluster: Cluster, job: dict[str, Any]) -> None:
 
 def is_ours(found: dict[str, Any], job: dict[str, Any]) -> bool:
     """Whether a job of the same name was made by this run and for the same."""
-    labels, mine = found["metadata"].get("labels") or {}, job["metadata"]["labels"]
-    return all(labels.get(label) == mine[label] for label in (RUN, SPEC))
+    return _labels(found).get(SPEC) == job["metadata"]["labels"][SPEC] and _is_of_run(found, job)
+
+
+def _is_of_run(found: dict[str, Any], job: dict[str, Any]) -> bool:
+    return bool(_labels(found).get(RUN) == job["metadata"]["labels"][RUN])
+
+
+def _labels(found: dict[str, Any]) -> dict[str, str]:
+    labels: dict[str, str] = found["metadata"].get("labels") or {}
+    return labels
 
 
 def _check_ours(found: dict[str, Any], job: dict[str, Any]) -> None:
     if not is_ours(found, job):
-        name, labels = job["metadata"]["name"], found["metadata"].get("labels") or {}
-        told = "belongs to another run" if labels.get(RUN) != name else "has other settings"
+        name, labels = job["metadata"]["name"], _labels(found)
+        told = "has other settings" if _is_of_run(found, job) else "belongs to another run"
         raise TrainJobError(
             f"TrainJob {name} exists already and {told}: expected the label {SPEC}="
             f"{job['metadata']['labels'][SPEC]}, found {labels.get(SPEC, 'none')}. If it is not needed any more: kubectl "

@@ -233,8 +233,12 @@ def test_an_answer_that_is_lost_makes_no_second_job(kube, launched, capfd):
     assert kube.count == 1
 
 
-def test_a_job_that_failed_before_is_made_anew(kube, launched):
-    kube.store(made())
+@pytest.mark.parametrize(
+    "labels", [{}, {"labels": {"mtlrank/run": JOB, "mtlrank/spec": "0123"}}], ids=["same", "other"]
+)
+def test_a_job_that_failed_before_is_made_anew(kube, launched, labels):
+    """Also with other settings: a retry may have another output."""
+    kube.store(made(**labels))
     kube.finish(JOB, "Failed")
     step = launched()
     kube.wait_for("DELETE")
@@ -270,6 +274,8 @@ def test_only_a_condition_that_is_met_counts(status):
 )
 def test_a_job_that_is_not_ours_is_left_alone(kube, launched, labels, told):
     kube.store(made(labels=labels))
+    if "another run" in told:
+        kube.finish(JOB, "Failed")
     with pytest.raises(story.TrainJobError, match=told):
         launched().result()
     assert JOB in kube.jobs
