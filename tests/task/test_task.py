@@ -49,7 +49,7 @@ def test_tasks_that_agree_in_what_they_are_made_of_share_prepared_data():
 def test_settings_of_other_kinds_are_refused():
     with pytest.raises(ConfigError, match="relevance_level is 0, expected a whole number"):
         Relevance(["AP"], relevance_level=0)
-    with pytest.raises(ConfigError, match="maximum is 'ten', expected null or a number"):
+    with pytest.raises(ConfigError, match="maximum is 'ten', expected null or a finite number"):
         Regression(["MSE"], maximum="ten")
     with pytest.raises(DataError, match="not a whole grade of relevance"):
         Relevance(["AP"]).parse_label(2000)
