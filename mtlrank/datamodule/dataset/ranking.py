@@ -230,9 +230,8 @@ class IRDataset(PreparedDataset):
         """The first-stage ranking of the split's queries."""
         if split not in self._candidates:
             collection = self.pool(split)
-            if split in self.held_out and collection is self.collection(
-                split
-            ):  # its run is read once for all its parts
+            if split in self.held_out and collection is self.collection(split):
+                # Its run is read once for all of its parts.
                 has_train = self.learn_from != "docpairs" and self.negatives_run is None
                 parts = [*self.held_out.shares, *(["train"] if has_train else [])]
                 asked = [query_id for part in parts for query_id in self.query_ids(part)]
