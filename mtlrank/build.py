@@ -1,6 +1,5 @@
 """Where a config becomes what trains: datamodule, model, loop, trainer."""
 
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.gradients import trained
 from mtlrank.loop.logger import Service
 from mtlrank.loop.loss import ByGradient
-from mtlrank.loop.milestones import Milestones, Monitored, Plan
+from mtlrank.loop.milestones import Milestones, Monitored, Plan, epoch_steps
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import Bar, PlainProgress
 from mtlrank.loop.stopping import StopSignals
@@ -259,6 +258,8 @@ def build_milestones(
         training["patience"],
         training["checkpoint_minutes"],
         training["checkpoint_steps"],
+        training["epochs"],
+        training["max_steps"],
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
@@ -340,13 +341,8 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
 
 
 def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
-    """Optimizer steps of the whole run, from our own samplers' lengths."""
-    batches = datamodule.num_batches("train", trainer.world_size)
-    for limit in (trainer.limit_train_batches, trainer.overfit_batches):
-        if limit:
-            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a share, as Lightning cuts it
-            batches = min(batches, wanted)
-    steps: int = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * config["training"]["epochs"]
+    """Optimizer steps of the whole run."""
+    steps: int = epoch_steps(datamodule, trainer, trainer.world_size) * config["training"]["epochs"]
     return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 
 

@@ -30,7 +30,7 @@ def run(
 ) -> list[Comparison]:
     """Group runs, or run files, to systems, compare each with the baseline and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
-    groups = group_runs(_judged(runs))
+    groups = group_runs(_with_judged_heads(runs))
     systems, notes = _read(groups)
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
@@ -60,7 +60,7 @@ def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]
     return [read[name] for name in groups], notes
 
 
-def _judged(runs: Sequence[str]) -> list[str]:
+def _with_judged_heads(runs: Sequence[str]) -> list[str]:
     """The runs without folders that hold no judged head, if two are left: `runs/*` has runs that are not finished, too."""
     places = ("evaluation/*/metrics.json", "*/metrics.json")  # of a run, of an evaluation
     without = [run for run in runs if Path(run).is_dir() and not any(any(Path(run).glob(place)) for place in places)]

@@ -22,13 +22,15 @@ _NOT_OF_IDENTITY = (  # settings with which the same run continues
     "trainer.log_every_n_steps",
     "loop.diagnose_every_n_steps",
     "loop.logger.",
+    "max_length",  # what datasets make of it is theirs
+    "max_query_length",
 )
 _KINDS = {
     "data": ("datamodule.dataset.", "collection.", "prepare.", "tasks"),
     "heads": ("model.heads.", "model.default_head.", "datamodule.dataset.", "tasks"),
     "body": ("model.body.",),
     "tokenizer": ("model.body.", "datamodule.dataset."),
-    "epochs": ("training.epochs", "training.max_steps"),
+    "epochs": ("training.epochs", "training.max_steps", "training.patience"),
 }  # settings that differ if what training.accept_changes names does
 
 

@@ -92,7 +92,7 @@ def _usual(rows: Sequence[Reached], known: set[str]) -> list[str]:
         for dataset in config["datamodule"]["dataset"]["datasets"].values():
             heads.setdefault(dataset["name"], dataset["task"]["measures"][0])
     primary = [f"{name}/{measure}" for name, measure in heads.items()]
-    wanted = [*sorted(monitored - {None}), *(f"val/{key}" for key in primary[:1])]
+    wanted = [*sorted(monitored - {None}), *[f"val/{key}" for key in primary if f"val/{key}" in known][:1]]
     wanted += [f"test/{key}" if f"test/{key}" in known else f"val/{key}" for key in primary]
     return [key for key in dict.fromkeys(wanted) if key in known]
 

@@ -18,7 +18,8 @@ def check_settings(config: Any) -> None:
     for group in CLOSED:
         for key in (f"{group}.{name}" for name in config.get(group) or ()):
             if key not in _SETTINGS:
-                raise ConfigError(f"There is no setting {key}.{nearest(key, _SETTINGS)}")
+                inside = [known for known in _SETTINGS if known.startswith(f"{group}.")]
+                raise ConfigError(f"There is no setting {key}.{nearest(key, inside)}")
 
 
 def instead_of(key: str) -> str:

@@ -91,6 +91,10 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         trainer = build.build_trainer(config, output, milestones, service)
         loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
         checkpoint = None if config["force"] else milestones.resume_from(loop)
+        if finished.exists() and not config["force"] and not checkpoints.all("step"):
+            raise ConfigError(
+                f"{output} is finished, and its checkpoints are gone: it cannot go on. force=true starts over."
+            )
         if trainer.is_global_zero:  # others read what it writes
             if service:
                 service.open(output, run_folder.run_identity(config), anew=config["force"])

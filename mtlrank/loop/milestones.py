@@ -1,5 +1,6 @@
 """What happens between two optimizer steps: validation, checkpoints, stopping early or because somebody asks."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 
 from mtlrank import about
+from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
@@ -36,6 +38,8 @@ class Plan(NamedTuple):
     patience: int | None = None  # validations without improvement before training stops
     checkpoint_minutes: float | None = 10.0  # checkpoints are also written after each validation
     checkpoint_steps: int | None = None
+    epochs: int | None = None  # the end, as far as it is known
+    max_steps: int | None = None
 
 
 class Milestones(pl.Callback):
@@ -73,7 +77,6 @@ class Milestones(pl.Callback):
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self.processes = 1
-        self.epochs, self.total_steps = 0, 0  # of the whole run, on this number of processes
         self.code = about.code()
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
@@ -91,6 +94,12 @@ class Milestones(pl.Callback):
         mine = state["callbacks"][self.state_key]
         where = self.checkpoints.path(found)
         if check_same(self.identity, mine["identity"], where, self.accept_changes):
+            for setting, end, done in (
+                ("epochs", self.plan.epochs, mine["epoch"]),
+                ("max_steps", self.plan.max_steps, found.step),
+            ):
+                if end is not None and end < done:
+                    raise ConfigError(f"training.{setting} is {end}, but {done} are over. Expected more.")
             self._check_best(mine["best_step"])
             say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
             if (code := mine.get("code", self.code)) != self.code:
@@ -115,7 +124,7 @@ class Milestones(pl.Callback):
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:
-        counts = ("waited", "pending", "epoch", "batches", "step", "processes", "epochs", "total_steps")
+        counts = ("waited", "pending", "epoch", "batches", "step", "processes")
         return {name: getattr(self, name) for name in ("code", "identity", "values", "best", "best_step", *counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -129,16 +138,15 @@ class Milestones(pl.Callback):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Set the data and Lightning's loops to where training stands, whatever the number of processes was."""
         state = checkpoint["callbacks"][self.state_key]
-        if state["epoch"] > (trainer.max_epochs or 0):
-            raise ConfigError(f"training.epochs is {trainer.max_epochs}, but {state['epoch']} are over. Expected more.")
         epoch = 0 if trainer.overfit_batches else state["epoch"]
         trainer.datamodule.start_at(epoch, state["batches"])
         whole = trainer.datamodule.num_batches("train")
         steps = -(-whole // trainer.world_size) - -(-(whole - state["batches"]) // trainer.world_size)
-        if state["processes"] != trainer.world_size:  # steps are larger on more processes, and fewer
-            planned = state["total_steps"] * trainer.max_epochs / state["epochs"]
-            for schedule in checkpoint["lr_schedulers"]:
-                schedule["last_epoch"] = round(schedule["last_epoch"] * pl_module.total_steps / planned)
+        if pl_module.total_steps != trainer.max_steps:  # else it ends after so many steps, whatever their size
+            processes = state.get("processes", trainer.world_size), trainer.world_size
+            then, now = (epoch_steps(trainer.datamodule, trainer, number) for number in processes)
+            for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
+                schedule["last_epoch"] = round(schedule["last_epoch"] * now / then)
         loops = checkpoint["loops"]["fit_loop"]
         loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
         loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
@@ -153,8 +161,7 @@ class Milestones(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation that a stop has cut short comes first."""
-        self._saved_step = self.step
-        self.processes, self.epochs, self.total_steps = trainer.world_size, trainer.max_epochs, pl_module.total_steps
+        self._saved_step, self.processes = self.step, trainer.world_size
         if self.pending:
             self._validate(trainer, pl_module)
 
@@ -163,6 +170,8 @@ class Milestones(pl.Callback):
         self.signals.listen()
         self._is_restored, self._saved_at = True, time.monotonic()
         self._stop_early_if_due(trainer)
+        if trainer.should_stop:
+            say(f"training.patience={self.plan.patience} has ended this run at step {self.step}: a larger one goes on")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After an optimizer step, do what is due."""
@@ -260,6 +269,17 @@ class Milestones(pl.Callback):
                 self._save(trainer)
             raise self.signals.error(asked)
         return bool(late)
+
+
+def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:
+    """Optimizer steps of an epoch on so many processes, from our own samplers' lengths."""
+    batches: int = datamodule.num_batches("train", processes)
+    for limit in (trainer.limit_train_batches, trainer.overfit_batches):
+        if limit:
+            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a share, as Lightning cuts it
+            batches = min(batches, wanted)
+    steps: int = math.ceil(batches / trainer.accumulate_grad_batches)
+    return max(1, steps)
 
 
 def _at(number: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from mtlrank import embedded, evaluate, train
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.evaluation.curves import read_curves
+from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.stopping import StopSignals
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.marks import needs_compiler
@@ -152,6 +156,9 @@ def test_a_finished_run_goes_on_to_more_epochs(data_dir, tmp_path, capsys):
     )  # the first step has the old rate
     with pytest.raises(ConfigError, match=r"training.epochs is 2, but 3 are over\. Expected more\."):
         train.run(settings(data_dir, tmp_path, *more, "training.epochs=2", "training.accept_changes=[epochs]"))
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ConfigError, match="is finished, and its checkpoints are gone: it cannot go on"):
+        train.run(settings(data_dir, tmp_path, *more, "training.epochs=4", "training.accept_changes=[epochs]"))
 
 
 def rates_of(folder):
@@ -173,6 +180,8 @@ def test_training_ends_after_a_number_of_steps(data_dir, tmp_path, capsys):
     train.run(settings(data_dir, parts, "training.max_steps=32", "training.accept_changes=[epochs]"))
     assert "step 30 (" in capsys.readouterr().err
     assert content(parts)["global_step"] == 32
+    with pytest.raises(ConfigError, match=r"training.max_steps is 31, but 32 are over\. Expected more\."):
+        train.run(settings(data_dir, parts, "training.max_steps=31", "training.accept_changes=[epochs]"))
 
 
 def test_a_run_is_finished_although_nobody_reads_what_it_prints(data_dir, tmp_path, monkeypatch, capsys):
@@ -308,3 +317,24 @@ def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(d
     metrics = train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data,heads]"))
     assert "val/msm_coref/Accuracy" in metrics
     assert "loaded, data, heads changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("max_steps", "place"), [(-1, 5), (100, 10)])
+def test_the_place_in_the_schedule_is_counted_in_the_steps_of_this_number_of_processes(tmp_path, max_steps, place):
+    """Ten of twenty steps of an epoch are five of ten on two processes. A number of steps is the same on any number."""
+
+    class Twenty:
+        def num_batches(self, split, world_size=1):
+            return 20 // world_size
+
+        def start_at(self, epoch, batches):
+            pass
+
+    settings = {"overfit_batches": 0, "limit_train_batches": None, "accumulate_grad_batches": 1, "max_steps": max_steps}
+    trainer = SimpleNamespace(datamodule=Twenty(), world_size=2, **settings)
+    milestones = Milestones(Checkpoints(tmp_path), Monitored("x", "max"), StopSignals(), Plan(), {}, [])
+    state = {**milestones.state_dict(), "step": 10, "batches": 10, "processes": 1}
+    checkpoint = {"callbacks": {milestones.state_key: state}, "global_step": 10, "loops": {"fit_loop": {}}}
+    checkpoint["lr_schedulers"] = [{"last_epoch": 10}]
+    milestones.on_load_checkpoint(trainer, SimpleNamespace(total_steps=100), checkpoint)
+    assert checkpoint["lr_schedulers"] == [{"last_epoch": place}]

@@ -214,13 +214,13 @@ class IRDataset(PreparedDataset):
 
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
-        told = {
+        told: dict[str, Any] = {
             split: source if isinstance(source, float) else self._describe(self.collection(split))
             for split, source in sources.items()
         }
-        return (
-            told if self.negatives_run is None else {**told, "negatives": self.pool("train").source.describe()["run"]}
-        )
+        if self.negatives_run is not None:
+            told["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
+        return told
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
         first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
@@ -238,6 +238,8 @@ class IRDataset(PreparedDataset):
                 collection.read_run(asked, max(map(self._depth, parts)))
             ranked = collection.candidates(self.query_ids(split), self._depth(split))
             self._candidates[split] = ranked
+            if collection is not self.collection(split) and self.shard.total == 1 and not any(ranked.values()):
+                raise DataError(f"{self.name}: negatives_run={self.negatives_run} ranks none of the training queries.")
             if self._is_judged(split):
                 self.reading.count(WITHOUT_CANDIDATES, sum(not docs for docs in ranked.values()))
         return self._candidates[split]
@@ -354,6 +356,10 @@ class IRDataset(PreparedDataset):
                 f"Dataset {self.name!r}: learn_from={learn_from} does not fit a {type(task).__name__} task. Expected "
                 "task=regression or task=distillation_* for learn_from=run, task=distillation_* for "
                 "learn_from=annotator, and another ranking task otherwise."
+            )
+        if self.max_queries is not None and learn_from == "docpairs":
+            raise ConfigError(
+                f"Dataset {self.name!r}: max_queries is not for learn_from=docpairs. Give a file of fewer docpairs."
             )
         if (learn_from == "annotator") != (self.annotator is not None):
             raise ConfigError(

@@ -37,7 +37,11 @@ def test_negatives_may_come_from_another_run_than_the_first_stage(source, tmp_pa
         first_stage = {"q1": ["d2", "d1"], "q2": ["d4", "d3"]}
         expected = [(q, d) for q in (dataset.query_ids("val") if share else []) for d in first_stage[q]]
         assert [row[:2] for row in rows(dataset, "val")] == expected
-    assert dataset.describe()["negatives"]["sha256"] != dataset.describe()["train"]["run"]["sha256"]
+    told = dataset.describe()["train"]
+    assert told["negatives_run"]["sha256"] != told["run"]["sha256"]
+    other = write(tmp_path / "other", ["q9 Q0 d4 1 9 m"])
+    with pytest.raises(DataError, match="ranks none of the training queries"):
+        groups(ranking(source, PairwiseRelevance(["AP"], 2), negatives_run=other, **kept))
     with pytest.raises(
         ConfigError, match="negatives_run is for learn_from=judged or annotator, but learn_from is docp"
     ):
@@ -58,6 +62,8 @@ def test_the_scores_of_a_run_can_be_learnt(source):
         source, Regression(["MSE"]), learn_from="run", num_candidates=2, val=source, leaked_queries="drop"
     )
     assert rows(dataset, "val") == [("q1", "d2", 3.0), ("q1", "d1", 2.0), ("q2", "d4", 2.0), ("q2", "d3", 1.0)]
+    with pytest.raises(ConfigError, match="max_queries is not for learn_from=docpairs"):
+        ranking(source, PairwiseRelevance(["AP"], 2), learn_from="docpairs", max_queries=3)
     with pytest.raises(ConfigError, match="learn_from=run does not fit a Relevance task"):
         ranking(source, learn_from="run")
 
