@@ -1,6 +1,7 @@
 """The folder of a run: what makes two runs the same, and whose a folder is."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ def check_owner(folder: str | Path, config: Config, setting: str) -> None:
         return
     ours = run_identity(config)
     excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
-    differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    differing = [key for key in differing if not key.startswith(excused)]
+    differing = [key for key in _differing(ours, theirs) if not key.startswith(excused)]
     if differing:
         shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
         raise ConfigError(
@@ -68,7 +68,13 @@ def check_owner(folder: str | Path, config: Config, setting: str) -> None:
 
 def holds(folder: Path, config: Config) -> bool:
     """Whether a folder holds this run, finished."""
-    return (folder / METRICS).exists() and _claimed(folder, "output_dir") == run_identity(config)
+    theirs = _claimed(folder, "output_dir") if (folder / METRICS).exists() else None
+    return theirs is not None and not _differing(run_identity(config), theirs)
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The keys in which two runs differ. An older one has not every key that is null by default."""
+    return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
 
 
 def _claimed(folder: str | Path, setting: str) -> dict[str, Any] | None:

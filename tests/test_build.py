@@ -14,6 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Plan
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.storage import read_json, write_json
 from mtlrank.task.distillation import MarginMSE
 
 
@@ -43,6 +44,12 @@ def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, 
     with pytest.raises(ConfigError, match=r"another config \(1 keys differ: seed: 42 there, 7 now\)"):
         run_folder.output_folder({**config, "seed": 7})
     assert run_folder.output_folder({**config, "seed": 7, "force": True}) == tmp_path
+    (tmp_path / "metrics.json").touch()
+    older = read_json(tmp_path / "run.json")
+    assert older.pop("training.max_steps", 1) is None
+    write_json(tmp_path / "run.json", older)
+    assert run_folder.holds(tmp_path, config)
+    assert not run_folder.holds(tmp_path, {**config, "seed": 7})
 
 
 @pytest.mark.parametrize("force", [False, True])
