@@ -61,15 +61,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     started = time.time()
     finished = output / run_folder.METRICS
     if not config["force"] and run_folder.holds(output, config):
-        try:
-            values: dict[str, float] = read_json(finished)
-        except DataError as error:
-            raise DataError(f"{finished} is damaged. force=true starts the run over.") from error
-        _check_data(config, output, prepared)
-        is_judged = (output / "evaluation").exists() or not config["test"]
-        hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
-        say(f"already finished: {output}. force=true runs it again.{hint}")
-        return values
+        return _reached(output, config, prepared)
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
@@ -130,6 +122,20 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
             print_table(heads)
             print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
+
+
+def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
+    """The metrics of a finished run, which is not run again."""
+    finished = output / run_folder.METRICS
+    try:
+        values: dict[str, float] = read_json(finished)
+    except DataError as error:
+        raise DataError(f"{finished} is damaged. force=true starts the run over.") from error
+    _check_data(config, output, prepared)
+    is_judged = (output / "evaluation").exists() or not config["test"]
+    hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
+    say(f"already finished: {output}. force=true runs it again.{hint}")
+    return values
 
 
 def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> dict[str, float]:
