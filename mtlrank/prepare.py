@@ -22,6 +22,7 @@ from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.measures import always_zero
 from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
@@ -63,7 +64,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:
             datasets[key] = prepare_dataset(config, key, folders[key])
-            _say(datasets[key].manifest, key, folders[key])
+            _say(datasets[key], key, folders[key])
     return datasets
 
 
@@ -94,7 +95,9 @@ def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
         _remove_if_empty(shards)
         raise
     merge(config, key, list(places.values()), folder)
-    shutil.rmtree(shards)
+    for place in places.values():  # and no more: another process may be preparing a shard beside them
+        shutil.rmtree(mirror(place))
+    _remove_if_empty(shards)
 
 
 def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) -> None:
@@ -177,12 +180,19 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Leave no trace of a preparation that has finished no shard."""
+    """Leave no empty folder behind."""
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
+def _always_zero(dataset: PreparedDataset) -> list[str]:
+    """Measures that ask for grades which no document of any judged split has."""
+    judged = [name for name in dataset.splits if name != "train" and dataset.has(name)]
+    return always_zero(dataset.task.measures, [qrel for name in judged for qrel in dataset.split(name).qrels()])
+
+
+def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
+    manifest = dataset.manifest
     splits = manifest["splits"]
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
     dropped = sum(split["items_dropped"] for split in splits.values())
@@ -201,4 +211,6 @@ def _say(manifest: Mapping[str, Any], key: str, folder: str | Path) -> None:
             )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
+    if dataset.has_judgements and (zero := _always_zero(dataset)):
+        notes.append(f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures")
     say("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})")

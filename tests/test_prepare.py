@@ -51,6 +51,23 @@ def test_machines_prepare_a_shard_each_and_any_of_them_merges(tmp_path, capsys):
     assert "prepared shard 2/2 of msm_ner" in capsys.readouterr().err
 
 
+def test_what_another_process_prepares_beside_the_shards_stays(tmp_path):
+    words = ["tasks=[msm_ner]"]
+    prepare.run(composed(tmp_path, *words, "prepare.shard=1/2"))
+    (shards,) = tmp_path.glob("*.shards")
+    theirs = shards / "a shard that is being written"
+    theirs.mkdir()
+    prepare.run(composed(tmp_path, *words, "prepare.num_shards=2"))
+    assert list(shards.iterdir()) == [theirs]
+
+
+def test_measures_that_the_grades_make_useless_are_told(tmp_path, capsys):
+    for measure, told in (("AP(rel=2)", False), ("AP(rel=9)", True)):
+        task = f"datamodule.dataset.datasets.trec2019.task.measures=['nDCG@10','{measure}']"
+        prepare.run(composed(tmp_path, "tasks=[trec2019]", task))
+        assert ("always 0, as no judged document has such a grade: AP(rel=9):" in capsys.readouterr().err) is told
+
+
 def _prepare_in(folder, began):
     began.wait()
     prepare.run(composed(folder, "tasks=[msm_ner]"))

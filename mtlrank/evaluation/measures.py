@@ -72,6 +72,12 @@ def at_level(measure: str, relevance_level: int) -> str:
     return with_level(measure, relevance_level) if "rel" in ir_measures.parse_measure(measure).params else measure
 
 
+def always_zero(measures: Iterable[str], qrels: Iterable[Qrel]) -> list[str]:
+    """Ranking measures that no ranking can raise: no document has the grade from which they count."""
+    highest = max((qrel.relevance for qrel in qrels), default=0)
+    return [measure for measure in measures if ir_measures.parse_measure(measure).params.get("rel", 1) > highest]
+
+
 def check(kind: str, measures: Iterable[str]) -> None:
     """Raise `ConfigError` for the first measure that a task of this kind cannot be judged by."""
     for measure in measures:

@@ -45,6 +45,14 @@ def test_rankings_equal_trec_eval_per_topic(seed):
         assert ours["RR(rel=2)@3"][query_id] == pytest.approx(reciprocal, abs=1e-6)
 
 
+def test_measures_that_ask_for_a_grade_that_no_document_has_are_always_zero():
+    named, qrels = ["nDCG@10", "AP", "AP(rel=2)", "RR(rel=3)@10"], [Qrel("q", "a", 2), Qrel("q", "b", 0)]
+    assert measures.always_zero(named, qrels) == ["RR(rel=3)@10"]
+    assert measures.always_zero(named, qrels[1:]) == named
+    values = measures.ranking_values(named, qrels, [ScoredDoc("q", "a", 1.0)])
+    assert [name for name in named if not values[name]["q"]] == ["RR(rel=3)@10"]
+
+
 def test_a_measure_at_another_level():
     asked = ["nDCG@10", "AP(rel=3)", "AP", "RR(rel=3)@10", "Judged@10"]
     assert [measures.at_level(measure, 2) for measure in asked] == [
