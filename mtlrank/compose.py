@@ -3,7 +3,9 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from importlib.resources import files
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -148,6 +150,8 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
             f"The config refers to {unset[1]}, which is not set. Choose a dataset (datamodule/dataset=...), or an "
             "experiment or a collection that sets it."
         )
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{several[1]} names several values: -m runs the command with each, [brackets] make them a list."
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
         if not equals:
@@ -210,12 +214,22 @@ def _nearest_key(name: str, known: list[str]) -> str:
 
 
 def _keys_without(name: str, overrides: Sequence[str], wrong: str) -> list[str]:
-    """Every key of the config `name` without the overrides of one key; none if it cannot be composed without them."""
-    others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != wrong]
-    try:
-        return keys_of(_composed(name, others))
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
-        return []
+    """Every key of the config `name` without what is said of one key. More may be wrong: then of the chosen parts only."""
+    others = [override for override in overrides if _key(override) != wrong]
+    for tried in (others, [override for override in others if _names_group(_key(override))]):
+        with suppress(HydraException, OmegaConfBaseException, YAMLError, ValueError):
+            return keys_of(_composed(name, tried))
+    return []
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _names_group(key: str) -> bool:
+    """Whether what is overridden is the choice of a config, as in `experiment` and `task@datamodule.dataset.task`."""
+    group = key.partition("@")[0]
+    return group == "hydra.searchpath" or files("mtlrank.conf").joinpath(group).is_dir()
 
 
 def keys_of(config: DictConfig) -> list[str]:

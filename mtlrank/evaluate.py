@@ -10,7 +10,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("evaluate")
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged import JUDGED_RUN, head_name
+from mtlrank.evaluation.judged import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
@@ -79,11 +79,12 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
     learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
     identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
+    weights = file_hash(model_dir / WEIGHTS)
+    folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
+    _check_output(output, identity, weights, folders)
     write_json(output / JUDGED_RUN, identity)  # whose heads they are can be told without the model
-    metrics = judge_all(model, datasets, output, scoring, split, file_hash(model_dir / WEIGHTS))
-    print_table(
-        [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
-    )
+    metrics = judge_all(model, datasets, output, scoring, split, weights)
+    print_table(folders)
     print(f"results: {output}")
     return metrics
 
@@ -115,6 +116,18 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
         datamodule = {**saved["datamodule"], "dataset": tested}
         datasets[name] = prepare.run({**saved, "tasks": [key], "datamodule": datamodule})[key]
     return datasets
+
+
+def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judged: Sequence[Path]) -> None:
+    """Refuse a folder of another run's results, or where results of other weights would stay beside the new ones."""
+    if (output / JUDGED_RUN).exists() and read_json(output / JUDGED_RUN) != identity:
+        raise ConfigError(f"{output} holds the results of another run. Choose another output_dir.")
+    for folder in head_folders([output]):
+        if folder not in judged and read_json(folder / "metrics.json").get("weights") != weights:
+            raise ConfigError(
+                f"{folder} is a result of other weights, and would stay beside the new ones. Remove it, or choose another "
+                "output_dir."
+            )
 
 
 def _check_on(config: Config) -> None:

@@ -15,7 +15,6 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
 
 from mtlrank.build_dataset import build_dataset, dataset_fingerprint, prepared_folder
 from mtlrank.compose import Config, select_tasks
@@ -95,8 +94,8 @@ def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
         _remove_if_empty(shards)
         raise
     merge(config, key, list(places.values()), folder)
-    for place in places.values():  # and no more: another process may be preparing a shard beside them
-        shutil.rmtree(mirror(place))
+    for made in places.values():  # and no more: another process may be preparing a shard beside them
+        shutil.rmtree(mirror(made))
     _remove_if_empty(shards)
 
 

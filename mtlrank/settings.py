@@ -13,6 +13,8 @@ def check_settings(config: Any) -> None:
     """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
     for key, kind in _SETTINGS.items():
         value = _value_of(config, key)
+        if value is not _ABSENT and kind.instead:
+            raise ConfigError(f"There is no setting {key}: use {kind.instead}.")
         if value is not _ABSENT and not kind.fits(value):
             raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
     for group in CLOSED:
@@ -24,8 +26,7 @@ def check_settings(config: Any) -> None:
 
 def instead_of(key: str) -> str:
     """What to write for a key that there is not, if it is known what is meant; else nothing."""
-    _, _, way_out = _SETTINGS[key].words.partition(_NO_SUCH_KEY) if key in _SETTINGS else ("", "", "")
-    return way_out
+    return _SETTINGS[key].instead if key in _SETTINGS else ""
 
 
 def check_parts(config: Any) -> None:
@@ -45,6 +46,7 @@ def check_parts(config: Any) -> None:
 class _Kind(NamedTuple):
     fits: Callable[[Any], bool]
     words: str
+    instead: str = ""  # what to write for a setting that there is not
 
 
 def _whole(least: int) -> _Kind:
@@ -68,7 +70,7 @@ def _list(fits: Callable[[Any], bool], words: str) -> _Kind:
 
 
 def _unknown(instead: str) -> _Kind:
-    return _Kind(lambda v: False, f"{_NO_SUCH_KEY}{instead}")
+    return _Kind(lambda v: False, "", instead)
 
 
 def _is_devices(value: Any) -> bool:
@@ -82,7 +84,6 @@ def _is_names(value: Any) -> bool:
     return is_list and len(set(value)) == len(value)
 
 
-_NO_SUCH_KEY = "no such key: use "
 _ABSENT = object()  # what has no value in a config, not even null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")

@@ -76,6 +76,29 @@ def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tm
     assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in capsys.readouterr().out.replace("\n", "")
 
 
+def test_results_of_other_models_are_neither_replaced_nor_mixed_with_new_ones(config, datasets, data_dir, tmp_path):
+    def judge(run, task, output):
+        words = settings("evaluate", model_dir=tmp_path / run, tasks=f"[{task}]", output_dir=tmp_path / output)
+        return evaluate.run(words, {task: data_dir / task})
+
+    save_random(tmp_path / "run" / "model", config, datasets)
+    save_random(tmp_path / "other" / "model", {**config, "seed": 7}, datasets)
+    judge("run", "msm_ner", "results")
+    judge("run", "msm_coref", "results")
+    with pytest.raises(ConfigError, match="results holds the results of another run"):
+        judge("other", "msm_ner", "results")
+
+    before = read_json(tmp_path / "results" / "msm_ner" / "metrics.json")
+    shutil.rmtree(tmp_path / "run" / "model")
+    save_random(tmp_path / "run" / "model", config, datasets, spread=2.0)  # the same run with other weights
+    with pytest.raises(ConfigError, match="msm_coref is a result of other weights"):
+        judge("run", "msm_ner", "results")
+    assert read_json(tmp_path / "results" / "msm_ner" / "metrics.json") == before
+    shutil.rmtree(tmp_path / "results" / "msm_coref")
+    judge("run", "msm_ner", "results")
+    assert read_json(tmp_path / "results" / "msm_ner" / "metrics.json")["weights"] != before["weights"]
+
+
 def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, datasets, data_dir, tmp_path, capsys):
     """The same queries under another name: what the head's own test set gives, at another relevance level."""
     own = settings("evaluate", model_dir=save_random(tmp_path / "run" / "model", config, datasets), tasks="[trec2019]")
