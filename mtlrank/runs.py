@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.checks import nearest
+from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.evaluation.comparison_tables import harmless
@@ -55,6 +56,7 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
                 f"No run has the measure {key!r}.{nearest(key, known)} There are: {', '.join(sorted(known))}."
             )
     chosen = list(keys or _usual(rows, known))
+    _warn(rows, chosen)
     less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
     rows.sort(key=lambda row: _worth(row.mean(chosen[0]), less=less))
     _print(rows, chosen)
@@ -82,12 +84,25 @@ def _read(system: str, folders: list[Path]) -> Reached:
     return Reached(system, folders, values)
 
 
+def _warn(rows: Sequence[Reached], keys: Sequence[str]) -> None:
+    """Tell of values that stand beside each other but were measured on different queries."""
+    most = {str(_config(folder)["training"].get("max_val_queries")) for row in rows for folder in row.folders}
+    if len(most) > 1 and any(key.startswith("val/") for key in keys):
+        found = ", ".join(sorted(most)).replace("None", "all")
+        print(f"mtlrank: val/ measures are of different queries: training.max_val_queries is {found}", file=sys.stderr)
+
+
+def _config(folder: Path) -> Config:
+    config: Config = read_json(folder / "model" / "config.json")
+    return config
+
+
 def _usual(rows: Sequence[Reached], known: set[str]) -> list[str]:
     """The measure that chooses checkpoints, and one of each head."""
     heads: dict[str, str] = {}  # the first measure by dataset name, the main task first
     monitored = set[str]()
     for folder in (folder for row in rows for folder in row.folders):
-        config = read_json(folder / "model" / "config.json")
+        config = _config(folder)
         monitored.add(config["training"]["monitor"])
         for dataset in config["datamodule"]["dataset"]["datasets"].values():
             heads.setdefault(dataset["name"], dataset["task"]["measures"][0])

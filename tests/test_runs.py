@@ -1,12 +1,13 @@
 """`mtlrank runs` as it is typed, on runs that are written by hand."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from mtlrank.cli import app
-from mtlrank.storage import write_json
+from mtlrank.storage import read_json, write_json
 
 MEASURES = {"rank": ["nDCG@10", "AP"], "sim": ["MSE"]}
 
@@ -50,6 +51,16 @@ def test_less_of_an_error_comes_first_and_what_has_none_last(runs, tmp_path):
     write_json(tmp_path / "d" / "metrics.json", {"val/rank/nDCG@10": 0.9})
     done = typed("x=a", "y=c", "z=d", "--measure", "val/sim/MSE")
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["y", "x", "z"]
+
+
+def test_values_in_validation_that_cannot_be_compared_are_told(runs):
+    told = "val/ measures are of different queries: training.max_val_queries is 50, all"
+    assert told not in typed(*runs).stderr
+    path = Path("c/model/config.json")
+    config = read_json(path)
+    write_json(path, {**config, "training": {**config["training"], "max_val_queries": 50}})
+    assert told in typed(*runs).stderr
+    assert told not in typed(*runs, "--measure", "test/rank/nDCG@10").stderr
 
 
 @pytest.mark.parametrize(
