@@ -84,6 +84,7 @@ def test_the_page_is_self_contained_and_the_summary_complete(done):
     output, suggested = done
     page = (output / "probe.html").read_text()
     assert page.count("<svg") == 4  # compression and three first measures
+    assert len(list(output.glob("layers-*.svg"))) == len(list(output.glob("layers-*.pdf"))) == 4
     assert "<script" not in page
     assert "default-src 'none'" in page
     told = json.loads((output / "probe.json").read_text())

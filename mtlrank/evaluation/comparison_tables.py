@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -32,7 +31,7 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 def write_comparison(
     output: Path, comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
 ) -> None:
-    """Write comparison.csv, .tex and .json, differences.svg, and for each ranking its queries' gains.
+    """Write comparison.csv, .tex and .json, and as .svg and .pdf the differences, and for each ranking its queries' gains.
 
     `not_compared` and `confounds` say what only one system has, and what else differs. Text is untrusted and escaped.
     """
@@ -42,7 +41,7 @@ def write_comparison(
     rows = [row._asdict() for row in comparisons]
     write_json(output / "comparison.json", {**told, "comparisons": rows}, sort_keys=False)
     for name, picture in pictures(comparisons).items():
-        write_text(output / name, picture)
+        picture.write(output, name)
 
 
 def caption(comparisons: Sequence[Comparison]) -> str:
@@ -71,21 +70,19 @@ def notes(
     return [*of_rows, *confounds, *(f"Not compared: {what}." for what in not_compared)]
 
 
-def pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
-    """SVG pictures by file name: all differences with their intervals, and gains by query of each head's first measure."""
+def pictures(comparisons: Sequence[Comparison]) -> dict[str, figures.Picture]:
+    """Pictures by name: all differences with their intervals, and gains by query of each head's first measure."""
     panels: dict[str, list[figures.Interval]] = {}
     for row in comparisons:
         name = f"{row.head}: {row.system} - {row.baseline}"
         panels.setdefault(in_words(row.measure), []).append((name, row.difference, row.low, row.high))
-    found = {"differences.svg": figures.forest(panels)}
+    found = {"differences": figures.forest(panels)}
     seen = set[tuple[str, str, str]]()
     for number, row in enumerate(comparisons, 1):
         key = row.head, row.baseline, row.system
         if row.per_query and key not in seen:
-            name = re.sub(r"[^A-Za-z0-9]+", "-", f"{number}-{row.head}-{row.system}-{row.baseline}").strip("-")[:100]
-            found[f"gains-{name}.svg"] = figures.gains(
-                list(row.per_query.values()), row.measure, row.baseline, row.system
-            )
+            name = f"gains-{number}-{row.head}-{row.system}-{row.baseline}"
+            found[name] = figures.gains(list(row.per_query.values()), row.measure, row.baseline, row.system)
         seen.add(key)
     return found
 
@@ -120,11 +117,12 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
-    """A table for the package booktabs, with its notes below."""
+    """A table for the package booktabs; how to read it, and its notes, stand below."""
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(caption(comparisons))}}}",
+        r"\caption{Differences between systems.}",
+        r"\label{tab:comparison}",
         r"\begin{tabular}{llrrrrrrrll}",
         r"\toprule",
         " & ".join(_latex(name) for name in (*_HEADER, "verdict")) + r" \\",
@@ -134,7 +132,8 @@ def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = ()
         lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
         lines += [" & ".join(_latex(cell) for cell in (*_cells(row), row.verdict)) + r" \\" for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_latex(note)}" for note in notes(comparisons, not_compared, confounds)]
+    told = notes(comparisons, not_compared, confounds)
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in (caption(comparisons), *told)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 

@@ -20,8 +20,6 @@ from mtlrank.evaluation.section import Row, Section, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
 
-Pictures = list[tuple[str, str]]  # title, SVG
-
 
 def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[str, float]:
     """Write report.html, report.md and metrics.json from a training run's folder and the folders of judged heads.
@@ -91,7 +89,7 @@ def print_table(folders: Sequence[Path]) -> None:
     Console(width=width).print(table)
 
 
-def learning_pictures(curves: Curves, sections: Sequence[Section]) -> Pictures:
+def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:
     """Losses, validation and, where they were watched, the tasks' gradients over training."""
     pictures = []
     losses = {s.name: curves[key] for s in sections if (key := f"train/{s.name}/loss") in curves}

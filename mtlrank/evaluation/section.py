@@ -83,7 +83,7 @@ class Section(NamedTuple):
         """The queries that lost most."""
         return [gain for gain in reversed(self.gains) if gain.value < gain.baseline][:_SHOWN]
 
-    def pictures(self) -> list[tuple[str, str]]:
+    def pictures(self) -> figures.Pictures:
         """(title, SVG) of what shows best how a head did."""
         return _pictures(self.head, self.gains)
 
@@ -177,7 +177,7 @@ def _texts(path: Path) -> dict[str, str]:
         return {row[0]: row[1] for row in csv.reader(file, delimiter="\t")}
 
 
-def _pictures(head: Head, gains: Sequence[Gain]) -> list[tuple[str, str]]:
+def _pictures(head: Head, gains: Sequence[Gain]) -> figures.Pictures:
     measure = head.measures[0]
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]

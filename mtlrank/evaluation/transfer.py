@@ -43,15 +43,17 @@ def transfer(
 def write_transfer(
     output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
 ) -> None:
-    """Write transfer.html, and what `write_comparison` writes."""
+    """Write transfer.html, its heatmap as files, and what `write_comparison` writes."""
     write_comparison(output, rows)
+    heatmap = figures.heatmap(*_matrix(rows))
+    heatmap.write(output, "transfer")
     page = render(
         "transfer.html.j2",
         verdict=verdict(rows),
         rows=rows,
         notes=notes(rows),
         caption=caption(rows),
-        picture=figures.heatmap(*_matrix(rows)),
+        picture=heatmap,
         forest=figures.forest(_panels(rows)),
         systems=[(system.name, system.num_runs) for system in systems.values()],
         config=yaml.safe_dump(config, sort_keys=False),

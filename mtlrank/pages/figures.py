@@ -1,8 +1,10 @@
-"""Pictures for reports: SVG text that stands in a page without any other file."""
+"""Pictures for reports: as SVG text that stands in a page without any other file, and as files for a paper."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import matplotlib
 import numpy as np
@@ -14,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from mtlrank.storage import write_bytes, write_text
+
 Curve = Sequence[tuple[int, float]]
 Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
 _GREEN, _RED = "#2a7f62", "#b3412e"
@@ -22,6 +26,7 @@ _POINTS = 500  # of a shape, which is about as wide
 _NUMBERS = 30  # classes whose counts are written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
+    "pdf.fonttype": 42,  # TrueType, as publishers ask for
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -29,7 +34,36 @@ _STYLE = {
 }
 
 
-def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:
+class Picture(str):
+    """A picture as SVG text, which stands in a page; `write` keeps it as files."""
+
+    figure: Figure
+
+    @classmethod
+    def of(cls, figure: Figure) -> Self:
+        """The picture of a finished figure."""
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+        svg = text.getvalue()
+        picture = cls(svg[svg.index("<svg") :])
+        picture.figure = figure
+        return picture
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write an .svg, and for LaTeX a .pdf, into a folder. What cannot stand in every file name becomes a dash."""
+        name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:100]
+        pdf = io.BytesIO()
+        with plt.rc_context(_STYLE):
+            self.figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        write_text(folder / f"{name}.svg", self)
+        write_bytes(folder / f"{name}.pdf", pdf.getvalue())
+
+
+Pictures = list[tuple[str, Picture]]  # each with its title
+
+
+def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
     """One line a name, over training steps."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
@@ -38,12 +72,12 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> str:
             axes.plot(steps, values, marker="." if len(points) < 30 else None, label=name, linewidth=1.2)
         axes.set(xlabel="optimizer step", ylabel=ylabel)
         _legend(axes)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
 def layer_curves(
     curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
-) -> str:
+) -> Picture:
     """A panel a name over a body's layers, each of its own scale; with a ring and, where there is one, a dashed line.
 
     Dashed is the same with random weights; a legend says so.
@@ -72,10 +106,10 @@ def layer_curves(
                 :2
             ]
             figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def gains(differences: Sequence[float], measure: str, baseline: str, system: str) -> str:
+def gains(differences: Sequence[float], measure: str, baseline: str, system: str) -> Picture:
     """One bar a query, sorted: how much better or worse than the baseline the system is."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
@@ -92,7 +126,7 @@ def gains(differences: Sequence[float], measure: str, baseline: str, system: str
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set(xlabel="query, by gain", ylabel=f"Δ{measure} per query", xticks=[])
         axes.set_title(f"{_cut(system)} - {_cut(baseline)}", fontsize=9)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
 class Cell(NamedTuple):
@@ -103,7 +137,7 @@ class Cell(NamedTuple):
     decided: bool
 
 
-def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
+def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> Picture:
     """A table of differences, green where they are gains; those that are decided are bold, the others pale.
 
     Each row has its own scale of colours: rows may be of different measures.
@@ -121,10 +155,10 @@ def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequenc
                 axes.text(column, row, f"{cell.difference:+.4f}", ha="center", va="center", weight=weight)
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
+def forest(panels: Mapping[str, Sequence[Interval]]) -> Picture:
     """A panel a measure: each difference with its 95 % interval under its name, beside a line at no difference."""
     with plt.rc_context(_STYLE):
         heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
@@ -143,10 +177,10 @@ def forest(panels: Mapping[str, Sequence[Interval]]) -> str:
             axes.axvline(0, color="black", linewidth=0.6)
             axes.set(xlabel=f"difference in {measure}, with 95 % interval", yticks=[], ylim=(len(rows) - 0.5, -0.6))
             axes.spines["left"].set_visible(False)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 10) -> str:
+def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 10) -> Picture:
     """How often predictions are right, by how sure they are: on the diagonal, a probability means what it says.
 
     A point a bin of equal width, its size the share of items in it; the title says the expected calibration error, the mean
@@ -164,10 +198,10 @@ def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 1
         axes.scatter(sure, correct, s=20 + 300 * shares, color=_GREEN, alpha=0.8, linewidths=0, clip_on=False)
         axes.set(xlabel="probability of the predicted class", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         axes.set_title(f"expected calibration error {np.sum(shares * np.abs(sure - correct)):.3f}", fontsize=9)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
+def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Picture:
     """Counts of (true class, predicted class), (classes, classes); of many classes only the colours."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
@@ -181,10 +215,10 @@ def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
         size = min(9, 230 / len(classes))
         axes.set_xticks(positions, classes, rotation=45, fontsize=size)
         axes.set_yticks(positions, classes, fontsize=size)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> str:
+def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> Picture:
     """A point an item: true and predicted values, at most 2,000 of them."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
@@ -193,10 +227,10 @@ def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> str:
         low, high = float(labels.min()), float(labels.max())
         axes.plot([low, high], [low, high], color="black", linewidth=0.6)
         axes.set(xlabel="true", ylabel="predicted")
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xlabel: str) -> str:
+def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xlabel: str) -> Picture:
     """Shares of several samples of numbers over the same bins, as lines, so that they can lie over each other."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=2.2)
@@ -205,10 +239,10 @@ def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xla
             axes.stairs([value / total for value in values], list(edges), label=name, linewidth=1.4)
         axes.set(xlabel=xlabel, ylabel="share", ylim=(0, None))
         _legend(axes)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
-def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> str:
+def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Picture:
     """The share of each class in several samples, side by side; the 30 first classes."""
     with plt.rc_context(_STYLE):
         shown = list(classes)[:30]
@@ -221,7 +255,7 @@ def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> str:
         axes.set_xticks(range(len(shown)), shown, rotation=45 if len(shown) > 6 else 0)
         axes.set(ylabel="share")
         _legend(axes)
-        return _svg(figure)
+        return Picture.of(figure)
 
 
 def _cut(name: str, most: int = 60) -> str:
@@ -236,11 +270,3 @@ def _axes(height: float = 2.6) -> tuple[Figure, Axes]:
 def _legend(axes: Axes) -> None:
     """Names beside the picture, where they hide nothing."""
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]

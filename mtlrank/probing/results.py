@@ -1,4 +1,4 @@
-"""What is kept of a probing: probe.csv, probe.json, probe.html and the layers that it suggests, as overrides."""
+"""What is kept of a probing: numbers, a page, pictures, and the layers that it suggests, as overrides."""
 
 import csv
 import io
@@ -43,6 +43,9 @@ def write_results(
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
     ) + "".join(f"# {note}\n" for note in notes(results, margin))
     write_text(output / "suggested.yaml", comment + yaml.safe_dump(lines))
+    pictures = _pictures(results, suggested)
+    for title, picture in pictures:
+        picture.write(output, f"layers-{title}")
     page = render(
         "probe.html.j2",
         body=body,
@@ -52,7 +55,7 @@ def write_results(
         suggested=suggested,
         overrides=lines,
         notes=notes(results, margin),
-        pictures=_pictures(results, suggested),
+        pictures=pictures,
         config=yaml.safe_dump(config, sort_keys=False),
     )
     write_text(output / "probe.html", page)
@@ -140,8 +143,8 @@ def _plain(probed: Probed) -> dict[str, Any]:
     return {**probed._asdict(), "found": probed.found._asdict(), "control": control}
 
 
-def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> list[tuple[str, str]]:
-    """(title, SVG): compression, and each measure that is the first of some tasks."""
+def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> figures.Pictures:
+    """Compression, and each measure that is the first of some tasks."""
     pictures = [("Compression", _picture(results, "compression", suggested))]
     for measure in dict.fromkeys(probed.measures[0] for probed in results):
         mine = [
@@ -152,7 +155,7 @@ def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> list[t
     return pictures
 
 
-def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, int]) -> str:
+def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, int]) -> figures.Picture:
     curves = {probed.name: _curve(probed.found, quantity) for probed in results}
     dashed = {probed.name: _curve(probed.control, quantity) for probed in results if probed.control}
     marked = {name: layer for name, layer in suggested.items() if name in curves}

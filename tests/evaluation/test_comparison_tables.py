@@ -84,6 +84,7 @@ def test_latex_is_escaped_and_every_row_has_all_columns(rows):
         r"rank & F\_1 & 0.5000 & 0.5200 & +0.0200 & - & - & \textless{}0.001 & \textless{}0.001 & - & better \\"
         in table
     )
+    assert "2 comparisons. Difference: system - baseline" in text[text.index(r"\end{tabular}") :]
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
 
 
@@ -93,7 +94,9 @@ def test_all_files_are_written(rows, tmp_path):
         "comparison.csv",
         "comparison.json",
         "comparison.tex",
+        "differences.pdf",
         "differences.svg",
+        "gains-1-rank-red-all-red-50-one-task-b.pdf",
         "gains-1-rank-red-all-red-50-one-task-b.svg",
     ]
     kept = json.loads((tmp_path / "comparison.json").read_text())

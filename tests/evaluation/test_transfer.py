@@ -31,6 +31,8 @@ def test_notes_stand_wherever_the_table_does(systems, tmp_path, capsys):
     assert "difference in rank: AP, with 95 % interval" in (tmp_path / "out" / "transfer.html").read_text()
     for name in ("transfer.html", "comparison.tex", "comparison.csv", "comparison.json"):
         assert note in (tmp_path / "out" / name).read_text()
+    assert (tmp_path / "out" / "transfer.svg").read_text() in (tmp_path / "out" / "transfer.html").read_text()
+    assert (tmp_path / "out" / "transfer.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_p_values_are_corrected_for_all_mixtures_together(systems):

@@ -47,6 +47,19 @@ def test_pictures_of_many_queries_and_classes_stay_small():
     assert (few.count("<!-- 77 -->"), many.count("<!-- 77 -->")) == (900, 0)
 
 
+def test_files_of_a_picture_are_the_same_each_time_and_hold_letters(tmp_path):
+    """For papers: no letter is drawn as a shape (Type 3), which publishers refuse."""
+    for name in ("one", "two"):
+        figures.gains([0.2, -0.1], "AP(rel=2)", "single", "all").write(tmp_path / name, "gains: AP(rel=2)")
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["gains-AP-rel-2.pdf", "gains-AP-rel-2.svg"]
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    pdf = (tmp_path / "one" / "gains-AP-rel-2.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"/Subtype /Type0" in pdf
+    assert b"/Subtype /Type3" not in pdf
+
+
 def test_names_of_a_forest_stand_over_its_line_and_the_axis_says_what_an_interval_is():
     svg = figures.forest({"MSE (less is better)": [("all - single", 0.1, -0.1, 0.2)]})
     assert "<!-- difference in MSE (less is better), with 95 % interval -->" in svg
