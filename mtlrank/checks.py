@@ -43,7 +43,7 @@ def is_number(value: Any) -> bool:
 
 def above_zero(name: str, value: float) -> float:
     """`value`, if it is a finite number above 0."""
-    if type(value) not in (int, float) or not 0 < value < float("inf"):
+    if not is_number(value) or value <= 0:
         raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
     return value
 
