@@ -59,6 +59,9 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
     datasets = {}
     for key in keys:
+        if not exists(join(folders[key], MANIFEST)):
+            build_dataset(config["datamodule"]["dataset"]["datasets"][key]).check_sources()
+    for key in keys:
         if shard:
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:

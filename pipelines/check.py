@@ -1,10 +1,8 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -16,8 +14,6 @@ from mtlrank.checks import nearest
 from mtlrank.compose import Config, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_name
-
-_DATA = "MTLRANK_REAL_DATA"  # the folder that our configs of real data read
 
 
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
@@ -43,8 +39,7 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
 def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
     """The same where steps run on an image, which may hold configs and variables that are not here: then only say so."""
     try:
-        with _data_somewhere():
-            check(parameters, declared)
+        check(parameters, declared)
     except ConfigError as error:
         cause = error.__cause__
         if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
@@ -103,15 +98,3 @@ def _check_promotion(config: Config, measures: Sequence[str]) -> None:
                 f"measures has {measure!r}, by which no head is judged.{nearest(measure, keys)} Expected some of "
                 f"{', '.join(keys)}."
             )
-
-
-@contextmanager
-def _data_somewhere() -> Iterator[None]:
-    """The image says where data is; no file of it is read for a check."""
-    is_here = _DATA in os.environ
-    os.environ.setdefault(_DATA, "/")
-    try:
-        yield
-    finally:
-        if not is_here:
-            del os.environ[_DATA]

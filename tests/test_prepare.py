@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,35 @@ def test_machines_prepare_a_shard_each_and_any_of_them_merges(tmp_path, capsys):
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "each").rglob("tokens.npy"))] == times
     assert manifest_of(tmp_path / "each", "msm_ner") == manifest_of(tmp_path / "all", "msm_ner")
     assert "prepared shard 2/2 of msm_ner" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("msm_sem_sim.train=gone.tsv", "file of split 'train' 'gone.tsv' does not exist in the current folder"),
+        ("msm_coref.train=gone", "'gone'"),
+        ("msm_bm25.train={docs: gone.tsv, queries: gone.tsv}", "collection's docs file 'gone.tsv' does not exist"),
+        ("msm_sem_sim.train=$FOLDER/gone.tsv", "does not exist. Set the environment variable FOLDER."),
+    ],
+)
+def test_a_source_that_is_not_there_is_told_before_any_dataset_is_prepared(tmp_path, override, complaint, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    key = override.partition(".")[0]
+    config = composed(tmp_path / "data", f"tasks=[msm_ner,{key}]", f"datamodule.dataset.datasets.{override}")
+    with pytest.raises(DataError, match=re.escape(complaint)):
+        prepare.run(config)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("experiment", ["trec2019", "vaswani"])
+def test_data_that_no_task_asks_for_need_not_be_there(experiment, monkeypatch):
+    """Their folder is a variable that is not set here."""
+    monkeypatch.delenv("MTLRANK_REAL_DATA", raising=False)
+    config = composed("data", f"experiment={experiment}", "tasks=[stsb]", "model.body.backbone=/a/bert")
+    with pytest.raises(
+        DataError, match="stsb/sts-train.csv' does not exist. Set the environment variable MTLRANK_REAL_DATA."
+    ):
+        prepare.run(config)
 
 
 def test_what_another_process_prepares_beside_the_shards_stays(tmp_path):

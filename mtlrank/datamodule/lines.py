@@ -63,9 +63,15 @@ def locate(name: str, what: str) -> Path:
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
     if not path.is_file():
-        where = "" if path.is_absolute() else f" in the current folder {str(Path.cwd())!r}"
-        raise DataError(f"The {what} {name!r} does not exist{where}.")
+        where = "" if path.is_absolute() or unset_variable(name) else f" in the current folder {str(Path.cwd())!r}"
+        raise DataError(f"The {what} {name!r} does not exist{where}.{unset_variable(name)}")
     return path
+
+
+def unset_variable(path: str) -> str:
+    """A hint at the environment variable that a config reads a path from, where it is not set."""
+    name = path.removeprefix("$").partition("/")[0]
+    return f" Set the environment variable {name}." if path.startswith("$") else ""
 
 
 def name_of(path: Path) -> str:

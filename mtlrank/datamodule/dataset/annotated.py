@@ -84,6 +84,10 @@ class AnnotatedPairs(PreparedDataset):
         sources = {split: Collection(source).source.describe() for split, source in self.sources.items() if source}
         return {**sources, "annotator": self.annotator.describe()}
 
+    def check_sources(self) -> None:
+        for source in (each for each in self.sources.values() if each is not None):
+            Collection(source)
+
     def _reading(self) -> Reading:
         """What hears of the collection: where every shard reads all of it, only the first one tells."""
         alone = self.annotator.reads_query or self.shard.number == 1

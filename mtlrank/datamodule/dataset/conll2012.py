@@ -14,7 +14,7 @@ from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import read_lines
+from mtlrank.datamodule.lines import read_lines, unset_variable
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
 from mtlrank.storage import file_hash
@@ -83,6 +83,10 @@ class CoNLLCoreference(PreparedDataset):
             for split, source in sources.items()
         }
 
+    def check_sources(self) -> None:
+        for source in (each for each in self.sources.values() if isinstance(each, str)):
+            _files(source)
+
     def _passages(self, document: str, sentences: list[Sentence]) -> Iterator[list[Record]]:
         for number, passage in enumerate(_up_to(sentences, self.max_words)):
             name = re.sub(r"\s+", "_", f"{document}-{number}")
@@ -146,7 +150,7 @@ def _files(source: str) -> list[Path]:
     path = Path(embedded.locate(source))
     files = sorted(path.glob("*conll")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise DataError(f"{source!r} is neither a file nor a folder of *conll files.")
+        raise DataError(f"{source!r} is neither a file nor a folder of *conll files.{unset_variable(source)}")
     return files
 
 

@@ -39,6 +39,10 @@ class FileDataset(PreparedDataset):
         paths = {split: self.path(split) for split in self.files}
         return {split: {"file": path.name, "sha256": file_hash(path)} for split, path in paths.items() if path}
 
+    def check_sources(self) -> None:
+        for split in self.files:
+            self.path(split)
+
     def path(self, split: str) -> Path | None:
         """The file of a split, if it has one."""
         name = self.files[split]

@@ -80,6 +80,9 @@ class PreparedDataset(ABC):
         """Where records come from, for the manifest: ids, versions, files with their hashes, models."""
         return {}
 
+    def check_sources(self) -> None:  # noqa: B027 - a class of a user's need not know
+        """Raise an error for a source that is not there. No row is read: other datasets may be prepared for hours first."""
+
     @property
     def splits(self) -> tuple[str, ...]:
         """train, val, test, and `test@name` for each further test set."""

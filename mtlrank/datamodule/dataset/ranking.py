@@ -17,6 +17,7 @@ from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.shard import Shard
+from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -211,6 +212,12 @@ class IRDataset(PreparedDataset):
         write_text(folder / "qrels.txt", "".join(judged))
         lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
+
+    def check_sources(self) -> None:
+        for source in (each for each in self.sources.values() if each is not None and not isinstance(each, float)):
+            Collection(source)
+        if self.negatives_run is not None:
+            locate(self.negatives_run, "negatives_run")
 
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
