@@ -123,7 +123,7 @@ def test_what_the_vocabulary_lacks_is_counted_and_told(tmp_path, capsys):
     dataset = prepared(tmp_path, Regression(["MSE"]), records)
     tokens = dataset.manifest["tokens"]
     assert 0 < tokens["unknown"] < tokens["all"]
-    _say(dataset.manifest, "given", tmp_path)
+    _say(dataset, "given", tmp_path)
     assert "choose a body that knows this language" in capsys.readouterr().err
     page = (tmp_path / "given" / "card.html").read_text()
     assert f"{tokens['unknown']} are not in the vocabulary" in page
