@@ -13,6 +13,7 @@ from hydra.utils import get_object, instantiate
 from mtlrank import embedded
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
+from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.errors import ConfigError, DataError
@@ -22,9 +23,8 @@ from mtlrank.untrusted import leaves
 
 _ANY = Parameter.VAR_KEYWORD  # as in **kwargs
 # Settings that are words, also where a folder is called so.
-_NO_PATHS = {"_target_", "name", "split", "measures", "licence"}
+_NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
 _NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts"}
-# Gigabytes that a tokenizer's or a pipeline's folder may hold.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 
@@ -44,15 +44,18 @@ def prepared_folder(config: Config, key: str) -> str:
 def dataset_fingerprint(config: Config, key: str) -> str:
     """What a prepared dataset is made from, the same on every machine: its settings, and the content of local files."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
-    task = build_object(dataset["task"])
-    if type(task).__module__.startswith(
-        "mtlrank.task."
-    ):  # of ours it is known that other losses learn from the same data
-        dataset["task"] = task.identity()
+    names_files, task = {**dataset}, build_object(dataset["task"])
+    if type(task).__module__.startswith("mtlrank.task."):  # of ours it is known what data depends on, and no file is
+        names_files["task"], dataset["task"] = {}, task.identity()
     words = sorted(
-        {value for key, value in leaves(dataset) if isinstance(value, str) and value and key not in _NO_PATHS}
+        {
+            (value, part == "preprocessor")
+            for part, settings in names_files.items()
+            for key, value in leaves(settings, part)
+            if isinstance(value, str) and value and key not in _NO_PATHS and (key, value) != ("run", RETRIEVED)
+        }
     )
-    files = [_content(Path(word)) for word in words]
+    files = [_content(Path(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     code = sorted({_code(str(value)) for key, value in leaves(dataset) if key == "_target_"} - {""})
     return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *code])
@@ -68,11 +71,20 @@ def _code(target: str) -> str:
         return ""  # building it says what is wrong
 
 
-def _content(path: Path) -> list[list[str | int]]:
-    """Names and hashes of the files that a setting names, by itself or in its folder; of weights only the size."""
+def _content(path: Path, *, only_tokenizer: bool) -> list[list[str | int]]:
+    """Names and hashes of the files that a setting names, by itself or in its folder.
+
+    Of weights that lie beside a tokenizer only the size is told: they may be gigabytes, and do not change the data.
+    """
     try:
         files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        return [[file.name, _hash(file, *_state(file))] for file in files]
+        return [
+            [
+                file.name,
+                file.stat().st_size if only_tokenizer and file.suffix in _WEIGHTS else _hash(file, *_state(file)),
+            ]
+            for file in files
+        ]
     except OSError as error:
         raise DataError(f"Cannot read {str(path)[:200]!r}, which the dataset names: {error.strerror}.") from error
 
@@ -84,8 +96,8 @@ def _state(file: Path) -> tuple[int, int, int]:
 
 
 @cache
-def _hash(file: Path, size: int, *changed: int) -> str | int:
-    return size if file.suffix in _WEIGHTS else file_hash(file)
+def _hash(file: Path, *state: int) -> str:
+    return file_hash(file)
 
 
 def has_split(config: Mapping[str, Any], split: str) -> bool:

@@ -10,14 +10,14 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import CLOSED, check_parts, check_settings, instead_of
+from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
@@ -136,45 +136,42 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
 
     `keys_without` gives the keys of the config if nothing is said of the one that is complained of.
     """
-    text = str(error).strip()
-    first = text.splitlines()[0]
-    wrong = re.search(r"Could not override '([^']+)'|Key '([^']+)'|Could not find '([^']+)'", text)
-    if variable := re.search(r"Environment variable '(\w+)' not found", text):
+    first = str(error).strip().splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return _explain_parsing(error)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        hint, options = nearest(option, error.options), ", ".join(error.options)
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}."
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        name = error.full_key if isinstance(error, MissingMandatoryValue) else first.rpartition(" ")[2]
+        return f"{name} has no value. Give it one: {name}=..."
+    if variable := re.search(r"Environment variable '(\w+)' not found", first):
         return f"The environment variable {variable[1]} is not set: this config reads it."
-    if missing := re.search(r"resolving interpolation: Missing mandatory value: (\S+)", text) or re.search(
-        r"Missing mandatory value: .*?full_key: (\S+)", text, re.DOTALL
-    ):
-        return f"{missing[1]} has no value. Give it one: {missing[1]}=..."
-    if unset := re.search(r"Interpolation key '([^']+)' not found", text):
+    if unset := re.search(r"Interpolation key '([^']+)' not found", first):
         return (
             f"The config refers to {unset[1]}, which is not set. Choose a dataset (datamodule/dataset=...), or an "
             "experiment or a collection that sets it."
         )
-    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
         return f"{several[1]} names several values: -m runs the command with each, [brackets] make them a list."
-    if isinstance(error, OverrideParseException):
-        key, equals, value = str(error.override).partition("=")
-        if not equals:
-            return f"Cannot read {error.override!r}: expected key=value."
-        return (
-            f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
-        )
-    if not wrong:
-        return f"{first} (config)"
-    name = next(group for group in wrong.groups() if group)
-    if "Could not find" in wrong[0]:
-        group, _, option = name.rpartition("/")
-        options = _options(text)
-        near = difflib.get_close_matches(option, options, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {', '.join(options)}."
-    name = name.lstrip("+~")
-    known = keys_without(name)
-    if name in known:
-        return f"The value of {name} has entries that {name} does not have. `+{name}.<entry>=...` adds one."
-    if other := instead_of(name):
+    unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(unknown, OmegaConfBaseException) and unknown.full_key:
+        return _explain_key(unknown.full_key.lstrip("+~"), keys_without)
+    return f"{first} (config)"
+
+
+def _explain_parsing(error: OverrideParseException) -> str:
+    key, equals, value = str(error.override).partition("=")
+    if not equals:
+        return f"Cannot read {error.override!r}: expected key=value."
+    return f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
+
+
+def _explain_key(name: str, keys_without: Callable[[str], list[str]]) -> str:
+    if other := INSTEAD.get(name):
         return f"Unknown config key {name!r}: use {other}."
-    hint = _nearest_key(name, known)
+    hint = _nearest_key(name, keys_without(name))
     group, dot, _ = name.partition(".")
     adding = f"; `+{name}=...` adds a new one" if dot and group not in CLOSED else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys{adding}.)"
@@ -292,11 +289,3 @@ def _body_of(folder: str | None) -> str:
 
 
 OmegaConf.register_new_resolver("body_of", _body_of, use_cache=True)
-
-
-def _options(text: str) -> list[str]:
-    lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines))
-    return sorted(
-        line.strip() for line in lines[start + 1 :] if line.startswith("\t") and line.strip() and ":" not in line
-    )

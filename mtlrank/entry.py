@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -121,9 +121,12 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
 
 def _overrides() -> list[str]:
     """What the command line says of the config, in a form that does without options."""
-    options, _ = get_args_parser().parse_known_args()
-    folder = options.config_dir
-    return [*([f"hydra.searchpath=[file://{os.path.abspath(folder)}]"] if folder else []), *options.overrides]
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd")
+    options, words = parser.parse_known_args()
+    overrides = [word for word in words if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    where = [f"hydra.searchpath=[file://{os.path.abspath(options.config_dir)}]"] if options.config_dir else []
+    return where + overrides
 
 
 def _refusal(error: Exception) -> str:

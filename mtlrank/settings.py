@@ -6,15 +6,25 @@ from typing import Any, NamedTuple
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 
+INSTEAD = {  # of keys that there are not
+    "training.limit_val_batches": "training.max_val_queries",
+    "trainer.limit_val_batches": "training.max_val_queries",
+    "trainer.val_check_interval": "training.val_checks_per_epoch",
+    "trainer.check_val_every_n_epoch": "training.val_checks_per_epoch",
+    "trainer.max_steps": "training.max_steps",
+    "trainer.max_epochs": "training.epochs",
+    "trainer.max_time": "training.max_steps, or stop the command: it continues later",
+}
 CLOSED = ("prepare", "training", "study", "probe")  # groups whose settings are all known: others would have no effect
 
 
 def check_settings(config: Any) -> None:
     """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
+    for key, other in INSTEAD.items():
+        if _value_of(config, key) is not _ABSENT:
+            raise ConfigError(f"There is no setting {key}: use {other}.")
     for key, kind in _SETTINGS.items():
         value = _value_of(config, key)
-        if value is not _ABSENT and kind.instead:
-            raise ConfigError(f"There is no setting {key}: use {kind.instead}.")
         if value is not _ABSENT and not kind.fits(value):
             raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
     for group in CLOSED:
@@ -22,11 +32,6 @@ def check_settings(config: Any) -> None:
             if key not in _SETTINGS:
                 inside = [known for known in _SETTINGS if known.startswith(f"{group}.")]
                 raise ConfigError(f"There is no setting {key}.{nearest(key, inside)}")
-
-
-def instead_of(key: str) -> str:
-    """What to write for a key that there is not, if it is known what is meant; else nothing."""
-    return _SETTINGS[key].instead if key in _SETTINGS else ""
 
 
 def check_parts(config: Any) -> None:
@@ -46,7 +51,6 @@ def check_parts(config: Any) -> None:
 class _Kind(NamedTuple):
     fits: Callable[[Any], bool]
     words: str
-    instead: str = ""  # what to write for a setting that there is not
 
 
 def _whole(least: int) -> _Kind:
@@ -67,10 +71,6 @@ def _or_null(kind: _Kind) -> _Kind:
 
 def _list(fits: Callable[[Any], bool], words: str) -> _Kind:
     return _Kind(lambda v: isinstance(v, list) and all(fits(item) for item in v), words)
-
-
-def _unknown(instead: str) -> _Kind:
-    return _Kind(lambda v: False, "", instead)
 
 
 def _is_devices(value: Any) -> bool:
@@ -123,7 +123,6 @@ _SETTINGS: dict[str, _Kind] = {
     "training.one_task_per_batch": _FLAG,
     "training.compile": _FLAG,
     "training.max_val_queries": _or_null(_whole(1)),
-    "training.limit_val_batches": _unknown("training.max_val_queries"),
     "training.checkpoint_steps": _or_null(_whole(1)),
     "training.checkpoint_minutes": _or_null(_number(lambda v: 0 <= v < float("inf"), "a number, at least 0")),
     "training.checkpoint_dir": _PATH,
@@ -164,9 +163,6 @@ _SETTINGS: dict[str, _Kind] = {
     "trainer.accumulate_grad_batches": _whole(1),
     "trainer.log_every_n_steps": _whole(1),
     "trainer.deterministic": _Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
-    "trainer.limit_val_batches": _unknown("training.max_val_queries"),
-    "trainer.val_check_interval": _unknown("training.val_checks_per_epoch"),
-    "trainer.check_val_every_n_epoch": _unknown("training.val_checks_per_epoch"),
     "trainer.gradient_clip_val": _Kind(
         lambda v: v is None or _ABOVE_ZERO.fits(v), "a finite number above 0, or null for none"
     ),
@@ -174,9 +170,6 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
         "null, a whole number of at least 1, or a share from 0.0 to 1.0",
     ),
-    "trainer.max_steps": _unknown("training.max_steps"),
-    "trainer.max_epochs": _unknown("training.epochs"),
-    "trainer.max_time": _unknown("training.max_steps, or stop the command: it continues later"),
     "trainer.precision": _Kind(
         lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",

@@ -91,6 +91,33 @@ def test_prepared_folders_notice_that_a_file_of_a_folder_has_changed(tmp_path, m
     assert found == prepared_folder(composed(*words), "trec2019")
 
 
+def test_prepared_folders_do_not_take_words_for_folders(tmp_path, monkeypatch):
+    """Of tasks, formats and first stages, whatever the current folder holds."""
+    monkeypatch.chdir(tmp_path)
+    ranking = composed("tasks=[trec2019,msm_bm25]", "collection=msmarco")
+    pairs = composed("datamodule/dataset=msm_sem_sim", "datamodule.dataset.train=gone.tsv")
+    cases = [(ranking, "trec2019"), (ranking, "msm_bm25"), (pairs, "msm_sem_sim")]
+    before = [prepared_folder(*case) for case in cases]
+    for name in ("ranking", "regression", "bm25", "tsv", "judged", "annotator"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    assert before == [prepared_folder(*case) for case in cases]
+
+
+def test_prepared_folders_notice_other_weights_of_an_annotator_but_not_beside_a_tokenizer(tmp_path):
+    """Though a retrained model has as many bytes."""
+    for name in ("teacher", "body"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"one")
+    words = ["datamodule/dataset=annotated_sem_sim", f"datamodule.dataset.annotator.model={tmp_path}/teacher"]
+    config = composed(*words, f"datamodule.dataset.preprocessor.tokenizer={tmp_path}/body")
+    before = prepared_folder(config, "annotated_sem_sim")
+    (tmp_path / "body" / "model.safetensors").write_bytes(b"two")
+    assert before == prepared_folder(config, "annotated_sem_sim")
+    (tmp_path / "teacher" / "model.safetensors").write_bytes(b"two")
+    assert before != prepared_folder(config, "annotated_sem_sim")
+
+
 def test_prepared_folders_notice_that_a_class_of_ones_own_has_changed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     code = tmp_path / "changing_data.py"

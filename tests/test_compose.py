@@ -85,7 +85,7 @@ def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monke
         ("experiment=finetune", "The config refers to collection.sem_sim, which is not set. Choose a dataset"),
         ("loop.optimizer.lrr=1", "Did you mean 'loop.optimizer.lr'?"),
         ("loop.lr=1", "Did you mean 'loop.optimizer.lr'?"),
-        ("foo.bar=1", "Unknown config key 'foo.bar'. (`--cfg job` prints all keys"),
+        ("foo.bar=1", "Unknown config key 'foo'. (`--cfg job` prints all keys"),
         (
             "training.limit_val_batches=2",
             "Unknown config key 'training.limit_val_batches': use training.max_val_queries.",

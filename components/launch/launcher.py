@@ -7,12 +7,7 @@ finds one that failed. If only the connection is lost it continues, and a retry 
 
 import json
 import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from components.launch.cluster import Cluster
@@ -22,6 +17,7 @@ from components.launch.trainjob import RUN, SPEC, Nodes, trainjob
 from components.train.order import Order
 from mtlrank.compose import pipeline_config, select_tasks
 from mtlrank.errors import ConfigError, TerminatedError
+from mtlrank.progress import say
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import join, read_bytes
 
@@ -56,14 +52,13 @@ def check_shared(order: Order) -> None:
 
 def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
     """Run a job to its end, in so many seconds at most. Raises `TrainJobError` if it does not complete."""
-    with terminable():
-        try:
-            begin(cluster, job)
-            wait(cluster, job, seconds)
-        except (TerminatedError, KeyboardInterrupt):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
-            remove(cluster, job)
-            raise
+    try:
+        begin(cluster, job)
+        wait(cluster, job, seconds)
+    except (TerminatedError, KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
+        remove(cluster, job)
+        raise
 
 
 def begin(cluster: Cluster, job: dict[str, Any]) -> None:
@@ -161,29 +156,3 @@ def _check_ours(found: dict[str, Any], job: dict[str, Any]) -> None:
             f"{job['metadata']['labels'][SPEC]}, found {labels.get(SPEC, 'none')}. If it is not needed any more: kubectl "
             f"delete trainjob {name}"
         )
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """While it lasts, SIGTERM raises `TerminatedError` instead of ending the process at once, and Ctrl-C is heard.
-
-    Shells let what they start in the background ignore SIGINT.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError("stopped by SIGTERM: the same parameters continue from the last checkpoint.")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end), signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
-
-
-def say(text: str) -> None:
-    """One line for whoever reads the step's log."""
-    print(text, file=sys.stderr, flush=True)

@@ -387,7 +387,9 @@ def test_a_step_that_is_cancelled_deletes_its_job(kube, number):
         "from components.launch import launcher\n"
         "from components.train.order import Order\n"
         "from components.launch.trainjob import Nodes\n"
-        "launcher.run(Order.loads(sys.argv[1]), Nodes(**json.loads(sys.argv[2])), sys.argv[3], 'image:1')\n"
+        "from mtlrank.entry import guarded\n"
+        "with guarded():\n"
+        "    launcher.run(Order.loads(sys.argv[1]), Nodes(**json.loads(sys.argv[2])), sys.argv[3], 'image:1')\n"
     )
     arguments = [ORDER.dumps(), json.dumps(NODES._asdict()), RUN]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
