@@ -23,7 +23,7 @@ from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.gradients import trained
 from mtlrank.loop.logger import Service
-from mtlrank.loop.loss import ByGradient
+from mtlrank.loop.loss import ByGradient, DynamicWeightAverage
 from mtlrank.loop.milestones import Milestones, Monitored, Plan, epoch_steps
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import Bar, PlainProgress
@@ -140,6 +140,10 @@ def build_loop(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     _warn_of_high_rate(config)
+    if isinstance(loop.loss, DynamicWeightAverage) and config["training"]["epochs"] < 3:
+        say(
+            f"loop/loss=dwa weighs all tasks alike in two epochs, and training.epochs is {config['training']['epochs']}"
+        )
     _warn_of_slow_settings(config["trainer"])
     _warn_of_wide_scores(datasets)
     if usual.get("fused") and usual.get("momentum"):
@@ -340,10 +344,14 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
     return Monitored(key, measures.mode(keys[key]))
 
 
-def total_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
-    """Optimizer steps of the whole run."""
-    steps: int = epoch_steps(datamodule, trainer, trainer.world_size) * config["training"]["epochs"]
-    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
+def plan_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
+    """Optimizer steps of the whole run; the datamodule hears how many epochs these are."""
+    in_epoch = epoch_steps(datamodule, trainer, trainer.world_size)
+    steps: int = in_epoch * config["training"]["epochs"]
+    if trainer.max_steps >= 0:
+        steps = min(steps, trainer.max_steps)
+    datamodule.epochs = steps / max(in_epoch, 1)
+    return steps
 
 
 def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:

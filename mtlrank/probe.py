@@ -48,15 +48,13 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     amounts, training = _amounts(config, body), _training(config)
     datasets = prepare.run(config, prepared)
     _check_tokenizers(config, datasets)
-    for dataset in datasets.values():
-        dataset.require_measures(settings["split"])
-        dataset.split(settings["split"])  # before any work: an unknown split is an error that lists the others
+    splits = {key: _split(dataset, settings["split"]) for key, dataset in datasets.items()}
 
     model = build.build_model(config, body, datasets)
     results = []
-    for dataset in datasets.values():
+    for key, dataset in datasets.items():
         pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])
-        results.append(probe_task(body, pooler, dataset, amounts, training, control))
+        results.append(probe_task(body, pooler, dataset, amounts._replace(split=splits[key]), training, control))
 
     heads = [f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets]
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
@@ -106,6 +104,14 @@ def _with_body(config: Config, body: Config, **more: Any) -> Config:
     return {**config, "model": {**config["model"], "body": body, **more}}
 
 
+def _split(dataset: PreparedDataset, wanted: str | None) -> str:
+    """The split for measures, which is known to be there before any work: validation, as what is suggested uses them."""
+    split = wanted or ("val" if dataset.has("val") else "test")
+    dataset.require_measures(split)
+    dataset.split(split)
+    return split
+
+
 def _amounts(config: Config, body: MTLBody) -> Amounts:
     settings = config["probe"]
     check_portions(settings["portions"])
@@ -115,7 +121,7 @@ def _amounts(config: Config, body: MTLBody) -> Amounts:
             f"probe.layers names layer {layers[-1]}, but the body has {body.num_layers} layers. Expected 0 (embeddings) to "
             f"{body.num_layers}."
         )
-    wanted = {name: settings[name] for name in ("split", "max_train", "max_test", "portions")}
+    wanted = {name: settings[name] for name in ("max_train", "max_test", "portions")}
     return Amounts(layers=layers, max_bytes=settings["max_memory_gb"] * 1e9, **wanted)
 
 

@@ -210,7 +210,7 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
         "null or a list of layers, as in [0,3,6]",
     ),
-    "probe.split": _TEXT._replace(words="the name of a split, as in test"),
+    "probe.split": _or_null(_TEXT._replace(words="the name of a split, as in test")),
     "probe.portions": _list(lambda v: type(v) in (int, float), "a list of shares in per cent, as in [1,10,100]"),
     "probe.pooler": _Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
     "probe.max_train": _whole(1),

@@ -81,7 +81,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         milestones = build.build_milestones(config, checkpoints, datasets, model, signals)
         service = build.build_service(config)
         trainer = build.build_trainer(config, output, milestones, service)
-        loop = build.build_loop(config, model, datasets, total_steps=build.total_steps(config, datamodule, trainer))
+        steps = build.plan_steps(config, datamodule, trainer)
+        loop = build.build_loop(config, model, datasets, total_steps=steps)
         checkpoint = None if config["force"] else milestones.resume_from(loop)
         if finished.exists() and not config["force"] and not checkpoints.all("step"):
             raise ConfigError(

@@ -94,8 +94,8 @@ def test_prepared_folders_notice_that_a_file_of_a_folder_has_changed(tmp_path, m
 def test_prepared_folders_do_not_take_words_for_folders(tmp_path, monkeypatch):
     """Of tasks, formats and first stages, whatever the current folder holds."""
     monkeypatch.chdir(tmp_path)
-    ranking = composed("tasks=[trec2019,msm_bm25]", "collection=msmarco")
-    pairs = composed("datamodule/dataset=msm_sem_sim", "datamodule.dataset.train=gone.tsv")
+    ranking = composed("tasks=[trec2019,msm_bm25]", "collection.test={id: mtlrank-embedded/test, run: bm25}")
+    pairs = composed("datamodule/dataset=msm_sem_sim")
     cases = [(ranking, "trec2019"), (ranking, "msm_bm25"), (pairs, "msm_sem_sim")]
     before = [prepared_folder(*case) for case in cases]
     for name in ("ranking", "regression", "bm25", "tsv", "judged", "annotator"):
@@ -243,14 +243,19 @@ def test_processes_are_counted_as_lightning_starts_them(devices, count):
     ],
 )
 def test_the_schedule_ends_with_the_training(settings, steps):
-    """Two epochs of ten batches, cut as Lightning cuts them."""
+    """Two epochs of ten batches, cut as Lightning cuts them. Samplers hear how many epochs that makes."""
 
     class Ten:
+        epochs = 1.0
+
         def num_batches(self, split, world_size):
             return 10
 
+    datamodule = Ten()
+
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
-    assert build.total_steps({"training": {"epochs": 2}}, Ten(), trainer) == steps
+    assert build.plan_steps({"training": {"epochs": 2}}, datamodule, trainer) == steps
+    assert datamodule.epochs == (steps / 10 if settings == {"max_steps": 7} else 2)
 
 
 def test_by_default_the_first_measure_of_the_first_dataset_is_monitored(config, datasets):

@@ -138,7 +138,7 @@ def test_a_trained_body_with_another_tokenizer_is_refused(folders, save, tmp_pat
         ("probe.layers=[]", ConfigError, "probe.layers is [], expected null or a list"),
         ("probe.pooler=span", ConfigError, "probe.pooler is 'span', expected null, average or cls_token"),
         ("probe.margin=1", ConfigError, "probe.margin is 1"),
-        ("probe.split=[test]", ConfigError, "probe.split is ['test'], expected the name of a split"),
+        ("probe.split=[test]", ConfigError, "probe.split is ['test'], expected null or the name of a split"),
         ("probe.portions=[10,50]", ConfigError, "expected ascending shares in per cent up to 100"),
         ("probe.split=dev", DataError, "has no split 'dev'. It has: test, train, val"),
         ("probe.max_train=20", DataError, "labelled items are too few to probe"),

@@ -88,6 +88,7 @@ class MTLDataModule(pl.LightningDataModule):
             )
             num_workers = 0
         self.num_workers = num_workers
+        self.epochs = 1.0  # of training, by which a sampler may plan
         self._training: MTLLoader | None = None
         self._start = (0, 0)
 
@@ -108,6 +109,8 @@ class MTLDataModule(pl.LightningDataModule):
         try:
             if "about" in signature(make).parameters:
                 more["about"] = data.about
+            if "training_epochs" in signature(make).parameters:
+                more["training_epochs"] = self.epochs
             sampler = make(
                 data.sizes,
                 self.batch_sizes[split],

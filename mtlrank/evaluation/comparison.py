@@ -10,7 +10,7 @@ from mtlrank.evaluation.judged import Head
 from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
-from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
+from mtlrank.evaluation.systems import FIRST_STAGE, System, check_same_test_set, first_stage
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
 
@@ -181,7 +181,8 @@ def _note(row: Comparison) -> str:
     runs = f"these runs of {row.system} and {row.baseline}"
     if row.p_t is None:
         return f"{row.measure} of {row.head} differs by the same amount on all {row.units} in {runs}: no t-test."
-    interval = "the interval, which covers seeds," if max(row.baseline_runs, row.system_runs) > 1 else "the interval"
+    of_trained = [row.system_runs] + [row.baseline_runs] * (row.baseline != FIRST_STAGE)
+    interval = "the interval, which covers seeds," if min(of_trained) > 1 else "the interval"
     if row.verdict == "not decided" and row.p_holm < LEVEL:
         return f"{row.measure} of {row.head} differs in {runs}, but {interval} includes 0."
     if row.verdict == "not decided" and row.equivalent:

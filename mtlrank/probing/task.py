@@ -25,11 +25,11 @@ class Amounts(NamedTuple):
     """What is probed, and how much of it."""
 
     layers: Sequence[int]
-    split: str
     max_train: int
     max_test: int
     max_bytes: float
     portions: Sequence[float]
+    split: str = "val"
     batch_size: int = 64  # samples that the body runs on at once
 
 

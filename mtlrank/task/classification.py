@@ -64,7 +64,7 @@ class Classification(ItemTask):
         if self.class_weights is None:
             return None
         if isinstance(self.class_weights, str):
-            total, number = sum(labels["counts"]), len(labels["counts"])
+            total, number = sum(labels["counts"]), sum(count > 0 for count in labels["counts"])
             return [total / (number * count) if count else 0.0 for count in labels["counts"]]
         unknown = sorted(set(self.class_weights) - set(self.classes))
         if unknown:

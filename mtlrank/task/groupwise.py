@@ -1,7 +1,8 @@
 """Ranking a group: a sample is a query with documents, and its loss compares them.
 
 In formulas s are scores, y grades, and i, j documents of one group. Losses are means over what they compare, so that large
-groups weigh as small ones do (LambdaLoss has weights of its own); a group in which nothing can be compared costs nothing.
+groups weigh as small ones do (LambdaLoss has weights of its own); a group in which nothing can be compared costs nothing
+(but in ListNet, which asks for equal scores of equal grades).
 """
 
 import math

@@ -47,7 +47,7 @@ combiners = pytest.mark.parametrize("make_one", COMBINERS.values(), ids=COMBINER
 def test_values_by_hand():
     assert value(make(ExampleMean)) == pytest.approx(16 / 4)
     assert value(make(TaskMean)) == pytest.approx((3 + 7) / 2)
-    assert value(make(StaticWeights, weights={"a": 3.0})) == pytest.approx((3 * 3 + 7) / 4)
+    assert value(make(StaticWeights, weights={"a": 3.0})) == pytest.approx((9 / 5 * 3 + 3 / 5 * 7) / 2)
     expected = (9 / math.log(5) + 7 / math.log(2)) / 4
     assert value(make(Muppet)) == pytest.approx(expected)
 
@@ -91,10 +91,24 @@ def test_dynamic_weights_learn_nothing_from_a_step_that_is_skipped():
     assert combiner.before[0].tolist()[:2] == [4.0, 7.0]
 
 
-def test_random_weights_sum_to_one_and_belong_to_the_step():
+@pytest.mark.parametrize("losses", [["a", "b", "c"], ["a", "b"], ["c"]])
+def test_chosen_weights_have_the_ratios_that_were_asked_for_whatever_tasks_a_step_has(losses):
+    """Also in a step of one task: with training.one_task_per_batch there are only such."""
+    combiner = make(StaticWeights, weights={"a": 10.0, "b": 0.5})
+    means = {name: torch.ones(2, requires_grad=True) for name in losses}
+    combiner(means, losses).backward()
+    weights = {name: float(mean.grad.sum()) * len(losses) for name, mean in means.items()}
+    expected = {"a": 10.0, "b": 0.5, "c": 1.0}
+    assert weights == pytest.approx({name: expected[name] * 3 / 11.5 for name in losses})
+
+
+def test_random_weights_have_a_mean_of_one_and_belong_to_the_step():
     first, again = make(RandomWeights, seed=3), make(RandomWeights, seed=3)
-    ones = {"a": torch.ones(2), "b": torch.ones(1)}
-    assert value(first, ones) == pytest.approx(1)
+    ones = {name: torch.ones(2) for name in TASKS}
+    assert value(first, ones, list(TASKS)) == pytest.approx(1)
+    alone = [value(make(RandomWeights, seed=seed), {"c": ones["c"]}, ["c"]) for seed in range(400)]
+    assert sum(alone) / 400 == pytest.approx(1, abs=0.15)  # five standard errors
+    assert max(alone) > 1.5 > 0.5 > min(alone)
     values = [value(first) for _ in range(3)]
     again.load_state_dict({"_extra_state": 1})
     assert [value(again) for _ in range(3)] == values
@@ -220,7 +234,10 @@ def test_a_mean_of_means_on_two_processes_is_that_of_one():
     """What the loop hands to a combiner that weighs tasks alike: 63 samples of one task and one of another, in halves."""
     halves = [{"a": torch.ones(32)}, {"a": torch.ones(31), "b": torch.tensor([10.0])}]
     batch = MTLBatch({}, {"a": 63, "b": 1}, 1.0, 0)
-    for combiner, expected in ((make(TaskMean), (1 + 10) / 2), (make(StaticWeights, weights={"a": 3.0}), (3 + 10) / 4)):
+    for combiner, expected in (
+        (make(TaskMean), (1 + 10) / 2),
+        (make(StaticWeights, weights={"a": 3.0}), (1.8 + 6) / 2),
+    ):
         both = [combiner(shares_of(half, batch, 2), DRAWN) for half in halves]
         assert float(sum(both)) / 2 == pytest.approx(expected)
 
@@ -245,4 +262,6 @@ def test_the_order_of_samples_does_not_matter(make_one):
 def test_a_task_by_itself_is_learnt_as_it_is(make_one):
     """One task, whatever the combiner: the loss's mean, up to a factor of its own."""
     one = {"c": torch.tensor([2.0, 4.0])}
-    assert make_one()(one, ["c"]).item() == pytest.approx(3 / math.log(2) if make_one is COMBINERS["muppet"] else 3)
+    factors = {"muppet": 1 / math.log(2), "static": 3 / 4, "random": make(RandomWeights)({"c": torch.ones(1)}, ["c"])}
+    (name,) = (name for name, made in COMBINERS.items() if made is make_one)
+    assert make_one()(one, ["c"]).item() == pytest.approx(3 * float(factors.get(name, 1)))

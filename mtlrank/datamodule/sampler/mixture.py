@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlrank.checks import above_zero, at_least, null_or_at_least, one_of
+from mtlrank.checks import above_zero, null_or_at_least, one_of
 from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of, repeated
 from mtlrank.errors import ConfigError
 
@@ -162,7 +162,7 @@ class Annealed(Uniform):
 
     From proportional to nearly uniform (Stickland and Murray 2019: alpha = 1 - 0.8 (e - 1) / (E - 1) in
     epoch e of E). The `course` is `linear`, `cosine` (slow at both ends), or a `table` of [progress, alpha] steps, where
-    progress is the part of training that is over. `epochs` is how long training is.
+    progress is the part of `epochs` that is over; by default these are the `training_epochs`, which may be a fraction.
     """
 
     num_pieces = 10
@@ -171,11 +171,12 @@ class Annealed(Uniform):
         self,
         sizes: Mapping[str, int],
         batch_size: int,
-        epochs: int,
+        epochs: int | None = None,
         start: float = 1.0,
         end: float = 0.2,
         course: str = "linear",
         table: Sequence[Sequence[float]] | None = None,
+        training_epochs: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
@@ -193,7 +194,7 @@ class Annealed(Uniform):
         for name, alpha in (("start", start), ("end", end)):
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
-        self.epochs = at_least("epochs", epochs, 1)
+        self.epochs = null_or_at_least("epochs", epochs, 1) or training_epochs
         self.start_alpha, self.end_alpha = start, end
         self.table = steps
 

@@ -15,12 +15,13 @@ class Uncertainty(Combiner):
     """Weighs tasks by an uncertainty that is learnt with the model (Kendall et al. 2018, eq. 7 and 10).
 
     With s_t the logarithm of a task's variance, the mean over tasks of exp(-s_t) L_t / 2 + s_t / 2 for squared errors, and
-    of exp(-s_t) L_t + s_t / 2 for all others, such as cross-entropies. `lr` is that of the s_t.
+    of exp(-s_t) L_t + s_t / 2 for all others, such as cross-entropies. `lr` is that of the s_t: an optimizer such as Adam
+    moves them by about as much in a step.
     """
 
     by_task = True
 
-    def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-3) -> None:
+    def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-2) -> None:
         super().__init__(tasks)
         self.lr = above_zero("loop.loss.lr", lr)
         self.log_variances = nn.ParameterList(torch.zeros(()) for _ in tasks)  # in config order
@@ -38,7 +39,7 @@ class Uncertainty(Combiner):
 
 
 class DynamicWeightAverage(Combiner):
-    """Weighs tasks by how slowly their losses fall (DWA; Liu et al. 2019, section 3.3).
+    """Weighs tasks by how slowly their losses fall (DWA; Liu et al. 2019, section 4.1.3).
 
     In each epoch the weights are K softmax(r / temperature) with r_t the quotient of the mean losses of task t in the last
     two epochs and K the number of tasks; in the first two epochs all weigh 1. The loss is the weighted mean over tasks.
@@ -93,7 +94,7 @@ class DynamicWeightAverage(Combiner):
 class RandomWeights(Combiner):
     """Weights drawn again in each step, a softmax over normal numbers: a baseline that is hard to beat (Lin et al. 2022).
 
-    The loss is the mean over the tasks of a step, weighted by K times the softmax over its K tasks. The weights are a
+    The loss is the mean over the tasks of a step, weighted by K times the softmax over all K tasks. The weights are a
     function of `seed` and the number of the step.
     """
 
@@ -115,5 +116,6 @@ class RandomWeights(Combiner):
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         random = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step)
         self.step += 1
-        weights = dict(zip(drawn, torch.randn(len(drawn), generator=random).softmax(0).tolist(), strict=True))
-        return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum()
+        drawn_weights = len(self.tasks) * torch.randn(len(self.tasks), generator=random).softmax(0)
+        weights = dict(zip(self.tasks, drawn_weights.tolist(), strict=True))
+        return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum() / len(drawn)

@@ -20,8 +20,8 @@ class ExampleMean(Combiner):
 class Muppet(Combiner):
     """The example mean with each loss divided by log n, n being what its task chooses among.
 
-    Makes losses of tasks with many and few classes alike at the start of training (Aghajanyan et al. 2021, section 3.2).
-    Binary choices and numbers have n = 2.
+    Makes losses of tasks with many and few classes alike at the start of training (Aghajanyan et al. 2021, section 3).
+    Binary choices, numbers and rankings have n = 2.
     """
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
@@ -39,7 +39,10 @@ class TaskMean(Combiner):
 
 
 class StaticWeights(Combiner):
-    """The mean of the tasks' means, weighted by numbers that are chosen by hand; tasks that are not named weigh 1."""
+    """The mean of the tasks' means, weighted by numbers that are chosen by hand; tasks that are not named weigh 1.
+
+    What counts are their ratios: the weights of all tasks, also of those that a step lacks, are scaled to a mean of 1.
+    """
 
     by_task = True
 
@@ -51,8 +54,8 @@ class StaticWeights(Combiner):
             raise ConfigError(
                 f"loop.loss.weights is {dict(weights)}, expected numbers above 0. To leave out a task, use tasks=[...]."
             )
-        self.weights = values
+        self.weights = {name: value * len(values) / sum(values.values()) for name, value in values.items()}
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         weighted = torch.stack([self.weights[name] * loss.mean() for name, loss in losses.items()])
-        return weighted.sum() / sum(self.weights[name] for name in drawn)
+        return weighted.sum() / len(drawn)

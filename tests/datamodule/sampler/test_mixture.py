@@ -31,7 +31,7 @@ def test_shares_of_mixtures_by_hand(cls, expected):
     [
         ({"start": "a"}, "start is 'a', expected a number"),
         ({"end": float("nan")}, "end is nan, expected a number"),
-        ({"epochs": 0}, "epochs is 0, expected a whole number, at least 1"),
+        ({"epochs": 0}, "epochs is 0, expected null or a whole number, at least 1"),
         ({"course": "table", "table": [[0]]}, "expected ascending"),
         ({"course": "table", "table": [0, 1]}, "expected ascending"),
         ({"course": "table", "table": [[0, "x"]]}, "expected ascending"),
