@@ -23,7 +23,8 @@ def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
                 "between them is not the seed alone."
             )
     first = [runs[0] for runs in systems.values()]
-    names_tell = len(systems) > 1 and list(systems) == name_settings(first)
+    are_different = len({repr(sorted(run.items())) for run in first}) == len(first) > 1
+    names_tell = are_different and list(systems) == name_settings(first)
     differing = _differing(list(systems.values()))
     if names_tell:
         named = {(differing.get(key), _last(key)) for key in telling_keys(first)}

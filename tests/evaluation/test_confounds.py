@@ -53,6 +53,14 @@ def test_what_a_name_of_few_settings_leaves_out(write):
     ]
 
 
+def test_named_systems_may_have_the_same_settings(write):
+    """As before and after a change of one's own code."""
+    alike = [write("a", 1, system="before"), write("b", 2, system="after")]
+    assert told(*alike) == []
+    (note,) = told(*alike, write("c", 1, system="other", loop__lr=1e-5))
+    assert note == "before and after and other differ in: loop.lr (null, null, 1e-05)."
+
+
 def test_given_names_say_nothing_of_the_settings(write):
     runs = [write("a", 1, ["x"], system="one"), write("b", 1, ["x", "y"], system="two")]
     assert told(*runs) == ["one and two differ in: tasks (x, x,y)."]
