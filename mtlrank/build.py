@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.gradients import trained
 from mtlrank.loop.logger import Service
-from mtlrank.loop.loss import ByGradient, DynamicWeightAverage
+from mtlrank.loop.loss import ByGradient, DynamicWeightAverage, Learner
 from mtlrank.loop.milestones import Milestones, Monitored, Plan, epoch_steps
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import Bar, PlainProgress
@@ -116,13 +117,9 @@ def build_loop(
 ) -> MultiTaskLoop:
     """The loop around a model."""
     by_name = {dataset.name: dataset for dataset in datasets.values()}
-    try:
-        node = {k: v for k, v in config["loop"].items() if k != "logger"}
+    node = {k: v for k, v in config["loop"].items() if k != "logger"}
+    with _naming_loss():
         loop = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise ConfigError(f"loop.loss does not take its settings: {error}.") from error
     assert isinstance(loop, MultiTaskLoop)
     if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)
@@ -152,6 +149,24 @@ def build_loop(
             "its weights have no momentum yet. Set loop.optimizer.fused=false."
         )
     return loop
+
+
+def check_loss(config: Config) -> None:
+    """Refuse names and settings that a combiner does not take, before any data is read for it."""
+    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
+    loss = config["loop"]["loss"]
+    with _naming_loss():
+        build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
+
+
+@contextmanager
+def _naming_loss() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(f"loop.loss does not take its settings: {error}.") from error
 
 
 def _warn_of_high_rate(config: Config) -> None:

@@ -18,7 +18,7 @@ from mtlrank import train
 from mtlrank.build import num_processes
 from mtlrank.build_dataset import has_split
 from mtlrank.checks import nearest
-from mtlrank.compose import Config, select_tasks
+from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system
@@ -163,11 +163,7 @@ def _checked(config: Config) -> dict[str, Any]:
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     datasets = _datasets(config)
     _known("heads", study["heads"], datasets)
-    judged = [f"val/{node['name']}/{measure}" for node in datasets.values() for measure in node["task"]["measures"]]
-    if (monitor := config["training"]["monitor"]) and monitor not in judged:
-        raise ConfigError(
-            f"training.monitor is {monitor!r}.{nearest(monitor, judged)} Expected one of {', '.join(judged)}."
-        )
+    check_monitor(select_tasks(config))
     measures = [
         m
         for key, dataset in datasets.items()

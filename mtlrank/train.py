@@ -21,7 +21,7 @@ from torch.distributed import DistBackendError
 
 from mtlrank import about, build, evaluate, prepare, run_folder
 from mtlrank.build_dataset import dataset_fingerprint
-from mtlrank.compose import Config, select_tasks
+from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
@@ -62,6 +62,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     finished = output / run_folder.METRICS
     if not config["force"] and run_folder.holds(output, config):
         return _reached(output, config, prepared)
+    check_monitor(config)
+    build.check_loss(config)
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build.build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")

@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mtlrank import build, run_folder
+from mtlrank import build, run_folder, train
 from mtlrank.build import num_processes
 from mtlrank.build_dataset import build_dataset, prepared_folder
 from mtlrank.compose import compose_config, select_tasks
@@ -289,3 +289,17 @@ def test_datasets_of_another_tokenizer_are_refused(config, datasets):
     other = {**config, "model": {**config["model"], "body": {**config["model"]["body"], "backbone": "other"}}}
     with pytest.raises(ConfigError, match="The body is 'other', but datasets were prepared for other tokenizers"):
         build.check_tokenizers(other, datasets)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["training.monitor=val/msm_bm25/Mse"], "Did you mean 'val/msm_bm25/MSE'"),
+        (["loop/loss=static_weights", "loop.loss.weights={nope: 2}"], "names unknown tasks: nope"),
+    ],
+)
+def test_a_name_that_is_wrong_is_told_before_data_is_prepared(tmp_path, words, complaint):
+    config = composed("tasks=[msm_bm25]", f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/run", *words)
+    with pytest.raises(ConfigError, match=complaint):
+        train.run(config)
+    assert not (tmp_path / "data").exists()
