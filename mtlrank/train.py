@@ -28,7 +28,7 @@ from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged import head_name
 from mtlrank.evaluation.report import print_table, write_report
-from mtlrank.loop.checkpoints import CHECKPOINTS
+from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
@@ -93,23 +93,14 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         if trainer.is_global_zero:  # others read what it writes
             if service:
                 service.open(output, run_folder.run_identity(config), anew=config["force"])
-            finished.unlink(missing_ok=True)  # only now: a mistake before leaves a finished run as it is
-            if config["force"]:
-                checkpoints.clear()
-                for logs in build.LOGS:
-                    shutil.rmtree(output / logs, ignore_errors=True)
-            for folder in (output, checkpoints.folder):
-                run_folder.claim(folder, config)
+            _open(output, checkpoints, config)
         _fit(trainer, loop, datamodule, checkpoint)
     metrics = dict[str, float]()
     if trainer.is_global_zero:
         metrics = milestones.restore_best(loop)
         kept = milestones.chosen()
         say(f"kept the weights of {kept}")
-        tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
-        labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
-        sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
-        save_model(output / "model", model, tokenizer, config, labels, sources)
+        _save(output / "model", model, datasets, config)
         noted = {"weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
         write_json(output / "about.json", {**about.describe(started), **noted}, sort_keys=False)
         write_json(output / _DATA, _data(config, prepared))
@@ -125,6 +116,25 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
             print_table(heads)
             print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
+
+
+def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:
+    """Make the folders this run's. Only when training begins: a mistake before leaves a finished run as it is."""
+    (output / run_folder.METRICS).unlink(missing_ok=True)
+    if config["force"]:
+        checkpoints.clear()
+        for logs in build.LOGS:
+            shutil.rmtree(output / logs, ignore_errors=True)
+    for folder in (output, checkpoints.folder):
+        run_folder.claim(folder, config)
+
+
+def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], config: Config) -> None:
+    """Write the model with what must be known to use it."""
+    tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
+    labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
+    sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
+    save_model(folder, model, tokenizer, config, labels, sources)
 
 
 def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
