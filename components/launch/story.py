@@ -15,6 +15,8 @@ EVENTS, LINES = 10, 20
 class TrainJobError(UserError):
     """A job that failed, was deleted by somebody else, or took too long."""
 
+    exit_code = 8
+
 
 def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
     """The condition of a job if it is met: `Complete` or `Failed`."""

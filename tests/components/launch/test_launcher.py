@@ -176,6 +176,7 @@ def test_a_failure_tells_the_last_events_and_the_last_lines(kube, launched):
     with pytest.raises(story.TrainJobError) as error:
         step.result()
     told = str(error.value)
+    assert error.value.exit_code == 8
     assert "JobsFailed: jobset failed due to one or more job failures" in told
     assert f"Warning Pod {failed}: BackOff: Back-off restarting failed container" in told
     assert "not ours" not in told
