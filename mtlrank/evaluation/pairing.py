@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from mtlrank.dtypes import Floats, Ints
 from mtlrank.evaluation.judged import Head
 from mtlrank.evaluation.significance.resampling import Swaps
-from mtlrank.evaluation.significance.weighted import Floats, Ints, Statistic, mean, statistic
+from mtlrank.evaluation.significance.weighted import Statistic, mean, statistic
 
 
 class Pair(NamedTuple):

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, Runs, mapped, offsets, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, Runs, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.preprocessor import Template
+from mtlrank.dtypes import Ints
 
 
 class Packed(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import is_number
-from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of
+from mtlrank.datamodule.sampler.sampler import MTLSampler, Order, pairs_of
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 

@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtlrank.checks import above_zero, null_or_at_least, one_of
-from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, Order, pairs_of, repeated
+from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
-
-Floats = NDArray[np.float64]
 
 
 class Mixture(MTLSampler):

@@ -15,10 +15,10 @@ from torch.utils.data import Sampler
 from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.dataset.arrays import offsets
 from mtlrank.datamodule.draw import Draw
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 Order = NDArray[np.int64]
-Ints = NDArray[np.int64]
 
 
 class MTLSampler(Sampler[Draw], ABC):
