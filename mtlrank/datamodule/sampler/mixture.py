@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import above_zero, null_or_at_least, one_of
-from mtlrank.datamodule.sampler.sampler import MTLSampler, Order, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of, repeated
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
 
@@ -48,7 +48,7 @@ class Mixture(MTLSampler):
         totals: list[int] = np.sum(self._counts_of_pieces(), axis=0).tolist()
         return totals
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         pieces = self._counts_of_pieces()
         drawn = [
             repeated(random, size, int(count))
@@ -62,7 +62,7 @@ class Mixture(MTLSampler):
             done += counts
         return np.concatenate(parts)
 
-    def _shuffled(self, random: np.random.Generator, pairs: Order) -> Order:
+    def _shuffled(self, random: np.random.Generator, pairs: SampleOrder) -> SampleOrder:
         """Samples in random order or, with `one_task`, batches of them, which are of one dataset each."""
         if not self.one_task:
             return np.asarray(random.permutation(pairs))
