@@ -129,7 +129,7 @@ def _read(path: Path) -> dict[QueryDoc, float]:
             "documents are ordered by them, as by trec_eval, and not by the ranks in the fourth."
         )
     run: dict[QueryDoc, float] = {}
-    for query_id, doc_id, score, place in collection.source.judged("run", reading):
+    for query_id, doc_id, score, place in collection.source.pair_values("run", reading):
         if (query_id, doc_id) in run:
             reading.reject(place, f"document {doc_id!r} is ranked twice for query {query_id!r}, expected once")
         run[query_id, doc_id] = score
