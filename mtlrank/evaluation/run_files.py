@@ -44,7 +44,7 @@ def read_topics(systems: Iterable[System]) -> list[Topics]:
 
 
 def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> tuple[System, list[str]]:
-    """A system of which there are TREC runs, one a seed, and in sentences what a reader must know of them.
+    """A system of which there are TREC runs, one for each seed, and in sentences what a reader must know of them.
 
     A run belongs to the test sets of which it ranks a judged document. There, queries that it lacks count as 0. Raises
     `DataError` for one that belongs to none.
