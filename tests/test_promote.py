@@ -1,5 +1,7 @@
 """`mtlrank promote`, `rollback` and `models` as they are typed, and judging the model in use again."""
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
@@ -89,6 +91,38 @@ def test_measures_are_checked_although_the_first_model_needs_none(tmp_path):
     assert Registry(tmp_path / "registry").current() is None
 
 
+def test_a_model_without_a_head_in_use_is_not_promoted(place, tmp_path):
+    typed("promote", write_finished(tmp_path / "both", tasks=["rank", "sim"]), "--registry", place)
+    less = write_finished(tmp_path / "less", tasks=["sim"], gain=0.1)
+    done = typed("promote", less, "--registry", place)
+    assert (done.exit_code, Registry(place).history()[0][1:]) == (9, [])
+    assert "is not promoted: it has no head rank, which the model in use has: train with that task too" in done.stderr
+    assert typed("promote", less, "--registry", place, "--force", "nobody ranks").exit_code == 0
+
+
+def test_what_decides_is_the_main_measure_of_the_model_in_use(tmp_path):
+    """Not that of the new run, whose tasks may have another order."""
+    typed("promote", write_finished(tmp_path / "first", tasks=["rank", "sim"]), "--registry", tmp_path / "r")
+    other = write_finished(tmp_path / "other", tasks=["sim", "rank"], gain=-0.1)
+    done = typed("promote", other, "--registry", tmp_path / "r")
+    assert done.exit_code == 9
+    assert "may be worse by more than 0.02: rank/AP" in done.stderr
+    only = write_finished(tmp_path / "only", tasks=["sim", "rank"], gain=0.1)
+    shutil.rmtree(only / "evaluation" / "rank")
+    done = typed("promote", only, "--registry", tmp_path / "r")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert "The new model was not judged by 'rank/AP'. There are sim/MSE" in done.stderr
+
+
+def test_the_first_model_must_be_judged_by_what_later_ones_will_be_compared_by(tmp_path):
+    run = write_finished(tmp_path / "run", tasks=["rank", "sim"])
+    shutil.rmtree(run / "evaluation" / "rank")
+    done = typed("promote", run, "--registry", tmp_path / "r")
+    assert done.exit_code == 3
+    assert "rank, the first task of the new model, was not judged. Judge it, or name other measures." in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
 def test_rollback_is_one_command(tmp_path):
     for name, gain in (("first", 0.0), ("better", 0.1)):
         typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
@@ -108,7 +142,7 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/config.json is missing"),
+        (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/manifest.json is missing"),
         (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
         (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a finite number"),
         (["promote", "run", "--registry", "r", "--margin", "nan"], 2, "The margin is nan, expected a finite number"),
@@ -190,8 +224,3 @@ def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_p
         values["test/trec2019/nDCG@10"]
         == read_json(trained / "evaluation" / "trec2019" / "metrics.json")["values"]["nDCG@10"]
     )
-
-
-def test_no_measures_is_told(trained, tmp_path):
-    with pytest.raises(ConfigError, match="No measures are given: expected at least one"):
-        promote.run(trained / "model", [], Registry(tmp_path), [])
