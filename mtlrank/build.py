@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mtlrank.build_dataset import build_dataset, build_object
+from mtlrank.build_dataset import build_dataset, build_object, code
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -286,7 +286,8 @@ def build_milestones(
         "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
         "body": model.body.describe(),
     }
-    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, training["accept_changes"])
+    accepted, by = training["accept_changes"], code(config)
+    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by)
 
 
 def build_service(config: Config) -> Service | None:

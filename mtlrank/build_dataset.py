@@ -10,7 +10,7 @@ from typing import Any
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
-from mtlrank import embedded
+from mtlrank import about, embedded
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.collection.source import RETRIEVED
@@ -57,13 +57,24 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     )
     files = [_content(Path(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    code = sorted({_code(str(value)) for key, value in leaves(dataset) if key == "_target_"} - {""})
-    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *code])
+    own = _own_code(dataset)  # of ours the data changes with `SCHEMA`
+    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *own])
+
+
+def code(config: Config) -> str:
+    """The code of a run, in words: mtlrank's, and a fingerprint of somebody's own classes that the config names."""
+    own = _own_code(config)
+    return ", own classes ".join([about.code(), *([fingerprint(own)] if own else [])])
+
+
+def _own_code(config: Mapping[str, Any]) -> list[str]:
+    """The hashes of the files that hold classes of somebody's own."""
+    return sorted({_code(str(value)) for key, value in leaves(config) if key == "_target_"} - {""})
 
 
 def _code(target: str) -> str:
-    """The hash of the file that holds somebody's own class; nothing for ours, whose data changes with `SCHEMA`."""
-    if target.startswith("mtlrank."):
+    """The hash of the file that holds a class; nothing for mtlrank's and torch's."""
+    if target.startswith(("mtlrank.", "torch.")):
         return ""
     try:
         return file_hash(Path(getsourcefile(get_object(target)) or ""))

@@ -33,9 +33,9 @@ def run(
 ) -> Decision:
     """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
-    Without `measures`, the main one of the model in use decides. A model that lacks a head of it is not promoted. If the
-    model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key). `force` is
-    a reason to promote the model without a comparison.
+    Without `measures`, the main one of the model in use decides. A model that lacks a head of it is not promoted.
+    If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
+    `force` is a reason to promote the model without a comparison.
     """
     if not 0 <= margin < math.inf:
         raise ConfigError(

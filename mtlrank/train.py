@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
 from mtlrank import about, build, evaluate, prepare, run_folder
-from mtlrank.build_dataset import dataset_fingerprint
+from mtlrank.build_dataset import code, dataset_fingerprint
 from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between
@@ -134,7 +134,7 @@ def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDa
     tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
     labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
     sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
-    save_model(folder, model, tokenizer, config, labels, sources)
+    save_model(folder, model, tokenizer, run_folder.without_places(config), labels, sources)
 
 
 def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
@@ -159,7 +159,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     run's folder until it is finished: several times the model's size, which no later step should have to fetch.
     """
     if checkpoints:
-        same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": about.code()}
+        same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": code(config)}
         name = fingerprint(same)
         config = {**config, "training": {**config["training"], "checkpoint_dir": join(checkpoints, name)}}
     metrics = run(config, prepared)
