@@ -21,6 +21,8 @@ from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.storage import MANIFEST, local_path, read_json
 
+_FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
+
 
 def run(
     model: Path,
@@ -33,7 +35,8 @@ def run(
 ) -> Decision:
     """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
-    Without `measures`, the main one of the model in use decides. A model that lacks a head of it is not promoted.
+    Without `measures`, the main one of the model in use decides. A model that lacks a head of it is not promoted, and
+    neither is one that was rolled back.
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
     `force` is a reason to promote the model without a comparison.
     """
@@ -59,6 +62,9 @@ def run(
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
             decision = Decision(True, "the first model: there was none to compare with")
+        elif rejected := registry.rejection(name, changes):
+            why = f" ({rejected.note})" if rejected.note else ""
+            decision = Decision(False, f"it was rolled back at {rejected.when}{why}: {_FORCE}")
         else:
             rival = registry.fetch(in_use)
             decision = _lacking(entry, rival) or _compared(rival, candidate, measures, margin, prepared, Path(scratch))
@@ -97,8 +103,8 @@ def _lacking(entry: Path, rival: Path) -> Decision | None:
         return None
     return Decision(
         False,
-        f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too, or promote it by "
-        "`mtlrank promote --force REASON`",
+        f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. Otherwise, "
+        f"{_FORCE}",
     )
 
 

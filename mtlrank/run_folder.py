@@ -113,6 +113,6 @@ def run_identity(config: Config) -> dict[str, Any]:
 
 
 def without_places(config: Config) -> Config:
-    """A config as it is kept with a model: the same, wherever and for whatever purpose it was learnt."""
+    """A config as it is kept with a model: the same wherever that was learnt, so that it can be recognised."""
     training = {k: v for k, v in config["training"].items() if k != "checkpoint_dir"}
     return {**{k: v for k, v in config.items() if k not in _ERRAND}, "training": training}

@@ -1,13 +1,14 @@
 """`mtlrank promote`, `rollback` and `models` as they are typed, and judging the model in use again."""
 
+import re
 import shutil
 
 import pytest
 from typer.testing import CliRunner
 
-from mtlrank import evaluate, promote
+from mtlrank import evaluate, promote, train
 from mtlrank.cli import app
-from mtlrank.compose import select_tasks
+from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.evaluation.judged import head_folders
 from mtlrank.registry import Registry
@@ -130,6 +131,29 @@ def test_rollback_is_one_command(tmp_path):
     done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
     assert done.stdout == f"{changes[0].model} is in use again, in place of {changes[1].model}\n"
     assert "rolled back  too slow" in typed("models", tmp_path / "registry").stdout
+
+
+def test_what_was_rolled_back_is_not_promoted_again(place, tmp_path):
+    first, better = (write_finished(tmp_path / name, gain=gain) for name, gain in (("first", 0.0), ("better", 0.1)))
+    for run in (first, better):
+        typed("promote", run, "--registry", place)
+    typed("rollback", "--registry", place, "--note", "too slow")
+    done = typed("promote", better, "--registry", place)
+    assert done.exit_code == 9
+    assert re.search(
+        r"is not promoted: it was rolled back at \S+Z \(too slow\): `mtlrank promote .* --force", done.stderr
+    )
+    assert typed("promote", better, "--registry", place, "--force", "fast now").exit_code == 0
+    assert typed("promote", better, "--registry", place).exit_code == 0
+
+
+def test_the_same_training_again_gives_the_same_model(data_dir, tmp_path, capsys):
+    for name, more in (("first", []), ("again", ["force=true", f"training.checkpoint_dir={tmp_path / 'elsewhere'}"])):
+        words = ["tasks=[msm_ner]", "debug=limit", "training.epochs=1", f"data_dir={data_dir}", *more]
+        train.run(compose_config([*words, f"output_dir={tmp_path / name}"], trusted=True))
+        promote.run_folder(tmp_path / name, Registry(tmp_path / "registry"))
+    assert "is in use already" in capsys.readouterr().err
+    assert str(tmp_path) not in (tmp_path / "first" / "model" / "config.json").read_text()
 
 
 def test_a_reason_puts_a_worse_model_in_use(tmp_path):
