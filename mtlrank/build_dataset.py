@@ -57,17 +57,17 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     )
     files = [_content(Path(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    own = _own_code(dataset)  # of ours the data changes with `SCHEMA`
+    own = own_code(dataset)  # of ours the data changes with `SCHEMA`
     return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *own])
 
 
 def code(config: Config) -> str:
     """The code of a run, in words: mtlrank's, and a fingerprint of somebody's own classes that the config names."""
-    own = _own_code(config)
+    own = own_code(config)
     return ", own classes ".join([about.code(), *([fingerprint(own)] if own else [])])
 
 
-def _own_code(config: Mapping[str, Any]) -> list[str]:
+def own_code(config: Mapping[str, Any]) -> list[str]:
     """The hashes of the files that hold classes of somebody's own."""
     return sorted({_code(str(value)) for key, value in leaves(config) if key == "_target_"} - {""})
 

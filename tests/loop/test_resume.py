@@ -151,6 +151,9 @@ def test_own_code_that_was_changed_is_other_code(data_dir, tmp_path, monkeypatch
     train.run_step({**config, "output_dir": str(tmp_path / "again")}, str(steps), prepared)
     assert "resuming" not in capsys.readouterr().err
     assert len(list(steps.iterdir())) == 2
+    own.write_text(OWN_LOSS.format('"""Third."""'))
+    with pytest.raises(ConfigError, match="what it was made from has changed since: classes of your own"):
+        train.run(config)
 
 
 def test_checkpoints_of_another_run_are_refused(data_dir, tmp_path):
@@ -289,7 +292,7 @@ def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
     metrics = train.run(config)
     assert train.run(config) == metrics
     pairs.write_text("".join(rows[:50]))
-    with pytest.raises(ConfigError, match="is finished, but the data of msm_sem_sim has changed since"):
+    with pytest.raises(ConfigError, match="is finished, but what it was made from has changed since: msm_sem_sim"):
         train.run(config)
 
 
