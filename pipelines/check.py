@@ -14,7 +14,7 @@ from kfp.dsl.structures import InputSpec
 from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
 from components.train.settings import train_settings
 from mtlrank.checks import nearest
-from mtlrank.compose import Config, pipeline_config, select_tasks
+from mtlrank.compose import Config, check_monitor, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged import head_name
 from mtlrank.storage.paths import parse as parse_path
@@ -40,7 +40,7 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
             f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
             'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
         )
-    _check_monitor(config)
+    check_monitor(config)
     if values["registry"]:
         _check_promotion(config, values["measures"])
     if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
@@ -127,16 +127,6 @@ def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"experiment={values['experiment']} has the tasks {', '.join(learnt)}, but the default of the pipeline's "
             f"parameter tasks is {', '.join(values['tasks'])}. Add 'tasks={json.dumps(learnt)}'."
-        )
-
-
-def _check_monitor(config: Config) -> None:
-    """`mtlrank.build.monitored` without the data, as far as the configs name their tasks' measures."""
-    monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
-    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures", [])]
-    if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
-        raise ConfigError(
-            f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
         )
 
 
