@@ -12,9 +12,10 @@ import time
 
 import numpy as np
 
+from mtlrank.dtypes import Floats
 from mtlrank.evaluation.significance import bootstrap_interval, randomisation_test
 from mtlrank.evaluation.significance.resampling import Swaps
-from mtlrank.evaluation.significance.weighted import Floats, mean, statistic
+from mtlrank.evaluation.significance.weighted import mean, statistic
 
 DIFFERENCE = 0.1
 

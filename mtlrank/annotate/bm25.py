@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
 from mtlrank.annotate.versions import version_of
+from mtlrank.dtypes import Floats32, Ints
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 _TEXTS = 1_000  # whose words are in memory at a time
 _DOCS = 10_000  # whose scores are computed at a time
 
@@ -52,7 +51,7 @@ class BM25Index:
         self._index.save(folder, show_progress=False)
         self._pairs.save(folder)
 
-    def retrieve(self, query: str, k: int) -> tuple[Ints, Floats]:
+    def retrieve(self, query: str, k: int) -> tuple[Ints, Floats32]:
         """Positions and scores of the `k` best documents, best first; documents without a query term are left out."""
         scores = self.scores(query)
         candidates = np.flatnonzero(scores > 0)
@@ -62,15 +61,15 @@ class BM25Index:
         best = candidates[np.lexsort((candidates, -scores[candidates]))][:k]
         return best, scores[best]
 
-    def scores(self, query: str) -> Floats:
+    def scores(self, query: str) -> Floats32:
         """The score of every document for one query: as much work as the query's terms are frequent."""
         (terms,) = self.terms([query])
         if not len(terms):  # bm25s raises IndexError on an empty query
             return np.zeros(self.num_docs, dtype=np.float32)
-        scores: Floats = self._index.get_scores_from_ids(terms.tolist())
+        scores: Floats32 = self._index.get_scores_from_ids(terms.tolist())
         return scores
 
-    def score_pairs(self, queries: Sequence[str], positions: Sequence[int]) -> Floats:
+    def score_pairs(self, queries: Sequence[str], positions: Sequence[int]) -> Floats32:
         """The score of each (query, document) pair, equal to what `scores` gives, without scoring other documents."""
         numbers = {query: number for number, query in enumerate(dict.fromkeys(queries))}
         terms = self.terms(list(numbers))
@@ -132,7 +131,7 @@ class PairScores:
     terms, so its time does not depend on the number of documents.
     """
 
-    def __init__(self, starts: Ints, terms: NDArray[np.int32], values: Floats) -> None:
+    def __init__(self, starts: Ints, terms: NDArray[np.int32], values: Floats32) -> None:
         self.starts = starts  # of each document, where its terms begin; the last entry is where the last one's end
         self.terms = terms  # ascending in each document
         self.values = values
@@ -146,7 +145,7 @@ class PairScores:
         rows.sort_indices()
         return cls(rows.indptr.astype(np.int64), rows.indices.astype(np.int32, copy=False), rows.data)
 
-    def lookup(self, terms: Sequence[Ints], documents: Ints) -> Floats:
+    def lookup(self, terms: Sequence[Ints], documents: Ints) -> Floats32:
         """The sum of each document's scores for a list of terms; terms that are not in it count nothing."""
         lengths = np.array([len(numbers) for numbers in terms], dtype=np.int64)
         wanted = np.concatenate([np.zeros(0, np.int64), *terms])

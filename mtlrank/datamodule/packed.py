@@ -7,9 +7,10 @@ import torch
 
 from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.candidates import Candidate
-from mtlrank.datamodule.dataset.arrays import Ints, offsets
+from mtlrank.datamodule.dataset.arrays import offsets
 from mtlrank.datamodule.dataset.token_store import TokenStore
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor
+from mtlrank.dtypes import Ints
 from mtlrank.errors import DataError
 
 

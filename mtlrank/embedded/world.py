@@ -41,7 +41,7 @@ class Mention(NamedTuple):
     tag: str | None
 
 
-class Sentence(NamedTuple):
+class MarkedText(NamedTuple):
     """A realised template and whom it mentions where."""
 
     text: str
@@ -60,7 +60,7 @@ class Passage(NamedTuple):
     """A text of the collection, with the entity and facets that it is about."""
 
     doc_id: str
-    sentence: Sentence
+    sentence: MarkedText
     entity: str
     facet: str
     aside: str | None
@@ -118,7 +118,7 @@ class World:
 
     # -- how it is told ----------------------------------------------------------------------------------------------
 
-    def _realise(self, template: str, entity: Entity, fillers: dict[str, str | Entity]) -> Sentence:
+    def _realise(self, template: str, entity: Entity, fillers: dict[str, str | Entity]) -> MarkedText:
         text, mentions, done = "", [], 0
         for match in _SLOT.finditer(template):
             text += template[done : match.start()]
@@ -133,14 +133,14 @@ class World:
                 mentions.append(Mention(len(text), len(text) + len(words), words, "DATE"))
             text += words
         text += template[done:]
-        return Sentence(text[0].upper() + text[1:], tuple(mentions))
+        return MarkedText(text[0].upper() + text[1:], tuple(mentions))
 
     def _fill(self, slot: str, entity: Entity, fillers: dict[str, str | Entity]) -> str | Entity:
         subject, possessive = entity.pronouns
         fixed: dict[str, str | Entity] = {"E": entity, "S": subject.capitalize(), "s": subject, "x": possessive}
         return fixed.get(slot) or fillers.get(slot) or self._filler(slot, entity)
 
-    def _statements(self, fact: Fact) -> list[Sentence]:
+    def _statements(self, fact: Fact) -> list[MarkedText]:
         templates = self.design["kinds"][fact.entity.kind][fact.facet]["statements"]
         return [self._realise(template, fact.entity, fact.fillers) for template in templates]
 
@@ -279,11 +279,11 @@ def _run(index: BM25Index, names: list[str], query_id: str, query: str) -> Itera
         yield f"{query_id} Q0 {names[position]} {rank} {score:.6f} bm25\n"
 
 
-def join(sentences: list[Sentence]) -> Sentence:
+def join(sentences: list[MarkedText]) -> MarkedText:
     """One text out of several, their mentions shifted along."""
     text, mentions = "", list[Mention]()
     for sentence in sentences:
         text += " " if text else ""
         mentions += [m._replace(start=m.start + len(text), end=m.end + len(text)) for m in sentence.mentions]
         text += sentence.text
-    return Sentence(text, tuple(mentions))
+    return MarkedText(text, tuple(mentions))

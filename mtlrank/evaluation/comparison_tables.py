@@ -72,7 +72,7 @@ def notes(
 
 def pictures(comparisons: Sequence[Comparison]) -> dict[str, figures.Picture]:
     """Pictures by name: all differences with their intervals, and gains by query of each head's first measure."""
-    panels: dict[str, list[figures.Interval]] = {}
+    panels: dict[str, list[figures.ForestRow]] = {}
     for row in comparisons:
         name = f"{row.head}: {row.system} - {row.baseline}"
         panels.setdefault(in_words(row.measure), []).append((name, row.difference, row.low, row.high))

@@ -24,7 +24,7 @@ class Judgement(NamedTuple):
     constant: float = 0.0  # what the baseline predicts, a number or a class's; not of rankings
 
 
-class Packed(NamedTuple):
+class PackedScores(NamedTuple):
     """Scores of some samples, as they travel between processes."""
 
     samples: Tensor
@@ -53,12 +53,12 @@ class Predictions:
         self._scores[self._items(sample_ids)] = scores.detach().cpu()
         self._seen[sample_ids] = True
 
-    def pack(self) -> Packed:
+    def pack(self) -> PackedScores:
         """All that came, in few pieces."""
         samples = self._seen.nonzero().squeeze(1)
-        return Packed(samples, self._scores[self._items(samples)])
+        return PackedScores(samples, self._scores[self._items(samples)])
 
-    def unpack(self, packed: Packed) -> None:
+    def unpack(self, packed: PackedScores) -> None:
         """Take in what another process has packed."""
         if len(packed.samples):
             self.add(*packed)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import DataError
-from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Floats, Ints, Labels
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Labels
 from mtlrank.storage import read_json
 
 JUDGED_RUN = "judged_run.json"  # beside the heads that `mtlrank evaluate` judged: what the run is of whose they are

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from mtlrank.dtypes import Floats, Ints
 from mtlrank.evaluation.judged import Head
 from mtlrank.evaluation.significance.resampling import Swaps
-from mtlrank.evaluation.significance.weighted import Floats, Ints, Statistic, mean, statistic
+from mtlrank.evaluation.significance.weighted import Statistic, mean, statistic
 
 
-class Pair(NamedTuple):
+class PairedValues(NamedTuple):
     """The two systems' values of one measure as the tests need them."""
 
     statistic: Statistic  # of all runs, the baseline's first
@@ -20,24 +21,24 @@ class Pair(NamedTuple):
     contributions: tuple[Floats, Floats] | None  # of each unit, (units,), to the mean; None if it is no mean
 
 
-def pair_heads(baseline: Head, system: Head, measure: str) -> Pair:
+def pair_heads(baseline: Head, system: Head, measure: str) -> PairedValues:
     """Two heads with the same items, by a measure that both have."""
     return (_of_means if measure in baseline.values else _of_predictions)(baseline, system, measure)
 
 
-def _of_means(baseline: Head, system: Head, measure: str) -> Pair:
+def _of_means(baseline: Head, system: Head, measure: str) -> PairedValues:
     """A measure that is a mean over queries or items: the values are averaged over runs first."""
     units, both = baseline.units, (baseline.values[measure], system.values[measure])
     before, after = (_contributions(values.mean(0), units) for values in both)
     differences = after - before
-    return Pair(
+    return PairedValues(
         mean(np.concatenate(both), units),
         lambda swaps: differences @ (1.0 - 2.0 * swaps) / len(differences),
         (before, after),
     )
 
 
-def _of_predictions(baseline: Head, system: Head, measure: str) -> Pair:
+def _of_predictions(baseline: Head, system: Head, measure: str) -> PairedValues:
     """A measure of all predictions together, whose mean over runs is compared.
 
     Predictions are swapped between a run of one system and a run of the other, as many pairs as give every run the same
@@ -58,7 +59,7 @@ def _of_predictions(baseline: Head, system: Head, measure: str) -> Pair:
         difference: Floats = (pooled(1.0 - theirs) - pooled(theirs)).mean(0)
         return difference
 
-    return Pair(statistic(measure, labels, np.concatenate(both), units), swapped, None)
+    return PairedValues(statistic(measure, labels, np.concatenate(both), units), swapped, None)
 
 
 def _standardised(runs: Floats) -> Floats:

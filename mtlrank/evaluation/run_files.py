@@ -15,7 +15,7 @@ from mtlrank.evaluation.measures import ranking_values
 from mtlrank.evaluation.systems import System, as_system
 from mtlrank.trec import read_qrels, read_run
 
-Pair = tuple[str, str]  # query_id, doc_id
+QueryDoc = tuple[str, str]  # query_id, doc_id
 
 
 class Topics(NamedTuple):
@@ -25,7 +25,7 @@ class Topics(NamedTuple):
     split: str
     measures: tuple[str, ...]
     qrels: list[Qrel]
-    candidates: set[Pair]  # that the head re-ranked
+    candidates: set[QueryDoc]  # that the head re-ranked
 
     @property
     def query_ids(self) -> list[str]:
@@ -85,7 +85,7 @@ def _judge(path: Path, topics: Sequence[Topics]) -> tuple[list[Head], list[str]]
     return heads, notes
 
 
-def _head(topics: Topics, run: dict[Pair, float]) -> Head:
+def _head(topics: Topics, run: dict[QueryDoc, float]) -> Head:
     query_ids = topics.query_ids
     docs = [ScoredDoc(*pair, score) for pair, score in run.items()]
     values = ranking_values(topics.measures, topics.qrels, docs)
@@ -107,7 +107,7 @@ def _head(topics: Topics, run: dict[Pair, float]) -> Head:
     )
 
 
-def _notes(path: Path, topics: Topics, run: dict[Pair, float]) -> list[str]:
+def _notes(path: Path, topics: Topics, run: dict[QueryDoc, float]) -> list[str]:
     notes, query_ids = [], topics.query_ids
     if lacking := len(set(query_ids) - {query_id for query_id, _ in run}):
         notes.append(f"{path} lacks {lacking:,} of {len(query_ids):,} queries of {topics.head}, which count as 0")
@@ -119,7 +119,7 @@ def _notes(path: Path, topics: Topics, run: dict[Pair, float]) -> list[str]:
     return notes
 
 
-def _read(path: Path) -> dict[Pair, float]:
+def _read(path: Path) -> dict[QueryDoc, float]:
     """The score of each document that a run ranks."""
     reading = Reading(hint=False)
     collection = Collection({"run": str(path)}, reading)
@@ -128,7 +128,7 @@ def _read(path: Path) -> dict[Pair, float]:
             f"{path} ranks nothing: all documents of a query have the same score. Write scores into the fifth column: "
             "documents are ordered by them, as by trec_eval, and not by the ranks in the fourth."
         )
-    run: dict[Pair, float] = {}
+    run: dict[QueryDoc, float] = {}
     for query_id, doc_id, score, place in collection.source.judged("run", reading):
         if (query_id, doc_id) in run:
             reading.reject(place, f"document {doc_id!r} is ranked twice for query {query_id!r}, expected once")

@@ -117,8 +117,8 @@ def _gain(row: Comparison) -> float:
     return -row.difference if mode(row.measure) == "min" else row.difference
 
 
-def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.Interval]]:
-    panels: dict[str, list[figures.Interval]] = {}
+def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.ForestRow]]:
+    panels: dict[str, list[figures.ForestRow]] = {}
     for row in rows:
         panels.setdefault(f"{row.head}: {in_words(row.measure)}", []).append(
             (row.system, row.difference, row.low, row.high)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.head import Packed, Predictions
+from mtlrank.evaluation.head import PackedScores, Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
 from mtlrank.progress import Progress
@@ -107,7 +107,7 @@ def gather(predictions: Mapping[str, Predictions]) -> None:
     """Give every process the scores of all."""
     if (number := world_size()) == 1:
         return
-    gathered: list[dict[str, Packed]] = [{}] * number
+    gathered: list[dict[str, PackedScores]] = [{}] * number
     dist.all_gather_object(gathered, {name: p.pack() for name, p in predictions.items()})
     for part in gathered:
         for name, packed in part.items():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mtlrank.storage import write_bytes, write_text
 
 Curve = Sequence[tuple[int, float]]
-Interval = tuple[str, float, float | None, float | None]  # name, difference, low, high
+ForestRow = tuple[str, float, float | None, float | None]  # name, difference, low, high
 _GREEN, _RED = "#2a7f62", "#b3412e"
 _BARS = 100  # queries that have a bar each; more are one shape
 _POINTS = 500  # of a shape, which is about as wide
@@ -158,7 +158,7 @@ def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequenc
         return Picture.of(figure)
 
 
-def forest(panels: Mapping[str, Sequence[Interval]]) -> Picture:
+def forest(panels: Mapping[str, Sequence[ForestRow]]) -> Picture:
     """A panel a measure: each difference with its 95 % interval under its name, beside a line at no difference."""
     with plt.rc_context(_STYLE):
         heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]

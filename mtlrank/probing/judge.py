@@ -7,7 +7,7 @@ from ir_measures import ScoredDoc
 from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.dataset.arrays import Ints
+from mtlrank.dtypes import Ints
 from mtlrank.evaluation import measures
 from mtlrank.trec import read_run
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.dataset.arrays import Ints, offsets, ranges
+from mtlrank.datamodule.dataset.arrays import offsets, ranges
 from mtlrank.datamodule.dataset.split import PreparedSplit
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 from mtlrank.loop.predict import to_device
 from mtlrank.model.body import MTLBody, Part

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
+from mtlrank.dtypes import Floats32
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.task.task import Floats, ItemTask, Task
+from mtlrank.task.task import ItemTask, Task
 
 
 class Classification(ItemTask):
@@ -102,7 +103,7 @@ class Buckets(Classification):
     def parse_label(self, label: float | str) -> float:  # type: ignore[override]
         return float(Task.parse_label(self, label))
 
-    def find_edges(self, labels: Floats) -> list[float]:
+    def find_edges(self, labels: Floats32) -> list[float]:
         """The inner edges for training labels; a label that equals an edge lies above it."""
         if self.edges_by == "width":
             edges = np.linspace(labels.min(), labels.max(), self.num_buckets + 1)[1:-1]
@@ -115,7 +116,7 @@ class Buckets(Classification):
         self.classes = [str(i) for i in range(len(self.edges) + 1)]
         self.weights = self._find_weights(labels)
 
-    def targets(self, labels: Floats) -> Floats:
+    def targets(self, labels: Floats32) -> Floats32:
         return np.searchsorted(self.edges, labels, side="right").astype(np.float32)
 
 

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlrank.batch import TaskBatch
 from mtlrank.checks import parse_number
+from mtlrank.dtypes import Floats32
 from mtlrank.errors import DataError
-
-Floats = NDArray[np.float32]
 
 
 class Task(ABC):
@@ -61,7 +59,7 @@ class Task(ABC):
     def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: B027 - most tasks need nothing
         """Take in what preparation found out about the training labels."""
 
-    def targets(self, labels: Floats) -> Floats:
+    def targets(self, labels: Floats32) -> Floats32:
         """What is learnt from stored numbers, (items,)."""
         return labels
 

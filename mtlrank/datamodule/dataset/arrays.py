@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Ints = NDArray[np.int64]
+from mtlrank.dtypes import Ints
+
 Array = NDArray[Any]
 
 

@@ -10,8 +10,8 @@ import yaml
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mtlrank.datamodule.dataset.arrays import Ints
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
+from mtlrank.dtypes import Ints
 from mtlrank.pages import figures, render
 from mtlrank.task import Classification, Task
 from mtlrank.trec import read_qrels

@@ -6,9 +6,9 @@ import numpy as np
 import torch.utils.data
 
 from mtlrank.batch import MTLBatch, TaskBatch
-from mtlrank.datamodule.dataset.arrays import Ints
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.draw import Draw
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.batch import Record, Span
-from mtlrank.datamodule.dataset.split_files import NO_TEXT, Row, SplitFiles
-from mtlrank.datamodule.dataset.text_table import Text, TextTable
+from mtlrank.datamodule.dataset.split_files import NO_TEXT, SplitFiles, StoredRecord
+from mtlrank.datamodule.dataset.text_table import TextTable, TokenisedText
 from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
@@ -104,14 +104,14 @@ class ShardWriter:
             good = good._replace(label=self.classes.setdefault(good.label, len(self.classes)))
         return good
 
-    def _remember_places(self, split: str, records: Iterable[Record], rows: Iterable[Row]) -> None:
+    def _remember_places(self, split: str, records: Iterable[Record], rows: Iterable[StoredRecord]) -> None:
         """Where each class is met first, of what was kept."""
         names, first = list(self.classes), self.first_place.setdefault(split, {})
         for record, row in zip(records, rows, strict=True):
             if row.spans is not None and names[int(row.label)] not in first:
                 first[names[int(row.label)]] = place_of(record, split)
 
-    def _unusable(self, records: list[Record], rows: dict[str, Text], split: str) -> set[int]:
+    def _unusable(self, records: list[Record], rows: dict[str, TokenisedText], split: str) -> set[int]:
         """Records whose ids stand for another text than the first time in this split, or whose text has no token."""
         names = dict[str, int]()
         for record in records:
@@ -134,7 +134,7 @@ class ShardWriter:
                 self.reading.reject(place_of(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
         return wrong
 
-    def _row(self, record: Record, rows: dict[str, Text], places: dict[str, Tokens]) -> Row:
+    def _row(self, record: Record, rows: dict[str, TokenisedText], places: dict[str, Tokens]) -> StoredRecord:
         """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
         layout, longest = self.preprocessor.template, self.preprocessor.max_query_length
         text = rows[record.text]
@@ -153,7 +153,7 @@ class ShardWriter:
             spans = _positions(record.spans, places[record.query], len(layout.prefix), longest)
         elif record.spans:
             spans = _positions(record.spans, places[record.text], start, room)
-        return Row((record.query_id, record.doc_id), texts, float(record.label), spans, cut)
+        return StoredRecord((record.query_id, record.doc_id), texts, float(record.label), spans, cut)
 
 
 def _positions(spans: Iterable[Span], tokens: Tokens, start: int, room: int) -> list[Span] | None:

@@ -12,10 +12,11 @@ from ir_measures import Qrel
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
-from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, Runs, mapped, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, Runs, mapped, ranges
 from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import PreparedTokens
+from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 from mtlrank.trec import read_qrels

@@ -13,7 +13,7 @@ from mtlrank.datamodule.dataset.arrays import ArrayFile
 NO_TEXT = -1
 
 
-class Row(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record as it is stored; `spans` count from the start of the sequence and are None where one has no tokens."""
 
     ids: tuple[str, str]
@@ -55,7 +55,7 @@ class SplitFiles:
         counts = {"samples": self.sample_offsets.rows - 1, "sequences": self.sequences.rows, "items": self.labels.rows}
         return {**counts, "items_dropped": self.dropped, "sequences_cut": self.cut}
 
-    def add(self, samples: list[list[Row]]) -> None:
+    def add(self, samples: list[list[StoredRecord]]) -> None:
         """Write samples. Neighbours of equal ids share a sequence; one that is left without items is left out."""
         whole = [[row for row in sample if row.spans is not None] for sample in samples]
         self.dropped += sum(map(len, samples)) - sum(map(len, whole))

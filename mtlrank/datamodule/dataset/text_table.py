@@ -13,7 +13,7 @@ from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 
 
-class Text(NamedTuple):
+class TokenisedText(NamedTuple):
     """A text that has been tokenised."""
 
     row: int
@@ -40,7 +40,7 @@ class TextTable:
         self._database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, row INT, length INT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE names (key INTEGER PRIMARY KEY, row INT)")
 
-    def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, Text], dict[str, Tokens]]:
+    def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, TokenisedText], dict[str, Tokens]]:
         """Tokenise what is new among `texts`; tell all of them, and where the characters of the `located` ones went."""
         keys = {text: _key(text) for text in texts}
         known = self._known(keys.values())
@@ -52,7 +52,9 @@ class TextTable:
         self._append(new, [places[text].ids if text in places else ids[text] for text in new], keys, known)
         return {text: known[key] for text, key in keys.items()}, places
 
-    def _append(self, texts: list[str], ids: list[Ids], keys: dict[str, bytes], known: dict[bytes, Text]) -> None:
+    def _append(
+        self, texts: list[str], ids: list[Ids], keys: dict[str, bytes], known: dict[bytes, TokenisedText]
+    ) -> None:
         """Give new texts the next rows, in the order of their arrival."""
         longest, first = self.preprocessor.max_length, self.offsets.rows - 1
         kept = [tokens[:longest] for tokens in ids]
@@ -61,7 +63,7 @@ class TextTable:
         flat = np.concatenate([np.zeros(0, np.int32), *kept])
         self.tokens.append(flat)
         self.num_unknown += int(np.count_nonzero(flat == self.preprocessor.tokenizer.unk_token_id))
-        added = {keys[text]: Text(first + i, lengths[i]) for i, text in enumerate(texts)}
+        added = {keys[text]: TokenisedText(first + i, lengths[i]) for i, text in enumerate(texts)}
         self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(key, *text) for key, text in added.items()])
         known.update(added)
 
@@ -80,8 +82,8 @@ class TextTable:
         self._database.close()
         self._path.unlink()
 
-    def _known(self, keys: Iterable[bytes]) -> dict[bytes, Text]:
-        return {key: Text(row, length) for key, row, length in self._select("key, row, length", "texts", keys)}
+    def _known(self, keys: Iterable[bytes]) -> dict[bytes, TokenisedText]:
+        return {key: TokenisedText(row, length) for key, row, length in self._select("key, row, length", "texts", keys)}
 
     def _select(self, columns: str, table: str, keys: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
         for chunk in chunks(keys, 1000):

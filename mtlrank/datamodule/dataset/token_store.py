@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtlrank.datamodule.dataset.arrays import Array, Chained, Ints, Runs, mapped, offsets, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, Runs, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.preprocessor import Template
+from mtlrank.dtypes import Ints
 
 
-class Packed(NamedTuple):
+class PackedSequences(NamedTuple):
     """Sequences one after another, and where each starts; the last start is the number of tokens."""
 
     ids: Ints  # (tokens,)
@@ -53,7 +54,7 @@ class TokenStore:
         self.max_length = max_length
         self.max_query_length = max_query_length
 
-    def pack(self, sequences: Ints) -> Packed:
+    def pack(self, sequences: Ints) -> PackedSequences:
         """Join texts to sequences.
 
         `sequences` is (n, 2): rows of the first and the second text, NO_TEXT for none.
@@ -75,7 +76,7 @@ class TokenStore:
         second = np.where(paired, starts[1:] - place[:, 1], 0)
         of_types = np.stack([starts[1:] - starts[:-1] - second, second], 1)  # tokens of either type, in turns
         types = np.repeat(np.tile([0, self.template.second_type], len(sequences)), of_types.ravel())
-        return Packed(ids, types, starts, starts[1:] - second)
+        return PackedSequences(ids, types, starts, starts[1:] - second)
 
     def lengths(self, sequences: Ints) -> Ints:
         """How many tokens sequences have, special ones included, (n,)."""

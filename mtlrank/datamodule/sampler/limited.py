@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import is_number
-from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 
@@ -52,7 +53,7 @@ class LimitedData(MTLSampler):
     def counts(self) -> list[int]:
         return [len(samples) for samples in self.chosen]
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         parts = [pairs_of(idx, samples) for idx, samples in enumerate(self.chosen)]
         return np.asarray(random.permutation(np.concatenate(parts)))
 

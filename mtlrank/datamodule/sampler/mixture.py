@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtlrank.checks import above_zero, null_or_at_least, one_of
-from mtlrank.datamodule.sampler.sampler import Ints, MTLSampler, Order, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of, repeated
+from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
-
-Floats = NDArray[np.float64]
 
 
 class Mixture(MTLSampler):
@@ -50,7 +48,7 @@ class Mixture(MTLSampler):
         totals: list[int] = np.sum(self._counts_of_pieces(), axis=0).tolist()
         return totals
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         pieces = self._counts_of_pieces()
         drawn = [
             repeated(random, size, int(count))
@@ -64,7 +62,7 @@ class Mixture(MTLSampler):
             done += counts
         return np.concatenate(parts)
 
-    def _shuffled(self, random: np.random.Generator, pairs: Order) -> Order:
+    def _shuffled(self, random: np.random.Generator, pairs: SampleOrder) -> SampleOrder:
         """Samples in random order or, with `one_task`, batches of them, which are of one dataset each."""
         if not self.one_task:
             return np.asarray(random.permutation(pairs))

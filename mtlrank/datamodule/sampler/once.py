@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import one_of
-from mtlrank.datamodule.sampler.sampler import MTLSampler, Order, all_pairs, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, all_pairs, pairs_of, repeated
 from mtlrank.errors import ConfigError
 
 
 class Sequential(MTLSampler):
     """Every sample once, dataset after dataset, in the order of preparation."""
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         return all_pairs(list(self.sizes.values()))
 
 
@@ -23,7 +23,7 @@ class LongestFirst(MTLSampler):
     What needs the most memory comes first, so that a batch size that is too large fails at once.
     """
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         assert self.lengths is not None, "the longest first needs the lengths"
         orders = [np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths()]
         return np.concatenate([pairs_of(idx, order) for idx, order in enumerate(orders)])
@@ -47,7 +47,7 @@ class RandomProportional(MTLSampler):
     def counts(self) -> list[int]:
         return [min(size, self.limits.get(name, size)) for name, size in self.sizes.items()]
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         sizes = self.sizes.values()
         parts = [
             pairs_of(idx, random.permutation(size)[:count])
@@ -74,7 +74,7 @@ class RoundRobin(MTLSampler):
         turns = min(sizes) if self.stop == "shortest" else max(sizes)
         return [turns if size else 0 for size in self.sizes.values()]
 
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         sizes, counts = self.sizes.values(), self.counts()
         parts = [
             pairs_of(idx, repeated(random, size, count))

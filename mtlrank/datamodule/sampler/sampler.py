@@ -15,10 +15,10 @@ from torch.utils.data import Sampler
 from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.dataset.arrays import offsets
 from mtlrank.datamodule.draw import Draw
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
-Order = NDArray[np.int64]
-Ints = NDArray[np.int64]
+SampleOrder = NDArray[np.int64]  # (samples, 2): dataset_idx, sample_idx
 
 
 class MTLSampler(Sampler[Draw], ABC):
@@ -63,7 +63,7 @@ class MTLSampler(Sampler[Draw], ABC):
         self._all_lengths: Ints | None = None  # of all datasets' samples, one dataset after another
 
     @abstractmethod
-    def order(self, random: np.random.Generator) -> Order:
+    def order(self, random: np.random.Generator) -> SampleOrder:
         """All (dataset_idx, sample_idx) of one epoch, (samples, 2)."""
 
     def counts(self) -> list[int]:
@@ -118,7 +118,7 @@ class MTLSampler(Sampler[Draw], ABC):
             seed = int(np.random.SeedSequence([self.seed, self.epoch, mine]).generate_state(1)[0])
             yield Draw(list(map(tuple, pairs.tolist())), totals, weight, seed)
 
-    def _plan(self) -> tuple[Order, Ints]:
+    def _plan(self) -> tuple[SampleOrder, Ints]:
         """The current epoch's order, and where its batches begin and the last one ends."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = self.order(random)
@@ -141,7 +141,7 @@ class MTLSampler(Sampler[Draw], ABC):
         shuffled = [window[i] for window in windows for i in random.permutation(len(window))]
         return np.concatenate(shuffled), offsets([len(batch) for batch in shuffled])
 
-    def _cuts(self, order: Order) -> Ints:
+    def _cuts(self, order: SampleOrder) -> Ints:
         if self.max_tokens is None:
             return np.append(np.arange(0, len(order), self.batch_size), len(order))
         ends, number = np.cumsum(self._lengths_of(order)), self.num_batches()
@@ -156,7 +156,7 @@ class MTLSampler(Sampler[Draw], ABC):
                 f"{setting} names unknown datasets: {', '.join(unknown)}. Datasets: {', '.join(self.sizes)}."
             )
 
-    def _lengths_of(self, order: Order) -> Ints:
+    def _lengths_of(self, order: SampleOrder) -> Ints:
         """Tokens of the samples of an order, (samples,)."""
         assert self.lengths is not None, "batches by length need the lengths"
         if self._all_lengths is None:
@@ -165,7 +165,7 @@ class MTLSampler(Sampler[Draw], ABC):
         return found
 
 
-def one_task_batches(order: Order, batch_size: int) -> tuple[Order, Ints]:
+def one_task_batches(order: SampleOrder, batch_size: int) -> tuple[SampleOrder, Ints]:
     """An order whose batches are of one dataset each, and where they begin and the last one ends.
 
     Each dataset's samples are cut in their order, and a batch comes where the middle one of its samples was: datasets keep
@@ -180,12 +180,12 @@ def one_task_batches(order: Order, batch_size: int) -> tuple[Order, Ints]:
     return order[np.concatenate(batches)], offsets([len(places) for places in batches])
 
 
-def all_pairs(sizes: list[int]) -> Order:
+def all_pairs(sizes: list[int]) -> SampleOrder:
     """Every (dataset_idx, sample_idx), dataset after dataset."""
     return np.concatenate([pairs_of(idx, np.arange(size)) for idx, size in enumerate(sizes)])
 
 
-def pairs_of(idx: int, samples: Ints) -> Order:
+def pairs_of(idx: int, samples: Ints) -> SampleOrder:
     """(dataset_idx, sample_idx) of one dataset's samples."""
     return np.stack([np.full(len(samples), idx), samples], axis=1)
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Floats = NDArray[np.float64]
+from mtlrank.dtypes import Floats
 
 
 def t_test(baseline: Floats, system: Floats) -> float | None:

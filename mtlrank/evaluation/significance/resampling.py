@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlrank.evaluation.significance.weighted import Floats, Statistic
+from mtlrank.dtypes import Floats
+from mtlrank.evaluation.significance.weighted import Statistic
 
 Swaps = NDArray[np.bool_]
 

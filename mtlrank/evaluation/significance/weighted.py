@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from mtlrank.dtypes import Floats, Ints
+
 Labels = NDArray[Any]  # numbers, or names of classes
 Statistic = Callable[[Floats], Floats]  # weights of units, (units, resamples), to values, (runs, resamples)
 
