@@ -15,6 +15,7 @@ from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError
 from mtlrank.processes import rank, world_size
 from mtlrank.progress import say
+from mtlrank.returned import instance_of
 
 _SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
 
@@ -126,9 +127,10 @@ class MTLDataModule(pl.LightningDataModule):
             raise ConfigError(
                 f"datamodule.{split}_sampler: {_name(make)} does not take its settings: {error}."
             ) from error
-        if sampler.num_samples() == 0:
+        checked: MTLSampler = instance_of(f"datamodule.{split}_sampler", sampler, MTLSampler)
+        if checked.num_samples() == 0:
             raise ConfigError(f"No dataset has samples in split {split!r}.")
-        return sampler
+        return checked
 
     def start_at(self, epoch: int, batches: int = 0) -> None:
         """Train from here on, whether the loader is there already or comes later."""
