@@ -23,7 +23,7 @@ _SCHEMES = ("lambdarank", "ndcg_loss2", "ndcg_loss2++")
 
 
 class Groupwise(RankingTask):
-    """Base of losses over a group. A subclass compares scores and grades, rows of documents a sample."""
+    """Base of losses over a group. A subclass compares scores and grades, a row of documents for each sample."""
 
     grouped = True
 

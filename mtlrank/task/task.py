@@ -69,7 +69,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
-        """What measures read: one score an item, or one a class."""
+        """What measures read: one score for each item, or one for each class of it."""
 
 
 class ItemTask(Task):
@@ -87,7 +87,7 @@ class ItemTask(Task):
 
 
 def by_sample(values: Tensor, batch: TaskBatch) -> Tensor:
-    """What each item has, as a row a sample, (samples, max_items); cells without an item hold 0."""
+    """What each item has, as a row for each sample, (samples, max_items); cells without an item hold 0."""
     counts = torch.zeros(batch.num_samples, dtype=torch.long, device=values.device)
     counts = counts.index_add(0, batch.item_sample, torch.ones_like(batch.item_sample))
     first = counts.cumsum(0) - counts
