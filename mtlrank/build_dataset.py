@@ -18,6 +18,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
+from mtlrank.returned import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.untrusted import leaves
 
@@ -30,8 +31,8 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
-    dataset = build_object({key: value for key, value in config.items() if key != "licence"})
-    assert isinstance(dataset, PreparedDataset)
+    built = build_object({key: value for key, value in config.items() if key != "licence"})
+    dataset: PreparedDataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset)
     measures.check(dataset.task.kind, dataset.task.measures)
     return dataset
 

@@ -200,6 +200,7 @@ class Milestones(pl.Callback):
         return any(min(whole, -(-end // step) * step) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
+        loop.finite.require_some(self.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(

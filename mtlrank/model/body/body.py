@@ -32,6 +32,8 @@ class MTLBody(nn.Module):
     then low-rank updates learn, and the weights of the encoder rest. In the first `separate_layers` layers the two texts of
     a pair do not read each other, and positions restart at the second (PreTTR, MacAvaney et al. 2020, section 3.1): what
     a bi-encoder has learnt stays of use; with -1 the body is one.
+
+    What is called is `encode`: a subclass that overrides `forward` changes nothing.
     """
 
     def __init__(
