@@ -126,3 +126,21 @@ def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=nowhere)
     assert done.returncode == 2
     assert done.stderr == "mtlrank: MTLRANK_CONFIG_DIR is '/nowhere', which is not a folder.\n"
+
+
+def test_a_config_with_the_name_of_one_of_ours_is_refused_as_ours_would_be_read(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "embedded.yaml").write_text("# @package _global_\nseed: 77\n")
+    said = "experiment/embedded.yaml has the name of an option of mtlrank, which would be used instead: rename it.\n"
+    command = [sys.executable, "-m", "mtlrank.train", "--cfg", "job"]
+    for words, env in ((["--config-dir", str(tmp_path)], {}), ([], {"MTLRANK_CONFIG_DIR": str(tmp_path)})):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, env={**os.environ, **env})
+        assert (done.returncode, done.stderr) == (2, f"mtlrank: {tmp_path}/{said}")
+
+
+def test_options_may_stand_between_overrides(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 77\n")
+    words = ["experiment=mine", "--config-dir", str(tmp_path), "tasks=[msm_ner]", "--cfg", "job", "test=false"]
+    done = subprocess.run([sys.executable, "-m", "mtlrank.train", *words], capture_output=True, text=True)
+    assert "seed: 77" in done.stdout, done.stderr

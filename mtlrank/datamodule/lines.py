@@ -24,6 +24,14 @@ _NAMES_OF_TEXTS = re.compile(
     r"((doc|document|passage|query|question|topic)[_ -]?)?(text|contents?|body)|doc|document|passage|query|question|title",
     re.IGNORECASE,
 )
+_NAMES_OF_LABELS = re.compile(
+    r"(gold[_ -]?)?(labels?|class|category|intent|tag|score|grade|similarity|relevance)([_ -]?(id|text|name|score))?",
+    re.IGNORECASE,
+)
+_NAMES_OF_SENTENCES = re.compile(
+    r"(sentence|text|premise|hypothesis|question|query|answer|passage|document|title|utterance|request|s)[_ -]?[0-9ab]?",
+    re.IGNORECASE,
+)
 
 
 class Line(NamedTuple):
@@ -86,6 +94,15 @@ def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether the cells of a first line name columns of ids and of texts, where a row would have them."""
     return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
         _NAMES_OF_TEXTS.fullmatch(text.strip()) for text in texts
+    )
+
+
+def is_header_of_labels(label: str, texts: Sequence[str]) -> bool:
+    """Whether the cells of a first line name columns of labels and of texts, where a row would have them."""
+    return all(
+        names.fullmatch(cell.strip())
+        for names, cells in ((_NAMES_OF_LABELS, [label]), (_NAMES_OF_SENTENCES, texts))
+        for cell in cells
     )
 
 
