@@ -38,7 +38,7 @@ _REFUSALS = (  # nobody's bug
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
 )
 _OURS = os.path.join(os.path.dirname(__file__), "")
-_LIBRARIES = tuple({path for name, path in get_paths().items() if name != "data"})
+_STANDARD = tuple({path for name, path in get_paths().items() if name != "data"})
 _TAKES_FOLDER = ("--config-dir", "-cd")
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
@@ -169,7 +169,7 @@ def _of_own_code(error: Exception) -> OwnCodeError | None:
     ours = [number for number, file in enumerate(files) if file.startswith(_OURS) and file != __file__]
     lines = [line for _, line in walk_tb(error.__traceback__)]
     for number in range(len(frames) - 1, ours[0] if ours else len(frames), -1):
-        if not files[number].startswith((_OURS, *_LIBRARIES, "<")):
+        if not (files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]):
             code, module = frames[number].f_code, frames[number].f_globals.get("__name__")
             return OwnCodeError(
                 f"{module}.{code.co_qualname}, {os.path.relpath(files[number])}:{lines[number]}: {type(error).__name__}: "
