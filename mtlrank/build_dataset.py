@@ -10,7 +10,7 @@ from typing import Any
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
-from mtlrank import embedded
+from mtlrank import about, embedded
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.collection.source import RETRIEVED
@@ -18,6 +18,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
+from mtlrank.returned import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.untrusted import leaves
 
@@ -30,8 +31,8 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
-    dataset = build_object({key: value for key, value in config.items() if key != "licence"})
-    assert isinstance(dataset, PreparedDataset)
+    built = build_object({key: value for key, value in config.items() if key != "licence"})
+    dataset: PreparedDataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset)
     measures.check(dataset.task.kind, dataset.task.measures)
     return dataset
 
@@ -57,13 +58,24 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     )
     files = [_content(Path(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    code = sorted({_code(str(value)) for key, value in leaves(dataset) if key == "_target_"} - {""})
-    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *code])
+    own = own_code(dataset)  # of ours the data changes with `SCHEMA`
+    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *own])
+
+
+def code(config: Config) -> str:
+    """The code of a run, in words: mtlrank's, and a fingerprint of somebody's own classes that the config names."""
+    own = own_code(config)
+    return ", own classes ".join([about.code(), *([fingerprint(own)] if own else [])])
+
+
+def own_code(config: Mapping[str, Any]) -> list[str]:
+    """The hashes of the files that hold classes of somebody's own."""
+    return sorted({_code(str(value)) for key, value in leaves(config) if key == "_target_"} - {""})
 
 
 def _code(target: str) -> str:
-    """The hash of the file that holds somebody's own class; nothing for ours, whose data changes with `SCHEMA`."""
-    if target.startswith("mtlrank."):
+    """The hash of the file that holds a class; nothing for mtlrank's and torch's."""
+    if target.startswith(("mtlrank.", "torch.")):
         return ""
     try:
         return file_hash(Path(getsourcefile(get_object(target)) or ""))

@@ -120,7 +120,7 @@ def promote(
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            help="A measure that decides, as in trec2019/nDCG@10; default: the first measure of the first task."
+            help="A measure that decides, as in trec2019/nDCG@10; default: the first of the first task of the model in use."
         ),
     ] = None,
     margin: Annotated[

@@ -22,6 +22,11 @@ from mtlrank.untrusted import check_overrides, check_targets, is_config_name, ow
 
 Config = dict[str, Any]
 
+_PARAMETERS = {  # of pipelines, which otherwise are called as the last word of what they set
+    "loop.optimizer.lr": "learning_rate",
+    "trainer.accelerator": "gpus",
+    "trainer.devices": "gpus",
+}
 _BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses that are tables by dataset name
 
 
@@ -37,10 +42,22 @@ def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = 
 def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name: str = "train") -> Config:
     """The config for a pipeline's typed parameters, by config key, and its free overrides; both come from outside.
 
-    A parameter that is None is left to the config.
+    A parameter that is None is left to the config. What a parameter says, an override may not say too.
     """
+    for text in overrides:
+        key = _key(text).strip()
+        if settings.get(key) is not None:
+            raise ConfigError(f"overrides has {text!r}, but {_set_by(key)}")
     typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
     return _compose(overrides, typed, trusted=False, name=name)
+
+
+def _set_by(key: str) -> str:
+    """What sets a setting of a pipeline in place of an override."""
+    if key in ("test", "output_dir", "data_dir"):
+        return f"the pipeline sets {key} itself. Leave it out."
+    name = _PARAMETERS.get(key) or re.split("[./]", key.partition("@")[0])[-1]
+    return f"the pipeline's parameter {name} sets {key}. Give that one instead."
 
 
 def quoted(text: str) -> str:

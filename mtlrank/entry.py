@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from sysconfig import get_paths
+from traceback import walk_tb
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,8 +27,8 @@ from safetensors import SafetensorError
 from yaml import YAMLError
 
 from mtlrank.compose import Config, explain, explain_composing, keys_of, resolve
-from mtlrank.errors import ConfigError, ResourceError, StorageError, TerminatedError, UserError
-from mtlrank.untrusted import own_config_dir
+from mtlrank.errors import ConfigError, OwnCodeError, ResourceError, StorageError, TerminatedError, UserError
+from mtlrank.untrusted import check_names, own_config_dir
 from mtlrank.usage import usage
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
@@ -33,6 +37,9 @@ _REFUSALS = (  # nobody's bug
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
 )
+_OURS = os.path.join(os.path.dirname(__file__), "")
+_STANDARD = tuple({path for name, path in get_paths().items() if name != "data"})
+_TAKES_FOLDER = ("--config-dir", "-cd")
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -64,15 +71,10 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except UserError as error:
         _stop(error)
-    except (OSError, sqlite3.OperationalError, SafetensorError) as error:
-        if not (reason := _refusal(error)):
+    except Exception as error:
+        if (told := _of_system(error) or _of_own_code(error)) is None:
             raise
-        _stop(StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place."))
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which not every command loads
-            raise
-        way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
-        _stop(ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}"))
+        _stop(told)
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -108,25 +110,72 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 raise ConfigError(explain(error, lambda _: keys_of(config))) from error
 
     with told_in_one_line():
-        if (folder := own_config_dir()) and not any(word.startswith(("--config-dir", "-cd")) for word in sys.argv):
-            sys.argv += ["--config-dir", str(folder)]
+        _tidy_command_line()
         try:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(run)()
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-            if is_composed or (reason := explain_composing(error, name, _overrides())) is None:
+            if is_composed or (reason := explain_composing(error, name, [*_searched(), *_overrides()])) is None:
                 raise
             raise ConfigError(reason) from error
     sys.exit()
 
 
+def _tidy_command_line() -> None:
+    """Hydra's options first, as it stops at one that stands between overrides; and the folder of further configs."""
+    if folder := _config_dir():
+        check_names(Path(folder))
+    elif own := own_config_dir():
+        sys.argv += ["--config-dir", str(own)]
+    overrides = _overrides()
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in overrides] + overrides
+
+
 def _overrides() -> list[str]:
-    """What the command line says of the config, in a form that does without options."""
+    """What the command line says of the config."""
+    return [
+        word
+        for before, word in pairwise(sys.argv)
+        if re.match(r"~|[^-].*=", word, re.DOTALL) and before not in _TAKES_FOLDER
+    ]
+
+
+def _config_dir() -> str | None:
     parser = ArgumentParser(add_help=False)
-    parser.add_argument("--config-dir", "-cd")
-    options, words = parser.parse_known_args()
-    overrides = [word for word in words if not word.startswith("-") and ("=" in word or word.startswith("~"))]
-    where = [f"hydra.searchpath=[file://{os.path.abspath(options.config_dir)}]"] if options.config_dir else []
-    return where + overrides
+    parser.add_argument(*_TAKES_FOLDER, dest="folder")
+    parser.add_argument("--cfg", "-c")  # which otherwise would be taken for a short form
+    folder: str | None = parser.parse_known_args()[0].folder
+    return folder
+
+
+def _searched() -> list[str]:
+    """The folder of further configs in a form that does without options."""
+    return [f"hydra.searchpath=[file://{os.path.abspath(folder)}]"] if (folder := _config_dir()) else []
+
+
+def _of_system(error: Exception) -> UserError | None:
+    """What the system refuses; nothing if something else is wrong."""
+    if isinstance(error, OSError | sqlite3.OperationalError | SafetensorError) and (reason := _refusal(error)):
+        return StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place.")
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which not every command loads
+        way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
+        return ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}")
+    return None
+
+
+def _of_own_code(error: Exception) -> OwnCodeError | None:
+    """The last line of a user's own class, if the error comes out of one that we have called."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    files = [frame.f_code.co_filename for frame in frames]
+    ours = [number for number, file in enumerate(files) if file.startswith(_OURS) and file != __file__]
+    lines = [line for _, line in walk_tb(error.__traceback__)]
+    for number in range(len(frames) - 1, ours[0] if ours else len(frames), -1):
+        if not (files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]):
+            code, module = frames[number].f_code, frames[number].f_globals.get("__name__")
+            return OwnCodeError(
+                f"{module}.{code.co_qualname}, {os.path.relpath(files[number])}:{lines[number]}: {type(error).__name__}: "
+                f"{error} (MTLRANK_TRACEBACK=1 shows the calls.)"
+            )
+    return None
 
 
 def _refusal(error: Exception) -> str:

@@ -33,7 +33,7 @@ from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.run_folder import run_identity
-from mtlrank.storage import file_hash, read_json, writable_folder, write_json
+from mtlrank.storage import file_hash, local_path, read_json, writable_folder, write_json
 from mtlrank.trained import choose_head, read_trained
 
 
@@ -62,7 +62,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         raise ConfigError(
             f"{config['model_dir']} is not a local model folder: choose a folder for the results with output_dir=..."
         )
-    output = writable_folder(config["output_dir"] or model_dir.parent / f"evaluation-{split}")
+    output = local_path(config["output_dir"] or _beside(model_dir, split))
+    writable_folder(output if output.exists() else output.resolve().parent)  # before any work
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     if config["on"]:
         datasets = _prepare_elsewhere(config, chosen, backbone_of(model_dir))
@@ -81,12 +82,18 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
     weights = file_hash(model_dir / WEIGHTS)
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
-    _check_output(output, identity, weights, folders)
+    _check_output(writable_folder(output), identity, weights, folders)
     write_json(output / JUDGED_RUN, identity)  # whose heads they are can be told without the model
     metrics = judge_all(model, datasets, output, scoring, split, weights)
     print_table(folders)
     print(f"results: {output}")
     return metrics
+
+
+def _beside(model_dir: Path, split: str) -> Path:
+    """The folder of results beside a model: its own, as several exported models may lie in one folder."""
+    name = model_dir.absolute().name
+    return model_dir.parent / "-".join(["evaluation", *([] if name == MODEL else [name]), split])
 
 
 def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:

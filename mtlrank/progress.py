@@ -48,7 +48,7 @@ class Progress:
     def line(self, seconds: float) -> str:
         """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`, after so many seconds."""
         done = self.done - self._before
-        share = self.share if self.total is None else done / (self.total - self._before)
+        share = self.share if self.total is None else min(1.0, done / max(1, self.total - self._before))
         rate = done / max(seconds, 1e-9)
         of = "" if self.total is None else f"/{self.total:,}"
         pace = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -21,6 +21,8 @@ from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.storage import MANIFEST, local_path, read_json
 
+_FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
+
 
 def run(
     model: Path,
@@ -33,11 +35,11 @@ def run(
 ) -> Decision:
     """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
+    Without `measures`, the main one of the model in use decides. A model that lacks a head of it is not promoted, and
+    neither is one that was rolled back.
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
     `force` is a reason to promote the model without a comparison.
     """
-    if not measures:
-        raise ConfigError("No measures are given: expected at least one, as in trec2019/nDCG@10.")
     if not 0 <= margin < math.inf:
         raise ConfigError(
             f"The margin is {margin}, expected a finite number that is at least 0, in the measures' own unit."
@@ -47,6 +49,8 @@ def run(
         write_entry(entry, model, heads)
         candidate = read_system("new", [entry])
         parse_measures(measures, candidate)
+        if not (measures or force or registry.current()):
+            _main_measure(entry, "the new model")  # later ones will be compared by it
         name = registry.publish(entry)
         read = registry.history()
         changes, _ = read
@@ -58,9 +62,12 @@ def run(
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
             decision = Decision(True, "the first model: there was none to compare with")
+        elif rejected := registry.rejection(name, changes):
+            why = f" ({rejected.note})" if rejected.note else ""
+            decision = Decision(False, f"it was rolled back at {rejected.when}{why}: {_FORCE}")
         else:
-            rivals = _judged_alike(registry.fetch(in_use), candidate, measures, prepared, Path(scratch))
-            decision = decide(rivals, candidate, measures, margin)
+            rival = registry.fetch(in_use)
+            decision = _lacking(entry, rival) or _compared(rival, candidate, measures, margin, prepared, Path(scratch))
     if decision.promoted:
         registry.promote(name, decision.reason, read)
     print(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}", file=sys.stderr)
@@ -72,17 +79,47 @@ def run_folder(
 ) -> Decision:
     """The same for the folder of a finished training run."""
     model, heads = local_path(folder) / MODEL, head_folders([folder / EVALUATION])
-    return run(model, heads, registry, measures or [main_measure(model, heads)], margin, force=force)
+    return run(model, heads, registry, measures, margin, force=force)
 
 
-def main_measure(model: Path, heads: Sequence[Path]) -> str:
-    """The first measure of a model's first task: what decides by default."""
-    datasets = read_json(model / "config.json")["datamodule"]["dataset"]["datasets"]
-    main = next(iter(datasets.values()))["name"]
-    found = [head for head in heads if head.name == main]
-    if not found:
-        raise DataError(f"{main}, the first task of {model}, was not judged. Judge it, or name other measures.")
-    return f"{main}/{read_json(found[0] / 'metrics.json')['primary']}"
+def _main_measure(entry: Path, whose: str) -> str:
+    """The first measure of the first task of a model in a registry: what decides by default."""
+    main = _heads(entry)[0]
+    file = entry / EVALUATION / main / "metrics.json"
+    if not file.is_file():
+        raise DataError(f"{main}, the first task of {whose}, was not judged. Judge it, or name other measures.")
+    return f"{main}/{read_json(file)['primary']}"
+
+
+def _heads(entry: Path) -> list[str]:
+    """The names of a model's heads, the main one first."""
+    datasets = read_json(entry / MODEL / "config.json")["datamodule"]["dataset"]["datasets"]
+    return [str(dataset["name"]) for dataset in datasets.values()]
+
+
+def _lacking(entry: Path, rival: Path) -> Decision | None:
+    """The refusal of a model without some head of the model in use: whoever ranks with that head would be without it."""
+    if not (lacking := [name for name in _heads(rival) if name not in _heads(entry)]):
+        return None
+    return Decision(
+        False,
+        f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. Otherwise, "
+        f"{_FORCE}",
+    )
+
+
+def _compared(
+    rival: Path,
+    candidate: System,
+    measures: Sequence[str],
+    margin: float,
+    prepared: Mapping[str, Path] | None,
+    scratch: Path,
+) -> Decision:
+    """The decision by numbers."""
+    measures = measures or [_main_measure(rival, "the model in use")]
+    parse_measures(measures, candidate)
+    return decide(_judged_alike(rival, candidate, measures, prepared, scratch), candidate, measures, margin)
 
 
 def _judged_alike(

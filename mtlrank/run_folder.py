@@ -12,6 +12,7 @@ from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, 
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
 _REPLACED = ("model", "evaluation", "report")  # folders that a run makes anew
+_ERRAND = ("output_dir", "data_dir", "test", "force")  # where to and what else to do, not what is learnt
 _NOT_OF_IDENTITY = (  # settings with which the same run continues
     "training.checkpoint_",
     "training.accept_changes",
@@ -107,5 +108,11 @@ def run_identity(config: Config) -> dict[str, Any]:
         else:
             flat[prefix] = node
 
-    walk({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "test", "force")}, "")
+    walk({k: v for k, v in config.items() if k not in _ERRAND}, "")
     return {key: value for key, value in flat.items() if not key.startswith(_NOT_OF_IDENTITY)}
+
+
+def without_places(config: Config) -> Config:
+    """A config as it is kept with a model: the same wherever that was learnt, so that it can be recognised."""
+    training = {k: v for k, v in config["training"].items() if k != "checkpoint_dir"}
+    return {**{k: v for k, v in config.items() if k not in _ERRAND}, "training": training}

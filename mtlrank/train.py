@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
 from mtlrank import about, build, evaluate, prepare, run_folder
-from mtlrank.build_dataset import dataset_fingerprint
+from mtlrank.build_dataset import code, dataset_fingerprint, own_code
 from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between
@@ -37,7 +37,8 @@ from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 
-_DATA = "data.json"  # in a finished run's folder: what its datasets were made from
+_DATA = "data.json"  # in a finished run's folder: what its datasets were made from, and
+_OWN = "classes of your own"  # their code
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -134,7 +135,7 @@ def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDa
     tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
     labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
     sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
-    save_model(folder, model, tokenizer, config, labels, sources)
+    save_model(folder, model, tokenizer, run_folder.without_places(config), labels, sources)
 
 
 def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
@@ -159,7 +160,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     run's folder until it is finished: several times the model's size, which no later step should have to fetch.
     """
     if checkpoints:
-        same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": about.code()}
+        same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": code(config)}
         name = fingerprint(same)
         config = {**config, "training": {**config["training"], "checkpoint_dir": join(checkpoints, name)}}
     metrics = run(config, prepared)
@@ -169,20 +170,21 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
 
 
 def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
-    """What each dataset is made from, in a word that changes with it."""
+    """What each dataset is made from, in a word that changes with it, and what classes of somebody's own are."""
+    own = {_OWN: fingerprint(code)} if (code := own_code(config)) else {}
     if prepared is not None:
-        return {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
-    return {key: dataset_fingerprint(config, key) for key in config["datamodule"]["dataset"]["datasets"]}
+        return own | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
+    return own | {key: dataset_fingerprint(config, key) for key in config["datamodule"]["dataset"]["datasets"]}
 
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
-    """Refuse to take a finished run for one of today's data."""
+    """Refuse to take a finished run for one of today's data and code."""
     if (output / _DATA).exists():
         learnt, now = read_json(output / _DATA), _data(config, prepared)
         if differing := [key for key in now if learnt.get(key, now[key]) != now[key]]:
             raise ConfigError(
-                f"{output} is finished, but the data of {', '.join(differing)} has changed since. Choose another "
-                "output_dir, or replace that run with force=true."
+                f"{output} is finished, but what it was made from has changed since: {', '.join(differing)}. Choose "
+                "another output_dir, or replace that run with force=true."
             )
 
 

@@ -81,7 +81,16 @@ def own_config_dir() -> Path | None:
     folder = Path(named).expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"MTLRANK_CONFIG_DIR is {named!r}, which is not a folder.")
+    check_names(folder)
     return folder
+
+
+def check_names(folder: Path) -> None:
+    """Refuse a file of somebody's own that has the name of one of mtlrank's, which Hydra would read in its place."""
+    ours = Path(conf.__file__).parent
+    for path in sorted(folder.rglob("*.yaml")):
+        if (ours / path.relative_to(folder)).is_file():
+            raise ConfigError(f"{path} has the name of an option of mtlrank, which would be used instead: rename it.")
 
 
 @cache

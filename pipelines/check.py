@@ -1,35 +1,46 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
+from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
 from components.train.settings import train_settings
 from mtlrank.checks import nearest
-from mtlrank.compose import Config, pipeline_config, select_tasks
-from mtlrank.errors import ConfigError
+from mtlrank.compose import Config, check_monitor, pipeline_config, select_tasks
+from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged import head_name
+from mtlrank.storage.paths import parse as parse_path
 
 
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
     """Raise `ConfigError` for mistakes that the parameters and the configs on this machine show."""
-    values = {name: spec.default for name, spec in declared.items()} | dict(parameters)
+    values = _with_defaults(parameters, declared)
     _check_lists(values["tasks"], values["shards"])
-    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters})
+    gpus = _check_machine(values)
+    if values["margin"] < 0:
+        raise ConfigError(f"margin is {values['margin']}: expected at least 0, in the measures' own unit.")
+    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
+    settings["output_dir"] = "of the step"
+    if gpus > 1 or "num_nodes" in values:
+        settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
+    config = pipeline_config(settings, values["overrides"])
     if "tasks" not in parameters:
         _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
-    config = select_tasks(pipeline_config(settings, values["overrides"]))
+    config = select_tasks(config)
     if config["prepare"]["shard"]:
         raise ConfigError(
             f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
             'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
         )
-    _check_monitor(config)
+    check_monitor(config)
     if values["registry"]:
         _check_promotion(config, values["measures"])
     if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
@@ -45,6 +56,58 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
         if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
             raise
         print(f"cannot be checked before the run: {error} The image may have it.", file=sys.stderr)
+
+
+def check_for_cluster(
+    parameters: Mapping[str, Any], declared: Mapping[str, InputSpec], pipeline_root: str | None = None
+) -> None:
+    """The same where each step is a pod, whose own disk is gone with it."""
+    values = _with_defaults(parameters, declared)
+    if "num_nodes" in values:
+        check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
+    for name in ("checkpoints", "registry"):
+        if values[name]:
+            _check_place(name, values[name])
+    check_for_image(parameters, declared)
+
+
+def _with_defaults(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> dict[str, Any]:
+    return {name: spec.default for name, spec in declared.items()} | dict(parameters)
+
+
+def _check_place(name: str, path: str) -> None:
+    try:
+        place = parse_path(path)
+    except StorageError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    if isinstance(place, Path):
+        if not place.is_absolute():
+            raise ConfigError(
+                f"{name} is {path!r}, which is on a pod's own disk and gone with it: expected gs://bucket/name."
+            )
+        print(
+            f"{name} is {path!r}: without a volume of the cluster there, it is gone with the pod. Safe is gs://bucket/name.",
+            file=sys.stderr,
+        )
+
+
+def _check_machine(values: Mapping[str, Any]) -> int:
+    """Refuse what no cluster gives; returns the number of GPUs that train together."""
+    gpus, judging_gpus = (_number(name, values[name]) for name in ("gpus", "judging_gpus"))
+    if judging_gpus > 1:
+        raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
+    empty = [name for name in ("cpu", "memory") if not values[name]]
+    if empty and "num_nodes" not in values:  # nodes may have what the cluster's runtime says
+        raise ConfigError(f"{empty[0]} is empty: expected {EXPECTED[empty[0]]}.")
+    check_machine({name: values[name] for name in Nodes._fields if name in values} | {"gpus": gpus})
+    return gpus
+
+
+def _number(name: str, text: str) -> int:
+    """A number that is a text, because `pipelines.placement` needs it so."""
+    if not re.fullmatch("[0-9]+", text):
+        raise ConfigError(f"{name} is {text!r}, expected {EXPECTED['gpus']}.")
+    return int(text)
 
 
 def _check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
@@ -64,16 +127,6 @@ def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"experiment={values['experiment']} has the tasks {', '.join(learnt)}, but the default of the pipeline's "
             f"parameter tasks is {', '.join(values['tasks'])}. Add 'tasks={json.dumps(learnt)}'."
-        )
-
-
-def _check_monitor(config: Config) -> None:
-    """`mtlrank.build.monitored` without the data, as far as the configs name their tasks' measures."""
-    monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
-    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures", [])]
-    if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
-        raise ConfigError(
-            f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
         )
 
 

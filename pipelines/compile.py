@@ -33,14 +33,15 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
 
 @told_in_one_line()
 def main(
-    target: Annotated[Path, typer.Argument(help="mtl_ranking_nodes.yaml is the pipeline of several nodes.")] = Path(
+    target: Annotated[Path, typer.Argument(help="Where to; the file is called as the pipeline.")] = Path(
         "build/mtl_ranking.yaml"
     ),
 ) -> None:
     """Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE."""
-    if target.suffix != ".yaml":
-        raise ConfigError(f"Expected a path that ends in .yaml, found {str(target)!r}.")
-    write(target, mtl_ranking_nodes if target.stem == "mtl_ranking_nodes" else mtl_ranking)
+    by_name = {f"{each.name.replace('-', '_')}.yaml": each for each in (mtl_ranking, mtl_ranking_nodes)}
+    if target.name not in by_name:
+        raise ConfigError(f"Expected a path that ends in {' or '.join(by_name)}, found {str(target)!r}.")
+    write(target, by_name[target.name])
     print(f"wrote {target}")
 
 

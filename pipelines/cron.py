@@ -24,6 +24,11 @@ def with_seconds(cron: str) -> str:
             "the week, such as '0 3 * * *' for every night at three."
         )
     seconds, *rest = fields if len(fields) == 6 else ["0", *fields]
+    if len(fields) == 6 and not seconds.isdecimal():
+        raise ConfigError(
+            f"--cron is {cron!r}, which starts with {seconds!r} for the second of the minute: a run would start every few "
+            "seconds. Expected one number there, or five fields without seconds."
+        )
     for name, bounds, field in zip(("second", *_FIELDS), ((0, 59), *_FIELDS.values()), (seconds, *rest), strict=True):
         for item in field.split(","):
             _check(item, name, bounds, cron)

@@ -4,8 +4,10 @@ python -m pipelines.local key=value ...
 python -m pipelines.local --runner docker --image mtlrank:0.1.0-g1a2b3c4 key=value ...
 """
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +18,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
 from mtlrank.entry import told_in_one_line
+from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged import head_folders
 from mtlrank.evaluation.report import print_table
 from pipelines.check import check, check_for_image
@@ -49,6 +52,16 @@ def run(root: Path, runner: Runner = "subprocess", image: str = IMAGE, **paramet
     return folders.pop()
 
 
+def _check_words(root: Path, parameters: Mapping[str, Any]) -> None:
+    """Kfp puts the name of the running Python in the place of each `python3` in what a step is told, also inside a path."""
+    for name, value in {"MTLRANK_PIPELINE_ROOT": str(root.absolute()), **parameters}.items():
+        if "python3" in json.dumps(value):
+            raise ConfigError(
+                f"{name} is {value!r}, but kfp's local runner replaces 'python3' in it. Name a link to the folder that has "
+                "another name (ln -s), or use --runner docker or `mtlrank train`."
+            )
+
+
 def _fail_at_once(pipeline: GraphComponent) -> None:
     """Retries are for nodes that go away: here somebody waits to read what is wrong."""
     for component in [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]:
@@ -63,10 +76,18 @@ def main(
     image: Annotated[str, typer.Option(help="Image of the containers.")] = IMAGE,
 ) -> None:
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
-    root = Path(os.environ.get("MTLRANK_PIPELINE_ROOT", "runs/pipeline"))
+    named = os.environ.get("MTLRANK_PIPELINE_ROOT") or "runs/pipeline"
+    if "://" in named:
+        raise ConfigError(
+            f"MTLRANK_PIPELINE_ROOT is {named!r}: expected a folder of this machine. python -m pipelines.submit runs on a "
+            "cluster, with artifacts on gs://."
+        )
+    root = Path(named)
     declared = mtl_ranking.component_spec.inputs
     values = parse(parameters or [], declared)
     (check if runner == "subprocess" else check_for_image)(values, declared)
+    if runner == "subprocess":
+        _check_words(root, values)
     try:
         result = run(root, runner, image, **values)
     except RuntimeError as error:

@@ -27,8 +27,8 @@ def mtl_ranking(
     registry: str = "",
     measures: List[str] = [],
     margin: float = 0.02,
-    gpus: int = 0,
-    judging_gpus: int = 0,
+    gpus: str = "0",
+    judging_gpus: str = "0",
     gpu_type: str = "nvidia.com/gpu",
     cpu: str = "2",
     memory: str = "16Gi",
@@ -67,7 +67,7 @@ def mtl_ranking(
         gpu_type: Machine - the name of the GPU resource, such as nvidia.com/gpu.
         cpu: Machine - cores that training requests.
         memory: Machine - memory that training may use, such as 64Gi.
-        node_selector: Machine - labels of the nodes for training and judging, such as
+        node_selector: Machine - labels of the nodes for training and judging, also if judging needs no GPU, such as
             {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
         tolerations: Machine - taints that training and judging tolerate, such as
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].

@@ -28,8 +28,8 @@ def mtl_ranking_nodes(
     registry: str = "",
     measures: List[str] = [],
     margin: float = 0.02,
-    gpus: int = 1,
-    judging_gpus: int = 0,
+    gpus: str = "1",
+    judging_gpus: str = "0",
     gpu_type: str = "nvidia.com/gpu",
     cpu: str = "8",
     memory: str = "64Gi",
@@ -79,7 +79,7 @@ def mtl_ranking_nodes(
         service_account: Machine - the account of the nodes, which writes to the bucket. Empty - the namespace's own.
         runtime: Machine - a ClusterTrainingRuntime of the cluster, such as torch-distributed.
         deadline_hours: Machine - hours after which training is stopped.
-        node_selector: Machine - labels of the nodes for training and judging, such as
+        node_selector: Machine - labels of the nodes for training and judging, also if judging needs no GPU, such as
             {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
         tolerations: Machine - taints that training and judging tolerate, such as
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].

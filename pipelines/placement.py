@@ -5,10 +5,10 @@ from typing import Any
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components.launch.trainjob import SECRET, SECRET_KEYS
+
 HOURS = 3600
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount, not a file
-SECRET = "mtlrank"  # of the namespace, if it exists; its keys become these variables
-SECRET_KEYS = {"HF_TOKEN": "HF_TOKEN"}
 
 
 def place(task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 2) -> PipelineTask:
@@ -25,11 +25,14 @@ def place(task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 
 def place_on_gpus(
     task: PipelineTask,
     gpu_type: str,
-    gpus: int,
+    gpus: str,
     node_selector: dict[str, str],
     tolerations: list[dict[str, Any]],
 ) -> PipelineTask:
-    """GPUs, shared memory for data loaders, and the nodes that have them. All may be parameters of a pipeline."""
+    """GPUs, shared memory for data loaders, and the nodes that have them. All may be parameters of a pipeline.
+
+    Then resources must be texts: Kubeflow Pipelines reads a parameter that is a number as an empty text, and sets nothing.
+    """
     task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
     kubernetes.empty_dir_mount(
         task, "dshm", SHARED_MEMORY, medium="Memory", size_limit="8Gi"

@@ -14,7 +14,7 @@ from mtlrank.checks import nearest
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
 from mtlrank.pages.tables import console
-from pipelines.check import check_for_image
+from pipelines.check import check_for_cluster
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
 from pipelines.cron import with_seconds
 from pipelines.package import Cache, File, Pipeline, opened
@@ -48,10 +48,12 @@ def create(
 ) -> None:
     """Create a schedule, or replace the one of this name: one run at a time; missed runs are not made up for."""
     when = with_seconds(cron)
+    if not name.strip():
+        raise ConfigError("The schedule has no name: expected one, such as nightly.")
     with opened(pipeline, package, cache) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
-            check_for_image(values, compiled.inputs)
+            check_for_cluster(values, compiled.inputs, pipeline_root)
         version = version or version_name(compiled, None) + _SUFFIXES[cache]
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)

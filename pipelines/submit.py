@@ -13,7 +13,7 @@ import typer
 from components.base import IMAGE
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
-from pipelines.check import check_for_image
+from pipelines.check import check_for_cluster
 from pipelines.client import (
     Client,
     Endpoint,
@@ -69,7 +69,7 @@ def main(
     with opened(pipeline, package, cache) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
-            check_for_image(values, compiled.inputs)
+            check_for_cluster(values, compiled.inputs, pipeline_root)
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
         if package is None and "MTLRANK_IMAGE" not in os.environ:

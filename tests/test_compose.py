@@ -226,10 +226,31 @@ def test_what_is_missing_is_named(override, complaint):
     assert complaint in str(error.value)
 
 
-def test_pipeline_parameters_become_overrides_and_win_over_free_ones():
-    config = pipeline_config({"seed": 7, "tasks": ["msm_ner"], "data_dir": "/a b/c'd"}, ["seed=3", "trainer.devices=2"])
+def test_pipeline_parameters_become_overrides_beside_free_ones():
+    config = pipeline_config({"seed": 7, "tasks": ["msm_ner"], "data_dir": "/a b/c'd"}, ["trainer.devices=2"])
     assert (config["seed"], config["tasks"], config["data_dir"]) == (7, ["msm_ner"], "/a b/c'd")
     assert config["trainer"]["devices"] == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "override", "parameter"),
+    [
+        ("seed", 7, "seed=3", "seed"),
+        ("seed", 7, "++seed = 3", "seed"),
+        ("model/body", "tiny", "model/body=bert_base_uncased", "body"),
+        ("datamodule/sampler@datamodule.train_sampler", "uniform", "{}=temperature", "sampler"),
+        ("loop.optimizer.lr", 0.1, "loop.optimizer.lr=1", "learning_rate"),
+        ("trainer.accelerator", "gpu", "trainer.accelerator=cpu", "gpus"),
+    ],
+)
+def test_what_a_pipeline_parameter_says_no_override_says_too(key, value, override, parameter):
+    override = override.format(key)
+    with pytest.raises(ConfigError) as error:
+        pipeline_config({key: value}, [override])
+    assert str(error.value).startswith(
+        f"overrides has {override!r}, but the pipeline's parameter {parameter} sets {key}"
+    )
+    pipeline_config({key: None}, ["training.epochs=1"])
 
 
 TEXTS = st.text(st.sampled_from("\\'\"a ,[]{}=:~\n") | st.characters(exclude_characters="$"), max_size=12)

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 
-def started(*lines):
+def started(*lines, **where):
     """A process in which a step does what the lines say."""
     program = [
         "import errno, sqlite3, sys",
@@ -22,7 +22,18 @@ def started(*lines):
         "start('rank')",
     ]
     command = [sys.executable, "-c", "\n".join(program), "model_dir=x", "output=out.run"]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, **where)
+
+
+def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
+    (tmp_path / "my_parts.py").write_text("class Mine:\n    def records(self):\n        yield {}['a']\n")
+    lines = ["import my_parts", "from mtlrank.returned import records_of"]
+    lines += ["list(records_of(None, my_parts.Mine().records()))"]
+    environment = {**os.environ, "MTLRANK_TRACEBACK": ""}
+    done = started(*lines, cwd=tmp_path, env=environment)
+    line = "mtlrank: my_parts.Mine.records, my_parts.py:3: KeyError: 'a' (MTLRANK_TRACEBACK=1 shows the calls.)\n"
+    assert (done.returncode, done.stderr) == (1, line)
+    assert "Traceback" in started(*lines, cwd=tmp_path, env={**environment, "MTLRANK_TRACEBACK": "1"}).stderr
 
 
 @pytest.mark.parametrize(
@@ -115,3 +126,21 @@ def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=nowhere)
     assert done.returncode == 2
     assert done.stderr == "mtlrank: MTLRANK_CONFIG_DIR is '/nowhere', which is not a folder.\n"
+
+
+def test_a_config_with_the_name_of_one_of_ours_is_refused_as_ours_would_be_read(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "embedded.yaml").write_text("# @package _global_\nseed: 77\n")
+    said = "experiment/embedded.yaml has the name of an option of mtlrank, which would be used instead: rename it.\n"
+    command = [sys.executable, "-m", "mtlrank.train", "--cfg", "job"]
+    for words, env in ((["--config-dir", str(tmp_path)], {}), ([], {"MTLRANK_CONFIG_DIR": str(tmp_path)})):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, env={**os.environ, **env})
+        assert (done.returncode, done.stderr) == (2, f"mtlrank: {tmp_path}/{said}")
+
+
+def test_options_may_stand_between_overrides(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 77\n")
+    words = ["experiment=mine", "--config-dir", str(tmp_path), "tasks=[msm_ner]", "--cfg", "job", "test=false"]
+    done = subprocess.run([sys.executable, "-m", "mtlrank.train", *words], capture_output=True, text=True)
+    assert "seed: 77" in done.stdout, done.stderr

@@ -52,6 +52,13 @@ def test_a_task_without_the_split_is_left_out_unless_it_is_asked_for(config, dat
         evaluate.run(settings("evaluate", **words, tasks="[trec2019]", split="train"))
 
 
+def test_an_unknown_split_leaves_no_folder(config, datasets, data_dir, tmp_path):
+    save_random(tmp_path / "model", config, datasets)
+    with pytest.raises(DataError, match="has no split 'nope'"):
+        evaluate.run(settings("evaluate", model_dir=tmp_path / "model", split="nope", data_dir=data_dir))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_the_test_sampler_is_asked_for_its_order(config, datasets, data_dir, tmp_path):
     """Either of the two that take every sample once gives the same measures; others are refused."""
     found = []

@@ -15,6 +15,8 @@ from mtlrank.progress import Progress, time_left
         ({"total": 3000, "done": 2000}, 500, None, "x: 2,500/3,000 rows, 125 rows/s, about 4 s left"),
         ({"total": 3000, "done": 2000}, 1, None, "x: 2,001/3,000 rows, 0.25 rows/s, about 67 min left"),
         ({"total": 3000, "done": 2000}, 0, None, "x: 2,000/3,000 rows, 0 rows/s"),
+        ({"total": 3000, "done": 3000}, 400, None, "x: 3,400/3,000 rows, 100 rows/s, about 0 s left"),
+        ({"total": 3000, "done": 4000}, 400, None, "x: 4,400/3,000 rows, 100 rows/s, about 0 s left"),
     ],
 )
 def test_a_line_tells_how_far_how_fast_and_how_long(settings, amount, share, line):

@@ -1,11 +1,14 @@
 """`mtlrank promote`, `rollback` and `models` as they are typed, and judging the model in use again."""
 
+import re
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
-from mtlrank import evaluate, promote
+from mtlrank import evaluate, promote, train
 from mtlrank.cli import app
-from mtlrank.compose import select_tasks
+from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.evaluation.judged import head_folders
 from mtlrank.registry import Registry
@@ -89,6 +92,38 @@ def test_measures_are_checked_although_the_first_model_needs_none(tmp_path):
     assert Registry(tmp_path / "registry").current() is None
 
 
+def test_a_model_without_a_head_in_use_is_not_promoted(place, tmp_path):
+    typed("promote", write_finished(tmp_path / "both", tasks=["rank", "sim"]), "--registry", place)
+    less = write_finished(tmp_path / "less", tasks=["sim"], gain=0.1)
+    done = typed("promote", less, "--registry", place)
+    assert (done.exit_code, Registry(place).history()[0][1:]) == (9, [])
+    assert "is not promoted: it has no head rank, which the model in use has: train with that task too" in done.stderr
+    assert typed("promote", less, "--registry", place, "--force", "nobody ranks").exit_code == 0
+
+
+def test_what_decides_is_the_main_measure_of_the_model_in_use(tmp_path):
+    """Not that of the new run, whose tasks may have another order."""
+    typed("promote", write_finished(tmp_path / "first", tasks=["rank", "sim"]), "--registry", tmp_path / "r")
+    other = write_finished(tmp_path / "other", tasks=["sim", "rank"], gain=-0.1)
+    done = typed("promote", other, "--registry", tmp_path / "r")
+    assert done.exit_code == 9
+    assert "may be worse by more than 0.02: rank/AP" in done.stderr
+    only = write_finished(tmp_path / "only", tasks=["sim", "rank"], gain=0.1)
+    shutil.rmtree(only / "evaluation" / "rank")
+    done = typed("promote", only, "--registry", tmp_path / "r")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert "The new model was not judged by 'rank/AP'. There are sim/MSE" in done.stderr
+
+
+def test_the_first_model_must_be_judged_by_what_later_ones_will_be_compared_by(tmp_path):
+    run = write_finished(tmp_path / "run", tasks=["rank", "sim"])
+    shutil.rmtree(run / "evaluation" / "rank")
+    done = typed("promote", run, "--registry", tmp_path / "r")
+    assert done.exit_code == 3
+    assert "rank, the first task of the new model, was not judged. Judge it, or name other measures." in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
 def test_rollback_is_one_command(tmp_path):
     for name, gain in (("first", 0.0), ("better", 0.1)):
         typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
@@ -96,6 +131,29 @@ def test_rollback_is_one_command(tmp_path):
     done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
     assert done.stdout == f"{changes[0].model} is in use again, in place of {changes[1].model}\n"
     assert "rolled back  too slow" in typed("models", tmp_path / "registry").stdout
+
+
+def test_what_was_rolled_back_is_not_promoted_again(place, tmp_path):
+    first, better = (write_finished(tmp_path / name, gain=gain) for name, gain in (("first", 0.0), ("better", 0.1)))
+    for run in (first, better):
+        typed("promote", run, "--registry", place)
+    typed("rollback", "--registry", place, "--note", "too slow")
+    done = typed("promote", better, "--registry", place)
+    assert done.exit_code == 9
+    assert re.search(
+        r"is not promoted: it was rolled back at \S+Z \(too slow\): `mtlrank promote .* --force", done.stderr
+    )
+    assert typed("promote", better, "--registry", place, "--force", "fast now").exit_code == 0
+    assert typed("promote", better, "--registry", place).exit_code == 0
+
+
+def test_the_same_training_again_gives_the_same_model(data_dir, tmp_path, capsys):
+    for name, more in (("first", []), ("again", ["force=true", f"training.checkpoint_dir={tmp_path / 'elsewhere'}"])):
+        words = ["tasks=[msm_ner]", "debug=limit", "training.epochs=1", f"data_dir={data_dir}", *more]
+        train.run(compose_config([*words, f"output_dir={tmp_path / name}"], trusted=True))
+        promote.run_folder(tmp_path / name, Registry(tmp_path / "registry"))
+    assert "is in use already" in capsys.readouterr().err
+    assert str(tmp_path) not in (tmp_path / "first" / "model" / "config.json").read_text()
 
 
 def test_a_reason_puts_a_worse_model_in_use(tmp_path):
@@ -108,7 +166,7 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/config.json is missing"),
+        (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/manifest.json is missing"),
         (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
         (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a finite number"),
         (["promote", "run", "--registry", "r", "--margin", "nan"], 2, "The margin is nan, expected a finite number"),
@@ -190,8 +248,3 @@ def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_p
         values["test/trec2019/nDCG@10"]
         == read_json(trained / "evaluation" / "trec2019" / "metrics.json")["values"]["nDCG@10"]
     )
-
-
-def test_no_measures_is_told(trained, tmp_path):
-    with pytest.raises(ConfigError, match="No measures are given: expected at least one"):
-        promote.run(trained / "model", [], Registry(tmp_path), [])

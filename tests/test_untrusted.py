@@ -79,6 +79,9 @@ def test_an_image_may_hold_further_configs_whose_code_is_trusted(tmp_path, monke
     assert config["datamodule"]["dataset"]["datasets"]["mine"]["_target_"] == "my_data.Mine"
     with pytest.raises(ConfigError, match="is not allowed in a config from outside"):
         check_targets({"_target_": "my_data.Other"})
+    (folder / "trec2019.yaml").write_text("name: mine\n")
+    with pytest.raises(ConfigError, match="trec2019.yaml has the name of an option of mtlrank"):
+        compose_config([], trusted=False)
     monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="MTLRANK_CONFIG_DIR is '.*nowhere', which is not a folder"):
         compose_config([], trusted=True)

@@ -25,7 +25,7 @@ def launch(
     run: str,
     image: str,
     num_nodes: int,
-    gpus: int,
+    gpus: str,
     gpu_type: str,
     cpu: str,
     memory: str,
@@ -49,11 +49,20 @@ def launch(
     from components.train.settings import train_settings
 
     settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, gpus
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, int(gpus)
     )
     order = Order(settings, overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
     nodes = Nodes(
-        num_nodes, gpus, gpu_type, cpu, memory, node_selector, tolerations, service_account, runtime, deadline_hours
+        num_nodes,
+        int(gpus),
+        gpu_type,
+        cpu,
+        memory,
+        node_selector,
+        tolerations,
+        service_account,
+        runtime,
+        deadline_hours,
     )
     for key, value in launcher.run(order, nodes, run, image).items():
         metrics.log_metric(key, value)

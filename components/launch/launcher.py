@@ -1,8 +1,8 @@
 """Run one TrainJob to its end: create or adopt it, wait, show what the first node says, and leave nothing running.
 
 A job is kept when it has ended, well or badly, so that people can look at it; it belongs to the pipeline's workflow and
-goes with it. It is deleted when the step is cancelled (SIGTERM), when it has taken too long, and when a retry of the step
-finds one that failed. If only the connection is lost it continues, and a retry adopts it.
+goes with it. It is deleted when the step is cancelled (SIGTERM) and has the time, when it has taken too long, and when a
+retry of the step finds one that failed. If only the connection is lost it continues, and a retry adopts it.
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 from components.launch.cluster import Cluster
 from components.launch.logs import FirstNode
 from components.launch.story import TrainJobError, condition, failure, states
-from components.launch.trainjob import RUN, SPEC, Nodes, trainjob
+from components.launch.trainjob import RUN, SPEC, Nodes, check_shared, trainjob
 from components.train.order import Order
 from mtlrank.compose import pipeline_config, select_tasks
-from mtlrank.errors import ConfigError, TerminatedError
+from mtlrank.errors import TerminatedError
 from mtlrank.progress import say
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import join, read_bytes
@@ -27,27 +27,11 @@ LATE = 600.0  # seconds past the deadline after which the launcher does what the
 
 def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
     """Train `order` on `nodes` and return its metrics. Raises `TrainJobError` if the job fails."""
-    check_shared(order)
+    check_shared({"the datasets": order.datasets, "the model": [order.output], "checkpoints": [order.checkpoints]})
     select_tasks(pipeline_config(order.settings, order.overrides))  # mistakes show here, before a GPU is asked for
     supervise(Cluster.connect(), trainjob(order, nodes, run, image), nodes.deadline_hours * 3600 + LATE)
     metrics: dict[str, float] = json.loads(read_bytes(join(order.output, METRICS)))
     return metrics
-
-
-def check_shared(order: Order) -> None:
-    """Refuse places that only the launcher's own machine sees."""
-    places = {
-        "the datasets": order.datasets,
-        "the model": [order.output],
-        "checkpoints": [order.checkpoints],
-    }
-    for what, paths in places.items():
-        for path in paths:
-            if not path.startswith("gs://"):
-                raise ConfigError(
-                    f"Nodes of a TrainJob share no disk, but {what} would be at {path!r}: expected gs://bucket/name. "
-                    "Submit with a pipeline root on gs:// and checkpoints=gs://bucket/name, or train on one node."
-                )
 
 
 def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:

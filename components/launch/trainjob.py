@@ -1,6 +1,7 @@
 """The manifest of a TrainJob of Kubeflow Trainer (v2.2 or later): pure functions from arguments to plain values."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from components.train.order import Order
@@ -11,7 +12,24 @@ GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUN, SPEC = "mtlrank/run", "mtlrank/spec"  # labels: whose job it is, and a hash of what was asked
 NODE = "node"  # what Trainer's runtimes call the replicated job and the container that train
 _LONGEST = 46  # of a name: with "-node-0-12-abcde" behind it, a pod's name still is a label of 63 characters
-_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?")
+SECRET = "mtlrank"  # of the namespace, if it exists; its keys become these variables
+SECRET_KEYS = {"HF_TOKEN": "HF_TOKEN"}
+EXPECTED = {
+    "num_nodes": "at least 1",
+    "gpus": "a whole number, at least 0",
+    "gpu_type": "the name of a resource, as in nvidia.com/gpu",
+    "cpu": "cores, as in 8 or 500m",
+    "memory": "an amount with its unit, as in 64Gi",
+    "node_selector": 'labels, as in {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
+    "tolerations": 'tolerations of Kubernetes, as in [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}]',
+    "service_account": "a name in small letters",
+    "runtime": "the name of a ClusterTrainingRuntime, as in torch-distributed",
+    "deadline_hours": "at least 1",
+}
+_CPU = re.compile(r"[0-9]+(\.[0-9]+)?m?")
+_MEMORY = re.compile(r"[0-9]+(\.[0-9]+)?(Ki|[MGTP]i?)|[0-9]{7,}")  # fewer bytes than a million hold no process
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_TOLERATION = {"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
@@ -41,7 +59,7 @@ def job_name(run: str) -> str:
 
 def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]:
     """The manifest of the job that trains `order` on `nodes`."""
-    check_nodes(nodes)
+    check_machine(nodes._asdict())
     resources = {key: value for key, value in (("cpu", nodes.cpu), ("memory", nodes.memory)) if value}
     if nodes.gpus:
         resources[nodes.gpu_type] = str(nodes.gpus)
@@ -52,6 +70,7 @@ def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]
             "image": image,
             "command": ["torchrun"],  # its other arguments come from PET_*, which Trainer sets
             "args": ["-m", "components.train.node", order.dumps()],
+            "env": [_from_secret(variable, key) for key, variable in SECRET_KEYS.items()],
             "numNodes": nodes.num_nodes,
             "numProcPerNode": max(1, nodes.gpus),  # Trainer's `auto` would be a process for each CPU
             **({"resourcesPerNode": {"limits": resources, "requests": resources}} if resources else {}),
@@ -68,29 +87,62 @@ def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "TrainJob", "metadata": metadata, "spec": spec}
 
 
-def check_nodes(nodes: Nodes) -> None:
-    """Refuse what Kubernetes would refuse, in the parameters' words."""
-    wrong = [f"{key}={value!r}" for key, value in nodes._asdict().items() if not _is_right(key, value)]
+def check_machine(values: Mapping[str, Any]) -> None:
+    """Refuse what Kubernetes would refuse, in the parameters' words: `values` are some of those of `Nodes`."""
+    wrong = [
+        f"{key} is {value!r}, expected {EXPECTED[key]}" for key, value in values.items() if not _is_right(key, value)
+    ]
     if wrong:
-        raise ConfigError(
-            f"{', '.join(wrong)}: a cluster would refuse this. Expected num_nodes and deadline_hours of at least 1, gpus "
-            "of at least 0, cpu as in '8' or '500m', memory as in '64Gi', node_selector as a dict of texts, tolerations "
-            "as a list of dicts, and names in lower case."
-        )
+        raise ConfigError(f"{'; '.join(wrong)}. A cluster would refuse this.")
+
+
+def check_shared(places: Mapping[str, Sequence[str]]) -> None:
+    """Refuse places, by what is there, that only the launcher's own machine sees."""
+    for what, paths in places.items():
+        for path in paths:
+            if not path.startswith("gs://"):
+                raise ConfigError(
+                    f"Nodes of a TrainJob share no disk, but {what} would be at {path!r}: expected gs://bucket/name. "
+                    "Submit with a pipeline root on gs:// and checkpoints=gs://bucket/name, or train on one node."
+                )
 
 
 def _is_right(key: str, value: Any) -> bool:
     if key in ("num_nodes", "deadline_hours", "gpus"):
         return type(value) is int and value >= (0 if key == "gpus" else 1)
     if key in ("cpu", "memory"):
-        return not value or _QUANTITY.fullmatch(value) is not None
+        return not value or (_CPU if key == "cpu" else _MEMORY).fullmatch(value) is not None
     if key == "node_selector":
-        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+        return isinstance(value, dict) and all(_is_label(name, text) for name, text in value.items())
     if key == "tolerations":
-        return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+        return isinstance(value, list) and all(isinstance(entry, dict) and _tolerates(entry) for entry in value)
     if key == "gpu_type":
         return all(_NAME.fullmatch(part.lower()) for part in value.split("/"))
     return (not value and key == "service_account") or _NAME.fullmatch(value) is not None
+
+
+def _is_label(name: Any, value: Any) -> bool:
+    prefix, slash, rest = name.rpartition("/")
+    plain = not slash or _NAME.fullmatch(prefix)
+    return bool(plain and _LABEL.fullmatch(rest) and isinstance(value, str) and (not value or _LABEL.fullmatch(value)))
+
+
+def _tolerates(entry: dict[str, Any]) -> bool:
+    """Whether Kubernetes takes it as a toleration. Without a key it must name no value: it tolerates every taint."""
+    exists = entry.get("operator") == "Exists"
+    return (
+        all(type(value) is _TOLERATION.get(name) for name, value in entry.items())
+        and entry.get("operator", "Equal") in ("Equal", "Exists")
+        and entry.get("effect", "") in ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
+        and ("tolerationSeconds" not in entry or entry.get("effect") == "NoExecute")
+        and (bool(entry.get("key")) or exists)
+        and not (exists and entry.get("value"))
+    )
+
+
+def _from_secret(variable: str, key: str) -> dict[str, Any]:
+    """A variable of the nodes that is set if the namespace has the secret, as in the pipeline's own steps."""
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key, "optional": True}}}
 
 
 def _patch(nodes: Nodes) -> dict[str, Any]:

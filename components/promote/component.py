@@ -25,7 +25,7 @@ def promote(
         results: The evaluation of each head.
         model: The trained model.
         registry: The folder of the registry, as in gs://bucket/registry. Empty: nothing is promoted.
-        measures: The measures that decide, as in trec2019/nDCG@10. Empty: the first measure of the first task.
+        measures: The measures that decide, as in trec2019/nDCG@10. Empty: the first of the model in use.
         margin: The new model may be worse by this much, in the measures' own unit.
         decision: What was decided, and why.
         metrics: Whether it was promoted, and the differences.
@@ -40,12 +40,11 @@ def promote(
     from mtlrank.registry.decision import Decision, markdown
 
     if registry:
-        folder, heads = Path(model.path) / "model", head_folders([Path(result.path) for result in results])
         made = promote.run(
-            folder,
-            heads,
+            Path(model.path) / "model",
+            head_folders([Path(result.path) for result in results]),
             Registry(registry),
-            measures or [promote.main_measure(folder, heads)],
+            measures,
             margin,
             folders_by_key([dataset.path for dataset in datasets]),
         )

@@ -22,7 +22,7 @@ def train(
     precision: str,
     checkpoints: str,
     overrides: List[str],
-    gpus: int,
+    gpus: str,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
@@ -39,11 +39,11 @@ def train(
     from mtlrank.prepare import folders_by_key
 
     settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, gpus
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, int(gpus)
     )
-    if gpus > 1:
+    if int(gpus) > 1:
         order = Order(settings, overrides, [dataset.path for dataset in datasets], model.path, checkpoints)
-        values = train_in_processes(order, gpus)
+        values = train_in_processes(order, int(gpus))
     else:
         folders = folders_by_key([dataset.path for dataset in datasets])
         config = pipeline_config({**settings, "output_dir": model.path}, overrides)

@@ -24,6 +24,14 @@ _NAMES_OF_TEXTS = re.compile(
     r"((doc|document|passage|query|question|topic)[_ -]?)?(text|contents?|body)|doc|document|passage|query|question|title",
     re.IGNORECASE,
 )
+_NAMES_OF_LABELS = re.compile(
+    r"(gold[_ -]?)?(labels?|class|category|intent|tag|score|grade|similarity|relevance)([_ -]?(id|text|name|score))?",
+    re.IGNORECASE,
+)
+_NAMES_OF_SENTENCES = re.compile(
+    r"(sentence|text|premise|hypothesis|question|query|answer|passage|document|title|utterance|request|s)[_ -]?[0-9ab]?",
+    re.IGNORECASE,
+)
 
 
 class Line(NamedTuple):
@@ -51,8 +59,8 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file is JSON Lines, by its name."""
-    return bool({".jsonl", ".json", ".ndjson"} & set(path.suffixes))
+    """Whether a file is JSON Lines, by its name, which may end in .gz."""
+    return Path(path.name.removesuffix(".gz")).suffix in (".jsonl", ".json", ".ndjson")
 
 
 def locate(name: str, what: str) -> Path:
@@ -62,6 +70,9 @@ def locate(name: str, what: str) -> Path:
     path = Path(embedded.locate(name))
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
+    if path.exists() and not path.is_file():
+        way = " Pipe it into `mtlrank rank input=-` instead." if what == "input" else " Write it to a file."
+        raise DataError(f"The {what} {name!r} is not a regular file.{way}")
     if not path.is_file():
         where = "" if path.is_absolute() or unset_variable(name) else f" in the current folder {str(Path.cwd())!r}"
         raise DataError(f"The {what} {name!r} does not exist{where}.{unset_variable(name)}")
@@ -83,6 +94,15 @@ def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether the cells of a first line name columns of ids and of texts, where a row would have them."""
     return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
         _NAMES_OF_TEXTS.fullmatch(text.strip()) for text in texts
+    )
+
+
+def is_header_of_labels(label: str, texts: Sequence[str]) -> bool:
+    """Whether the cells of a first line name columns of labels and of texts, where a row would have them."""
+    return all(
+        names.fullmatch(cell.strip())
+        for names, cells in ((_NAMES_OF_LABELS, [label]), (_NAMES_OF_SENTENCES, texts))
+        for cell in cells
     )
 
 

@@ -1,6 +1,5 @@
 """The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
@@ -13,10 +12,9 @@ from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError
-from mtlrank.processes import rank, world_size
+from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
 from mtlrank.progress import say
-
-_SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
+from mtlrank.returned import instance_of
 
 
 class MTLLoader(DataLoader[MTLBatch]):
@@ -81,9 +79,9 @@ class MTLDataModule(pl.LightningDataModule):
         self.batch_sizes = {"train": batch_size, "val": eval_batch_size, "test": eval_batch_size}
         self.seed = seed
         self.budget = {"max_tokens": max_tokens, "length_window": length_window, "one_task": one_task}
-        if num_workers and not _enough_shared_memory():
+        if num_workers and not has_shared_memory():
             say(
-                f"mtlrank: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
+                f"mtlrank: /dev/shm has less than {SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
                 "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there."
             )
             num_workers = 0
@@ -126,9 +124,10 @@ class MTLDataModule(pl.LightningDataModule):
             raise ConfigError(
                 f"datamodule.{split}_sampler: {_name(make)} does not take its settings: {error}."
             ) from error
-        if sampler.num_samples() == 0:
+        checked: MTLSampler = instance_of(f"datamodule.{split}_sampler", sampler, MTLSampler)
+        if checked.num_samples() == 0:
             raise ConfigError(f"No dataset has samples in split {split!r}.")
-        return sampler
+        return checked
 
     def start_at(self, epoch: int, batches: int = 0) -> None:
         """Train from here on, whether the loader is there already or comes later."""
@@ -149,14 +148,6 @@ def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
             f"datamodule.{split}_sampler is {_name(make)}, but judging takes every sample once. Expected longest_first "
             "or sequential."
         )
-
-
-def _enough_shared_memory(folder: str = "/dev/shm") -> bool:  # noqa: S108 - where torch puts what processes share
-    """Whether worker processes can hand batches over; without room they die of a bus error (containers have 64 MiB)."""
-    try:
-        return shutil.disk_usage(folder).free >= _SHARED_MEMORY
-    except OSError:
-        return True  # another system, which shares memory in its own way
 
 
 def _name(make: Callable[..., MTLSampler]) -> str:

@@ -12,8 +12,8 @@ from mtlrank import __version__
 from mtlrank.compose import Config
 from mtlrank.evaluation.judged import head_folders
 from mtlrank.exporting.stock import stock_type
-from mtlrank.model.saved import SOURCES
-from mtlrank.storage import read_json
+from mtlrank.model.saved import SOURCES, WEIGHTS
+from mtlrank.storage import file_hash, read_json
 from mtlrank.trained import TrainedHead
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
@@ -160,9 +160,12 @@ def _shown(text: str) -> str:
 
 
 def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
-    """What was measured beside the model, head by head."""
+    """What was measured of the model, beside it, head by head. Other models may lie there too."""
+    own = file_hash(folder / WEIGHTS)
     for path in head_folders(sorted(folder.absolute().parent.glob("evaluation*"))):
         head = read_json(path / "metrics.json")
+        if head.get("weights") not in (None, own):  # None: judged by an older mtlrank
+            continue
         for measure, value in head["values"].items():
             baseline = f"{head['baseline'][measure]:.4f} ({head['baseline_name']})"
             yield head["name"], head["split"], measure, f"{value:.4f}", baseline

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
-from mtlrank import about
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.agreement import Agreement
@@ -48,7 +47,7 @@ class Milestones(pl.Callback):
     Why not Lightning's own: its checkpoints in the middle of an epoch lose a validation that was due, its loops cannot be
     stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds where in the
     epoch training stands, and its loops are told so when it is read, on any number of processes.
-    `identity` says what is learnt (data, tokenizer, heads), by keys that begin with their kind.
+    `identity` says what is learnt (data, tokenizer, heads), by keys that begin with their kind, and `code` by which code.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Milestones(pl.Callback):
         plan: Plan,
         identity: Mapping[str, Any],
         accept_changes: list[str],
+        code: str = "",
     ) -> None:
         self.checkpoints = checkpoints
         self.monitored = monitored
@@ -77,7 +77,7 @@ class Milestones(pl.Callback):
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self.processes = 1
-        self.code = about.code()
+        self.code = code
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
         self._is_restored = False  # the optimizer too, so that what is saved is whole
@@ -200,6 +200,7 @@ class Milestones(pl.Callback):
         return any(min(whole, -(-end // step) * step) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
+        loop.finite.require_some(self.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(

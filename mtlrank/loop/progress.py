@@ -23,11 +23,16 @@ class PlainProgress(pl.Callback):
     """A line now and then: where training is, how fast it goes and how long it will take."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.progress = Progress("train", "steps", pl_module.total_steps, trainer.global_step)
+        self.progress = Progress("train", "steps", pl_module.total_steps, _steps(trainer))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
-        self.progress.done = trainer.global_step
+        self.progress.done = _steps(trainer)
         if trainer.is_global_zero and self.progress.is_due():
             loss = float(pl_module.last_loss)
             self.progress.what = f"train epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, loss {loss:.4f}"
             self.progress.tell()
+
+
+def _steps(trainer: pl.Trainer) -> int:
+    """The place in the schedule: unlike Lightning's count, in steps of the number of processes that there are now."""
+    return int(trainer.lr_scheduler_configs[0].scheduler.last_epoch)

@@ -1,9 +1,12 @@
 """A trained model as a folder: safetensors, the backbone's config and tokenizer, what labels mean, and its config."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mtlrank.errors import DataError
 from mtlrank.model.body import MTLBody
@@ -30,13 +33,23 @@ def save_model(
     """
     model.body.merge()
     with new_folder(folder) as part:
-        save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, part / WEIGHTS)
+        save_file(_apart(model.state_dict()), part / WEIGHTS)
         model.body.config.save_pretrained(part / BACKBONE)
         tokenizer.save_pretrained(part / BACKBONE)
         write_json(part / "config.json", config, sort_keys=False)  # the order of tasks is theirs
         write_json(part / "labels.json", labels)
         write_json(part / SOURCES, sources or {})
         write_manifest(part, {"kind": "model", "heads": sorted(model.heads), "head_kinds": model.head_kinds()})
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that share no memory, as safetensors wants them: what a model holds under two names is written twice."""
+    apart, seen = dict[str, Tensor](), set[int]()
+    for name, weight in weights.items():
+        memory = weight.untyped_storage().data_ptr()
+        apart[name] = weight.clone(memory_format=torch.contiguous_format) if memory in seen else weight.contiguous()
+        seen.add(memory)
+    return apart
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError, ConflictError, DataError
+from mtlrank.model.saved import WEIGHTS
 from mtlrank.storage import (
     MANIFEST,
     Version,
     exists,
     fetch_folder,
     join,
+    listed_files,
     mirror,
     publish_folder,
     read_manifest,
@@ -115,6 +117,23 @@ class Registry:
         if mirror(self.folder(to)) == Path(self.folder(to)):  # what is fetched from a bucket is checked on the way
             read_manifest(self.folder(to))
         return self._move(to, _ROLLED_BACK, note, (changes, version), replaced=now)
+
+    def rejection(self, model: str, changes: Sequence[Change]) -> Change | None:
+        """The change by which a model, or one with the same weights, was rolled back, unless it came again since."""
+        mine = self._weights(model)
+        left = {change.replaced for change in changes if change.how == _ROLLED_BACK and change.replaced}
+        same = {model, *(name for name in left if mine and self._weights(name) == mine)}
+        for change in reversed(changes):
+            if change.model in same:
+                return None
+            if change.how == _ROLLED_BACK and change.replaced in same:
+                return change
+        return None
+
+    def _weights(self, model: str) -> str | None:
+        """The hash of a model's weights; None if it has none, or is not there any more."""
+        data, _ = read_versioned(join(self.folder(model), MANIFEST))
+        return None if data is None else listed_files(data, self.folder(model)).get(f"{MODEL}/{WEIGHTS}")
 
     def _move(
         self, model: str, how: str, note: str, read: tuple[list[Change], Version], replaced: str | None

@@ -12,6 +12,7 @@ from mtlrank.batch import TaskBatch
 from mtlrank.checks import parse_number
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import DataError
+from mtlrank.returned import name_of, shaped
 
 
 class Task(ABC):
@@ -80,7 +81,8 @@ class ItemTask(Task):
         """The loss of each item, (items,)."""
 
     def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
-        losses = self.item_loss(logits.float(), batch)
+        what = f"{name_of(self)}.item_loss"
+        losses: Tensor = shaped(what, self.item_loss(logits.float(), batch), batch.labels.shape, "one number an item")
         totals = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, losses)
         counts = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, torch.ones_like(losses))
         return totals / counts.clamp(min=1)

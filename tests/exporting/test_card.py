@@ -1,8 +1,11 @@
+import re
+
 import torch
 from transformers import AutoTokenizer
 
 from mtlrank import evaluate
-from mtlrank.exporting.card import escape
+from mtlrank.exporting.card import escape, model_card
+from mtlrank.storage import read_json
 from tests.exports import assert_equal_scores, by_transformers, exported, head_of, ranked
 from tests.saved_models import composed, save_random, settings
 
@@ -34,6 +37,21 @@ def test_the_card_tells_data_licences_and_measures_and_no_folder(tmp_path, confi
     assert "mtlrank-embedded/train" in card
     assert str(tmp_path) not in card
     assert str(data_dir) not in card
+
+
+def test_of_models_in_one_folder_each_card_tells_its_own_measures(tmp_path, config, datasets, data_dir):
+    """A model that is exported as a whole can be judged and exported again."""
+    for name, spread in (("m1", 1.0), ("m2", 2.0)):
+        save_random(tmp_path / name, config, datasets, spread)
+        words = settings("evaluate", model_dir=tmp_path / name, tasks="[msm_bm25]")
+        evaluate.run(words, {"msm_bm25": data_dir / "msm_bm25"})
+    found = []
+    for name in ("m1", "m2"):
+        value = read_json(tmp_path / f"evaluation-{name}-test" / "msm_bm25" / "metrics.json")["values"]["MSE"]
+        card = model_card(tmp_path / name)
+        assert re.findall(r"bm25 \| test \| MSE \| (\S+) \|", card) == [f"{value:.4f}"]
+        found.append(value)
+    assert found[0] != found[1]
 
 
 def test_markdown_of_others_is_shown_as_text():

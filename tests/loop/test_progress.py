@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 
 from mtlrank import train
+from mtlrank.loop.progress import PlainProgress
 from mtlrank.progress import Progress
 from tests.loop.runs import run_until, settings
 
@@ -17,3 +20,17 @@ def test_a_log_tells_where_training_is_and_goes_on_counting_when_it_is_resumed(d
     assert ": 5/15 steps, " in lines[0]
     assert lines[0].endswith(" left")
     assert ": 15/15 steps, " in lines[-1]
+
+
+def test_a_run_that_goes_on_with_more_processes_counts_steps_of_their_size(capsys):
+    """1,952 steps of one process are 976 of two, of 1,952 in all."""
+    schedule = SimpleNamespace(last_epoch=976)
+    known = {"is_global_zero": True, "current_epoch": 4, "max_epochs": 8, "global_step": 1952}
+    trainer = SimpleNamespace(lr_scheduler_configs=[SimpleNamespace(scheduler=schedule)], **known)
+    loop = SimpleNamespace(total_steps=1952, last_loss=0.5)
+    told = PlainProgress()
+    told.on_train_start(trainer, loop)
+    told.progress.SECONDS = 0.0
+    schedule.last_epoch += 1
+    told.on_train_batch_end(trainer, loop)
+    assert "train epoch 5/8, loss 0.5000: 977/1,952 steps" in capsys.readouterr().err

@@ -3,13 +3,15 @@
 import re
 import shutil
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mtlrank import embedded, evaluate, train
-from mtlrank.compose import compose_config
+from mtlrank.build_dataset import prepared_folder
+from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints
@@ -120,6 +122,38 @@ def test_it_says_if_other_code_goes_on(data_dir, tmp_path, monkeypatch, capsys):
     assert re.search(
         r"that checkpoint is of mtlrank .*, and this is mtlrank \S+ commit another", capsys.readouterr().err
     )
+
+
+OWN_LOSS = """
+from mtlrank.loop.loss import ExampleMean
+
+
+class Mine(ExampleMean):
+    {}
+"""
+
+
+def test_own_code_that_was_changed_is_other_code(data_dir, tmp_path, monkeypatch, capsys):
+    """In the pipeline it starts over; elsewhere it resumes and says so. mtlrank's own version and commit are the same."""
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tmp_path / "my_own_loss.py"
+    own.write_text(OWN_LOSS.format('"""First."""'))
+    config = settings(data_dir, tmp_path / "run", "training.epochs=1", "loop.loss._target_=my_own_loss.Mine")
+    run_until(config, 8)
+    config = select_tasks(config)
+    prepared = {key: Path(prepared_folder(config, key)) for key in config["datamodule"]["dataset"]["datasets"]}
+    steps = tmp_path / "steps"
+    train.run_step({**config, "output_dir": str(tmp_path / "step")}, str(steps), prepared)
+    own.write_text(OWN_LOSS.format('"""Second."""'))
+    capsys.readouterr()
+    train.run(config)
+    assert re.search(r"is of mtlrank .*, own classes \w+, and this is mtlrank .*, own classes", capsys.readouterr().err)
+    train.run_step({**config, "output_dir": str(tmp_path / "again")}, str(steps), prepared)
+    assert "resuming" not in capsys.readouterr().err
+    assert len(list(steps.iterdir())) == 2
+    own.write_text(OWN_LOSS.format('"""Third."""'))
+    with pytest.raises(ConfigError, match="what it was made from has changed since: classes of your own"):
+        train.run(config)
 
 
 def test_checkpoints_of_another_run_are_refused(data_dir, tmp_path):
@@ -258,7 +292,7 @@ def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
     metrics = train.run(config)
     assert train.run(config) == metrics
     pairs.write_text("".join(rows[:50]))
-    with pytest.raises(ConfigError, match="is finished, but the data of msm_sem_sim has changed since"):
+    with pytest.raises(ConfigError, match="is finished, but what it was made from has changed since: msm_sem_sim"):
         train.run(config)
 
 

@@ -9,7 +9,7 @@ import pytest
 from components.train.settings import train_settings
 from mtlrank.compose import compose_config, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError
-from pipelines.check import check, check_for_image
+from pipelines.check import check, check_for_cluster, check_for_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.parameters import parse
@@ -139,6 +139,106 @@ def test_what_the_image_may_hold_is_not_refused(parameters, capsys, monkeypatch)
         check(parameters, DECLARED)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("gpus", "-1", "gpus is '-1', expected a whole number, at least 0."),
+        ("gpus", "1.5", "gpus is '1.5'"),
+        ("gpus", "", "gpus is ''"),
+        ("judging_gpus", "5", "judging_gpus is 5: expected 0 or 1"),
+        ("memory", "lots", "memory is 'lots', expected an amount with its unit, as in 64Gi"),
+        ("memory", "64", "memory is '64'"),
+        ("memory", "64ki", "memory is '64ki'"),
+        ("memory", "", "memory is empty"),
+        ("cpu", "zero", "cpu is 'zero', expected cores"),
+        ("cpu", "", "cpu is empty"),
+        ("gpu_type", "nvidia gpu", "gpu_type is 'nvidia gpu'"),
+        ("node_selector", {"a b": "c"}, "node_selector is {'a b': 'c'}"),
+        ("tolerations", [{"foo": 1}], "tolerations is [{'foo': 1}]"),
+        ("tolerations", [{"key": 1}], "tolerations is"),
+        ("tolerations", [{"key": "a", "operator": "exists"}], "tolerations is"),
+        ("tolerations", [{"value": "a"}], "tolerations is"),
+        ("tolerations", [{"key": "a", "tolerationSeconds": 3}], "tolerations is"),
+        ("margin", -5.0, "margin is -5.0: expected at least 0"),
+    ],
+)
+def test_what_no_cluster_gives_is_told(name, value, said):
+    assert said in complaint(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"gpus": "8", "judging_gpus": "1", "cpu": "500m", "memory": "1.5Ti"},
+        {"memory": "128974848", "node_selector": {"example.com/gpu": "", "zone": "a"}},
+        {"tolerations": [{"operator": "Exists"}, {"key": "a"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]},
+        {"tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]},
+    ],
+)
+def test_what_a_cluster_gives_may_be_asked_for(parameters):
+    check(parameters, DECLARED)
+
+
+NODES = {"checkpoints": "gs://bucket/checkpoints"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "root", "said"),
+    [
+        ({}, None, "checkpoints would be at ''"),
+        ({"checkpoints": "/mnt/disk"}, None, "checkpoints would be at '/mnt/disk'"),
+        (NODES, "s3://bucket/runs", "the model would be at 's3://bucket/runs'"),
+        ({**NODES, "num_nodes": 0}, None, "num_nodes is 0, expected at least 1"),
+        ({**NODES, "deadline_hours": 0}, None, "deadline_hours is 0"),
+        ({**NODES, "runtime": ""}, None, "runtime is ''"),
+        ({**NODES, "service_account": "Has_Upper"}, None, "service_account is 'Has_Upper'"),
+        ({**NODES, "overrides": ["trainer.devices=4"]}, None, "the pipeline's parameter gpus sets trainer.devices"),
+    ],
+)
+def test_what_nodes_cannot_have_is_told_before_data_is_prepared(parameters, root, said):
+    declared = mtl_ranking_nodes.component_spec.inputs
+    with pytest.raises(ConfigError) as caught:
+        check_for_cluster(parameters, declared, root)
+    assert said in str(caught.value)
+    check_for_cluster({**NODES, "cpu": "", "memory": ""}, declared, "gs://bucket/runs")  # as the runtime says
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "registry"])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://bucket/x", "expected a local path or gs://bucket/name"),
+        ("gs://My Bucket/x", "has no valid bucket"),
+        ("gs:/bucket/x", "has lost a slash"),
+        ("relative/path", "is on a pod's own disk and gone with it: expected gs://bucket/name"),
+    ],
+)
+def test_what_outlives_a_pod_is_in_a_bucket(name, place, said):
+    with pytest.raises(ConfigError) as caught:
+        check_for_cluster({name: place}, DECLARED)
+    assert str(caught.value).startswith(name)
+    assert said in str(caught.value)
+
+
+def test_a_path_that_the_cluster_may_mount_is_used_with_a_warning(capsys):
+    check_for_cluster({"registry": "/mnt/registry", "checkpoints": "gs://bucket/checkpoints"}, DECLARED)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("registry is '/mnt/registry': without a volume")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=3", "the pipeline's parameter seed sets seed. Give that one instead."),
+        ("tasks=[msm_ner]", "the pipeline's parameter tasks sets tasks"),
+        ("test=true", "the pipeline sets test itself. Leave it out."),
+        ("output_dir=/tmp/x", "the pipeline sets output_dir itself"),
+    ],
+)
+def test_an_override_of_what_the_pipeline_sets_is_told(override, said):
+    assert complaint(overrides=[override]).startswith(f"overrides has {override!r}, but {said}")
+
+
 def examples():
     """The words of each submission and schedule that the documentation shows."""
     for page in sorted((Path(__file__).parents[2] / "docs").glob("*.md")):
@@ -153,6 +253,6 @@ def test_what_the_documentation_shows_is_right():
         pipeline = mtl_ranking_nodes if "mtl_ranking_nodes" in words else mtl_ranking
         declared = pipeline.component_spec.inputs
         given = parse([word for word in words if "=" in word and not word.startswith("-")], declared)
-        check_for_image(given, declared)
+        check_for_cluster(given, declared)
         checked += bool(given)
     assert checked >= 9

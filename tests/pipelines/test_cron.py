@@ -36,6 +36,8 @@ def test_five_fields_get_seconds(cron, expected):
         ("-5 3 * * *", "'-5' is not a valid minute"),
         ("1,,2 3 * * *", "'' is not a valid minute"),
         ("61 0 3 * * *", "'61' is not a valid second"),
+        ("* * * * * *", "starts with '*' for the second of the minute"),
+        ("*/10 0 3 * * *", "Expected one number there, or five fields without seconds."),
     ],
 )
 def test_a_bad_expression_is_one_line(cron, words):

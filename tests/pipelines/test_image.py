@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from mtlrank import __version__
 from mtlrank.errors import ConfigError
+from pipelines.compile import main
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 
@@ -53,7 +56,7 @@ def test_names_that_can_change_their_meaning_are_refused(image):
 
 
 def test_compiling_refuses_such_a_name_in_one_line_and_writes_nothing(tmp_path):
-    target = tmp_path / "build" / "pipeline.yaml"
+    target = tmp_path / "build" / "mtl_ranking.yaml"
     told = subprocess.run(
         [sys.executable, "-m", "pipelines.compile", str(target)],
         cwd=ROOT,
@@ -65,6 +68,16 @@ def test_compiling_refuses_such_a_name_in_one_line_and_writes_nothing(tmp_path):
     assert told.stderr.startswith("mtlrank: The image 'mtlrank:latest' can change")
     assert told.stderr.count("\n") == 1
     assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["mtl_ranking_nodes-v2.yaml", "pipeline.yaml", "mtl_ranking.json"])
+def test_a_file_that_is_called_as_no_pipeline_is_refused(name, tmp_path):
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, [str(tmp_path / name)])
+    assert done.exit_code == 2
+    assert "Expected a path that ends in mtl_ranking.yaml or mtl_ranking_nodes.yaml" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_steps_run_on_the_image():

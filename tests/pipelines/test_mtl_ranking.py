@@ -110,6 +110,22 @@ def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platfor
         assert told["tolerations"][0]["tolerationJson"] == {"componentInputParameter": "tolerations"}
 
 
+def test_every_parameter_behind_resources_is_a_text(compiled):
+    """Kubeflow Pipelines reads a parameter there as a text: a number becomes an empty one, and nothing is set."""
+    types = {}
+    for component in [compiled["root"], *compiled["components"].values()]:
+        declared = component.get("inputDefinitions", {}).get("parameters", {})
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            step = executors(compiled).get(task["componentRef"]["name"].replace("comp-", "exec-"))
+            resources = json.dumps(step["container"]["resources"]) if step else ""
+            for name in re.findall(r"parameters\['([^']+)'\]", resources):
+                source = task["inputs"]["parameters"][name]["componentInputParameter"]
+                types[source] = declared[source]["parameterType"]
+    assert types.keys() >= {"judging_gpus", "gpu_type"}
+    assert set(types.values()) == {"STRING"}
+    assert compiled["root"]["inputDefinitions"]["parameters"]["gpus"]["parameterType"] == "STRING"
+
+
 def test_every_parameter_is_described(compiled):
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     topics = {name: parameter["description"].partition(" - ")[0] for name, parameter in parameters.items()}
@@ -205,6 +221,7 @@ def test_a_target_that_arrives_through_a_parameter_stops_the_pipeline(tmp_path, 
         (['overrides=["training.batch_size=-1"]'], "training.batch_size is -1, expected a whole number"),
         (['overrides=["training.monitor=val/trec2019/nDCG"]'], "Did you mean 'val/trec2019/nDCG@10'?"),
         (["shards=[]"], "shards is empty: expected at least one"),
+        (['overrides=["model.body.backbone=/a/lib/python3.11/bert"]'], "kfp's local runner replaces 'python3' in it"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path, monkeypatch):
@@ -216,6 +233,22 @@ def test_a_mistake_is_one_line_before_any_step_starts(words, complaint, tmp_path
     assert complaint in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("root", "complaint"),
+    [("gs://bucket/runs", "expected a folder of this machine"), ("/a/python3/runs", "replaces 'python3' in it")],
+)
+def test_results_are_in_a_folder_of_this_machine(root, complaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTLRANK_PIPELINE_ROOT", root)
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"mtlrank: MTLRANK_PIPELINE_ROOT is {root!r}")
+    assert complaint in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):

@@ -55,7 +55,7 @@ def dataset(cluster):
 @pytest.fixture
 def training(cluster, dataset):
     def start(checkpoints="gs://bucket/checkpoints", **changes):
-        fixed = {"seed": 1, "precision": "32-true", "overrides": OFTEN, "checkpoints": checkpoints, "gpus": 0}
+        fixed = {"seed": 1, "precision": "32-true", "overrides": OFTEN, "checkpoints": checkpoints, "gpus": "0"}
         return cluster("train", datasets=[dataset], tasks=["trec2019"], **WHAT, **{**HOW, **fixed, **changes})
 
     return start

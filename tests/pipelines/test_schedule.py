@@ -46,6 +46,14 @@ def test_a_schedule_can_answer_nothing_from_the_cache(server, create):
     assert made["pipeline_version_reference"]["pipeline_version_id"] == uncached["pipeline_version_id"]
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_schedule_has_a_name(server, create, name):
+    result = create(name)
+    assert result.exit_code == 2
+    assert "The schedule has no name" in result.stderr
+    assert server.log == []
+
+
 def test_the_same_name_replaces(server, create):
     for name in ("a", "b", "c"):
         create(name, "seed=1")

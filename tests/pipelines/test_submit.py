@@ -17,11 +17,12 @@ def parameters(run):
 
 
 def test_a_run_is_started_with_typed_parameters(server, invoke):
-    spot = [{"key": "spot", "operator": "Exists", "tolerationSeconds": 3}]
+    spot = [{"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]
     words = [
         "seed=7",
         "learning_rate=2e-5",
         "body=007",
+        "gpus=1",
         f"tolerations={json.dumps(spot)}",
         'node_selector={"gpu":"l4"}',
     ]
@@ -32,6 +33,7 @@ def test_a_run_is_started_with_typed_parameters(server, invoke):
         "seed": 7,
         "learning_rate": 2e-5,
         "body": "007",
+        "gpus": "1",
         "tolerations": spot,
         "node_selector": {"gpu": "l4"},
     }
@@ -77,6 +79,8 @@ def test_a_run_can_answer_nothing_from_the_cache(server, invoke):
         (['overrides=["training.monitor=val/msm_ner/F1"]'], 2, "training.monitor is 'val/msm_ner/F1'"),
         (['tolerations=["spot"]'], 2, "tolerations is a list of dicts of values"),
         (['node_selector={"gpus":4}'], 2, "node_selector is a dict of texts"),
+        (["registry=s3://bucket/x"], 2, "registry: 's3://bucket/x' cannot be used"),
+        (["--pipeline", "mtl_ranking_nodes"], 2, "checkpoints would be at ''"),
         (["--pipeline", "mtl"], 2, "There is no pipeline 'mtl'"),
         (["--package", "nowhere.yaml"], 2, "is not a compiled pipeline"),
         (["--follow", "some-run", "seed=7"], 2, "--follow submits nothing"),

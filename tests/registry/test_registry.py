@@ -10,7 +10,7 @@ import pytest
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.registry import Registry, model_folder
 from mtlrank.registry.entry import write_entry
-from mtlrank.storage import join, read_bytes, write_bytes, write_manifest
+from mtlrank.storage import join, read_bytes, write_bytes, write_json, write_manifest
 from tests.registry.conftest import write_finished
 
 
@@ -112,6 +112,27 @@ def test_what_was_rolled_back_does_not_come_again(registry, tmp_path):
     assert registry.roll_back().model == first
     with pytest.raises(ConfigError, match="is the first model"):
         registry.roll_back()
+
+
+def test_a_model_that_was_rolled_back_is_known_by_its_weights_until_it_comes_again(registry, tmp_path):
+    def entry(name):
+        run = tmp_path / name / "same"
+        write_finished(run)
+        write_json(run / "model" / "labels.json", {"of": name})
+        write_manifest(run / "model", {"kind": "model"})
+        write_entry(tmp_path / name / "entry", run / "model", [run / "evaluation" / "rank"])
+        return registry.publish(tmp_path / name / "entry")
+
+    good, bad, again = publish(registry, tmp_path, "a"), entry("bad"), entry("again")
+    assert bad != again
+    for model in (good, bad):
+        registry.promote(model, "", registry.history())
+    assert registry.rejection(bad, registry.history()[0]) is None
+    left = registry.roll_back(note="slow")
+    assert [registry.rejection(model, registry.history()[0]) for model in (bad, again, good)] == [left, left, None]
+    registry.roll_back(to=bad)
+    registry.promote(good, "", registry.history())
+    assert registry.rejection(again, registry.history()[0]) is None
 
 
 @pytest.mark.parametrize(

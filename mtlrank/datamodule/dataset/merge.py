@@ -47,7 +47,13 @@ def merge_shards(
             raise DataError(_nothing_found(empty[0], name, manifests[0]["source"]))
         raise DataError(f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null.")
     if task.kind == "ranking":
-        _check_positives(shards, splits, name, task, learns=not _is_only_judged(manifests, task))
+        learns = not _is_only_judged(manifests, task)
+        if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
+            raise DataError(
+                f"{name}/train has no sample of two documents, so {type(task).__name__} has nothing to compare. Give the "
+                "records of a query the same `group`, one after another."
+            )
+        _check_positives(shards, splits, name, task, learns=learns)
     with new_folder(target) as folder:
         names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
         for shard, manifest, short in zip(shards, manifests, names, strict=True):

@@ -6,6 +6,7 @@ from itertools import chain
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.files import Column, FileDataset, columns_of
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
+from mtlrank.datamodule.lines import is_header_of_labels
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.task import Task
 
@@ -42,6 +43,9 @@ class SentencePairs(FileDataset):
         for number, (place, (score, *texts)) in enumerate(rows):
             if not all(isinstance(text, str) for text in texts):
                 self.reading.reject(place, f"expected text, found {' and '.join(map(repr, texts))}")
+            elif number == 0 and is_header_of_labels(str(score), texts):
+                found = ", ".join([str(score), *texts])
+                self.reading.reject(place, f"expected a label and a text, found a header ({found}): remove it", found)
             elif len(texts) == 1:
                 yield Record("-", f"{split}-{number}", None, texts[0], score, place=place)
             else:

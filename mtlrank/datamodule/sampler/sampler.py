@@ -86,7 +86,7 @@ class MTLSampler(Sampler[Draw], ABC):
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
             epoch, self.epoch = self.epoch, 0  # mixtures know it, and rounding gives other epochs other samples
-            lengths = self._lengths_of(self.order(np.random.default_rng([self.seed, 0])))
+            lengths = self._lengths_of(self._checked_order(np.random.default_rng([self.seed, 0])))
             self.epoch = epoch
             assert self._all_lengths is not None
             longest = int(self._all_lengths.max())
@@ -121,12 +121,7 @@ class MTLSampler(Sampler[Draw], ABC):
     def _plan(self) -> tuple[SampleOrder, Ints]:
         """The current epoch's order, and where its batches begin and the last one ends."""
         random = np.random.default_rng([self.seed, self.epoch])
-        order = self.order(random)
-        if len(order) != self.num_samples():
-            name = type(self).__name__
-            raise ConfigError(
-                f"The sampler {name} orders {len(order)} samples, but num_samples() is {self.num_samples()}."
-            )
+        order = self._checked_order(random)
         if self.one_task:
             return one_task_batches(order, self.batch_size)
         if self.length_window:
@@ -140,6 +135,28 @@ class MTLSampler(Sampler[Draw], ABC):
         windows = [batches[i : i + self.length_window] for i in range(0, len(batches), self.length_window)]
         shuffled = [window[i] for window in windows for i in random.permutation(len(window))]
         return np.concatenate(shuffled), offsets([len(batch) for batch in shuffled])
+
+    def _checked_order(self, random: np.random.Generator) -> SampleOrder:
+        """An epoch's order, if it is one of samples that there are."""
+        name, order = type(self).__name__, np.asarray(self.order(random))
+        if order.ndim != 2 or order.shape[1] != 2 or not np.issubdtype(order.dtype, np.integer):
+            raise ConfigError(
+                f"The sampler {name} orders an array {order.shape} of {order.dtype}, expected whole numbers (samples, 2): "
+                "dataset_idx and sample_idx."
+            )
+        if len(order) != self.num_samples():
+            raise ConfigError(
+                f"The sampler {name} orders {len(order)} samples, but num_samples() is {self.num_samples()}."
+            )
+        sizes, (datasets, samples) = np.array(list(self.sizes.values())), order.T
+        known = (datasets >= 0) & (datasets < len(sizes))
+        wrong = order[~(known & (samples >= 0) & (samples < sizes[np.where(known, datasets, 0)]))]
+        if len(wrong):
+            raise ConfigError(
+                f"The sampler {name} orders {len(wrong)} samples that there are not, the first one is (dataset_idx, "
+                f"sample_idx) = {tuple(wrong[0].tolist())}. Sizes of the datasets: {sizes.tolist()}."
+            )
+        return order
 
     def _cuts(self, order: SampleOrder) -> Ints:
         if self.max_tokens is None:

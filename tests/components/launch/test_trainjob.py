@@ -6,8 +6,7 @@ import re
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from components.launch.launcher import check_shared
-from components.launch.trainjob import job_name, trainjob
+from components.launch.trainjob import check_shared, job_name, trainjob
 from components.train.order import Order
 from mtlrank.errors import ConfigError
 
@@ -53,6 +52,12 @@ def test_the_manifest_is_the_golden_one():
                 "image": IMAGE,
                 "command": ["torchrun"],
                 "args": ["-m", "components.train.node", ORDER.dumps()],
+                "env": [
+                    {
+                        "name": "HF_TOKEN",
+                        "valueFrom": {"secretKeyRef": {"name": "mtlrank", "key": "HF_TOKEN", "optional": True}},
+                    }
+                ],
                 "numNodes": 2,
                 "numProcPerNode": 8,
                 "resourcesPerNode": {"limits": resources, "requests": resources},
@@ -121,6 +126,8 @@ def test_nothing_in_the_arguments_is_expanded_or_run():
         {"gpus": -1},
         {"cpu": "many"},
         {"memory": "64 GB"},
+        {"memory": "64ki"},
+        {"tolerations": [{"foo": 1}]},
         {"node_selector": {"a": 1}},
         {"tolerations": ["spot"]},
         {"service_account": "Me"},
@@ -136,14 +143,14 @@ def test_what_no_cluster_gives_is_refused_by_name(wrong):
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("places", "named"),
     [
-        ({"output": "/tmp/root/model"}, "the model would be at '/tmp/root/model'"),
-        ({"checkpoints": ""}, "checkpoints would be at ''"),
-        ({"datasets": ["gs://bucket/a", "minio://b/c"]}, "the datasets would be at 'minio://b/c'"),
+        ({"the model": ["/tmp/root/model"]}, "the model would be at '/tmp/root/model'"),
+        ({"checkpoints": [""]}, "checkpoints would be at ''"),
+        ({"the datasets": ["gs://bucket/a", "minio://b/c"]}, "the datasets would be at 'minio://b/c'"),
     ],
 )
-def test_places_that_not_all_nodes_see_are_refused(changed, named):
+def test_places_that_not_all_nodes_see_are_refused(places, named):
     with pytest.raises(ConfigError, match=named):
-        check_shared(ORDER._replace(**changed))
-    check_shared(ORDER)
+        check_shared(places)
+    check_shared({"the datasets": ORDER.datasets, "checkpoints": [ORDER.checkpoints]})

@@ -97,3 +97,15 @@ def test_the_first_stage_of_labelled_answers_does_not_depend_on_shards(tmp_path)
 
     assert run(1) == run(3)
     assert {int(line.split()[3]) for line in run(2)} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("header", ["label\tsentence1\tsentence2", "Gold Label\tPremise\tHypothesis", "class\ttext"])
+def test_a_header_is_no_class(tmp_path, header):
+    (tmp_path / "x.tsv").write_text(f"{header}\na\tone\ttwo\n")
+    columns = list(range(1, header.count("\t") + 1))
+    dataset = sentences(tmp_path / "x.tsv", columns=columns)
+    found = header.replace("\t", ", ")
+    with pytest.raises(DataError, match=rf"x.tsv:1: expected a label and a text, found a header \({found}\): remove"):
+        read(dataset)
+    (tmp_path / "x.tsv").write_text("question\twho\twhy\nclass\tone\ttwo\n")  # words that names of classes may have
+    assert [record.label for record in read(sentences(tmp_path / "x.tsv"))] == ["question", "class"]

@@ -239,6 +239,14 @@ def test_a_ranking_without_a_relevant_document_is_refused(tmp_path):
         prepared(tmp_path, PairwiseRelevance(["AP"], 2), records)
 
 
+def test_a_loss_that_compares_documents_needs_samples_of_several(tmp_path):
+    records = [Record("q", f"d{i}", "who", f"text {i}", i % 2) for i in range(4)]
+    with pytest.raises(DataError, match="given/train has no sample of two documents, so PairwiseRelevance has nothing"):
+        prepared(tmp_path / "single", PairwiseRelevance(["AP"]), records)
+    one_pair = [record._replace(group=i // 3) for i, record in enumerate(records)]  # and a document by itself
+    assert len(prepared(tmp_path / "grouped", PairwiseRelevance(["AP"]), one_pair).split("train")) == 2
+
+
 @given(st.lists(st.lists(st.integers(0, 100), max_size=5), min_size=1, max_size=4), st.data())
 def test_chained_arrays_are_indexed_as_one(parts, data):
     chained = Chained([np.array(part, dtype=np.int64) for part in parts], lambda part, rows: rows + 1000 * part)

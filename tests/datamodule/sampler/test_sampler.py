@@ -1,6 +1,7 @@
 """What holds for every sampler."""
 
 from collections import Counter
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mtlrank.datamodule.sampler import (
     Annealed,
     LongestFirst,
+    MTLSampler,
     Probabilities,
     RandomProportional,
     RoundRobin,
@@ -50,6 +52,29 @@ ways = st.sampled_from(
 def test_every_pair_names_a_sample(cls, counts, batch_size, way):
     for dataset, sample in pairs(make(cls, counts, batch_size, **way)[0]):
         assert 0 <= sample < counts[dataset]
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        ([(0, 0), (0, 1), (1, 0)], None),
+        (np.arange(3), r"orders an array \(3,\) of int64, expected whole numbers \(samples, 2\)"),
+        (np.zeros((3, 2)), "of float64, expected whole numbers"),
+        (((0, i) for i in range(3)), r"orders an array \(\) of object"),
+        ([(0, 0), (0, 1), (1, 1)], r"1 samples that there are not, the first one is .* = \(1, 1\). Sizes .*: \[2, 1\]"),
+        ([(0, -1), (2, 0), (1, 0)], r"2 samples that there are not, the first one is .* = \(0, -1\)"),
+    ],
+)
+@pytest.mark.parametrize("way", [{}, {"max_tokens": 60}])
+def test_an_order_is_of_samples_that_there_are(order, told, way):
+    class Given(MTLSampler):
+        def order(self, random):
+            return order
+
+    lengths = [np.array([5, 7]), np.array([3])]
+    sampler = Given(named([2, 1]), 2, lengths=lambda: lengths, **way)
+    with pytest.raises(ConfigError, match=f"The sampler Given .*{told}") if told else nullcontext():
+        list(sampler)
 
 
 @given(sampler_class, sizes, st.integers(1, 16), ways)

@@ -1,0 +1,59 @@
+"""What parts of a user's own give back is looked at where it arrives, so that an error names the part.
+
+Only kinds and shapes are looked at, no values: a step waits for no device.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from mtlrank.batch import Record
+from mtlrank.errors import ConfigError
+
+
+def name_of(part: object) -> str:
+    """What a part's class is called."""
+    return _name(type(part))
+
+
+def instance_of(what: str, value: Any, base: type) -> Any:
+    """`value`, if it is an instance of `base`."""
+    if not isinstance(value, base):
+        raise ConfigError(f"{what} is {_kind(value)}, expected a {_name(base)} or a subclass of it.")
+    return value
+
+
+def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> Any:
+    """`value`, if it is a tensor of the expected shape; `meaning` says what that is."""
+    if not isinstance(value, Tensor) or value.shape != expected:
+        raise ConfigError(f"{what} gives {_kind(value)}, expected a tensor, {meaning}: {tuple(expected)}.")
+    return value
+
+
+def records_of(source: object, records: Any) -> Iterator[Record]:
+    """The records that a source gives, if they are."""
+    what = f"{name_of(source)}.records"
+    if not isinstance(records, Iterable):
+        raise ConfigError(f"{what} gives {_kind(records)}, expected records: does it `yield` them?")
+    for record in records:
+        if not isinstance(record, Record):
+            raise ConfigError(f"{what} yields {_kind(record)}, expected a mtlrank.batch.Record. It is {record!r:.100}.")
+        texts = record.query or "", record.text or ""  # it is told elsewhere that these are missing
+        for field, value in zip(_TEXTS, (record.query_id, record.doc_id, *texts), strict=True):
+            if not isinstance(value, str):
+                raise ConfigError(f"{what}: {field} is {value!r:.60}, expected a str.")
+        yield record
+
+
+_TEXTS = ("query_id", "doc_id", "query", "text")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    return "None" if value is None else f"a {name_of(value)}"
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
