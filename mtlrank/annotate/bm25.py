@@ -16,17 +16,18 @@ from scipy.sparse import csc_matrix, csr_matrix
 from mtlrank.annotate.versions import version_of
 from mtlrank.dtypes import Floats32, Ints
 
+K1, B = 0.9, 0.4  # as in Anserini's baselines of MS MARCO
 _TEXTS = 1_000  # whose words are in memory at a time
 _DOCS = 10_000  # whose scores are computed at a time
 
 
 class BM25Index:
-    """Lucene's BM25 (k1=0.9, b=0.4, as Anserini's MS MARCO baselines) by bm25s; documents are identified by position.
+    """Lucene's BM25 by bm25s; documents are identified by position.
 
     Terms are lower-cased words of two and more letters without English stop words, unstemmed.
     """
 
-    FORMAT = f"2-{version_of('bm25s')}"  # of saved indexes: raise the number when our own files change
+    FORMAT = f"2-{version_of('bm25s')}"  # of saved indexes: raise the number when our own files, K1 or B change
 
     def __init__(self, index: Any, pairs: "PairScores") -> None:
         self._index = index
@@ -35,9 +36,9 @@ class BM25Index:
         self.num_terms = len(index.vocab_dict)
 
     @classmethod
-    def build(cls, texts: Iterable[str], k1: float = 0.9, b: float = 0.4) -> "BM25Index":
+    def build(cls, texts: Iterable[str]) -> "BM25Index":
         """Index texts in memory, of which a few are held at a time."""
-        index = _ArrayBM25(method="lucene", k1=k1, b=b)
+        index = _ArrayBM25(method="lucene", k1=K1, b=B)
         index.index(TermCounts.of(texts), create_empty_token=False, show_progress=False)
         return cls(index, PairScores.of(index))
 

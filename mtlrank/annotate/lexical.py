@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mtlrank.annotate.annotator import Annotator, Documents, Pair
+from mtlrank.annotate.bm25 import K1, B
 from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record
 
@@ -22,7 +23,7 @@ class BM25(Annotator):
             yield Record(*pair, label=score)
 
     def describe(self) -> dict[str, str]:
-        return {"model": "BM25, lucene, k1=0.9, b=0.4", "bm25s": version_of("bm25s")}
+        return {"model": f"BM25, lucene, k1={K1}, b={B}", "bm25s": version_of("bm25s")}
 
 
 class TermImportance(BM25):
