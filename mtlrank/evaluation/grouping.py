@@ -103,7 +103,7 @@ def _identity(folder: Path) -> Settings:
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
         )
     config = read_json(run / "model" / "config.json")
-    settings = read_json(run / "run.json")  # without what build leaves out: folders, devices, checkpoints
+    settings = read_json(run / "run.json")  # without what is not of a run's identity: folders, devices, checkpoints
     try:
         return {**settings, TASKS: list(config["datamodule"]["dataset"]["datasets"])}
     except (AttributeError, KeyError, TypeError) as error:

@@ -352,7 +352,7 @@ class IRDataset(PreparedDataset):
         self.reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
         return texts
 
-    # -- queries -------------------------------------------------------------------------------------------------------
+    # -- what must fit together, and the queries to learn from ---------------------------------------------------------
 
     def _check_teacher(self, learn_from: str, task: Task) -> None:
         """What is learnt from must be what the task learns: grades, or a teacher's scores."""

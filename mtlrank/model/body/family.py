@@ -86,7 +86,7 @@ def _cast_once(hidden: Tensor) -> Tensor:
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
-def _none(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
+def _no_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
     return lambda layer: {}
 
 
@@ -95,13 +95,13 @@ def _as_it_is(encoder: Any, hidden: Tensor) -> Tensor:
 
 
 _BERT = Family(
-    _bert_embed,
-    lambda e: e.encoder.layer,
-    _none,
-    _bert_run,
-    _as_it_is,
-    "attention_probs_dropout_prob",
-    ("query", "value"),
+    embed=_bert_embed,
+    layers=lambda e: e.encoder.layer,
+    arguments=_no_arguments,
+    run=_bert_run,
+    finish=_as_it_is,
+    attention_dropout="attention_probs_dropout_prob",
+    adapted=("query", "value"),
 )
 _ROBERTA = _BERT._replace(embed=_roberta_embed)
 FAMILIES = {
@@ -111,22 +111,22 @@ FAMILIES = {
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "distilbert": Family(
-        _distilbert_embed,
-        lambda e: e.transformer.layer,
-        _none,
-        _distilbert_run,
-        _as_it_is,
-        "attention_dropout",
-        ("q_lin", "v_lin"),
+        embed=_distilbert_embed,
+        layers=lambda e: e.transformer.layer,
+        arguments=_no_arguments,
+        run=_distilbert_run,
+        finish=_as_it_is,
+        attention_dropout="attention_dropout",
+        adapted=("q_lin", "v_lin"),
     ),
     "modernbert": Family(
-        _modernbert_embed,
-        lambda e: e.layers,
-        _modernbert_arguments,
-        _modernbert_run,
-        lambda e, hidden: e.final_norm(hidden),
-        "attention_dropout",
-        ("Wqkv",),  # queries, keys and values in one
+        embed=_modernbert_embed,
+        layers=lambda e: e.layers,
+        arguments=_modernbert_arguments,
+        run=_modernbert_run,
+        finish=lambda e, hidden: e.final_norm(hidden),
+        attention_dropout="attention_dropout",
+        adapted=("Wqkv",),  # queries, keys and values in one
     ),
 }  # by the config's model_type
 
