@@ -3,15 +3,12 @@
 mtlrank runs runs/* --output sweep.csv
 """
 
-import csv
-import io
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,8 +16,8 @@ from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
-from mtlrank.evaluation.comparison_tables import harmless
 from mtlrank.evaluation.grouping import group_runs, split_run
+from mtlrank.pages.tables import as_csv, console
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json, write_text
 
@@ -124,7 +121,7 @@ def _print(rows: Sequence[Reached], keys: Sequence[str]) -> None:
         table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         table.add_row(escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console(160).print(table)
 
 
 def _cell(row: Reached, key: str) -> str:
@@ -134,11 +131,10 @@ def _cell(row: Reached, key: str) -> str:
 
 def _as_csv(rows: Sequence[Reached], keys: Sequence[str]) -> str:
     """A row for each system: its runs, and mean and standard deviation of each measure."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["system", "runs", *(f"{key}{what}" for key in keys for what in ("", " (sd)")), "folders"])
+    table: list[list[Any]] = [
+        ["system", "runs", *(f"{key}{what}" for key in keys for what in ("", " (sd)")), "folders"]
+    ]
     for row in rows:
         cells = [value for key in keys for value in (row.mean(key), row.spread(key))]
-        folders = " ".join(map(str, row.folders))
-        writer.writerow([harmless(row.system), len(row.folders), *cells, harmless(folders)])
-    return text.getvalue()
+        table.append([row.system, len(row.folders), *cells, " ".join(map(str, row.folders))])
+    return as_csv(table)

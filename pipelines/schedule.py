@@ -4,17 +4,16 @@ python -m pipelines.schedule create nightly --cron '0 3 * * *' experiment=msmarc
 """
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.checks import nearest
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
+from mtlrank.pages.tables import console
 from pipelines.check import check_for_cluster
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
 from pipelines.cron import with_seconds
@@ -95,7 +94,7 @@ def show(
     table = Table("name", "cron (seconds first)", "state", "parameters", "id")
     for schedule in found:
         table.add_row(*(escape(cell) for cell in _cells(schedule)))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console(160).print(table)
 
 
 @app.command()

@@ -1,20 +1,16 @@
 """A comparison to look at: on the terminal, and as CSV, LaTeX, JSON and pictures."""
 
-import csv
-import io
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
 from mtlrank.evaluation.measures import in_words
 from mtlrank.evaluation.systems import FIRST_STAGE
-from mtlrank.pages import figures
+from mtlrank.pages import figures, tables
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
@@ -91,7 +87,7 @@ def print_comparison(
     comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
 ) -> None:
     """Show a table for each pair of systems on the terminal, then how to read it."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = tables.console(140)
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
         table = Table(*_HEADER, "verdict", title=escape(f"{system} compared with {baseline}"), title_justify="left")
         for column in table.columns[2:]:
@@ -105,15 +101,9 @@ def print_comparison(
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """All fields but the queries, a row for each comparison. Text that a spreadsheet would compute is quoted with '."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    """All fields but the queries, a row for each comparison."""
     fields = [field for field in Comparison._fields if field != "per_query"]
-    writer.writerow(fields)
-    for row in comparisons:
-        values = [getattr(row, field) for field in fields]
-        writer.writerow([harmless(value) if isinstance(value, str) else value for value in values])
-    return text.getvalue()
+    return tables.as_csv([fields, *([getattr(row, field) for field in fields] for row in comparisons)])
 
 
 def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
@@ -161,11 +151,6 @@ def _p(value: float | None) -> str:
 
 def _units(comparisons: Sequence[Comparison]) -> str:
     return " or ".join(dict.fromkeys(row.units for row in comparisons))
-
-
-def harmless(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _latex(text: str) -> str:

@@ -39,6 +39,26 @@ def head_name(dataset: str, split: str) -> str:
     return dataset + at + name
 
 
+def ranking_head(
+    name: str, split: str, query_ids: Sequence[str], values: dict[str, Floats], first_stage: dict[str, Floats]
+) -> Head:
+    """A head of a ranking, whose items are queries; `values` has the primary measure first."""
+    return Head(
+        name=name,
+        kind="ranking",
+        split=split,
+        measures=tuple(values),
+        items=tuple((query_id,) for query_id in query_ids),
+        units=np.arange(len(query_ids)),
+        values=values,
+        first_stage=first_stage,
+        constant=None,
+        labels=np.empty(0),
+        predictions=np.empty((1, 0)),
+        confidence=np.empty(0),
+    )
+
+
 def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
     """The classes, and how many items of each (a row) were taken for each (a column). For classifications."""
     classes = sorted({*head.labels, *head.predictions[0]})
@@ -87,19 +107,12 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
     table = {m: np.array([by_measure[m][query_id] for query_id in queries]).T for m in measures}
     if not all(np.isfinite(values).all() for values in table.values()) or len(rows) != len(queries) * len(measures):
         raise ValueError("per_query.tsv lacks numbers, or not every measure has every query")
-    return Head(
-        name=head_name(summary["name"], summary["split"]),
-        kind="ranking",
-        split=summary["split"],
-        measures=measures,
-        items=tuple((query_id,) for query_id in queries),
-        units=np.arange(len(queries)),
-        values={measure: values[:1] for measure, values in table.items()},
-        first_stage={measure: values[1:] for measure, values in table.items()},
-        constant=None,
-        labels=np.empty(0),
-        predictions=np.empty((1, 0)),
-        confidence=np.empty(0),
+    return ranking_head(
+        head_name(summary["name"], summary["split"]),
+        summary["split"],
+        queries,
+        {measure: values[:1] for measure, values in table.items()},
+        {measure: values[1:] for measure, values in table.items()},
     )
 
 

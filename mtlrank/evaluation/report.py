@@ -1,7 +1,6 @@
 """The report of a run: verdict first, then each head with its uncertainty and pictures, and what was run."""
 
 import platform
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,6 +16,7 @@ from mtlrank.about import PACKAGES
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.section import Row, Section, read_sections
 from mtlrank.pages import figures, render
+from mtlrank.pages.tables import console
 from mtlrank.storage import read_json, write_json, write_text
 
 
@@ -85,8 +84,7 @@ def print_table(folders: Sequence[Path]) -> None:
     for section in read_sections(folders):
         for number, row in enumerate(section.rows):
             table.add_row(*_cells(section, row), style="bold" if number == 0 else None)
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width).print(table)
+    console(120).print(table)
 
 
 def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:

@@ -4,8 +4,9 @@ import csv
 import io
 import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -79,10 +80,7 @@ def _queries(predictions: Predictions) -> str:
     """query_id and text of each scored query, as the tokenizer reads it."""
     split, tokenizer = predictions.split, load_tokenizer(str(predictions.dataset.folder / "tokenizer"))
     sequences = {query_id: sequence for sequence, (query_id, _) in enumerate(split.ids)}
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerows([query_id, tokenizer.decode(split.first_text(at).tolist())] for query_id, at in sequences.items())
-    return text.getvalue()
+    return _tsv([query_id, tokenizer.decode(split.first_text(at).tolist())] for query_id, at in sequences.items())
 
 
 def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
@@ -103,10 +101,12 @@ def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
     ids = [split.ids[sequence] for sequence in sequences]
     # For readers a carriage return ends the row. The writer quotes it only with everything else.
     has_returns = any("\r" in name for name in getattr(dataset.task, "classes", ()))
+    header = ["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(told)]
+    rows = ([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *told, strict=True))
+    return _tsv([header, *rows], quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
+
+
+def _tsv(rows: Iterable[Sequence[Any]], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> str:
     text = io.StringIO()
-    writer = csv.writer(
-        text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL
-    )
-    writer.writerow(["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(told)])
-    writer.writerows([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *told, strict=True))
+    csv.writer(text, delimiter="\t", lineterminator="\n", quoting=quoting).writerows(rows)
     return text.getvalue()

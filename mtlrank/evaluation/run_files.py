@@ -10,7 +10,7 @@ from ir_measures import Qrel, ScoredDoc
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, evaluation_of
+from mtlrank.evaluation.judged import Head, evaluation_of, ranking_head
 from mtlrank.evaluation.measures import ranking_values
 from mtlrank.evaluation.systems import System, as_system
 from mtlrank.trec import read_qrels, read_run
@@ -91,20 +91,7 @@ def _head(topics: Topics, run: dict[QueryDoc, float]) -> Head:
     values = ranking_values(topics.measures, topics.qrels, docs)
     # Rounded as in the folder of a judged head: the same ranking has the same values.
     rounded = {m: np.array([[round(by_query[q], 6) for q in query_ids]]) for m, by_query in values.items()}
-    return Head(
-        name=topics.head,
-        kind="ranking",
-        split=topics.split,
-        measures=topics.measures,
-        items=tuple((query_id,) for query_id in query_ids),
-        units=np.arange(len(query_ids)),
-        values=rounded,
-        first_stage={},
-        constant=None,
-        labels=np.empty(0),
-        predictions=np.empty((1, 0)),
-        confidence=np.empty(0),
-    )
+    return ranking_head(topics.head, topics.split, query_ids, rounded, first_stage={})
 
 
 def _notes(path: Path, topics: Topics, run: dict[QueryDoc, float]) -> list[str]:

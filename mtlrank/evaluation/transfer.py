@@ -1,12 +1,10 @@
 """What learning together changed: each head in each mixture beside the same task by itself."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,7 +13,7 @@ from mtlrank.evaluation.comparison import Comparison, compare, corrected
 from mtlrank.evaluation.comparison_tables import COLOURS, caption, notes, write_comparison
 from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
-from mtlrank.pages import figures, render
+from mtlrank.pages import figures, render, tables
 from mtlrank.storage import write_text
 
 
@@ -79,7 +77,7 @@ def print_transfer(rows: Sequence[Comparison]) -> None:
         mine = {row.system: row for row in rows if (row.head, row.measure) == (head, measure)}
         single = next(iter(mine.values())).baseline_value
         table.add_row(escape(head), measure, f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures))
-    console = Console(width=None if sys.stdout.isatty() else 60 + 26 * len(mixtures))
+    console = tables.console(60 + 26 * len(mixtures))
     console.print(table)
     for line in (verdict(rows), *notes(rows), caption(rows)):
         console.print(line, markup=False, highlight=False)

@@ -1,19 +1,16 @@
 """What is kept of a probing: numbers, a page, pictures, and the layers that it suggests, as overrides."""
 
-import csv
-import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.pages import figures, render
+from mtlrank.pages.tables import as_csv, console
 from mtlrank.probing.task import Layers, Probed, by_compression, suggested_layer
 from mtlrank.storage import write_json, write_text
 
@@ -102,7 +99,7 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
     table.add_row(
         "none", *(f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results)
     )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console(140).print(table)
 
 
 def _name(body: str) -> str:
@@ -118,23 +115,21 @@ def _cell(found: Layers, measure: str, row: int) -> str:
 
 def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
     """A row for each task, body, layer and measure; what needs no layer has none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADER)
+    rows: list[list[Any]] = [_HEADER]
     for probed in results:
         for body, layers in (("given", probed.found), ("random weights", probed.control)):
-            for row, layer in enumerate(layers.layers if layers else []):
+            for number, layer in enumerate(layers.layers if layers else []):
                 assert layers is not None
                 is_suggested = body == "given" and layer == suggested.get(probed.name)
-                code = [f"{layers.bits[row]:.1f}", f"{probed.uniform_bits:.1f}", f"{layers.compression[row]:.4f}"]
+                code = [f"{layers.bits[number]:.1f}", f"{probed.uniform_bits:.1f}", f"{layers.compression[number]:.4f}"]
                 for measure, values in layers.values.items():
-                    value = "" if (found := values[row]) is None else f"{found:.6f}"
-                    writer.writerow([probed.name, body, layer, measure, value, *code, "yes" if is_suggested else ""])
+                    value = "" if (found := values[number]) is None else f"{found:.6f}"
+                    rows.append([probed.name, body, layer, measure, value, *code, "yes" if is_suggested else ""])
         for measure, constant in probed.baseline.items():
-            writer.writerow([probed.name, probed.baseline_name, "", measure, f"{constant:.6f}", "", "", "", ""])
+            rows.append([probed.name, probed.baseline_name, "", measure, f"{constant:.6f}", "", "", "", ""])
         code = [f"{probed.uniform_bits / probed.frequencies:.1f}", f"{probed.uniform_bits:.1f}"]
-        writer.writerow([probed.name, "frequencies of the labels", "", "", "", *code, f"{probed.frequencies:.4f}", ""])
-    return text.getvalue()
+        rows.append([probed.name, "frequencies of the labels", "", "", "", *code, f"{probed.frequencies:.4f}", ""])
+    return as_csv(rows)
 
 
 def _plain(probed: Probed) -> dict[str, Any]:

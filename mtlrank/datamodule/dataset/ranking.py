@@ -149,20 +149,23 @@ class IRDataset(PreparedDataset):
         """The collection that a split is drawn from."""
         source = "train" if split in self.held_out else split
         if source not in self._collections:
-            where = self.sources[source]
-            assert where is not None
-            assert not isinstance(where, float)
-            self._collections[source] = Collection(where, self.reading, self.shard.holds)
+            self._collections[source] = Collection(self._source(split), self.reading, self.shard.holds)
         return self._collections[source]
+
+    def _source(self, split: str) -> Source:
+        """Where the collection of a split is read from: of a share, where that of the training queries is."""
+        source = self.sources["train" if split in self.held_out else split]
+        assert source is not None
+        assert not isinstance(source, float)
+        return source
 
     def pool(self, split: str) -> Collection:
         """The collection whose first stage gives a split its candidates."""
         if split != "train" or self.negatives_run is None:
             return self.collection(split)
         if "negatives" not in self._collections:
-            where = self.sources["train"]
+            where = self._source("train")
             parts = {"id": where} if isinstance(where, str) else where
-            assert isinstance(parts, Mapping)
             self._collections["negatives"] = Collection(
                 {**parts, "run": self.negatives_run}, self.reading, self.shard.holds
             )
@@ -182,10 +185,7 @@ class IRDataset(PreparedDataset):
     @cached_property
     def _drawn_queries(self) -> set[str]:
         """At most `max_queries` of the training queries of all shards."""
-        source = self.sources["train"]
-        assert source is not None
-        assert not isinstance(source, float)
-        whole = Collection(source, Reading.silent())
+        whole = Collection(self._source("train"), Reading.silent())
         queries: Iterable[str] = whole.qrels if self._is_judged("train") else whole.all_queries
         everyones = (query_id for query_id in queries if self.held_out.split_of(query_id) == "train")
         return set(drawn(everyones, self.max_queries, self.seed))
@@ -392,10 +392,7 @@ class IRDataset(PreparedDataset):
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test, those of other shards too."""
         for split in (split for split in self.splits[1:] if self.sources[split] is not None):
-            source = self.sources["train" if split in self.held_out else split]
-            assert source is not None
-            assert not isinstance(source, float)
-            whole = Collection(source, Reading.silent())  # `reading` hears of it when the split is read
+            whole = Collection(self._source(split), Reading.silent())  # `reading` hears of it when the split is read
             for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
                 if split not in self.held_out or self.held_out.split_of(query_id) == split:
                     yield whole.all_queries[query_id]
