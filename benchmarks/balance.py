@@ -1,4 +1,4 @@
-"""What combining gradients costs beside the plain mean of losses: time a step and peak memory, five tasks at once.
+"""What combining gradients costs beside the plain mean of losses: time per step and peak memory, five tasks at once.
 
 python -m benchmarks.balance [--body /path/to/a/bert]
 """
@@ -88,10 +88,10 @@ def main():
     seconds, memory = (
         {loss: statistics.median(row[column] for row in rows) for loss, rows in found.items()} for column in (0, 1)
     )
-    print(f"{'loss':<12}{'CPU-ms a step':>14}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
+    print(f"{'loss':<12}{'CPU-ms per step':>16}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
     for loss in LOSSES:
         ratio, more = seconds[loss] / seconds["task_mean"], memory[loss] / memory["task_mean"]
-        print(f"{loss:<12}{1000 * seconds[loss]:>14.1f}{ratio:>8.2f}{memory[loss]:>10.0f}{more:>8.2f}")
+        print(f"{loss:<12}{1000 * seconds[loss]:>16.1f}{ratio:>8.2f}{memory[loss]:>10.0f}{more:>8.2f}")
 
 
 if __name__ == "__main__":

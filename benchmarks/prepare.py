@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="real passages, as a TSV file with an id and a text")
     parser.add_argument("--part", type=float, default=1.0, help="of the usual number of passages, for a quick look")
     parser.add_argument("--peak", type=int, help="only print the peak memory of preparing so many short passages")
-    parser.add_argument("--index", choices=INDEXES, help="only print the bytes a passage that building an index takes")
+    parser.add_argument(
+        "--index", choices=INDEXES, help="only print the bytes per passage that building an index takes"
+    )
     arguments = parser.parse_args()
     part = arguments.part
     if arguments.index:
@@ -99,7 +101,7 @@ def indexing(words: list[str]) -> None:
     for name in INDEXES:
         command = [sys.executable, "-m", "benchmarks.prepare", "--index", name, *words]
         found[name] = float(subprocess.run(command, check=True, capture_output=True).stdout)
-    report("bytes a passage to build a BM25 index", found, found["mtlrank"] / found["bm25s"])
+    report("bytes per passage to build a BM25 index", found, found["mtlrank"] / found["bm25s"])
 
 
 def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: Path | None) -> float:
@@ -112,7 +114,7 @@ def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: P
 
 
 def labelling(few: int, many: int) -> None:
-    """BM25 scores of (query, passage) pairs among few and among many passages, beside scoring all passages a query."""
+    """BM25 scores of (query, passage) pairs among few and many passages, beside scoring all passages for each query."""
     small, large = labels_per_second(few), labels_per_second(many)
     names = ["all passages, then some", f"{few:,} passages", f"{many:,} passages"]
     speeds = dict(zip(names, (small["all"], small["pairs"], large["pairs"]), strict=True))

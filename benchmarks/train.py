@@ -132,7 +132,7 @@ def _report(options: argparse.Namespace, body: str) -> None:
             print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
 
 
-# -- systems: each gives pairs a second over all steps but those to warm up ------------------------------------------
+# -- systems: each gives pairs per second over all steps but those to warm up ------------------------------------------
 
 
 def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measured:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ def describe(started: float) -> dict[str, str | int]:
     """Of the run that began at `started` (seconds, as `time.time` counts)."""
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
-        "command": " ".join(sys.argv),
+        "command": " ".join([sys.argv[0], *map(shlex.quote, sys.argv[1:])]),  # the first may be two words
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started),
         "mtlrank": __version__,

@@ -24,7 +24,7 @@ from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.gradients import trained
 from mtlrank.loop.logger import Service
-from mtlrank.loop.loss import ByGradient, DynamicWeightAverage, Learner
+from mtlrank.loop.loss import ByGradient, Combiner, DynamicWeightAverage, Learner
 from mtlrank.loop.milestones import Milestones, Monitored, Plan, epoch_steps
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import Bar, PlainProgress
@@ -51,16 +51,16 @@ def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) ->
                 dataset.limit("val", most)
     node = {k: v for k, v in config["datamodule"].items() if k != "dataset"}
     mixture = {k: v for k, v in config["datamodule"]["dataset"].items() if k != "datasets"}
-    datamodule = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
-    assert isinstance(datamodule, MTLDataModule)
+    built = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
+    datamodule: MTLDataModule = instance_of("datamodule", built, MTLDataModule)
     return datamodule
 
 
 def build_body(config: Config) -> MTLBody:
     """The body, once it and every head are known to fit: no data needs to be read to find out."""
     start = _start_from(config)
-    body = build_object({**config["model"]["body"], **({"pretrained": False} if start else {})})
-    assert isinstance(body, MTLBody)
+    built = build_object({**config["model"]["body"], **({"pretrained": False} if start else {})})
+    body: MTLBody = instance_of("model.body", built, MTLBody)
     if start:
         start_body(start, body)
     for key in config["model"]["heads"]:
@@ -93,8 +93,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
         heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
         _check_pooler(key, dataset, heads[dataset.name].pooler)
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
-    model = build_object(rest, body=body, heads=heads)
-    assert isinstance(model, MultiTaskModel)
+    model: MultiTaskModel = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
     if start := _start_from(config):
         labels = {dataset.name: dataset.manifest["labels"] for dataset in datasets.values()}
         taken, new = start_heads(start, model, labels)
@@ -120,8 +119,8 @@ def build_loop(
     by_name = {dataset.name: dataset for dataset in datasets.values()}
     node = {k: v for k, v in config["loop"].items() if k != "logger"}
     with _naming_loss():
-        loop = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
-    assert isinstance(loop, MultiTaskLoop)
+        built = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
+    loop: MultiTaskLoop = instance_of("loop", built, MultiTaskLoop)
     if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)
         if not trained(model.body):
@@ -157,7 +156,8 @@ def check_loss(config: Config) -> None:
     names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
     loss = config["loop"]["loss"]
     with _naming_loss():
-        build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
+        built = build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
+    instance_of("loop.loss", built, Combiner)
 
 
 @contextmanager
@@ -294,8 +294,7 @@ def build_milestones(
 def build_service(config: Config) -> Service | None:
     """The service that shows a run's values, not started yet, if there is to be one."""
     node = config["loop"].get("logger")
-    service = build_object(node) if node else None
-    assert service is None or isinstance(service, Service)
+    service: Service | None = instance_of("loop.logger", build_object(node), Service) if node else None
     return service
 
 
@@ -405,8 +404,8 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
         built = build_object(node)(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)
     except (ConfigError, TypeError, ValueError) as error:  # the latter two are of arguments that do not fit
         raise ConfigError(f"Head {key!r}: {error}") from error
-    assert isinstance(built, MTLHead)
-    return built
+    head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
+    return head
 
 
 def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:

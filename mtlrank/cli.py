@@ -1,4 +1,4 @@
-"""The `mtlrank` command: one word a step, then Hydra's overrides."""
+"""The `mtlrank` command: one word for each step, then Hydra's overrides."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from mtlrank import __version__
 from mtlrank.about import PACKAGES
 from mtlrank.errors import ResourceError, UserError
+from mtlrank.processes import SHARED_MEMORY, has_shared_memory
 from mtlrank.storage import home, writable_folder
 from mtlrank.untrusted import own_config_dir
 
@@ -129,11 +130,11 @@ def _folders() -> Iterator[Finding]:
 
 
 def _shared_memory() -> Finding:
-    try:
-        free = shutil.disk_usage("/dev/shm").free >> 20  # noqa: S108 - where torch puts what processes share
-    except OSError:
-        return Finding("note", "no /dev/shm: datamodule.num_workers must stay 0")
-    return Finding("has" if free >= 256 else "note", f"{free:,} MiB of shared memory; worker processes take 256")
+    if has_shared_memory():
+        return Finding("has", "shared memory for worker processes (datamodule.num_workers)")
+    return Finding(
+        "note", f"less than {SHARED_MEMORY >> 20} MiB of /dev/shm are free: datamodule.num_workers=0 is used"
+    )
 
 
 def _places() -> Iterator[Finding]:

@@ -14,6 +14,8 @@ from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from sysconfig import get_paths
+from traceback import walk_tb
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -25,7 +27,7 @@ from safetensors import SafetensorError
 from yaml import YAMLError
 
 from mtlrank.compose import Config, explain, explain_composing, keys_of, resolve
-from mtlrank.errors import ConfigError, ResourceError, StorageError, TerminatedError, UserError
+from mtlrank.errors import ConfigError, OwnCodeError, ResourceError, StorageError, TerminatedError, UserError
 from mtlrank.untrusted import check_names, own_config_dir
 from mtlrank.usage import usage
 
@@ -35,6 +37,8 @@ _REFUSALS = (  # nobody's bug
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
 )
+_OURS = os.path.join(os.path.dirname(__file__), "")
+_STANDARD = tuple({path for name, path in get_paths().items() if name != "data"})
 _TAKES_FOLDER = ("--config-dir", "-cd")
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
@@ -67,15 +71,10 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except UserError as error:
         _stop(error)
-    except (OSError, sqlite3.OperationalError, SafetensorError) as error:
-        if not (reason := _refusal(error)):
+    except Exception as error:
+        if (told := _of_system(error) or _of_own_code(error)) is None:
             raise
-        _stop(StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place."))
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which not every command loads
-            raise
-        way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
-        _stop(ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}"))
+        _stop(told)
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -151,6 +150,32 @@ def _config_dir() -> str | None:
 def _searched() -> list[str]:
     """The folder of further configs in a form that does without options."""
     return [f"hydra.searchpath=[file://{os.path.abspath(folder)}]"] if (folder := _config_dir()) else []
+
+
+def _of_system(error: Exception) -> UserError | None:
+    """What the system refuses; nothing if something else is wrong."""
+    if isinstance(error, OSError | sqlite3.OperationalError | SafetensorError) and (reason := _refusal(error)):
+        return StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place.")
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which not every command loads
+        way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
+        return ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}")
+    return None
+
+
+def _of_own_code(error: Exception) -> OwnCodeError | None:
+    """The last line of a user's own class, if the error comes out of one that we have called."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    files = [frame.f_code.co_filename for frame in frames]
+    ours = [number for number, file in enumerate(files) if file.startswith(_OURS) and file != __file__]
+    lines = [line for _, line in walk_tb(error.__traceback__)]
+    for number in range(len(frames) - 1, ours[0] if ours else len(frames), -1):
+        if not (files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]):
+            code, module = frames[number].f_code, frames[number].f_globals.get("__name__")
+            return OwnCodeError(
+                f"{module}.{code.co_qualname}, {os.path.relpath(files[number])}:{lines[number]}: {type(error).__name__}: "
+                f"{error} (MTLRANK_TRACEBACK=1 shows the calls.)"
+            )
+    return None
 
 
 def _refusal(error: Exception) -> str:

@@ -45,6 +45,12 @@ class TerminatedError(UserError):
     exit_code = 143
 
 
+class OwnCodeError(UserError):
+    """An exception out of a class of the user's own."""
+
+    exit_code = 1
+
+
 class InterruptedRunError(TerminatedError):
     """A run that was stopped from the keyboard and can continue later."""
 

@@ -27,7 +27,7 @@ def instance_of(what: str, value: Any, base: type) -> Any:
 def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> Any:
     """`value`, if it is a tensor of the expected shape; `meaning` says what that is."""
     if not isinstance(value, Tensor) or value.shape != expected:
-        raise ConfigError(f"{what} gives {_kind(value)}, expected a tensor, {meaning}: {expected}.")
+        raise ConfigError(f"{what} gives {_kind(value)}, expected a tensor, {meaning}: {tuple(expected)}.")
     return value
 
 

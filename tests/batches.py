@@ -6,7 +6,7 @@ from mtlrank.batch import TaskBatch
 
 
 def batch(lengths, labels=None, spans=None, item_sequence=None, item_sample=None, vocabulary=50, second=None):
-    """A packed batch of random tokens: one item a sequence and one sequence a sample, unless said otherwise.
+    """A packed batch of random tokens: one item in each sequence and one sequence in each sample, unless said otherwise.
 
     `second` holds the lengths of second texts; without it, sequences are single texts.
     """

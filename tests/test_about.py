@@ -5,9 +5,9 @@ from mtlrank import about
 
 
 def test_a_run_says_what_it_was(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["mtlrank train", "seed=3"])
+    monkeypatch.setattr(sys, "argv", ["mtlrank train", "tasks=[trec2019, msm_ner]", "seed=3"])
     told = about.describe(0.0)
-    assert told["command"] == "mtlrank train seed=3"
+    assert told["command"] == "mtlrank train 'tasks=[trec2019, msm_ner]' seed=3"
     assert told["started"] == "1970-01-01T00:00:00+00:00"
     assert told["seconds"] > 1e9
 

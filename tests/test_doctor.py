@@ -1,6 +1,7 @@
 """`mtlrank doctor`, on this machine and with things that are wrong."""
 
 import os
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -46,3 +47,22 @@ def test_packages_that_are_missing_or_too_old_are_told(monkeypatch):
     assert "lacks packages: torch is 2" in done.stdout
     assert "expected >=99; no-such-package is missing" in done.stdout
     assert "pip install 'mtlrank[annotate]'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [
+        (None, "has   shared memory for worker processes"),
+        (64 << 20, "note  less than 256 MiB of /dev/shm are free: datamodule.num_workers=0 is used"),
+    ],
+)
+def test_it_says_of_worker_processes_what_training_does(monkeypatch, free, told):
+    """A system without /dev/shm shares memory in its own way; in a container there is too little of it."""
+
+    def usage(folder):
+        if str(folder) == "/dev/shm" and free is None:
+            raise OSError
+        return shutil._ntuple_diskusage(1, 1, free or 1 << 40)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert told in typed().stdout

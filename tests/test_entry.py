@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 
-def started(*lines):
+def started(*lines, **where):
     """A process in which a step does what the lines say."""
     program = [
         "import errno, sqlite3, sys",
@@ -22,7 +22,18 @@ def started(*lines):
         "start('rank')",
     ]
     command = [sys.executable, "-c", "\n".join(program), "model_dir=x", "output=out.run"]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, **where)
+
+
+def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
+    (tmp_path / "my_parts.py").write_text("class Mine:\n    def records(self):\n        yield {}['a']\n")
+    lines = ["import my_parts", "from mtlrank.returned import records_of"]
+    lines += ["list(records_of(None, my_parts.Mine().records()))"]
+    environment = {**os.environ, "MTLRANK_TRACEBACK": ""}
+    done = started(*lines, cwd=tmp_path, env=environment)
+    line = "mtlrank: my_parts.Mine.records, my_parts.py:3: KeyError: 'a' (MTLRANK_TRACEBACK=1 shows the calls.)\n"
+    assert (done.returncode, done.stderr) == (1, line)
+    assert "Traceback" in started(*lines, cwd=tmp_path, env={**environment, "MTLRANK_TRACEBACK": "1"}).stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -272,6 +273,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"head": "msm_coref"}, "Head 'msm_coref' judges 2 spans"),
         ({"head": None}, "Which head.*trec2019, msm_bm25, msm_sem_sim"),
         ({"input": "nowhere.tsv"}, "The input 'nowhere.tsv' does not exist"),
+        ({"input": "pipe"}, "The input 'pipe' is not a regular file. Pipe it into `mtlrank rank input=-` instead."),
         ({"input": None}, "There is nothing to score"),
         ({"docs": "docs.tsv"}, "leave out either input or docs"),
         ({"input": None, "docs": "mtlrank-embedded/docs.tsv"}, "There are no queries"),
@@ -291,6 +293,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
 )
 def test_a_mistake_is_one_line(model, tmp_path, monkeypatch, values, expected):
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
     as_tsv(tmp_path / "pairs.tsv", rows(3))
     as_tsv(tmp_path / "header.tsv", [("query_id", "doc_id", "query", "text"), *rows(3)])
     before = (tmp_path / "pairs.tsv").read_text()

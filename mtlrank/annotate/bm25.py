@@ -104,7 +104,7 @@ class TermCounts(NamedTuple):
 
 
 class _ArrayBM25(bm25s.BM25):
-    """bm25s, which computes the same scores from arrays: its lists of lists take 3 kB a passage."""
+    """bm25s, which computes the same scores from arrays: its lists of lists take 3 kB for each passage."""
 
     def build_index_from_ids(self, unique_token_ids: Any, corpus_token_ids: csr_matrix, **_: Any) -> dict[str, Any]:
         """The score of each term in each document, by term, as bm25s holds and saves it."""

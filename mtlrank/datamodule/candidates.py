@@ -45,7 +45,7 @@ def pairs_of_run(
     if top_k is not None:
         collection.require_order("top_k")
     store.order_queries(collection.queries)
-    rows = (row for row in collection.source.judged("run", collection.reading) if collection.holds(row.query_id))
+    rows = (row for row in collection.source.pair_values("run", collection.reading) if collection.holds(row.query_id))
     for chunk in chunks(rows, size):
         for row in chunk:
             if row.query_id not in collection.queries:

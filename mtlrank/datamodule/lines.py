@@ -59,8 +59,8 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file is JSON Lines, by its name."""
-    return bool({".jsonl", ".json", ".ndjson"} & set(path.suffixes))
+    """Whether a file is JSON Lines, by its name, which may end in .gz."""
+    return Path(path.name.removesuffix(".gz")).suffix in (".jsonl", ".json", ".ndjson")
 
 
 def locate(name: str, what: str) -> Path:
@@ -70,6 +70,9 @@ def locate(name: str, what: str) -> Path:
     path = Path(embedded.locate(name))
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
+    if path.exists() and not path.is_file():
+        way = " Pipe it into `mtlrank rank input=-` instead." if what == "input" else " Write it to a file."
+        raise DataError(f"The {what} {name!r} is not a regular file.{way}")
     if not path.is_file():
         where = "" if path.is_absolute() or unset_variable(name) else f" in the current folder {str(Path.cwd())!r}"
         raise DataError(f"The {what} {name!r} does not exist{where}.{unset_variable(name)}")

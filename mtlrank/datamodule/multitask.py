@@ -1,6 +1,5 @@
 """The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
@@ -13,11 +12,9 @@ from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError
-from mtlrank.processes import rank, world_size
+from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
 from mtlrank.progress import say
 from mtlrank.returned import instance_of
-
-_SHARED_MEMORY = 1 << 28  # that worker processes need to hand batches over, in bytes
 
 
 class MTLLoader(DataLoader[MTLBatch]):
@@ -82,9 +79,9 @@ class MTLDataModule(pl.LightningDataModule):
         self.batch_sizes = {"train": batch_size, "val": eval_batch_size, "test": eval_batch_size}
         self.seed = seed
         self.budget = {"max_tokens": max_tokens, "length_window": length_window, "one_task": one_task}
-        if num_workers and not _enough_shared_memory():
+        if num_workers and not has_shared_memory():
             say(
-                f"mtlrank: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
+                f"mtlrank: /dev/shm has less than {SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
                 "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there."
             )
             num_workers = 0
@@ -151,14 +148,6 @@ def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
             f"datamodule.{split}_sampler is {_name(make)}, but judging takes every sample once. Expected longest_first "
             "or sequential."
         )
-
-
-def _enough_shared_memory(folder: str = "/dev/shm") -> bool:  # noqa: S108 - where torch puts what processes share
-    """Whether worker processes can hand batches over; without room they die of a bus error (containers have 64 MiB)."""
-    try:
-        return shutil.disk_usage(folder).free >= _SHARED_MEMORY
-    except OSError:
-        return True  # another system, which shares memory in its own way
 
 
 def _name(make: Callable[..., MTLSampler]) -> str:

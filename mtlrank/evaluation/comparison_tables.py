@@ -105,7 +105,7 @@ def print_comparison(
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """All fields but the queries, a row a comparison. Text that a spreadsheet would compute is quoted with '."""
+    """All fields but the queries, a row for each comparison. Text that a spreadsheet would compute is quoted with '."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     fields = [field for field in Comparison._fields if field != "per_query"]

@@ -1,4 +1,4 @@
-"""Measures by the names that the field writes, a value a query for rankings and one for everything else."""
+"""Measures by the names that the field writes, a value for each query of a ranking, and one for everything else."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache

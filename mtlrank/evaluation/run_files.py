@@ -44,7 +44,7 @@ def read_topics(systems: Iterable[System]) -> list[Topics]:
 
 
 def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> tuple[System, list[str]]:
-    """A system of which there are TREC runs, one a seed, and in sentences what a reader must know of them.
+    """A system of which there are TREC runs, one for each seed, and in sentences what a reader must know of them.
 
     A run belongs to the test sets of which it ranks a judged document. There, queries that it lacks count as 0. Raises
     `DataError` for one that belongs to none.
@@ -129,7 +129,7 @@ def _read(path: Path) -> dict[QueryDoc, float]:
             "documents are ordered by them, as by trec_eval, and not by the ranks in the fourth."
         )
     run: dict[QueryDoc, float] = {}
-    for query_id, doc_id, score, place in collection.source.judged("run", reading):
+    for query_id, doc_id, score, place in collection.source.pair_values("run", reading):
         if (query_id, doc_id) in run:
             reading.reject(place, f"document {doc_id!r} is ranked twice for query {query_id!r}, expected once")
         run[query_id, doc_id] = score

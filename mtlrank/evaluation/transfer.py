@@ -70,7 +70,7 @@ def verdict(rows: Sequence[Comparison]) -> str:
 
 
 def print_transfer(rows: Sequence[Comparison]) -> None:
-    """The transfer table on the terminal: a row a head, a column a mixture."""
+    """The transfer table on the terminal: a row for each head, a column for each mixture."""
     mixtures = list(dict.fromkeys(row.system for row in rows))
     table = Table("head", "measure", "single task", *(escape(name) for name in mixtures), title="transfer")
     for column in table.columns[2:]:

@@ -32,8 +32,8 @@ CHECKPOINTS = "checkpoints"  # in the folder of a run, unless its config names a
 _NAME = re.compile(r"(step|best)-(\d{8})")
 
 
-class Found(NamedTuple):
-    """A checkpoint in a run's folder; `step` counts optimizer steps."""
+class Checkpoint(NamedTuple):
+    """Which checkpoint of a run; `step` counts optimizer steps."""
 
     kind: str  # "step": everything that training needs to continue; "best": the weights that judged best
     step: int
@@ -56,18 +56,18 @@ class Checkpoints:
         if "://" in self.folder:
             write_bytes(join(self.folder, "writable"), b"")  # before the first step, not after the first hour
 
-    def path(self, found: Found) -> str:
+    def path(self, checkpoint: Checkpoint) -> str:
         """Where a checkpoint lies."""
-        return join(self.folder, found.name)
+        return join(self.folder, checkpoint.name)
 
-    def all(self, kind: str) -> list[Found]:
+    def all(self, kind: str) -> list[Checkpoint]:
         """The checkpoints that seem complete without being read, newest first."""
         names = [name.removesuffix(f"/{MANIFEST}") for name in list_files(self.folder) if name.endswith(f"/{MANIFEST}")]
         matches = [match for name in names if (match := _NAME.fullmatch(name))]
-        found = [Found(match[1], int(match[2])) for match in matches if match[1] == kind]
+        found = [Checkpoint(match[1], int(match[2])) for match in matches if match[1] == kind]
         return sorted(found, key=lambda checkpoint: -checkpoint.step)
 
-    def newest(self) -> tuple[Found, dict[str, Any]] | None:
+    def newest(self) -> tuple[Checkpoint, dict[str, Any]] | None:
         """The newest state that is as it was written, with its content; damaged ones are reported and skipped.
 
         None for a new run. Raises `DataError` if there are states, but none that can be read.
@@ -86,13 +86,13 @@ class Checkpoints:
             raise DataError(f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true.")
         return None
 
-    def read(self, found: Found) -> dict[str, Any]:
+    def read(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """A checkpoint's content. Raises `DataError` if a byte of it changed."""
-        return read_checkpoint(self.path(found))
+        return read_checkpoint(self.path(checkpoint))
 
     def write_best(self, step: int, weights: Mapping[str, Any], values: Mapping[str, float]) -> None:
         """Keep weights and what they reached in validation."""
-        write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Found("best", step)))
+        write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Checkpoint("best", step)))
 
     def prune(self, step: int, best: set[int | None]) -> None:
         """Keep the newest two states up to `step` and their `best` weights.
@@ -110,10 +110,10 @@ class Checkpoints:
         for found in self.all("step") + self.all("best"):
             self._remove(found)
 
-    def _remove(self, found: Found) -> None:
+    def _remove(self, checkpoint: Checkpoint) -> None:
         """Remove a checkpoint, and what was fetched of it."""
-        remove_folder(self.path(found))
-        remove_folder(mirror(self.path(found)))
+        remove_folder(self.path(checkpoint))
+        remove_folder(mirror(self.path(checkpoint)))
 
 
 class VerifiedIO(CheckpointIO):

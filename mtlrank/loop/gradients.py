@@ -6,9 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtlrank.batch import MTLBatch
+from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import ConfigError
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.returned import name_of, shaped
 
 
 class TaskGradients(NamedTuple):
@@ -54,7 +56,7 @@ def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset
     body = trained(model.body)
     for name, part in batch.tasks.items():
         head = trained(model.heads[name])
-        losses = datasets[name].task.loss(model({name: part})[name], part)
+        losses = losses_of(model, datasets, {name: part})[name]
         with torch.autocast(losses.device.type, enabled=False):  # as `backward`, which Lightning calls outside of it
             gradients = torch.autograd.grad(losses.mean(), [*body, *head], allow_unused=True)
         found.losses[name] = losses.detach()
@@ -63,6 +65,20 @@ def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset
             torch.zeros_like(w) if g is None else g for g, w in zip(gradients[len(body) :], head, strict=True)
         ]
     return found
+
+
+def losses_of(
+    model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], batches: Mapping[str, TaskBatch]
+) -> dict[str, Tensor]:
+    """The loss of each sample, (samples,), by task."""
+    logits, losses = model(batches), dict[str, Tensor]()
+    for name, part in batches.items():
+        task = datasets[name].task
+        what = f"The loss of {name!r} ({name_of(task)})"
+        loss = losses[name] = shaped(what, task.loss(logits[name], part), (part.num_samples,), "one number a sample")
+        if not loss.requires_grad and (trained(model.body) or trained(model.heads[name])):
+            raise ConfigError(f"{what} has no gradient, so nothing would be learnt: is it detached from the logits?")
+    return losses
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:

@@ -31,7 +31,7 @@ class FiniteSteps:
     def __init__(self, most: int, name_of: Callable[[str, int], str]) -> None:
         self.most = most
         self.name_of = name_of
-        self.skipped = 0
+        self.skipped = 0  # of the steps of this attempt
         self._waiting: list[tuple[torch.cuda.Event, Tensor, Learnt]] = []
 
     def check(self, norm: Tensor, optimizer: Optimizer, learnt: Learnt) -> None:
@@ -50,6 +50,15 @@ class FiniteSteps:
                 for weight in group["params"]:
                     weight.grad = None
             self._tell(learnt)
+
+    def require_some(self, steps: int) -> None:
+        """Raise `DivergedError` if all `steps` so far were skipped."""
+        self.look()
+        if 0 < steps <= self.skipped:
+            raise DivergedError(
+                f"Nothing was learnt: all {steps} steps so far were skipped, as they are not finite (see above). Look for "
+                "NaN in classes of your own (pooler, head, task, combiner) and in labels, or lower loop.optimizer.lr."
+            )
 
     def look(self) -> None:
         """Look at the steps that are done by now."""

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.agreement import Agreement
-from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, check_same
+from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import gather, predict
 from mtlrank.loop.stopping import StopSignals
@@ -81,7 +81,7 @@ class Milestones(pl.Callback):
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
         self._is_restored = False  # the optimizer too, so that what is saved is whole
-        self._processes = Agreement()
+        self._agreement = Agreement()
 
     # -- continuing ----------------------------------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Milestones(pl.Callback):
         """If the best weights are damaged, what is best from here on takes their place."""
         try:
             if step is not None:
-                self.checkpoints.read(Found("best", step))
+                self.checkpoints.read(Checkpoint("best", step))
         except DataError as error:
             say(f"mtlrank: the best weights so far are lost: {error}")
             self._has_lost_best = True
@@ -157,7 +157,7 @@ class Milestones(pl.Callback):
     # -- Lightning's hooks ---------------------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        self._processes.open()
+        self._agreement.open()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation that a stop has cut short comes first."""
@@ -200,6 +200,7 @@ class Milestones(pl.Callback):
         return any(min(whole, -(-end // step) * step) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
+        loop.finite.require_some(self.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(
@@ -228,7 +229,7 @@ class Milestones(pl.Callback):
             self.waited += 1
             return
         self.best, self.best_step, self.waited = value, self.step, 0
-        self._processes.on_first(lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
+        self._agreement.on_first(lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
 
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
         if self.plan.patience is not None and self.waited and self.waited >= self.plan.patience:
@@ -241,7 +242,7 @@ class Milestones(pl.Callback):
                 f"Training ended before {self.monitored.key} was measured: expected at least one batch and one epoch. "
                 "If the best weights were lost, force=true starts over."
             )
-        state = self.checkpoints.read(Found("best", self.best_step))
+        state = self.checkpoints.read(Checkpoint("best", self.best_step))
         loop.load_state_dict(state["state_dict"])
         values: dict[str, float] = state["values"]
         return values
@@ -253,9 +254,9 @@ class Milestones(pl.Callback):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.checkpoints.path(Found("step", self.step)), weights_only=False)
-        self._processes.raise_on_all(self.io.error)
-        self._processes.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
+        trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", self.step)), weights_only=False)
+        self._agreement.raise_on_all(self.io.error)
+        self._agreement.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
         self._best_before = self.best_step
         self._saved_at, self._saved_step = time.monotonic(), self.step
 
@@ -263,7 +264,7 @@ class Milestones(pl.Callback):
         """Save and raise if any process was asked to stop; else, whether the last checkpoint was long ago for any."""
         minutes = self.plan.checkpoint_minutes
         is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        asked, late = self._processes.largest([self.signals.noted, int(is_late)])
+        asked, late = self._agreement.largest([self.signals.noted, int(is_late)])
         if asked:
             if self._is_restored:
                 self._save(trainer)

@@ -14,12 +14,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
-from mtlrank.loop.gradients import TaskGradients, task_gradients, trained
+from mtlrank.loop.gradients import TaskGradients, losses_of, task_gradients, trained
 from mtlrank.loop.groups import parameter_groups
 from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
+from mtlrank.returned import instance_of, name_of, shaped
 
 
 class MultiTaskLoop(pl.LightningModule):
@@ -78,10 +79,9 @@ class MultiTaskLoop(pl.LightningModule):
         _seed_dropout(batch.seed, self.device)
         if isinstance(self.loss, ByGradient):
             return self._step_by_task(self.loss, batch, batch_idx)
-        logits = self.model(batch.tasks)
-        losses = {name: self.datasets[name].task.loss(logits[name], part) for name, part in batch.tasks.items()}
+        losses = losses_of(self.model, self.datasets, batch.tasks)
         shares = shares_of(losses, batch, world_size()) if self.loss.by_task else losses
-        total: Tensor = self.loss(shares, list(batch.totals))
+        total = self._total(shares, batch)
         self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
         weight = 1.0 if self.loss.by_task else batch.weight
         # 1, or NaN if the loss is not finite: so are its gradients then, and every process that averages them knows.
@@ -165,12 +165,14 @@ class MultiTaskLoop(pl.LightningModule):
         """AdamW and its like on groups of weights."""
         groups = parameter_groups(self.model, self.layer_decay)
         if weights := trained(self.loss):
+            if self.loss.lr is None:
+                raise ConfigError(f"{name_of(self.loss)} learns, but has no rate to learn with: set its `lr`.")
             groups.append({"params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
-        optimizer = self.optimizer(groups)
+        optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer)
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
-        schedule = self.schedule(optimizer, total_steps=self.total_steps)
+        schedule = instance_of("loop.schedule", self.schedule(optimizer, total_steps=self.total_steps), LRScheduler)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _touch_idle(self, batch: MTLBatch) -> Tensor:
@@ -178,6 +180,13 @@ class MultiTaskLoop(pl.LightningModule):
         weights = self.model.idle(batch.tasks) if self.model.body.family else self.model.parameters()
         idle = [weight for weight in weights if weight.requires_grad]
         return _Zero.apply(*idle) if idle else torch.zeros(())
+
+    def _total(self, losses: Mapping[str, Tensor], batch: MTLBatch) -> Tensor:
+        what = f"loop.loss ({name_of(self.loss)})"
+        total: Tensor = shaped(what, self.loss(losses, list(batch.totals)), (), "one number")
+        if not total.requires_grad and any(loss.requires_grad for loss in losses.values()):
+            raise ConfigError(f"{what} gives a number without a gradient: is it detached from the losses?")
+        return total
 
     def _note(self, total: Tensor, losses: Mapping[str, Tensor], batch: MTLBatch) -> None:
         """Keep what a step has learnt from, and its losses for the log."""

@@ -15,6 +15,7 @@ from mtlrank.evaluation.head import PackedScores, Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
 from mtlrank.progress import Progress
+from mtlrank.returned import name_of, shaped
 from mtlrank.task import Task
 
 T = TypeVar("T")
@@ -94,7 +95,11 @@ def scores(
     moved = {name: to_device(batch, device) for name, batch in batches.items()}
     logits = model(moved) if moved else {}
     with torch.autocast(device.type, enabled=False):
-        return {name: tasks[name].scores(logits[name]) for name in batches}
+        found = {name: tasks[name].scores(logits[name]) for name in batches}
+    for name, batch in batches.items():
+        rest = getattr(found[name], "shape", ())[1:]  # classes, if there are any
+        shaped(f"{name_of(tasks[name])}.scores", found[name], (len(batch.labels), *rest), "one row an item")
+    return found
 
 
 def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:

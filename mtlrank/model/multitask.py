@@ -1,4 +1,4 @@
-"""One body, one head a dataset."""
+"""One body, and one head for each dataset."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal

@@ -64,7 +64,7 @@ Pictures = list[tuple[str, Picture]]  # each with its title
 
 
 def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
-    """One line a name, over training steps."""
+    """One line for each name, over training steps."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
         for name, points in curves.items():
@@ -78,7 +78,7 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
 def layer_curves(
     curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
 ) -> Picture:
-    """A panel a name over a body's layers, each of its own scale; with a ring and, where there is one, a dashed line.
+    """A panel for each name over a body's layers, of its own scale; with a ring and, where there is one, a dashed line.
 
     Dashed is the same with random weights; a legend says so.
     """
@@ -110,7 +110,7 @@ def layer_curves(
 
 
 def gains(differences: Sequence[float], measure: str, baseline: str, system: str) -> Picture:
-    """One bar a query, sorted: how much better or worse than the baseline the system is."""
+    """One bar for each query, sorted: how much better or worse than the baseline the system is."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes()
         ordered = sorted(differences, reverse=True)
@@ -159,7 +159,7 @@ def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequenc
 
 
 def forest(panels: Mapping[str, Sequence[ForestRow]]) -> Picture:
-    """A panel a measure: each difference with its 95 % interval under its name, beside a line at no difference."""
+    """A panel for each measure: each difference with its 95 % interval under its name, beside a line at no difference."""
     with plt.rc_context(_STYLE):
         heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
         figure, grid = plt.subplots(
@@ -219,7 +219,7 @@ def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Picture:
 
 
 def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> Picture:
-    """A point an item: true and predicted values, at most 2,000 of them."""
+    """A point for each item: true and predicted values, at most 2,000 of them."""
     with plt.rc_context(_STYLE):
         figure, axes = _axes(height=3.4)
         step = max(1, len(labels) // 2000)

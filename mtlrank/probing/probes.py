@@ -1,4 +1,4 @@
-"""Small classifiers on frozen vectors: one a layer, all trained side by side."""
+"""Small classifiers on frozen vectors: one for each layer, all trained side by side."""
 
 from collections.abc import Callable
 from typing import NamedTuple

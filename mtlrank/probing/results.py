@@ -117,7 +117,7 @@ def _cell(found: Layers, measure: str, row: int) -> str:
 
 
 def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
-    """A row a task, body, layer and measure; what needs no layer has none."""
+    """A row for each task, body, layer and measure; what needs no layer has none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_HEADER)
@@ -163,6 +163,6 @@ def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, i
 
 
 def _curve(found: Layers, quantity: str) -> list[tuple[int, float]]:
-    """A value a layer; what is undefined is NaN, where the line has a gap."""
+    """A value for each layer; what is undefined is NaN, where the line has a gap."""
     values = found.compression if quantity == "compression" else found.values[quantity]
     return [(layer, np.nan if value is None else value) for layer, value in zip(found.layers, values, strict=True)]

@@ -1,4 +1,4 @@
-"""What a frozen body makes of items: one pooled vector a layer, computed once and kept in memory."""
+"""What a frozen body makes of items: one pooled vector for each layer, computed once and kept in memory."""
 
 import sys
 from typing import NamedTuple

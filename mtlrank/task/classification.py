@@ -18,8 +18,8 @@ from mtlrank.task.task import ItemTask, Task
 class Classification(ItemTask):
     """Choose a class. Cross-entropy; the classes are the labels that the training split has.
 
-    `class_weights` scale the losses of items by their class: a number a class (others count 1), or `balanced`, which makes
-    all classes weigh alike in the training data, with a mean weight of 1 an item.
+    `class_weights` scale the losses of items by their class: a number for each class (others count 1), or `balanced`, which
+    makes all classes weigh alike in the training data, with a mean weight of 1 for an item.
     """
 
     kind = "classification"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
 from mtlrank.checks import above_zero, null_or_at_least, one_of
+from mtlrank.returned import name_of, shaped
 from mtlrank.task.relevance import RankingTask
 from mtlrank.task.task import by_sample
 
@@ -23,13 +24,14 @@ _SCHEMES = ("lambdarank", "ndcg_loss2", "ndcg_loss2++")
 
 
 class Groupwise(RankingTask):
-    """Base of losses over a group. A subclass compares scores and grades, rows of documents a sample."""
+    """Base of losses over a group. A subclass compares scores and grades, a row of documents for each sample."""
 
     grouped = True
 
     def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         present = by_sample(torch.ones_like(batch.labels), batch).bool()
-        return self.group_loss(by_sample(self.scores(logits), batch), by_sample(batch.labels, batch), present)
+        scores = shaped(f"{name_of(self)}.scores", self.scores(logits), batch.labels.shape, "one number an item")
+        return self.group_loss(by_sample(scores, batch), by_sample(batch.labels, batch), present)
 
     @abstractmethod
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:

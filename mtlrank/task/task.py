@@ -12,6 +12,7 @@ from mtlrank.batch import TaskBatch
 from mtlrank.checks import parse_number
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import DataError
+from mtlrank.returned import name_of, shaped
 
 
 class Task(ABC):
@@ -69,7 +70,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
-        """What measures read: one score an item, or one a class."""
+        """What measures read: one score for each item, or one for each class of it."""
 
 
 class ItemTask(Task):
@@ -80,14 +81,15 @@ class ItemTask(Task):
         """The loss of each item, (items,)."""
 
     def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
-        losses = self.item_loss(logits.float(), batch)
+        what = f"{name_of(self)}.item_loss"
+        losses: Tensor = shaped(what, self.item_loss(logits.float(), batch), batch.labels.shape, "one number an item")
         totals = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, losses)
         counts = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, torch.ones_like(losses))
         return totals / counts.clamp(min=1)
 
 
 def by_sample(values: Tensor, batch: TaskBatch) -> Tensor:
-    """What each item has, as a row a sample, (samples, max_items); cells without an item hold 0."""
+    """What each item has, as a row for each sample, (samples, max_items); cells without an item hold 0."""
     counts = torch.zeros(batch.num_samples, dtype=torch.long, device=values.device)
     counts = counts.index_add(0, batch.item_sample, torch.ones_like(batch.item_sample))
     first = counts.cumsum(0) - counts

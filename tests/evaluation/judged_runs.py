@@ -4,7 +4,7 @@ from mtlrank.storage import write_json, write_text
 
 
 def write_ranking(folder, values, first_stage=None, measure="AP", **summary):
-    """A judged ranking: a value a query."""
+    """A judged ranking: a value for each query."""
     first_stage = first_stage or dict.fromkeys(values, 0.25)
     lines = [f"{q}\t{measure}\t{value}\t{first_stage[q]}\n" for q, value in values.items()]
     write_text(folder / "per_query.tsv", "query_id\tmeasure\tvalue\tfirst_stage\n" + "".join(lines))

@@ -25,7 +25,7 @@ def systems(tmp_path):
 
 
 def regression(tmp_path, *predictions, kind="regression", measures=("MSE", "MAE", "R2", "Pearson", "Spearman")):
-    """A run each with predictions of the same items, two a sequence."""
+    """A run each with predictions of the same items, two for each sequence."""
     for number, values in enumerate(predictions):
         rows = [(f"q{i // 2}", "d", i % 2, label, value) for i, (label, value) in enumerate(values)]
         write_labels(tmp_path / str(number) / "evaluation" / "sim", rows, kind, measures)

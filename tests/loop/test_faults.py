@@ -16,7 +16,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from mtlrank import build, train
 from mtlrank.errors import DataError, DivergedError, ResourceError, StorageError, TerminatedError
 from mtlrank.evaluation.curves import read_curves
-from mtlrank.loop.checkpoints import Checkpoints, Found, VerifiedIO, read_checkpoint, write_checkpoint
+from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, read_checkpoint, write_checkpoint
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
@@ -50,7 +50,7 @@ def whole_process(data_dir, tmp_path_factory):
 def stopped(whole, data_dir, tmp_path, monkeypatch):
     """A run that was stopped at step 22, with checkpoints at the steps 15 and 19."""
     run_until(settings(data_dir, tmp_path), 22)
-    assert Checkpoints(tmp_path / "checkpoints").all("step") == [Found("step", 19), Found("step", 15)]
+    assert Checkpoints(tmp_path / "checkpoints").all("step") == [Checkpoint("step", 19), Checkpoint("step", 15)]
     return settings(data_dir, tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_lat
         patch.setattr(Milestones, "_validate", terminate)
         with pytest.raises(TerminatedError, match="the same command continues"):
             train.run(settings(data_dir, tmp_path))
-    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Found("step", at)
+    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Checkpoint("step", at)
     assert train.run(settings(data_dir, tmp_path)) == whole[0]
     if at != 45:
         assert_same(content(tmp_path), whole[1])
@@ -188,14 +188,14 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
     folder = small_disk("")
     checkpoints = Checkpoints(folder)
     small = {"weights": torch.arange(100_000)}  # 0.8 MiB
-    write_checkpoint(small, checkpoints.path(Found("step", 1)))
+    write_checkpoint(small, checkpoints.path(Checkpoint("step", 1)))
     with pytest.raises(
         StorageError,
         match=r"Cannot write the checkpoint .*It needs 3 MiB, 0 MiB are free.*Earlier checkpoints are kept",
     ):
-        write_checkpoint({"weights": torch.arange(400_000)}, checkpoints.path(Found("step", 2)))
-    assert checkpoints.newest()[0] == Found("step", 1)
-    assert_same(checkpoints.read(Found("step", 1)), small)
+        write_checkpoint({"weights": torch.arange(400_000)}, checkpoints.path(Checkpoint("step", 2)))
+    assert checkpoints.newest()[0] == Checkpoint("step", 1)
+    assert_same(checkpoints.read(Checkpoint("step", 1)), small)
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
 
 
@@ -341,5 +341,5 @@ def test_stopping_is_quick_even_if_steps_are_not(data_dir, tmp_path, monkeypatch
     monkeypatch.setattr(PlainProgress, "on_train_batch_end", ask)
     with pytest.raises(TerminatedError):
         train.run(settings(data_dir, tmp_path))
-    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Found("step", 5)
+    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Checkpoint("step", 5)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -35,6 +35,18 @@ def test_a_bad_step_changes_nothing_and_the_next_one_learns(capsys, fused, value
         guard.check(gradient_norm([weight], None), optimizer, BAD)
 
 
+def test_that_all_steps_were_skipped_is_an_error():
+    weight = a_weight([float("nan"), 0.0])
+    guard = FiniteSteps(5, "{} {}".format)
+    guard.require_some(0)
+    for step in (1, 2):
+        weight.grad = torch.full((2,), float("nan"))
+        guard.check(gradient_norm([weight], 1.0), torch.optim.SGD([weight], lr=1), GOOD._replace(step=step))
+    with pytest.raises(DivergedError, match="Nothing was learnt: all 2 steps so far were skipped"):
+        guard.require_some(2)
+    guard.require_some(3)
+
+
 def test_gradients_that_overflow_from_finite_losses_are_told_by_task(capsys):
     weight = a_weight([float("inf"), 0.0])
     guard = FiniteSteps(5, "{} {}".format)

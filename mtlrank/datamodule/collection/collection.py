@@ -68,7 +68,7 @@ class Collection:
         """query_id to doc_id to grade, for wanted queries that have a text, in the order of the queries."""
         self.require("qrels")
         grades: dict[str, dict[str, int]] = {query_id: {} for query_id in self.queries}
-        for query_id, doc_id, grade, place in self.source.judged("qrels", self.reading):
+        for query_id, doc_id, grade, place in self.source.pair_values("qrels", self.reading):
             if not self.holds(query_id):
                 continue
             judged = grades.get(query_id)
@@ -104,7 +104,7 @@ class Collection:
         MS MARCO's `top1000` files, for one, have no scores: such a run is a pool of candidates.
         """
         first, tied = dict[str, tuple[str, float]](), False
-        for row in islice(self.source.judged("run", Reading.silent()), _TELLING):
+        for row in islice(self.source.pair_values("run", Reading.silent()), _TELLING):
             doc_id, score = first.setdefault(row.query_id, (row.doc_id, row.value))
             if row.value != score:
                 return True
@@ -158,7 +158,7 @@ class Collection:
             if len(best) < len(scores):
                 least[current] = best[-1][1]
 
-        for query_id, doc_id, score, place in self.source.judged("run", self.reading):
+        for query_id, doc_id, score, place in self.source.pair_values("run", self.reading):
             if query_id != current:
                 if scores:
                     pack()
@@ -185,7 +185,7 @@ class Collection:
     def _check_again(self, unsure: Ids[str], found: Mapping[str, Ranking]) -> None:
         """What came late and is among the best may have been forgotten with another score."""
         current, scores = "", dict[str, float]()
-        for query_id, doc_id, score, place in self.source.judged("run", self.reading):
+        for query_id, doc_id, score, place in self.source.pair_values("run", self.reading):
             if query_id != current:
                 current, scores = query_id, dict(found[query_id].pairs()) if query_id in unsure else {}
             if doc_id in scores:

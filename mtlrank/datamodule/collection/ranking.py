@@ -20,7 +20,7 @@ class Ranking:
     """The documents of a query, best first; its scores are float32."""
 
     query_id: str
-    doc_ids: str  # a line each: an object each would take several times the memory
+    doc_ids: str  # a line for each: objects would take several times the memory
     scores: "array[float]"
 
     @classmethod

@@ -30,7 +30,7 @@ class Text(NamedTuple):
     place: str
 
 
-class Judged(NamedTuple):
+class PairValue(NamedTuple):
     """A document's grade (qrels) or score (a run) for a query. trec_eval reads scores as float32: so do we, as for ties."""
 
     query_id: str
@@ -62,7 +62,7 @@ class Source(ABC):
         """The rows of `docs` or `queries`."""
 
     @abstractmethod
-    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
+    def pair_values(self, part: str, reading: Reading) -> Iterator[PairValue]:
         """The rows of `qrels` or `run`."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class FileSource(Source):
 
     def texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part == "queries" and self.only_judged:
-            judged = {row.query_id for row in self.judged("qrels", Reading.silent())}
+            judged = {row.query_id for row in self.pair_values("qrels", Reading.silent())}
             yield from (text for text in self._texts(part, reading) if text.name in judged)
         else:
             yield from self._texts(part, reading)
@@ -157,9 +157,9 @@ class FileSource(Source):
                 else:
                     yield Text(name, text, place)
 
-    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
+    def pair_values(self, part: str, reading: Reading) -> Iterator[PairValue]:
         if part not in self.files:
-            yield from self._rest.judged(part, reading)
+            yield from self._rest.pair_values(part, reading)
             return
         parse = {"qrels": _qrel, "run": _scored}[part]
         for place, text in read_lines(self.files[part], reading):
@@ -210,10 +210,10 @@ class IRSource(Source):
         for row, place in self._rows(part):
             yield Text(row[0], row.default_text(), place)
 
-    def judged(self, part: str, reading: Reading) -> Iterator[Judged]:
+    def pair_values(self, part: str, reading: Reading) -> Iterator[PairValue]:
         for row, place in self._rows("scoreddocs" if part == "run" else part):
             value = row.relevance if part == "qrels" else _float32(row.score)
-            yield Judged(row.query_id, row.doc_id, value, place)
+            yield PairValue(row.query_id, row.doc_id, value, place)
 
     def docpairs(self, reading: Reading) -> Iterator[Triple]:
         for row, place in self._rows("docpairs"):
@@ -255,7 +255,7 @@ def _json_texts(path: Path, reading: Reading) -> Iterator[Text]:
         yield Text(str(name), f"{title} {text}" if title else text, place)
 
 
-def _qrel(text: str, place: str) -> Judged | None:
+def _qrel(text: str, place: str) -> PairValue | None:
     """`query 0 document grade`; BEIR's has a header and three columns."""
     cells = text.split()
     if cells == ["query-id", "corpus-id", "score"]:
@@ -266,10 +266,10 @@ def _qrel(text: str, place: str) -> Judged | None:
     grade = cells[-1].removeprefix("-")
     if not grade.isascii() or not grade.isdecimal() or len(grade) > 3:
         raise ValueError(layout)
-    return Judged(cells[0], cells[-2], int(cells[-1]), place)
+    return PairValue(cells[0], cells[-2], int(cells[-1]), place)
 
 
-def _scored(text: str, place: str) -> Judged:
+def _scored(text: str, place: str) -> PairValue:
     """`query Q0 document rank score tag`."""
     cells = text.split()
     layout = "a line of a TREC run (query, Q0, document, rank, score, tag) with a finite score"
@@ -281,7 +281,7 @@ def _scored(text: str, place: str) -> Judged:
         raise ValueError(layout) from error
     if score != score or score in (float("inf"), float("-inf")):
         raise ValueError(layout)
-    return Judged(cells[0], cells[2], score, place)
+    return PairValue(cells[0], cells[2], score, place)
 
 
 def _float32(score: float) -> float:

@@ -86,47 +86,47 @@ class Chained:
         return np.concatenate([self.decode(number, part[:]) for number, part in enumerate(self.parts)])
 
 
-class Runs:
-    """Runs of rows in shards, such as the sequences of each sample; numbers continue from one shard to the next.
+class RowRanges:
+    """Ranges of rows in shards, such as the sequences of each sample; numbers continue from one shard to the next.
 
     With `chosen`, only some of them, which are numbered anew.
     """
 
     def __init__(self, ends: Sequence[Ints], chosen: Ints | None = None) -> None:
-        self._ends = list(ends)  # of each shard, where each run begins, and where the last one ends
+        self._ends = list(ends)  # of each shard, where each range begins, and where the last one ends
         self._chosen = chosen
-        self._runs = offsets([len(ends) - 1 for ends in self._ends])
-        self._rows = offsets([int(ends[-1]) for ends in self._ends])
+        self._first_range = offsets([len(ends) - 1 for ends in self._ends])
+        self._first_row = offsets([int(ends[-1]) for ends in self._ends])
 
     def __len__(self) -> int:
-        return int(self._runs[-1]) if self._chosen is None else len(self._chosen)
+        return int(self._first_range[-1]) if self._chosen is None else len(self._chosen)
 
     def __getitem__(self, numbers: Ints) -> tuple[Ints, Ints]:
-        """Where some runs begin, and how long they are."""
+        """Where some ranges begin, and how long they are."""
         if self._chosen is not None:
             numbers = self._chosen[numbers]
         if len(self._ends) == 1:
             first = self._ends[0][numbers]
             return first, self._ends[0][numbers + 1] - first
         first, length = np.empty((2, len(numbers)), dtype=np.int64)
-        shards = np.searchsorted(self._runs, numbers, side="right") - 1
+        shards = np.searchsorted(self._first_range, numbers, side="right") - 1
         for shard in np.unique(shards).tolist():
             here = shards == shard
-            ends, runs = self._ends[shard], numbers[here] - self._runs[shard]
-            first[here] = ends[runs] + self._rows[shard]
-            length[here] = ends[runs + 1] - ends[runs]
+            ends, mine = self._ends[shard], numbers[here] - self._first_range[shard]
+            first[here] = ends[mine] + self._first_row[shard]
+            length[here] = ends[mine + 1] - ends[mine]
         return first, length
 
-    def runs_of(self, rows: Ints) -> Ints:
-        """The run that each row is in."""
-        assert self._chosen is None, "a row may be in a run that was not chosen"
-        runs = np.empty(len(rows), dtype=np.int64)
-        shards = np.searchsorted(self._rows, rows, side="right") - 1
+    def ranges_of(self, rows: Ints) -> Ints:
+        """The range that each row is in."""
+        assert self._chosen is None, "a row may be in a range that was not chosen"
+        found = np.empty(len(rows), dtype=np.int64)
+        shards = np.searchsorted(self._first_row, rows, side="right") - 1
         for shard in np.unique(shards).tolist():
             here = shards == shard
-            within = np.searchsorted(self._ends[shard], rows[here] - self._rows[shard], side="right") - 1
-            runs[here] = within + self._runs[shard]
-        return runs
+            within = np.searchsorted(self._ends[shard], rows[here] - self._first_row[shard], side="right") - 1
+            found[here] = within + self._first_range[shard]
+        return found
 
 
 def mapped(path: Path) -> Array:
@@ -135,7 +135,7 @@ def mapped(path: Path) -> Array:
 
 
 def offsets(lengths: Sequence[int] | Ints) -> Ints:
-    """Where each of several runs of the given lengths starts; the last entry is where the last one ends."""
+    """Where each of several ranges of the given lengths starts; the last entry is where the last one ends."""
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Datasets that are read from a user's own files: one file a split."""
+"""Datasets that are read from a user's own files: one file for each split."""
 
 import csv
 import re
@@ -21,7 +21,7 @@ csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characte
 
 
 class FileDataset(PreparedDataset):
-    """A dataset of one file a split; a split without a file is empty."""
+    """A dataset of one file for each split; a split without a file is empty."""
 
     def __init__(
         self,

@@ -122,7 +122,9 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
     squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _blocks(shards, "train"))
     labels: dict[str, Any] = {"mean": mean, "std": (squares / count) ** 0.5}
     if isinstance(task, Buckets):
-        everything = np.concatenate(list(_blocks(shards, "train")))  # four bytes an item: quantiles need all of them
+        everything = np.concatenate(
+            list(_blocks(shards, "train"))
+        )  # four bytes for each item: quantiles need all of them
         labels["edges"] = task.find_edges(everything)
         if not labels["edges"]:
             raise DataError(f"The training labels of {name} are too similar for {task.num_buckets} buckets.")

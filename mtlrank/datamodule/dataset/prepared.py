@@ -16,6 +16,7 @@ from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.returned import records_of
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, write_run
@@ -135,7 +136,7 @@ class PreparedDataset(ABC):
         merge_shards(target, shards, self.task, description, max_bad_rows)
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
-        for sample in samples_of(self.records(split)):
+        for sample in samples_of(records_of(self, self.records(split))):
             first = sample[0]
             if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
                 yield sample

@@ -21,6 +21,7 @@ from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.returned import records_of
 from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line
@@ -308,7 +309,7 @@ class IRDataset(PreparedDataset):
         """The annotator's labels of (query_id, doc_id) pairs."""
         assert self.annotator is not None
         pairs = [Pair(q, d, collection.queries[q], texts[d]) for q, d in wanted]
-        records = self.annotator.records(pairs, collection.docs)
+        records = records_of(self.annotator, self.annotator.records(pairs, collection.docs))
         return {(record.query_id, record.doc_id): float(record.label) for record in records}
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:

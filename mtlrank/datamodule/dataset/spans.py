@@ -13,10 +13,10 @@ _ONE_LABEL = "one label of a text with its spans"
 
 
 class BIOSpans(FileDataset):
-    """CoNLL files: a token a line, its tag in the last column (`O`, `B-PER`, `I-PER`), a blank line between sentences.
+    """CoNLL files: a line for each token, its tag in the last column (`O`, `B-PER`, `I-PER`).
 
-    Columns are separated by tabs, or by blanks where there is no tab. A sample is a sentence with its entities as spans;
-    the class is the entity's type. Sentences without one are skipped.
+    A blank line is between sentences. Columns are separated by tabs, or by blanks where there is no tab. A sample is a
+    sentence with its entities as spans; the class is the entity's type. Sentences without one are skipped.
     """
 
     def records(self, split: str) -> Iterable[Record]:

@@ -12,7 +12,7 @@ from ir_measures import Qrel
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
-from mtlrank.datamodule.dataset.arrays import Array, Chained, Runs, mapped, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, ranges
 from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import PreparedTokens
@@ -41,8 +41,8 @@ class PreparedSplit:
         self.store = store
         self._opened = self.folders, store, task, classes, chosen, queries
         self._queries = queries
-        self.samples = Runs([mapped(path) for path in self.files("sample_offsets.npy")], chosen)
-        self.items = Runs([mapped(path) for path in self.files("item_offsets.npy")])
+        self.samples = RowRanges([mapped(path) for path in self.files("sample_offsets.npy")], chosen)
+        self.items = RowRanges([mapped(path) for path in self.files("item_offsets.npy")])
         self.sequences = self._load(
             "sequences", lambda part, rows: np.where(rows < 0, rows, rows + store.first_text[part])
         )
@@ -148,7 +148,7 @@ class PreparedSplit:
         """The samples that have a sequence of one of these (query_id, doc_id), in order."""
         wanted = {f"{query_id}\t{doc_id}\n" for query_id, doc_id in pairs}
         sequences = [number for number, line in enumerate(self._lines()) if line in wanted]
-        return np.unique(self.samples.runs_of(np.array(sequences, dtype=np.int64)))
+        return np.unique(self.samples.ranges_of(np.array(sequences, dtype=np.int64)))
 
     def first_text(self, sequence: int) -> Ints:
         """The tokens of a sequence's first text, a query's where there is one, (tokens,)."""

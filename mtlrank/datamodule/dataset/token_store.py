@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtlrank.datamodule.dataset.arrays import Array, Chained, Runs, mapped, offsets, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.preprocessor import Template
 from mtlrank.dtypes import Ints
@@ -48,7 +48,7 @@ class TokenStore:
         max_query_length: int,
     ) -> None:
         self.tokens = Chained(tokens)
-        self.texts = Runs(ends)
+        self.texts = RowRanges(ends)
         self.first_text = offsets([len(part) - 1 for part in ends])  # the number of each part's first text
         self.template = template
         self.max_length = max_length

@@ -1,6 +1,5 @@
 """The shared encoder: any Hugging Face encoder, on packed tokens and only as deep as is needed."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from mtlrank.model.body.family import FAMILIES
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
+from mtlrank.progress import say
 
 
 class MTLBody(nn.Module):
@@ -32,6 +32,8 @@ class MTLBody(nn.Module):
     then low-rank updates learn, and the weights of the encoder rest. In the first `separate_layers` layers the two texts of
     a pair do not read each other, and positions restart at the second (PreTTR, MacAvaney et al. 2020, section 3.1): what
     a bi-encoder has learnt stays of use; with -1 the body is one.
+
+    What is called is `encode`: a subclass that overrides `forward` changes nothing.
     """
 
     def __init__(
@@ -50,10 +52,9 @@ class MTLBody(nn.Module):
         self.family = FAMILIES.get(config.model_type)
         overrides = {}
         if self.family is None:
-            warnings.warn(
+            say(
                 f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
-                f"These run packed: {', '.join(FAMILIES)}.",
-                stacklevel=2,
+                f"These run packed: {', '.join(FAMILIES)}."
             )
         elif attention_dropout is not None:
             overrides[self.family.attention_dropout] = attention_dropout
@@ -64,7 +65,7 @@ class MTLBody(nn.Module):
         if initialisation not in (None, "mimetic"):
             raise ConfigError(f"Unknown initialisation {initialisation!r}. Expected mimetic or null.")
         if initialisation and pretrained:
-            warnings.warn(f"initialisation={initialisation} is ignored: {backbone} is pretrained.", stacklevel=2)
+            say(f"model.body.initialisation={initialisation} is ignored: {backbone} is pretrained")
         elif initialisation:
             mimetic(self.encoder)
         if getattr(self.encoder, "pooler", None) is not None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch
-from mtlrank.errors import ConfigError
 from mtlrank.model.head.pooler import Pooler
+from mtlrank.returned import instance_of, name_of, shaped
 
 
 class MTLHead(nn.Module, ABC):
@@ -27,10 +27,11 @@ class MTLHead(nn.Module, ABC):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.pooler = pooler(body_dim=body_dim, num_layers=num_layers)
+        self.pooler: Pooler = instance_of("The pooler", pooler(body_dim=body_dim, num_layers=num_layers), Pooler)
         self.output_dim = output_dim
         self.dropout = nn.Dropout(dropout)
-        self.projection = self.project(self.pooler.out_dim, output_dim)
+        projection = self.project(self.pooler.out_dim, output_dim)
+        self.projection: nn.Module = instance_of(f"What {name_of(self)}.project gives", projection, nn.Module)
 
     @abstractmethod
     def project(self, in_dim: int, out_dim: int) -> nn.Module:
@@ -48,15 +49,14 @@ class MTLHead(nn.Module, ABC):
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
         """Score a batch: (items, output_dim) from the states of `layers`, as the pooler wants them."""
-        pooled = self.dropout(self.pooler(states, batch))
+        items = len(batch.labels)
+        pooled = self.pooler(states, batch)
+        shaped(f"The pooler {name_of(self.pooler)}", pooled, (items, self.pooler.out_dim), "(items, out_dim)")
+        pooled = self.dropout(pooled)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
-            logits: Tensor = self.projection(pooled.float())
-        if logits.shape != (expected := (len(batch.labels), self.output_dim)):
-            kinds = f"{type(self).__name__} on {type(self.pooler).__name__}, from vectors {tuple(pooled.shape)}"
-            raise ConfigError(
-                f"The head {kinds} gives logits {tuple(logits.shape)}, expected (items, outputs): {expected}."
-            )
-        return logits
+            logits = self.projection(pooled.float())
+        given: Tensor = shaped(f"The head {name_of(self)}", logits, (items, self.output_dim), "(items, outputs)")
+        return given
 
 
 class Linear(MTLHead):

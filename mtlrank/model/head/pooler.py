@@ -1,4 +1,4 @@
-"""Poolers make one vector an item out of hidden states. They see a sequence's own tokens and nothing else."""
+"""Poolers make one vector for each item out of hidden states. They see a sequence's own tokens and nothing else."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

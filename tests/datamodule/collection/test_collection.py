@@ -130,9 +130,9 @@ def test_scores_tie_as_the_float32_that_trec_eval_reads(source):
 def count_runs(collection, monkeypatch):
     """A list that grows whenever the collection's run is read, apart from its first lines."""
     collection.is_ordered  # noqa: B018
-    judged, times = collection.source.judged, []
+    pair_values, times = collection.source.pair_values, []
     monkeypatch.setattr(
-        collection.source, "judged", lambda part, reading: (times.append(part), judged(part, reading))[1]
+        collection.source, "pair_values", lambda part, reading: (times.append(part), pair_values(part, reading))[1]
     )
     return times
 

@@ -98,8 +98,10 @@ def test_a_run_is_read_once_for_all_shares_and_holds_no_other_queries(fresh_sour
         fresh_source("x", 60), learn_from="run", val=0.2, max_queries=5, num_candidates=1, negative_ranks=(1, 2)
     )
     collection = dataset.collection("train")
-    judged, times = collection.source.judged, []
-    monkeypatch.setattr(collection.source, "judged", lambda part, to: (times.append(part), judged(part, to))[1])
+    pair_values, times = collection.source.pair_values, []
+    monkeypatch.setattr(
+        collection.source, "pair_values", lambda part, to: (times.append(part), pair_values(part, to))[1]
+    )
     collection.require_order("x")
     times.clear()
     ranked = {split: dataset.candidates(split) for split in ("train", "val")}

@@ -70,7 +70,7 @@ def test_annealing_by_a_table_and_in_the_course_of_epochs():
 
 @pytest.mark.parametrize("cls", [partial(Temperature, temperature=1.0), partial(Annealed, epochs=40, end=1.0)])
 def test_a_small_dataset_gets_its_share_in_the_course_of_epochs(cls):
-    """By batches of one task: of 50 batches an epoch, 0.28 are the small one's."""
+    """By batches of one task: of the 50 batches of an epoch, 0.28 are the small one's."""
     sampler = cls(named([9000, 50]), 32, epoch_samples=1600, one_task=True)
     drawn = 0
     for epoch in range(40):

@@ -45,10 +45,7 @@ def folder(request, tmp_path):
 
 
 def body(folder, **settings):
-    if json.loads((folder / "config.json").read_text())["model_type"] not in PADDED:
-        return MTLBody(str(folder), **settings).eval()
-    with pytest.warns(UserWarning, match="runs padded, at full depth and with its own attention dropout"):
-        return MTLBody(str(folder), **settings).eval()
+    return MTLBody(str(folder), **settings).eval()
 
 
 def total(states):
@@ -263,6 +260,14 @@ def test_a_hub_name_that_cannot_be_had_is_named():
 def test_an_unknown_initialisation_is_refused():
     with pytest.raises(ConfigError, match="Expected mimetic or null"):
         MTLBody("mtlrank-embedded/tiny-bert", pretrained=False, initialisation="magic")
+
+
+def test_what_a_body_does_not_do_is_said_in_a_line(tmp_path, capsys):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["mpnet"])).save_pretrained(tmp_path)
+    body(tmp_path, initialisation="mimetic")
+    padded, ignored = capsys.readouterr().err.splitlines()
+    assert padded.startswith(f"{tmp_path} (mpnet) runs padded, at full depth and with its own attention dropout. ")
+    assert ignored == f"model.body.initialisation=mimetic is ignored: {tmp_path} is pretrained"
 
 
 def test_mimetic_attention_looks_for_similar_tokens():
