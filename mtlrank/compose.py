@@ -168,8 +168,13 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
         return _explain_parsing(error)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if (own := _nearest_group(group)) and not any(error.options):
+            return (
+                f"There is no config group {group!r}. Write a slash before {own!r} in the defaults list, as in "
+                f"`/{own}@...`: without it, the group is looked for below the file's own."
+            )
         hint, options = nearest(option, error.options), ", ".join(error.options)
-        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}."
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}. (Files end in .yaml.)"
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         name = error.full_key if isinstance(error, MissingMandatoryValue) else first.rpartition(" ")[2]
         return f"{name} has no value. Give it one: {name}=..."
@@ -188,6 +193,15 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     return f"{first} (config)"
 
 
+def _nearest_group(group: str) -> str:
+    """The group that is meant by one that there is not: its end, if mtlrank has a group of that name."""
+    if files("mtlrank.conf").joinpath(group).is_dir():
+        return ""
+    words = group.split("/")
+    ends = ("/".join(words[start:]) for start in range(1, len(words)))
+    return next((end for end in ends if files("mtlrank.conf").joinpath(end).is_dir()), "")
+
+
 def _explain_parsing(error: OverrideParseException) -> str:
     key, equals, value = str(error.override).partition("=")
     if not equals:
@@ -196,6 +210,8 @@ def _explain_parsing(error: OverrideParseException) -> str:
 
 
 def _explain_key(name: str, keys_without: Callable[[str], list[str]]) -> str:
+    if "@experiment." in name:
+        return f"Unknown config key {name!r}: does the experiment's file begin with the line `# @package _global_`?"
     if other := INSTEAD.get(name):
         return f"Unknown config key {name!r}: use {other}."
     hint = _nearest_key(name, keys_without(name))
@@ -210,6 +226,8 @@ def explain_composing(error: Exception, name: str, overrides: Sequence[str]) -> 
         return explain(error, partial(_keys_without, name, overrides))
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _explain_yaml(error)
+    if "Invalid defaults list in" in str(error):
+        return f"{str(error).strip().splitlines()[0]}: each line of it begins with `- `."
     if "Config group override must be" in str(error):
         return "A config group cannot be null. Remove it with ~, as in ~experiment."
     return None
