@@ -12,7 +12,13 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from yaml import YAMLError
 
 from mtlrank.checks import nearest
@@ -188,7 +194,7 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
         return f"{several[1]} names several values: -m runs the command with each, [brackets] make them a list."
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(unknown, OmegaConfBaseException) and unknown.full_key:
+    if isinstance(unknown, ConfigAttributeError | ConfigKeyError) and unknown.full_key:
         return _explain_key(unknown.full_key.lstrip("+~"), keys_without)
     return f"{first} (config)"
 
