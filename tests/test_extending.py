@@ -53,7 +53,9 @@ def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     assert run["model.body._target_"] == "my_more.FreshTop"
     assert run["datamodule.train_sampler._target_"] == "my_more.ShortFirst"
     assert (page / "runs" / "more" / "my_log").is_dir()
-    assert {"test/trec2019/BestGrade", "test/my_overlap/MSE"} <= read_json(page / "runs" / "more" / "metrics.json").keys()
+    assert {"test/trec2019/BestGrade", "test/my_overlap/MSE"} <= read_json(
+        page / "runs" / "more" / "metrics.json"
+    ).keys()
 
 
 @pytest.mark.parametrize("columns", ["[1,2]", "[1]"], ids=["pairs", "single texts"])
