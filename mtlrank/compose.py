@@ -172,13 +172,16 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     first = str(error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
         return _explain_parsing(error)
-    if isinstance(error, MissingConfigException) and error.options:
+    if misplaced := re.search(r"'\S+@experiment\.\S+'", first):
+        return f"There is no {misplaced[0]}: does the experiment's file begin with the line `# @package _global_`?"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if (own := _nearest_group(group)) and not any(error.options):
+        if not any(error.options or ()) and (own := _nearest_group(group)):
             return (
                 f"There is no config group {group!r}. Write a slash before {own!r} in the defaults list, as in "
                 f"`/{own}@...`: without it, the group is looked for below the file's own."
             )
+    if isinstance(error, MissingConfigException) and error.options:
         hint, options = nearest(option, error.options), ", ".join(error.options)
         return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}. (Files end in .yaml.)"
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
@@ -216,8 +219,6 @@ def _explain_parsing(error: OverrideParseException) -> str:
 
 
 def _explain_key(name: str, keys_without: Callable[[str], list[str]]) -> str:
-    if "@experiment." in name:
-        return f"Unknown config key {name!r}: does the experiment's file begin with the line `# @package _global_`?"
     if other := INSTEAD.get(name):
         return f"Unknown config key {name!r}: use {other}."
     hint = _nearest_key(name, keys_without(name))

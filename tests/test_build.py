@@ -318,3 +318,22 @@ def test_a_name_that_is_wrong_is_told_before_data_is_prepared(tmp_path, words, c
     with pytest.raises(ConfigError, match=complaint):
         train.run(config)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("mine_of_test.Xz", "_target_ mine_of_test.Xz: mine_of_test has no 'Xz'. Did you mean 'X'?"),
+        ("mtlrank.model.head.MPL", "mtlrank.model.head has no 'MPL'. Did you mean 'MLP'?"),
+        ("no_such_module.X", "there is no module 'no_such_module'. Type the command in the folder that holds"),
+        ("broken_of_test.X", "broken_of_test.py, line 1: expected ':'."),
+    ],
+)
+def test_what_a_target_lacks_is_said_in_one_line(tmp_path, monkeypatch, caplog, target, said):
+    (tmp_path / "mine_of_test.py").write_text("class X:\n    pass\n")
+    (tmp_path / "broken_of_test.py").write_text("class X\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(said)) as told:
+        build.build_object({"_target_": target})
+    assert "\n" not in str(told.value)
+    assert not caplog.records
