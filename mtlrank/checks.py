@@ -48,6 +48,17 @@ def above_zero(name: str, value: float) -> float:
     return value
 
 
+def all_known(setting: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse a setting that names what is not there; `what` says in the plural what it names."""
+    known = list(dict.fromkeys(known))
+    unknown = [str(name) for name in names if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"{setting} names unknown {what}: {', '.join(unknown)}.{nearest(unknown[0], known)} "
+            f"{what.capitalize()}: {', '.join(known)}."
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the known name that is most like `name`, if there is one."""
     by_lower = {each.lower(): each for each in known}

@@ -10,14 +10,14 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
 from mtlrank.build import num_processes
 from mtlrank.build_dataset import has_split
-from mtlrank.checks import nearest
+from mtlrank.checks import all_known
 from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
@@ -93,11 +93,7 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
     """What is learnt together: single tasks first, as all else is compared with them."""
     known = list(_datasets(config))
     wanted = config["study"]["mixtures"] or [known]
-    unknown = [task for mixture in wanted for task in mixture if task not in known]
-    if unknown:
-        raise ConfigError(
-            f"study.mixtures names {unknown[0]!r}.{nearest(unknown[0], known)} Tasks of this study: {', '.join(known)}."
-        )
+    all_known("study.mixtures", (task for mixture in wanted for task in mixture), known, "tasks")
     ordered = [tuple(key for key in known if key in mixture) for mixture in wanted]
     several = list(dict.fromkeys(mixture for mixture in ordered if len(mixture) > 1))
     if not several and config["study"]["mixtures"]:
@@ -162,7 +158,7 @@ def _checked(config: Config) -> dict[str, Any]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     datasets = _datasets(config)
-    _known("heads", study["heads"], datasets)
+    all_known("study.heads", study["heads"] or [], datasets, "heads")
     check_monitor(select_tasks(config))
     measures = [
         m
@@ -170,17 +166,8 @@ def _checked(config: Config) -> dict[str, Any]:
         if key in (study["heads"] or datasets)
         for m in dataset["task"]["measures"]
     ]
-    _known("measures", study["measures"], measures)
+    all_known("study.measures", study["measures"] or [], measures, "measures")
     return study
-
-
-def _known(name: str, given: list[str] | None, known: Collection[str]) -> None:
-    """Refuse a name before anything is trained for it."""
-    wrong = [each for each in given or [] if each not in known]
-    if wrong:
-        raise ConfigError(
-            f"study.{name} has {wrong[0]!r}.{nearest(wrong[0], known)} Expected some of {', '.join(dict.fromkeys(known))}."
-        )
 
 
 def _identity(config: Config) -> dict[str, Any]:

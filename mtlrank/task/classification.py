@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
+from mtlrank.checks import all_known
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task.task import ItemTask, Task
@@ -67,11 +68,7 @@ class Classification(ItemTask):
         if isinstance(self.class_weights, str):
             total, number = sum(labels["counts"]), sum(count > 0 for count in labels["counts"])
             return [total / (number * count) if count else 0.0 for count in labels["counts"]]
-        unknown = sorted(set(self.class_weights) - set(self.classes))
-        if unknown:
-            raise ConfigError(
-                f"class_weights names unknown classes: {', '.join(unknown)}. Classes: {', '.join(self.classes)}."
-            )
+        all_known("class_weights", sorted(self.class_weights), self.classes, "classes")
         return [float(self.class_weights.get(name, 1.0)) for name in self.classes]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import is_number
+from mtlrank.checks import all_known, is_number
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
@@ -32,7 +32,7 @@ class LimitedData(MTLSampler):
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        self._check_names("main", [main])
+        all_known("main", [main], sizes, "datasets")
         if type(num_samples) is not int or not 1 <= num_samples <= self.sizes[main]:
             raise ConfigError(
                 f"num_samples is {num_samples!r}, expected a whole number from 1 to the {self.sizes[main]} of {main!r}."

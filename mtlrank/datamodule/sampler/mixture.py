@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import above_zero, null_or_at_least, one_of
+from mtlrank.checks import above_zero, all_known, null_or_at_least, one_of
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of, repeated
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
@@ -137,7 +137,7 @@ class Probabilities(Mixture):
         self, sizes: Mapping[str, int], batch_size: int, probabilities: Mapping[str, float], **kwargs: Any
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        self._check_names("probabilities", probabilities)
+        all_known("probabilities", probabilities, sizes, "datasets")
         missing = [name for name in sizes if name not in probabilities]
         if missing:
             raise ConfigError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import one_of
+from mtlrank.checks import all_known, one_of
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, all_pairs, pairs_of, repeated
 from mtlrank.errors import ConfigError
 
@@ -42,7 +42,7 @@ class RandomProportional(MTLSampler):
         if not isinstance(limits or {}, Mapping) or any(type(v) is not int or v < 0 for v in (limits or {}).values()):
             raise ConfigError(f"limits is {limits!r}, expected whole numbers of at least 0, as in {{trec2019: 200}}.")
         self.limits = dict(limits or {})
-        self._check_names("limits", self.limits)
+        all_known("limits", self.limits, sizes, "datasets")
 
     def counts(self) -> list[int]:
         return [min(size, self.limits.get(name, size)) for name, size in self.sizes.items()]

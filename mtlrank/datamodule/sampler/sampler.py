@@ -6,7 +6,7 @@ processes, and all of them take equally many steps.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,14 +164,6 @@ class MTLSampler(Sampler[Draw], ABC):
         ends, number = np.cumsum(self._lengths_of(order)), self.num_batches()
         cuts = np.searchsorted(ends, ends[-1] * np.arange(number) / number)
         return np.append(cuts, len(order))
-
-    def _check_names(self, setting: str, names: Iterable[str]) -> None:
-        """Refuse a setting that names datasets that there are none of."""
-        unknown = [name for name in names if name not in self.sizes]
-        if unknown:
-            raise ConfigError(
-                f"{setting} names unknown datasets: {', '.join(unknown)}. Datasets: {', '.join(self.sizes)}."
-            )
 
     def _lengths_of(self, order: SampleOrder) -> Ints:
         """Tokens of the samples of an order, (samples,)."""

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from mtlrank.errors import ConfigError
-
 
 class Learner(NamedTuple):
     """What a combiner knows of a task."""
@@ -44,9 +42,3 @@ class Combiner(nn.Module, ABC):
     def number_of(self, name: str) -> int:
         """A task's place in config order."""
         return list(self.tasks).index(name)
-
-    def check_names(self, setting: str, names: Collection[str]) -> None:
-        """Refuse a setting that names an unknown task."""
-        unknown = [name for name in names if name not in self.tasks]
-        if unknown:
-            raise ConfigError(f"{setting} names unknown tasks: {', '.join(unknown)}. Tasks: {', '.join(self.tasks)}.")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from mtlrank.checks import all_known
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss.combiner import Combiner, Learner
 
@@ -48,7 +49,7 @@ class StaticWeights(Combiner):
 
     def __init__(self, tasks: Mapping[str, Learner], weights: Mapping[str, float]) -> None:
         super().__init__(tasks)
-        self.check_names("loop.loss.weights", weights)
+        all_known("loop.loss.weights", weights, tasks, "tasks")
         values = {name: weights.get(name, 1.0) for name in tasks}
         if not all(type(value) in (int, float) and 0 < value < math.inf for value in values.values()):
             raise ConfigError(
