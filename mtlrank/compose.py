@@ -199,7 +199,7 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(unknown, ConfigAttributeError | ConfigKeyError) and unknown.full_key:
         return _explain_key(unknown.full_key.lstrip("+~"), keys_without)
-    return f"{first} (config)"
+    return f"{first.removeprefix('ConfigError raised while resolving interpolation: ')} (config)"
 
 
 def _nearest_group(group: str) -> str:
