@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtlrank.errors import ConfigError
@@ -46,6 +46,11 @@ def above_zero(name: str, value: float) -> float:
     if not is_number(value) or value <= 0:
         raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
     return value
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The keys in which two descriptions differ, sorted. One that is missing is the same as one that is None."""
+    return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
 
 
 def all_known(setting: str, names: Iterable[str], known: Iterable[str], what: str) -> None:

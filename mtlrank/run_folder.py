@@ -1,10 +1,10 @@
 """The folder of a run: what makes two runs the same, and whose a folder is."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtlrank.checks import differing
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
@@ -58,11 +58,11 @@ def check_owner(folder: str | Path, config: Config, setting: str) -> None:
         return
     ours = run_identity(config)
     excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
-    differing = [key for key in _differing(ours, theirs) if not key.startswith(excused)]
-    if differing:
-        shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in differing[:5])
+    wrong = [key for key in differing(ours, theirs) if not key.startswith(excused)]
+    if wrong:
+        shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in wrong[:5])
         raise ConfigError(
-            f"{folder} holds a run of another config ({len(differing)} keys differ: {shown}). "
+            f"{folder} holds a run of another config ({len(wrong)} keys differ: {shown}). "
             f"Choose another {setting}, or replace that run with force=true."
         )
 
@@ -70,12 +70,8 @@ def check_owner(folder: str | Path, config: Config, setting: str) -> None:
 def holds(folder: Path, config: Config) -> bool:
     """Whether a folder holds this run, finished."""
     theirs = _claimed(folder, "output_dir") if (folder / METRICS).exists() else None
-    return theirs is not None and not _differing(run_identity(config), theirs)
-
-
-def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The keys in which two runs differ. An older one has not every key that is null by default."""
-    return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    # An older run has not every key that is null by default.
+    return theirs is not None and not differing(run_identity(config), theirs)
 
 
 def _claimed(folder: str | Path, setting: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text, is_header, is_json, read_cells, read_json
+from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, read_json, wrong_id
 from mtlrank.datamodule.pair_store import Asked, PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -113,8 +113,8 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
                 f"{place}: found a header, but TSV files are expected to start with their first pair. Delete the line."
             )
         for what, name in zip(("query_id", "doc_id"), row, strict=False):
-            if name.split() != [name] or IMPOSSIBLE.search(name):
-                reading.reject(place, f"{what} {name!r} is empty or contains a blank, which TREC files do not allow")
+            if wrong := wrong_id(what, name):
+                reading.reject(place, wrong)
         yield place, row
 
 

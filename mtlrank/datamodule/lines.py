@@ -58,6 +58,15 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
     return cleaned, times
 
 
+def wrong_id(what: str, name: str) -> str:
+    """Why an id cannot stand in a TREC file; nothing if it can."""
+    if wrong := IMPOSSIBLE.search(name):
+        return f"{what} {name!r} contains the invalid character {wrong[0]!r}"
+    if name.split() != [name]:
+        return f"{what} {name!r} is empty or contains a blank, which TREC files do not allow"
+    return ""
+
+
 def is_json(path: Path) -> bool:
     """Whether a file is JSON Lines, by its name, which may end in .gz."""
     return Path(path.name.removesuffix(".gz")).suffix in (".jsonl", ".json", ".ndjson")

@@ -1,11 +1,11 @@
 """Pairs to score and their scores, in a temporary SQLite file: memory does not grow with their number."""
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mtlrank.datamodule.short_hash import short_hash
 from mtlrank.errors import DataError
 
 _LAYOUT = """
@@ -78,7 +78,7 @@ class PairStore:
         """Raise `DataError` if a name has two texts; `texts` are (name, text, place)."""
         with self._database:
             for name, text, place in texts:
-                key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+                key = short_hash(text)
                 self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", (name, key, place))
                 found, first = self._database.execute(
                     "SELECT hash, place FROM texts WHERE name = ?", (name,)

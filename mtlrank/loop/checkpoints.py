@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from mtlrank.checks import differing
 from mtlrank.errors import ConfigError, DataError, StorageError, UserError
 from mtlrank.progress import say
 from mtlrank.storage import (
@@ -171,23 +172,16 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return content
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two descriptions of what is learnt differ: (in the checkpoint, now) by key."""
-    return {
-        key: (theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
-    }
-
-
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, accepted: list[str]) -> bool:
     """Whether training can continue exactly: nothing differs between what is learnt now and in the checkpoint.
 
     Keys begin with their kind, as in `data.trec2019`. Raises `ConfigError` with all that differs, unless of an `accepted`
     kind: then training starts over with the weights.
     """
-    found = differences(ours, theirs)
-    refused = {key: pair for key, pair in found.items() if key.partition(".")[0] not in accepted}
+    found = differing(ours, theirs)
+    refused = [key for key in found if key.partition(".")[0] not in accepted]
     if refused:
-        table = "; ".join(f"{key}: {_shown(old)} there, {_shown(new)} now" for key, (old, new) in refused.items())
+        table = "; ".join(f"{key}: {_shown(theirs.get(key))} there, {_shown(ours.get(key))} now" for key in refused)
         kinds = ",".join(sorted({key.partition(".")[0] for key in refused}))
         raise ConfigError(
             f"{where} does not fit this run. {table}. Start over with force=true, choose another output_dir, or start from "

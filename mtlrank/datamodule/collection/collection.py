@@ -12,7 +12,7 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.ranking import Ranking
 from mtlrank.datamodule.collection.source import Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
-from mtlrank.datamodule.lines import IMPOSSIBLE
+from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 
@@ -49,10 +49,10 @@ class Collection:
         self.require("queries")
         queries = dict[str, str]()
         for name, text, place in self.source.texts("queries", self.reading):
-            if IMPOSSIBLE.search(name + text):
+            if wrong := wrong_id("query_id", name):
+                self.reading.reject(place, wrong, text)
+            elif IMPOSSIBLE.search(text):
                 self.reading.reject(place, f"expected text, found invalid characters in query {name!r}", text)
-            elif not name or name.split() != [name]:
-                self.reading.reject(place, f"expected a query id without blanks, found {name!r}", text)
             elif not text.strip():
                 self.reading.reject(place, f"expected a text, found a blank one for query {name!r}", text)
             elif name not in queries:

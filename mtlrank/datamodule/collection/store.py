@@ -11,7 +11,7 @@ from pathlib import Path
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection.source import Source, Text
-from mtlrank.datamodule.lines import IMPOSSIBLE
+from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place, writable_folder
@@ -124,13 +124,12 @@ class DocStore:
 
 def _is_usable(doc: Text, noted: Reading) -> bool:
     """Whether the document's id can stand in a TREC file, and its text is text."""
-    if wrong := IMPOSSIBLE.search(doc.text) or IMPOSSIBLE.search(doc.name):
-        noted.reject(doc.place, f"expected text, found the invalid character {wrong[0]!r}", doc.text)
-        return False
-    if doc.name and doc.name.split() == [doc.name]:
-        return True
-    noted.reject(doc.place, f"expected a document id without blanks, found {doc.name!r}", doc.text)
-    return False
+    reason = wrong_id("doc_id", doc.name)
+    if not reason and (wrong := IMPOSSIBLE.search(doc.text)):
+        reason = f"expected text, found the invalid character {wrong[0]!r}"
+    if reason:
+        noted.reject(doc.place, reason, doc.text)
+    return not reason
 
 
 def _merge_duplicates(database: sqlite3.Connection, noted: Reading) -> int:

@@ -1,8 +1,7 @@
 """What a source gives more than once."""
 
-import hashlib
-
 from mtlrank.datamodule.reading import Reading
+from mtlrank.datamodule.short_hash import short_hash
 
 
 class Duplicates:
@@ -19,7 +18,7 @@ class Duplicates:
 
     def is_new(self, thing: object, says: object, place: str, *, mine: bool) -> bool:
         """Whether `thing` is to be kept. All shards meet it, and the one that it belongs to (`mine`) counts."""
-        key, found = _hash(thing), _hash(says)
+        key, found = short_hash(repr(thing)), short_hash(repr(says))
         if key not in self._said:
             self._said[key] = found
             return True
@@ -28,7 +27,3 @@ class Duplicates:
         elif mine:
             self.reading.count(f"{self.what} given twice")
         return False
-
-
-def _hash(thing: object) -> bytes:
-    return hashlib.blake2b(repr(thing).encode(), digest_size=16).digest()

@@ -1,12 +1,12 @@
 """Queries and passages of training that another split holds too: they would be remembered there, not learnt."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import CONTROL
 from mtlrank.datamodule.reading import Reading
+from mtlrank.datamodule.short_hash import short_hash
 from mtlrank.errors import DataError
 
 
@@ -52,4 +52,4 @@ def normal(query: str) -> str:
 
 def same_words(text: str) -> bytes:
     """What equal passages have in common, as `normal` sees them; short, as many are held in memory."""
-    return hashlib.blake2b(normal(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return short_hash(normal(text))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.split_files import NO_TEXT, SplitFiles, StoredRecord
 from mtlrank.datamodule.dataset.text_table import TextTable, TokenisedText
-from mtlrank.datamodule.lines import IMPOSSIBLE, clean_text
+from mtlrank.datamodule.lines import clean_text, wrong_id
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -207,8 +207,8 @@ def usable(record: Record, task: Task) -> tuple[Record, int]:
 
 def _check(record: Record, task: Task) -> None:
     for what, name in (("query_id", record.query_id), ("doc_id", record.doc_id)):
-        if not name or name.split() != [name] or IMPOSSIBLE.search(name):
-            raise DataError(f"{what} {name!r} is empty or contains a blank, which TREC files do not allow")
+        if wrong := wrong_id(what, name):
+            raise DataError(wrong)
     if record.query is None and task.kind == "ranking":
         raise DataError("expected a query, as the task is a ranking, found none")
     if len(record.spans) != task.num_spans:

@@ -1,6 +1,5 @@
 """The distinct texts of a shard."""
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
+from mtlrank.datamodule.short_hash import short_hash
 
 
 class TokenisedText(NamedTuple):
@@ -42,7 +42,7 @@ class TextTable:
 
     def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, TokenisedText], dict[str, Tokens]]:
         """Tokenise what is new among `texts`; tell all of them, and where the characters of the `located` ones went."""
-        keys = {text: _key(text) for text in texts}
+        keys = {text: short_hash(text) for text in texts}
         known = self._known(keys.values())
         located = list(dict.fromkeys(located))
         places = dict(zip(located, self.preprocessor.encode(located), strict=True))
@@ -69,7 +69,7 @@ class TextTable:
 
     def claim(self, names: dict[str, int]) -> dict[str, int]:
         """The row that each name stands for: the given one, unless the name was claimed for another one before."""
-        keys = {name: int.from_bytes(_key(name)[:8], signed=True) for name in names}
+        keys = {name: int.from_bytes(short_hash(name)[:8], signed=True) for name in names}
         known = dict(self._select("key, row", "names", keys.values()))
         new = [(keys[name], row) for name, row in names.items() if keys[name] not in known]
         self._database.executemany("INSERT INTO names VALUES (?, ?)", new)
@@ -89,7 +89,3 @@ class TextTable:
         for chunk in chunks(keys, 1000):
             marks = ",".join("?" * len(chunk))
             yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk)  # noqa: S608
-
-
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mtlrank.backbone import load_config, load_encoder
 from mtlrank.batch import text_starts
+from mtlrank.checks import differing
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
@@ -200,10 +201,10 @@ class MTLBody(nn.Module):
         names = {low_rank.plain_name(name): name for name in self.state_dict() if ".lora_" not in name}
         mine = {name: tuple(self.state_dict()[full].shape) for name, full in names.items()}
         theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
-        if differing := [name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name)]:
-            first = differing[0]
+        if others := differing(mine, theirs):
+            first = others[0]
             raise ConfigError(
-                f"{len(differing)} weights of the body differ: {first} is {theirs.get(first, 'missing')} in the saved "
+                f"{len(others)} weights of the body differ: {first} is {theirs.get(first, 'missing')} in the saved "
                 f"model, {mine.get(first, 'missing')} in this one."
             )
         self.load_state_dict({names[name]: weight for name, weight in weights.items()}, strict=False)

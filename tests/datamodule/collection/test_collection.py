@@ -227,7 +227,7 @@ BAD_LINES = [
     ("docs", "d9", r"docs:6: expected 2 tab-separated columns \(id, text\), found 1: 'd9'"),
     ("docs", " ", r"docs:6: expected 2 tab-separated columns \(id, text\), found a blank line: remove it"),
     ("docs", "d9\ttitle\ttext", r"docs:6: expected 2 tab-separated columns \(id, text\), found 3"),
-    ("docs", "d 9\ttext", "docs:6: expected a document id without blanks, found 'd 9'"),
+    ("docs", "d 9\ttext", "docs:6: doc_id 'd 9' is empty or contains a blank"),
     ("docs", "d1\tanother text", "docs:6: document 'd1' has a different text at .*docs:1"),
     ("docs", "d9\tte\0xt", "docs:6: expected text, found a NUL character"),
     ("queries", "q3\t ", "queries:3: expected a text, found a blank one for query 'q3'"),

@@ -161,6 +161,7 @@ def test_a_group_is_a_sample(tmp_path):
         (Record("q", "d", "", "text", 1), "the query is empty"),
         (Record("q", "d", "who", "text", "nan"), "label 'nan' is not finite"),
         (Record("q 1", "d", "who", "text", 1), "query_id 'q 1' is empty or contains a blank"),
+        (Record("q\0", "d", "who", "text", 1), r"query_id 'q\x00' contains the invalid character '\x00'"),
         (Record("q", "d", "who", "text", 1, ((0, 2),)), "expected 0 spans, found 1"),
     ],
 )
