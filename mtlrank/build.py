@@ -306,6 +306,10 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
     before = [int(path.name.removeprefix("attempt_")) for path in (output / csv).glob("attempt_*")]
     attempt = f"attempt_{max(before, default=0) + 1}"
     settings = dict(config["trainer"])
+    own = [
+        instance_of("A part of trainer.callbacks", build_object(node), pl.Callback)
+        for node in settings.pop("callbacks", None) or ()
+    ]
     if settings["strategy"] == "auto" and num_processes(settings) > 1:
         # Weights that a process does not use get a gradient of zero, so there is nothing to find.
         settings["strategy"] = DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
@@ -314,7 +318,12 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
         max_epochs=config["training"]["epochs"],
         max_steps=config["training"]["max_steps"] or -1,
         limit_val_batches=0,  # milestones judge
-        callbacks=[LearningRateMonitor("step"), progress, milestones],
+        callbacks=[
+            LearningRateMonitor("step"),
+            progress,
+            *own,
+            milestones,
+        ],  # the last one writes checkpoints, with the state of all
         plugins=[milestones.io],
         logger=[
             CSVLogger(output, name=csv, version=attempt),

@@ -3,12 +3,13 @@
 from abc import ABC
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import import_module
 from inspect import Parameter, getsourcefile, signature
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 
 from mtlrank import about, embedded
 from mtlrank.checks import nearest
@@ -78,7 +79,7 @@ def _code(target: str) -> str:
     if target.startswith(("mtlrank.", "torch.")):
         return ""
     try:
-        return file_hash(Path(getsourcefile(get_object(target)) or ""))
+        return file_hash(Path(getsourcefile(_locate(target)) or ""))
     except (ImportError, AttributeError, TypeError, ValueError, OSError):
         return ""  # building it says what is wrong
 
@@ -144,6 +145,8 @@ def _check_settings(node: Any) -> None:
     """
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
+        if target:
+            _locate(target)
         taken = _parameters(target) if target else {}
         for name, value in node.items():
             if name not in taken and taken and not _takes_any(taken) and not name.startswith("_"):
@@ -156,12 +159,37 @@ def _check_settings(node: Any) -> None:
             _check_settings(value)
 
 
+def _locate(target: str) -> Any:
+    """What a `_target_` names. Raises `ConfigError` that says what of it there is not; Hydra would only log that."""
+    parts = target.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            found: Any = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # of what the module imports
+            continue
+        except SyntaxError as error:
+            raise ConfigError(f"_target_ {target}: {error.filename}, line {error.lineno}: {error.msg}.") from error
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                hint = nearest(part, [known for known in dir(found) if not known.startswith("_")])
+                raise ConfigError(f"_target_ {target}: {name} has no {part!r}.{hint}")
+            found = getattr(found, part)
+        return found
+    raise ConfigError(
+        f"_target_ {target}: there is no module {parts[0]!r}. Type the command in the folder that holds {parts[0]}.py, or "
+        "put that folder into PYTHONPATH."
+    )
+
+
 @cache
 def _parameters(target: str) -> dict[str, Parameter]:
     """What a class takes, and what those take that it passes other arguments on to; nothing if there is no such class."""
     found: dict[str, Parameter] = {}
     try:
-        made = get_object(target)
+        made = _locate(target)
         for taker in (each for each in getattr(made, "__mro__", (made,)) if each not in (object, ABC)):
             takes = dict(signature(taker).parameters)
             found = takes | found

@@ -12,7 +12,13 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from yaml import YAMLError
 
 from mtlrank.checks import nearest
@@ -166,10 +172,18 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     first = str(error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
         return _explain_parsing(error)
-    if isinstance(error, MissingConfigException) and error.options:
+    if misplaced := re.search(r"'\S+@experiment\.\S+'", first):
+        return f"There is no {misplaced[0]}: does the experiment's file begin with the line `# @package _global_`?"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if not any(error.options or ()) and (own := _nearest_group(group)):
+            return (
+                f"There is no config group {group!r}. Write a slash before {own!r} in the defaults list, as in "
+                f"`/{own}@...`: without it, the group is looked for below the file's own."
+            )
+    if isinstance(error, MissingConfigException) and error.options:
         hint, options = nearest(option, error.options), ", ".join(error.options)
-        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}."
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}. (Files end in .yaml.)"
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         name = error.full_key if isinstance(error, MissingMandatoryValue) else first.rpartition(" ")[2]
         return f"{name} has no value. Give it one: {name}=..."
@@ -183,9 +197,18 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
         return f"{several[1]} names several values: -m runs the command with each, [brackets] make them a list."
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(unknown, OmegaConfBaseException) and unknown.full_key:
+    if isinstance(unknown, ConfigAttributeError | ConfigKeyError) and unknown.full_key:
         return _explain_key(unknown.full_key.lstrip("+~"), keys_without)
-    return f"{first} (config)"
+    return f"{first.removeprefix('ConfigError raised while resolving interpolation: ')} (config)"
+
+
+def _nearest_group(group: str) -> str:
+    """The group that is meant by one that there is not: its end, if mtlrank has a group of that name."""
+    if files("mtlrank.conf").joinpath(group).is_dir():
+        return ""
+    words = group.split("/")
+    ends = ("/".join(words[start:]) for start in range(1, len(words)))
+    return next((end for end in ends if files("mtlrank.conf").joinpath(end).is_dir()), "")
 
 
 def _explain_parsing(error: OverrideParseException) -> str:
@@ -210,6 +233,8 @@ def explain_composing(error: Exception, name: str, overrides: Sequence[str]) -> 
         return explain(error, partial(_keys_without, name, overrides))
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _explain_yaml(error)
+    if "Invalid defaults list in" in str(error):
+        return f"{str(error).strip().splitlines()[0]}: each line of it begins with `- `."
     if "Config group override must be" in str(error):
         return "A config group cannot be null. Remove it with ~, as in ~experiment."
     return None

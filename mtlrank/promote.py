@@ -35,8 +35,9 @@ def run(
 ) -> Decision:
     """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
-    Without `measures`, the main one of the model in use decides. A model that lacks a head of it is not promoted, and
-    neither is one that was rolled back.
+    Without `measures`, the main one of the model in use decides. Neither a model that lacks a head of it nor one that was
+    rolled back is promoted.
+
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
     `force` is a reason to promote the model without a comparison.
     """
@@ -103,8 +104,7 @@ def _lacking(entry: Path, rival: Path) -> Decision | None:
         return None
     return Decision(
         False,
-        f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. Otherwise, "
-        f"{_FORCE}",
+        f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. {_FORCE}",
     )
 
 

@@ -4,6 +4,7 @@ Only kinds and shapes are looked at, no values: a step waits for no device.
 """
 
 from collections.abc import Iterable, Iterator
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -31,9 +32,14 @@ def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> An
     return value
 
 
-def records_of(source: object, records: Any) -> Iterator[Record]:
-    """The records that a source gives, if they are."""
-    what = f"{name_of(source)}.records"
+def records_of(source: Any, *asked: Any) -> Iterator[Record]:
+    """What the `records` of a source gives when it is asked, if these are records."""
+    what, takes = f"{name_of(source)}.records", signature(source.records)
+    try:
+        takes.bind(*asked)
+    except TypeError as error:
+        raise ConfigError(f"{what} takes {takes}, and is called with {len(asked)}: {error}.") from error
+    records = source.records(*asked)
     if not isinstance(records, Iterable):
         raise ConfigError(f"{what} gives {_kind(records)}, expected records: does it `yield` them?")
     for record in records:

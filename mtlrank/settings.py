@@ -170,6 +170,12 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
         "null, a whole number of at least 1, or a share from 0.0 to 1.0",
     ),
+    "trainer.callbacks": _or_null(
+        _list(
+            lambda v: isinstance(v, dict) and "_target_" in v,
+            "a list of Lightning callbacks, as in [{_target_: my_parts.MyCallback}]",
+        )
+    ),
     "trainer.precision": _Kind(
         lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",

@@ -68,7 +68,7 @@ def mtl_ranking_nodes(
             killed continues from there.
         registry: Storage - the folder of the registry, such as gs://bucket/registry. Empty - nothing is promoted.
         measures: Promotion - the measures that decide, such as ["trec2019/nDCG@10"]. Empty - the first measure of the
-            first task.
+            first task of the model in use.
         margin: Promotion - the new model may be worse by this much, in the measures' own unit.
         gpus: Machine - GPUs of each node, with one process each. 0 - none.
         judging_gpus: Machine - GPUs of each judging step, 0 or 1.

@@ -30,6 +30,21 @@ def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
         build.build_trainer(wrong, tmp_path, milestones)
 
 
+def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_path):
+    monitored = build.Monitored("val/x", "max")
+    milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
+    trainer = {**config["trainer"], "callbacks": [{"_target_": "pytorch_lightning.callbacks.Timer"}]}
+    kinds = [type(each) for each in build.build_trainer({**config, "trainer": trainer}, tmp_path, milestones).callbacks]
+    assert kinds.index(pl.callbacks.Timer) < kinds.index(Milestones)
+    wrong = {**trainer, "callbacks": [{"_target_": "collections.Counter"}]}
+    with pytest.raises(
+        ConfigError, match=r"trainer.callbacks is a collections.Counter, expected a pytorch_lightning\."
+    ):
+        build.build_trainer({**config, "trainer": wrong}, tmp_path, milestones)
+    with pytest.raises(ConfigError, match=r"trainer.callbacks is \['a'\], expected null or a list of Lightning"):
+        composed("+trainer.callbacks=[a]")
+
+
 def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
     for spread, scale, told in ((2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)):
         task = MarginMSE(["AP"], teacher_scale=scale)
@@ -303,3 +318,22 @@ def test_a_name_that_is_wrong_is_told_before_data_is_prepared(tmp_path, words, c
     with pytest.raises(ConfigError, match=complaint):
         train.run(config)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("mine_of_test.Xz", "_target_ mine_of_test.Xz: mine_of_test has no 'Xz'. Did you mean 'X'?"),
+        ("mtlrank.model.head.MPL", "mtlrank.model.head has no 'MPL'. Did you mean 'MLP'?"),
+        ("no_such_module.X", "there is no module 'no_such_module'. Type the command in the folder that holds"),
+        ("broken_of_test.X", "broken_of_test.py, line 1: expected ':'."),
+    ],
+)
+def test_what_a_target_lacks_is_said_in_one_line(tmp_path, monkeypatch, caplog, target, said):
+    (tmp_path / "mine_of_test.py").write_text("class X:\n    pass\n")
+    (tmp_path / "broken_of_test.py").write_text("class X\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(said)) as told:
+        build.build_object({"_target_": target})
+    assert "\n" not in str(told.value)
+    assert not caplog.records

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -314,3 +316,36 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path, monkeypatch, content, complai
         compose_config(["experiment=mine"], trusted=True)
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "override", "said"),
+    [
+        (
+            "datamodule/dataset/mine.yaml",
+            "defaults:\n  - task@task: classes\n",
+            "datamodule/dataset=mine",
+            "Write a slash before 'task' in the defaults list, as in `/task@...`",
+        ),
+        (
+            "experiment/mine.yaml",
+            "defaults:\n  - override /datamodule/dataset: msm_bm25\n",
+            "experiment=mine",
+            "does the experiment's file begin with the line `# @package _global_`?",
+        ),
+        (
+            "model/heads/mine.yaml",
+            "defaults:\n  pooler: average\n",
+            "model/heads@model.heads.trec2019=mine",
+            "defaults must be a list (got mapping): each line of it begins with `- `.",
+        ),
+        ("model/heads/mine.yml", "x: 1\n", "model/heads@model.heads.trec2019=mine", "(Files end in .yaml.)"),
+    ],
+)
+def test_slips_in_a_file_of_ones_own_are_explained(tmp_path, monkeypatch, file, text, override, said):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        compose_config([override], trusted=True)

@@ -28,7 +28,7 @@ def started(*lines, **where):
 def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
     (tmp_path / "my_parts.py").write_text("class Mine:\n    def records(self):\n        yield {}['a']\n")
     lines = ["import my_parts", "from mtlrank.returned import records_of"]
-    lines += ["list(records_of(None, my_parts.Mine().records()))"]
+    lines += ["list(records_of(my_parts.Mine()))"]
     environment = {**os.environ, "MTLRANK_TRACEBACK": ""}
     done = started(*lines, cwd=tmp_path, env=environment)
     line = "mtlrank: my_parts.Mine.records, my_parts.py:3: KeyError: 'a' (MTLRANK_TRACEBACK=1 shows the calls.)\n"

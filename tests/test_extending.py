@@ -28,14 +28,14 @@ def page(tmp_path):
 
 
 def test_the_page_has_files():
-    assert len(FILE.findall(PAGE)) == 10
+    assert len(FILE.findall(PAGE)) == 19
 
 
 def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    train, evaluate, train_ranking = (shlex.split(line) for line in block.splitlines())
+    train, evaluate, train_ranking, train_more = (shlex.split(line) for line in block.splitlines())
     fast, judge = ["debug=limit", f"data_dir={data_dir}"], ["-m", "mtlrank", *evaluate[1:], f"data_dir={data_dir}"]
-    for words in ([*train[1:], *fast], judge, [*train_ranking[1:], *fast]):
+    for words in ([*train[1:], *fast], judge, [*train_ranking[1:], *fast], [*train_more[1:], *fast]):
         done = subprocess.run([sys.executable, *words], cwd=page, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     run = read_json(page / "runs" / "mine" / "run.json")
@@ -48,6 +48,14 @@ def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     run = read_json(page / "runs" / "ranking" / "run.json")
     assert run["datamodule.dataset.datasets.trec2019.task._target_"] == "my_parts.ExpectedGrade"
     assert "test/trec2019/AP" in read_json(page / "runs" / "ranking" / "metrics.json")
+    run = read_json(page / "runs" / "more" / "run.json")
+    assert run["loop.loss._target_"] == "my_more.Geometric"
+    assert run["model.body._target_"] == "my_more.FreshTop"
+    assert run["datamodule.train_sampler._target_"] == "my_more.ShortFirst"
+    assert (page / "runs" / "more" / "my_log").is_dir()
+    assert {"test/trec2019/BestGrade", "test/my_overlap/MSE"} <= read_json(
+        page / "runs" / "more" / "metrics.json"
+    ).keys()
 
 
 @pytest.mark.parametrize("columns", ["[1,2]", "[1]"], ids=["pairs", "single texts"])
@@ -74,8 +82,11 @@ def test_the_dataset_of_the_readme_trains(tmp_path, home):
     parts = "defaults:\n  - /task@task: relevance\n  - /datamodule/preprocessor@preprocessor: pair\n"
     write_text(
         tmp_path / "my_conf" / "datamodule" / "dataset" / "my_dataset.yaml",
-        f"{parts}_target_: my_data.MyDataset\nname: my_dataset\n",
+        f"{parts}_target_: my_data.MyDataset\nname: my_dataset\npath: my_files\n",
     )
+    for split in ("train", "val", "test"):
+        rows = [f"{2 * (n % 2)}|{split}-q{n // 2}|a question {n // 2}|passage {n} of {split}\n" for n in range(20)]
+        write_text(tmp_path / "my_files" / f"{split}.txt", "".join(rows))
     words = ["--config-dir", "my_conf", "datamodule/dataset=my_dataset", "debug=limit", "output_dir=run"]
     assert typed(tmp_path, "train", *words) == 0
     assert "test/my_dataset/nDCG@10" in read_json(tmp_path / "run" / "metrics.json")

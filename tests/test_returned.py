@@ -13,7 +13,7 @@ from mtlrank.loop.loss import ExampleMean, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import scores
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import Linear, Pooler
+from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.returned import records_of
@@ -164,10 +164,17 @@ def test_what_an_optimizer_is_made_of_is_checked(parts, told):
     ],
 )
 def test_records_are_records_of_text(records, told):
-    with pytest.raises(ConfigError, match=rf"{Pooler.__module__}\.Average\.{told}"):
-        list(records_of(Average(8, 4), records))
+    with pytest.raises(ConfigError, match=rf"{HERE}\.Own\.{told}"):
+        list(records_of(giving(object, "records", lambda split: records)(), "train"))
 
 
-def test_records_without_texts_are_left_to_those_who_tell_of_bad_rows():
+def test_records_are_asked_for_a_split():
+    with pytest.raises(
+        ConfigError, match=r"Own\.records takes \(\), and is called with 1: too many positional arguments"
+    ):
+        list(records_of(type("Own", (), {"records": lambda self: []})(), "train"))
+
+
+def test_missing_texts_are_left_to_those_who_tell_of_bad_rows():
     records = [Record("q", "d", None, None, 1)]
-    assert list(records_of(Average(8, 4), records)) == records
+    assert list(records_of(giving(object, "records", lambda split: records)(), "train")) == records

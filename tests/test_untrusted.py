@@ -12,6 +12,7 @@ from mtlrank.untrusted import check_targets
         "+x={_target_: os.system}",
         "+x=[{a: {_target_: os.system}}]",
         "+loop.optimizer._args_=[1]",
+        "+trainer.callbacks=[{_target_: os.system}]",
         "+model/heads@_global_=cls",
         "hydra.run.dir=/tmp/x",
         "+hydra/launcher=basic",

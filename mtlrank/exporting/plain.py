@@ -33,7 +33,7 @@ def plain_head(head: TrainedHead) -> PlainHead:
     """Take a head apart. Raises `ConfigError`, with what to choose instead, for one that stock classes cannot compute."""
     module, body = head.module, head.model.body
     pooling = _POOLINGS.get(type(module.pooler))
-    choose = f"train with model/heads@model.heads.{head.key}=cls"
+    choose = f"train with model/heads@model.heads.{head.key}=cls, or keep it with format=multitask"
     if pooling is None:
         kind = type(module.pooler).__name__
         raise _refused(head, f"it pools with {kind}, which no stock model has", choose)

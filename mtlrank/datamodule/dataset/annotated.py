@@ -109,7 +109,7 @@ class AnnotatedPairs(PreparedDataset):
                 seen.update(new)
                 pairs = [pair for pair in new.values() if same_words(pair.text) not in elsewhere]
                 self.reading.count("passages of another split left out", len(new) - len(pairs))
-            for record in records_of(self.annotator, self.annotator.records(pairs, collection.docs)):
+            for record in records_of(self.annotator, pairs, collection.docs):
                 group = None if record.group is None else last + record.group  # an annotator counts within a chunk
                 yield record._replace(group=group)
             last += len(pairs)

@@ -136,7 +136,7 @@ class PreparedDataset(ABC):
         merge_shards(target, shards, self.task, description, max_bad_rows)
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
-        for sample in samples_of(records_of(self, self.records(split))):
+        for sample in samples_of(records_of(self, split)):
             first = sample[0]
             if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
                 yield sample

@@ -309,7 +309,7 @@ class IRDataset(PreparedDataset):
         """The annotator's labels of (query_id, doc_id) pairs."""
         assert self.annotator is not None
         pairs = [Pair(q, d, collection.queries[q], texts[d]) for q, d in wanted]
-        records = records_of(self.annotator, self.annotator.records(pairs, collection.docs))
+        records = records_of(self.annotator, pairs, collection.docs)
         return {(record.query_id, record.doc_id): float(record.label) for record in records}
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:

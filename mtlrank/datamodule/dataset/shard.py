@@ -209,6 +209,8 @@ def _check(record: Record, task: Task) -> None:
     for what, name in (("query_id", record.query_id), ("doc_id", record.doc_id)):
         if wrong := wrong_id(what, name):
             raise DataError(wrong)
+    if record.query is None and task.kind == "ranking":
+        raise DataError("expected a query, as the task is a ranking, found none")
     if len(record.spans) != task.num_spans:
         raise DataError(f"expected {task.num_spans} spans, found {len(record.spans)}")
     located = record.text if record.spans_in == "text" else record.query or ""

@@ -384,7 +384,8 @@ def test_the_cluster_has_time_to_end_a_job_first(kube, bucket, monkeypatch):
 def test_a_step_that_is_cancelled_deletes_its_job(kube, number):
     """In a process of its own, as the pod of the step gets the signal."""
     code = (
-        "import sys, json\n"
+        "import json, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from components.launch import launcher\n"
         "from components.train.order import Order\n"
         "from components.launch.trainjob import Nodes\n"

@@ -15,7 +15,7 @@ from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, read_manifest
-from mtlrank.task import Buckets, PairwiseRelevance, Regression, SpanClassification
+from mtlrank.task import Buckets, PairwiseRelevance, Regression, Relevance, SpanClassification
 from tests.datamodule.dataset.test_prepared import Given, prepared
 
 WORDS = ["garden", "harbour", "silent", "lights", "who", "where"]
@@ -216,6 +216,12 @@ def test_a_class_without_a_name_is_a_bad_row(tmp_path, name):
     bad = Record("-", "bad", None, "garden", name, ((0, 6),), place="x:7")
     with pytest.raises(DataError, match="x:7: .*label"):
         prepared(tmp_path, SpanClassification(["Accuracy"]), [*records, bad])
+
+
+def test_a_ranking_without_a_query_is_a_bad_row(tmp_path):
+    records = [Record("q", "d", None, "garden", 1, place="x:7")]
+    with pytest.raises(DataError, match="x:7: expected a query, as the task is a ranking, found none"):
+        prepared(tmp_path, Relevance(["AP"]), records)
 
 
 def test_sequences_that_are_cut_are_counted(tmp_path):
