@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mtlrank.build_dataset import build_dataset, build_object, code
+from mtlrank.build_dataset import build_dataset, code
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -33,6 +33,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
+from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.returned import instance_of

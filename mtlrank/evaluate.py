@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 
 from mtlrank import build, prepare
-from mtlrank.build_dataset import build_object
 from mtlrank.compose import Config, select_tasks, with_measures
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
@@ -31,6 +30,7 @@ from mtlrank.loop.predict import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
+from mtlrank.objects import build_object
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.run_folder import run_identity
 from mtlrank.storage import file_hash, local_path, read_json, writable_folder, write_json

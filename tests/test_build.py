@@ -8,7 +8,7 @@ import torch
 
 from mtlrank import build, run_folder, train
 from mtlrank.build import num_processes
-from mtlrank.build_dataset import build_dataset, prepared_folder
+from mtlrank.build_dataset import prepared_folder
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
@@ -142,12 +142,6 @@ def test_prepared_folders_notice_that_a_class_of_ones_own_has_changed(tmp_path, 
     assert before == prepared_folder(composed(*words), "msm_sem_sim")
     code.write_text(code.read_text() + "\n    # another way to read\n")
     assert before != prepared_folder(composed(*words), "msm_sem_sim")
-
-
-def test_a_setting_that_a_class_has_not_is_told_with_the_nearest():
-    config = composed("datamodule/dataset=trec2019", "+datamodule.dataset.num_negative=3")
-    with pytest.raises(ConfigError, match="IRDataset has no setting 'num_negative'. Did you mean 'num_negatives'?"):
-        build_dataset(config["datamodule"]["dataset"]["datasets"]["trec2019"])
 
 
 def test_more_processes_than_a_machine_without_gpus_has_processors_are_refused():
@@ -318,22 +312,3 @@ def test_a_name_that_is_wrong_is_told_before_data_is_prepared(tmp_path, words, c
     with pytest.raises(ConfigError, match=complaint):
         train.run(config)
     assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.parametrize(
-    ("target", "said"),
-    [
-        ("mine_of_test.Xz", "_target_ mine_of_test.Xz: mine_of_test has no 'Xz'. Did you mean 'X'?"),
-        ("mtlrank.model.head.MPL", "mtlrank.model.head has no 'MPL'. Did you mean 'MLP'?"),
-        ("no_such_module.X", "there is no module 'no_such_module'. Type the command in the folder that holds"),
-        ("broken_of_test.X", "broken_of_test.py, line 1: expected ':'."),
-    ],
-)
-def test_what_a_target_lacks_is_said_in_one_line(tmp_path, monkeypatch, caplog, target, said):
-    (tmp_path / "mine_of_test.py").write_text("class X:\n    pass\n")
-    (tmp_path / "broken_of_test.py").write_text("class X\n    pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=re.escape(said)) as told:
-        build.build_object({"_target_": target})
-    assert "\n" not in str(told.value)
-    assert not caplog.records

@@ -1,0 +1,109 @@
+"""Where a part of a config becomes the object that it names, with errors that name the setting that is wrong."""
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from mtlrank.checks import nearest
+from mtlrank.errors import ConfigError
+
+_ANY = Parameter.VAR_KEYWORD  # as in **kwargs
+
+
+def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
+    """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
+    _check_settings(node)
+    try:
+        if not kwargs:
+            return instantiate({**node, "_convert_": "all"})
+        built = instantiate({**node, "_convert_": "all"}, _partial_=True)
+        _check_arguments(node, built, kwargs)
+        return built(**kwargs)
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        raise ConfigError(
+            f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
+        ) from error
+
+
+def _check_settings(node: Any) -> None:
+    """Refuse a setting that a class has not, and text where it takes true or false.
+
+    To YAML 1.2 `no` and `off` are words, and words are true.
+    """
+    if isinstance(node, Mapping):
+        target = str(node.get("_target_", ""))
+        if target:
+            locate(target)
+        taken = parameters_of(target) if target else {}
+        for name, value in node.items():
+            if name not in taken and taken and not _takes_any(taken) and not name.startswith("_"):
+                known = [each for each in taken if each != "self"]
+                raise ConfigError(
+                    f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
+                )
+            if name in taken and taken[name].annotation in (bool, bool | None) and not isinstance(value, bool | None):
+                raise ConfigError(f"{name} of {target} is {value!r}, expected true or false.")
+            _check_settings(value)
+
+
+def locate(target: str) -> Any:
+    """What a `_target_` names. Raises `ConfigError` that says what of it there is not; Hydra would only log that."""
+    parts = target.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            found: Any = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # of what the module imports
+            continue
+        except SyntaxError as error:
+            raise ConfigError(f"_target_ {target}: {error.filename}, line {error.lineno}: {error.msg}.") from error
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                hint = nearest(part, [known for known in dir(found) if not known.startswith("_")])
+                raise ConfigError(f"_target_ {target}: {name} has no {part!r}.{hint}")
+            found = getattr(found, part)
+        return found
+    raise ConfigError(
+        f"_target_ {target}: there is no module {parts[0]!r}. Type the command in the folder that holds {parts[0]}.py, or "
+        "put that folder into PYTHONPATH."
+    )
+
+
+@cache
+def parameters_of(target: str) -> dict[str, Parameter]:
+    """What a class takes, and what those take that it passes other arguments on to; nothing if there is no such class."""
+    found: dict[str, Parameter] = {}
+    try:
+        made = locate(target)
+        for taker in (each for each in getattr(made, "__mro__", (made,)) if each not in (object, ABC)):
+            takes = dict(signature(taker).parameters)
+            found = takes | found
+            if not _takes_any(takes):
+                return {name: parameter for name, parameter in found.items() if parameter.kind is not _ANY}
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return {}  # building it says what is wrong
+    return found
+
+
+def _takes_any(parameters: Mapping[str, Parameter]) -> bool:
+    return any(parameter.kind is _ANY for parameter in parameters.values())
+
+
+def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse settings that a class does not take, and what it misses."""
+    try:
+        signature(built).bind(**kwargs)
+    except (TypeError, ValueError) as error:
+        target = str(node.get("_target_"))
+        raise ConfigError(f"Cannot build {target}: {str(error).splitlines()[0]}.") from error
