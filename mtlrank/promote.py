@@ -13,7 +13,7 @@ from mtlrank import evaluate
 from mtlrank.compose import pipeline_config
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.judged import head_folders
+from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.registry import EVALUATION, MODEL, Registry

@@ -26,7 +26,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError
-from mtlrank.evaluation.judged import head_name
+from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.multitask import MultiTaskLoop

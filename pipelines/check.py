@@ -16,7 +16,7 @@ from components.train.settings import train_settings
 from mtlrank.checks import nearest
 from mtlrank.compose import Config, check_monitor, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError, StorageError
-from mtlrank.evaluation.judged import head_name
+from mtlrank.evaluation.judged_head import head_name
 from mtlrank.storage.paths import parse as parse_path
 
 

@@ -19,7 +19,7 @@ from kfp.dsl.graph_component import GraphComponent
 from components.base import IMAGE
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged import head_folders
+from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.evaluation.report import print_table
 from pipelines.check import check, check_for_image
 from pipelines.containers import check_outputs, docker_runner

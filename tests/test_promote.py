@@ -10,7 +10,7 @@ from mtlrank import evaluate, promote, train
 from mtlrank.cli import app
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, ConflictError, DataError
-from mtlrank.evaluation.judged import head_folders
+from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.registry import Registry
 from mtlrank.registry.decision import decide
 from mtlrank.storage import file_hash, read_json, write_json

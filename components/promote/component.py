@@ -34,7 +34,7 @@ def promote(
     from pathlib import Path
 
     from mtlrank import promote
-    from mtlrank.evaluation.judged import head_folders
+    from mtlrank.evaluation.judged_head import head_folders
     from mtlrank.prepare import folders_by_key
     from mtlrank.registry import Registry
     from mtlrank.registry.decision import Decision, markdown

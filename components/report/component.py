@@ -21,7 +21,7 @@ def report(
     from pathlib import Path
 
     from mtlrank.errors import DataError
-    from mtlrank.evaluation.judged import head_folders
+    from mtlrank.evaluation.judged_head import head_folders
     from mtlrank.evaluation.report import print_table, write_report
 
     folders = head_folders([Path(result.path) for result in results])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged import Head
+from mtlrank.evaluation.judged_head import Head
 from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.judged import JUDGED_RUN, run_of
+from mtlrank.evaluation.judged_head import JUDGED_RUN, run_of
 from mtlrank.storage import local_path, read_json
 
 Settings = dict[str, Any]  # what a run is of, by dotted key

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mtlrank.dtypes import Floats, Ints
-from mtlrank.evaluation.judged import Head
+from mtlrank.evaluation.judged_head import Head
 from mtlrank.evaluation.significance.resampling import Swaps
 from mtlrank.evaluation.significance.weighted import Statistic, mean, statistic
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.head import Judgement, Predictions
-from mtlrank.evaluation.judged import head_of
+from mtlrank.evaluation.judged_head import head_of
 from mtlrank.evaluation.measures import unsaid_level, with_level
+from mtlrank.evaluation.predictions import Judgement, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
 from mtlrank.storage import write_json, write_text

@@ -10,7 +10,7 @@ from ir_measures import Qrel, ScoredDoc
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, evaluation_of, ranking_head
+from mtlrank.evaluation.judged_head import Head, evaluation_of, ranking_head
 from mtlrank.evaluation.measures import ranking_values
 from mtlrank.evaluation.systems import System, as_system
 from mtlrank.trec import read_qrels, read_run

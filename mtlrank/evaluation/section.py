@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, confusion_matrix, head_of
+from mtlrank.evaluation.judged_head import Head, confusion_matrix, head_of
 from mtlrank.evaluation.measures import is_better, is_quality, shown, unsaid_level
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged import Head, evaluation_of, head_folders, read_head
+from mtlrank.evaluation.judged_head import Head, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
 
 FIRST_STAGE = "first stage"

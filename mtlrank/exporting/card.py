@@ -10,7 +10,7 @@ import yaml
 
 from mtlrank import __version__
 from mtlrank.compose import Config
-from mtlrank.evaluation.judged import head_folders
+from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.exporting.stock import stock_type
 from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.storage import file_hash, read_json

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.head import PackedScores, Predictions
+from mtlrank.evaluation.predictions import PackedScores, Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
 from mtlrank.progress import Progress

@@ -5,7 +5,7 @@ import pytest
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
-from mtlrank.evaluation.judged import head_folders, read_head
+from mtlrank.evaluation.judged_head import head_folders, read_head
 from mtlrank.evaluation.section import Row, find_intervals, read_sections
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text

@@ -6,7 +6,7 @@ import ir_datasets
 import pytest
 import torch
 
-from mtlrank.evaluation.head import Predictions
+from mtlrank.evaluation.predictions import Predictions
 from mtlrank.evaluation.results import write_head
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.section import read_section

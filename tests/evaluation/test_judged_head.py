@@ -1,6 +1,6 @@
 """Judged heads, read back."""
 
-from mtlrank.evaluation.judged import confusion_matrix, read_head
+from mtlrank.evaluation.judged_head import confusion_matrix, read_head
 from tests.evaluation.judged_runs import write_labels
 
 

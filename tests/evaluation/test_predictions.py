@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtlrank.errors import DivergedError
-from mtlrank.evaluation.head import Predictions
+from mtlrank.evaluation.predictions import Predictions
 
 
 @pytest.fixture(params=["trec2019", "msm_ner", "msm_bm25"])
