@@ -16,14 +16,14 @@ from torch.nn import functional as F
 from mtlrank.batch import TaskBatch
 from mtlrank.checks import above_zero, null_or_at_least, one_of
 from mtlrank.returned import name_of, shaped
-from mtlrank.task.relevance import RankingTask
+from mtlrank.task.relevance import Ranking
 from mtlrank.task.task import by_sample
 
 _NOTHING = float("-inf")  # a score that no softmax sees
 _SCHEMES = ("lambdarank", "ndcg_loss2", "ndcg_loss2++")
 
 
-class Groupwise(RankingTask):
+class Groupwise(Ranking):
     """Base of losses over a group. A subclass compares scores and grades, a row of documents for each sample."""
 
     grouped = True

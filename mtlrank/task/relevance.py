@@ -11,7 +11,7 @@ from mtlrank.errors import DataError
 from mtlrank.task.task import ItemTask, Task
 
 
-class RankingTask(Task):
+class Ranking(Task):
     """Base of all tasks that are judged as rankings: labels are grades, relevant from `relevance_level` on."""
 
     kind = "ranking"
@@ -37,7 +37,7 @@ class RankingTask(Task):
         return logits.squeeze(-1).float()
 
 
-class Relevance(RankingTask, ItemTask):
+class Relevance(Ranking, ItemTask):
     """Is this document relevant? Binary cross-entropy; that of relevant documents counts `positive_weight` times."""
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1, positive_weight: float = 1.0) -> None:

@@ -42,7 +42,10 @@ class Task(ABC):
         return max(self.output_dim, 2)
 
     def identity(self) -> dict[str, Any]:
-        """What prepared data depends on: tasks that agree in it learn from the same data with different losses."""
+        """What prepared data depends on: tasks that agree in it learn from the same data with different losses.
+
+        The name of the class that parses labels belongs to it: with another name, data would be prepared again.
+        """
         settings = {name: getattr(self, name) for name in self.prepared_by}
         how = {"kind": self.kind, "num_spans": self.num_spans, "grouped": self.grouped, "distils": self.distils}
         return {"labels": type(self).parse_label.__qualname__, **how, **settings}

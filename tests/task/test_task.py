@@ -85,3 +85,8 @@ def test_what_losses_are_is_told_to_those_that_balance_them():
     assert (TASKS["spans"].num_outcomes, TASKS["regression"].num_outcomes) == (3, 2)
     assert TASKS["margin mse"].is_squared_error
     assert not TASKS["relevance"].is_squared_error
+
+
+def test_prepared_data_of_before_are_found_by_the_same_names():
+    labels = {task.identity()["labels"].removesuffix(".parse_label") for task in TASKS.values()}
+    assert labels == {"Buckets", "Classification", "Distillation", "Ordinal", "Ranking", "Regression"}

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 
 from mtlrank.annotate.bm25 import BM25Index
-from mtlrank.datamodule.collection.ranking import Ranking
+from mtlrank.datamodule.collection.ranking import RankedDocs
 from mtlrank.datamodule.collection.source import Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
@@ -35,7 +35,7 @@ class Collection:
         self.source = open_source(source)
         self.reading = reading or Reading()
         self.holds = holds
-        self._ranked: dict[str, Ranking] = {}  # of the run, at most `_depth` documents a query
+        self._ranked: dict[str, RankedDocs] = {}  # of the run, at most `_depth` documents a query
         self._depth = 0
 
     @cached_property
@@ -119,7 +119,7 @@ class Collection:
                 "needs ranks. Give a run with scores, or let BM25 retrieve, as in {id: ..., run: bm25}."
             )
 
-    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, Ranking]:
+    def candidates(self, query_ids: Ids[str], k: int) -> dict[str, RankedDocs]:
         """The first-stage ranking of each query, best first, at most `k` documents.
 
         Of a run that is not ordered: `k` of each query's documents, drawn and ordered by a hash.
@@ -145,16 +145,16 @@ class Collection:
             elif self.holds(triple.query_id):
                 self.reading.count("triples of queries without a text")
 
-    def _best_of_run(self, query_ids: Ids[str], k: int, is_first: bool) -> dict[str, Ranking]:
+    def _best_of_run(self, query_ids: Ids[str], k: int, is_first: bool) -> dict[str, RankedDocs]:
         """The best of each query. More than `k` documents are held of one query at a time: that of the last lines."""
-        found = {query_id: Ranking.of(query_id, ()) for query_id in query_ids}
+        found = {query_id: RankedDocs.of(query_id, ()) for query_id in query_ids}
         least: dict[str, float] = {}  # that was kept of queries some of whose documents are forgotten
         unsure, unknown = set[str](), 0
         current, scores, is_unknown = "", dict[str, float](), False
 
         def pack() -> None:
             best = self._best(current, scores, k)
-            found[current] = Ranking.of(current, best)
+            found[current] = RankedDocs.of(current, best)
             if len(best) < len(scores):
                 least[current] = best[-1][1]
 
@@ -182,7 +182,7 @@ class Collection:
             self.reading.count("run lines of unknown queries", unknown)
         return found
 
-    def _check_again(self, unsure: Ids[str], found: Mapping[str, Ranking]) -> None:
+    def _check_again(self, unsure: Ids[str], found: Mapping[str, RankedDocs]) -> None:
         """What came late and is among the best may have been forgotten with another score."""
         current, scores = "", dict[str, float]()
         for query_id, doc_id, score, place in self.source.pair_values("run", self.reading):
@@ -202,10 +202,10 @@ class Collection:
         if scores.setdefault(doc_id, score) != score:
             self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
 
-    def _retrieve(self, query_id: str, k: int) -> Ranking:
+    def _retrieve(self, query_id: str, k: int) -> RankedDocs:
         positions, scores = self.bm25.retrieve(self.queries[query_id], k)
         names = self.docs.names(positions.tolist())
-        return Ranking.of(query_id, zip(names, scores.tolist(), strict=True))
+        return RankedDocs.of(query_id, zip(names, scores.tolist(), strict=True))
 
     def require(self, part: str) -> None:
         """Raise `ConfigError` if the source lacks a part."""

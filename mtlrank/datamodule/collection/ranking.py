@@ -16,7 +16,7 @@ class RankedDoc(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class RankedDocs:
     """The documents of a query, best first; its scores are float32."""
 
     query_id: str
@@ -24,7 +24,7 @@ class Ranking:
     scores: "array[float]"
 
     @classmethod
-    def of(cls, query_id: str, scored: Iterable[tuple[str, float]]) -> "Ranking":
+    def of(cls, query_id: str, scored: Iterable[tuple[str, float]]) -> "RankedDocs":
         """The ranking of (doc_id, score) pairs, which come best first."""
         pairs = list(scored)
         return cls(query_id, "\n".join(doc_id for doc_id, _ in pairs), array("f", [score for _, score in pairs]))
@@ -40,6 +40,6 @@ class Ranking:
         """(doc_id, score), best first."""
         return zip(self.doc_ids.split("\n"), self.scores, strict=True) if self.scores else ()
 
-    def best(self, k: int) -> "Ranking":
+    def best(self, k: int) -> "RankedDocs":
         """Its first `k` documents."""
-        return self if len(self) <= k else Ranking.of(self.query_id, list(self.pairs())[:k])
+        return self if len(self) <= k else RankedDocs.of(self.query_id, list(self.pairs())[:k])

@@ -10,7 +10,7 @@ from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
-from mtlrank.datamodule.collection import Collection, Ranking
+from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
@@ -125,7 +125,7 @@ class IRDataset(PreparedDataset):
             )
         self._check_teacher(learn_from, task)
         self._collections: dict[str, Collection] = {}
-        self._candidates: dict[str, dict[str, Ranking]] = {}
+        self._candidates: dict[str, dict[str, RankedDocs]] = {}
 
     def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
         self._collections.clear()  # they are of another shard, or told another reading
@@ -234,7 +234,7 @@ class IRDataset(PreparedDataset):
         first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
         return {**collection.source.describe(), "first_stage": first_stage}
 
-    def candidates(self, split: str) -> dict[str, Ranking]:
+    def candidates(self, split: str) -> dict[str, RankedDocs]:
         """The first-stage ranking of the split's queries."""
         if split not in self._candidates:
             collection = self.pool(split)
