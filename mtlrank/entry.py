@@ -27,7 +27,15 @@ from safetensors import SafetensorError
 from yaml import YAMLError
 
 from mtlrank.compose import Config, explain, explain_composing, keys_of, resolve
-from mtlrank.errors import ConfigError, OwnCodeError, ResourceError, StorageError, TerminatedError, UserError
+from mtlrank.errors import (
+    ConfigError,
+    OwnCodeError,
+    ResourceError,
+    StorageError,
+    Terminated,
+    TerminatedError,
+    UserError,
+)
 from mtlrank.untrusted import check_names, own_config_dir
 from mtlrank.usage import usage
 
@@ -75,6 +83,8 @@ def told_in_one_line() -> Iterator[None]:
         if (told := _of_system(error) or _of_own_code(error)) is None:
             raise
         _stop(told)
+    except Terminated:
+        _stop(TerminatedError("stopped by SIGTERM: the same command continues."))
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -192,7 +202,7 @@ def _refusal(error: Exception) -> str:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     """End as after an error, so that nothing half made stays. Training listens by itself, to end between two steps."""
-    raise TerminatedError("stopped by SIGTERM: the same command continues.")
+    raise Terminated
 
 
 def _stop(error: UserError) -> NoReturn:

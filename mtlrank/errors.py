@@ -51,6 +51,10 @@ class OwnCodeError(UserError):
     exit_code = 1
 
 
+class Terminated(BaseException):
+    """SIGTERM, wherever the program is at that moment: no `except ValueError` of a library may swallow it."""
+
+
 class InterruptedRunError(TerminatedError):
     """A run that was stopped from the keyboard and can continue later."""
 

@@ -25,6 +25,14 @@ def started(*lines, **where):
     return subprocess.run(command, capture_output=True, text=True, **where)
 
 
+def test_no_library_swallows_the_end():
+    """SIGTERM may come in the middle of a `try` of somebody else's, as around the JSON of an answer."""
+    lines = ["import os, signal", "try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()"]
+    done = started(*lines, "except Exception: print('swallowed')", timeout=120)
+    assert (done.returncode, done.stdout) == (143, "")
+    assert done.stderr.splitlines()[-1] == "mtlrank: stopped by SIGTERM: the same command continues."
+
+
 def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
     (tmp_path / "my_parts.py").write_text("class Mine:\n    def records(self):\n        yield {}['a']\n")
     lines = ["import my_parts", "from mtlrank.returned import records_of"]
