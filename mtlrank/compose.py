@@ -183,7 +183,7 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
             )
     if isinstance(error, MissingConfigException) and error.options:
         hint, options = nearest(option, error.options), ", ".join(error.options)
-        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}. (Files end in .yaml.)"
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}."
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         name = error.full_key if isinstance(error, MissingMandatoryValue) else first.rpartition(" ")[2]
         return f"{name} has no value. Give it one: {name}=..."

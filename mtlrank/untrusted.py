@@ -86,10 +86,13 @@ def own_config_dir() -> Path | None:
 
 
 def check_names(folder: Path) -> None:
-    """Refuse a file of somebody's own that has the name of one of mtlrank's, which Hydra would read in its place."""
+    """Refuse a file of somebody's own that Hydra would not read: mtlrank's own has its name, or it ends in .yml."""
     ours = Path(conf.__file__).parent
-    for path in sorted(folder.rglob("*.yaml")):
-        if (ours / path.relative_to(folder)).is_file():
+    for path in sorted(folder.rglob("*.y*ml")):
+        group = path.relative_to(folder).parent
+        if path.suffix == ".yml" and group != Path() and (ours / group).is_dir():
+            raise ConfigError(f"{path} would not be read: names of configs end in .yaml. Rename it.")
+        if (ours / group / path.name).is_file():
             raise ConfigError(f"{path} has the name of an option of mtlrank, which would be used instead: rename it.")
 
 

@@ -339,7 +339,12 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path, monkeypatch, content, complai
             "model/heads@model.heads.trec2019=mine",
             "defaults must be a list (got mapping): each line of it begins with `- `.",
         ),
-        ("model/heads/mine.yml", "x: 1\n", "model/heads@model.heads.trec2019=mine", "(Files end in .yaml.)"),
+        (
+            "model/heads/mine.yml",
+            "x: 1\n",
+            "model/heads@model.heads.trec2019=mine",
+            "would not be read: names of configs end in .yaml.",
+        ),
     ],
 )
 def test_slips_in_a_file_of_ones_own_are_explained(tmp_path, monkeypatch, file, text, override, said):
