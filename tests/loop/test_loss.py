@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torchjd import aggregation
 
 from mtlrank.batch import MTLBatch
 from mtlrank.errors import ConfigError
@@ -265,3 +266,23 @@ def test_a_task_by_itself_is_learnt_as_it_is(make_one):
     factors = {"muppet": 1 / math.log(2), "static": 3 / 4, "random": make(RandomWeights)({"c": torch.ones(1)}, ["c"])}
     (name,) = (name for name, made in COMBINERS.items() if made is make_one)
     assert make_one()(one, ["c"]).item() == pytest.approx(3 * float(factors.get(name, 1)))
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "settings", "scales"),
+    [
+        ("PCGrad", {}, (3.0, 3.0, 3.0)),
+        ("ConFIG", {}, (3.0, 3.0, 3.0)),
+        ("UPGrad", {}, (1.0, 1.0, 1.0)),
+        ("MGDA", {}, (1.0, 1.0, 1.0)),
+        ("CAGrad", {"c": 0.5}, (1.5, 1.5, 1.5)),
+        ("AlignedMTL", {}, (1.0, 0.43, 0.19)),
+        ("FairGrad", {"alpha": 1.0}, (3.0, 2.02, 1.79)),
+    ],
+)
+def test_aggregators_have_the_scales_that_the_docs_tell(aggregator, settings, scales):
+    """Of three gradients of length 1, relative to their mean, at a cosine of 0, .6 and .9 between them."""
+    aggregate = getattr(aggregation, aggregator)(**settings)
+    for cosine, scale in zip((0.0, 0.6, 0.9), scales, strict=True):
+        rows = torch.linalg.cholesky(torch.full((3, 3), cosine) + (1 - cosine) * torch.eye(3))
+        assert float(aggregate(rows).norm() / rows.mean(0).norm()) == pytest.approx(scale, abs=0.01)
