@@ -33,11 +33,16 @@ def own_image(image, tmp_path):
         "Dockerfile": re.sub(r"^FROM \S+", f"FROM {image}", dockerfile),
         "my_data.py": dataset,
         "my_heads.py": HEAD,
-        "my_conf/datamodule/dataset/my_dataset.yaml": f"{parts}_target_: my_data.MyDataset\nname: my_dataset\n",
+        "my_conf/datamodule/dataset/my_dataset.yaml": (
+            f"{parts}_target_: my_data.MyDataset\nname: my_dataset\npath: /opt/my/conf/my_files\n"
+        ),
         "my_conf/model/heads/narrow.yaml": (
             "defaults:\n  - pooler: cls_token\n_target_: my_heads.Narrow\n_partial_: true\ndropout: 0.0\n"
         ),
     }
+    for split, size in (("train", 100), ("val", 10), ("test", 10)):
+        rows = [f"{number % 2}|{split}-q{number // 2}|a question|passage {number}\n" for number in range(size)]
+        files[f"my_conf/my_files/{split}.txt"] = "".join(rows)
     for name, content in files.items():
         write_text(tmp_path / name, content)
     subprocess.run(["docker", "build", "-q", "-t", "my-mtlrank:0.1.0-1", "."], cwd=tmp_path, check=True)
