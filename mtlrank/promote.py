@@ -50,12 +50,12 @@ def run(
         write_entry(entry, model, heads)
         candidate = read_system("new", [entry])
         parse_measures(measures, candidate)
-        if not (measures or force or registry.current()):
-            _main_measure(entry, "the new model")  # later ones will be compared by it
-        name = registry.publish(entry)
         read = registry.history()
         changes, _ = read
         in_use = changes[-1].model if changes else None
+        if not (measures or force or in_use):
+            _main_measure(entry, "the new model")  # later ones will be compared by it
+        name = registry.publish(entry)
         if in_use == name:
             print(f"{name} is in use already", file=sys.stderr)
             return Decision(True, f"{name} is in use already")
