@@ -43,6 +43,25 @@ def load_encoder(name: str, *, pretrained: bool, **overrides: Any) -> Any:
     return _load(AutoModel, name, "weights", config=config)
 
 
+def max_length(encoder: Any) -> int | None:
+    """Tokens of the longest sequence that an encoder has positions for; None if they are not counted."""
+    from torch.nn import Embedding
+
+    positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if not isinstance(positions, Embedding):
+        return None
+    reserved = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa counts from after it
+    return positions.num_embeddings - reserved
+
+
+def max_length_of(name: str) -> int | None:
+    """The same for the encoder of `name`, without its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return max_length(load_encoder(name, pretrained=False))
+
+
 def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
     """Load from the hub or a folder; code from outside is never run, nor does transformers ask whether it may."""
     path = embedded.locate(name)

@@ -11,7 +11,7 @@ from mtlrank.compose import Config
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.merge import SCHEMA
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.objects import build_object, locate, parameters_of
 from mtlrank.returned import instance_of
@@ -30,6 +30,16 @@ def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     dataset: PreparedDataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset)
     measures.check(dataset.task.kind, dataset.task.measures)
     return dataset
+
+
+def check_length(key: str, dataset: Mapping[str, Any], backbone: str, most: int | None) -> None:
+    """Refuse a dataset whose texts may be longer than the `most` tokens that a body has positions for."""
+    length = dataset.get("preprocessor", {}).get("max_length", 0)
+    if most and type(length) is int and length > most:
+        raise ConfigError(
+            f"datamodule.dataset.datasets.{key}.preprocessor.max_length is {length}, but {backbone} has positions for "
+            f"{most} tokens: set max_length={most}, or choose a body with more."
+        )
 
 
 def prepared_folder(config: Config, key: str) -> str:

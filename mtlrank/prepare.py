@@ -16,7 +16,8 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
-from mtlrank.build_dataset import build_dataset, dataset_fingerprint, prepared_folder
+from mtlrank.backbone import max_length_of
+from mtlrank.build_dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.reading import Reading
@@ -36,6 +37,7 @@ from mtlrank.storage import (
     writable_folder,
 )
 
+_BODY = "mtlrank.model.body.MTLBody"  # one of somebody's own may divide longer texts
 _MANY = 0.5  # of the texts cut: more are told
 _MANY_UNKNOWN = 0.05  # of the tokens
 
@@ -60,7 +62,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     datasets = {}
     for key in keys:
         if not exists(join(folders[key], MANIFEST)):
-            build_dataset(config["datamodule"]["dataset"]["datasets"][key]).check_sources()
+            _check(config, key)
     for key in keys:
         if shard:
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
@@ -68,6 +70,15 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
             datasets[key] = prepare_dataset(config, key, folders[key])
             _say(datasets[key], key, folders[key])
     return datasets
+
+
+def _check(config: Config, key: str) -> None:
+    """Refuse what can be known to be wrong before anything is read."""
+    node, body = config["datamodule"]["dataset"]["datasets"][key], config["model"]["body"]
+    dataset = build_dataset(node)
+    dataset.check_sources()
+    if body["_target_"] == _BODY and dataset.preprocessor.tokenizer_name == body["backbone"]:
+        check_length(key, node, body["backbone"], max_length_of(body["backbone"]))
 
 
 def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDataset:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
-from mtlrank.build import num_processes
 from mtlrank.build_dataset import has_split
 from mtlrank.checks import all_known
 from mtlrank.compose import Config, check_monitor, select_tasks
+from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.systems import read_system

@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
-from mtlrank import about, build, evaluate, prepare, run_folder
+from mtlrank import about, build, build_trainer, evaluate, prepare, run_folder
 from mtlrank.build_dataset import code, dataset_fingerprint, own_code
 from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -66,7 +66,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     check_monitor(config)
     build.check_loss(config)
     pl.seed_everything(config["seed"], verbose=False)
-    checkpoints = build.build_checkpoints(config, output)
+    checkpoints = build_trainer.build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
     body = build.build_body(config)
     if config["training"]["compile"]:
@@ -81,10 +81,10 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
     model = build.build_model(config, body, datasets)
     with StopSignals(forced=config["force"]) as signals:
-        milestones = build.build_milestones(config, checkpoints, datasets, model, signals)
-        service = build.build_service(config)
-        trainer = build.build_trainer(config, output, milestones, service)
-        steps = build.plan_steps(config, datamodule, trainer)
+        milestones = build_trainer.build_milestones(config, checkpoints, datasets, model, signals)
+        service = build_trainer.build_service(config)
+        trainer = build_trainer.build_trainer(config, output, milestones, service)
+        steps = build_trainer.plan_steps(config, datamodule, trainer)
         loop = build.build_loop(config, model, datasets, total_steps=steps)
         checkpoint = None if config["force"] else milestones.resume_from(loop)
         if finished.exists() and not config["force"] and not checkpoints.all("step"):
@@ -124,7 +124,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:
     (output / run_folder.METRICS).unlink(missing_ok=True)
     if config["force"]:
         checkpoints.clear()
-        for logs in build.LOGS:
+        for logs in build_trainer.LOGS:
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)

@@ -12,7 +12,7 @@ import pytest
 
 from mtlrank import prepare
 from mtlrank.compose import compose_config, select_tasks
-from mtlrank.errors import DataError, StorageError
+from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.storage import MANIFEST, list_files, read_manifest
 
 
@@ -67,6 +67,13 @@ def test_a_source_that_is_not_there_is_told_before_any_dataset_is_prepared(tmp_p
     config = composed(tmp_path / "data", f"tasks=[msm_ner,{key}]", f"datamodule.dataset.datasets.{override}")
     with pytest.raises(DataError, match=re.escape(complaint)):
         prepare.run(config)
+    assert not (tmp_path / "data").exists()
+
+
+def test_texts_longer_than_the_body_has_positions_for_are_told_before_any_dataset_is_prepared(tmp_path):
+    words = ["tasks=[msm_sem_sim,msm_ner]", "datamodule.dataset.datasets.msm_ner.preprocessor.max_length=512"]
+    with pytest.raises(ConfigError, match="is 512, but .*tiny-bert has positions for 256 tokens: set max_length=256"):
+        prepare.run(composed(tmp_path / "data", *words))
     assert not (tmp_path / "data").exists()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mtlrank.backbone import load_config, load_encoder
+from mtlrank.backbone import load_config, load_encoder, max_length
 from mtlrank.batch import text_starts
 from mtlrank.checks import differing
 from mtlrank.errors import ConfigError
@@ -95,11 +95,7 @@ class MTLBody(nn.Module):
     @property
     def max_length(self) -> int | None:
         """Tokens of the longest sequence that there are positions for; None if they are not counted."""
-        positions = getattr(getattr(self.encoder, "embeddings", None), "position_embeddings", None)
-        if not isinstance(positions, nn.Embedding):
-            return None
-        reserved = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa counts from after it
-        return positions.num_embeddings - reserved
+        return max_length(self.encoder)
 
     def encode(
         self,

@@ -1,0 +1,158 @@
+"""Where a config becomes what trains a loop: Lightning's trainer, milestones and their checkpoints."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from mtlrank.build_dataset import code
+from mtlrank.checks import nearest
+from mtlrank.compose import Config
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.multitask import MTLDataModule
+from mtlrank.devices import num_processes
+from mtlrank.errors import ConfigError, StorageError
+from mtlrank.evaluation import measures
+from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
+from mtlrank.loop.logger import Service
+from mtlrank.loop.milestones import Milestones, Monitored, Plan, epoch_steps
+from mtlrank.loop.progress import Bar, PlainProgress
+from mtlrank.loop.stopping import StopSignals
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.objects import build_object
+from mtlrank.returned import instance_of
+
+LOGS = ("logs", "tensorboard")  # folders in a run's, with a folder for each attempt
+
+
+def build_checkpoints(config: Config, output: Path) -> Checkpoints:
+    """Where checkpoints are kept, proven writable."""
+    folder = config["training"]["checkpoint_dir"]
+    try:
+        return Checkpoints(folder or output / CHECKPOINTS)
+    except StorageError as error:
+        if folder is None:
+            raise
+        raise StorageError(f"training.checkpoint_dir: {error}") from error
+
+
+def build_milestones(
+    config: Config,
+    checkpoints: Checkpoints,
+    datasets: Mapping[str, PreparedDataset],
+    model: MultiTaskModel,
+    signals: StopSignals,
+) -> Milestones:
+    """Validation, checkpoints and stopping, and what a checkpoint must have been learnt from to be continued."""
+    training = config["training"]
+    plan = Plan(
+        training["val_checks_per_epoch"],
+        training["patience"],
+        training["checkpoint_minutes"],
+        training["checkpoint_steps"],
+        training["epochs"],
+        training["max_steps"],
+    )
+    identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
+    identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
+    identity |= {
+        "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
+        "body": model.body.describe(),
+    }
+    accepted, by = training["accept_changes"], code(config)
+    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by)
+
+
+def build_service(config: Config) -> Service | None:
+    """The service that shows a run's values, not started yet, if there is to be one."""
+    node = config["loop"].get("logger")
+    service: Service | None = instance_of("loop.logger", build_object(node), Service) if node else None
+    return service
+
+
+def build_trainer(config: Config, output: Path, milestones: Milestones, service: Service | None = None) -> pl.Trainer:
+    """Lightning's trainer with our callbacks and loggers; its logs lie in `output`."""
+    on_terminal = sys.stderr.isatty()
+    progress = Bar() if on_terminal else PlainProgress()
+    csv, tensorboard = LOGS
+    before = [int(path.name.removeprefix("attempt_")) for path in (output / csv).glob("attempt_*")]
+    attempt = f"attempt_{max(before, default=0) + 1}"
+    settings = dict(config["trainer"])
+    own = [
+        instance_of("A part of trainer.callbacks", build_object(node), pl.Callback)
+        for node in settings.pop("callbacks", None) or ()
+    ]
+    if settings["strategy"] == "auto" and num_processes(settings) > 1:
+        # Weights that a process does not use get a gradient of zero, so there is nothing to find.
+        settings["strategy"] = DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
+    trainer = _trainer(
+        settings,
+        max_epochs=config["training"]["epochs"],
+        max_steps=config["training"]["max_steps"] or -1,
+        limit_val_batches=0,  # milestones judge
+        callbacks=[
+            LearningRateMonitor("step"),
+            progress,
+            *own,
+            milestones,
+        ],  # the last one writes checkpoints, with the state of all
+        plugins=[milestones.io],
+        logger=[
+            CSVLogger(output, name=csv, version=attempt),
+            TensorBoardLogger(output, tensorboard, attempt),
+            *([service] if service else []),
+        ],
+        enable_progress_bar=on_terminal,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the samplers own the batches
+        num_sanity_val_steps=0,
+    )
+    # With trainer.deterministic, torch would also fill new memory before it is written: hundreds of kernels in each step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return trainer
+
+
+def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
+    try:
+        return pl.Trainer(**settings, **kwargs)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"Lightning refuses the trainer settings: {reason}") from error
+
+
+def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monitored:
+    """The metric that chooses the checkpoint; it must be one that validation computes."""
+    keys = {
+        f"val/{dataset.name}/{measure}": measure
+        for dataset in datasets.values()
+        if dataset.has("val")
+        for measure in dataset.task.measures
+    }
+    if not keys:
+        names = ", ".join(dataset.name for dataset in datasets.values())
+        raise ConfigError(
+            f"No dataset ({names}) has a val split, so the best checkpoint cannot be chosen. Give one a `val`, or add a "
+            "dataset that has one."
+        )
+    key = config["training"]["monitor"] or next(iter(keys))
+    if key not in keys:
+        raise ConfigError(f"training.monitor is {key!r}.{nearest(key, keys)} Expected one of {', '.join(keys)}.")
+    return Monitored(key, measures.mode(keys[key]))
+
+
+def plan_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
+    """Optimizer steps of the whole run; the datamodule hears how many epochs these are."""
+    in_epoch = epoch_steps(datamodule, trainer, trainer.world_size)
+    steps: int = in_epoch * config["training"]["epochs"]
+    if trainer.max_steps >= 0:
+        steps = min(steps, trainer.max_steps)
+    datamodule.epochs = steps / max(in_epoch, 1)
+    return steps

@@ -1,0 +1,36 @@
+"""Where training runs, by the settings of the trainer."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mtlrank.errors import ConfigError
+
+
+def num_processes(trainer: Mapping[str, Any]) -> int:
+    """How many processes train, each on a device of its own, on all nodes together."""
+    devices = trainer["devices"]
+    if isinstance(devices, list):
+        count = len(devices)
+    elif str(devices) in ("auto", "-1"):
+        count = torch.cuda.device_count() if is_on_gpus(trainer) else 1
+    else:
+        count = devices
+    if not is_on_gpus(trainer) and int(count) > max(os.cpu_count() or 1, 8):
+        raise ConfigError(f"trainer.devices is {count}, but this machine has no GPU and {os.cpu_count()} processors.")
+    return int(count) * int(trainer["num_nodes"])
+
+
+def own_device(trainer: Mapping[str, Any]) -> torch.device:
+    """Where this process trains."""
+    rank, devices = int(os.environ.get("LOCAL_RANK", 0)), trainer["devices"]
+    if not is_on_gpus(trainer):
+        return torch.device("cpu")
+    return torch.device("cuda", devices[rank] if isinstance(devices, list) else rank)
+
+
+def is_on_gpus(trainer: Mapping[str, Any]) -> bool:
+    """Whether the trainer finds a GPU and may use it."""
+    return torch.cuda.is_available() and trainer["accelerator"] != "cpu"

@@ -1,0 +1,43 @@
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mtlrank import advice
+from mtlrank.task.distillation import MarginMSE
+
+
+def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
+    for spread, scale, told in ((2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)):
+        task = MarginMSE(["AP"], teacher_scale=scale)
+        advice._of_wide_scores({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
+        assert ("datasets.x.task.teacher_scale=2e-06 would bring" in capsys.readouterr().err) == told
+
+
+def test_rates_that_are_too_high_for_a_pretrained_body_are_told(config, datasets, capsys):
+    for pretrained, told in ((False, False), (True, True)):
+        body = {**config["model"]["body"], "pretrained": pretrained}
+        advice._of_high_rate({**config, "model": {**config["model"], "body": body}})
+        assert ("usually learn with 1e-5 to 1e-4" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_parsed_once", "told"),
+    [
+        ({"precision": "bf16-mixed", "deterministic": True}, True, []),
+        ({"precision": "32-true", "deterministic": True}, True, ["precision"]),
+        ({"precision": "bf16-mixed", "deterministic": True}, False, ["deterministic"]),
+        ({"precision": "32-true", "deterministic": False}, False, ["precision"]),
+    ],
+)
+def test_what_makes_a_gpu_slow_is_told(monkeypatch, capsys, settings, has_parsed_once, told):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.backends.cuda, "cublas_workspace_size", None, raising=False)
+    if not has_parsed_once:
+        monkeypatch.delattr(torch.backends.cuda, "cublas_workspace_size")
+    advice._of_slow_settings({**settings, "accelerator": "auto"})
+    assert re.findall(r"trainer\.(\w+) (?:is|costs)", capsys.readouterr().err) == told
+    advice._of_slow_settings({**settings, "accelerator": "cpu"})
+    assert capsys.readouterr().err == ""
