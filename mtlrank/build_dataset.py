@@ -16,6 +16,7 @@ from mtlrank.evaluation import measures
 from mtlrank.objects import build_object, locate, parameters_of
 from mtlrank.returned import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
+from mtlrank.task import Task
 from mtlrank.untrusted import leaves
 
 # Settings that are words, also where a folder is called so.
@@ -28,6 +29,7 @@ def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
     built = build_object({key: value for key, value in config.items() if key != "licence"})
     dataset: PreparedDataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset)
+    instance_of(f"The task of {dataset.name!r}", dataset.task, Task)
     measures.check(dataset.task.kind, dataset.task.measures)
     return dataset
 

@@ -3,11 +3,11 @@
 Only kinds and shapes are looked at, no values: a step waits for no device.
 """
 
-from collections.abc import Iterable, Iterator
-from inspect import signature
+from collections.abc import Callable, Iterable, Iterator
+from inspect import Parameter, getmembers, isfunction, signature
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
@@ -19,10 +19,32 @@ def name_of(part: object) -> str:
 
 
 def instance_of(what: str, value: Any, base: type) -> Any:
-    """`value`, if it is an instance of `base`."""
+    """`value`, if it is an instance of `base` whose methods can be called as those of `base`."""
     if not isinstance(value, base):
         raise ConfigError(f"{what} is {_kind(value)}, expected a {_name(base)} or a subclass of it.")
+    if isinstance(value, nn.Module) and "_parameters" not in vars(value):
+        raise ConfigError(f"{what}: {name_of(value)}.__init__ does not call super().__init__.")
+    for name, override in getmembers(type(value), isfunction):
+        for parent in type(value).__mro__ if not name.startswith("__") else ():
+            method = vars(parent).get(name)
+            if isfunction(method) and method.__module__.startswith("mtlrank."):
+                _check_override(override, method)
     return value
+
+
+def _check_override(override: Callable[..., Any], method: Callable[..., Any]) -> None:
+    """Refuse a method that cannot be called as the one that it overrides."""
+    wanted = signature(method)
+    kinds = {name: each.kind for name, each in wanted.parameters.items()}
+    by_place = [name for name, kind in kinds.items() if kind is Parameter.POSITIONAL_OR_KEYWORD]
+    by_name = {name: name for name, kind in kinds.items() if kind is Parameter.KEYWORD_ONLY}
+    try:
+        signature(override).bind(*by_place, **by_name)
+    except TypeError as error:
+        raise ConfigError(
+            f"{override.__module__}.{override.__qualname__} takes {', '.join(signature(override).parameters)}; expected "
+            f"{', '.join(wanted.parameters)}: {error}."
+        ) from error
 
 
 def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> Any:

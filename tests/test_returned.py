@@ -9,15 +9,15 @@ from torch import nn
 from mtlrank.batch import MTLBatch, Record
 from mtlrank.errors import ConfigError
 from mtlrank.loop.gradients import losses_of
-from mtlrank.loop.loss import ExampleMean, Learner
+from mtlrank.loop.loss import Combiner, ExampleMean, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.predict import scores
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.returned import records_of
-from mtlrank.task import RankNet, Regression
+from mtlrank.returned import instance_of, records_of
+from mtlrank.task import RankNet, Regression, Task
 from tests.batches import batch
 
 TINY = "mtlrank-embedded/tiny-bert"
@@ -56,6 +56,32 @@ def test_a_loss_is_one_number_a_sample_and_has_a_gradient(give, told):
     loop, data = a_loop(giving(RankNet, "group_loss", give, ["AP"]))
     with pytest.raises(ConfigError, match=rf"The loss of 'x' \({HERE}\.Own\) {told}"):
         loop.training_step(MTLBatch({"x": data}, {"x": 1}, 1.0, 0), 0)
+
+
+class Short(Regression):
+    def item_loss(self, logits):
+        return logits
+
+
+class Empty(ExampleMean):
+    def __init__(self, tasks):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("part", "base", "told"),
+    [
+        (
+            lambda: Short(["MSE"]),
+            Task,
+            "Short.item_loss takes self, logits; expected self, logits, batch: too many positional",
+        ),
+        (lambda: Empty({}), Combiner, r"x: tests\.test_returned\.Empty\.__init__ does not call super\(\)\.__init__\."),
+    ],
+)
+def test_parts_can_be_called_as_their_bases(part, base, told):
+    with pytest.raises(ConfigError, match=told):
+        instance_of("x", part(), base)
 
 
 def test_a_loss_without_a_gradient_is_one_where_nothing_learns():
@@ -142,6 +168,10 @@ class Learns(ExampleMean):
     [
         ({"optimizer": lambda groups: groups}, "loop.optimizer is a list, expected a torch.optim.optimizer.Optimizer"),
         ({"schedule": lambda optimizer, total_steps: None}, "loop.schedule is None, expected"),
+        (
+            {"schedule": lambda optimizer, total_steps: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)},
+            "ReduceLROnPlateau, which follows a metric: expected one that follows the steps",
+        ),
         ({"loss": Learns}, "Learns learns, but has no rate to learn with: set its `lr`"),
     ],
 )

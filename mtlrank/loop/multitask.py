@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -173,6 +173,10 @@ class MultiTaskLoop(pl.LightningModule):
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
         schedule = instance_of("loop.schedule", self.schedule(optimizer, total_steps=self.total_steps), LRScheduler)
+        if isinstance(schedule, ReduceLROnPlateau):
+            raise ConfigError(
+                f"loop.schedule is a {name_of(schedule)}, which follows a metric: expected one that follows the steps."
+            )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _touch_idle(self, batch: MTLBatch) -> Tensor:
