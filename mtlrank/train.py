@@ -36,6 +36,7 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
+from mtlrank.trained import parts_of_model
 
 _DATA = "data.json"  # in a finished run's folder: what its datasets were made from, and
 _OWN = "classes of your own"  # their code
@@ -135,7 +136,8 @@ def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDa
     tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
     labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
     sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
-    save_model(folder, model, tokenizer, run_folder.without_places(config), labels, sources)
+    own = own_code(parts_of_model(config))
+    save_model(folder, model, tokenizer, run_folder.without_places(config), labels, sources, own)
 
 
 def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank.build import build_saved_model
-from mtlrank.build_dataset import build_dataset
+from mtlrank.build_dataset import build_dataset, own_code
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -13,6 +13,8 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
+from mtlrank.progress import say
+from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 from mtlrank.untrusted import check_targets
 
@@ -55,10 +57,19 @@ def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str
     config, labels = read_model(folder)
     if not trust:
         try:
-            check_targets({"model": config["model"], "datamodule": config["datamodule"]})
+            check_targets(parts_of_model(config))
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error} If you trust this folder, add trust_model=true.") from error
+    elif (learnt := read_json(folder / MANIFEST).get("own_code")) and learnt != own_code(parts_of_model(config)):
+        say(
+            f"{folder} was trained with other code of your own classes than there is now: its heads may be read wrongly"
+        )
     return config, labels
+
+
+def parts_of_model(config: Config) -> dict[str, Any]:
+    """What of a config is built to use its model."""
+    return {"model": config["model"], "datamodule": config["datamodule"]}
 
 
 def load_head(folder: Path, head: str | None, *, trust: bool = False) -> TrainedHead:

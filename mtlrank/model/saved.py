@@ -1,6 +1,6 @@
 """A trained model as a folder: safetensors, the backbone's config and tokenizer, what labels mean, and its config."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,13 @@ def save_model(
     config: dict[str, Any],
     labels: dict[str, Any],
     sources: dict[str, Any] | None = None,
+    own_code: Sequence[str] = (),
 ) -> None:
     """Write all that is needed to use the model elsewhere.
 
     By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from.
+    `own_code` holds the hashes of the files of somebody's own classes that the config names.
+
     Low-rank updates of the body become part of its weights first, here as in the folder.
     """
     model.body.merge()
@@ -39,7 +42,8 @@ def save_model(
         write_json(part / "config.json", config, sort_keys=False)  # the order of tasks is theirs
         write_json(part / "labels.json", labels)
         write_json(part / SOURCES, sources or {})
-        write_manifest(part, {"kind": "model", "heads": sorted(model.heads), "head_kinds": model.head_kinds()})
+        own = {"own_code": list(own_code)} if own_code else {}
+        write_manifest(part, {"kind": "model", "heads": sorted(model.heads), "head_kinds": model.head_kinds(), **own})
 
 
 def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
