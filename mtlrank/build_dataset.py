@@ -81,8 +81,8 @@ def own_code(config: Mapping[str, Any]) -> list[str]:
 
 
 def _code(target: str) -> str:
-    """The hash of the file that holds a class; nothing for mtlrank's and torch's."""
-    if target.startswith(("mtlrank.", "torch.")):
+    """The hash of the file that holds a class; nothing for those of mtlrank and what it builds on."""
+    if target.startswith(("mtlrank.", "torch.", "pytorch_lightning.", "transformers.")):
         return ""
     try:
         return file_hash(Path(getsourcefile(locate(target)) or ""))

@@ -121,7 +121,7 @@ def select_tasks(config: Config) -> Config:
 def check_monitor(config: Config) -> None:
     """Refuse a metric that no validation can compute, as far as the configs of tasks name their measures."""
     monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
-    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures", [])]
+    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures") or ()]
     if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
         raise ConfigError(
             f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."

@@ -48,6 +48,10 @@ _REFUSALS = (  # nobody's bug
 _OURS = os.path.join(os.path.dirname(__file__), "")
 _STANDARD = tuple({path for name, path in get_paths().items() if name != "data"})
 _TAKES_FOLDER = ("--config-dir", "-cd")
+_TAKES_WORD = (
+    *(*_TAKES_FOLDER, "--config-path", "-cp", "--config-name", "-cn"),
+    *("--cfg", "-c", "--package", "-p", "--info", "-i"),
+)
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -141,12 +145,8 @@ def _tidy_command_line() -> None:
 
 
 def _overrides() -> list[str]:
-    """What the command line says of the config."""
-    return [
-        word
-        for before, word in pairwise(sys.argv)
-        if re.match(r"~|[^-].*=", word, re.DOTALL) and before not in _TAKES_FOLDER
-    ]
+    """What the command line says of the config: all but options and the word after one that takes a word."""
+    return [word for before, word in pairwise(sys.argv) if not word.startswith("-") and before not in _TAKES_WORD]
 
 
 def _config_dir() -> str | None:
@@ -179,8 +179,9 @@ def _of_own_code(error: Exception) -> OwnCodeError | None:
     ours = [number for number, file in enumerate(files) if file.startswith(_OURS) and file != __file__]
     lines = [line for _, line in walk_tb(error.__traceback__)]
     for number in range(len(frames) - 1, ours[0] if ours else len(frames), -1):
-        if not (files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]):
-            code, module = frames[number].f_code, frames[number].f_globals.get("__name__")
+        code, module = frames[number].f_code, str(frames[number].f_globals.get("__name__"))
+        is_installed = files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]
+        if not (is_installed or module.startswith("torch.")):  # which compiles into files elsewhere
             return OwnCodeError(
                 f"{module}.{code.co_qualname}, {os.path.relpath(files[number])}:{lines[number]}: {type(error).__name__}: "
                 f"{error} (MTLRANK_TRACEBACK=1 shows the calls.)"

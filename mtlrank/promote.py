@@ -63,6 +63,9 @@ def run(
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
             decision = Decision(True, "the first model: there was none to compare with")
+        elif registry.same_weights(name, in_use):
+            print(f"{in_use} is in use already, with the same weights as {name}", file=sys.stderr)
+            return Decision(True, f"{in_use} is in use already, with the same weights")
         elif rejected := registry.rejection(name, changes):
             why = f" ({rejected.note})" if rejected.note else ""
             decision = Decision(False, f"it was rolled back at {rejected.when}{why}: {_FORCE}")

@@ -1,7 +1,6 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -12,7 +11,7 @@ from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
 from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
-from components.train.settings import train_settings
+from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
 from mtlrank.compose import Config, check_monitor, pipeline_config, select_tasks
 from mtlrank.errors import ConfigError, StorageError
@@ -93,7 +92,7 @@ def _check_place(name: str, path: str) -> None:
 
 def _check_machine(values: Mapping[str, Any]) -> int:
     """Refuse what no cluster gives; returns the number of GPUs that train together."""
-    gpus, judging_gpus = (_number(name, values[name]) for name in ("gpus", "judging_gpus"))
+    gpus, judging_gpus = (number_of_gpus(values[name], name) for name in ("gpus", "judging_gpus"))
     if judging_gpus > 1:
         raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
     empty = [name for name in ("cpu", "memory") if not values[name]]
@@ -101,13 +100,6 @@ def _check_machine(values: Mapping[str, Any]) -> int:
         raise ConfigError(f"{empty[0]} is empty: expected {EXPECTED[empty[0]]}.")
     check_machine({name: values[name] for name in Nodes._fields if name in values} | {"gpus": gpus})
     return gpus
-
-
-def _number(name: str, text: str) -> int:
-    """A number that is a text, because `pipelines.placement` needs it so."""
-    if not re.fullmatch("[0-9]+", text):
-        raise ConfigError(f"{name} is {text!r}, expected {EXPECTED['gpus']}.")
-    return int(text)
 
 
 def _check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
@@ -135,15 +127,16 @@ def _check_promotion(config: Config, measures: Sequence[str]) -> None:
     datasets = list(config["datamodule"]["dataset"]["datasets"].values())
     judged = [each for each in datasets if each.get("test", "") is not None]
     if not measures and datasets[0] not in judged:
-        raise ConfigError(
-            f"{datasets[0]['name']}, the first task, has no test split, so its first measure cannot decide on promotion. "
-            "Name others in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'."
+        print(
+            f"{datasets[0]['name']}, the first task, has no test split, so a first model of this registry would not be "
+            "promoted. Name what decides in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'.",
+            file=sys.stderr,
         )
     keys = [
         f"{head_name(each['name'], split)}/{measure}"
         for each in judged
         for split in ("test", *(f"test@{name}" for name in each.get("more_tests") or ()))
-        for measure in each["task"].get("measures", [])
+        for measure in each["task"].get("measures") or []
     ]
     for measure in measures:
         if measure not in keys and all("measures" in each["task"] for each in judged):

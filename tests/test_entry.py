@@ -1,12 +1,19 @@
 """What a command line says when something outside goes wrong."""
 
+import math
 import os
 import subprocess
 import sys
 from importlib.resources import files
+from types import ModuleType
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+
+from mtlrank import entry
+from mtlrank.evaluation import measures
+from mtlrank.loop.guard import FiniteSteps, Learnt
 
 
 def started(*lines, **where):
@@ -42,6 +49,36 @@ def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
     line = "mtlrank: my_parts.Mine.records, my_parts.py:3: KeyError: 'a' (MTLRANK_TRACEBACK=1 shows the calls.)\n"
     assert (done.returncode, done.stderr) == (1, line)
     assert "Traceback" in started(*lines, cwd=tmp_path, env={**environment, "MTLRANK_TRACEBACK": "1"}).stderr
+
+
+COMPILED = """
+def call(*args):
+    raise RuntimeError("of the compiled code")
+"""
+
+
+def test_what_a_library_raises_is_not_of_ones_own_class(tmp_path):
+    """Neither if it is installed, nor if it was compiled into a file somewhere else."""
+    compiled, own = ModuleType("torch._inductor.runtime.compile_tasks.abc"), ModuleType("mine")
+    for module in (compiled, own):
+        exec(compile(COMPILED, str(tmp_path / "abc.py"), "exec"), vars(module))
+    for call in (lambda: measures.with_level("nope(", 1), lambda: called_by_us(compiled.call)):
+        with pytest.raises(Exception, match=r"never closed|of the compiled code") as raised:
+            call()
+        assert entry._of_own_code(raised.value) is None
+    with pytest.raises(RuntimeError) as raised:
+        called_by_us(own.call)
+    assert "mine.call" in str(entry._of_own_code(raised.value))
+
+
+def called_by_us(function):
+    FiniteSteps(1, function)._tell(Learnt(1, [("x", torch.tensor([math.nan]), torch.tensor([0]))]))
+
+
+def test_without_a_call_of_ours_no_class_is_ones_own():
+    with pytest.raises(KeyError) as raised:
+        {}["a"]
+    assert entry._of_own_code(raised.value) is None
 
 
 @pytest.mark.parametrize(
@@ -152,3 +189,10 @@ def test_options_may_stand_between_overrides(tmp_path):
     words = ["experiment=mine", "--config-dir", str(tmp_path), "tasks=[msm_ner]", "--cfg", "job", "test=false"]
     done = subprocess.run([sys.executable, "-m", "mtlrank.train", *words], capture_output=True, text=True)
     assert "seed: 77" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--cfg", "job"]])
+def test_a_word_without_a_value_is_named(options):
+    command = [sys.executable, "-m", "mtlrank.train", "foo", "seed=1", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "mtlrank: Cannot read 'foo': expected key=value.\n")

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from mtlrank import evaluate, promote, train
@@ -11,9 +12,10 @@ from mtlrank.cli import app
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.evaluation.judged_head import head_folders
+from mtlrank.model.saved import WEIGHTS
 from mtlrank.registry import Registry
 from mtlrank.registry.decision import decide
-from mtlrank.storage import file_hash, read_json, write_json
+from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.evaluation.judged_runs import write_ranking
 from tests.registry.conftest import write_finished
 from tests.saved_models import save_random, settings
@@ -213,23 +215,45 @@ def judged_on_less(trained, tmp_path):
     return head_folders([tmp_path / "less"])
 
 
-def test_a_model_judged_on_other_topics_is_judged_again(trained, datasets, tmp_path, capsys):
+@pytest.fixture
+def shifted(trained, tmp_path):
+    """Another model that ranks alike: all its scores are one more."""
+    folder = shutil.copytree(trained / "model", tmp_path / "shifted")
+    weights = load_file(folder / WEIGHTS)
+    (bias,) = [name for name, weight in weights.items() if name.startswith("heads.") and weight.shape == (1,)]
+    save_file({**weights, bias: weights[bias] + 1}, folder / WEIGHTS)
+    write_manifest(folder, {"kind": "model", "heads": ["trec2019"]})
+    return folder
+
+
+def test_a_model_judged_on_other_topics_is_judged_again(trained, shifted, datasets, tmp_path, capsys):
     registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
-    promote.run(trained / "model", judged_on_less(trained, tmp_path), registry, measure)
+    promote.run(shifted, judged_on_less(trained, tmp_path), registry, measure)
     heads = head_folders([trained / "evaluation"])
     with pytest.raises(DataError, match="test sets of trec2019 differ"):
         promote.run(trained / "model", heads, registry, measure)
     decision = promote.run(
         trained / "model", heads, registry, measure, prepared={"trec2019": datasets["trec2019"].folder}
     )
-    assert decision.promoted  # it is the same model
+    assert decision.promoted
     assert decision.comparisons[0].difference == pytest.approx(0)
     assert "judging the model in use again" in capsys.readouterr().err
 
 
-def test_with_another_tokenizer_it_cannot_be(trained, tmp_path):
+def test_the_same_weights_with_other_settings_change_nothing(trained, tmp_path, capsys):
+    registry, heads = Registry(tmp_path / "registry"), head_folders([trained / "evaluation"])
+    promote.run(trained / "model", heads, registry, [])
+    same = shutil.copytree(trained / "model", tmp_path / "same")
+    write_json(same / "config.json", {**read_json(same / "config.json"), "seed": 7})
+    write_manifest(same, {"kind": "model", "heads": ["trec2019"]})
+    assert promote.run(same, heads, registry, []).promoted
+    assert re.search(r"(\w+) is in use already, with the same weights as (?!\1)\w+", capsys.readouterr().err)
+    assert len(registry.history()[0]) == 1
+
+
+def test_with_another_tokenizer_it_cannot_be(trained, shifted, tmp_path):
     registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
-    promote.run(trained / "model", judged_on_less(trained, tmp_path), registry, measure)
+    promote.run(shifted, judged_on_less(trained, tmp_path), registry, measure)
     prepared = {"trec2019": tmp_path / "prepared"}
     write_json(prepared["trec2019"] / "manifest.json", {"tokenizer": {"sha256": "another"}})
     with pytest.raises(DataError, match="its tokenizer differs"):

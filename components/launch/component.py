@@ -46,15 +46,16 @@ def launch(
     from components.launch import launcher
     from components.launch.trainjob import Nodes
     from components.train.order import Order
-    from components.train.settings import train_settings
+    from components.train.settings import number_of_gpus, train_settings
 
+    gpus_of_node = number_of_gpus(gpus)
     settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, int(gpus)
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, gpus_of_node
     )
     order = Order(settings, overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
     nodes = Nodes(
         num_nodes,
-        int(gpus),
+        gpus_of_node,
         gpu_type,
         cpu,
         memory,

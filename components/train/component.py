@@ -33,17 +33,18 @@ def train(
     """
     from components.train.order import Order
     from components.train.processes import train_in_processes
-    from components.train.settings import train_settings
+    from components.train.settings import number_of_gpus, train_settings
     from mtlrank import train
     from mtlrank.compose import pipeline_config
     from mtlrank.prepare import folders_by_key
 
+    processes = number_of_gpus(gpus)
     settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, int(gpus)
+        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, processes
     )
-    if int(gpus) > 1:
+    if processes > 1:
         order = Order(settings, overrides, [dataset.path for dataset in datasets], model.path, checkpoints)
-        values = train_in_processes(order, int(gpus))
+        values = train_in_processes(order, processes)
     else:
         folders = folders_by_key([dataset.path for dataset in datasets])
         config = pipeline_config({**settings, "output_dir": model.path}, overrides)

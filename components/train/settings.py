@@ -1,6 +1,16 @@
 """What a pipeline's parameters mean in the words of the config, for one node and for several."""
 
+import re
 from typing import Any, List
+
+from mtlrank.errors import ConfigError
+
+
+def number_of_gpus(text: str, name: str = "gpus") -> int:
+    """A number of GPUs that is a text, because the pipeline's placement on nodes needs it so."""
+    if not re.fullmatch("[0-9]+", text):
+        raise ConfigError(f"{name} is {text!r}, expected a whole number, at least 0.")
+    return int(text)
 
 
 def train_settings(

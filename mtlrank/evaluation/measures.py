@@ -74,8 +74,9 @@ def at_level(measure: str, relevance_level: int) -> str:
 
 def always_zero(measures: Iterable[str], qrels: Iterable[Qrel]) -> list[str]:
     """Ranking measures that no ranking can raise: no document has the grade from which they count."""
-    highest = max((qrel.relevance for qrel in qrels), default=0)
-    return [measure for measure in measures if ir_measures.parse_measure(measure).params.get("rel", 1) > highest]
+    highest = max((qrel.relevance for qrel in qrels), default=None)
+    levels = {measure: ir_measures.parse_measure(measure).params.get("rel") for measure in measures}
+    return [measure for measure, level in levels.items() if None not in (level, highest) and level > highest]
 
 
 def check(kind: str, measures: Iterable[str]) -> None:

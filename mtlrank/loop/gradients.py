@@ -76,7 +76,7 @@ def losses_of(
         task = datasets[name].task
         what = f"The loss of {name!r} ({name_of(task)})"
         loss = losses[name] = shaped(what, task.loss(logits[name], part), (part.num_samples,), "one number a sample")
-        if not loss.requires_grad and (trained(model.body) or trained(model.heads[name])):
+        if not loss.requires_grad and logits[name].requires_grad:
             raise ConfigError(f"{what} has no gradient, so nothing would be learnt: is it detached from the logits?")
     return losses
 

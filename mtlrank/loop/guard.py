@@ -32,6 +32,7 @@ class FiniteSteps:
         self.most = most
         self.name_of = name_of
         self.skipped = 0  # of the steps of this attempt
+        self.skipped_before = 0  # in attempts that this one continues
         self._waiting: list[tuple[torch.cuda.Event, Tensor, Learnt]] = []
 
     def check(self, norm: Tensor, optimizer: Optimizer, learnt: Learnt) -> None:
@@ -54,7 +55,7 @@ class FiniteSteps:
     def require_some(self, steps: int) -> None:
         """Raise `DivergedError` if all `steps` so far were skipped."""
         self.look()
-        if 0 < steps <= self.skipped:
+        if 0 < steps <= self.skipped_before + self.skipped:
             raise DivergedError(
                 f"Nothing was learnt: all {steps} steps so far were skipped, as they are not finite (see above). Look for "
                 "NaN in classes of your own (pooler, head, task, combiner) and in labels, or lower loop.optimizer.lr."

@@ -152,10 +152,13 @@ class MultiTaskLoop(pl.LightningModule):
             self._log_losses()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.finite.look()
         checkpoint["examples"] = dict(self.examples)
+        checkpoint["skipped"] = self.finite.skipped_before + self.finite.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.examples = Counter(checkpoint.get("examples", {}))
+        self.finite.skipped_before = checkpoint.get("skipped", 0)
 
     def on_train_end(self) -> None:
         """The last step's norm is looked at too."""

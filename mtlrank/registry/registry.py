@@ -119,21 +119,32 @@ class Registry:
         return self._move(to, _ROLLED_BACK, note, (changes, version), replaced=now)
 
     def rejection(self, model: str, changes: Sequence[Change]) -> Change | None:
-        """The change by which a model, or one with the same weights, was rolled back, unless it came again since."""
-        mine = self._weights(model)
-        left = {change.replaced for change in changes if change.how == _ROLLED_BACK and change.replaced}
-        same = {model, *(name for name in left if mine and self._weights(name) == mine)}
+        """The change by which a model, or one with the same weights, was taken back, unless it came again since.
+
+        That a rollback leads forward, to a later model or one that never was in use, does not speak against what it leaves.
+        """
+        origins = _origins(changes)
+        backwards = [changes[place] for place in range(1, len(changes)) if origins[place] < origins[place - 1]]
+        left = {change.replaced for change in backwards}
+        same = {name for name in left if name and self.same_weights(model, name)}
         for change in reversed(changes):
-            if change.model in same:
+            if change.model in same | {model}:
                 return None
-            if change.how == _ROLLED_BACK and change.replaced in same:
+            if change in backwards and change.replaced in same:
                 return change
         return None
 
+    def same_weights(self, model: str, other: str) -> bool:
+        """Whether two models are the same to the bit, though perhaps kept with other settings."""
+        return model == other or ((mine := self._weights(model)) is not None and mine == self._weights(other))
+
     def _weights(self, model: str) -> str | None:
-        """The hash of a model's weights; None if it has none, or is not there any more."""
+        """The hash of a model's weights; None if it has none, is damaged, or is not there any more."""
         data, _ = read_versioned(join(self.folder(model), MANIFEST))
-        return None if data is None else listed_files(data, self.folder(model)).get(f"{MODEL}/{WEIGHTS}")
+        try:
+            return None if data is None else listed_files(data, self.folder(model)).get(f"{MODEL}/{WEIGHTS}")
+        except DataError:
+            return None
 
     def _move(
         self, model: str, how: str, note: str, read: tuple[list[Change], Version], replaced: str | None

@@ -10,7 +10,7 @@ import pytest
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.registry import Registry, model_folder
 from mtlrank.registry.entry import write_entry
-from mtlrank.storage import join, read_bytes, write_bytes, write_json, write_manifest
+from mtlrank.storage import MANIFEST, join, read_bytes, write_bytes, write_json, write_manifest
 from tests.registry.conftest import write_finished
 
 
@@ -131,8 +131,26 @@ def test_a_model_that_was_rolled_back_is_known_by_its_weights_until_it_comes_aga
     left = registry.roll_back(note="slow")
     assert [registry.rejection(model, registry.history()[0]) for model in (bad, again, good)] == [left, left, None]
     registry.roll_back(to=bad)
+    assert registry.rejection(good, registry.history()[0]) is None  # that was forward
     registry.promote(good, "", registry.history())
     assert registry.rejection(again, registry.history()[0]) is None
+
+
+def test_leaving_a_model_for_one_that_never_was_in_use_does_not_speak_against_it(registry, tmp_path):
+    good, other = publish(registry, tmp_path, "a"), publish(registry, tmp_path, "b")
+    registry.promote(good, "", registry.history())
+    registry.roll_back(to=other)
+    assert registry.rejection(good, registry.history()[0]) is None
+
+
+def test_a_damaged_model_of_before_keeps_no_other_from_being_promoted(registry, tmp_path):
+    first, second, third = (publish(registry, tmp_path, name) for name in "abc")
+    for model in (first, second):
+        registry.promote(model, "", registry.history())
+    registry.roll_back()
+    write_bytes(join(registry.folder(second), MANIFEST), b"{")
+    assert registry.rejection(third, registry.history()[0]) is None
+    assert registry.rejection(second, registry.history()[0])
 
 
 @pytest.mark.parametrize(
