@@ -46,11 +46,12 @@ def test_rankings_equal_trec_eval_per_topic(seed):
 
 
 def test_measures_that_ask_for_a_grade_that_no_document_has_are_always_zero():
-    named, qrels = ["nDCG@10", "AP", "AP(rel=2)", "RR(rel=3)@10"], [Qrel("q", "a", 2), Qrel("q", "b", 0)]
-    assert measures.always_zero(named, qrels) == ["RR(rel=3)@10"]
-    assert measures.always_zero(named, qrels[1:]) == named
-    values = measures.ranking_values(named, qrels, [ScoredDoc("q", "a", 1.0)])
-    assert [name for name in named if not values[name]["q"]] == ["RR(rel=3)@10"]
+    named, qrels = ["nDCG@10", "AP(rel=2)", "RR(rel=3)@10", "Judged@10"], [Qrel("q", "a", 2), Qrel("q", "b", 0)]
+    for judged, zero in ((qrels, ["RR(rel=3)@10"]), (qrels[1:], ["AP(rel=2)", "RR(rel=3)@10"])):
+        assert measures.always_zero(named, judged) == zero
+        values = measures.ranking_values(zero, judged, [ScoredDoc("q", doc, 1.0) for doc in "ab"])
+        assert all(values[name]["q"] == 0 for name in zero)
+    assert measures.always_zero(named, []) == []  # nothing is known
 
 
 def test_a_measure_at_another_level():
