@@ -183,7 +183,8 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
             )
     if isinstance(error, MissingConfigException) and error.options:
         hint, options = nearest(option, error.options), ", ".join(error.options)
-        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}."
+        own = "" if hint else " Configs of your own are found by --config-dir FOLDER."
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}.{own}"
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         name = error.full_key if isinstance(error, MissingMandatoryValue) else first.rpartition(" ")[2]
         return f"{name} has no value. Give it one: {name}=..."
@@ -195,10 +196,18 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
             "experiment or a collection that sets it."
         )
     if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
-        return f"{several[1]} names several values: -m runs the command with each, [brackets] make them a list."
+        as_list = "" if _names_group(_key(several[1])) else ", [brackets] make them a list"
+        return f"{several[1]} names several values: -m runs the command with each{as_list}."
+    typed = re.match(r"Could not override '([^']+)'", first)
+    if typed and (known := re.search(r"Did you mean to override (?:one of )?(.+)\?", str(error))):
+        hint = "" if "/" in typed[1] else _nearest_key(typed[1], keys_without(typed[1]))
+        return f"{typed[1]!r} chooses nothing in this config.{hint} What can be chosen: {known[1]}."
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(unknown, ConfigAttributeError | ConfigKeyError) and unknown.full_key:
-        return _explain_key(unknown.full_key.lstrip("+~"), keys_without)
+        key = (
+            typed[1] if typed and "." in unknown.full_key else unknown.full_key
+        )  # the whole of it, if its group is known
+        return _explain_key(key.lstrip("+~"), keys_without)
     return f"{first.removeprefix('ConfigError raised while resolving interpolation: ')} (config)"
 
 

@@ -95,6 +95,17 @@ def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monke
         ("tasks=a,b", "tasks=a,b names several values: -m runs the command with each, [brackets] make them a list."),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
+        (
+            "model/body=mine",
+            "It has: bert_base_uncased, pretrained, tiny, trained. Configs of your own are found",
+        ),
+        ("loop/loss=a,b", "loop/loss=a,b names several values: -m runs the command with each."),
+        (
+            "task=[trec2019]",
+            "'task' chooses nothing in this config. Did you mean 'tasks'? What can be chosen: task@",
+        ),
+        ("loop/loss@x=uncertainty", "'loop/loss@x' chooses nothing in this config. What can be chosen: loop/loss."),
+        ("model.heads.nope.pooler=3", "'model.heads.nope.pooler'. Did you mean 'model.heads.msm_ner.pooler'?"),
     ],
 )
 def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):

@@ -95,7 +95,7 @@ def test_a_head_that_rests_on_layers_that_rest_learns_nothing_beside_others_that
     body = loop.model.body
     rests = Linear(body.out_dim, body.num_layers, 1, partial(Average, layers=[1])).requires_grad_(False)
     model = MultiTaskModel(body, {"x": loop.model.heads["x"], "rests": rests})
-    datasets = {name: loop.datasets["x"] for name in ("x", "rests")}
+    datasets = dict.fromkeys(("x", "rests"), loop.datasets["x"])
     losses = losses_of(model, datasets, {"x": data, "rests": data})
     assert [loss.requires_grad for loss in losses.values()] == [True, False]
 
