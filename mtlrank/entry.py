@@ -76,6 +76,12 @@ def start_variants(step: str) -> NoReturn:
     _start(step, step, lambda composed: partial(vary, composed))
 
 
+def start_command(name: str) -> NoReturn:
+    """Do what `mtlrank <name>` does with the words of the command line."""
+    import_module("mtlrank.cli").app([name, *sys.argv[1:]], prog_name="mtlrank")  # which imports the step: it is above
+    sys.exit()
+
+
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """What a user can change ends the process with one line and an exit code; a bug of ours with its traceback."""
