@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings
+from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings, unread
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
@@ -153,9 +153,16 @@ def with_measures(config: Config, names: Sequence[str] | None) -> Config:
     return {**config, "datamodule": {**config["datamodule"], "dataset": {**mixture, "datasets": changed}}}
 
 
-def resolve(config: DictConfig, *, trusted: bool) -> Config:
-    """Plain values, interpolations filled in. From outside, every `_target_` is checked before anything is imported."""
-    check_parts(OmegaConf.to_container(config, resolve=False))
+def resolve(config: DictConfig, *, trusted: bool, name: str) -> Config:
+    """Plain values of what was composed from the config called `name`, interpolations filled in.
+
+    From outside, every `_target_` is checked before anything is imported.
+    """
+    written = OmegaConf.to_container(config, resolve=False)
+    check_parts(written)
+    for key in unread(written, name):
+        known = [other for other in keys_of(config) if other.partition(".")[0] != key]
+        raise ConfigError(f"There is no setting {key}, and no ${{{key}}} refers to it.{_nearest_key(key, known)}")
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     if not trusted:
@@ -309,7 +316,7 @@ def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bo
     try:
         if not trusted:
             check_overrides(overrides)
-        return resolve(_composed(name, everything), trusted=trusted)
+        return resolve(_composed(name, everything), trusted=trusted, name=name)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
             raise

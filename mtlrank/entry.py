@@ -61,7 +61,8 @@ def start(step: str, config: str | None = None) -> NoReturn:
     The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
     `config` is the name of the config if it is not the step's.
     """
-    _start(step, config or step, partial(resolve, trusted=True))
+    name = config or step
+    _start(step, name, partial(resolve, trusted=True, name=name))
 
 
 def start_variants(step: str) -> NoReturn:
@@ -71,9 +72,15 @@ def start_variants(step: str) -> NoReturn:
         changed = config.copy()
         for key, value in changes.items():
             OmegaConf.update(changed, key, value)
-        return resolve(changed, trusted=True)
+        return resolve(changed, trusted=True, name=step)
 
     _start(step, step, lambda composed: partial(vary, composed))
+
+
+def start_command(name: str) -> NoReturn:
+    """Do what `mtlrank <name>` does with the words of the command line."""
+    import_module("mtlrank.cli").app([name, *sys.argv[1:]], prog_name="mtlrank")  # which imports the step: it is above
+    sys.exit()
 
 
 @contextmanager

@@ -202,6 +202,36 @@ def test_a_setting_that_nothing_reads_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("step", "overrides", "complaint"),
+    [
+        (
+            "train",
+            ["+patience=1"],
+            "There is no setting patience, and no ${patience} refers to it. Did you mean 'training.pat",
+        ),
+        ("train", ["+nonsense.x=3"], "There is no setting nonsense, and no ${nonsense} refers to it."),
+        ("train", ["+study.seeds=[1]"], "There is no setting study,"),
+        ("study", ["++max_lenght=64"], "Did you mean 'max_length'?"),
+        ("probe", ["+head=trec2019"], "There is no setting head,"),
+        ("evaluate", ["model_dir=x", "+shard=1/2"], "There is no setting shard,"),
+        ("rank", ["model_dir=x", "output=y", "+tasks=[a]"], "There is no setting tasks,"),
+        ("export", ["model_dir=x", "output_dir=y", "+batch_size=2"], "There is no setting batch_size,"),
+    ],
+)
+def test_a_key_at_the_root_that_nothing_reads_is_refused(step, overrides, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config(overrides, trusted=True, name=step)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("reference", ["${mine}", "${mine.name}", "${oc.select:mine.name,none}", "${..mine.name}"])
+def test_a_key_of_ones_own_at_the_root_may_be_referred_to(reference):
+    words = ["+mine={name: there}", f"training.checkpoint_dir='x/{reference}'"]
+    assert "there" in composed(*words)["training"]["checkpoint_dir"]
+
+
+@pytest.mark.parametrize(
     ("override", "complaint"),
     [
         ("loop.loss=uncertainty", "To choose another config, use a slash: loop/loss=..."),

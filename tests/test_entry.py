@@ -12,8 +12,12 @@ import torch
 from omegaconf import OmegaConf
 
 from mtlrank import entry
+from mtlrank.cli import app
 from mtlrank.evaluation import measures
 from mtlrank.loop.guard import FiniteSteps, Learnt
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+MODULES = [name for name in COMMANDS if files("mtlrank").joinpath(f"{name}.py").is_file()]
 
 
 def started(*lines, **where):
@@ -127,6 +131,24 @@ def test_help_explains_every_setting(name):
         assert any(line.startswith(f"  {key}: ") or line == f"  {key}:" for line in lines), key
     assert f"{name} " in lines[0]  # how it is called
     assert ("loop/loss: " in done.stdout) == (name == "train")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_step_may_be_called_as_a_module_too(name):
+    """One that does nothing and ends well would be believed to have done its work."""
+    assert {"promote", "compare", "runs", "doctor", "train"} <= set(MODULES)
+    done = subprocess.run([sys.executable, "-m", f"mtlrank.{name}", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_module_that_is_called_takes_the_commands_words_and_gives_its_exit_code(tmp_path):
+    words = ["nowhere", "--registry", "registry"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mtlrank.promote", *words], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("mtlrank: nowhere/model/manifest.json is missing")
 
 
 @pytest.mark.parametrize(("statement", "code"), [("INSERT INTO t VALUES (randomblob(100000))", 4), ("SELECT nope", 1)])
