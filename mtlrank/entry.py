@@ -54,6 +54,7 @@ _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQL
 def start(step: str, config: str | None = None) -> NoReturn:
     """Compose a step's config from the command line, which is trusted, and call `run` of its module with it.
 
+    A module's `objective` makes of what that returned the number that sweepers of Hydra optimise.
     The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
     `config` is the name of the config if it is not the step's.
     """
@@ -107,7 +108,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
 
     is_composed = False
 
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> Any:
         nonlocal is_composed
         is_composed = True
         with told_in_one_line():  # here, because Hydra announces every exception on its own
@@ -115,7 +116,8 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
                 with guarded():
-                    module.run(argument)
+                    found = module.run(argument)
+                    return module.objective(argument, found) if hasattr(module, "objective") else None
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, lambda _: keys_of(config))) from error
 

@@ -8,6 +8,8 @@ from importlib.resources import files
 import pytest
 from omegaconf import OmegaConf
 
+from mtlrank.storage import read_json
+
 
 def started(*lines, **where):
     """A process in which a step does what the lines say."""
@@ -152,3 +154,39 @@ def test_options_may_stand_between_overrides(tmp_path):
     words = ["experiment=mine", "--config-dir", str(tmp_path), "tasks=[msm_ner]", "--cfg", "job", "test=false"]
     done = subprocess.run([sys.executable, "-m", "mtlrank.train", *words], capture_output=True, text=True)
     assert "seed: 77" in done.stdout, done.stderr
+
+
+TOLD = """
+from hydra.experimental.callback import Callback
+
+
+class Told(Callback):
+    def on_job_end(self, config, job_return, **kwargs):
+        print("told", job_return.return_value)
+"""
+
+
+def test_a_sweeper_is_told_what_a_run_reached_in_validation_also_if_it_was_finished(tmp_path, data_dir):
+    """By the metric that chose the weights, by default the first measure of the first task with a val split."""
+    (tmp_path / "my_told.py").write_text(TOLD)
+    small = ["tasks=[msm_sem_sim,msm_ner]", "training.epochs=1", "+trainer.limit_train_batches=2", "test=false"]
+    no_val = ["datamodule.dataset.datasets.msm_sem_sim.val=null", f"data_dir={data_dir}"]
+    sweep = ["-m", "training.monitor=null,val/msm_ner/MacroF1", "+hydra.callbacks.told._target_=my_told.Told"]
+    command = [sys.executable, "-m", "mtlrank.train", *small, *no_val, *sweep]
+    told = []
+    for said in ("kept the weights of", "already finished"):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(said) == 2
+        told.append([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("told ")])
+    reached = {
+        config["training"]["monitor"]: read_json(folder / "metrics.json") for folder, config in runs_of(tmp_path)
+    }
+    expected = [reached[None]["val/msm_ner/Accuracy"], reached["val/msm_ner/MacroF1"]["val/msm_ner/MacroF1"]]
+    assert told == [expected, expected]
+
+
+def runs_of(folder):
+    """The folders of finished runs and their configs."""
+    for path in (folder / "runs").glob("*/model/config.json"):
+        yield path.parent.parent, read_json(path)
