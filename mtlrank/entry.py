@@ -54,9 +54,9 @@ _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQL
 def start(step: str, config: str | None = None) -> NoReturn:
     """Compose a step's config from the command line, which is trusted, and call `run` of its module with it.
 
-    A module's `objective` makes of what that returned the number that sweepers of Hydra optimise.
     The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
-    `config` is the name of the config if it is not the step's.
+    `config` is the name of the config if it is not the step's. A module's `objective` makes of what `run` returned the
+    number that Hydra's sweepers optimise.
     """
     _start(step, config or step, partial(resolve, trusted=True))
 
