@@ -59,7 +59,8 @@ def start(step: str, config: str | None = None) -> NoReturn:
     """Compose a step's config from the command line, which is trusted, and call `run` of its module with it.
 
     The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
-    `config` is the name of the config if it is not the step's.
+    `config` is the name of the config if it is not the step's. A module's `objective` makes of what `run` returned the
+    number that Hydra's sweepers optimise.
     """
     name = config or step
     _start(step, name, partial(resolve, trusted=True, name=name))
@@ -118,7 +119,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
 
     is_composed = False
 
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> Any:
         nonlocal is_composed
         is_composed = True
         with told_in_one_line():  # here, because Hydra announces every exception on its own
@@ -126,7 +127,8 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
                 with guarded():
-                    module.run(argument)
+                    found = module.run(argument)
+                    return module.objective(argument, found) if hasattr(module, "objective") else None
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, lambda _: keys_of(config))) from error
 

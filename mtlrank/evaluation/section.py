@@ -72,6 +72,7 @@ class Section(NamedTuple):
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
     head: Head
+    note: str  # what to know before reading the measures
 
     @property
     def won(self) -> list[Gain]:
@@ -115,6 +116,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
         rows=[_row(summary, measure) for measure in head.measures],
         gains=gains,
         head=head,
+        note=summary.get("note", ""),
     )
 
 

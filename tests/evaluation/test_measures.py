@@ -147,6 +147,22 @@ def test_a_run_is_written_in_trec_evals_order(tmp_path):
     assert (tmp_path / "x.run").read_text() == "q Q0 b 1 2 tag\nq Q0 c 2 1 tag\nq Q0 a 3 1 tag\n"
 
 
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"a": [-1454.8551, -1454.85522, -1454.85498], "b": [0.0, 0.0], "c": [0.2, 0.1]}, (2, 3, True)),
+        ({"a": [0.5, 0.5], "b": [1.0, 2.0]}, (1, 2, False)),
+        ({"a": [100.0, 100.0009], "b": [-100.0, -100.0009], "c": [1e-9, 2e-9]}, (2, 3, True)),
+        ({"a": [100.0, 100.0011], "b": [0.0, 1e-30]}, (0, 2, False)),
+        ({"a": [1.0], "b": [2.0]}, (0, 0, False)),  # queries with one candidate have but one order
+        ({}, (0, 0, False)),
+    ],
+)
+def test_scores_that_differ_by_rounding_only_are_ties(scores, expected):
+    found = measures.ties(ScoredDoc(q, str(i), score) for q, all_of in scores.items() for i, score in enumerate(all_of))
+    assert (found.num_tied, found.num_queries, found.decide) == expected
+
+
 def test_classification_by_hand():
     scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
     values = measures.label_values("classification", ["Accuracy", "MacroF1"], scores, torch.tensor([0.0, 1, 1, 1]))
