@@ -11,6 +11,7 @@ from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
+from mtlrank.datamodule.dataset.first_stage import ranked_by_bm25
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
@@ -48,8 +49,9 @@ class IRDataset(PreparedDataset):
     - `annotator`: the same with the labels of an annotator as the teacher's scores.
 
     A run without scores, such as MS MARCO's `top1000.train`, is a pool that `judged` and `annotator` draw from, without
-    `negative_ranks`. Where training judgements have another scale than those of the other splits,
-    `train_relevance_level` is the lowest grade that is relevant there.
+    `negative_ranks`. In other splits it may have at most `num_candidates` documents of each query. Where training
+    judgements have another scale than those of the other splits, `train_relevance_level` is the lowest grade that is
+    relevant there.
 
     `negatives_run` is a TREC run that training draws its candidates from instead, such as a first model's; the first stage
     of the other splits stays as it is.
@@ -205,12 +207,15 @@ class IRDataset(PreparedDataset):
         return self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
 
     def write_judgements(self, split: str, folder: Path) -> None:
-        """All judgements of the split's queries, and the candidates with their first-stage scores."""
+        """All judgements of the split's queries, and the candidates with first-stage scores; those without, by BM25."""
         if self.sources[split] is None:
             return
         qrels, run = self.qrels(split), self.candidates(split)
         judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
+        collection = self.collection(split)
+        if collection.source.has("run") and not collection.is_ordered:
+            run = ranked_by_bm25(collection, run)
         lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
@@ -231,7 +236,9 @@ class IRDataset(PreparedDataset):
         return told
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
-        first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
+        first_stage = f"BM25, bm25s index {BM25Index.FORMAT}"
+        if collection.source.has("run"):
+            first_stage = "run" if collection.is_ordered else "run without an order"
         return {**collection.source.describe(), "first_stage": first_stage}
 
     def candidates(self, split: str) -> dict[str, RankedDocs]:
@@ -379,7 +386,9 @@ class IRDataset(PreparedDataset):
         """Where ranks count, the run must have them; this is told before hours of work."""
         for split in (split for split in self.splits if self.sources[split] is not None):
             if split != "train":
-                self.collection(split).require_order(f"{split} by num_candidates")
+                is_judged = self._is_judged(split)
+                what = f"{split} by num_candidates={self.num_candidates}" if is_judged else "learn_from=run"
+                self.collection(split).require_order(what, unless=self.num_candidates if is_judged else None)
             elif self.learn_from == "run" or (self.negative_ranks and self.learn_from != "docpairs"):
                 self.pool(split).require_order("learn_from=run" if self.learn_from == "run" else "negative_ranks")
 
