@@ -11,7 +11,7 @@ from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
-from mtlrank.datamodule.dataset.first_stage import ranked_by_bm25
+from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
@@ -207,16 +207,16 @@ class IRDataset(PreparedDataset):
         return self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
 
     def write_judgements(self, split: str, folder: Path) -> None:
-        """All judgements of the split's queries, and the candidates with first-stage scores; those without, by BM25."""
+        """All judgements of the split's queries, and the candidates with first-stage scores, or BM25's."""
         if self.sources[split] is None:
             return
         qrels, run = self.qrels(split), self.candidates(split)
         judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
-        collection = self.collection(split)
+        collection, tag = self.collection(split), "first-stage"
         if collection.source.has("run") and not collection.is_ordered:
-            run = ranked_by_bm25(collection, run)
-        lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
+            run, tag = ranked_by_bm25(collection, run), BM25_ORDER
+        lines = (run_line(*doc, tag=tag) for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
     def check_sources(self) -> None:

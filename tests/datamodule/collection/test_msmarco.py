@@ -2,6 +2,7 @@
 
 import ir_datasets
 import pytest
+import torch
 from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
@@ -14,6 +15,11 @@ from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.evaluation import systems
+from mtlrank.evaluation.predictions import Predictions
+from mtlrank.evaluation.report import markdown
+from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.section import read_section
 from mtlrank.prepare import prepare_dataset
 from mtlrank.task import Regression
 from mtlrank.trec import in_order, read_run
@@ -111,6 +117,15 @@ def test_a_list_without_scores_is_re_ranked_whole_and_compared_with_bm25(tmp_pat
         assert [doc.score for doc in docs] == pytest.approx(sorted(scores.tolist(), reverse=True), rel=1e-5), i
         assert scores[int(docs[0].doc_id)] == max(scores) > 0
     assert dataset.manifest["source"]["test"]["first_stage"] == "run without an order"
+    predictions = Predictions(dataset, "test")
+    predictions.add(torch.arange(len(test)), torch.rand(len(test)))
+    judgement = predictions.judge()
+    assert judgement.baseline_name == "BM25 order"
+    write_head(tmp_path / "evaluation" / "x", dataset, predictions, judgement)
+    section = read_section(tmp_path / "evaluation" / "x")
+    assert "(BM25 order)" in markdown([section])
+    assert section.pictures()[0][0].startswith("Gain over the BM25 order")
+    assert systems.first_stage(systems.read_system("one", [tmp_path])) is None
 
 
 def pairs_of_the_pool():
