@@ -42,7 +42,7 @@ class IRDataset(PreparedDataset):
     `train=None`, it is the test of a head that was trained elsewhere. Training learns from `learn_from`:
 
     - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
-    - `docpairs`: the collection's own triples, a group each;
+    - `docpairs`: the collection's own triples, a group each, with a distillation by the scores that come with them;
     - `run`: the scores of the collection's run, as a teacher to distil. With a regression they are predicted, in every
       split; with a distillation, training groups are `num_negatives` + 1 candidates of a query (`groups_per_query` of them)
       with their scores, and other splits are judged;
@@ -143,9 +143,9 @@ class IRDataset(PreparedDataset):
             return self._documents(split, self._scored(split))
         if split != "train":
             return self._documents(split, self._to_rerank(split))
-        if self.task.distils:
-            return self._documents(split, self._taught())
-        return self._documents(split, self._triples() if self.learn_from == "docpairs" else self._judged())
+        if self.learn_from == "docpairs":
+            return self._documents(split, self._triples())
+        return self._documents(split, self._taught() if self.task.distils else self._judged())
 
     def collection(self, split: str) -> Collection:
         """The collection that a split is drawn from."""
@@ -282,11 +282,18 @@ class IRDataset(PreparedDataset):
 
     def _triples(self) -> Iterator[list[Labelled]]:
         wanted = set(self._training_queries())
-        for query_id, better, worse, place in self.collection("train").docpairs():
+        collection = self.collection("train")
+        for query_id, better, worse, place, scores in collection.docpairs():
             if better == worse:
                 self.reading.reject(place, f"expected two documents, found {better!r} twice")
             elif query_id in wanted:
-                yield [(query_id, better, float(self.relevance_level)), (query_id, worse, 0.0)]
+                if self.task.distils and not scores:
+                    raise DataError(
+                        f"{self.name}: the docpairs of {collection.source.name} have no scores for a distillation. "
+                        "Give a TSV of better score, worse score, query id, better and worse document, or another task."
+                    )
+                first, second = scores if self.task.distils else (float(self.relevance_level), 0.0)
+                yield [(query_id, better, first), (query_id, worse, second)]
 
     def _taught(self) -> Iterator[list[Labelled]]:
         """Groups of candidates with a teacher's scores."""
@@ -363,14 +370,17 @@ class IRDataset(PreparedDataset):
 
     def _check_teacher(self, learn_from: str, task: Task) -> None:
         """What is learnt from must be what the task learns: grades, or a teacher's scores."""
-        is_taught = learn_from in ("run", "annotator")
-        if is_taught != (task.kind == "regression" or task.distils) or (
-            task.kind == "regression" and learn_from != "run"
-        ):
+        fits = {
+            "judged": task.kind != "regression" and not task.distils,
+            "docpairs": task.kind != "regression",
+            "run": task.kind == "regression" or task.distils,
+            "annotator": task.distils,
+        }
+        if not fits[learn_from]:
             raise ConfigError(
                 f"Dataset {self.name!r}: learn_from={learn_from} does not fit a {type(task).__name__} task. Expected "
                 "task=regression or task=distillation_* for learn_from=run, task=distillation_* for "
-                "learn_from=annotator, and another ranking task otherwise."
+                "learn_from=annotator or docpairs with scores, and another ranking task otherwise."
             )
         if self.max_queries is not None and learn_from == "docpairs":
             raise ConfigError(
