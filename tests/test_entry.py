@@ -15,10 +15,10 @@ from mtlrank import entry
 from mtlrank.cli import app
 from mtlrank.evaluation import measures
 from mtlrank.loop.guard import FiniteSteps, Learnt
+from mtlrank.storage import read_json
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 MODULES = [name for name in COMMANDS if files("mtlrank").joinpath(f"{name}.py").is_file()]
-from mtlrank.storage import read_json
 
 
 def started(*lines, **where):

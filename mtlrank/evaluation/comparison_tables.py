@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
+from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import in_words
-from mtlrank.evaluation.systems import FIRST_STAGE
 from mtlrank.pages import figures, tables
 from mtlrank.storage import write_json, write_text
 

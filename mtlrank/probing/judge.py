@@ -40,7 +40,7 @@ class Judge:
         """What knows nothing of the text, or for rankings the first stage, and its measures."""
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
-            return "first stage", self._ranking_values(read_run(*self.split.files("candidates.run")))
+            return self.split.baseline_name, self._ranking_values(read_run(*self.split.files("candidates.run")))
         constant = measures.baseline(task.kind, task.measures, known, self.labels)
         return constant.name, constant.values
 
