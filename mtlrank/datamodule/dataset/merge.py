@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.datamodule.dataset.card import card
+from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.errors import DataError
 from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
@@ -18,6 +19,7 @@ from mtlrank.trec import read_qrels
 
 SCHEMA = 3
 WITHOUT_CANDIDATES = "judged queries without candidates"
+LEARNT_TOO = "texts that are in train too"
 _BLOCK = 2**20  # labels that are in memory at a time
 _SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
 
@@ -72,8 +74,19 @@ def merge_shards(
         tokens = _sum(m["tokens"] for m in manifests)  # of all shards' texts
         summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
         summary["tokens"] = tokens
+        if task.kind != "ranking":  # whose queries are looked at instead: see `LeakedQueries`
+            for split, times in _learnt_too(open_splits(folder, {**same, **summary}, task)).items():
+                counts[split][LEARNT_TOO] = times
         write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
         write_manifest(folder, {**description, **same, **summary})
+
+
+def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
+    """How many texts of other splits training learns from too, of those splits that have some."""
+    judged = {split: Counter(found.digests()) for split, found in opened.items() if split != "train"}
+    learnt = set[bytes]().union(*judged.values()).intersection(opened["train"].digests())
+    times = {split: sum(count for text, count in texts.items() if text in learnt) for split, texts in judged.items()}
+    return {split: count for split, count in times.items() if count}
 
 
 def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
