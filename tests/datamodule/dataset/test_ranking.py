@@ -229,11 +229,16 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
         file.write("q1 0 gone 2\nq2 0 blank 3\n")
     with open(source["docs"], "a") as file:
         file.write("blank\t  \n")
-    with pytest.raises(DataError, match=r"document 'gone' of query 'q1' has no text.* missing_texts=skip"):
+    way = r"datamodule.dataset.missing_texts=skip \(in a mixture, datamodule.dataset.datasets.x.missing_texts=skip\) leaves"
+    with pytest.raises(DataError, match=rf"document 'gone' of query 'q1' has no text.*\. {way} such documents out"):
         rows(ranking(source), "train")
     dataset = ranking(source, missing_texts="skip")
     assert not {"gone", "blank"} & {doc_id for _, doc_id, _ in rows(dataset, "train")}
     assert dataset.reading.counts["train"] == {"documents without a text": 2}
+    with open(source["run"], "a") as file:
+        file.write("q1 Q0 gone 9 -9 x\n")
+    with pytest.raises(DataError, match=r"'gone'.*\. missing_texts=skip leaves such documents out"):
+        rows(ranking(None, more_tests={"new": source}), "test@new")  # as `evaluate` does
 
 
 @pytest.mark.parametrize("text", ["Silent  Harbour", "silent\x07harbour"])
