@@ -347,7 +347,8 @@ class IRDataset(PreparedDataset):
         if missing and self.missing_texts == "stop":
             way = "missing_texts=skip"
             if self.sources["train"] is not None:  # else `evaluate` asks, where this is enough
-                way = f"datamodule.dataset.{way} (in a mixture, datamodule.dataset.datasets.{self.name}.{way})"
+                key = f"datasets.{self.name}"
+                way = f"++datamodule.dataset.{way} (in a mixture, ++datamodule.dataset.{key}.{way})"
             raise DataError(
                 f"{self.name}: document {missing[0]!r} of query {asked_by[missing[0]]!r} has no text, or a blank one, in "
                 f"{collection.source.name}. {way} leaves such documents out."
