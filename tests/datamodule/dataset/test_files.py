@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mtlrank.datamodule.dataset import SentencePairs
+from mtlrank.datamodule.dataset import SentencePairs, Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Regression
@@ -59,6 +59,19 @@ def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
     (tmp_path / "x").write_text("1\ta\tb\n")
     with pytest.raises(ConfigError, match=complaint):
         read(sentences(tmp_path / "x", **settings))
+
+
+def test_a_split_that_is_empty_is_told_with_its_file(tmp_path):
+    (tmp_path / "x").write_text("1\ta\tb\n")
+    (tmp_path / "y").write_text("")
+    for train, test, complaint in (
+        ("x", "y", "split 'test' of x has a source but no samples"),
+        ("y", "x", "no training"),
+    ):
+        dataset, shard = sentences(tmp_path / train, test=str(tmp_path / test)), tmp_path / f"{train}-shard"
+        dataset.prepare_shard(shard, Shard(), Reading())
+        with pytest.raises(DataError, match=rf"{complaint}.* \(y \(empty\)\)\.$"):
+            dataset.merge(tmp_path / "whole", [shard])
 
 
 @pytest.mark.parametrize(

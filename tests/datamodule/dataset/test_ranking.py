@@ -190,6 +190,31 @@ def test_a_test_set_that_measures_nothing_is_refused(source, tmp_path, fresh_sou
         dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
 
 
+@pytest.mark.parametrize("total", [1, 2])
+@pytest.mark.parametrize(
+    ("part", "lines", "files", "left_out"),
+    [
+        ("docs", [], "docs (empty), qrels, queries, run", "documents without a text: 5"),
+        ("qrels", [], "docs, qrels (empty), queries, run", ""),
+        ("qrels", ["x1 0 d1 2"], "docs, qrels, queries, run", "judgements of queries without a text: 1"),
+        ("queries", [], "docs, qrels, queries (empty), run", "judgements of queries without a text: 3"),
+        ("queries", ["q1", "q2"], "docs, qrels, queries, run", "bad rows of all splits: 2"),
+    ],
+)
+def test_training_data_without_a_record_are_told_with_their_files(
+    source, tmp_path, part, lines, files, left_out, total
+):
+    write(source[part], lines)
+    dataset, shards = ranking(source, missing_texts="skip"), [tmp_path / f"{i}" for i in range(1, total + 1)]
+    for number, shard in enumerate(shards, 1):
+        dataset.prepare_shard(shard, Shard(number, total), Reading("quarantine"))
+    with pytest.raises(DataError, match="'x' has no training records. Check its source") as error:
+        dataset.merge(tmp_path / "whole", shards)
+    (told,) = re.findall(r"source \((.*)\)\.$", str(error.value))
+    assert sorted(told.split("; ")[0].split(", ")) == files.split(", ")
+    assert left_out in told
+
+
 def test_what_all_shards_read_is_counted_once(source, tmp_path):
     names = [f"q{i}" for i in range(8)]  # some in each shard
     write(source["docs"], ["d3\ta garden", "d4\tgarden and harbour", "d3\ta garden", "broken"])
