@@ -20,6 +20,8 @@ from mtlrank.backbone import max_length_of
 from mtlrank.build_dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
 from mtlrank.compose import Config, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
+from mtlrank.datamodule.dataset.leaks import leaks_within
+from mtlrank.datamodule.dataset.merge import LEARNT_TOO
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.measures import always_zero
@@ -210,10 +212,12 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
     dropped = sum(split["items_dropped"] for split in splits.values())
     notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
+    notes += [f"warning: {leaks}"] if (leaks := leaks_within(dataset)) else []
     totals = dict[str, int]()
     for counts in manifest["counts"].values():
         for what, times in counts.items():
-            totals[what] = totals.get(what, 0) + times
+            if what != LEARNT_TOO:
+                totals[what] = totals.get(what, 0) + times
     notes += [f"{what}: {times:,}" for what, times in totals.items()]
     notes += [f"{manifest['bad_rows']} bad rows set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
     for name, split in splits.items():

@@ -23,7 +23,7 @@ from mtlrank import about, build, build_trainer, evaluate, prepare, run_folder
 from mtlrank.build_dataset import code, dataset_fingerprint, own_code
 from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.dataset.leaks import leaks_between
+from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged_head import head_name
@@ -86,6 +86,9 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
     for leak in leaks:
         say(f"mtlrank: {leak}")
+    leaks += [
+        f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
+    ]  # prepare says it
 
     datamodule = build.build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training

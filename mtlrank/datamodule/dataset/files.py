@@ -65,7 +65,17 @@ def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Colum
     """The columns of a config, if there are as many as needed."""
     if not isinstance(columns, list | tuple) or len(columns) != number:
         raise ConfigError(f"columns is {columns!r}, expected a list of {number}: {what}.")
-    return tuple(columns)
+    return tuple(without_twice(columns))
+
+
+def without_twice(columns: Sequence[Column]) -> Sequence[Column]:
+    """The columns, if each is another one: a label that is read as a text too would be learnt from itself."""
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise ConfigError(
+            f"The label and each text need a column of their own, found {twice[0]!r} twice in {list(columns)}. Correct "
+            "columns or score_column."
+        )
+    return columns
 
 
 def columns_of_conll(line: str) -> list[str]:
@@ -144,4 +154,5 @@ def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[i
     numbers = [header.index(column) if isinstance(column, str) else column for column in columns]
     if max(numbers) >= len(header):
         raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).")
+    without_twice(numbers)  # a name and a number may mean the same one
     return numbers

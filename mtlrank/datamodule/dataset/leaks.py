@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mtlrank.checks import one_of
+from mtlrank.datamodule.dataset.merge import LEARNT_TOO
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import CONTROL
 from mtlrank.datamodule.reading import Reading
@@ -43,6 +44,14 @@ def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
                         f"{name} learns from {shared:,} of the {len(asked):,} queries that {judged.name} is judged on "
                         f"({split}): its measures are not those of new queries. Give either of them others."
                     )
+
+
+def leaks_within(dataset: PreparedDataset) -> str:
+    """How many of its texts (both of a pair, as the model reads them) a dataset learns from and is judged on."""
+    shared = {split: found[LEARNT_TOO] for split, found in dataset.manifest["counts"].items() if LEARNT_TOO in found}
+    totals = {split: dataset.manifest["splits"][split]["sequences"] for split in shared}
+    found = ", ".join(f"{count:,} of {totals[split]:,} in {split}" for split, count in shared.items())
+    return f"texts that are in train too, and may be known by heart: {found}" if found else ""
 
 
 def normal(query: str) -> str:

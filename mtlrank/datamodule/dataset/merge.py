@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.datamodule.dataset.card import card
+from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.errors import DataError
 from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
@@ -18,6 +20,8 @@ from mtlrank.trec import read_qrels
 
 SCHEMA = 3
 WITHOUT_CANDIDATES = "judged queries without candidates"
+LEARNT_TOO = "texts that are in train too"
+_EMPTY = sha256().hexdigest()  # of a file with nothing in it
 _BLOCK = 2**20  # labels that are in memory at a time
 _SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
 
@@ -45,7 +49,10 @@ def merge_shards(
     if empty:
         if WITHOUT_CANDIDATES in counts[empty[0]]:
             raise DataError(_nothing_found(empty[0], name, manifests[0]["source"]))
-        raise DataError(f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null.")
+        raise DataError(
+            f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null"
+            f"{_what_was_read(shards, manifests, empty[0])}."
+        )
     if task.kind == "ranking":
         learns = not _is_only_judged(manifests, task)
         if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
@@ -72,8 +79,19 @@ def merge_shards(
         tokens = _sum(m["tokens"] for m in manifests)  # of all shards' texts
         summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
         summary["tokens"] = tokens
+        if task.kind != "ranking":  # whose queries are looked at instead: see `LeakedQueries`
+            for split, times in _learnt_too(open_splits(folder, {**same, **summary}, task)).items():
+                counts[split][LEARNT_TOO] = times
         write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
         write_manifest(folder, {**description, **same, **summary})
+
+
+def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
+    """How many texts of other splits training learns from too, of those splits that have some."""
+    judged = {split: Counter(found.digests()) for split, found in opened.items() if split != "train"}
+    learnt = set[bytes]().union(*judged.values()).intersection(opened["train"].digests())
+    times = {split: sum(count for text, count in texts.items() if text in learnt) for split, texts in judged.items()}
+    return {split: count for split, count in times.items() if count}
 
 
 def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
@@ -85,6 +103,24 @@ def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
         else "BM25 finds no document with a word of theirs. It needs words between blanks: for other languages give a `run`"
     )
     return f"No query of the split {split!r} of {name} has candidates: {reason}."
+
+
+def _what_was_read(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], split: str) -> str:
+    """The source of a split that is left without samples, and what was left out of it, as far as it is known."""
+    left_out = Counter(_sum(manifest["counts"].get(split, {}) for manifest in manifests))
+    left_out["items whose spans are cut off"] += sum(m["splits"][split]["items_dropped"] for m in manifests)
+    left_out["bad rows of all splits"] += len(_bad_rows(shards))
+    known = [", ".join(_names(manifests[0]["source"].get(split))), *(f"{k}: {n:,}" for k, n in left_out.items() if n)]
+    return f" ({told})" if (told := "; ".join(filter(None, known))) else ""
+
+
+def _names(source: Any) -> Iterator[str]:
+    """The ids and files in the description of a source, with those that are empty marked."""
+    if isinstance(source, Mapping):
+        for name in (source[key] for key in ("id", "file") if key in source):
+            yield f"{name} (empty)" if source.get("sha256") == _EMPTY else str(name)
+        for part in source.values():
+            yield from _names(part)
 
 
 def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:
@@ -114,7 +150,9 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
     if _is_only_judged(manifests, task):
         return {}
     if not sum(manifest["splits"]["train"]["items"] for manifest in manifests):
-        raise DataError(f"Dataset {name!r} has no training records. Check its source.")
+        raise DataError(
+            f"Dataset {name!r} has no training records. Check its source{_what_was_read(shards, manifests, 'train')}."
+        )
     if isinstance(task, Classification) and not isinstance(task, Buckets):
         return _learn_classes(shards, manifests, name)
     count = sum(len(block) for block in _blocks(shards, "train"))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset.files import Column, FileDataset, columns_of
+from mtlrank.datamodule.dataset.files import Column, FileDataset, columns_of, without_twice
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.lines import is_header_of_labels
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -32,10 +32,8 @@ class SentencePairs(FileDataset):
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)
         is_single = isinstance(columns, list | tuple) and len(columns) == 1
-        self.columns = (
-            score_column,
-            *columns_of(columns, 1 if is_single else 2, "the two sentences, or one of a text"),
-        )
+        texts = columns_of(columns, 1 if is_single else 2, "the two sentences, or one of a text")
+        self.columns = without_twice((score_column, *texts))
         self.format = format
 
     def records(self, split: str) -> Iterable[Record]:

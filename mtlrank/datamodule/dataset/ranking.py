@@ -359,9 +359,13 @@ class IRDataset(PreparedDataset):
         texts = collection.docs.texts(asked_by)
         missing = [doc_id for doc_id in asked_by if doc_id not in texts]
         if missing and self.missing_texts == "stop":
+            way = "missing_texts=skip"
+            if self.sources["train"] is not None:  # else `evaluate` asks, where this is enough
+                key = f"datasets.{self.name}"
+                way = f"++datamodule.dataset.{way} (in a mixture, ++datamodule.dataset.{key}.{way})"
             raise DataError(
                 f"{self.name}: document {missing[0]!r} of query {asked_by[missing[0]]!r} has no text, or a blank one, in "
-                f"{collection.source.name}. missing_texts=skip leaves such documents out."
+                f"{collection.source.name}. {way} leaves such documents out."
             )
         self.reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
         return texts

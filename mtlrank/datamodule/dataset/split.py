@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from hashlib import blake2b
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 from mtlrank.trec import read_qrels, tag_of
+
+_BLOCK = 10_000  # sequences that are in memory at a time
 
 
 class PreparedSplit:
@@ -163,6 +166,14 @@ class PreparedSplit:
         starts, lengths = self.store.texts[rows]
         tokens = self.store.tokens[ranges(starts, lengths)]
         return {part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])} if len(rows) else set()
+
+    def digests(self) -> Iterator[bytes]:
+        """Of each sequence, what equal ones have in common: a hash of its tokens, as the model reads them."""
+        for start in range(0, len(self.sequences), _BLOCK):
+            rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))]
+            packed = self.store.pack(rows.astype(np.int64))
+            for first, end in pairwise(packed.starts.tolist()):
+                yield blake2b(packed.ids[first:end].tobytes(), digest_size=16).digest()
 
     def ids_of(self, sequence: int) -> tuple[str, str]:
         """(query_id, doc_id) of one of the first sequences, without reading the others."""

@@ -1,10 +1,11 @@
 """Tables in files: what their rows become, and what is wrong with them."""
 
 import json
+import re
 
 import pytest
 
-from mtlrank.datamodule.dataset import SentencePairs
+from mtlrank.datamodule.dataset import SentencePairs, Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Regression
@@ -57,6 +58,36 @@ def test_a_row_may_have_one_text(tmp_path):
 def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
     (tmp_path / "x").write_text("1\ta\tb\n")
     with pytest.raises(ConfigError, match=complaint):
+        read(sentences(tmp_path / "x", **settings))
+
+
+def test_a_split_that_is_empty_is_told_with_its_file(tmp_path):
+    (tmp_path / "x").write_text("1\ta\tb\n")
+    (tmp_path / "y").write_text("")
+    for train, test, complaint in (
+        ("x", "y", "split 'test' of x has a source but no samples"),
+        ("y", "x", "no training"),
+    ):
+        dataset, shard = sentences(tmp_path / train, test=str(tmp_path / test)), tmp_path / f"{train}-shard"
+        dataset.prepare_shard(shard, Shard(), Reading())
+        with pytest.raises(DataError, match=rf"{complaint}.* \(y \(empty\)\)\.$"):
+            dataset.merge(tmp_path / "whole", [shard])
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"columns": [0, 1]}, "found 0 twice in [0, 0, 1]"),
+        ({"columns": [0]}, "found 0 twice in [0, 0]"),
+        ({"score_column": 2}, "found 2 twice in [2, 1, 2]"),
+        ({"columns": [1, 1]}, "found 1 twice in [1, 1]"),
+        ({"format": "csv", "score_column": "s", "columns": ("s", "a")}, "found 's' twice in ['s', 's', 'a']"),
+        ({"format": "csv", "score_column": "s", "columns": (0, "a")}, "found 0 twice in [0, 0, 1]"),
+    ],
+)
+def test_a_label_is_no_text(tmp_path, settings, found):
+    (tmp_path / "x").write_text("s,a,b\n1,A,B\n")
+    with pytest.raises(ConfigError, match=re.escape(f"The label and each text need a column of their own, {found}.")):
         read(sentences(tmp_path / "x", **settings))
 
 

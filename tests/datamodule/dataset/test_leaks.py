@@ -6,7 +6,7 @@ from mtlrank import train
 from mtlrank.batch import Record
 from mtlrank.compose import compose_config
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
-from mtlrank.datamodule.dataset.leaks import leaks_between
+from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.storage import read_json
@@ -26,11 +26,11 @@ class Asked(PreparedDataset):
                 yield Record(f"{split}{number}", f"d{label}", query, f"passage {label}", label)
 
 
-def opened(folder, dataset):
-    """Prepared in two shards."""
-    shards = [folder / dataset.name / str(number) for number in (1, 2)]
+def opened(folder, dataset, total=2):
+    """Prepared in shards."""
+    shards = [folder / dataset.name / str(number) for number in range(1, total + 1)]
     for number, shard in enumerate(shards, 1):
-        dataset.prepare_shard(shard, Shard(number, 2), Reading())
+        dataset.prepare_shard(shard, Shard(number, total), Reading())
     dataset.merge(folder / dataset.name / "whole", shards)
     dataset.open(folder / dataset.name / "whole")
     return dataset
@@ -63,12 +63,28 @@ def test_first_texts_of_what_is_no_ranking_are_no_queries(tmp_path, ranking):
     assert list(leaks_between([ranking, pairs])) == []
 
 
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_texts_of_other_splits_that_training_holds_are_counted(tmp_path, total):
+    splits = {"train": ["a cat", "a dog", "a dog"], "val": ["a CAT", "A  dog", "a cat"], "test": ["the fox", "a cat"]}
+    pairs = opened(tmp_path, Asked("pairs", Regression(["MSE"]), **splits), total)
+    assert leaks_within(pairs).endswith("in train too, and may be known by heart: 2 of 4 in test, 6 of 6 in val")
+    counts = {split: list(found.values()) for split, found in pairs.manifest["counts"].items() if found}
+    assert counts == {"val": [6], "test": [2]}
+
+
+def test_half_a_pair_and_a_pair_in_another_order_are_other_texts(tmp_path):
+    splits = {"train": ["passage 1"], "val": ["passage 0", "passage 2"]}
+    pairs = opened(tmp_path, Asked("pairs", Regression(["MSE"]), **splits))
+    assert leaks_within(pairs) == ""
+    assert not any(pairs.manifest["counts"].values())
+
+
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
 def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     auxiliary = {"train": "mtlrank-embedded/test", "val": "null", "test": "null"}
     words = [f"datamodule.dataset.datasets.msm_bm25.{split}={source}" for split, source in auxiliary.items()]
     words += [
-        "tasks=[trec2019,msm_bm25]",
+        "tasks=[trec2019,msm_bm25,msm_sem_sim]",
         "debug=limit",
         "test=false",
         f"output_dir={tmp_path}",
@@ -76,5 +92,9 @@ def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     ]
     train.run(compose_config(words, trusted=True))
     sentence = "msm_bm25 learns from 100 of the 100 queries that trec2019 is judged on (test)"
-    assert f"mtlrank: {sentence}" in capsys.readouterr().err
-    assert sentence in read_json(tmp_path / "about.json")["leaks"]
+    within = "texts that are in train too, and may be known by heart: 77 of 600 in test, 22 of 300 in val"
+    told, noted = capsys.readouterr().err, read_json(tmp_path / "about.json")["leaks"]
+    assert f"mtlrank: {sentence}" in told
+    assert f"samples; warning: {within} (" in told
+    assert sentence in noted
+    assert f"msm_sem_sim: {within}." in noted

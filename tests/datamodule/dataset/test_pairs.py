@@ -4,9 +4,14 @@ import pytest
 
 from mtlrank.datamodule.dataset import LabelledAnswers, Shard
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import PairwiseRelevance, Relevance
 from tests.datamodule.dataset.labelled import TINY, read, sentences
+
+
+def test_an_answer_is_no_grade(tmp_path):
+    with pytest.raises(ConfigError, match=r"column of their own, found 'label' twice in \['qtext', 'label', 'label'\]"):
+        LabelledAnswers("x", Relevance(["AP"]), TINY, str(tmp_path / "x"), columns=("qtext", "label", "label"))
 
 
 def test_an_answer_with_two_grades_is_named(tmp_path):

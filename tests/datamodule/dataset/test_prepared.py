@@ -203,7 +203,7 @@ def test_a_bad_training_label_is_named_with_its_record(tmp_path):
 
 
 def test_no_training_records_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no training records"):
+    with pytest.raises(DataError, match=r"no training records. Check its source\.$"):
         prepared(tmp_path, regression(), [])
 
 

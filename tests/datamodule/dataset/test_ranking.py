@@ -1,5 +1,6 @@
 """Rankings: what is learnt from, what is re-ranked, and what may not be."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -208,6 +209,31 @@ def test_a_test_set_that_measures_nothing_is_refused(source, tmp_path, fresh_sou
         dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
 
 
+@pytest.mark.parametrize("total", [1, 2])
+@pytest.mark.parametrize(
+    ("part", "lines", "files", "left_out"),
+    [
+        ("docs", [], "docs (empty), qrels, queries, run", "documents without a text: 5"),
+        ("qrels", [], "docs, qrels (empty), queries, run", ""),
+        ("qrels", ["x1 0 d1 2"], "docs, qrels, queries, run", "judgements of queries without a text: 1"),
+        ("queries", [], "docs, qrels, queries (empty), run", "judgements of queries without a text: 3"),
+        ("queries", ["q1", "q2"], "docs, qrels, queries, run", "bad rows of all splits: 2"),
+    ],
+)
+def test_training_data_without_a_record_are_told_with_their_files(
+    source, tmp_path, part, lines, files, left_out, total
+):
+    write(source[part], lines)
+    dataset, shards = ranking(source, missing_texts="skip"), [tmp_path / f"{i}" for i in range(1, total + 1)]
+    for number, shard in enumerate(shards, 1):
+        dataset.prepare_shard(shard, Shard(number, total), Reading("quarantine"))
+    with pytest.raises(DataError, match="'x' has no training records. Check its source") as error:
+        dataset.merge(tmp_path / "whole", shards)
+    (told,) = re.findall(r"source \((.*)\)\.$", str(error.value))
+    assert sorted(told.split("; ")[0].split(", ")) == files.split(", ")
+    assert left_out in told
+
+
 def test_what_all_shards_read_is_counted_once(source, tmp_path):
     names = [f"q{i}" for i in range(8)]  # some in each shard
     write(source["docs"], ["d3\ta garden", "d4\tgarden and harbour", "d3\ta garden", "broken"])
@@ -248,11 +274,16 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
         file.write("q1 0 gone 2\nq2 0 blank 3\n")
     with open(source["docs"], "a") as file:
         file.write("blank\t  \n")
-    with pytest.raises(DataError, match=r"document 'gone' of query 'q1' has no text.* missing_texts=skip"):
+    way = "++datamodule.dataset.missing_texts=skip (in a mixture, ++datamodule.dataset.datasets.x.missing_texts=skip)"
+    with pytest.raises(DataError, match=rf"document 'gone' of query 'q1' has no text.*\. {re.escape(way)} leaves such"):
         rows(ranking(source), "train")
     dataset = ranking(source, missing_texts="skip")
     assert not {"gone", "blank"} & {doc_id for _, doc_id, _ in rows(dataset, "train")}
     assert dataset.reading.counts["train"] == {"documents without a text": 2}
+    with open(source["run"], "a") as file:
+        file.write("q1 Q0 gone 9 -9 x\n")
+    with pytest.raises(DataError, match=r"'gone'.*\. missing_texts=skip leaves such documents out"):
+        rows(ranking(None, more_tests={"new": source}), "test@new")  # as `evaluate` does
 
 
 @pytest.mark.parametrize("text", ["Silent  Harbour", "silent\x07harbour"])
