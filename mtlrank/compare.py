@@ -37,10 +37,7 @@ def run(
     for system in systems:
         print(f"{system.name}: {_count(system)}, {', '.join(system.heads)}", file=sys.stderr)
     comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed, first_stage)
-    alone = list(
-        dict.fromkeys(what for other in systems if other is not chosen for what in not_compared(chosen, other))
-    )
-    told = alone, [*confounds(groups), *notes]
+    told = not_compared(systems), [*confounds(groups), *notes]
     print_comparison(comparisons, *told)
     if folder is not None:
         write_comparison(folder, comparisons, *told)
