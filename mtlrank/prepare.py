@@ -36,6 +36,7 @@ from mtlrank.storage import (
     sweep,
     writable_folder,
 )
+from mtlrank.words import counted
 
 _BODY = "mtlrank.model.body.MTLBody"  # one of somebody's own may divide longer texts
 _MANY = 0.5  # of the texts cut: more are told
@@ -215,7 +216,7 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
         for what, times in counts.items():
             totals[what] = totals.get(what, 0) + times
     notes += [f"{what}: {times:,}" for what, times in totals.items()]
-    notes += [f"{manifest['bad_rows']} bad rows set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
+    notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
     for name, split in splits.items():
         if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
             notes.append(

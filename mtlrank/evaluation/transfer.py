@@ -10,11 +10,13 @@ from rich.table import Table
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
-from mtlrank.evaluation.comparison_tables import COLOURS, caption, notes, write_comparison
+from mtlrank.evaluation.comparison_captions import caption, notes
+from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.pages import figures, render, tables
 from mtlrank.storage import read_json, write_text
+from mtlrank.words import counted
 
 
 def transfer(
@@ -66,8 +68,7 @@ def verdict(rows: Sequence[Comparison]) -> str:
     """The outcome in one sentence."""
     counts = {word: sum(row.verdict == word for row in rows) for word in COLOURS}
     told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    comparisons = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''}"
-    return f"Of {comparisons} of a head in a mixture with the same task by itself: {told}."
+    return f"Of {counted(len(rows), 'comparison')} of a head in a mixture with the same task by itself: {told}."
 
 
 def print_transfer(rows: Sequence[Comparison]) -> None:
