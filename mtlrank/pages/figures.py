@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -80,36 +81,46 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
 
 
 def layer_curves(
-    curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
+    curves: Mapping[str, Curve],
+    ylabel: str,
+    levels: Mapping[str, float],
+    level: str,
+    control: Mapping[str, Curve],
+    marked: Mapping[str, int],
 ) -> Picture:
-    """A panel for each name over a body's layers, of its own scale; with a ring and, where there is one, a dashed line.
+    """A panel for each name over a body's layers, of its own scale, with a ring where there is one.
 
-    Dashed is the same with random weights; a legend says so.
+    Dashed is what needs no layer, as `level` says, and grey is the same body with random weights; a legend names both.
     """
     with plt.rc_context(_STYLE):
         columns = min(3, len(curves))
         rows = -(-len(curves) // columns)
         figure, grid = plt.subplots(
-            rows, columns, figsize=(0.6 + 2.2 * columns, 2.1 * rows), layout="constrained", squeeze=False
+            rows,
+            columns,
+            figsize=(max(4.0, 0.6 + 2.2 * columns), 0.4 + 2.1 * rows),
+            layout="constrained",
+            squeeze=False,
         )
         for axes in grid.flat[len(curves) :]:
             axes.set_visible(False)
+        handles = dict[str, Line2D]()  # by label
         for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
             axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
-            if name in dashed:
-                line = {"linestyle": "--", "color": "#777777", "linewidth": 0.9, "label": "random weights"}
-                axes.plot(*zip(*dashed[name], strict=True), **line)
+            if name in control:
+                grey = {"marker": ".", "markersize": 3, "color": "#999999", "linewidth": 0.9, "label": "random weights"}
+                axes.plot(*zip(*control[name], strict=True), **grey)
+            axes.axhline(levels[name], linestyle="--", color="black", linewidth=0.9, label=level)
+            handles |= {str(line.get_label()): line for line in axes.get_lines()}
             if name in marked:
                 place = (marked[name], dict(points)[marked[name]])
                 axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
             axes.set_title(name, fontsize=9)
             axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
+            axes.set_xlim(points[0][0] - 0.3, points[-1][0] + 0.3)  # also of layers without a value
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if dashed:
-            handles = next(axes for axes, name in zip(grid.flat, curves, strict=False) if name in dashed).get_lines()[
-                :2
-            ]
-            figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+        beside = 3 if columns == 3 else 2  # as many as the width has room for
+        figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
         return Picture.of(figure)
 
 

@@ -42,6 +42,16 @@ def test_gains_name_both_systems_and_what_is_measured():
     assert "<!-- all - single -->" in svg
 
 
+def test_layers_stand_beside_what_needs_none():
+    curves = {"rank": [(0, float("nan")), (1, 0.5)], "sim": [(0, 0.4), (1, 0.3)]}
+    svg = figures.layer_curves(
+        curves, "MSE ↓", {"rank": 0.1, "sim": 0.2}, "none (mean)", {"sim": [(0, 0.1), (1, 0.2)]}, {}
+    )
+    labels = ("the body", "random weights", "none (mean)")
+    assert [svg.count(f"<!-- {text} -->") for text in ("MSE ↓", *labels)] == [2, 1, 1, 1]
+    assert len(re.findall("stroke-dasharray: [0-9]", svg)) == 3  # in each panel, and in the legend
+
+
 def test_pictures_of_many_queries_and_classes_stay_small():
     few, many = (figures.gains(np.linspace(-1, 1, number), "nDCG@10", "a", "b") for number in (100, 5_000))
     assert few.count("<path") > 100 > many.count("<path")
