@@ -20,8 +20,10 @@ PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec
 def describe(started: float) -> dict[str, str | int]:
     """Of the run that began at `started` (seconds, as `time.time` counts)."""
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    program = Path(sys.argv[0])
+    module = f"python -m mtlrank.{program.stem}" if program.parent == Path(__file__).parent else sys.argv[0]
     return {
-        "command": " ".join([sys.argv[0], *map(shlex.quote, sys.argv[1:])]),  # the first may be two words
+        "command": " ".join([module, *map(shlex.quote, sys.argv[1:])]),  # the first may be two words
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started),
         "mtlrank": __version__,

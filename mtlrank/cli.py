@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from mtlrank import __version__
 
@@ -20,6 +21,17 @@ app = typer.Typer(
     help="Train one transformer body with one head per dataset. Commands take Hydra overrides: "
     "`mtlrank train experiment=trec2019 training.batch_size=64`; `mtlrank train --cfg job` prints the config.",
 )
+
+
+class _EachOnce(TyperCommand):
+    """A command that refuses an option of one value that is given twice: the first value would be lost."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option in given:
+            if given.count(option) > 1 and not getattr(option, "multiple", False):
+                ctx.fail(f"{'/'.join([*option.opts, *option.secondary_opts])} is given more than once. Give it once.")
+        return super().parse_args(ctx, args)
 
 
 @app.command(context_settings=_PASS_ON)
@@ -174,6 +186,10 @@ def doctor() -> None:
 def version() -> None:
     """Print the version."""
     print(__version__)
+
+
+for command in app.registered_commands:
+    command.cls = _EachOnce
 
 
 def _guarded(work: Callable[[], T]) -> T:

@@ -3,6 +3,11 @@
 mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d splade=splade.run
 """
 
+if __name__ == "__main__":  # `python -m mtlrank.compare` is `mtlrank compare`
+    from mtlrank.entry import start_command
+
+    start_command("compare")
+
 import math
 import sys
 from collections.abc import Mapping, Sequence

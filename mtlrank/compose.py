@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings
+from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings, unread
 from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
 
 Config = dict[str, Any]
@@ -153,9 +153,16 @@ def with_measures(config: Config, names: Sequence[str] | None) -> Config:
     return {**config, "datamodule": {**config["datamodule"], "dataset": {**mixture, "datasets": changed}}}
 
 
-def resolve(config: DictConfig, *, trusted: bool) -> Config:
-    """Plain values, interpolations filled in. From outside, every `_target_` is checked before anything is imported."""
-    check_parts(OmegaConf.to_container(config, resolve=False))
+def resolve(config: DictConfig, *, trusted: bool, name: str) -> Config:
+    """Plain values of what was composed from the config called `name`, interpolations filled in.
+
+    From outside, every `_target_` is checked before anything is imported.
+    """
+    written = OmegaConf.to_container(config, resolve=False)
+    check_parts(written)
+    for key in unread(written, name):
+        known = [other for other in keys_of(config) if other.partition(".")[0] != key]
+        raise ConfigError(f"There is no setting {key}, and no ${{{key}}} refers to it.{_nearest_key(key, known)}")
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     if not trusted:
@@ -183,7 +190,8 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
             )
     if isinstance(error, MissingConfigException) and error.options:
         hint, options = nearest(option, error.options), ", ".join(error.options)
-        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}."
+        own = "" if hint else " Configs of your own are found by --config-dir FOLDER."
+        return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}.{own}"
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         name = error.full_key if isinstance(error, MissingMandatoryValue) else first.rpartition(" ")[2]
         return f"{name} has no value. Give it one: {name}=..."
@@ -195,10 +203,18 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
             "experiment or a collection that sets it."
         )
     if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
-        return f"{several[1]} names several values: -m runs the command with each, [brackets] make them a list."
+        as_list = "" if _names_group(_key(several[1])) else ", [brackets] make them a list"
+        return f"{several[1]} names several values: -m runs the command with each{as_list}."
+    typed = re.match(r"Could not override '([^']+)'", first)
+    if typed and (known := re.search(r"Did you mean to override (?:one of )?(.+)\?", str(error))):
+        hint = "" if "/" in typed[1] else _nearest_key(typed[1], keys_without(typed[1]))
+        return f"{typed[1]!r} chooses nothing in this config.{hint} What can be chosen: {known[1]}."
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(unknown, ConfigAttributeError | ConfigKeyError) and unknown.full_key:
-        return _explain_key(unknown.full_key.lstrip("+~"), keys_without)
+        key = (
+            typed[1] if typed and "." in unknown.full_key else unknown.full_key
+        )  # the whole of it, if its group is known
+        return _explain_key(key.lstrip("+~"), keys_without)
     return f"{first.removeprefix('ConfigError raised while resolving interpolation: ')} (config)"
 
 
@@ -300,7 +316,7 @@ def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bo
     try:
         if not trusted:
             check_overrides(overrides)
-        return resolve(_composed(name, everything), trusted=trusted)
+        return resolve(_composed(name, everything), trusted=trusted, name=name)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
             raise

@@ -3,6 +3,11 @@
 mtlrank doctor
 """
 
+if __name__ == "__main__":  # `python -m mtlrank.doctor` is `mtlrank doctor`
+    from mtlrank.entry import start_command
+
+    start_command("doctor")
+
 import os
 import shutil
 from collections.abc import Iterator

@@ -59,9 +59,11 @@ def start(step: str, config: str | None = None) -> NoReturn:
     """Compose a step's config from the command line, which is trusted, and call `run` of its module with it.
 
     The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
-    `config` is the name of the config if it is not the step's.
+    `config` is the name of the config if it is not the step's. A module's `objective` makes of what `run` returned the
+    number that Hydra's sweepers optimise.
     """
-    _start(step, config or step, partial(resolve, trusted=True))
+    name = config or step
+    _start(step, name, partial(resolve, trusted=True, name=name))
 
 
 def start_variants(step: str) -> NoReturn:
@@ -71,9 +73,15 @@ def start_variants(step: str) -> NoReturn:
         changed = config.copy()
         for key, value in changes.items():
             OmegaConf.update(changed, key, value)
-        return resolve(changed, trusted=True)
+        return resolve(changed, trusted=True, name=step)
 
     _start(step, step, lambda composed: partial(vary, composed))
+
+
+def start_command(name: str) -> NoReturn:
+    """Do what `mtlrank <name>` does with the words of the command line."""
+    import_module("mtlrank.cli").app([name, *sys.argv[1:]], prog_name="mtlrank")  # which imports the step: it is above
+    sys.exit()
 
 
 @contextmanager
@@ -111,7 +119,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
 
     is_composed = False
 
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> Any:
         nonlocal is_composed
         is_composed = True
         with told_in_one_line():  # here, because Hydra announces every exception on its own
@@ -119,7 +127,8 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
                 with guarded():
-                    module.run(argument)
+                    found = module.run(argument)
+                    return module.objective(argument, found) if hasattr(module, "objective") else None
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, lambda _: keys_of(config))) from error
 

@@ -3,6 +3,11 @@
 mtlrank promote runs/my-run --registry gs://my-bucket/registry
 """
 
+if __name__ == "__main__":  # `python -m mtlrank.promote` is `mtlrank promote`
+    from mtlrank.entry import start_command
+
+    start_command("promote")
+
 import math
 import sys
 import tempfile

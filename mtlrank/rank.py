@@ -18,8 +18,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mtlrank.checks import one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
@@ -29,13 +27,12 @@ from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.loop.predict import evaluation_precision, one_late
-from mtlrank.loop.scorer import Scorer
+from mtlrank.loop.predict import one_late
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
-from mtlrank.trained import TrainedHead, load_head
+from mtlrank.trained import load_head
 from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
@@ -55,7 +52,7 @@ def run(config: Config) -> int:
     _check_output(config, output)
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
-    scorer = _scorer(head, config["batch_size"], is_compiled=config["compile"])
+    scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
@@ -71,15 +68,6 @@ def run(config: Config) -> int:
     notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
     print("; ".join([f"ranked {number:,} pairs with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
     return number
-
-
-def _scorer(head: TrainedHead, batch_size: int, *, is_compiled: bool) -> Scorer:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    head.model.to(device)
-    if is_compiled:
-        head.model.body.compile_layers(device, scoring=True)
-    precision = evaluation_precision(str(head.config["trainer"]["precision"]))
-    return Scorer(head.model, head.name, head.task, head.preprocessor(), batch_size, precision)
 
 
 def _chunks(

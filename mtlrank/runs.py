@@ -3,6 +3,11 @@
 mtlrank runs runs/* --output sweep.csv
 """
 
+if __name__ == "__main__":  # `python -m mtlrank.runs` is `mtlrank runs`
+    from mtlrank.entry import start_command
+
+    start_command("runs")
+
 import statistics
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,11 @@
 """What the settings of a composed config may be, looked at before anything is done with them."""
 
+import re
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from typing import Any, NamedTuple
+
+import yaml
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
@@ -46,6 +50,15 @@ def check_parts(config: Any) -> None:
             raise ConfigError(
                 f"{key} is {value!r}, expected settings. To choose another config, use a slash: {slashed}=..."
             )
+
+
+def unread(config: Any, name: str) -> list[str]:
+    """The keys at the root that are neither of the config called `name` nor referred to, so that nothing reads them.
+
+    As in `check_parts`, interpolations are not resolved yet: `${my_folder}` may refer to a key of a user's own.
+    """
+    words = {word for text in _texts(config) if "${" in text for word in re.findall(r"[\w-]+", text)}
+    return [str(key) for key in config if key not in _root_keys(name) and key not in words]
 
 
 class _Kind(NamedTuple):
@@ -230,6 +243,22 @@ _SETTINGS: dict[str, _Kind] = {
     "probe.margin": _SHARE._replace(words="a share, from 0 to below 1"),
     "probe.control": _FLAG,
 }
+
+
+def _root_keys(name: str) -> set[str]:
+    """The keys at the root of the config called `name`: its own, its groups, and those of the config that it extends."""
+    config = yaml.safe_load(files("mtlrank.conf").joinpath(f"{name}.yaml").read_text())
+    groups = {group for line in config["defaults"] if isinstance(line, dict) for group in line}
+    extended = [line for line in config["defaults"] if isinstance(line, str) and line != "_self_"]
+    return {*config, *groups}.union(*map(_root_keys, extended))
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text in a config."""
+    if isinstance(node, str):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _texts(child)
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:

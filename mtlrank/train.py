@@ -34,6 +34,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained import parts_of_model
@@ -56,6 +57,14 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     output = run_folder.output_folder(config)
     with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
         return _run(run_folder.output_folder(config), config, prepared)
+
+
+def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
+    """Of a run's metrics the one that chose its weights; None on all processes but the first, which have no metrics."""
+    datasets = select_tasks(config)["datamodule"]["dataset"]["datasets"].values()
+    keys = [f"val/{node['name']}/{measure}" for node in datasets for measure in build_object(node["task"]).measures]
+    monitor = config["training"]["monitor"]
+    return next((metrics[key] for key in ([monitor] if monitor else keys) if key in metrics), None)
 
 
 def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from mtlrank.build import build_saved_model
 from mtlrank.build_dataset import build_dataset, own_code
 from mtlrank.checks import nearest
@@ -10,6 +12,8 @@ from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor
 from mtlrank.errors import ConfigError
+from mtlrank.loop.predict import evaluation_precision
+from mtlrank.loop.scorer import Scorer
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
@@ -47,6 +51,15 @@ class TrainedHead(NamedTuple):
         """The saved tokenizer with the lengths that the head was trained with."""
         trained = self.dataset.preprocessor
         return Preprocessor(str(self.folder / BACKBONE), trained.max_length, trained.max_query_length).load()
+
+    def scorer(self, batch_size: int = 128, *, is_compiled: bool = False) -> Scorer:
+        """Scores pairs as evaluation does. The model goes to the GPU if there is one."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(device)
+        if is_compiled:
+            self.model.body.compile_layers(device, scoring=True)
+        precision = evaluation_precision(str(self.config["trainer"]["precision"]))
+        return Scorer(self.model, self.name, self.task, self.preprocessor(), batch_size, precision)
 
 
 def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str, Any]]:

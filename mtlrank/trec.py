@@ -21,6 +21,15 @@ def read_run(*paths: Path) -> list[ScoredDoc]:
     return [doc for path in paths for doc in _read(ir_measures.read_trec_run, path, "run")]
 
 
+def tag_of(*paths: Path) -> str:
+    """What a ranking in TREC run files calls its system; empty for no line."""
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            if line := file.readline():
+                return line.split()[-1]
+    return ""
+
+
 def write_run(path: Path, run: Iterable[ScoredDoc], tag: str) -> None:
     """Write a TREC run, ordered as trec_eval orders it: by score, equal scores by document id, both descending.
 

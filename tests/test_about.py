@@ -12,6 +12,11 @@ def test_a_run_says_what_it_was(monkeypatch):
     assert told["seconds"] > 1e9
 
 
+def test_a_module_is_named_so_that_its_command_can_be_typed_again(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [about.__file__.replace("about", "train"), "seed=3"])
+    assert about.describe(0.0)["command"] == "python -m mtlrank.train seed=3"
+
+
 def test_the_commit_is_that_of_the_image_or_of_the_checkout(tmp_path, monkeypatch):
     assert about.commit(tmp_path) == "unknown"
     (tmp_path / ".git").write_text("gitdir: nowhere\n")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mtlrank import advice
+from mtlrank.loop.loss import DynamicWeightAverage
 from mtlrank.task.distillation import MarginMSE
 
 
@@ -13,6 +14,12 @@ def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
         task = MarginMSE(["AP"], teacher_scale=scale)
         advice._of_wide_scores({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
         assert ("datasets.x.task.teacher_scale=2e-06 would bring" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(2, True), (3, False)])
+def test_a_training_that_ends_before_losses_are_weighed_is_told(capsys, epochs, told):
+    advice._of_few_epochs({"training": {"epochs": epochs}}, DynamicWeightAverage({}))
+    assert ("loop/loss=dwa weighs all tasks alike" in capsys.readouterr().err) == told
 
 
 def test_rates_that_are_too_high_for_a_pretrained_body_are_told(config, datasets, capsys):

@@ -3,6 +3,7 @@ import pytest
 from mtlrank import build, train
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.errors import ConfigError
+from mtlrank.loop.loss import ExampleMean
 
 
 def composed(*overrides):
@@ -43,6 +44,31 @@ def test_settings_that_nothing_takes_are_named(datasets, word, message):
         build.build_loop(config, model, datasets, total_steps=1)
 
 
+class OnlySquared(ExampleMean):
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        if not all(task.is_squared_error for task in tasks.values()):
+            raise ValueError("for squared errors")
+
+
+def test_a_combiner_of_ones_own_is_built_for_the_tasks_that_there_are(config, datasets):
+    config = composed("tasks=[msm_bm25]", f"loop.loss._target_={__name__}.OnlySquared")
+    build.check_loss(config)
+    one = {"msm_bm25": datasets["msm_bm25"]}
+    model = build.build_model(config, build.build_body(config), one)
+    assert isinstance(build.build_loop(config, model, one, total_steps=1).loss, OnlySquared)
+
+
+def test_a_datamodule_is_one(datasets):
+    with pytest.raises(ConfigError, match=r"datamodule is a tests\S*\.Other, expected a mtlrank\S*MTLDataModule"):
+        build.build_datamodule(composed(f"datamodule._target_={__name__}.Other"), datasets)
+
+
+class Other:
+    def __init__(self, **settings):
+        pass
+
+
 def test_a_layer_deeper_than_the_body_is_named_with_its_head(config):
     heads = {**config["model"]["heads"]}
     heads["msm_ner"] = {**heads["msm_ner"], "pooler": {**heads["msm_ner"]["pooler"], "layers": [7]}}
@@ -75,6 +101,7 @@ def test_datasets_of_another_tokenizer_are_refused(config, datasets):
     ("words", "complaint"),
     [
         (["training.monitor=val/msm_bm25/Mse"], "Did you mean 'val/msm_bm25/MSE'"),
+        (["datamodule.dataset.datasets.msm_bm25.task.measures=null"], "at least one measure"),
         (["loop/loss=static_weights", "loop.loss.weights={nope: 2}"], "names unknown tasks: nope"),
     ],
 )

@@ -95,6 +95,17 @@ def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monke
         ("tasks=a,b", "tasks=a,b names several values: -m runs the command with each, [brackets] make them a list."),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
+        (
+            "model/body=mine",
+            "It has: bert_base_uncased, pretrained, tiny, trained. Configs of your own are found",
+        ),
+        ("loop/loss=a,b", "loop/loss=a,b names several values: -m runs the command with each."),
+        (
+            "task=[trec2019]",
+            "'task' chooses nothing in this config. Did you mean 'tasks'? What can be chosen: task@",
+        ),
+        ("loop/loss@x=uncertainty", "'loop/loss@x' chooses nothing in this config. What can be chosen: loop/loss."),
+        ("model.heads.nope.pooler=3", "'model.heads.nope.pooler'. Did you mean 'model.heads.msm_ner.pooler'?"),
     ],
 )
 def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):
@@ -188,6 +199,36 @@ def test_a_setting_that_nothing_reads_is_refused():
     with pytest.raises(ConfigError, match=r"no setting training.max_step. Did you mean 'training.max_steps'\?"):
         composed("+training.max_step=5")
     assert composed("+loop.schedule.power=2")["loop"]["schedule"]["power"] == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "overrides", "complaint"),
+    [
+        (
+            "train",
+            ["+patience=1"],
+            "There is no setting patience, and no ${patience} refers to it. Did you mean 'training.pat",
+        ),
+        ("train", ["+nonsense.x=3"], "There is no setting nonsense, and no ${nonsense} refers to it."),
+        ("train", ["+study.seeds=[1]"], "There is no setting study,"),
+        ("study", ["++max_lenght=64"], "Did you mean 'max_length'?"),
+        ("probe", ["+head=trec2019"], "There is no setting head,"),
+        ("evaluate", ["model_dir=x", "+shard=1/2"], "There is no setting shard,"),
+        ("rank", ["model_dir=x", "output=y", "+tasks=[a]"], "There is no setting tasks,"),
+        ("export", ["model_dir=x", "output_dir=y", "+batch_size=2"], "There is no setting batch_size,"),
+    ],
+)
+def test_a_key_at_the_root_that_nothing_reads_is_refused(step, overrides, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config(overrides, trusted=True, name=step)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("reference", ["${mine}", "${mine.name}", "${oc.select:mine.name,none}", "${..mine.name}"])
+def test_a_key_of_ones_own_at_the_root_may_be_referred_to(reference):
+    words = ["+mine={name: there}", f"training.checkpoint_dir='x/{reference}'"]
+    assert "there" in composed(*words)["training"]["checkpoint_dir"]
 
 
 @pytest.mark.parametrize(

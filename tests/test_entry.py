@@ -12,8 +12,13 @@ import torch
 from omegaconf import OmegaConf
 
 from mtlrank import entry
+from mtlrank.cli import app
 from mtlrank.evaluation import measures
 from mtlrank.loop.guard import FiniteSteps, Learnt
+from mtlrank.storage import read_json
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+MODULES = [name for name in COMMANDS if files("mtlrank").joinpath(f"{name}.py").is_file()]
 
 
 def started(*lines, **where):
@@ -129,6 +134,24 @@ def test_help_explains_every_setting(name):
     assert ("loop/loss: " in done.stdout) == (name == "train")
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_every_step_may_be_called_as_a_module_too(name):
+    """One that does nothing and ends well would be believed to have done its work."""
+    assert {"promote", "compare", "runs", "doctor", "train"} <= set(MODULES)
+    done = subprocess.run([sys.executable, "-m", f"mtlrank.{name}", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_module_that_is_called_takes_the_commands_words_and_gives_its_exit_code(tmp_path):
+    words = ["nowhere", "--registry", "registry"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mtlrank.promote", *words], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("mtlrank: nowhere/model/manifest.json is missing")
+
+
 @pytest.mark.parametrize(("statement", "code"), [("INSERT INTO t VALUES (randomblob(100000))", 4), ("SELECT nope", 1)])
 def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
     done = started(
@@ -196,3 +219,39 @@ def test_a_word_without_a_value_is_named(options):
     command = [sys.executable, "-m", "mtlrank.train", "foo", "seed=1", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "mtlrank: Cannot read 'foo': expected key=value.\n")
+
+
+TOLD = """
+from hydra.experimental.callback import Callback
+
+
+class Told(Callback):
+    def on_job_end(self, config, job_return, **kwargs):
+        print("told", job_return.return_value)
+"""
+
+
+def test_a_sweeper_is_told_what_a_run_reached_in_validation_also_if_it_was_finished(tmp_path, data_dir):
+    """By the metric that chose the weights, by default the first measure of the first task with a val split."""
+    (tmp_path / "my_told.py").write_text(TOLD)
+    small = ["tasks=[msm_sem_sim,msm_ner]", "training.epochs=1", "+trainer.limit_train_batches=2", "test=false"]
+    no_val = ["datamodule.dataset.datasets.msm_sem_sim.val=null", f"data_dir={data_dir}"]
+    sweep = ["-m", "training.monitor=null,val/msm_ner/MacroF1", "+hydra.callbacks.told._target_=my_told.Told"]
+    command = [sys.executable, "-m", "mtlrank.train", *small, *no_val, *sweep]
+    told = []
+    for said in ("kept the weights of", "already finished"):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(said) == 2
+        told.append([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("told ")])
+    reached = {
+        config["training"]["monitor"]: read_json(folder / "metrics.json") for folder, config in runs_of(tmp_path)
+    }
+    expected = [reached[None]["val/msm_ner/Accuracy"], reached["val/msm_ner/MacroF1"]["val/msm_ner/MacroF1"]]
+    assert told == [expected, expected]
+
+
+def runs_of(folder):
+    """The folders of finished runs and their configs."""
+    for path in (folder / "runs").glob("*/model/config.json"):
+        yield path.parent.parent, read_json(path)

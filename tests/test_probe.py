@@ -58,6 +58,11 @@ def test_every_task_has_a_row_for_each_layer_and_measure_of_the_body_and_of_its_
         assert [r["body"] for r in rows if r["task"] == task and not r["layer"] and r["measure"] == measure]
 
 
+def test_measures_are_of_validation_unless_there_is_none(datasets):
+    assert probe._split(datasets["msm_bm25"], None) == "val"
+    assert probe._split(datasets["msm_bm25"], "test") == "test"
+
+
 def test_entities_are_read_in_every_layer(done):
     """The embedded collection's names give away what they are, even with random weights."""
     output, suggested = done

@@ -90,6 +90,16 @@ def test_a_loss_without_a_gradient_is_one_where_nothing_learns():
     assert losses_of(loop.model, loop.datasets, {"x": data})["x"].shape == (1,)
 
 
+def test_a_head_that_rests_on_layers_that_rest_learns_nothing_beside_others_that_do():
+    loop, data = a_loop(RankNet(["AP"]), frozen_layers=2)
+    body = loop.model.body
+    rests = Linear(body.out_dim, body.num_layers, 1, partial(Average, layers=[1])).requires_grad_(False)
+    model = MultiTaskModel(body, {"x": loop.model.heads["x"], "rests": rests})
+    datasets = dict.fromkeys(("x", "rests"), loop.datasets["x"])
+    losses = losses_of(model, datasets, {"x": data, "rests": data})
+    assert [loss.requires_grad for loss in losses.values()] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("task", "told"),
     [

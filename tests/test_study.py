@@ -31,7 +31,7 @@ def vary_with(*words):
         config = composed.copy()
         for key, value in changes.items():
             OmegaConf.update(config, key, value)
-        return resolve(config, trusted=True)
+        return resolve(config, trusted=True, name="study")
 
     return vary
 

@@ -1,4 +1,4 @@
-"""What is to be scored, a chunk at a time: pairs of one file, a run with its texts, or what BM25 retrieves."""
+"""What is to be scored, a chunk at a time: pairs of one file or a program, a run with its texts, or what BM25 retrieves."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +36,13 @@ def pairs_of_file(
         yield [
             _candidate(pair, query, text, reading) for pair, (_, (_, _, query, text)) in zip(asked, chunk, strict=True)
         ]
+
+
+def pairs_of_texts(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[Candidate]]:
+    """Pairs of a query and a passage that a program gives, in its order."""
+    reading = Reading(hint=False)
+    for chunk in chunks(enumerate(pairs), size):
+        yield [_given(number, pair, reading) for number, pair in chunk]
 
 
 def pairs_of_run(
@@ -89,6 +96,14 @@ def _with_texts(asked: Sequence[Asked], collection: Collection, missing_texts: s
     collection.reading.count("documents without a text", len(missing))
     there = (pair for pair in asked if pair.doc_id in texts)
     return [_candidate(p, collection.queries[p.query_id], texts[p.doc_id], collection.reading) for p in there]
+
+
+def _given(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
+    place = f"pairs[{number}]"
+    match pair:
+        case (str(query), str(text)):
+            return _candidate(Asked(number, "", "", place), query, text, reading)
+    raise DataError(f"{place}: expected two texts, a query and a passage, found {pair!r}.")
 
 
 def _candidate(pair: Asked, query: str, text: str, reading: Reading) -> Candidate:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import Head
+from mtlrank.evaluation.judged_head import FIRST_STAGE, Head
 from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
-from mtlrank.evaluation.systems import FIRST_STAGE, System, check_same_test_set, first_stage
+from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
 _MANY = 5  # systems are named, and the number of the others

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
-from mtlrank.evaluation.systems import FIRST_STAGE
+from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.words import counted
 
 

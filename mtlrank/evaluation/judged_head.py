@@ -13,6 +13,7 @@ from mtlrank.errors import DataError
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Labels
 from mtlrank.storage import read_json
 
+FIRST_STAGE = "first stage"
 JUDGED_RUN = "judged_run.json"  # beside the heads that `mtlrank evaluate` judged: what the run is of whose they are
 
 
@@ -26,11 +27,12 @@ class Head(NamedTuple):
     items: tuple[tuple[str, ...], ...]  # (query_id,) of each query, or (query_id, doc_id, number) of each item
     units: Ints  # (items,) the query of a query, the sequence of an item
     values: dict[str, Floats]  # by measure that is a mean: what each item adds, (runs, items)
-    first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
+    first_stage: dict[str, Floats]  # the same of what ranked the candidates, (1, items); rankings only
     constant: Any  # what the baseline predicts of each item; None for rankings
     labels: Labels  # (items,); empty for rankings
     predictions: Labels  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
+    baseline_name: str = FIRST_STAGE
 
 
 def head_name(dataset: str, split: str) -> str:
@@ -113,7 +115,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
         queries,
         {measure: values[:1] for measure, values in table.items()},
         {measure: values[1:] for measure, values in table.items()},
-    )
+    )._replace(baseline_name=summary.get("baseline_name", FIRST_STAGE))
 
 
 def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:

@@ -24,6 +24,7 @@ _REGRESSION = {
     "Spearman": "spearman_corrcoef",
 }
 _LOWER_IS_BETTER = {"MSE", "MAE"}
+_ROUNDING = 1e-5  # of the largest score: float32 has seven digits, of which computing may change the last two
 
 
 def is_better(measure: str, value: float, other: float) -> bool:
@@ -108,6 +109,28 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
         for measure in parsed[value.measure]:
             values[measure][query_ids[int(value.query_id)]] = value.value
     return values
+
+
+class Ties(NamedTuple):
+    """Queries whose scores all differ by no more than rounding, so that it and document ids order the documents."""
+
+    num_tied: int
+    num_queries: int  # with several documents
+
+    @property
+    def decide(self) -> bool:
+        """Whether a ranking is none: most of its queries are tied."""
+        return 2 * self.num_tied > self.num_queries
+
+
+def ties(run: Iterable[ScoredDoc]) -> Ties:
+    """How many queries of a ranking are tied."""
+    scores: dict[str, list[float]] = {}
+    for doc in run:
+        scores.setdefault(doc.query_id, []).append(doc.score)
+    several = [found for found in scores.values() if len(found) > 1]
+    tied = [found for found in several if max(found) - min(found) <= _ROUNDING * max(map(abs, found))]
+    return Ties(len(tied), len(several))
 
 
 def means(values: PerQuery) -> dict[str, float]:

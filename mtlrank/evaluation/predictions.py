@@ -13,7 +13,7 @@ from mtlrank.trec import read_run
 
 
 class Judgement(NamedTuple):
-    """How well a head did. For rankings the baseline is the first stage, for all else a constant prediction."""
+    """How well a head did. For rankings the baseline is what ranked the candidates, for all else a constant prediction."""
 
     values: dict[str, float]
     baseline: dict[str, float]
@@ -96,7 +96,8 @@ class Predictions:
         first_stage = read_run(*self.split.files("candidates.run"))
         values = measures.ranking_values(names, qrels, run)
         baseline = measures.ranking_values(names, qrels, first_stage)
-        return Judgement(measures.means(values), measures.means(baseline), "first stage", values, baseline, run)
+        name = self.split.baseline_name
+        return Judgement(measures.means(values), measures.means(baseline), name, values, baseline, run)
 
     def _judge_labels(self) -> Judgement:
         task, known = self.dataset.task, self.dataset.manifest["labels"]

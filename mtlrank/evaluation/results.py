@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.judged_head import head_of
-from mtlrank.evaluation.measures import unsaid_level, with_level
+from mtlrank.evaluation.judged_head import head_name, head_of
+from mtlrank.evaluation.measures import ties, unsaid_level, with_level
 from mtlrank.evaluation.predictions import Judgement, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
@@ -48,6 +48,9 @@ def write_head(
         write_text(folder / "queries.tsv", _queries(predictions))
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))
         summary["max_candidates"] = max(Counter(doc.query_id for doc in judgement.run).values())
+        if (found := ties(judgement.run)).decide:
+            summary["note"] = _of_ties(found.num_tied, found.num_queries)
+            print(f"{head_name(dataset.name, predictions.split_name)}: {summary['note']}", file=sys.stderr)
     else:
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
         classes = getattr(dataset.task, "classes", None)
@@ -55,6 +58,13 @@ def write_head(
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
     write_json(folder / "metrics.json", summary)
+
+
+def _of_ties(tied: int, queries: int) -> str:
+    return (
+        f"For {tied:,} of {queries:,} queries all scores are equal but for rounding: it and document ids decide the "
+        "measures. If training collapsed, lower loop.optimizer.lr."
+    )
 
 
 def _tell_levels(dataset: PreparedDataset) -> None:

@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """A query and what it gained over the first stage."""
+    """A query and what it gained over what ranked the candidates."""
 
     query_id: str
     text: str
@@ -72,6 +72,7 @@ class Section(NamedTuple):
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
     head: Head
+    note: str  # what to know before reading the measures
 
     @property
     def won(self) -> list[Gain]:
@@ -115,6 +116,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
         rows=[_row(summary, measure) for measure in head.measures],
         gains=gains,
         head=head,
+        note=summary.get("note", ""),
     )
 
 
@@ -183,8 +185,8 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> figures.Pictures:
         differences = [gain.value - gain.baseline for gain in gains]
         return [
             (
-                f"Gain over the first stage, per query ({measure})",
-                figures.gains(differences, measure, "first stage", head.name),
+                f"Gain over the {head.baseline_name}, per query ({measure})",
+                figures.gains(differences, measure, head.baseline_name, head.name),
             )
         ]
     if head.kind == "regression":

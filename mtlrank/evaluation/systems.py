@@ -7,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import Head, evaluation_of, head_folders, read_head
+from mtlrank.evaluation.judged_head import FIRST_STAGE, Head, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
-
-FIRST_STAGE = "first stage"
 
 
 class System(NamedTuple):
@@ -51,8 +49,9 @@ def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[Head]]
 
 
 def first_stage(system: System) -> System | None:
-    """The first stage of a system's rankings as a system of its own; None if it has no rankings."""
-    heads = {name: head._replace(values=head.first_stage) for name, head in system.heads.items() if head.first_stage}
+    """The first stage of a system's rankings as a system of its own; None if it has none that ranks."""
+    ranked = {name: head for name, head in system.heads.items() if head.baseline_name == FIRST_STAGE}
+    heads = {name: head._replace(values=head.first_stage) for name, head in ranked.items() if head.first_stage}
     return System(FIRST_STAGE, system.folders[:1], heads) if heads else None
 
 

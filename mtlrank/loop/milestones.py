@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     checkpoint_steps: int | None = None
     epochs: int | None = None  # the end, as far as it is known
     max_steps: int | None = None
+    at_start: bool = False  # the weights that training starts from are trained, so they are judged too
 
 
 class Milestones(pl.Callback):
@@ -71,7 +72,7 @@ class Milestones(pl.Callback):
         self.best: float | None = None
         self.best_step: int | None = None
         self.waited = 0
-        self.pending = False  # a validation that is due
+        self.pending = plan.at_start  # a validation that is due
         self.epoch, self.batches = 0, 0  # finished epochs, batches of the current one over all processes
         self.step = 0  # optimizer steps
         self._saved_at = time.monotonic()
@@ -112,6 +113,7 @@ class Milestones(pl.Callback):
         loop.load_state_dict({**loop.state_dict(), **kept})
         changed = ", ".join(self.accept_changes)
         say(f"starting over with the weights of {where}: {len(kept)} of {len(known)} loaded, {changed} changed")
+        self.pending = True
         return None  # its checkpoints go when this run has one
 
     def _check_best(self, step: int | None) -> None:
@@ -160,7 +162,7 @@ class Milestones(pl.Callback):
         self._agreement.open()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """A validation that a stop has cut short comes first."""
+        """A validation of what training starts from, or one that a stop has cut short, comes first."""
         self._saved_step, self.processes = self.step, trainer.world_size
         if self.pending:
             self._validate(trainer, pl_module)
@@ -249,7 +251,8 @@ class Milestones(pl.Callback):
 
     def chosen(self) -> str:
         """Which weights are the best, and by what."""
-        return f"step {self.best_step}, the best by {self.monitored.key} ({self.best:.4f})"
+        kept = f"step {self.best_step}, the best by {self.monitored.key} ({self.best:.4f})"
+        return kept if self.best_step else f"{kept}: training did not improve on what it started from"
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

@@ -28,21 +28,19 @@ class Judge:
     def values(self, scores: Tensor) -> Mapping[str, float | None]:
         """The measures of scores, (items,) or (items, classes).
 
-        Equal scores are no ranking, and would be judged in the order of document ids: measures are None then.
+        Scores that are equal but for rounding are no ranking, so measures are None then.
         """
         task = self.dataset.task
         if not self.dataset.has_judgements:
             return measures.label_values(task.kind, task.measures, scores, self.labels)
-        if bool((scores == scores[0]).all()):
-            return dict.fromkeys(task.measures)
         run = [ScoredDoc(*pair, score) for pair, score in zip(self.pairs, scores.tolist(), strict=True)]
-        return self._ranking_values(run)
+        return dict.fromkeys(task.measures) if measures.ties(run).decide else self._ranking_values(run)
 
     def baseline(self) -> tuple[str, dict[str, float]]:
         """What knows nothing of the text, or for rankings the first stage, and its measures."""
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
-            return "first stage", self._ranking_values(read_run(*self.split.files("candidates.run")))
+            return self.split.baseline_name, self._ranking_values(read_run(*self.split.files("candidates.run")))
         constant = measures.baseline(task.kind, task.measures, known, self.labels)
         return constant.name, constant.values
 

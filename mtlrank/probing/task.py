@@ -37,7 +37,7 @@ class Layers(NamedTuple):
     """What the probes of a body found, by layer."""
 
     layers: list[int]
-    values: dict[str, list[float | None]]  # each measure; None where a probe gives all candidates one score
+    values: dict[str, list[float | None]]  # each measure; None where a probe does not rank
     bits: list[float]  # of the online code
     compression: list[float]  # length of the uniform code over that of the online code
 

@@ -1,5 +1,6 @@
 """Annotators: the labels of pairs by rule, and by models that are made here."""
 
+import json
 import random
 import shutil
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from spacy.language import Language
 
 from mtlrank.annotate.annotator import Pair
+from mtlrank.annotate.cross_encoder import CrossEncoder
 from mtlrank.annotate.lexical import BM25, TermImportance
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.annotate.sem_sim import SemanticSimilarity
@@ -55,7 +57,7 @@ def test_semantic_similarity_is_the_cosine_of_the_models_embeddings(docs, tiny_e
     annotator = SemanticSimilarity(tiny_encoder)
     chosen = pairs(docs, "silent harbour", "d1", "d3")
     labels = [record.label for record in annotator.records(chosen, docs)]
-    query, *texts = annotator._encoder.encode(["silent harbour", "the silent harbour", "a garden"])
+    query, *texts = annotator._loaded.encode(["silent harbour", "the silent harbour", "a garden"])
     cosines = [float(query @ text / np.linalg.norm(query) / np.linalg.norm(text)) for text in texts]
     assert labels == pytest.approx(cosines, abs=1e-6)
     assert annotator.describe()["model"] == tiny_encoder
@@ -76,6 +78,51 @@ def tiny_encoder(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoder")
     model.save(str(folder))
     return str(folder)
+
+
+def classifier(folder, home, **settings):
+    """A stock sequence classifier of the embedded tiny BERT; random weights as strong as trained ones."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    shutil.copytree(home / "tiny-bert", folder)
+    config = AutoConfig.from_pretrained(folder, initializer_range=0.3, **settings)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_cross_encoder_gives_the_logits_of_the_librarys_own(docs, home, tmp_path):
+    import sentence_transformers
+
+    model = classifier(tmp_path / "model", home, num_labels=1)
+    chosen = pairs(docs, "silent harbour", "d1", "d2", "d3", "d4", "d5")
+    labels = [record.label for record in CrossEncoder(model, batch_size=2).records(chosen, docs)]
+    theirs = sentence_transformers.CrossEncoder(model, device="cpu")
+    probabilities = theirs.predict([(pair.query, pair.text) for pair in chosen])  # a sigmoid of the logits
+    assert np.std(labels) > 0.1
+    assert 1 / (1 + np.exp(-np.array(labels))) == pytest.approx(probabilities, abs=1e-5)
+    assert labels == [record.label for record in CrossEncoder(model, batch_size=2).records(chosen, docs)]
+    assert set(CrossEncoder(model).describe()) == {"model", "weights", "sentence-transformers"}
+
+    theirs.save_pretrained(str(tmp_path / "saved"))  # as modules, which tell their class
+    saved = [record.label for record in CrossEncoder(str(tmp_path / "saved")).records(chosen, docs)]
+    assert saved == pytest.approx(labels, abs=1e-5)
+    for folder in (model, str(tmp_path / "saved")):
+        with pytest.raises(ConfigError, match="sem_sim expects a SentenceTransformer .* use the annotator cross_enc"):
+            list(SemanticSimilarity(folder).records(chosen, docs))
+
+
+def test_a_cross_encoder_needs_a_head_with_one_output(docs, home, tmp_path, tiny_encoder):
+    plain = tmp_path / "plain"  # transformers would put a random head on it
+    shutil.copytree(classifier(tmp_path / "three", home, num_labels=3), plain)
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    for model, complaint in (
+        (tmp_path / "three", "expects a model with one output, found 3"),
+        (plain, "expects a CrossEncoder as its model, found .* use the annotator sem_sim"),
+        (tiny_encoder, "expects a CrossEncoder as its model, found .* use the annotator sem_sim"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            list(CrossEncoder(str(model)).records([Pair("q", "d", "who", TEXT)], docs))
 
 
 @Language.component("pronouns_follow_names")
@@ -151,6 +198,7 @@ def test_pairs_of_mentions_are_in_the_order_of_the_text_and_balanced(clusters):
     ("annotator", "complaint"),
     [
         (NamedEntities("no_such_pipeline"), "spaCy cannot load the pipeline 'no_such_pipeline'"),
+        (CrossEncoder("no/such-model@v1"), "sentence-transformers cannot load the model 'no/such-model@v1'"),
         (SemanticSimilarity("/no/such/folder"), "sentence-transformers cannot load the model '/no/such/folder'"),
     ],
 )

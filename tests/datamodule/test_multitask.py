@@ -10,7 +10,7 @@ from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.datamodule.sampler import LimitedData, RandomProportional, Sequential
+from mtlrank.datamodule.sampler import Annealed, LimitedData, RandomProportional, Sequential
 from mtlrank.errors import ConfigError, ResourceError
 from mtlrank.task import Regression
 from tests.datamodule.dataset.test_prepared import prepared
@@ -89,6 +89,13 @@ def test_limited_data_is_told_what_samples_are_about(datasets):
     assert sampler.counts()[0] == 200
     assert sampler.counts()[1] > 0
     assert all(known & {*annotated[sample]} for sample in sampler.chosen[1])
+
+
+def test_a_course_is_over_when_the_training_is(datasets):
+    mixture = MTLDataset({key: datasets[key] for key in ("msm_sem_sim", "msm_ner")})
+    datamodule = MTLDataModule(mixture, Annealed, Sequential, Sequential, batch_size=64, eval_batch_size=100)
+    datamodule.epochs = 2.5
+    assert datamodule.loader("train").mtl_sampler.epochs == 2.5
 
 
 def test_training_starts_where_it_is_told_to(datamodule):

@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation import comparison
 from mtlrank.evaluation.comparison import compare, compare_systems, corrected, not_compared
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm
@@ -151,6 +152,17 @@ def test_the_same_seed_gives_the_same_table(systems):
     one, other = compare_systems(systems, resamples=500), compare_systems(systems, resamples=500, seed=1)
     assert (one[0].low, one[0].high) != (other[0].low, other[0].high)
     assert one[0].p_randomisation != other[0].p_randomisation
+
+
+def test_an_interval_covers_seeds_only_if_both_systems_have_several(tmp_path):
+    a, b = ({f"q{i}": base + (i % 3) / 10 for i in range(6)} for base in (0.1, 0.2))
+    for name, values in (("a", a), ("b", b), ("c", a)):
+        write_ranking(tmp_path / name / "evaluation" / "rank", values)
+    one, two = read_system("one", [tmp_path / "b"]), read_system("two", [tmp_path / "a", tmp_path / "c"])
+    row = compare(one, two)[0]
+    told = row._replace(verdict="not decided", p_holm=0.01, p_t=0.01, p_tost=0.5)
+    assert "covers seeds" not in comparison._note(told)
+    assert "covers seeds" in comparison._note(told._replace(system_runs=2, baseline_runs=2))
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,12 @@ def test_rankings_equal_trec_eval_per_topic(seed):
 
 
 def test_measures_that_ask_for_a_grade_that_no_document_has_are_always_zero():
-    named, qrels = ["nDCG@10", "AP", "AP(rel=2)", "RR(rel=3)@10"], [Qrel("q", "a", 2), Qrel("q", "b", 0)]
-    assert measures.always_zero(named, qrels) == ["RR(rel=3)@10"]
-    assert measures.always_zero(named, qrels[1:]) == named
-    values = measures.ranking_values(named, qrels, [ScoredDoc("q", "a", 1.0)])
-    assert [name for name in named if not values[name]["q"]] == ["RR(rel=3)@10"]
+    named, qrels = ["nDCG@10", "AP(rel=2)", "RR(rel=3)@10", "Judged@10"], [Qrel("q", "a", 2), Qrel("q", "b", 0)]
+    for judged, zero in ((qrels, ["RR(rel=3)@10"]), (qrels[1:], ["AP(rel=2)", "RR(rel=3)@10"])):
+        assert measures.always_zero(named, judged) == zero
+        values = measures.ranking_values(zero, judged, [ScoredDoc("q", doc, 1.0) for doc in "ab"])
+        assert all(values[name]["q"] == 0 for name in zero)
+    assert measures.always_zero(named, []) == []  # nothing is known
 
 
 def test_a_measure_at_another_level():
@@ -144,6 +145,22 @@ def test_measures_of_a_written_run_are_those_of_its_scores(tmp_path):
 def test_a_run_is_written_in_trec_evals_order(tmp_path):
     write_run(tmp_path / "x.run", [ScoredDoc("q", d, s) for d, s in (("a", 1.0), ("c", 1.0), ("b", 2.0))], "tag")
     assert (tmp_path / "x.run").read_text() == "q Q0 b 1 2 tag\nq Q0 c 2 1 tag\nq Q0 a 3 1 tag\n"
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"a": [-1454.8551, -1454.85522, -1454.85498], "b": [0.0, 0.0], "c": [0.2, 0.1]}, (2, 3, True)),
+        ({"a": [0.5, 0.5], "b": [1.0, 2.0]}, (1, 2, False)),
+        ({"a": [100.0, 100.0009], "b": [-100.0, -100.0009], "c": [1e-9, 2e-9]}, (2, 3, True)),
+        ({"a": [100.0, 100.0011], "b": [0.0, 1e-30]}, (0, 2, False)),
+        ({"a": [1.0], "b": [2.0]}, (0, 0, False)),  # queries with one candidate have but one order
+        ({}, (0, 0, False)),
+    ],
+)
+def test_scores_that_differ_by_rounding_only_are_ties(scores, expected):
+    found = measures.ties(ScoredDoc(q, str(i), score) for q, all_of in scores.items() for i, score in enumerate(all_of))
+    assert (found.num_tied, found.num_queries, found.decide) == expected
 
 
 def test_classification_by_hand():

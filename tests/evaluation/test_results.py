@@ -14,14 +14,14 @@ from mtlrank.evaluation.systems import read_system
 from mtlrank.trec import read_qrels
 
 
-def judged(dataset, folder):
+def judged(dataset, folder, offset=0.0):
     """The first half of a test split, with scores that are drawn."""
     predictions = Predictions(dataset, "test")
     split = predictions.split
     for sample in range(len(split) // 2):
         num_items = len(split.items_of(sample))
         shape = (num_items, len(dataset.task.classes)) if dataset.task.kind == "classification" else (num_items,)
-        predictions.add(torch.tensor([sample]), torch.rand(shape) / 3)
+        predictions.add(torch.tensor([sample]), torch.rand(shape) / 3 + offset)
     judgement = predictions.judge()
     write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement)
     return predictions, judgement
@@ -39,6 +39,20 @@ def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(
     page = (tmp_path / "evaluation" / "trec2019" / "index.html").read_text()
     assert "relevant from grade 2" in page
     assert re.findall(r"<tr><td>(AP.*?)</td>", page) == ["AP (from grade 1)", "AP(rel=2)", "AP(rel=1)"]
+
+
+@pytest.mark.parametrize(("offset", "tells"), [(1e5, True), (1e4, False), (0, False)])
+def test_a_ranking_that_is_none_says_so(datasets, tmp_path, capsys, offset, tells):
+    """As of a model whose training has collapsed: its scores differ in the last digits only."""
+    judged(datasets["trec2019"], tmp_path, offset)
+    folder = tmp_path / "evaluation" / "trec2019"
+    note = (
+        "For 50 of 50 queries all scores are equal but for rounding: it and document ids decide the measures. "
+        "If training collapsed, lower loop.optimizer.lr."
+    )
+    assert capsys.readouterr().err == (f"trec2019: {note}\n" if tells else "")
+    assert (note in (folder / "index.html").read_text()) == tells
+    assert read_section(folder).note == (note if tells else "")
 
 
 @pytest.mark.parametrize("key", ["msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"])

@@ -288,6 +288,15 @@ def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data_dir, tmp
     assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
 
 
+def test_a_run_that_goes_on_and_has_learnt_nothing_ends_with_an_error(data_dir, tmp_path, monkeypatch):
+    """The steps that were skipped before it was stopped count too."""
+    poison(monkeypatch, set(range(100)))
+    config = settings(data_dir, tmp_path, "tasks=[msm_ner]", "training.max_bad_steps=100", "training.epochs=1")
+    run_until(config, 5)
+    with pytest.raises(DivergedError, match=r"Nothing was learnt: all \d+ steps so far were skipped"):
+        train.run(config)
+
+
 def test_a_gradient_scaler_does_not_skip_forever(data_dir, tmp_path, monkeypatch, capsys):
     """On a CPU, where Lightning has none: it halves 16 times before steps are told."""
 

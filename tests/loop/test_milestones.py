@@ -1,15 +1,51 @@
-"""What a validation measures."""
+"""What a validation measures, and that the weights which training starts from are judged too, if they are trained."""
 
+import os
+import re
+import signal
 from statistics import fmean
 
 import pytest
+from safetensors.torch import load_file
 
-from mtlrank import evaluate, train
+from mtlrank import evaluate, prepare, train
+from mtlrank.compose import select_tasks
+from mtlrank.errors import TerminatedError
+from mtlrank.evaluation.curves import read_curves
+from mtlrank.loop.checkpoints import Checkpoint, Checkpoints
+from mtlrank.loop.milestones import Milestones
 from mtlrank.storage import read_json
-from tests.loop.runs import settings
+from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.saved_models import settings as settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+MONITORED = "val/trec2019/nDCG@10"
+TOO_FAST = ["training.epochs=2", "loop.optimizer.lr=0.1"]
+SAID = (
+    r"kept the weights of step 0, the best by val/trec2019/nDCG@10 \(0\.\d+\): "
+    "training did not improve on what it started from"
+)
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, home, tmp_path_factory):
+    """The words for a run that starts from a trained model, and what that reached."""
+    output = tmp_path_factory.mktemp("trained")
+    reached = train.run(settings(data_dir, output, "training.epochs=2"))
+    return [f"model.start_from={output / 'model'}"], reached
+
+
+@pytest.fixture(scope="module")
+def whole(trained, data_dir, tmp_path_factory):
+    """The folder of a run that makes the trained model worse, undisturbed."""
+    output = tmp_path_factory.mktemp("worse")
+    train.run(settings(data_dir, output, *trained[0], *TOO_FAST))
+    return output
+
+
+def validations(said):
+    """The steps at which it validated."""
+    return [int(step) for step in re.findall(r"^validation at step (\d+)", said, re.MULTILINE)]
 
 
 def test_a_validation_on_few_queries_measures_what_judging_finds_of_these_queries(data_dir, tmp_path, datasets):
@@ -25,3 +61,100 @@ def test_a_validation_on_few_queries_measures_what_judging_finds_of_these_querie
     values = [float(value) for query_id, measure, value, _ in lines if measure == "nDCG@10" and query_id in drawn]
     assert len(values) == 7
     assert found["val/trec2019/nDCG@10"] == pytest.approx(fmean(values), abs=1e-5)
+
+
+def test_a_trained_model_that_gets_worse_is_kept(trained, data_dir, tmp_path, capsys):
+    start, reached = trained
+    metrics = train.run(settings(data_dir, tmp_path, *start, *TOO_FAST))
+    said = capsys.readouterr().err
+    assert validations(said) == [0, 15, 30]
+    assert len(re.findall(f"^{SAID}$", said, re.MULTILINE)) == 1
+    assert re.fullmatch(SAID, "kept the weights of " + read_json(tmp_path / "about.json")["weights"])
+    assert metrics == pytest.approx(reached)
+    kept, expected = (
+        load_file(f"{folder}/model.safetensors") for folder in (tmp_path / "model", start[0].partition("=")[2])
+    )
+    assert_same(kept, expected)
+    curve = dict(read_curves(tmp_path)[MONITORED])
+    assert curve[0] == metrics[MONITORED] > max(curve[15], curve[30])
+    assert Checkpoints(tmp_path / "checkpoints").all("best") == [Checkpoint("best", 0)]
+
+
+def test_one_that_gets_better_is_not_and_its_start_is_removed(trained, data_dir, tmp_path, capsys):
+    metrics = train.run(settings(data_dir, tmp_path, *trained[0], "training.monitor=val/msm_ner/Accuracy"))
+    said = capsys.readouterr().err
+    assert metrics["val/msm_ner/Accuracy"] > trained[1]["val/msm_ner/Accuracy"]
+    assert "kept the weights of step 0" not in said
+    assert "training did not improve" not in said
+    assert Checkpoint("best", 0) not in Checkpoints(tmp_path / "checkpoints").all("best")
+
+
+@pytest.mark.parametrize(("patience", "last"), [(0, 15), (1, 15), (2, 30)])
+def test_the_start_is_no_validation_that_is_waited_for(trained, data_dir, tmp_path, patience, last):
+    more = [f"training.patience={patience}", "training.epochs=3"]
+    train.run(settings(data_dir, tmp_path, *trained[0], *TOO_FAST, *more))
+    assert content(tmp_path)["global_step"] == last
+
+
+def test_stopped_anywhere_it_ends_the_same_and_judges_its_start_once(trained, whole, data_dir, tmp_path, capsys):
+    """But again if there was no checkpoint yet."""
+    config, found = settings(data_dir, tmp_path, *trained[0], *TOO_FAST), []
+    capsys.readouterr()
+    for step in (3, 6, 22):
+        run_until(config, step)
+        found.append(validations(capsys.readouterr().err))
+    train.run(config)
+    assert [*found, validations(capsys.readouterr().err)] == [[0], [0], [15], [30]]
+    assert_same(content(tmp_path), content(whole))
+    assert read_json(tmp_path / "metrics.json") == read_json(whole / "metrics.json")
+
+
+def test_training_is_the_same_with_a_validation_before_it(trained, whole, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(Milestones, "on_fit_start", lambda *_: None)
+    train.run(settings(data_dir, tmp_path, *trained[0], *TOO_FAST))
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(content(tmp_path)[part], content(whole)[part])
+
+
+def test_sigterm_while_it_judges_its_start_leaves_nothing_half_done(trained, whole, data_dir, tmp_path, monkeypatch):
+    validate, config = Milestones._validate, settings(data_dir, tmp_path, *trained[0], *TOO_FAST)
+
+    def terminate(self, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        validate(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Milestones, "_validate", terminate)
+        with pytest.raises(TerminatedError, match="the same command continues"):
+            train.run(config)
+    assert not Checkpoints(tmp_path / "checkpoints").all("step")
+    train.run(config)
+    assert_same(content(tmp_path), content(whole))
+
+
+def test_weights_with_which_a_run_starts_over_are_judged_too(data_dir, tmp_path, capsys):
+    run_until(settings(data_dir, tmp_path), 22)
+    over = settings(data_dir, tmp_path, *TOO_FAST, "training.accept_changes=[data]", "prepare.num_shards=2")
+    for folder in (tmp_path, tmp_path / "checkpoints"):
+        (folder / "run.json").unlink()
+    capsys.readouterr()
+    train.run(over)
+    said = capsys.readouterr().err
+    assert "starting over with the weights of" in said
+    assert validations(said) == [0, 15, 30]
+    assert re.search(SAID, said)
+
+
+@pytest.mark.slow
+def test_two_processes_judge_their_start_once(trained, data_dir, tmp_path):
+    prepare.run(select_tasks(settings(data_dir, tmp_path)))
+    two = ["trainer.devices=2", "trainer.accelerator=cpu", "training.batch_size=4"]
+    run = words(data_dir, tmp_path, *trained[0], *TOO_FAST, *two)
+    code, said = finish(*run)
+    assert code == 0, said
+    assert validations(said) == [0, 15, 30]
+    assert len(re.findall(SAID, said)) == 1
+    kept, expected = (
+        load_file(f"{folder}/model.safetensors") for folder in (tmp_path / "model", trained[0][0].partition("=")[2])
+    )
+    assert_same(kept, expected)

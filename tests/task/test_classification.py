@@ -14,6 +14,8 @@ def test_class_weights_by_hand():
     logits, data = torch.zeros(2, 2), batch([1, 1], [0, 1])
     balanced = TASKS["weighted"].loss(logits, data)
     assert balanced.tolist() == pytest.approx([4 / 6 * math.log(2), 4 / 2 * math.log(2)])
+    absent = opened(Classification(["Accuracy"], "balanced"), classes=["A", "B", "C"], counts=[3, 1, 0])
+    assert absent.weights == pytest.approx([4 / 6, 4 / 2, 0])
     named = opened(Classification(["Accuracy"], {"B": 5.0}), classes=["A", "B"])
     assert named.loss(logits, data).tolist() == pytest.approx([math.log(2), 5 * math.log(2)])
     with pytest.raises(ConfigError, match="unknown classes: C. Classes: A, B"):

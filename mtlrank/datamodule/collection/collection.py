@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
@@ -111,13 +112,26 @@ class Collection:
             tied = tied or row.doc_id != doc_id
         return not tied
 
-    def require_order(self, what: str) -> None:
-        """Raise `DataError` if `what` needs ranks that the source's run does not have."""
-        if self.source.has("run") and not self.is_ordered:
+    def require_order(self, what: str, unless: int | None = None) -> None:
+        """Raise `DataError` if `what` needs ranks that the source's run does not have.
+
+        It needs none where the run has at most `unless` documents of each query: all are taken then.
+        """
+        if self.source.has("run") and not self.is_ordered and (unless is None or self._has_more_than(unless)):
+            way = "" if unless is None else ", or set num_candidates so high that all of each query are taken"
             raise DataError(
                 f"The run of {self.source.name} ranks nothing: all documents of a query have the same score, and {what} "
-                "needs ranks. Give a run with scores, or let BM25 retrieve, as in {id: ..., run: bm25}."
+                f"needs ranks. Give a run with scores, or let BM25 retrieve, as in {{id: ..., run: bm25}}{way}."
             )
+
+    def _has_more_than(self, k: int) -> bool:
+        """Whether the run has more than `k` lines of a query."""
+        lines = Counter[str]()
+        for row in self.source.pair_values("run", Reading.silent()):
+            lines[row.query_id] += 1
+            if lines[row.query_id] > k:
+                return True
+        return False
 
     def candidates(self, query_ids: Ids[str], k: int) -> dict[str, RankedDocs]:
         """The first-stage ranking of each query, best first, at most `k` documents.

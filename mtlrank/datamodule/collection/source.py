@@ -2,6 +2,7 @@
 
 import ctypes
 import difflib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,12 +41,13 @@ class PairValue(NamedTuple):
 
 
 class Triple(NamedTuple):
-    """A query with a document that suits it better and one that suits it less."""
+    """A query with a document that suits it better and one that suits it less, with a teacher's scores of them or none."""
 
     query_id: str
     positive: str
     negative: str
     place: str
+    scores: tuple[float, ...] = ()
 
 
 class Source(ABC):
@@ -82,9 +84,9 @@ def open_source(source: str | Mapping[str, str]) -> Source:
     """The source that a config names.
 
     A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, or JSON Lines),
-    `qrels` (TREC, or BEIR's TSV), `run` (TREC) and `docpairs` (TSV with query, better and worse document), each also
-    gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with `split` of its qrels and
-    the queries that are judged there.
+    `qrels` (TREC, or BEIR's TSV), `run` (TREC) and `docpairs` (TSV with query, better and worse document, perhaps after a
+    teacher's two scores), each also gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a
+    folder, with `split` of its qrels and the queries that are judged there.
     `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own.
     """
     if isinstance(source, str):
@@ -175,9 +177,15 @@ class FileSource(Source):
         if "docpairs" not in self.files:
             yield from self._rest.docpairs(reading)
             return
-        layout = "query id, better doc id, worse doc id"
-        for place, cells in read_cells(self.files["docpairs"], 3, layout, reading):
-            yield Triple(cells[0], cells[1], cells[2], place)
+        path, layout = self.files["docpairs"], "query id, better doc id, worse doc id"
+        scored = next((text.count("\t") == 4 for _, text in read_lines(path, Reading.silent())), False)
+        if scored:
+            layout = f"score of the better, score of the worse, {layout}"
+        for place, (*scores, query_id, better, worse) in read_cells(path, 5 if scored else 3, layout, reading):
+            try:
+                yield Triple(query_id, better, worse, place, tuple(_score(score) for score in scores))
+            except ValueError:
+                reading.reject(place, f"expected two finite scores, found {scores[0][:30]!r}, {scores[1][:30]!r}")
 
     def identity(self, part: str) -> list[Any]:
         if part not in self.files:
@@ -276,12 +284,17 @@ def _scored(text: str, place: str) -> PairValue:
     if len(cells) != 6:
         raise ValueError(layout)
     try:
-        score = _float32(parse_number(cells[4]))
+        return PairValue(cells[0], cells[2], _score(cells[4]), place)
     except ValueError as error:
         raise ValueError(layout) from error
-    if score != score or score in (float("inf"), float("-inf")):
-        raise ValueError(layout)
-    return PairValue(cells[0], cells[2], score, place)
+
+
+def _score(text: str) -> float:
+    """A finite score; a `ValueError` for anything else."""
+    score = _float32(parse_number(text))
+    if not math.isfinite(score):
+        raise ValueError(f"{text!r} is not finite")
+    return score
 
 
 def _float32(score: float) -> float:

@@ -81,7 +81,7 @@ def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
     read = source[split] if isinstance(source[split], Mapping) else source["train"]
     reason = (
         "the run has none of these queries. Correct it, or let BM25 retrieve"
-        if read["first_stage"] == "run"
+        if read["first_stage"].startswith("run")
         else "BM25 finds no document with a word of theirs. It needs words between blanks: for other languages give a `run`"
     )
     return f"No query of the split {split!r} of {name} has candidates: {reason}."

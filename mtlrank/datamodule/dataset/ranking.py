@@ -11,6 +11,7 @@ from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
+from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
@@ -41,15 +42,16 @@ class IRDataset(PreparedDataset):
     `train=None`, it is the test of a head that was trained elsewhere. Training learns from `learn_from`:
 
     - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
-    - `docpairs`: the collection's own triples, a group each;
+    - `docpairs`: the collection's own triples, a group each, with a distillation by the scores that come with them;
     - `run`: the scores of the collection's run, as a teacher to distil. With a regression they are predicted, in every
       split; with a distillation, training groups are `num_negatives` + 1 candidates of a query (`groups_per_query` of them)
       with their scores, and other splits are judged;
     - `annotator`: the same with the labels of an annotator as the teacher's scores.
 
     A run without scores, such as MS MARCO's `top1000.train`, is a pool that `judged` and `annotator` draw from, without
-    `negative_ranks`. Where training judgements have another scale than those of the other splits,
-    `train_relevance_level` is the lowest grade that is relevant there.
+    `negative_ranks`. In other splits it may have at most `num_candidates` documents of each query. Where training
+    judgements have another scale than those of the other splits, `train_relevance_level` is the lowest grade that is
+    relevant there.
 
     `negatives_run` is a TREC run that training draws its candidates from instead, such as a first model's; the first stage
     of the other splits stays as it is.
@@ -141,9 +143,9 @@ class IRDataset(PreparedDataset):
             return self._documents(split, self._scored(split))
         if split != "train":
             return self._documents(split, self._to_rerank(split))
-        if self.task.distils:
-            return self._documents(split, self._taught())
-        return self._documents(split, self._triples() if self.learn_from == "docpairs" else self._judged())
+        if self.learn_from == "docpairs":
+            return self._documents(split, self._triples())
+        return self._documents(split, self._taught() if self.task.distils else self._judged())
 
     def collection(self, split: str) -> Collection:
         """The collection that a split is drawn from."""
@@ -205,13 +207,16 @@ class IRDataset(PreparedDataset):
         return self.learn_from == "judged" or (self.task.kind == "ranking" and split != "train")
 
     def write_judgements(self, split: str, folder: Path) -> None:
-        """All judgements of the split's queries, and the candidates with their first-stage scores."""
+        """All judgements of the split's queries, and the candidates with first-stage scores, or BM25's."""
         if self.sources[split] is None:
             return
         qrels, run = self.qrels(split), self.candidates(split)
         judged = (qrel_line(q, d, grade) for q in run for d, grade in qrels.get(q, {}).items())
         write_text(folder / "qrels.txt", "".join(judged))
-        lines = (run_line(*doc, tag="first-stage") for q in run for doc in run[q])
+        collection, tag = self.collection(split), "first-stage"
+        if collection.source.has("run") and not collection.is_ordered:
+            run, tag = ranked_by_bm25(collection, run), BM25_ORDER
+        lines = (run_line(*doc, tag=tag) for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
 
     def check_sources(self) -> None:
@@ -231,7 +236,9 @@ class IRDataset(PreparedDataset):
         return told
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
-        first_stage = "run" if collection.source.has("run") else f"BM25, bm25s index {BM25Index.FORMAT}"
+        first_stage = f"BM25, bm25s index {BM25Index.FORMAT}"
+        if collection.source.has("run"):
+            first_stage = "run" if collection.is_ordered else "run without an order"
         return {**collection.source.describe(), "first_stage": first_stage}
 
     def candidates(self, split: str) -> dict[str, RankedDocs]:
@@ -275,11 +282,18 @@ class IRDataset(PreparedDataset):
 
     def _triples(self) -> Iterator[list[Labelled]]:
         wanted = set(self._training_queries())
-        for query_id, better, worse, place in self.collection("train").docpairs():
+        collection = self.collection("train")
+        for query_id, better, worse, place, scores in collection.docpairs():
             if better == worse:
                 self.reading.reject(place, f"expected two documents, found {better!r} twice")
             elif query_id in wanted:
-                yield [(query_id, better, float(self.relevance_level)), (query_id, worse, 0.0)]
+                if self.task.distils and not scores:
+                    raise DataError(
+                        f"{self.name}: the docpairs of {collection.source.name} have no scores for a distillation. "
+                        "Give a TSV of better score, worse score, query id, better and worse document, or another task."
+                    )
+                first, second = scores if self.task.distils else (float(self.relevance_level), 0.0)
+                yield [(query_id, better, first), (query_id, worse, second)]
 
     def _taught(self) -> Iterator[list[Labelled]]:
         """Groups of candidates with a teacher's scores."""
@@ -356,14 +370,17 @@ class IRDataset(PreparedDataset):
 
     def _check_teacher(self, learn_from: str, task: Task) -> None:
         """What is learnt from must be what the task learns: grades, or a teacher's scores."""
-        is_taught = learn_from in ("run", "annotator")
-        if is_taught != (task.kind == "regression" or task.distils) or (
-            task.kind == "regression" and learn_from != "run"
-        ):
+        fits = {
+            "judged": task.kind != "regression" and not task.distils,
+            "docpairs": task.kind != "regression",
+            "run": task.kind == "regression" or task.distils,
+            "annotator": task.distils,
+        }
+        if not fits[learn_from]:
             raise ConfigError(
                 f"Dataset {self.name!r}: learn_from={learn_from} does not fit a {type(task).__name__} task. Expected "
                 "task=regression or task=distillation_* for learn_from=run, task=distillation_* for "
-                "learn_from=annotator, and another ranking task otherwise."
+                "learn_from=annotator or docpairs with scores, and another ranking task otherwise."
             )
         if self.max_queries is not None and learn_from == "docpairs":
             raise ConfigError(
@@ -379,7 +396,9 @@ class IRDataset(PreparedDataset):
         """Where ranks count, the run must have them; this is told before hours of work."""
         for split in (split for split in self.splits if self.sources[split] is not None):
             if split != "train":
-                self.collection(split).require_order(f"{split} by num_candidates")
+                is_judged = self._is_judged(split)
+                what = f"{split} by num_candidates={self.num_candidates}" if is_judged else "learn_from=run"
+                self.collection(split).require_order(what, unless=self.num_candidates if is_judged else None)
             elif self.learn_from == "run" or (self.negative_ranks and self.learn_from != "docpairs"):
                 self.pool(split).require_order("learn_from=run" if self.learn_from == "run" else "negative_ranks")
 

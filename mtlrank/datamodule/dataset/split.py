@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, ranges
+from mtlrank.datamodule.dataset.first_stage import BM25_ORDER
 from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import PreparedTokens
 from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
-from mtlrank.trec import read_qrels
+from mtlrank.trec import read_qrels, tag_of
 
 
 class PreparedSplit:
@@ -171,6 +172,11 @@ class PreparedSplit:
         """What a person finds a sample by: the ids of its query and its first document."""
         first, _ = self.samples[np.array([sample])]
         return " ".join(part for part in self.ids_of(int(first[0])) if part != "-")
+
+    @property
+    def baseline_name(self) -> str:
+        """What has ranked the candidates of a ranking: a run without an order is no first stage to compare with."""
+        return "BM25 order" if tag_of(*self.files("candidates.run")) == BM25_ORDER else "first stage"
 
     def files(self, name: str) -> list[Path]:
         """A file of each shard, such as `qrels.txt`; together they are the split's."""

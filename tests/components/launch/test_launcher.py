@@ -123,6 +123,7 @@ def parameters(datasets, num_nodes=2):
         "run": RUN,
         "image": IMAGE,
         **NODES._replace(num_nodes=num_nodes)._asdict(),
+        "gpus": str(NODES.gpus),  # as the pipeline has it
     }
 
 

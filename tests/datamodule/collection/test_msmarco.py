@@ -2,16 +2,27 @@
 
 import ir_datasets
 import pytest
+import torch
 from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
+from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.build_dataset import build_dataset
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.datamodule.candidates import pairs_of_run
 from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.pair_store import PairStore
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.evaluation import systems
+from mtlrank.evaluation.predictions import Predictions
+from mtlrank.evaluation.report import markdown
+from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.section import read_section
 from mtlrank.prepare import prepare_dataset
+from mtlrank.task import Regression
+from mtlrank.trec import in_order, read_run
 from tests.datamodule.dataset.rankings import distilled, ranking
 from tests.tiny_collection import write
 
@@ -76,15 +87,45 @@ def test_a_part_of_a_pool_is_drawn_by_a_hash():
     ("make", "what"),
     [
         (lambda: ranking(TRAIN, negative_ranks=(1, 5)), "negative_ranks"),
-        (lambda: ranking(TRAIN, val=0.2), "val by num_candidates"),
-        (lambda: ranking(TRAIN, test=TEST), "test by num_candidates"),
+        (lambda: ranking(TRAIN, val=0.2, num_candidates=29), "val by num_candidates=29"),
+        (lambda: ranking(TRAIN, test=TEST, num_candidates=29), "test by num_candidates=29"),
         (lambda: distilled(TRAIN, learn_from="run"), "learn_from=run"),
+        (lambda: ranking(None, Regression(["MSE"]), learn_from="run", more_tests={"b": TEST}), "learn_from=run"),
         (lambda: build_dataset(pairs_of_the_pool()), "depth"),
     ],
 )
 def test_where_ranks_count_a_pool_is_refused_before_anything_is_made(make, what):
     with pytest.raises(DataError, match=rf"The run of {TRAIN[:15]}.* ranks nothing: .*, and {what} needs ranks"):
         next(iter(make().records("train")))
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_a_list_without_scores_is_re_ranked_whole_and_compared_with_bm25(tmp_path, total):
+    dataset = ranking(TRAIN, test=TEST, num_candidates=30, train_relevance_level=1)
+    shards = [tmp_path / str(number) for number in range(1, total + 1)]
+    for number, shard in enumerate(shards, 1):
+        dataset.prepare_shard(shard, Shard(number, total), Reading())
+    dataset.merge(tmp_path / "whole", shards)
+    dataset.open(tmp_path / "whole")
+    test = dataset.split("test")
+    assert sorted(test.ids) == sorted((f"judge{i}", f"{doc}") for i in range(5) for doc in range(30))
+    first_stage = [doc for _, doc in in_order(read_run(*test.files("candidates.run")))]
+    index = BM25Index.build([text for _, text in Collection(TEST).docs][:30])  # the documents of the run
+    for i, docs in enumerate([first_stage[n : n + 30] for n in range(0, 150, 30)]):
+        query_id = docs[0].query_id
+        scores = index.scores(Collection(TEST).queries[query_id])
+        assert [doc.score for doc in docs] == pytest.approx(sorted(scores.tolist(), reverse=True), rel=1e-5), i
+        assert scores[int(docs[0].doc_id)] == max(scores) > 0
+    assert dataset.manifest["source"]["test"]["first_stage"] == "run without an order"
+    predictions = Predictions(dataset, "test")
+    predictions.add(torch.arange(len(test)), torch.rand(len(test)))
+    judgement = predictions.judge()
+    assert judgement.baseline_name == "BM25 order"
+    write_head(tmp_path / "evaluation" / "x", dataset, predictions, judgement)
+    section = read_section(tmp_path / "evaluation" / "x")
+    assert "(BM25 order)" in markdown([section])
+    assert section.pictures()[0][0].startswith("Gain over the BM25 order")
+    assert systems.first_stage(systems.read_system("one", [tmp_path])) is None
 
 
 def pairs_of_the_pool():

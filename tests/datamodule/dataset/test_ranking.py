@@ -18,6 +18,25 @@ from tests.datamodule.dataset.rankings import distilled, groups, ranking, rows
 from tests.tiny_collection import write
 
 
+def test_scores_of_triples_can_be_distilled(source, tmp_path):
+    lines = ["9.5\t-1.25\tq1\td1\td2", "3\t4\tq2\td3\td5"]
+    files = {**source, "docpairs": write(tmp_path / "pairs", lines)}
+    expected = [[("d1", 9.5), ("d2", -1.25)], [("d3", 3.0), ("d5", 4.0)]]
+    assert groups(distilled(files, learn_from="docpairs")) == expected
+    unscored = [[("d1", 2.0), ("d2", 0.0)], [("d3", 2.0), ("d5", 0.0)]]
+    assert groups(ranking(files, PairwiseRelevance(["AP"], 2), learn_from="docpairs")) == unscored
+    for line, complaint in (
+        ("q1\td1\td2", "expected 5 tab-separated columns .score of the better, .*, found 3"),
+        ("nan\t1\tq1\td1\td2", "expected two finite scores, found 'nan', '1'"),
+    ):
+        write(tmp_path / "pairs", [*lines, line])
+        with pytest.raises(DataError, match=complaint):
+            groups(distilled(files, learn_from="docpairs"))
+    write(tmp_path / "pairs", ["q1\td1\td2"])
+    with pytest.raises(DataError, match="x: the docpairs of .* have no scores for a distillation"):
+        groups(distilled(files, learn_from="docpairs"))
+
+
 def test_other_splits_hold_candidates_in_first_stage_order(source):
     assert rows(ranking(source, test=source, num_candidates=2), "test") == [
         ("q1", "d2", 1),

@@ -1,0 +1,26 @@
+"""The words of the command itself; those of Hydra are tested with what they configure."""
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlrank.cli import app
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("compare a b --baseline a --baseline b", "--baseline"),
+        ("compare a b --first-stage --no-first-stage", "--first-stage/--no-first-stage"),
+        ("promote a --registry b --registry=c", "--registry"),
+        ("prepare --shard 1/2 tasks=[a] --shard 2/2", "--shard"),
+    ],
+)
+def test_an_option_of_one_value_may_be_given_once(words, option):
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 2
+    assert f"{option} is given more than once. Give it once." in done.stderr
+
+
+def test_an_option_of_several_values_may_be_repeated():
+    done = CliRunner().invoke(app, ["compare", "nowhere", "b", "--measure", "AP", "--measure", "AP", "--baseline", "b"])
+    assert done.stderr.startswith("mtlrank: The run 'nowhere' does not exist.")
