@@ -21,6 +21,7 @@ from mtlrank.evaluation.grouping import group_runs
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system
 from mtlrank.storage import writable_folder
+from mtlrank.words import counted
 
 
 def run(
@@ -40,12 +41,9 @@ def run(
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
     for system in systems:
-        print(f"{system.name}: {_count(system)}, {', '.join(system.heads)}", file=sys.stderr)
+        print(f"{system.name}: {counted(system.num_runs, 'run')}, {', '.join(system.heads)}", file=sys.stderr)
     comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed, first_stage)
-    alone = list(
-        dict.fromkeys(what for other in systems if other is not chosen for what in not_compared(chosen, other))
-    )
-    told = alone, [*confounds(groups), *notes]
+    told = not_compared(systems), [*confounds(groups), *notes]
     print_comparison(comparisons, *told)
     if folder is not None:
         write_comparison(folder, comparisons, *told)
@@ -88,10 +86,6 @@ def _baseline(systems: Sequence[System], wanted: str | None) -> System:
         names = ", ".join(repr(system.name) for system in systems)
         raise ConfigError(f"--baseline is {wanted!r}: expected the name of a system or one of its folders: {names}.")
     return found
-
-
-def _count(system: System) -> str:
-    return f"{system.num_runs} run{'s' if system.num_runs > 1 else ''}"
 
 
 def _check(margin: float, resamples: int, seed: int) -> None:

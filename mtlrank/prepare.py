@@ -38,6 +38,7 @@ from mtlrank.storage import (
     sweep,
     writable_folder,
 )
+from mtlrank.words import counted
 
 _BODY = "mtlrank.model.body.MTLBody"  # one of somebody's own may divide longer texts
 _MANY = 0.5  # of the texts cut: more are told
@@ -219,7 +220,7 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
             if what != LEARNT_TOO:
                 totals[what] = totals.get(what, 0) + times
     notes += [f"{what}: {times:,}" for what, times in totals.items()]
-    notes += [f"{manifest['bad_rows']} bad rows set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
+    notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
     for name, split in splits.items():
         if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
             notes.append(

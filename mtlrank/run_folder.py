@@ -8,6 +8,7 @@ from mtlrank.checks import differing
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
+from mtlrank.words import counted
 
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
@@ -62,7 +63,7 @@ def check_owner(folder: str | Path, config: Config, setting: str) -> None:
     if wrong:
         shown = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in wrong[:5])
         raise ConfigError(
-            f"{folder} holds a run of another config ({len(wrong)} keys differ: {shown}). "
+            f"{folder} holds a run of another config (it differs in {counted(len(wrong), 'key')}: {shown}). "
             f"Choose another {setting}, or replace that run with force=true."
         )
 

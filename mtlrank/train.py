@@ -115,7 +115,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         kept = milestones.chosen()
         say(f"kept the weights of {kept}")
         _save(output / "model", model, datasets, config)
-        noted = {"weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
+        noted = {"steps": trainer.global_step, "weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
         write_json(output / "about.json", {**about.describe(started), **noted}, sort_keys=False)
         write_json(output / _DATA, _data(config, prepared))
         if config["test"]:

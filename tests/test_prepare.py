@@ -178,7 +178,7 @@ def test_bad_rows_are_set_aside_on_request_and_told(tmp_path, capsys):
     (folder,) = tmp_path.glob("msm_ner-*")
     assert "rows.conll:21" in (folder / "bad_rows.jsonl").read_text()
     assert "rows.conll:21: expected" in (folder / "card.html").read_text()
-    assert "1 bad rows set aside" in capsys.readouterr().err
+    assert "1 bad row set aside" in capsys.readouterr().err
 
 
 def test_text_on_a_card_is_escaped(tmp_path):

@@ -90,6 +90,11 @@ def test_the_page_is_self_contained_and_the_summary_complete(done):
     page = (output / "probe.html").read_text()
     assert page.count("<svg") == 4  # compression and three first measures
     assert len(list(output.glob("layers-*.svg"))) == len(list(output.glob("layers-*.pdf"))) == 4
+    assert all(
+        f"<!-- none ({level}) -->" in page for level in ("frequencies of the labels", "first stage", "training mean")
+    )
+    assert "<th>MSE ↓</th>" in page
+    assert "<!-- MSE ↓ -->" in (output / "layers-MSE.svg").read_text()
     assert "<script" not in page
     assert "default-src 'none'" in page
     told = json.loads((output / "probe.json").read_text())

@@ -9,7 +9,7 @@ def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, 
     config = {**config, "output_dir": str(tmp_path)}
     run_folder.claim(run_folder.output_folder(config), config)
     assert run_folder.output_folder({**config, "test": False}) == tmp_path
-    with pytest.raises(ConfigError, match=r"another config \(1 keys differ: seed: 42 there, 7 now\)"):
+    with pytest.raises(ConfigError, match=r"another config \(it differs in 1 key: seed: 42 there, 7 now\)"):
         run_folder.output_folder({**config, "seed": 7})
     assert run_folder.output_folder({**config, "seed": 7, "force": True}) == tmp_path
     (tmp_path / "metrics.json").touch()

@@ -10,6 +10,7 @@ from mtlrank import study
 from mtlrank.build_dataset import has_split
 from mtlrank.compose import compose_config, resolve, select_tasks
 from mtlrank.errors import ConfigError, StorageError
+from mtlrank.storage import read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 SHORT = [
@@ -63,6 +64,8 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     page = (tmp_path / "transfer" / "transfer.html").read_text()
     assert both in page
     assert page.count("<svg") == 2
+    steps = read_json(tmp_path / both / "seed-1" / "about.json")["steps"]
+    assert f"<td>{both}</td><td>2</td><td>{steps}</td>" in page
 
 
 def test_seeds_and_what_is_derived_from_them_change_together():

@@ -13,6 +13,7 @@ from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisat
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
+_MANY = 5  # systems are named, and the number of the others
 
 
 class Comparison(NamedTuple):
@@ -116,15 +117,31 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return rows
 
 
-def not_compared(baseline: System, system: System) -> list[str]:
-    """Heads and measures that only one of two systems has, in sentences."""
+def not_compared(systems: Sequence[System]) -> list[str]:
+    """Heads and measures that some systems lack, in sentences: one for each head, or measure of a head."""
     told = []
-    for one, other in ((baseline, system), (system, baseline)):
-        told += [f"{name}: only {one.name} has this head" for name in one.heads if name not in other.heads]
-        for name in (name for name in one.heads if name in other.heads):
-            alone = [m for m in one.heads[name].measures if m not in other.heads[name].measures]
-            told += [f"{name}: only {one.name} was judged by {measure}" for measure in alone]
+    for name in dict.fromkeys(name for system in systems for name in system.heads):
+        having = [system for system in systems if name in system.heads]
+        lacking = [system for system in systems if name not in system.heads]
+        if lacking and len(having) == 1:
+            told.append(f"{name}: only {having[0].name} has this head")
+        elif lacking:
+            verb = "lacks" if len(lacking) == 1 else "lack"
+            told.append(f"{name}: {_names(lacking)} {verb} this head ({_names(having)} have it)")
+        for measure in dict.fromkeys(measure for system in having for measure in system.heads[name].measures):
+            judged = [system for system in having if measure in system.heads[name].measures]
+            others = [system for system in having if system not in judged]
+            if others and len(judged) == 1:
+                told.append(f"{name}: only {judged[0].name} was judged by {measure}")
+            elif others:
+                verb = "was" if len(others) == 1 else "were"
+                told.append(f"{name}: {_names(others)} {verb} not judged by {measure} ({_names(judged)} were)")
     return told
+
+
+def _names(systems: Sequence[System]) -> str:
+    names = [system.name for system in systems]
+    return ", ".join(names[:_MANY]) + (f" and {len(names) - _MANY} more" if len(names) > _MANY else "")
 
 
 def _compare(

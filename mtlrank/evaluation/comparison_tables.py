@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from mtlrank.evaluation.comparison import LEVEL, Comparison
-from mtlrank.evaluation.judged_head import FIRST_STAGE
-from mtlrank.evaluation.measures import in_words
+from mtlrank.evaluation.comparison import Comparison
+from mtlrank.evaluation.comparison_captions import amounts, caption, method, notes
+from mtlrank.evaluation.measures import in_words, shown
 from mtlrank.pages import figures, tables
 from mtlrank.storage import write_json, write_text
 
@@ -21,7 +21,9 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "↓": r"$\downarrow$",
 }
+_TEXTS = 2  # cells of a row that are names; after them come numbers
 
 
 def write_comparison(
@@ -38,32 +40,6 @@ def write_comparison(
     write_json(output / "comparison.json", {**told, "comparisons": rows}, sort_keys=False)
     for name, picture in pictures(comparisons).items():
         picture.write(output, name)
-
-
-def caption(comparisons: Sequence[Comparison]) -> str:
-    """How the numbers of a table came about, in words."""
-    first, number = comparisons[0], len(comparisons)
-    systems = [(row.baseline, row.baseline_runs) for row in comparisons]
-    systems += [(row.system, row.system_runs) for row in comparisons]
-    num_runs = [number for name, number in systems if name != FIRST_STAGE]  # a first stage has no seeds
-    seeds = " with Student's t for the seeds" if max(num_runs) > 1 else ""
-    single = "; with one run of a system, it leaves out the variance between its seeds" if min(num_runs) == 1 else ""
-    return (
-        f"{number} comparison{'s' if number > 1 else ''}. Difference: system - baseline; values are averaged over seeds "
-        f"first. 95 % CI: bootstrap over {_units(comparisons)}{seeds}, {first.resamples:,} resamples{single}. "
-        f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
-        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
-        f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "
-        "of a measure's own unit. Otherwise: not decided."
-    )
-
-
-def notes(
-    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
-) -> list[str]:
-    """What stands under a table: each of its notes once, what else differs, and what is not in it."""
-    of_rows = dict.fromkeys(row.note for row in comparisons if row.note)
-    return [*of_rows, *confounds, *(f"Not compared: {what}." for what in not_compared)]
 
 
 def pictures(comparisons: Sequence[Comparison]) -> dict[str, figures.Picture]:
@@ -108,10 +84,11 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
 
 def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
     """A table for the package booktabs; how to read it, and its notes, stand below."""
+    baselines = " and ".join(dict.fromkeys(row.baseline for row in comparisons))
     lines = [
         r"\begin{table}",
         r"\centering",
-        r"\caption{Differences between systems.}",
+        rf"\caption{{{_latex(f'Differences from {baselines}. {amounts(comparisons)}')}}}",
         r"\label{tab:comparison}",
         r"\begin{tabular}{llrrrrrrrll}",
         r"\toprule",
@@ -120,10 +97,10 @@ def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = ()
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
         title = _latex(f"{system} compared with {baseline}")
         lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
-        lines += [" & ".join(_latex(cell) for cell in (*_cells(row), row.verdict)) + r" \\" for row in rows]
+        lines += [_latex_row(row) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     told = notes(comparisons, not_compared, confounds)
-    lines += [rf"\par\footnotesize {_latex(note)}" for note in (caption(comparisons), *told)]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in (method(comparisons), *told)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -131,7 +108,7 @@ def _cells(row: Comparison) -> list[str]:
     interval = "-" if row.low is None or row.high is None else f"[{row.low:+.4f}, {row.high:+.4f}]"
     return [
         row.head,
-        row.measure,
+        shown(row.measure),
         f"{row.baseline_value:.4f}",
         f"{row.system_value:.4f}",
         f"{row.difference:+.4f}",
@@ -149,8 +126,11 @@ def _p(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _units(comparisons: Sequence[Comparison]) -> str:
-    return " or ".join(dict.fromkeys(row.units for row in comparisons))
+def _latex_row(row: Comparison) -> str:
+    texts, numbers = _cells(row)[:_TEXTS], _cells(row)[_TEXTS:]
+    equivalent = numbers.pop()
+    in_math = [f"${number}$" if number != "-" else "--" for number in numbers]  # where a minus is as long as a plus
+    return " & ".join([*map(_latex, texts), *in_math, equivalent.replace("-", "--"), row.verdict]) + r" \\"
 
 
 def _latex(text: str) -> str:

@@ -7,7 +7,7 @@ from mtlrank.errors import DataError
 from mtlrank.evaluation.grouping import TASKS, Settings, all_keys, name_settings, settings_of, shown, telling_keys
 
 _MANY = 10  # differences are told, and the number of the others
-_LONG = 40  # letters of a value, such as a path
+_LONG = 60  # letters of a value, such as a path or names of tasks
 
 
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -72,7 +72,15 @@ def _vary(runs: Sequence[Settings], key: str) -> bool:
 def _values(runs: Sequence[Settings], key: str) -> str:
     """A system's value, or those of its runs."""
     values = dict.fromkeys("null" if run.get(key) is None else shown(run[key]) for run in runs)
-    return "/".join(value if len(value) <= _LONG else f"…{value[-_LONG:]}" for value in values)
+    return "/".join(_cut(value) for value in values)
+
+
+def _cut(value: str) -> str:
+    """The end of a long value; of a list, whole names."""
+    if len(value) <= _LONG:
+        return value
+    end = value[-_LONG:]
+    return f"…{end[end.find(',') :] if ',' in end else end}"
 
 
 def _told(differing: Mapping[str, tuple[str, ...]]) -> str:

@@ -9,12 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, compare, corrected
-from mtlrank.evaluation.comparison_tables import COLOURS, caption, notes, write_comparison
+from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
+from mtlrank.evaluation.comparison_captions import caption, notes
+from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.pages import figures, render, tables
-from mtlrank.storage import write_text
+from mtlrank.storage import read_json, write_text
+from mtlrank.words import counted
 
 
 def transfer(
@@ -43,7 +45,8 @@ def write_transfer(
 ) -> None:
     """Write transfer.html, its heatmap as files, and what `write_comparison` writes."""
     write_comparison(output, rows)
-    heatmap = figures.heatmap(*_matrix(rows))
+    heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
+    systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
     heatmap.write(output, "transfer")
     page = render(
         "transfer.html.j2",
@@ -53,7 +56,9 @@ def write_transfer(
         caption=caption(rows),
         picture=heatmap,
         forest=figures.forest(_panels(rows)),
-        systems=[(system.name, system.num_runs) for system in systems.values()],
+        systems=systems_run,
+        steps_differ=len({steps for _, _, steps in systems_run if steps}) > 1,
+        shown=shown,
         config=yaml.safe_dump(config, sort_keys=False),
     )
     write_text(output / "transfer.html", page)
@@ -63,56 +68,61 @@ def verdict(rows: Sequence[Comparison]) -> str:
     """The outcome in one sentence."""
     counts = {word: sum(row.verdict == word for row in rows) for word in COLOURS}
     told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    comparisons = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''}"
-    return f"Of {comparisons} of a head in a mixture with the same task by itself: {told}."
+    return f"Of {counted(len(rows), 'comparison')} of a head in a mixture with the same task by itself: {told}."
 
 
 def print_transfer(rows: Sequence[Comparison]) -> None:
     """The transfer table on the terminal: a row for each head, a column for each mixture."""
     mixtures = list(dict.fromkeys(row.system for row in rows))
     table = Table("head", "measure", "single task", *(escape(name) for name in mixtures), title="transfer")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table.columns[2].justify = "right"
     for head, measure in dict.fromkeys((row.head, row.measure) for row in rows):
         mine = {row.system: row for row in rows if (row.head, row.measure) == (head, measure)}
         single = next(iter(mine.values())).baseline_value
-        table.add_row(escape(head), measure, f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures))
-    console = tables.console(60 + 26 * len(mixtures))
+        table.add_row(escape(head), shown(measure), f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures))
+    console = tables.console(60 + 25 * len(mixtures))
     console.print(table)
     for line in (verdict(rows), *notes(rows), caption(rows)):
         console.print(line, markup=False, highlight=False)
 
 
 def _cell(row: Comparison | None) -> str:
+    """The difference and its verdict, in a word too: a log file has no colours. Below, the interval."""
     if row is None:
         return "-"
-    interval = "" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
-    return f"[{COLOURS[row.verdict]}]{row.difference:+.4f}[/]{escape(interval)}"
+    interval = "" if row.low is None or row.high is None else f"\n[{row.low:+.4f}, {row.high:+.4f}]"
+    return f"[{COLOURS[row.verdict]}]{row.difference:+.4f} {row.verdict}[/]{escape(interval)}"
 
 
 def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list[figures.Cell | None]]]:
-    """Names of rows and columns, and in each cell the difference, how good it is, and whether it is decided."""
+    """Names of rows and columns, and in each cell the difference and its verdict."""
     heads = list(dict.fromkeys((row.head, row.measure) for row in rows))
     mixtures = list(dict.fromkeys(row.system for row in rows))
-    found = {((row.head, row.measure), row.system): row for row in rows}
-    cells = [
-        [
-            figures.Cell(row.difference, _gain(row), row.verdict in ("better", "worse"))
-            if (row := found.get((head, name)))
-            else None
-            for name in mixtures
-        ]
-        for head in heads
-    ]
+    found = {((row.head, row.measure), row.system): figures.Cell(row.difference, row.verdict) for row in rows}
     return (
         [f"{head}\n{shown(measure)}" for head, measure in heads],
         [name.replace("+", " +\n") for name in mixtures],
-        cells,
+        [[found.get((head, name)) for name in mixtures] for head in heads],
     )
 
 
-def _gain(row: Comparison) -> float:
-    return -row.difference if mode(row.measure) == "min" else row.difference
+def _legend(rows: Sequence[Comparison]) -> list[str]:
+    """What numbers, colours and bold mean."""
+    less = "; ↓: less is better" if any(mode(row.measure) == "min" for row in rows) else ""
+    return [
+        f"Numbers: together - single task, in the measure's own unit{less}.",
+        f"Bold and coloured: better (green) or worse (red) than the single task: p (Holm) < {LEVEL}, and the 95 % interval "
+        "excludes 0. The larger in its row, the deeper.",
+        f"No colour: not decided, or equivalent within {rows[0].margin:g}.",
+    ]
+
+
+def _steps(system: System) -> str:
+    """How many steps its runs took, as far as they tell."""
+    paths = [folder / "about.json" for folder in system.folders]
+    told = [read_json(path).get("steps") for path in paths if path.exists()]
+    known = sorted({steps for steps in told if steps is not None})
+    return " to ".join(f"{steps:,}" for steps in dict.fromkeys((known[0], known[-1]))) if known else ""
 
 
 def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.ForestRow]]:

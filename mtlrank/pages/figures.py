@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -12,7 +13,9 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -21,6 +24,8 @@ from mtlrank.storage import write_bytes, write_text
 Curve = Sequence[tuple[int, float]]
 ForestRow = tuple[str, float, float | None, float | None]  # name, difference, low, high
 _GREEN, _RED = "#2a7f62", "#b3412e"
+_DECIDED = {"better": _GREEN, "worse": _RED}
+_MINUS = "\N{MINUS SIGN}"
 _BARS = 100  # queries that have a bar each; more are one shape
 _POINTS = 500  # of a shape, which is about as wide
 _NUMBERS = 30  # classes whose counts are written out
@@ -76,36 +81,46 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
 
 
 def layer_curves(
-    curves: Mapping[str, Curve], ylabel: str, dashed: Mapping[str, Curve], marked: Mapping[str, int]
+    curves: Mapping[str, Curve],
+    ylabel: str,
+    levels: Mapping[str, float],
+    level: str,
+    control: Mapping[str, Curve],
+    marked: Mapping[str, int],
 ) -> Picture:
-    """A panel for each name over a body's layers, of its own scale; with a ring and, where there is one, a dashed line.
+    """A panel for each name over a body's layers, of its own scale, with a ring where there is one.
 
-    Dashed is the same with random weights; a legend says so.
+    Dashed is what needs no layer, as `level` says, and grey is the same body with random weights; a legend names both.
     """
     with plt.rc_context(_STYLE):
         columns = min(3, len(curves))
         rows = -(-len(curves) // columns)
         figure, grid = plt.subplots(
-            rows, columns, figsize=(0.6 + 2.2 * columns, 2.1 * rows), layout="constrained", squeeze=False
+            rows,
+            columns,
+            figsize=(max(4.0, 0.6 + 2.2 * columns), 0.4 + 2.1 * rows),
+            layout="constrained",
+            squeeze=False,
         )
         for axes in grid.flat[len(curves) :]:
             axes.set_visible(False)
+        handles = dict[str, Line2D]()  # by label
         for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
             axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
-            if name in dashed:
-                line = {"linestyle": "--", "color": "#777777", "linewidth": 0.9, "label": "random weights"}
-                axes.plot(*zip(*dashed[name], strict=True), **line)
+            if name in control:
+                grey = {"marker": ".", "markersize": 3, "color": "#999999", "linewidth": 0.9, "label": "random weights"}
+                axes.plot(*zip(*control[name], strict=True), **grey)
+            axes.axhline(levels[name], linestyle="--", color="black", linewidth=0.9, label=level)
+            handles |= {str(line.get_label()): line for line in axes.get_lines()}
             if name in marked:
                 place = (marked[name], dict(points)[marked[name]])
                 axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
             axes.set_title(name, fontsize=9)
             axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
+            axes.set_xlim(points[0][0] - 0.3, points[-1][0] + 0.3)  # also of layers without a value
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if dashed:
-            handles = next(axes for axes, name in zip(grid.flat, curves, strict=False) if name in dashed).get_lines()[
-                :2
-            ]
-            figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+        beside = 3 if columns == 3 else 2  # as many as the width has room for
+        figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
         return Picture.of(figure)
 
 
@@ -133,28 +148,41 @@ class Cell(NamedTuple):
     """A difference in a table."""
 
     difference: float
-    gain: float  # the difference, or its opposite where less is better
-    decided: bool
+    verdict: str  # better, worse, equivalent or not decided
 
 
-def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> Picture:
-    """A table of differences, green where they are gains; those that are decided are bold, the others pale.
+def heatmap(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], legend: Sequence[str] = ()
+) -> Picture:
+    """A table of differences: green and bold where they are better, red and bold where worse, else without a colour.
 
-    Each row has its own scale of colours: rows may be of different measures.
+    Each row has its own scale of colours: rows may be of different measures. The lines of the legend stand below.
     """
+    width, height = max(4.8, 1.6 + 1.3 * len(columns)), 0.9 + 0.6 * len(rows)
+    lines = [line for part in legend for line in textwrap.wrap(part, int(18 * width))]
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(columns), 0.9 + 0.6 * len(rows)), layout="constrained")
-        values = np.array([[np.nan if cell is None else cell.gain for cell in line] for line in cells])
-        reach = np.nanmax(np.abs(values), axis=1, keepdims=True)
-        strength = np.array([[0.7 if cell is not None and cell.decided else 0.2 for cell in line] for line in cells])
-        shares = values / np.where(reach > 0, reach, 1.0)
-        axes.imshow(shares, cmap="RdYlGn", vmin=-1, vmax=1, alpha=strength, aspect="auto")
-        for (row, column), _ in np.ndenumerate(values):
-            if (cell := cells[row][column]) is not None:
-                weight = "bold" if cell.decided else "normal"
-                axes.text(column, row, f"{cell.difference:+.4f}", ha="center", va="center", weight=weight)
+        figure, axes = plt.subplots(figsize=(width, height + 0.13 * len(lines)), layout="constrained")
+        colours = np.ones((len(rows), len(columns), 4))
+        for row, line in enumerate(cells):
+            reach = max((abs(cell.difference) for cell in line if cell and cell.verdict in _DECIDED), default=0.0)
+            for column, cell in enumerate(line):
+                decided = cell is not None and cell.verdict in _DECIDED
+                if cell is not None and decided:
+                    colours[row, column] = to_rgba(_DECIDED[cell.verdict], 0.15 + 0.4 * abs(cell.difference) / reach)
+                text = "" if cell is None else f"{cell.difference:+.4f}".replace("-", _MINUS)
+                place = {"ha": "center", "va": "center"}
+                axes.text(column, row - 0.1, text, weight="bold" if decided else "normal", **place)
+                word = "not learnt" if cell is None else cell.verdict
+                axes.text(column, row + 0.24, word, fontsize=7, color="#444444", **place)
+        axes.imshow(colours, aspect="auto")
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
+        axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
+        axes.grid(which="minor", color="#dddddd", linewidth=0.6)
+        axes.tick_params(which="minor", length=0)
+        if lines:
+            figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
         return Picture.of(figure)
 
 

@@ -9,12 +9,14 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
+from mtlrank.evaluation.measures import shown
 from mtlrank.pages import figures, render
 from mtlrank.pages.tables import as_csv, console
 from mtlrank.probing.task import Layers, Probed, by_compression, suggested_layer
 from mtlrank.storage import write_json, write_text
 
 RESULTS = "probe.json"
+_FREQUENCIES = "frequencies of the labels"
 _HEADER = ["task", "body", "layer", "measure", "value", "online_bits", "uniform_bits", "compression", "suggested"]
 
 
@@ -53,6 +55,7 @@ def write_results(
         overrides=lines,
         notes=notes(results, margin),
         pictures=pictures,
+        shown=shown,
         config=yaml.safe_dump(config, sort_keys=False),
     )
     write_text(output / "probe.html", page)
@@ -89,7 +92,7 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
     """Show compression and first measure of each layer on the terminal; a star marks what is suggested."""
     table = Table("layer")
     for probed in results:
-        table.add_column(escape(f"{probed.name}\ncompression {probed.measures[0]}"), justify="right")
+        table.add_column(escape(f"{probed.name}\ncompression {shown(probed.measures[0])}"), justify="right")
     suggested = [suggested_layer(probed, margin) for probed in results]
     for row, layer in enumerate(results[0].found.layers):
         cells = [f"{_cell(probed.found, probed.measures[0], row)}" for probed in results]
@@ -128,7 +131,7 @@ def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
         for measure, constant in probed.baseline.items():
             rows.append([probed.name, probed.baseline_name, "", measure, f"{constant:.6f}", "", "", "", ""])
         code = [f"{probed.uniform_bits / probed.frequencies:.1f}", f"{probed.uniform_bits:.1f}"]
-        rows.append([probed.name, "frequencies of the labels", "", "", "", *code, f"{probed.frequencies:.4f}", ""])
+        rows.append([probed.name, _FREQUENCIES, "", "", "", *code, f"{probed.frequencies:.4f}", ""])
     return as_csv(rows)
 
 
@@ -146,15 +149,20 @@ def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> figure
             p for p in results if p.measures[0] == measure and p.found.values[measure] != [None] * len(p.found.layers)
         ]
         if mine:
-            pictures.append((measure, _picture(mine, measure, suggested)))
+            pictures.append((shown(measure), _picture(mine, measure, suggested)))
     return pictures
 
 
 def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, int]) -> figures.Picture:
     curves = {probed.name: _curve(probed.found, quantity) for probed in results}
-    dashed = {probed.name: _curve(probed.control, quantity) for probed in results if probed.control}
+    control = {probed.name: _curve(probed.control, quantity) for probed in results if probed.control}
     marked = {name: layer for name, layer in suggested.items() if name in curves}
-    return figures.layer_curves(curves, quantity, dashed, marked)
+    if quantity == "compression":
+        levels, level = {probed.name: probed.frequencies for probed in results}, _FREQUENCIES
+    else:
+        levels = {probed.name: probed.baseline[quantity] for probed in results}
+        level = " or ".join(dict.fromkeys(probed.baseline_name for probed in results))
+    return figures.layer_curves(curves, shown(quantity), levels, f"none ({level})", control, marked)
 
 
 def _curve(found: Layers, quantity: str) -> list[tuple[int, float]]:

@@ -226,10 +226,23 @@ def test_what_is_tested_is_the_difference_that_is_told(tmp_path):
     assert again.p_randomisation == pytest.approx(row.p_randomisation)
 
 
-def test_what_only_one_system_has_is_told(systems):
-    assert not_compared(systems[0], systems[1]) == ["sim: only same has this head"]
-    assert not_compared(systems[1], systems[0]) == ["sim: only same has this head"]
-    assert not_compared(systems[1], systems[2]) == []
+def test_what_some_systems_lack_is_told_once_for_all_of_them(systems):
+    alone, same, helped = systems
+    assert not_compared([alone, same]) == not_compared([same, alone]) == ["sim: only same has this head"]
+    assert not_compared([same, helped]) == []
+    assert not_compared(systems) == ["sim: alone lacks this head (same, helped have it)"]
+    many = [alone._replace(name=f"a{i}") for i in range(7)]
+    assert not_compared([same, *many, helped]) == [
+        "sim: a0, a1, a2, a3, a4 and 2 more lack this head (same, helped have it)"
+    ]
+
+
+def test_what_some_systems_were_not_judged_by_is_told_once_for_all_of_them(systems):
+    few = [system._replace(heads={"sim": system.heads["sim"]._replace(measures=("MSE",))}) for system in systems[1:]]
+    both = [system._replace(heads={"sim": system.heads["sim"]}) for system in systems[1:]]
+    both[1] = both[1]._replace(name="again")
+    assert not_compared([few[0], both[1]]) == ["sim: only again was judged by Pearson"]
+    assert not_compared([few[0], *both]) == ["sim: same was not judged by Pearson (same, again were)"]
 
 
 def test_measures_are_chosen_and_must_exist(systems):

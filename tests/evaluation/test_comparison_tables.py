@@ -5,7 +5,8 @@ import re
 import pytest
 
 from mtlrank.evaluation.comparison import Comparison
-from mtlrank.evaluation.comparison_tables import as_csv, as_latex, caption, print_comparison, write_comparison
+from mtlrank.evaluation.comparison_captions import caption
+from mtlrank.evaluation.comparison_tables import as_csv, as_latex, print_comparison, write_comparison
 
 
 @pytest.fixture
@@ -80,12 +81,33 @@ def test_latex_is_escaped_and_every_row_has_all_columns(rows):
     assert r"[red]all[/red] 50\% compared with =one\_task \& \textless{}b\textgreater{}" in text
     table = [line for line in text.splitlines() if line.startswith(("head", "rank"))]
     assert [line.count(" & ") for line in table] == [10, 10, 10]
-    assert (
-        r"rank & F\_1 & 0.5000 & 0.5200 & +0.0200 & - & - & \textless{}0.001 & \textless{}0.001 & - & better \\"
-        in table
-    )
+    assert r"rank & F\_1 & $0.5000$ & $0.5200$ & $+0.0200$ & -- & -- & $<0.001$ & $<0.001$ & -- & better \\" in table
     assert "2 comparisons. Difference: system - baseline" in text[text.index(r"\end{tabular}") :]
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_latex_has_arrows_and_a_minus_as_long_as_a_plus(rows):
+    less = rows[0]._replace(measure="MSE", difference=-0.02, low=-0.04, high=-0.001, system_value=0.48)
+    text = as_latex([less])
+    assert r"rank & MSE $\downarrow$ & $0.5000$ & $0.4800$ & $-0.0200$ & $[-0.0400, -0.0010]$ & $0.030$ &" in text
+    assert text.isascii()
+
+
+def test_the_caption_says_of_how_many_queries_and_runs(rows, capsys):
+    other = rows[0]._replace(head="sim", units="sequences", num_units=1, baseline="first stage")
+    told = (
+        "Test sets: rank 43 queries, sim 1 sequence. Runs (seeds) of a system: =one_task & <b> 1, [red]all[/red] 50% 3."
+    )
+    assert caption([*rows, other]).endswith(told)
+    (title,) = (line for line in as_latex([*rows, other]).splitlines() if line.startswith(r"\caption{"))
+    assert title.startswith(
+        r"\caption{Differences from =one\_task \& \textless{}b\textgreater{} and first stage. Test sets: "
+    )
+    assert title.endswith(r"50\% 3.}")
+    alike = [row._replace(baseline_runs=3) for row in rows]
+    assert caption(alike).endswith("Test sets: rank 43 queries. Runs (seeds) of a system: 3 each.")
+    print_comparison(alike)
+    assert "Test sets: rank 43 queries." in " ".join(capsys.readouterr().out.split())
 
 
 def test_all_files_are_written(rows, tmp_path):

@@ -82,6 +82,14 @@ def test_what_follows_from_other_tasks_and_parts_is_no_confound(write):
     ]
 
 
+def test_long_values_are_cut_and_names_are_whole(write):
+    tasks = [f"annotated_set_{i}" for i in range(9)]
+    runs = [write("a", 1, tasks, system="one", path="/x" * 40), write("b", 1, ["x"], system="two", path="/y")]
+    assert told(*runs) == [
+        f"one and two differ in: tasks (…,{','.join(tasks[-3:])}, x), path (…{'/x' * 30}, /y).",
+    ]
+
+
 def test_many_differences_are_counted(write):
     runs = [write(name, 1, system=name, **{f"k{i}": f"{i}{name}" for i in range(15)}) for name in "ab"]
     assert told(*runs)[0].endswith("k3 (3a, 3b), k4 (4a, 4b), 5 more.")

@@ -5,6 +5,7 @@ import pytest
 from mtlrank.evaluation.significance import holm
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
+from mtlrank.storage import write_json
 from tests.evaluation.judged_runs import write_run
 
 
@@ -33,6 +34,32 @@ def test_notes_stand_wherever_the_table_does(systems, tmp_path, capsys):
         assert note in (tmp_path / "out" / name).read_text()
     assert (tmp_path / "out" / "transfer.svg").read_text() in (tmp_path / "out" / "transfer.html").read_text()
     assert (tmp_path / "out" / "transfer.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_verdicts_are_words_and_errors_have_an_arrow_wherever_the_table_is(tmp_path, capsys):
+    """A log file has no colours."""
+    runs = {tasks: write_run(tmp_path / "+".join(tasks), 1, tasks) for tasks in (("sim",), ("rank", "sim"))}
+    systems = {tasks: read_system("+".join(tasks), [run]) for tasks, run in runs.items()}
+    rows = transfer(systems)
+    print_transfer(rows)
+    shown = capsys.readouterr().out
+    assert "MSE ↓" in shown
+    assert "+0.0000 equivalent" in shown
+    write_transfer(tmp_path / "out", rows, systems, {})
+    page, picture = ((tmp_path / "out" / f"transfer.{ending}").read_text() for ending in ("html", "svg"))
+    assert "<td>MSE ↓</td>" in page
+    assert "<!-- Numbers: together - single task, in the measure's own unit; ↓: less is better. -->" in picture
+
+
+@pytest.mark.parametrize(("steps", "differ"), [((5, 9), True), ((5, 5), False), ((None, 5), False)])
+def test_the_page_says_that_steps_differ_only_if_they_do(systems, tmp_path, steps, differ):
+    for system, number in zip(list(systems.values())[:2], steps, strict=True):
+        for folder in system.folders if number else ():
+            write_json(folder / "about.json", {"steps": number})
+    write_transfer(tmp_path / "out", transfer(systems, ["AP"]), systems, {})
+    page = (tmp_path / "out" / "transfer.html").read_text()
+    assert ("took different numbers of steps" in page) == differ
+    assert f"<td>rank</td><td>2</td><td>{steps[0] or 'unknown'}</td>" in page
 
 
 def test_p_values_are_corrected_for_all_mixtures_together(systems):

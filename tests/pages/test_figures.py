@@ -15,25 +15,41 @@ def pixels(svg):
 
 
 def test_each_row_of_a_heatmap_has_its_own_scale():
-    """Differences of an error and of nDCG: the largest of each row is as green."""
-    cells = [[figures.Cell(-gain, gain, True) for gain in row] for row in ([8.0, 0.0], [0.02, -0.02])]
-    found = pixels(figures.heatmap(["MSE", "nDCG@10"], ["a", "b"], [*cells]))
+    """Differences of an error and of nDCG: the largest of each row is as green, and only what is decided has a colour."""
+    told = [[(-8.0, "better"), (2.0, "not decided")], [(0.02, "better"), (-0.02, "worse")]]
+    cells = [[figures.Cell(*cell) for cell in row] for row in told]
+    found = pixels(figures.heatmap(["MSE", "nDCG@10"], ["a", "b"], cells))[::-1]  # SVG holds it upside down
     height, width, _ = found.shape
-    (first, level), (second, loss) = (
-        [found[row * height // 4, column * width // 4] for column in (1, 3)] for row in (1, 3)
+    (first, undecided), (second, loss) = (
+        [found[row * height // 4, column * width // 4, :3] for column in (1, 3)] for row in (1, 3)
     )
     assert np.array_equal(first, second)
-    assert len({tuple(pixel) for pixel in (first, level, loss)}) == 3
+    assert np.array_equal(undecided, [1, 1, 1])
+    assert first[1] > first[0]
+    assert loss[0] > loss[1]
 
 
-def test_a_row_without_differences_has_a_colour():
-    assert "+0.0000" in figures.heatmap(["MSE"], ["a"], [[figures.Cell(0.0, 0.0, False)]])
+def test_a_heatmap_has_words_and_a_legend_beside_its_colours():
+    cells = [[figures.Cell(0.0, "not decided"), figures.Cell(-0.5, "worse"), None]]
+    svg = figures.heatmap(["MSE"], ["a", "b", "c"], cells, ["What bold means."])
+    told = ("+0.0000", "not decided", "\N{MINUS SIGN}0.5000", "worse", "not learnt", "What bold means.")
+    assert all(f"<!-- {text} -->" in svg for text in told)
 
 
 def test_gains_name_both_systems_and_what_is_measured():
     svg = figures.gains([0.2, -0.1], "nDCG@10", "single", "all")
     assert "<!-- ΔnDCG@10 per query -->" in svg
     assert "<!-- all - single -->" in svg
+
+
+def test_layers_stand_beside_what_needs_none():
+    curves = {"rank": [(0, float("nan")), (1, 0.5)], "sim": [(0, 0.4), (1, 0.3)]}
+    svg = figures.layer_curves(
+        curves, "MSE ↓", {"rank": 0.1, "sim": 0.2}, "none (mean)", {"sim": [(0, 0.1), (1, 0.2)]}, {}
+    )
+    labels = ("the body", "random weights", "none (mean)")
+    assert [svg.count(f"<!-- {text} -->") for text in ("MSE ↓", *labels)] == [2, 1, 1, 1]
+    assert len(re.findall("stroke-dasharray: [0-9]", svg)) == 3  # in each panel, and in the legend
 
 
 def test_pictures_of_many_queries_and_classes_stay_small():

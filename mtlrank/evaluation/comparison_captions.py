@@ -1,0 +1,53 @@
+"""How to read a comparison, in words: how its numbers came about, of how many queries and runs, and what is not in it."""
+
+from collections.abc import Sequence
+
+from mtlrank.evaluation.comparison import LEVEL, Comparison
+from mtlrank.evaluation.judged_head import FIRST_STAGE
+from mtlrank.words import counted
+
+
+def caption(comparisons: Sequence[Comparison]) -> str:
+    """How the numbers of a table came about, in words."""
+    return f"{method(comparisons)} {amounts(comparisons)}"
+
+
+def method(comparisons: Sequence[Comparison]) -> str:
+    """What is computed, and how verdicts are found."""
+    first, number = comparisons[0], len(comparisons)
+    num_runs = _num_runs(comparisons).values()
+    units = " or ".join(dict.fromkeys(row.units for row in comparisons))
+    seeds = " with Student's t for the seeds" if max(num_runs) > 1 else ""
+    single = "; with one run of a system, it leaves out the variance between its seeds" if min(num_runs) == 1 else ""
+    return (
+        f"{counted(number, 'comparison')}. Difference: system - baseline; values are averaged over seeds "
+        f"first. 95 % CI: bootstrap over {units}{seeds}, {first.resamples:,} resamples{single}. "
+        f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
+        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
+        f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "
+        "of a measure's own unit. Otherwise: not decided."
+    )
+
+
+def amounts(comparisons: Sequence[Comparison]) -> str:
+    """How many queries or sequences, and how many seeds."""
+    names = {"queries": ("query", "queries"), "sequences": ("sequence", "sequences")}
+    sizes = dict.fromkeys(f"{row.head} {counted(row.num_units, *names[row.units])}" for row in comparisons)
+    num_runs = _num_runs(comparisons)
+    alike = len(set(num_runs.values())) == 1
+    runs = f"{next(iter(num_runs.values()))} each" if alike else ", ".join(f"{n} {i}" for n, i in num_runs.items())
+    return f"Test sets: {', '.join(sizes)}. Runs (seeds) of a system: {runs}."
+
+
+def notes(
+    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
+) -> list[str]:
+    """What stands under a table: each of its notes once, what else differs, and what is not in it."""
+    of_rows = dict.fromkeys(row.note for row in comparisons if row.note)
+    return [*of_rows, *confounds, *(f"Not compared: {what}." for what in not_compared)]
+
+
+def _num_runs(comparisons: Sequence[Comparison]) -> dict[str, int]:
+    """By system; a first stage has no seeds."""
+    baselines = {row.baseline: row.baseline_runs for row in comparisons if row.baseline != FIRST_STAGE}
+    return baselines | {row.system: row.system_runs for row in comparisons}
