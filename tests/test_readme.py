@@ -39,11 +39,11 @@ def test_make_targets_exist(command):
 )
 def test_overrides_compose(command, monkeypatch):
     monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
-    words = [word for word in command.split() if "=" in word]
+    words = [word for word in shlex.split(command) if "=" in word]
     if re.search(r"mtlrank[. ]train -m ", command):  # of a sweep, the first job
         words = [word.partition(",")[0] for word in words]
     if "datamodule/dataset=my_dataset" not in words:
-        config = select_tasks(compose_config([word.strip("'\"") for word in words], trusted=True))
+        config = select_tasks(compose_config(words, trusted=True))
         assert config["datamodule"]["dataset"]["datasets"]
 
 
