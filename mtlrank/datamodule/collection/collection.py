@@ -193,7 +193,7 @@ class Collection:
         if unsure and self.is_ordered:
             self._check_again(unsure, found)
         if is_first:
-            self.reading.count("run lines of unknown queries", unknown)
+            self.reading.count("run lines of queries that the split has not", unknown)
         return found
 
     def _check_again(self, unsure: Ids[str], found: Mapping[str, RankedDocs]) -> None:
