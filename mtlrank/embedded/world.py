@@ -16,7 +16,7 @@ from mtlrank.storage import write_text
 
 SPLITS = {"train": 650, "val": 50, "test": 100}  # questions
 NUM_CANDIDATES = 20
-NUM_SIMILAR = {"train": 6000, "val": 300, "test": 600}  # sentence pairs
+NUM_SIMILAR = {"train": 6000, "val": 300, "test": 600}  # sentence pairs, of which some are drawn twice
 NUM_PASSAGES = {"train": 600, "val": 200, "test": 500}  # passages with labelled entities and mentions
 _ENTITIES = {"person": 60, "company": 40, "place": 25, "work": 40}
 _TAGS = {"person": "PER", "company": "ORG", "place": "LOC", "work": "WORK"}
@@ -250,9 +250,12 @@ class World:
             write_text(target / split / "qrels.txt", "".join(self._qrels(asked)))
             lines = (line for query_id, text, _ in asked for line in _run(index, names, query_id, text))
             write_text(target / split / "bm25.run", "".join(lines))
-        for split, count in NUM_SIMILAR.items():
-            pairs = self.paraphrases(count)
-            write_text(target / "sem_sim" / f"{split}.tsv", "".join(f"{s}\t{a}\t{b}\n" for s, a, b in pairs))
+        pairs = {split: list(self.paraphrases(count)) for split, count in NUM_SIMILAR.items()}
+        elsewhere = set[tuple[str, str]]()
+        for split in reversed(NUM_SIMILAR):  # what test has is not in validation, and what either has not in training
+            kept = [(score, first, second) for score, first, second in pairs[split] if (first, second) not in elsewhere]
+            write_text(target / "sem_sim" / f"{split}.tsv", "".join(f"{s}\t{a}\t{b}\n" for s, a, b in kept))
+            elsewhere |= {(first, second) for _, first, second in kept}
         self._write_passages(target)
 
     def _qrels(self, asked: list[tuple[str, str, Fact]]) -> Iterator[str]:

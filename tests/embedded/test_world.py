@@ -99,3 +99,12 @@ def test_paths_of_the_collection_are_located_and_others_left_alone(home):
     assert embedded.locate("mtlrank-embedded/docs.tsv") == str(home / "docs.tsv")
     assert embedded.locate("/elsewhere/docs.tsv") == "/elsewhere/docs.tsv"
     assert embedded.locate("bert-base-uncased") == "bert-base-uncased"
+
+
+def test_no_sentence_pair_is_in_two_splits(home):
+    pairs = {
+        split: {line.partition("\t")[2] for line in (home / "sem_sim" / f"{split}.tsv").read_text().splitlines()}
+        for split in embedded.SPLITS
+    }
+    assert all(len(found) > 250 for found in pairs.values())
+    assert len(set().union(*pairs.values())) == sum(map(len, pairs.values()))
