@@ -31,8 +31,8 @@ from mtlrank.errors import (
     ConfigError,
     OwnCodeError,
     ResourceError,
+    SigTerm,
     StorageError,
-    Terminated,
     TerminatedError,
     UserError,
 )
@@ -95,7 +95,7 @@ def told_in_one_line() -> Iterator[None]:
         if (told := _of_system(error) or _of_own_code(error)) is None:
             raise
         _stop(told)
-    except Terminated:
+    except SigTerm:
         _stop(TerminatedError("stopped by SIGTERM: the same command continues."))
     except KeyboardInterrupt:
         print("mtlrank: interrupted", file=sys.stderr)
@@ -212,7 +212,7 @@ def _refusal(error: Exception) -> str:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     """End as after an error, so that nothing half made stays. Training listens by itself, to end between two steps."""
-    raise Terminated
+    raise SigTerm
 
 
 def _stop(error: UserError) -> NoReturn:

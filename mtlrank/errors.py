@@ -51,7 +51,7 @@ class OwnCodeError(UserError):
     exit_code = 1
 
 
-class Terminated(BaseException):
+class SigTerm(BaseException):
     """SIGTERM, wherever the program is at that moment: no `except ValueError` of a library may swallow it."""
 
 

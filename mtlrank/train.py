@@ -39,8 +39,8 @@ from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained import parts_of_model
 
-_DATA = "data.json"  # in a finished run's folder: what its datasets were made from, and
-_OWN = "classes of your own"  # their code
+_DATA = "data.json"  # in a finished run's folder: what its datasets and the classes of somebody's own were
+_OWN = "classes of your own"  # the key of the latter
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -185,7 +185,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
 
 def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
     """What each dataset is made from, in a word that changes with it, and what classes of somebody's own are."""
-    own = {_OWN: fingerprint(code)} if (code := own_code(config)) else {}
+    own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
     if prepared is not None:
         return own | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
     return own | {key: dataset_fingerprint(config, key) for key in config["datamodule"]["dataset"]["datasets"]}
@@ -195,9 +195,9 @@ def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | Non
     """Refuse to take a finished run for one of today's data and code."""
     if (output / _DATA).exists():
         learnt, now = read_json(output / _DATA), _data(config, prepared)
-        if differing := [key for key in now if learnt.get(key, now[key]) != now[key]]:
+        if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
             raise ConfigError(
-                f"{output} is finished, but what it was made from has changed since: {', '.join(differing)}. Choose "
+                f"{output} is finished, but what it was made from has changed since: {', '.join(changed)}. Choose "
                 "another output_dir, or replace that run with force=true."
             )
 

@@ -16,7 +16,7 @@ from components.launch.story import TrainJobError, condition, failure, states
 from components.launch.trainjob import RUN, SPEC, Nodes, check_shared, trainjob
 from components.train.order import Order
 from mtlrank.compose import pipeline_config, select_tasks
-from mtlrank.errors import Terminated
+from mtlrank.errors import SigTerm
 from mtlrank.progress import say
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import join, read_bytes
@@ -39,7 +39,7 @@ def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
     try:
         begin(cluster, job)
         wait(cluster, job, seconds)
-    except (Terminated, KeyboardInterrupt):
+    except (SigTerm, KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
         remove(cluster, job)
         raise
