@@ -84,6 +84,7 @@ def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     auxiliary = {"train": "mtlrank-embedded/test", "val": "null", "test": "null"}
     words = [f"datamodule.dataset.datasets.msm_bm25.{split}={source}" for split, source in auxiliary.items()]
     words += [
+        "datamodule.dataset.datasets.msm_sem_sim.train=mtlrank-embedded/sem_sim/val.tsv",
         "tasks=[trec2019,msm_bm25,msm_sem_sim]",
         "debug=limit",
         "test=false",
@@ -92,7 +93,7 @@ def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     ]
     train.run(compose_config(words, trusted=True))
     sentence = "msm_bm25 learns from 100 of the 100 queries that trec2019 is judged on (test)"
-    within = "texts that are in train too, and may be known by heart: 77 of 600 in test, 22 of 300 in val"
+    within = "texts that are in train too, and may be known by heart: 295 of 295 in val"
     told, noted = capsys.readouterr().err, read_json(tmp_path / "about.json")["leaks"]
     assert f"mtlrank: {sentence}" in told
     assert f"samples; warning: {within} (" in told
