@@ -248,11 +248,11 @@ def mtlrank(
     import pytorch_lightning as pl
     import torch
 
-    from mtlrank.build import Monitored, build_trainer
+    from mtlrank.build_trainer import build_trainer
     from mtlrank.compose import compose_config
     from mtlrank.loop.checkpoints import Checkpoints
     from mtlrank.loop.loss import ExampleMean
-    from mtlrank.loop.milestones import Milestones, Plan
+    from mtlrank.loop.milestones import Milestones, Monitored, Plan
     from mtlrank.loop.multitask import MultiTaskLoop
     from mtlrank.loop.schedule import linear_warmup
     from mtlrank.loop.stopping import StopSignals
