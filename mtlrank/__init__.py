@@ -9,13 +9,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: str | PathLike[str], head: str | None = None, *, trust_model: bool = False) -> "PairScorer":
+def load(
+    folder: str | PathLike[str],
+    head: str | None = None,
+    *,
+    max_passages: int | None = None,
+    trust_model: bool = False,
+) -> "PairScorer":
     """A head of a trained model, whose `score` scores pairs of texts, on the GPU if there is one.
 
     `folder` is that of a finished run, of its model, or of a registry, whose model in use is taken; local or gs://.
-    `head` may be left out if only one scores a query and a passage. With `trust_model`, classes of your own that the
-    model's config names are built too: their code is run. Raises `ValueError` for what cannot be loaded.
+    `head` may be left out if only one scores a query and a passage. A text that is longer than fits is read in at most
+    `max_passages` passages, and the best one's score is the text's; None: as many as in training. With `trust_model`,
+    classes of your own that the model's config names are built too: their code is run. Raises `ValueError` for what
+    cannot be loaded.
     """
     from mtlrank.scoring import load_scorer  # here, as it loads torch
 
-    return load_scorer(folder, head, trust=trust_model)
+    return load_scorer(folder, head, max_passages=max_passages, trust=trust_model)

@@ -33,6 +33,9 @@ class TaskBatch(NamedTuple):
 
     A *sample* is what a sampler drew and has one loss; it holds one or more *sequences*, and a sequence holds one or more
     *items*, each with a label and logits. Ranking: a sequence is an item. Spans: an item is a span (or a pair of spans).
+
+    A document that is read in several *passages* is one item of several sequences. Then poolers give a vector for each
+    passage, and the head makes the item's logits of those of its passages. Without passages, each item has one sequence.
     """
 
     input_ids: Tensor  # (tokens,) int64, the sequences one after another
@@ -44,9 +47,11 @@ class TaskBatch(NamedTuple):
     num_span_tokens: int  # in all spans together
     labels: Tensor  # (items,) float32; a class index for classification
     spans: Tensor  # (items, spans per item, 2) int64: first and one past the last position in `input_ids`
-    item_sequence: Tensor  # (items,) int64, the sequence of each item
+    item_sequence: Tensor  # (items,) int64, the sequence of each item; with passages (passages,), of each passage
     item_sample: Tensor  # (items,) int64, the sample of each item, ascending
     sample_ids: Tensor  # (samples,) int64, the row of each sample in its split
+    passage_item: Tensor | None = None  # (passages,) int64, the item of each passage, ascending; None: one each
+    max_passages: int = 1  # of the item with the most
 
     @property
     def num_samples(self) -> int:
@@ -61,6 +66,14 @@ def text_starts(cu_seqlens: Tensor, second_starts: Tensor) -> Tensor:
     """
     starts = torch.stack([cu_seqlens[:-1], second_starts.to(cu_seqlens)], dim=1)
     return torch.cat([starts.ravel(), cu_seqlens[-1:]])
+
+
+def in_rows(values: Tensor, row: Tensor, shape: tuple[int, int], fill: float = 0.0) -> Tensor:
+    """Values as a grid of a shape: each at the next free place of its row, ascending; the other cells hold `fill`."""
+    num_rows, width = shape
+    counts = torch.zeros(num_rows, dtype=torch.long, device=values.device).index_add(0, row, torch.ones_like(row))
+    place = torch.arange(len(values), device=values.device) - (counts.cumsum(0) - counts)[row]
+    return values.new_full((num_rows * width,), fill).index_copy(0, row * width + place, values).view(shape)
 
 
 class MTLBatch(NamedTuple):

@@ -108,11 +108,14 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
         at = [at_level(measure, level) for measure in dataset.task.measures]
         task |= {"relevance_level": level, "measures": config["measures"] or at}
     same = {name: config[name] or node.get(name) for name in ("num_candidates", "missing_texts")}
+    preprocessor = {**node["preprocessor"], "tokenizer": tokenizer, "train_passages": 1}
+    if config["max_passages"] is not None:
+        preprocessor["max_passages"] = config["max_passages"]
     node = {
         "_target_": "mtlrank.datamodule.dataset.IRDataset",
         "name": node["name"],
         "task": task,
-        "preprocessor": {**node["preprocessor"], "tokenizer": tokenizer},
+        "preprocessor": preprocessor,
         "train": None,
         "learn_from": "run" if dataset.task.distils else "judged",  # nothing is, but it must suit the task
         **{name: value for name, value in same.items() if value is not None},
@@ -139,7 +142,9 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
 
 def _check_on(config: Config) -> None:
     """Refuse settings that would have no effect."""
-    alone = ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "missing_texts")
+    alone = (
+        ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "max_passages", "missing_texts")
+    )
     if ignored := [name for name in alone if config[name] is not None]:
         told = "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
         raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {told}")

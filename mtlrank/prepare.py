@@ -225,7 +225,7 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
         if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
             notes.append(
                 f"{share:.0%} of the {name} texts are cut at {manifest['max_length']} tokens: raise "
-                "preprocessor.max_length, or choose a body whose vocabulary fits them"
+                "preprocessor.max_length (or, for rankings, max_passages), or choose a body whose vocabulary fits them"
             )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")

@@ -52,7 +52,7 @@ def run(config: Config) -> int:
     _check_output(config, output)
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
-    scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
+    scorer = head.scorer(config["batch_size"], max_passages=config["max_passages"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:

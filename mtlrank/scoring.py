@@ -37,6 +37,6 @@ class PairScorer:
         return np.concatenate([np.zeros(0, np.float32), *(each.scores().numpy() for each in one_late(asked))])
 
 
-def load_scorer(folder: str | PathLike[str], head: str | None, *, trust: bool) -> PairScorer:
+def load_scorer(folder: str | PathLike[str], head: str | None, *, max_passages: int | None, trust: bool) -> PairScorer:
     """As `mtlrank.load` says."""
-    return PairScorer(load_head(model_folder(fspath(folder)), head, trust=trust).scorer())
+    return PairScorer(load_head(model_folder(fspath(folder)), head, trust=trust).scorer(max_passages=max_passages))

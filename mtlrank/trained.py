@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mtlrank.backbone import load_tokenizer
 from mtlrank.build import build_saved_model
 from mtlrank.build_dataset import build_dataset, own_code
-from mtlrank.checks import nearest
+from mtlrank.checks import at_least, nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor
+from mtlrank.datamodule.dataset.prepared import check_passages
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import ConfigError
 from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
@@ -47,19 +49,23 @@ class TrainedHead(NamedTuple):
         """The head itself."""
         return self.model.head(self.name)
 
-    def preprocessor(self) -> LoadedPreprocessor:
-        """The saved tokenizer with the lengths that the head was trained with."""
-        trained = self.dataset.preprocessor
-        return Preprocessor(str(self.folder / BACKBONE), trained.max_length, trained.max_query_length).load()
+    def preprocessor(self, max_passages: int | None = None) -> LoadedPreprocessor:
+        """The saved tokenizer with the lengths that the head was trained with; of passages there may be another number."""
+        lengths = self.dataset.preprocessor.lengths
+        if max_passages is not None:
+            lengths = lengths._replace(max_passages=at_least("max_passages", max_passages, 1))
+            if max_passages > 1:
+                check_passages(self.name, self.task)
+        return LoadedPreprocessor(load_tokenizer(str(self.folder / BACKBONE)), lengths)
 
-    def scorer(self, batch_size: int = 128, *, is_compiled: bool = False) -> Scorer:
+    def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
         """Scores pairs as evaluation does. The model goes to the GPU if there is one."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(device)
         if is_compiled:
             self.model.body.compile_layers(device, scoring=True)
         precision = evaluation_precision(str(self.config["trainer"]["precision"]))
-        return Scorer(self.model, self.name, self.task, self.preprocessor(), batch_size, precision)
+        return Scorer(self.model, self.name, self.task, self.preprocessor(max_passages), batch_size, precision)
 
 
 def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str, Any]]:

@@ -9,9 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.batch import Span
+from mtlrank.checks import at_least, null_or_at_least
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 Ids = NDArray[np.int32]
+
+
+class Lengths(NamedTuple):
+    """How much of its texts a sequence holds, in tokens, and in how many passages a longer document is read."""
+
+    max_length: int  # of a sequence, special tokens included
+    max_query_length: int
+    max_passages: int = 1
+    passage_stride: float = 0.5  # from one passage to the next, as a share of the room for a passage
+
+    def strides(self, rooms: Ints) -> Ints:
+        """How many tokens of a document lie between the starts of its passages, for what a sequence has room for."""
+        strides: Ints = np.maximum(1, (rooms * self.passage_stride).astype(np.int64))
+        return strides
+
+    def reach(self, room: int) -> int:
+        """How many tokens of a document are read, where a sequence has room for so many of it."""
+        return room + (self.max_passages - 1) * int(self.strides(np.array(room)))
+
+    @property
+    def longest_text(self) -> int:
+        """How many tokens of a text are worth keeping."""
+        return self.reach(self.max_length)
 
 
 class Template(NamedTuple):
@@ -44,10 +69,21 @@ class Tokens(NamedTuple):
 class Preprocessor:
     """A Hugging Face tokenizer (hub name or local folder) and the lengths that texts are cut to.
 
-    A query keeps its first `max_query_length` tokens; a document fills what is left of `max_length`.
+    A query keeps its first `max_query_length` tokens; a document fills what is left of `max_length`. One that is longer
+    may be read in several passages, each beside the query: a window that moves on by `passage_stride` of what it holds, at
+    most `max_passages` times, in training `train_passages` times. The best passage's score is the document's (MaxP; Dai
+    and Callan 2019, section 3). With one passage it is that of the document's start (FirstP).
     """
 
-    def __init__(self, tokenizer: str, max_length: int = 256, max_query_length: int = 64) -> None:
+    def __init__(
+        self,
+        tokenizer: str,
+        max_length: int = 256,
+        max_query_length: int = 64,
+        max_passages: int = 1,
+        train_passages: int | None = None,
+        passage_stride: float = 0.5,
+    ) -> None:
         if not isinstance(tokenizer, str):
             raise ConfigError(f"The tokenizer is {tokenizer!r}, expected a Hugging Face name or a folder.")
         if type(max_length) is not int or type(max_query_length) is not int or max_query_length < 1:
@@ -56,24 +92,28 @@ class Preprocessor:
             )
         if max_query_length > max_length - 8:
             raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}.")
+        at_least("max_passages", max_passages, 1)
+        self.train_passages = null_or_at_least("train_passages", train_passages, 1) or max_passages
+        if self.train_passages > max_passages:
+            raise ConfigError(f"train_passages is {train_passages}, expected at most max_passages, {max_passages}.")
+        if type(passage_stride) not in (int, float) or not 0 < passage_stride <= 1:
+            raise ConfigError(f"passage_stride is {passage_stride!r}, expected a share of a passage above 0, up to 1.")
         self.tokenizer_name = tokenizer
-        self.max_length = max_length
-        self.max_query_length = max_query_length
+        self.lengths = Lengths(max_length, max_query_length, max_passages, passage_stride)
 
     def load(self) -> "LoadedPreprocessor":
         """Load the tokenizer: the only part that may need the network, so it waits until it is needed."""
         from mtlrank.backbone import load_tokenizer
 
-        return LoadedPreprocessor(load_tokenizer(self.tokenizer_name), self.max_length, self.max_query_length)
+        return LoadedPreprocessor(load_tokenizer(self.tokenizer_name), self.lengths)
 
 
 class LoadedPreprocessor:
     """A preprocessor at work."""
 
-    def __init__(self, tokenizer: Any, max_length: int, max_query_length: int) -> None:
+    def __init__(self, tokenizer: Any, lengths: Lengths) -> None:
         self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.max_query_length = max_query_length
+        self.lengths = lengths
         self.template = self._template()
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a saved tokenizer may come with either

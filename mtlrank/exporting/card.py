@@ -98,7 +98,7 @@ def _front(values: dict[str, Any]) -> str:
 def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
     """What differs from mtlrank, and what is unusual about the weights."""
     preprocessor = head.preprocessor()
-    longest, query = preprocessor.max_length, preprocessor.max_query_length
+    longest, query, passages, _ = preprocessor.lengths
     equal = min(query, (longest - preprocessor.template.num_special) // 2)
     yield "## What to know\n"
     yield (
@@ -107,6 +107,11 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
         f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
         'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
     )
+    if passages > 1:
+        yield (
+            f"- mtlrank reads a longer document in up to {passages} passages, and the best one's score is the document's. "
+            "This model scores one passage: split documents, and take the maximum."
+        )
     if layout != "sentence-transformers" and stock_type(head) != body:
         yield "- It is an ELECTRA by name: the encoder is the BERT that was trained, the classifier has the head's GELU."
     elif layout != "sentence-transformers" and body not in ("electra", "distilbert"):

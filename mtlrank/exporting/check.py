@@ -16,7 +16,7 @@ _TOLERANCE = 1e-4  # of the largest score
 def check_scores(head: TrainedHead, score: Callable[[list[tuple[str, str]]], list[float]]) -> float:
     """Compare scores of a few pairs, long ones too; returns the largest difference. Raises `ConfigError` if it is large."""
     pairs = _pairs(head)
-    expected = Scorer(head.model, head.name, head.task, head.preprocessor()).score(
+    expected = Scorer(head.model, head.name, head.task, head.preprocessor(max_passages=1)).score(
         [Candidate(number, "check", *pair) for number, pair in enumerate(pairs)]
     )
     difference = float((torch.tensor(score(pairs)) - expected).abs().max())
@@ -36,9 +36,9 @@ def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
     numbers = [number for number in sorted(tokenizer.get_vocab().values()) if number not in special]
     draw = random.Random(0)
     words = [word for word in map(tokenizer.decode, draw.choices(numbers, k=400)) if word.strip().isalnum()] or ["a"]
-    lengths = (3, 20, 2 * preprocessor.max_length)
+    lengths = (3, 20, 2 * preprocessor.lengths.max_length)
     queries = [" ".join(draw.choices(words, k=1 + number % 3)) for number in range(12)]
-    longest = preprocessor.max_query_length
+    longest = preprocessor.lengths.max_query_length
     cut = [
         query if len(tokens) <= longest else words[0]
         for query, tokens in zip(queries, preprocessor.ids(queries), strict=True)

@@ -88,7 +88,7 @@ def has_stock_type(head: TrainedHead) -> bool:
 def stock_tokenizer(head: TrainedHead) -> Any:
     """The tokenizer, which cuts pairs to the length that the head was trained with."""
     preprocessor = head.preprocessor()
-    preprocessor.tokenizer.model_max_length = preprocessor.max_length
+    preprocessor.tokenizer.model_max_length = preprocessor.lengths.max_length
     return preprocessor.tokenizer
 
 

@@ -112,12 +112,15 @@ def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> P
 
 @torch.inference_mode()
 def _pooled(body: MTLBody, pooler: Pooler, split: PreparedSplit, samples: Ints, layers: list[int]) -> Tensor:
-    """(items, layers, dim) of a batch."""
+    """(items, layers, dim) of a batch; a document that is read in passages is its first one."""
     batch = to_device(split.collate(samples), next(body.parameters()).device)
     part = Part(layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), pooler.first_only)
     packed = batch.input_ids, batch.token_type_ids, batch.cu_seqlens
     (states,) = body.encode(*packed, [part], batch.max_seqlen, batch.second_starts)
-    return torch.stack([pooler([state], batch) for state in states], dim=1)
+    pooled = torch.stack([pooler([state], batch) for state in states], dim=1)
+    if batch.passage_item is None:
+        return pooled
+    return pooled[torch.searchsorted(batch.passage_item, torch.arange(len(batch.labels), device=pooled.device))]
 
 
 def _queries(split: PreparedSplit) -> list[Ints]:

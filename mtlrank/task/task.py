@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import TaskBatch, in_rows
 from mtlrank.checks import parse_number
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import DataError
@@ -93,10 +93,4 @@ class ItemTask(Task):
 
 def by_sample(values: Tensor, batch: TaskBatch) -> Tensor:
     """What each item has, as a row for each sample, (samples, max_items); cells without an item hold 0."""
-    counts = torch.zeros(batch.num_samples, dtype=torch.long, device=values.device)
-    counts = counts.index_add(0, batch.item_sample, torch.ones_like(batch.item_sample))
-    first = counts.cumsum(0) - counts
-    place = torch.arange(len(values), device=values.device) - first[batch.item_sample]
-    grid = values.new_zeros(batch.num_samples * batch.max_items)
-    cells = batch.item_sample * batch.max_items + place
-    return grid.index_copy(0, cells, values).view(batch.num_samples, batch.max_items)
+    return in_rows(values, batch.item_sample, (batch.num_samples, batch.max_items))

@@ -100,17 +100,17 @@ def _histogram(values: Mapping[str, NDArray[Any]], edges: NDArray[Any], xlabel: 
 
 
 def _examples(name: str, split: PreparedSplit, task: Task, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """The first sequences of a split, as the model reads them."""
+    """The first sequences of a split, as the model reads them; of a document that is read in passages, the first."""
     rows = []
     for sample in range(min(_SHOWN, len(split))):
         batch = split.collate([sample])
         end = int(batch.cu_seqlens[1])
+        first, _ = split.samples[np.array([sample])]
+        _, in_first = split.items[first]
         items = [
             _item(float(label), [batch.input_ids[a:b].tolist() for a, b in spans], task, tokenizer)
-            for label, spans, sequence in zip(batch.labels, batch.spans.tolist(), batch.item_sequence, strict=True)
-            if sequence == 0
+            for label, spans in zip(batch.labels[: in_first[0]], batch.spans.tolist(), strict=False)
         ]
-        first, _ = split.samples[np.array([sample])]
         query_id, doc_id = split.ids_of(int(first[0]))
         text = tokenizer.decode(batch.input_ids[:end].tolist(), skip_special_tokens=False)
         rows.append({"split": name, "query_id": query_id, "doc_id": doc_id, "text": text, "items": items})

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from mtlrank.datamodule.dataset.card import card
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
+from mtlrank.datamodule.preprocessor import Lengths
 from mtlrank.errors import DataError
 from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
 from mtlrank.trec import read_qrels
 
-SCHEMA = 3
+SCHEMA = 4
 WITHOUT_CANDIDATES = "judged queries without candidates"
 LEARNT_TOO = "texts that are in train too"
 _EMPTY = sha256().hexdigest()  # of a file with nothing in it
 _BLOCK = 2**20  # labels that are in memory at a time
-_SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", "max_length", "max_query_length", "source")
+_SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", *Lengths._fields, "train_passages", "source")
 
 
 def merge_shards(

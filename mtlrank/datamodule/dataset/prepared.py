@@ -37,6 +37,8 @@ class PreparedDataset(ABC):
     def __init__(self, name: str, task: Task, preprocessor: Preprocessor) -> None:
         if not isinstance(task, Task) or not isinstance(preprocessor, Preprocessor):
             raise ConfigError(f"Dataset {name!r} needs a task and a preprocessor, found {task!r} and {preprocessor!r}.")
+        if preprocessor.lengths.max_passages > 1:
+            check_passages(name, task)
         self.name = safe_name(str(name), "The dataset name")
         self.task = task
         self.preprocessor = preprocessor
@@ -156,8 +158,8 @@ class PreparedDataset(ABC):
             "tokens": {"all": writer.texts.tokens.rows, "unknown": writer.texts.num_unknown},
             "tokenizer": {"name": self.preprocessor.tokenizer_name, **preprocessor.identity()},
             "template": preprocessor.template._asdict(),
-            "max_length": preprocessor.max_length,
-            "max_query_length": preprocessor.max_query_length,
+            **preprocessor.lengths._asdict(),
+            "train_passages": self.preprocessor.train_passages,
         }
 
     # -- use ---------------------------------------------------------------------------------------------------------
@@ -206,6 +208,15 @@ class PreparedDataset(ABC):
     def has(self, split: str) -> bool:
         """Whether the prepared dataset has samples in `split`."""
         return bool(self._splits.get(split))
+
+
+def check_passages(name: str, task: Task) -> None:
+    """Refuse to read documents in passages for a task without one score for each, of which the best would count."""
+    if task.kind == "classification" or task.num_spans or task.output_dim != 1:
+        raise ConfigError(
+            f"Dataset {name!r}: max_passages above 1 is for tasks with one score for a document, and {type(task).__name__} "
+            "has others. Set max_passages=1, or choose another task, as relevance."
+        )
 
 
 @contextmanager

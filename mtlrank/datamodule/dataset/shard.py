@@ -136,21 +136,21 @@ class ShardWriter:
 
     def _row(self, record: Record, rows: dict[str, TokenisedText], places: dict[str, Tokens]) -> StoredRecord:
         """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
-        layout, longest = self.preprocessor.template, self.preprocessor.max_query_length
+        layout, limits = self.preprocessor.template, self.preprocessor.lengths
         text = rows[record.text]
         if record.query is None:
             texts, start = (text.row, NO_TEXT), len(layout.prefix)
-            room = self.preprocessor.max_length - len(layout.prefix) - len(layout.suffix)
+            room = limits.max_length - len(layout.prefix) - len(layout.suffix)
             cut = text.length > room
         else:
             query = rows[record.query]
-            texts, length = (query.row, text.row), min(query.length, longest)
+            texts, length = (query.row, text.row), min(query.length, limits.max_query_length)
             start = len(layout.prefix) + length + len(layout.middle)
-            room = self.preprocessor.max_length - layout.num_special - length
-            cut = query.length > longest or text.length > room
+            room = limits.max_length - layout.num_special - length
+            cut = query.length > limits.max_query_length or text.length > limits.reach(room)
         spans: list[Span] | None = []
         if record.spans_in == "query" and record.query is not None:
-            spans = _positions(record.spans, places[record.query], len(layout.prefix), longest)
+            spans = _positions(record.spans, places[record.query], len(layout.prefix), limits.max_query_length)
         elif record.spans:
             spans = _positions(record.spans, places[record.text], start, room)
         return StoredRecord((record.query_id, record.doc_id), texts, float(record.label), spans, cut)

@@ -13,11 +13,12 @@ from ir_measures import Qrel
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
-from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, ranges
+from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER
 from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import PreparedTokens
+from mtlrank.datamodule.preprocessor import Lengths
 from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
@@ -91,18 +92,18 @@ class PreparedSplit:
         sequences = ranges(first_sequence, sequences_per_sample)
         first_item, items_per_sequence = self.items[sequences]
         items = ranges(first_item, items_per_sequence)
-        item_sequence = np.repeat(np.arange(len(sequences)), items_per_sequence)
-        sequence_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)
+        item_pair = np.repeat(np.arange(len(sequences)), items_per_sequence)
+        item_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)[item_pair]
         packed = self.store.pack(self.sequences[sequences].astype(np.int64))
-        spans = self.spans[items] + packed.starts[item_sequence][:, None, None]
-        item_sample = sequence_sample[item_sequence]
+        first_passage = offsets(packed.passages)[item_pair]
+        spans = self.spans[items] + packed.starts[first_passage][:, None, None]
         return TaskBatch(
             **packed.tensors(),
+            **packed.of_items(item_pair),
             max_items=int(np.bincount(item_sample).max(initial=0)),
             num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
             labels=torch.from_numpy(self.labels[items]),
             spans=torch.from_numpy(spans),
-            item_sequence=torch.from_numpy(item_sequence),
             item_sample=torch.from_numpy(item_sample),
             sample_ids=torch.from_numpy(samples),
         )
@@ -172,7 +173,7 @@ class PreparedSplit:
         for start in range(0, len(self.sequences), _BLOCK):
             rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))]
             packed = self.store.pack(rows.astype(np.int64))
-            for first, end in pairwise(packed.starts.tolist()):
+            for first, end in pairwise(packed.starts[offsets(packed.passages)].tolist()):
                 yield blake2b(packed.ids[first:end].tobytes(), digest_size=16).digest()
 
     def ids_of(self, sequence: int) -> tuple[str, str]:
@@ -212,10 +213,13 @@ def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str,
     """Map the splits of a prepared dataset into memory; the task takes in what its labels are."""
     task.learn_labels(manifest["labels"])
     shards = [folder / name for name in manifest["shards"]]
-    store = PreparedTokens(shards, manifest)
+    lengths = Lengths(*(manifest[field] for field in Lengths._fields))
+    store = PreparedTokens(shards, manifest, lengths)
+    stores = {"train": PreparedTokens(shards, manifest, lengths._replace(max_passages=manifest["train_passages"]))}
     classes = [_class_numbers(shard, manifest["labels"]) for shard in shards]
     return {
-        split: PreparedSplit([shard / split for shard in shards], store, task, classes) for split in manifest["splits"]
+        split: PreparedSplit([shard / split for shard in shards], stores.get(split, store), task, classes)
+        for split in manifest["splits"]
     }
 
 

@@ -17,7 +17,7 @@ class TokenisedText(NamedTuple):
     """A text that has been tokenised."""
 
     row: int
-    length: int  # in tokens, at most `max_length`
+    length: int  # in tokens, of what is kept
 
 
 class TextTable:
@@ -56,7 +56,7 @@ class TextTable:
         self, texts: list[str], ids: list[Ids], keys: dict[str, bytes], known: dict[bytes, TokenisedText]
     ) -> None:
         """Give new texts the next rows, in the order of their arrival."""
-        longest, first = self.preprocessor.max_length, self.offsets.rows - 1
+        longest, first = self.preprocessor.lengths.longest_text, self.offsets.rows - 1
         kept = [tokens[:longest] for tokens in ids]
         lengths = [len(tokens) for tokens in kept]
         self.offsets.append(self.tokens.rows + offsets(lengths)[1:])

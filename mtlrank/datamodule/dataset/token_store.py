@@ -6,21 +6,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
-from mtlrank.datamodule.preprocessor import Template
+from mtlrank.datamodule.preprocessor import Lengths, Template
 from mtlrank.dtypes import Ints
 
 
 class PackedSequences(NamedTuple):
-    """Sequences one after another, and where each starts; the last start is the number of tokens."""
+    """Sequences one after another, and where each starts; the last start is the number of tokens.
+
+    A long document takes several, its passages.
+    """
 
     ids: Ints  # (tokens,)
     types: Ints  # (tokens,)
     starts: Ints  # (sequences + 1,)
     second_starts: Ints  # (sequences,), of the second texts; without one, the sequence's end
+    passages: Ints  # (pairs,), how many sequences each pair of texts that was asked for takes
 
     def tensors(self) -> dict[str, Any]:
         """The fields of a `TaskBatch` that say what its sequences are."""
@@ -31,6 +34,15 @@ class PackedSequences(NamedTuple):
             "cu_seqlens": torch.from_numpy(self.starts.astype(np.int32)),
             "max_seqlen": int(np.diff(self.starts).max(initial=0)),
         }
+
+    def of_items(self, item_pair: Ints) -> dict[str, Any]:
+        """The fields of a `TaskBatch` that say which sequences its items have; `item_pair` is the pair of each."""
+        passages, first = self.passages[item_pair], offsets(self.passages)[item_pair]
+        fields: dict[str, Any] = {"item_sequence": torch.from_numpy(ranges(first, passages))}
+        if (most := int(passages.max(initial=1))) > 1:
+            of_item = np.repeat(np.arange(len(item_pair)), passages)
+            fields |= {"passage_item": torch.from_numpy(of_item), "max_passages": most}
+        return fields
 
 
 class TokenStore:
@@ -44,23 +56,21 @@ class TokenStore:
         tokens: Sequence[Array],
         ends: Sequence[Ints],
         template: Template,
-        max_length: int,
-        max_query_length: int,
+        lengths: Lengths,
     ) -> None:
         self.tokens = Chained(tokens)
         self.texts = RowRanges(ends)
         self.first_text = offsets([len(part) - 1 for part in ends])  # the number of each part's first text
         self.template = template
-        self.max_length = max_length
-        self.max_query_length = max_query_length
+        self.limits = lengths
 
-    def pack(self, sequences: Ints) -> PackedSequences:
+    def pack(self, pairs: Ints) -> PackedSequences:
         """Join texts to sequences.
 
-        `sequences` is (n, 2): rows of the first and the second text, NO_TEXT for none.
+        `pairs` is (n, 2): rows of the first and the second text, NO_TEXT for none.
         """
-        paired = sequences[:, 1] != NO_TEXT
-        source, length, special = self._fit(sequences, paired)
+        source, length, special, passages = self._fit(pairs)
+        paired = np.repeat(pairs[:, 1] != NO_TEXT, passages)
         before, between, after = (len(part) for part in self.template[:3])
         starts = offsets(special + length.sum(1))
         place = np.empty_like(length)
@@ -72,34 +82,47 @@ class TokenStore:
         _put(ids, starts[:-1], self.template.prefix)
         _put(ids, middle[paired], self.template.middle)
         _put(ids, starts[1:] - after, self.template.suffix)
-        ids[ranges(place.ravel(), length.ravel())] = self.tokens[ranges(source, length.ravel())]
+        ids[ranges(place.ravel(), length.ravel())] = self.tokens[ranges(source.ravel(), length.ravel())]
         second = np.where(paired, starts[1:] - place[:, 1], 0)
         of_types = np.stack([starts[1:] - starts[:-1] - second, second], 1)  # tokens of either type, in turns
-        types = np.repeat(np.tile([0, self.template.second_type], len(sequences)), of_types.ravel())
-        return PackedSequences(ids, types, starts, starts[1:] - second)
+        types = np.repeat(np.tile([0, self.template.second_type], len(paired)), of_types.ravel())
+        return PackedSequences(ids, types, starts, starts[1:] - second, passages)
 
-    def lengths(self, sequences: Ints) -> Ints:
-        """How many tokens sequences have, special ones included, (n,)."""
-        _, length, special = self._fit(sequences, sequences[:, 1] != NO_TEXT)
-        total: Ints = special + length.sum(1)
-        return total
+    def lengths(self, pairs: Ints) -> Ints:
+        """How many tokens pairs have, (n,), special ones included, in all their passages."""
+        _, length, special, passages = self._fit(pairs)
+        total = offsets(special + length.sum(1))[offsets(passages)]
+        return np.diff(total)
 
-    def _fit(self, sequences: Ints, paired: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-        """Where the texts of sequences begin, (2n,), how much of each fits, (n, 2), and the special tokens around, (n,)."""
-        source, length = self.texts[np.maximum(sequences, 0).ravel()]  # of first and second texts, in turns
-        length = length.reshape(-1, 2)
+    def _fit(self, pairs: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Where the texts of sequences begin and how much of each fits, both (sequences, 2), the special tokens around,
+        (sequences,), and how many sequences each pair takes, (n,).
+        """
+        paired = pairs[:, 1] != NO_TEXT
+        source, length = (found.reshape(-1, 2) for found in self.texts[np.maximum(pairs, 0).ravel()])
         before, between, after = (len(part) for part in self.template[:3])
         special = before + after + between * paired
-        room = self.max_length - special
-        length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.max_query_length, room))
-        length[:, 1] = np.minimum(length[:, 1], room - length[:, 0]) * paired
-        return source, length, special
+        room = self.limits.max_length - special
+        length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.limits.max_query_length, room))
+        length[:, 1] *= paired
+        room -= length[:, 0]
+        if self.limits.max_passages == 1:
+            passages = np.ones(len(pairs), dtype=np.int64)
+        else:
+            strides = self.limits.strides(room)
+            passages = 1 + np.minimum(-(-np.maximum(length[:, 1] - room, 0) // strides), self.limits.max_passages - 1)
+            begin = ranges(np.zeros_like(passages), passages) * np.repeat(strides, passages)
+            source, length, special, room = (np.repeat(each, passages, 0) for each in (source, length, special, room))
+            source[:, 1] += begin
+            length[:, 1] -= begin
+        length[:, 1] = np.minimum(length[:, 1], room)
+        return source, length, special, passages
 
 
 class PreparedTokens(TokenStore):
     """The texts of a prepared dataset, mapped into memory; a process that gets them maps the files itself."""
 
-    def __init__(self, folders: Sequence[Path], manifest: dict[str, Any]) -> None:
+    def __init__(self, folders: Sequence[Path], manifest: dict[str, Any], lengths: Lengths) -> None:
         template = manifest["template"]
         super().__init__(
             [mapped(folder / "tokens.npy") for folder in folders],
@@ -107,10 +130,9 @@ class PreparedTokens(TokenStore):
             Template(
                 tuple(template["prefix"]), tuple(template["middle"]), tuple(template["suffix"]), template["second_type"]
             ),
-            manifest["max_length"],
-            manifest["max_query_length"],
+            lengths,
         )
-        self._opened = folders, manifest
+        self._opened = folders, manifest, lengths
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PreparedTokens, self._opened

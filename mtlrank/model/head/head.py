@@ -1,5 +1,6 @@
 """Heads turn hidden states into logits."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import TaskBatch, in_rows
 from mtlrank.model.head.pooler import Pooler
 from mtlrank.returned import instance_of, name_of, shaped
 
@@ -48,15 +49,27 @@ class MTLHead(nn.Module, ABC):
         return f"{type(self).__name__} {type(self.pooler).__name__} {self.layers} {sizes}"
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
-        """Score a batch: (items, output_dim) from the states of `layers`, as the pooler wants them."""
-        items = len(batch.labels)
+        """Score a batch: (items, output_dim) from the states of `layers`, as the pooler wants them.
+
+        A document that is read in passages is an item with as many vectors and scores, of which one score is made.
+        """
+        passages = len(batch.item_sequence)
         pooled = self.pooler(states, batch)
-        shaped(f"The pooler {name_of(self.pooler)}", pooled, (items, self.pooler.out_dim), "(items, out_dim)")
+        shaped(f"The pooler {name_of(self.pooler)}", pooled, (passages, self.pooler.out_dim), "(items, out_dim)")
         pooled = self.dropout(pooled)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
             logits = self.projection(pooled.float())
-        given: Tensor = shaped(f"The head {name_of(self)}", logits, (items, self.output_dim), "(items, outputs)")
-        return given
+        given: Tensor = shaped(f"The head {name_of(self)}", logits, (passages, self.output_dim), "(items, outputs)")
+        return given if batch.passage_item is None else self.of_passages(given, batch)
+
+    def of_passages(self, logits: Tensor, batch: TaskBatch) -> Tensor:
+        """The logits of items, (items, 1), from those of their passages, (passages, 1): the best one's (MaxP; Dai and
+        Callan 2019, section 3).
+        """
+        assert batch.passage_item is not None
+        return in_rows(logits[:, 0], batch.passage_item, (len(batch.labels), batch.max_passages), -math.inf).amax(
+            1, True
+        )
 
 
 class Linear(MTLHead):
