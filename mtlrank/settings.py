@@ -165,6 +165,7 @@ _SETTINGS: dict[str, _Kind] = {
     "model.body.lora.targets": _NAMES,
     "loop": _GROUP,
     "loop.layer_decay": _number(lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "loop.head_lr": _or_null(_ABOVE_ZERO),
     "loop.optimizer.lr": _ABOVE_ZERO,
     "loop.schedule.warmup": _SHARE._replace(words="a share of the steps, from 0 to below 1"),
     "loop.schedule.floor": _number(lambda v: 0 <= v <= 1, "a share of the peak rate, from 0 to 1"),

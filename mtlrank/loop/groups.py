@@ -9,21 +9,29 @@ from mtlrank.loop.gradients import trained
 from mtlrank.model.multitask import MultiTaskModel
 
 
-def parameter_groups(model: MultiTaskModel, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: MultiTaskModel, layer_decay: float = 1.0, head_lr: float | None = None
+) -> list[dict[str, Any]]:
     """Two groups of the weights that learn: weights decay, biases and norms do not. Few groups make few kernels.
 
     With `layer_decay` below 1 there are two for the heads and two for each layer of the body, whose `lr_factor` is
     layer_decay^(depth - layer): 1 for the last layer, the least for the embeddings, which are layer 0. (Howard and Ruder
     2018, section 3.2, discriminative fine-tuning; Clark et al. 2020, appendix B, layerwise decay. Theirs gives the
     last layer less than the heads.)
+
+    With `head_lr` the heads have groups of their own too, with this as their `lr`.
     """
-    if layer_decay == 1.0:
+    if layer_decay == 1.0 and head_lr is None:
         return _pair(trained(model))
-    layers = model.body.by_layer()
-    groups = _pair(trained(model.heads))
-    for layer, weights in enumerate(layers):
-        factor = layer_decay ** (len(layers) - 1 - layer)
-        groups += [{**group, "lr_factor": factor} for group in _pair(w for w in weights if w.requires_grad)]
+    own = {} if head_lr is None else {"lr": head_lr}
+    groups = [{**group, **own} for group in _pair(trained(model.heads))]
+    if layer_decay == 1.0:
+        groups += _pair(trained(model.body))
+    else:
+        layers = model.body.by_layer()
+        for layer, weights in enumerate(layers):
+            factor = layer_decay ** (len(layers) - 1 - layer)
+            groups += [{**group, "lr_factor": factor} for group in _pair(w for w in weights if w.requires_grad)]
     return [group for group in groups if group["params"]]
 
 

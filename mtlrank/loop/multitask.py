@@ -29,7 +29,8 @@ class MultiTaskLoop(pl.LightningModule):
     `loss` is a function of what tasks are, `optimizer` one of parameter groups, `schedule` one of (optimizer, total_steps).
     More than `max_bad_steps` steps whose gradients are not finite end the training. Each `diagnose_every_n_steps` batches
     the tasks' gradients at the body are computed one by one and compared (0: never); training is the same with it.
-    With `layer_decay` below 1, the learning rate of the body falls from layer to layer towards the embeddings.
+    With `layer_decay` below 1, the learning rate of the body falls from layer to layer towards the embeddings. Heads learn
+    with `head_lr`, if there is one, in place of the optimizer's rate, and follow the same schedule.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class MultiTaskLoop(pl.LightningModule):
         max_bad_steps: int = 10,
         diagnose_every_n_steps: int = 0,
         layer_decay: float = 1.0,
+        head_lr: float | None = None,
     ) -> None:
         super().__init__()
         if layer_decay != 1.0 and model.body.family is None:
@@ -59,6 +61,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.total_steps = total_steps
         self.diagnose_every_n_steps = diagnose_every_n_steps
         self.layer_decay = layer_decay
+        self.head_lr = head_lr
         self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
@@ -166,7 +169,7 @@ class MultiTaskLoop(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and its like on groups of weights."""
-        groups = parameter_groups(self.model, self.layer_decay)
+        groups = parameter_groups(self.model, self.layer_decay, self.head_lr)
         if weights := trained(self.loss):
             if self.loss.lr is None:
                 raise ConfigError(f"{name_of(self.loss)} learns, but has no rate to learn with: set its `lr`.")

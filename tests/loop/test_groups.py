@@ -41,6 +41,17 @@ def test_rates_fall_by_layer_and_each_weight_has_one():
     assert factor[id(of.heads["a"].projection.weight)] == 1.0
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_heads_may_have_a_rate_of_their_own(decay):
+    of = model()
+    groups = parameter_groups(of, decay, head_lr=0.1)
+    rate = {id(weight): group.get("lr") for group in groups for weight in group["params"]}
+    assert len(rate) == sum(len(group["params"]) for group in groups) == len(list(of.parameters()))
+    assert {rate[id(weight)] for weight in of.heads.parameters()} == {0.1}
+    assert {rate[id(weight)] for weight in of.body.parameters()} == {None}
+    assert {weight.ndim for group in groups if "weight_decay" in group for weight in group["params"]} == {1}
+
+
 def test_frozen_layers_are_in_no_group():
     groups = parameter_groups(model(frozen_layers=1), 0.5)
     assert all(weight.requires_grad for group in groups for weight in group["params"])
@@ -58,7 +69,7 @@ def test_a_body_whose_layers_are_not_known_is_refused():
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
 def test_a_run_with_falling_rates_goes_on_to_the_bit(data_dir, tmp_path):
-    words = ["training.epochs=2", "loop.layer_decay=0.5", "model.body.frozen_layers=1"]
+    words = ["training.epochs=2", "loop.layer_decay=0.5", "loop.head_lr=0.02", "model.body.frozen_layers=1"]
     whole, stopped = (runs.settings(data_dir, tmp_path / name, *words) for name in ("whole", "stopped"))
     train.run(whole)
     runs.run_until(stopped, 22)
@@ -66,4 +77,6 @@ def test_a_run_with_falling_rates_goes_on_to_the_bit(data_dir, tmp_path):
     content = runs.content(tmp_path / "whole")
     runs.assert_same(content, runs.content(tmp_path / "stopped"))
     (optimizer,) = content["optimizer_states"]
-    assert {group["initial_lr"] for group in optimizer["param_groups"]} > {whole["loop"]["optimizer"]["lr"]}
+    rate, depth = whole["loop"]["optimizer"]["lr"], model().body.num_layers
+    expected = {0.02, *(rate * 0.5 ** (depth - layer) for layer in range(2, depth + 1))}
+    assert {group["initial_lr"] for group in optimizer["param_groups"]} == expected
