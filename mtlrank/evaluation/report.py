@@ -14,7 +14,7 @@ from rich.table import Table
 from mtlrank import __version__
 from mtlrank.about import PACKAGES
 from mtlrank.evaluation.curves import Curves, read_curves
-from mtlrank.evaluation.section import Row, Section, read_sections
+from mtlrank.evaluation.section import Line, Row, Section, read_sections, table_of
 from mtlrank.pages import figures, render
 from mtlrank.pages.tables import console
 from mtlrank.storage import read_json, write_json, write_text
@@ -31,6 +31,7 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
         "report.html.j2",
         verdict=verdict(sections),
         sections=sections,
+        lines=table_of(sections),
         split=sections[0].split,
         curves=learning_pictures(read_curves(training), sections),
         about=_about(training, config),
@@ -61,18 +62,10 @@ def verdict(sections: Sequence[Section]) -> str:
 def markdown(sections: Sequence[Section]) -> str:
     """The table of heads for pages that show Markdown."""
     lines = ["| head | measure | value | baseline | difference | its 95 % interval |", "|---|---|---:|---:|---:|---:|"]
-    for section in sections:
-        for row in section.rows:
-            baseline = f"{row.baseline:.4f} ({section.baseline_name})"
-            cells = (
-                section.name,
-                row.shown,
-                f"{row.value:.4f}",
-                baseline,
-                f"{row.value - row.baseline:+.4f}",
-                _interval(row),
-            )
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    for name, row, baseline_name, _ in table_of(sections):
+        baseline = f"{row.baseline:.4f} ({baseline_name})"
+        cells = name, row.shown, f"{row.value:.4f}", baseline, f"{row.value - row.baseline:+.4f}", _interval(row)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return f"**{verdict(sections)}**\n\n" + "\n".join(lines) + "\n"
 
 
@@ -81,9 +74,8 @@ def print_table(folders: Sequence[Path]) -> None:
     table = Table("head", "measure", "value", "baseline", "baseline model", "difference", "its 95 % interval")
     for column in table.columns[2:]:
         column.justify = "right"
-    for section in read_sections(folders):
-        for number, row in enumerate(section.rows):
-            table.add_row(*_cells(section, row), style="bold" if number == 0 else None)
+    for line in table_of(read_sections(folders)):
+        table.add_row(*_cells(line), style="bold" if line.is_first else None)
     console(120).print(table)
 
 
@@ -109,11 +101,12 @@ def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pi
     return pictures
 
 
-def _cells(section: Section, row: Row) -> list[str]:
+def _cells(line: Line) -> list[str]:
+    row = line.row
     colour = {"better": "green", "worse": "red"}.get(row.verdict, "default")
     difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
     values = f"{row.value:.4f}", f"{row.baseline:.4f}"
-    return [escape(section.name), row.shown, *values, section.baseline_name, difference, _interval(row)]
+    return [escape(line.name), row.shown, *values, line.baseline_name, difference, _interval(row)]
 
 
 def _interval(row: Row) -> str:

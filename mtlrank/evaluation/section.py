@@ -89,6 +89,49 @@ class Section(NamedTuple):
         return _pictures(self.head, self.gains)
 
 
+class Line(NamedTuple):
+    """A row of the table of all heads."""
+
+    name: str
+    row: Row
+    baseline_name: str
+    is_first: bool
+
+
+def table_of(sections: Sequence[Section]) -> list[Line]:
+    """All measures of all heads and, of a head that is judged on several further test sets, their means over these.
+
+    Each set counts alike, and a mean over sets has no interval.
+    """
+    lines = [
+        Line(section.name, row, section.baseline_name, number == 0)
+        for section in sections
+        for number, row in enumerate(section.rows)
+    ]
+    for dataset in dict.fromkeys(section.dataset for section in sections):
+        sets = [section for section in sections if section.dataset == dataset != section.name]
+        if len(sets) > 1:
+            found = [{row.measure: row for row in section.rows} for section in sets]
+            shared = [measure for measure in found[0] if all(measure in rows for rows in found)]
+            lines += [
+                Line(
+                    f"{dataset}, mean of {len(sets)} sets",
+                    _mean_row([rows[measure] for rows in found]),
+                    sets[0].baseline_name,
+                    number == 0,
+                )
+                for number, measure in enumerate(shared)
+            ]
+    return lines
+
+
+def _mean_row(rows: Sequence[Row]) -> Row:
+    value, baseline = (sum(getattr(row, name) for row in rows) / len(rows) for name in ("value", "baseline"))
+    better = is_better(rows[0].measure, value, baseline)
+    levels = {row.level for row in rows}
+    return Row(rows[0].measure, value, None, baseline, None, better, levels.pop() if len(levels) == 1 else None)
+
+
 def read_sections(folders: Sequence[Path]) -> list[Section]:
     """Read the folders of judged heads. Raises `DataError` if there are none, or one is damaged."""
     if not folders:

@@ -6,7 +6,7 @@ import pytest
 from mtlrank.errors import DataError
 from mtlrank.evaluation import report
 from mtlrank.evaluation.judged_head import head_folders, read_head
-from mtlrank.evaluation.section import Row, find_intervals, read_sections
+from mtlrank.evaluation.section import Row, find_intervals, read_sections, table_of
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
 from tests.evaluation.judged_runs import write_labels
@@ -153,6 +153,24 @@ def test_further_test_sets_are_no_further_heads(run_folder):
     first, second = read_sections(head_folders([run_folder / "evaluation"]))
     more = first._replace(name=first.name + "@other", split="test@other")
     assert report.verdict([first, more, second]).startswith("0 of 2 heads")
+
+
+def test_test_sets_are_averaged_alike(run_folder):
+    first, second = read_sections(head_folders([run_folder / "evaluation"]))
+    (row,) = first.rows
+
+    def on(name, value, baseline, *more):
+        rows = [row._replace(value=value, baseline=baseline), *more]
+        return first._replace(name=f"{first.name}@{name}", split=f"test@{name}", rows=rows)
+
+    alone = row._replace(measure="P@5")
+    sections = [first, on("a", 0.5, 0.25, alone), on("b", 0.25, 0.5, alone._replace(measure="P@1")), second]
+    *lines, mean = table_of(sections)
+    assert [(line.name, line.row.measure) for line in lines] == [(s.name, r.measure) for s in sections for r in s.rows]
+    assert (mean.name, mean.row.measure) == ("rank<i>, mean of 2 sets", "AP")
+    assert (mean.row.value, mean.row.baseline, mean.row.difference) == (0.375, 0.375, None)
+    assert "| rank<i>, mean of 2 sets | AP (from grade 1) | 0.3750 | 0.3750 (first stage) | +0.0000 |  |" in report.markdown(sections)
+    assert all("mean of" not in line.name for line in table_of([first, sections[1], second]))  # of one there is none
 
 
 def test_the_difference_to_a_constant_is_judged_on_the_same_items(tmp_path):
