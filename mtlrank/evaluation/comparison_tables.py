@@ -23,7 +23,7 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     ">": r"\textgreater{}",
     "↓": r"$\downarrow$",
 }
-_TEXTS = 2  # cells of a row that are names; after them come numbers
+_LATEX_HEADER = ("measure", "baseline", "system", "difference", "95 % CI", "p (Holm)", "verdict")
 
 
 def write_comparison(
@@ -83,20 +83,24 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
-    """A table for the package booktabs; how to read it, and its notes, stand below."""
+    """A table for the package booktabs that fits into a column of 12 cm, without what the verdict is found by.
+
+    How to read it, and its notes, stand below.
+    """
     baselines = " and ".join(dict.fromkeys(row.baseline for row in comparisons))
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_latex(f'Differences from {baselines}. {amounts(comparisons)}')}}}",
         r"\label{tab:comparison}",
-        r"\begin{tabular}{llrrrrrrrll}",
+        r"\footnotesize\setlength{\tabcolsep}{3pt}",
+        r"\begin{tabular}{@{}lrrrrrl@{}}",
         r"\toprule",
-        " & ".join(_latex(name) for name in (*_HEADER, "verdict")) + r" \\",
+        " & ".join(map(_latex, _LATEX_HEADER)) + r" \\",
     ]
-    for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
-        title = _latex(f"{system} compared with {baseline}")
-        lines += [r"\midrule", rf"\multicolumn{{11}}{{l}}{{{title}}} \\"]
+    for (system, baseline, head), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline, row.head)):
+        title = _latex(f"{head}: {system} compared with {baseline}")
+        lines += [r"\midrule", rf"\multicolumn{{{len(_LATEX_HEADER)}}}{{@{{}}l}}{{{title}}} \\"]
         lines += [_latex_row(row) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     told = notes(comparisons, not_compared, confounds)
@@ -127,10 +131,9 @@ def _p(value: float | None) -> str:
 
 
 def _latex_row(row: Comparison) -> str:
-    texts, numbers = _cells(row)[:_TEXTS], _cells(row)[_TEXTS:]
-    equivalent = numbers.pop()
-    in_math = [f"${number}$" if number != "-" else "--" for number in numbers]  # where a minus is as long as a plus
-    return " & ".join([*map(_latex, texts), *in_math, equivalent.replace("-", "--"), row.verdict]) + r" \\"
+    _, measure, *numbers, _, _, p_holm, _ = _cells(row)
+    in_math = [f"${number}$" if number != "-" else "--" for number in (*numbers, p_holm)]  # a minus as long as a plus
+    return " & ".join([_latex(measure), *in_math, row.verdict]) + r" \\"
 
 
 def _latex(text: str) -> str:
