@@ -104,7 +104,7 @@ def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = ()
         lines += [_latex_row(row) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     told = notes(comparisons, not_compared, confounds)
-    lines += [rf"\par\footnotesize {_latex(note)}" for note in (method(comparisons), *told)]
+    lines += [rf"\par\raggedright\footnotesize {_latex(note)}" for note in (method(comparisons), *told)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
