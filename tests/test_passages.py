@@ -134,6 +134,18 @@ def test_the_best_passage_is_the_document_and_learns_alone():
     assert moved == [int(single[:3].argmax()), 3 + int(single[3:].argmax())]
 
 
+def test_a_head_of_ones_own_may_make_a_document_of_its_passages_in_another_way():
+    class Mean(Linear):
+        def of_passages(self, logits, batch):
+            total = logits.new_zeros(len(batch.labels), 1).index_add(0, batch.passage_item, logits)
+            return total / batch.passage_item.bincount()[:, None]
+
+    read = batch([3] * 3)._replace(labels=torch.zeros(2), passage_item=torch.tensor([0, 0, 1]), max_passages=2)
+    head, states = Mean(8, 1, 1, CLSToken, dropout=0.0), torch.randn(3, 8)
+    first, second, third = head.projection(states)[:, 0].tolist()
+    assert head([states], read)[:, 0].tolist() == pytest.approx([(first + second) / 2, third])
+
+
 @pytest.mark.parametrize(
     ("task", "settings", "complaint"),
     [
