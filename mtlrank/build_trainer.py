@@ -59,7 +59,7 @@ def build_milestones(
         training["checkpoint_steps"],
         training["epochs"],
         training["max_steps"],
-        at_start=bool(config["model"].get("start_from")),
+        at_start=bool(config["model"].get("start_from")) or any(head.is_pretrained for head in model.heads.values()),
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}

@@ -62,7 +62,11 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
     config: dict[str, Any] = read_json(folder / "config.json")
     whole = {"backbone": str(folder / BACKBONE), "pretrained": False, "lora": None}  # updates were merged
-    model = {**config["model"], "body": {**config["model"]["body"], **whole}, "start_from": None}
+    heads = {
+        key: {**head, "backbone": whole["backbone"]} if "backbone" in head else head
+        for key, head in config["model"]["heads"].items()
+    }
+    model = {**config["model"], "body": {**config["model"]["body"], **whole}, "heads": heads, "start_from": None}
     return {**config, "model": model}, read_json(folder / "labels.json")
 
 
