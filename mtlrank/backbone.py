@@ -54,9 +54,7 @@ def load_classifier(name: str) -> Any:
     """The sequence classifier of `name`, with its weights. Raises `ConfigError` if some are missing."""
     from transformers import AutoModelForSequenceClassification
 
-    model, found = _load(
-        AutoModelForSequenceClassification, name, "classifier", dtype=_DTYPE, output_loading_info=True
-    )
+    model, found = _load(AutoModelForSequenceClassification, name, "classifier", dtype=_DTYPE, output_loading_info=True)
     if missing := sorted(found["missing_keys"]):
         raise ConfigError(f"The classifier of {name!r} is not whole: its weights lack {missing[0]}.")
     return model

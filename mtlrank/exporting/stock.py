@@ -98,7 +98,9 @@ def stock_tokenizer(head: TrainedHead) -> Any:
 
 def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:
     own: dict[str, Any] = {}
-    if model_type == "modernbert" and not isinstance(head.module, CrossEncoderHead):  # which the body's config describes
+    if model_type == "modernbert" and not isinstance(
+        head.module, CrossEncoderHead
+    ):  # which the body's config describes
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}

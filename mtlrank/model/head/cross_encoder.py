@@ -65,7 +65,9 @@ class CrossEncoderHead(MTLHead):
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         parts = CLASSIFIERS[config.model_type]
-        return nn.Sequential(*(part() if isinstance(part, type) else _drawn(model.get_submodule(part)) for part in parts))
+        return nn.Sequential(
+            *(part() if isinstance(part, type) else _drawn(model.get_submodule(part)) for part in parts)
+        )
 
     def load_published(self) -> None:
         """Take the weights of the checkpoint. Raises `ConfigError` if it lacks some or has another number of outputs."""
