@@ -49,9 +49,10 @@ def build_body(config: Config) -> MTLBody:
     heads = {key: _build_head(config, body, key, output_dim=1) for key in config["model"]["heads"]}
     for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
         check_length(key, dataset, body.backbone, body.max_length)
-        task = build_object(dataset["task"])
-        if task.kind != "classification":  # the number of classes is in the data
-            _check_outputs(key, heads[key], task)
+        if heads[key].num_labels is not None:
+            task: Task = instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task)
+            if task.kind != "classification":  # the number of classes is in the data
+                _check_outputs(key, heads[key], task)
     return body
 
 

@@ -107,7 +107,7 @@ def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monke
         ("loop/loss@x=uncertainty", "'loop/loss@x' chooses nothing in this config. What can be chosen: loop/loss."),
         (
             "model/heads@model.heads.mine=cls",
-            "'model/heads@model.heads.mine' chooses nothing in this config. What can be chosen: model/heads@model.default_head,",
+            "'model/heads@model.heads.mine' chooses nothing in this config. What can be chosen: model/heads@model.d",
         ),
         ("model/heads@model.heads.mine=cls", "`+model/heads@model.heads.mine=...` adds a head."),
         ("model.heads.nope.pooler=3", "'model.heads.nope.pooler'. Did you mean 'model.heads.msm_ner.pooler'?"),

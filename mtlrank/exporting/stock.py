@@ -1,8 +1,8 @@
 """A head as a stock Hugging Face sequence classifier.
 
-A `CrossEncoderHead` is one, but for its name. Stock classifiers have a layer with an activation between the pooled state x
-and the score, which `Linear` heads have not. But their score is a single number s = w x + b, and that can be carried through
-one or two units of the layer:
+A `CrossEncoderHead` is one already. The others have a layer with an activation between the pooled state x and the score,
+which `Linear` heads have not. But their score is a single number s = w x + b, and that can be carried through one or two
+units of the layer:
 
 - GELU, ReLU: f(s) - f(-s) = s, exactly.
 - tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30.

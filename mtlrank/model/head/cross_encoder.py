@@ -39,8 +39,9 @@ class CrossEncoderHead(MTLHead):
         if not is_classifier(config):
             kind = ", ".join(config.architectures or ()) or "no class"
             raise ConfigError(
-                f"{backbone!r} has no sequence classifier to start from (its config names {kind}). Expected a cross-encoder "
-                "such as cross-encoder/ms-marco-MiniLM-L6-v2; or choose another head, such as cls, which starts at random."
+                f"{backbone!r} has no sequence classifier to start from (its config names {kind}). Expected a "
+                "cross-encoder such as cross-encoder/ms-marco-MiniLM-L6-v2; or choose another head, such as cls, which "
+                "starts at random."
             )
         if config.model_type not in CLASSIFIERS:
             raise ConfigError(
@@ -70,22 +71,23 @@ class CrossEncoderHead(MTLHead):
         )
 
     def load_published(self) -> None:
-        """Take the weights of the checkpoint. Raises `ConfigError` if it lacks some or has another number of outputs."""
+        """Take the weights of the checkpoint. Raises `ConfigError` if it lacks some."""
         model = load_classifier(self.backbone)
         for theirs, own in self.layers_in(model):
             own.load_state_dict(theirs.state_dict())
         self.is_pretrained = True
 
     def layers_in(self, model: Any) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Each layer of a stock classifier that has weights, with the one of this head."""
-        for part, own in zip(CLASSIFIERS[model.config.model_type], self.projection, strict=True):
+        """Each module of a stock classifier with the one of this head."""
+        layers: Any = self.projection
+        for part, own in zip(CLASSIFIERS[model.config.model_type], layers, strict=True):
             if isinstance(part, str):
                 yield model.get_submodule(part), own
 
 
-def _drawn(module: nn.Module) -> nn.Module:
+def _drawn(module: Any) -> nn.Module:
     """A layer that has sizes only, with random weights."""
-    module.to_empty(device="cpu")
-    if hasattr(module, "reset_parameters"):
-        module.reset_parameters()
-    return module
+    if hasattr(module, "reset_parameters"):  # an activation has no weights
+        module.to_empty(device="cpu").reset_parameters()
+    drawn: nn.Module = module
+    return drawn
