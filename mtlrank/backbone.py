@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from mtlrank import embedded
 from mtlrank.errors import ConfigError
 
+_DTYPE = "float32"  # of weights, also where a checkpoint holds half of it: they are learnt in full precision
+
 
 def load_tokenizer(name: str) -> Any:
     """The fast tokenizer of `name`."""
@@ -39,8 +41,23 @@ def load_encoder(name: str, *, pretrained: bool, **overrides: Any) -> Any:
             raise ConfigError(f"The config of {name!r} ({config.model_type}) has no {key!r} to set.")
         setattr(config, key, value)
     if not pretrained:
-        return AutoModel.from_config(config, trust_remote_code=False)
-    return _load(AutoModel, name, "weights", config=config)
+        return AutoModel.from_config(config, dtype=_DTYPE, trust_remote_code=False)
+    return _load(AutoModel, name, "weights", config=config, dtype=_DTYPE)
+
+
+def is_classifier(config: Any) -> bool:
+    """Whether a Hugging Face config is of a sequence classifier, which cross-encoders are."""
+    return any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
+
+
+def load_classifier(name: str) -> Any:
+    """The sequence classifier of `name`, with its weights. Raises `ConfigError` if some are missing."""
+    from transformers import AutoModelForSequenceClassification
+
+    model, found = _load(AutoModelForSequenceClassification, name, "classifier", dtype=_DTYPE, output_loading_info=True)
+    if missing := sorted(found["missing_keys"]):
+        raise ConfigError(f"The classifier of {name!r} is not whole: its weights lack {missing[0]}.")
+    return model
 
 
 def max_length(encoder: Any) -> int | None:

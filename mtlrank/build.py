@@ -16,13 +16,14 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MTLHead, Pooler
+from mtlrank.model.head import CrossEncoderHead, MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.returned import instance_of
+from mtlrank.task import Task
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
@@ -45,10 +46,13 @@ def build_body(config: Config) -> MTLBody:
     body: MTLBody = instance_of("model.body", built, MTLBody)
     if start:
         start_body(start, body)
-    for key in config["model"]["heads"]:
-        _build_head(config, body, key, output_dim=1)
+    heads = {key: _build_head(config, body, key, output_dim=1) for key in config["model"]["heads"]}
     for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
         check_length(key, dataset, body.backbone, body.max_length)
+        if heads[key].num_labels is not None:
+            task: Task = instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task)
+            if task.kind != "classification":  # the number of classes is in the data
+                _check_outputs(key, heads[key], task)
     return body
 
 
@@ -63,6 +67,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     heads = {}
     for key, dataset in datasets.items():
         heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
+        _check_outputs(key, heads[dataset.name], dataset.task)
         _check_pooler(key, dataset, heads[dataset.name].pooler)
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
     model: MultiTaskModel = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
@@ -73,6 +78,11 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
             f"starting from {config['model']['start_from']}: its body, its heads {', '.join(taken) or 'none'}; "
             f"new heads: {', '.join(new) or 'none'}"
         )
+    elif config["model"]["body"].get("pretrained", True):
+        for name, head in heads.items():
+            if isinstance(head, CrossEncoderHead):
+                head.load_published()
+                say(f"the head {name} starts as the classifier of {head.backbone}")
     return model
 
 
@@ -186,6 +196,17 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
         raise ConfigError(f"Head {key!r}: {error}") from error
     head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
     return head
+
+
+def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
+    """Refuse a task of another size than the weights that a head comes with."""
+    if head.num_labels in (None, task.output_dim):
+        return
+    suitable = {1: "relevance", 2: "relevance_classes"}.get(head.num_labels, f"classes, with {head.num_labels} classes")
+    raise ConfigError(
+        f"Head {key!r}: the classifier that it starts from has {head.num_labels} outputs, and its task "
+        f"{type(task).__name__} has {task.output_dim}. Choose the task {suitable}, or another head, such as cls."
+    )
 
 
 def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:

@@ -59,7 +59,7 @@ def build_milestones(
         training["checkpoint_steps"],
         training["epochs"],
         training["max_steps"],
-        at_start=bool(config["model"].get("start_from")),
+        at_start=not training["epochs"] or _is_trained(config, model),
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
@@ -69,6 +69,11 @@ def build_milestones(
     }
     accepted, by = training["accept_changes"], code(config)
     return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by)
+
+
+def _is_trained(config: Config, model: MultiTaskModel) -> bool:
+    """Whether a head has learnt something before this run."""
+    return bool(config["model"].get("start_from")) or any(model.head(name).is_pretrained for name in model.heads)
 
 
 def build_service(config: Config) -> Service | None:
@@ -155,5 +160,5 @@ def plan_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -
     steps: int = in_epoch * config["training"]["epochs"]
     if trainer.max_steps >= 0:
         steps = min(steps, trainer.max_steps)
-    datamodule.epochs = steps / max(in_epoch, 1)
+    datamodule.epochs = steps / max(in_epoch, 1) or 1.0  # a sampler may divide by it, also if nothing is learnt
     return steps

@@ -208,7 +208,8 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
     typed = re.match(r"Could not override '([^']+)'", first)
     if typed and (known := re.search(r"Did you mean to override (?:one of )?(.+)\?", str(error))):
         hint = "" if "/" in typed[1] else _nearest_key(typed[1], keys_without(typed[1]))
-        return f"{typed[1]!r} chooses nothing in this config.{hint} What can be chosen: {known[1]}."
+        adding = f" `+{typed[1]}=...` adds a head." if typed[1].startswith("model/heads@model.heads.") else ""
+        return f"{typed[1]!r} chooses nothing in this config.{hint} What can be chosen: {known[1]}.{adding}"
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(unknown, ConfigAttributeError | ConfigKeyError) and unknown.full_key:
         key = (

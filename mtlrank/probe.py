@@ -56,7 +56,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])
         results.append(probe_task(body, pooler, dataset, amounts._replace(split=splits[key]), training, control))
 
-    heads = [f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets]
+    places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
+    heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
     write_results(output, results, heads, settings["margin"], name, config, fingerprint(identity))
     suggested = suggestions(results, settings["margin"])

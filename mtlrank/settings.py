@@ -127,7 +127,7 @@ _SETTINGS: dict[str, _Kind] = {
     "training": _GROUP,
     "training.batch_size": _whole(1),
     "training.eval_batch_size": _whole(1),
-    "training.epochs": _whole(1),
+    "training.epochs": _whole(0),
     "training.max_steps": _or_null(_whole(1)),
     "training.val_checks_per_epoch": _whole(1),
     "training.patience": _or_null(_whole(0)),

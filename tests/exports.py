@@ -1,14 +1,17 @@
 """Models of many families with random weights, their exports, and the scores of both."""
 
 import json
+import random
 
 import pytest
 import torch
 from tokenizers import Tokenizer, processors
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
+    CamembertConfig,
     DistilBertConfig,
     ElectraConfig,
     ModernBertConfig,
@@ -27,6 +30,7 @@ CONFIGS = {
     "electra": (ElectraConfig, {**SIZE, "embedding_size": 16}),
     "roberta": (RobertaConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
     "xlm-roberta": (XLMRobertaConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
+    "camembert": (CamembertConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
     "distilbert": (DistilBertConfig, {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}),
     "modernbert": (ModernBertConfig, {**SIZE, "local_attention": 8, "global_attn_every_n_layers": 2}),
     "mpnet": (MPNetConfig, SIZE),
@@ -39,7 +43,7 @@ def write_body(folder, family):
     """A model folder without weights: the family's config, and the tiny vocabulary with the family's special tokens."""
     kind, size = CONFIGS[family]
     core = Tokenizer.from_file(str(embedded.folder() / "tiny-bert" / "tokenizer.json"))
-    if family.endswith("roberta"):
+    if family.endswith(("roberta", "camembert")):
         core.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2), trim_offsets=False)
     names = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family in ("bert", "electra") else [])]
@@ -48,6 +52,27 @@ def write_body(folder, family):
     lively = {"initializer_range": 0.2}  # as strongly as trained weights
     kind(vocab_size=core.get_vocab_size(), **size, **special, **lively).save_pretrained(folder)
     return folder
+
+
+def write_classifier(folder, family, dtype=torch.float32, **settings):
+    """A published cross-encoder: a sequence classifier with random weights, beside a tokenizer that cuts."""
+    write_body(folder, family)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.model_max_length = LENGTHS["max_length"]
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, **settings)
+    AutoModelForSequenceClassification.from_config(config).to(dtype).save_pretrained(folder)
+    return folder
+
+
+def text_pairs():
+    """Queries of up to the length that is kept, passages from a word to more than fit, and repeated special tokens."""
+    docs = [line.split("\t")[1] for line in (embedded.folder() / "docs.tsv").read_text().splitlines()]
+    draw = random.Random(0)
+    queries = [" ".join(" ".join(draw.sample(docs, 2)).split()[: draw.randint(1, 10)]) for _ in range(90)]
+    lengths = [1, 5, 30, 80, 85, 90, 95, 100, 300]
+    texts = [" ".join(" ".join(draw.sample(docs, 20)).split()[: lengths[i % len(lengths)]]) for i in range(90)]
+    return list(zip(queries, texts, strict=True))
 
 
 def save(folder, family, *words, spread=3.0):

@@ -105,6 +105,11 @@ def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monke
             "'task' chooses nothing in this config. Did you mean 'tasks'? What can be chosen: task@",
         ),
         ("loop/loss@x=uncertainty", "'loop/loss@x' chooses nothing in this config. What can be chosen: loop/loss."),
+        (
+            "model/heads@model.heads.mine=cls",
+            "'model/heads@model.heads.mine' chooses nothing in this config. What can be chosen: model/heads@model.d",
+        ),
+        ("model/heads@model.heads.mine=cls", "`+model/heads@model.heads.mine=...` adds a head."),
         ("model.heads.nope.pooler=3", "'model.heads.nope.pooler'. Did you mean 'model.heads.msm_ner.pooler'?"),
     ],
 )
@@ -135,7 +140,7 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("training.epochs=-1", "training.epochs is -1, expected a whole number, at least 1."),
+        ("training.epochs=-1", "training.epochs is -1, expected a whole number, at least 0."),
         ("prepare.shard=''", "prepare.shard is '', expected null or i/n, as in 3/8"),
         ("training.batch_size=abc", "training.batch_size is 'abc'"),
         ("loop.optimizer.lr=fast", "loop.optimizer.lr is 'fast', expected a finite number above 0."),

@@ -12,6 +12,7 @@ from mtlrank import __version__
 from mtlrank.compose import Config
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.exporting.stock import stock_type
+from mtlrank.model.head import Linear
 from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.storage import file_hash, read_json
 from mtlrank.trained import TrainedHead
@@ -114,7 +115,7 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
         )
     if layout != "sentence-transformers" and stock_type(head) != body:
         yield "- It is an ELECTRA by name: the encoder is the BERT that was trained, the classifier has the head's GELU."
-    elif layout != "sentence-transformers" and body not in ("electra", "distilbert"):
+    elif layout != "sentence-transformers" and type(head.module) is Linear and body not in ("electra", "distilbert"):
         yield (
             "- The head is one linear layer, carried through the small range in which the stock classifier is linear. "
             "Run it in float32 or bfloat16: float16 cannot hold such small weights."

@@ -25,13 +25,19 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Callable[[list[tuple
             "format=sentence-transformers needs sentence-transformers 6: pip install 'mtlrank[annotate]'."
         ) from error
     plain, size = plain_head(head), head.model.body.out_dim
+    if plain.hidden is not None and len(plain.hidden) > 2:
+        raise ConfigError(
+            f"Head {head.name!r} has a norm, and sentence-transformers' layers have none. Instead, format=transformers "
+            "holds it as it is, and its CrossEncoder loads that too."
+        )
     with tempfile.TemporaryDirectory() as encoder:
         _encoder(head).save_pretrained(encoder)
         stock_tokenizer(head).save_pretrained(encoder)
         modules: list[nn.Module] = [Transformer(encoder), Pooling(size, pooling_mode=plain.pooling)]
         if plain.hidden is not None:
-            inner = plain.hidden
-            modules.append(Dense(size, size, True, nn.GELU(), inner.weight.data.clone(), inner.bias.data.clone()))
+            inner: Any
+            inner, activation = plain.hidden
+            modules.append(Dense(size, size, True, activation, inner.weight.data.clone(), inner.bias.data.clone()))
         weights = plain.weight.detach().clone(), plain.bias.detach().clone()
         modules.append(Dense(size, 1, True, nn.Identity(), *weights, module_output_name="scores"))
         model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), device="cpu")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MLP, Linear
+from mtlrank.model.head import MLP, CrossEncoderHead, Linear
 from mtlrank.model.head.pooler import Average, CLSToken
 from mtlrank.task import Regression, RelevanceClasses
 from mtlrank.trained import TrainedHead
@@ -18,12 +18,13 @@ _POOLINGS = {CLSToken: "cls", Average: "mean"}
 class PlainHead(NamedTuple):
     """score = weight @ hidden(x) + bias, where x is pooled from the states of layer `depth`.
 
-    `hidden` is None (Linear) or a linear layer with GELU behind it (MLP). The labels' own unit is within the numbers.
+    `hidden` is None (Linear), or a linear layer with an activation and perhaps a norm behind it. The labels' own unit is
+    within the numbers.
     """
 
     depth: int
     pooling: str  # "cls" or "mean"
-    hidden: nn.Linear | None
+    hidden: nn.Sequential | None
     weight: Tensor  # (1, hidden size)
     bias: Tensor  # (1,)
 
@@ -39,8 +40,8 @@ def plain_head(head: TrainedHead) -> PlainHead:
         raise _refused(head, f"it pools with {kind}, which no stock model has", choose)
     if len(module.layers) != 1:
         raise _refused(head, f"it reads the layers {module.layers}, and stock models read one", choose)
-    if type(module) not in (Linear, MLP):
-        raise _refused(head, f"it is a {type(module).__name__}, expected Linear or MLP", choose)
+    if type(module) not in (Linear, MLP, CrossEncoderHead):
+        raise _refused(head, f"it is a {type(module).__name__}, expected Linear, MLP or CrossEncoderHead", choose)
     if body.family is None:
         raise _refused(
             head, f"mtlrank does not know the layers of {body.config.model_type}", "format=multitask keeps it"
@@ -57,7 +58,7 @@ def plain_head(head: TrainedHead) -> PlainHead:
         raise _refused(head, reason, f"train with model.heads.{head.key}.pooler.layers=[-1]")
     projection: Any = module.projection
     last = projection if type(module) is Linear else projection[-1]
-    hidden = None if type(module) is Linear else projection[0]
+    hidden = None if type(module) is Linear else projection[:-1]
     weight, bias = last.weight, last.bias
     if isinstance(head.task, Regression):
         weight, bias = weight * head.task.std, bias * head.task.std + head.task.mean

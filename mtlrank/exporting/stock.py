@@ -1,7 +1,8 @@
 """A head as a stock Hugging Face sequence classifier.
 
-Stock classifiers have a layer with an activation between the pooled state x and the score, which `Linear` heads have not.
-But their score is a single number s = w x + b, and that can be carried through one or two units of the layer:
+A `CrossEncoderHead` is one already. The others have a layer with an activation between the pooled state x and the score,
+which `Linear` heads have not. But their score is a single number s = w x + b, and that can be carried through one or two
+units of the layer:
 
 - GELU, ReLU: f(s) - f(-s) = s, exactly.
 - tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30.
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.plain import PlainHead, copy_body, plain_head, stock_config
-from mtlrank.model.head import MLP
+from mtlrank.model.head import MLP, CrossEncoderHead
 from mtlrank.trained import TrainedHead
 
 _TANH = 2.0**-16
@@ -58,7 +59,10 @@ def stock_model(head: TrainedHead) -> Any:
         if module is not getattr(model, model.base_model_prefix):
             for weight in module.parameters():
                 weight.zero_()
-    _FILL[model_type](model, plain)
+    if isinstance(head.module, CrossEncoderHead):
+        _fill_published(model, head.module, plain)
+    else:
+        _FILL[model_type](model, plain)
     return model
 
 
@@ -94,7 +98,9 @@ def stock_tokenizer(head: TrainedHead) -> Any:
 
 def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:
     own: dict[str, Any] = {}
-    if model_type == "modernbert":
+    if model_type == "modernbert" and not isinstance(
+        head.module, CrossEncoderHead
+    ):  # which the body's config describes
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}
@@ -123,7 +129,7 @@ def _through_gelu(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
     if plain.hidden is None:
         _through_rectifier(dense, out, plain)
     else:
-        dense.load_state_dict(plain.hidden.state_dict())
+        dense.load_state_dict(plain.hidden[0].state_dict())
         out.weight.copy_(plain.weight)
         out.bias.copy_(plain.bias)
 
@@ -135,6 +141,14 @@ def _through_norm(model: Any, plain: PlainHead) -> None:
     norm.weight.fill_(1.0)
     deviation = ((size - 2) / size + model.config.norm_eps) ** 0.5
     out.weight.mul_(deviation / (2 * _NORM))
+
+
+def _fill_published(model: Any, head: CrossEncoderHead, plain: PlainHead) -> None:
+    """The layers as they are; of two outputs, one that is their difference."""
+    *hidden, (out, _) = head.layers_in(model)
+    for theirs, own in hidden:
+        theirs.load_state_dict(own.state_dict())
+    out.load_state_dict({"weight": plain.weight, "bias": plain.bias})
 
 
 def _fill_bert(model: Any, plain: PlainHead) -> None:

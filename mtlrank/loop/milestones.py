@@ -252,7 +252,8 @@ class Milestones(pl.Callback):
     def chosen(self) -> str:
         """Which weights are the best, and by what."""
         kept = f"step {self.best_step}, the best by {self.monitored.key} ({self.best:.4f})"
-        return kept if self.best_step else f"{kept}: training did not improve on what it started from"
+        why = "training did not improve on what it started from" if self.step else "nothing was trained"
+        return kept if self.best_step else f"{kept}: {why}"
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

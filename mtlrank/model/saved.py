@@ -62,7 +62,12 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
     config: dict[str, Any] = read_json(folder / "config.json")
     whole = {"backbone": str(folder / BACKBONE), "pretrained": False, "lora": None}  # updates were merged
-    model = {**config["model"], "body": {**config["model"]["body"], **whole}, "start_from": None}
+    body, heads = config["model"]["body"], config["model"]["heads"]
+    heads = {
+        key: {**head, "backbone": whole["backbone"]} if head.get("backbone") == body["backbone"] else head
+        for key, head in heads.items()
+    }
+    model = {**config["model"], "body": {**body, **whole}, "heads": heads, "start_from": None}
     return {**config, "model": model}, read_json(folder / "labels.json")
 
 

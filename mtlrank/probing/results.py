@@ -23,7 +23,7 @@ _HEADER = ["task", "body", "layer", "measure", "value", "online_bits", "uniform_
 def write_results(
     output: Path,
     results: Sequence[Probed],
-    heads: Sequence[str],
+    heads: Sequence[str | None],
     margin: float,
     body: str,
     config: dict[str, Any],
@@ -31,7 +31,7 @@ def write_results(
 ) -> None:
     """Write the folder of a probing; `heads` are the configs' places of the tasks' heads, as in model.heads.msm_ner.
 
-    `identity` says by which settings they were found.
+    A head whose layer is fixed is None. `identity` says by which settings they were found.
     """
     suggested = suggestions(results, margin)
     lines = overrides(results, heads, suggested)
@@ -82,10 +82,10 @@ def notes(results: Sequence[Probed], margin: float) -> list[str]:
     return told
 
 
-def overrides(results: Sequence[Probed], heads: Sequence[str], suggested: Mapping[str, int]) -> list[str]:
-    """The suggested layers in the command line's words."""
+def overrides(results: Sequence[Probed], heads: Sequence[str | None], suggested: Mapping[str, int]) -> list[str]:
+    """The suggested layers in the command line's words, of heads whose layers can be chosen."""
     places = zip(results, heads, strict=True)
-    return [f"{head}.pooler.layers=[{suggested[p.name]}]" for p, head in places if p.name in suggested]
+    return [f"{head}.pooler.layers=[{suggested[p.name]}]" for p, head in places if head and p.name in suggested]
 
 
 def print_table(results: Sequence[Probed], margin: float) -> None:

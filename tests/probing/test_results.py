@@ -1,6 +1,7 @@
 import csv
 
 import pytest
+import yaml
 
 from mtlrank.probing.results import notes, print_table, write_results
 from mtlrank.probing.task import Layers, Probed, suggested_layer
@@ -50,6 +51,12 @@ def test_a_task_without_a_suggestion_is_said_to_have_none(tmp_path):
         "nothing: by compression, with 720 items, no layer predicts its labels better than their frequencies; no layer"
     )
     assert note in (tmp_path / "probe.html").read_text()
+
+
+def test_a_head_whose_layer_is_fixed_gets_no_override(tmp_path):
+    results = [probed([1.2, 1.5, 2.0, 1.9]), probed([1.2, 2.0, 1.5, 1.9], name="published")]
+    write_results(tmp_path, results, ["model.heads.a", None], 0.02, "body", {})
+    assert yaml.safe_load((tmp_path / "suggested.yaml").read_text()) == ["model.heads.a.pooler.layers=[2]"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ class MTLHead(nn.Module, ABC):
     `pooler` is a function of (body_dim, num_layers); sizes come from the body and the task, never from a config.
     """
 
+    is_pretrained = False  # whether it starts with weights that were trained before
+    num_labels: int | None = None  # outputs that its weights are for, if that is known before the task's
+
     def __init__(
         self,
         body_dim: int,

@@ -1,0 +1,93 @@
+"""The head that a published cross-encoder comes with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlrank.backbone import is_classifier, load_classifier, load_config
+from mtlrank.errors import ConfigError
+from mtlrank.model.head.head import MTLHead
+from mtlrank.model.head.pooler import Average, CLSToken
+
+# What the sequence classifier of each family does to what is pooled: its modules by name, and activations that are none.
+CLASSIFIERS: dict[str, tuple[str | type[nn.Module], ...]] = {
+    "bert": ("bert.pooler.dense", nn.Tanh, "classifier"),
+    "electra": ("classifier.dense", nn.GELU, "classifier.out_proj"),
+    "roberta": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
+    "xlm-roberta": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
+    "camembert": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
+    "distilbert": ("pre_classifier", nn.ReLU, "classifier"),
+    "modernbert": ("head.dense", "head.act", "head.norm", "classifier"),
+}
+
+
+class CrossEncoderHead(MTLHead):
+    """The stock sequence classifier of the body's family, on the last layer's first token.
+
+    That is what Hugging Face's `AutoModelForSequenceClassification` has above the encoder: a dense layer, an activation, in
+    ModernBERT a norm, and a linear layer. Dropout comes before all of it, as in our other heads. ModernBERT's config says
+    whether it reads the first token or the average of the tokens.
+
+    `backbone` is the body's, whose classifier must have as many outputs as the task; `load_published` takes its weights,
+    which are random until then. Raises `ConfigError` for a checkpoint without a classifier or of another family.
+    """
+
+    def __init__(self, body_dim: int, num_layers: int, output_dim: int, backbone: str, dropout: float = 0.1) -> None:
+        config = load_config(backbone)
+        if not is_classifier(config):
+            kind = ", ".join(config.architectures or ()) or "no class"
+            raise ConfigError(
+                f"{backbone!r} has no sequence classifier to start from (its config names {kind}). Expected a "
+                "cross-encoder such as cross-encoder/ms-marco-MiniLM-L6-v2; or choose another head, such as cls, which "
+                "starts at random."
+            )
+        if config.model_type not in CLASSIFIERS:
+            raise ConfigError(
+                f"the classifier of {backbone!r} is of {config.model_type}, whose layers are not known. Known: "
+                f"{', '.join(CLASSIFIERS)}. Choose another head, such as cls, which starts at random."
+            )
+        if config.hidden_size != body_dim:
+            raise ConfigError(
+                f"the classifier of {backbone!r} reads {config.hidden_size} numbers, and the body gives {body_dim}: "
+                "backbone must be the body's."
+            )
+        self.backbone = backbone
+        self.num_labels = int(config.num_labels)
+        is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
+        super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)
+
+    def project(self, in_dim: int, out_dim: int) -> nn.Module:
+        from transformers import AutoModelForSequenceClassification
+
+        config = load_config(self.backbone)
+        config.num_labels = out_dim
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        parts = CLASSIFIERS[config.model_type]
+        return nn.Sequential(
+            *(part() if isinstance(part, type) else _drawn(model.get_submodule(part)) for part in parts)
+        )
+
+    def load_published(self) -> None:
+        """Take the weights of the checkpoint. Raises `ConfigError` if it lacks some."""
+        model = load_classifier(self.backbone)
+        for theirs, own in self.layers_in(model):
+            own.load_state_dict(theirs.state_dict())
+        self.is_pretrained = True
+
+    def layers_in(self, model: Any) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Each module of a stock classifier with the one of this head."""
+        layers: Any = self.projection
+        for part, own in zip(CLASSIFIERS[model.config.model_type], layers, strict=True):
+            if isinstance(part, str):
+                yield model.get_submodule(part), own
+
+
+def _drawn(module: Any) -> nn.Module:
+    """A layer that has sizes only, with random weights."""
+    if hasattr(module, "reset_parameters"):  # an activation has no weights
+        module.to_empty(device="cpu").reset_parameters()
+    drawn: nn.Module = module
+    return drawn
