@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import select
 import signal
 import sqlite3
 import sys
@@ -52,6 +53,7 @@ _TAKES_WORD = (
     *(*_TAKES_FOLDER, "--config-path", "-cp", "--config-name", "-cn"),
     *("--cfg", "-c", "--package", "-p", "--info", "-i"),
 )
+_NOT_READ = 128 + signal.SIGPIPE  # what a shell makes of a program that ends as nobody reads it any more
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -89,6 +91,12 @@ def told_in_one_line() -> Iterator[None]:
     """What a user can change ends the process with one line and an exit code; a bug of ours with its traceback."""
     try:
         yield
+        sys.stdout.flush()  # here, where a reader that is gone can be told from other mistakes
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain of what is left
+        sys.exit(_NOT_READ)
     except UserError as error:
         _stop(error)
     except Exception as error:
@@ -110,6 +118,13 @@ def guarded() -> Iterator[None]:
     signal.signal(signal.SIGTERM, _terminate)
     with told_in_one_line():
         yield
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what is printed, as `head` does not after some lines."""
+    stdout = select.poll()
+    stdout.register(sys.stdout, 0)  # it is told of errors all the same
+    return not stdout.poll(0)
 
 
 def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn:
