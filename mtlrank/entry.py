@@ -1,6 +1,7 @@
 """Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
 
 import errno
+import math
 import os
 import re
 import select
@@ -10,7 +11,7 @@ import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
@@ -21,7 +22,12 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
@@ -37,6 +43,7 @@ from mtlrank.errors import (
     TerminatedError,
     UserError,
 )
+from mtlrank.progress import say
 from mtlrank.untrusted import check_names, own_config_dir
 from mtlrank.usage import usage
 
@@ -138,6 +145,8 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
         nonlocal is_composed
         is_composed = True
         with told_in_one_line():  # here, because Hydra announces every exception on its own
+            if (sweep := HydraConfig.get()).mode is RunMode.MULTIRUN:
+                say(_job(sweep))
             try:
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
@@ -156,6 +165,18 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 raise
             raise ConfigError(reason) from error
     sys.exit()
+
+
+def _job(sweep: HydraConf) -> str:
+    """`job 1/2: loop.optimizer.lr=1e-05`: what a job of a sweep does not share with the others."""
+    given = OverridesParser.create().parse_overrides(_overrides())
+    shared = {each.get_key_element() for each in given if not each.is_sweep_override()}
+    own = [word for word in sweep.overrides.task if word.partition("=")[0] not in shared]
+    total = ""
+    if sweep.sweeper._target_ == BasicSweeperConf._target_:  # others, such as Optuna's, decide as they go
+        with suppress(HydraException):  # of glob(*)
+            total = f"/{math.prod(len(list(each.sweep_iterator())) for each in given if each.is_sweep_override())}"
+    return f"job {sweep.job.num + 1}{total}: {' '.join(own)}"
 
 
 def _tidy_command_line() -> None:

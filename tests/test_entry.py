@@ -258,6 +258,8 @@ def test_a_sweeper_is_told_what_a_run_reached_in_validation_also_if_it_was_finis
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count(said) == 2
+        jobs = [line for line in done.stderr.splitlines() if line.startswith("job ")]
+        assert jobs == ["job 1/2: training.monitor=null", "job 2/2: training.monitor=val/msm_ner/MacroF1"]
         told.append([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("told ")])
     reached = {
         config["training"]["monitor"]: read_json(folder / "metrics.json") for folder, config in runs_of(tmp_path)
