@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -24,17 +26,17 @@ LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
 class Clock(pl.Callback):
     """CPU seconds of each step: this machine may be busy with other things."""
 
-    def __init__(self):
-        self.seconds = []
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
 
-    def on_train_batch_start(self, *args):
+    def on_train_batch_start(self, *args: Any) -> None:
         self.started = time.process_time()
 
-    def on_train_batch_end(self, *args):
+    def on_train_batch_end(self, *args: Any) -> None:
         self.seconds.append(time.process_time() - self.started)
 
 
-def train(loss, steps, folder, words):
+def train(loss: str, steps: int, folder: str, words: Sequence[str]) -> None:
     """Prints the median seconds of a step and the peak memory in MiB, of this process."""
     quiet()
     torch.set_num_threads(1)
@@ -58,14 +60,14 @@ def train(loss, steps, folder, words):
     print(statistics.median(clock.seconds), peak() / 1024)
 
 
-def measure(loss, arguments, folder, words):
+def measure(loss: str, arguments: argparse.Namespace, folder: str, words: Sequence[str]) -> tuple[float, float]:
     command = [sys.executable, "-m", "benchmarks.balance", "--loss", loss, "--folder", folder]
     command += ["--steps", str(arguments.steps), *words]
     seconds, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
     return float(seconds), float(memory)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--body", help="a local BERT; else the tiny one of the embedded collection")
     parser.add_argument("--steps", type=int, default=20)
@@ -80,7 +82,7 @@ def main():
     words = list(arguments.words)
     if arguments.body:
         words += ["model/body=pretrained", f"model.body.backbone={arguments.body}"]
-    found = {loss: [] for loss in LOSSES}
+    found: dict[str, list[tuple[float, float]]] = {loss: [] for loss in LOSSES}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
             for loss in LOSSES:

@@ -232,4 +232,4 @@ def flops_per_pair(body: str, lengths: Sequence[int]) -> float:
     config = AutoConfig.from_pretrained(body)
     hidden, layers = config.hidden_size, config.num_hidden_layers
     weights = layers * (4 * hidden**2 + 2 * hidden * config.intermediate_size)
-    return statistics.mean(2 * weights * n + 4 * layers * hidden * n**2 for n in lengths)
+    return float(statistics.mean(2 * weights * n + 4 * layers * hidden * n**2 for n in lengths))

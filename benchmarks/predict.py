@@ -12,6 +12,7 @@ first, as sentence-transformers tokenises; "mtlrank, prepared" finds it there. T
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -152,7 +153,7 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool, co
         return Measured(options.pairs / (clock() - began), clock.memory())
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., Measured]] = {
     "ceiling": ceiling,
     "sentence-transformers": sentence_transformers,
     "mtlrank": partial(mtlrank, prepared=False),

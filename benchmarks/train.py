@@ -15,7 +15,7 @@ learns from ranking pairs, operation by operation.
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,9 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     )  # a GPU meets each shape once
     for start in warm + starts:
         chosen = by_length[start : start + options.batch_size]
-        queries, passages, labels = zip(*(many[i] for i in chosen), strict=True)
+        queries, passages, relevant = zip(*(many[i] for i in chosen), strict=True)
         texts = tokenizer(queries, passages, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt")
-        prepared.append((texts, torch.tensor(labels, dtype=torch.float32)))
+        prepared.append((texts, torch.tensor(relevant, dtype=torch.float32)))
         tokens += sum(lengths[i] for i in chosen) if len(prepared) > len(warm) else 0
     take_turn(options)
     model.to(options.device)
@@ -284,7 +284,7 @@ def mtlrank(
     return laps.measured()
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., Measured]] = {
     "ceiling": ceiling,
     "sentence-transformers": sentence_transformers,
     "s-t": sentence_transformers,

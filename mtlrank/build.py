@@ -7,6 +7,7 @@ from typing import Any
 
 from mtlrank.advice import advise
 from mtlrank.build_dataset import build_dataset, check_length
+from mtlrank.checks import all_known
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
@@ -139,6 +140,17 @@ def check_loss(config: Config) -> None:
     with _naming_loss():
         built = build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
     instance_of("loop.loss", built, Combiner)
+
+
+def check_samplers(config: Config) -> None:
+    """Refuse settings that a sampler does not take, and names of no dataset in ours, before any data is read for it."""
+    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
+    for split in ("train", "val", "test"):
+        node = config["datamodule"][f"{split}_sampler"]
+        build_object(node)
+        for table in ("limits", "probabilities"):
+            if str(node["_target_"]).startswith("mtlrank.") and isinstance(node.get(table), dict):
+                all_known(table, node[table], names, "datasets")
 
 
 @contextmanager

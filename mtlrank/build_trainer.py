@@ -126,6 +126,12 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
     return trainer
 
 
+def check_trainer(config: Config) -> None:
+    """Refuse what Lightning refuses, such as a GPU that there is not, before any data is read for it."""
+    settings = {key: value for key, value in config["trainer"].items() if key not in ("callbacks", "deterministic")}
+    _trainer(settings, logger=False, enable_checkpointing=False)  # without the latter, which would set torch's mode
+
+
 def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
     try:
         return pl.Trainer(**settings, **kwargs)

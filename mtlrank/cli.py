@@ -164,7 +164,7 @@ def rollback(
 
 
 @app.command()
-def models(registry: Annotated[str, typer.Argument(help="Folder of the registry, local or gs://.")]) -> None:
+def models(registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")]) -> None:
     """List the promotions and rollbacks of a registry."""
     from mtlrank.registry import Registry
 

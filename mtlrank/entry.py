@@ -1,15 +1,17 @@
 """Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
 
 import errno
+import math
 import os
 import re
+import select
 import signal
 import sqlite3
 import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
@@ -20,7 +22,12 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
@@ -36,6 +43,7 @@ from mtlrank.errors import (
     TerminatedError,
     UserError,
 )
+from mtlrank.progress import say
 from mtlrank.untrusted import check_names, own_config_dir
 from mtlrank.usage import usage
 
@@ -52,6 +60,7 @@ _TAKES_WORD = (
     *(*_TAKES_FOLDER, "--config-path", "-cp", "--config-name", "-cn"),
     *("--cfg", "-c", "--package", "-p", "--info", "-i"),
 )
+_NOT_READ = 128 + signal.SIGPIPE  # what a shell makes of a program that ends as nobody reads it any more
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -89,6 +98,12 @@ def told_in_one_line() -> Iterator[None]:
     """What a user can change ends the process with one line and an exit code; a bug of ours with its traceback."""
     try:
         yield
+        sys.stdout.flush()  # here, where a reader that is gone can be told from other mistakes
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain of what is left
+        sys.exit(_NOT_READ)
     except UserError as error:
         _stop(error)
     except Exception as error:
@@ -112,6 +127,13 @@ def guarded() -> Iterator[None]:
         yield
 
 
+def _is_read() -> bool:
+    """Whether somebody still reads what is printed, as `head` does not after some lines."""
+    stdout = select.poll()
+    stdout.register(sys.stdout, 0)  # it is told of errors all the same
+    return not stdout.poll(0)
+
+
 def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn:
     """`given` makes what the step is called with of the composed config."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
@@ -123,6 +145,8 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
         nonlocal is_composed
         is_composed = True
         with told_in_one_line():  # here, because Hydra announces every exception on its own
+            if (sweep := HydraConfig.get()).mode is RunMode.MULTIRUN:
+                say(_job(sweep))
             try:
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
@@ -141,6 +165,18 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 raise
             raise ConfigError(reason) from error
     sys.exit()
+
+
+def _job(sweep: HydraConf) -> str:
+    """`job 1/2: loop.optimizer.lr=1e-05`: what a job of a sweep does not share with the others."""
+    given = OverridesParser.create().parse_overrides(_overrides())
+    shared = {each.get_key_element() for each in given if not each.is_sweep_override()}
+    own = [word for word in sweep.overrides.task if word.partition("=")[0] not in shared]
+    total = ""
+    if sweep.sweeper._target_ == BasicSweeperConf._target_:  # others, such as Optuna's, decide as they go
+        with suppress(HydraException):  # of glob(*)
+            total = f"/{math.prod(len(list(each.sweep_iterator())) for each in given if each.is_sweep_override())}"
+    return f"job {sweep.job.num + 1}{total}: {' '.join(own)}"
 
 
 def _tidy_command_line() -> None:

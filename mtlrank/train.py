@@ -75,6 +75,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         return _reached(output, config, prepared)
     check_monitor(config)
     build.check_loss(config)
+    build.check_samplers(config)
+    build_trainer.check_trainer(config)
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build_trainer.build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")

@@ -44,6 +44,25 @@ def test_settings_that_nothing_takes_are_named(datasets, word, message):
         build.build_loop(config, model, datasets, total_steps=1)
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "datamodule.train_sampler.limits={trec2018:5}",
+            "limits names unknown datasets: trec2018. Did you mean 'trec2019'",
+        ),
+        ("+datamodule.train_sampler.nope=1", "RandomProportional has no setting 'nope'"),
+        ("trainer.strategy=dpp", "Lightning refuses the trainer settings: You selected an invalid strategy name"),
+        ("+trainer.nope=1", "Lightning refuses the trainer settings: .*nope"),
+    ],
+)
+def test_what_cannot_be_built_is_told_before_data_is_prepared(tmp_path, word, message):
+    config = compose_config([word, f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/run"], trusted=True)
+    with pytest.raises(ConfigError, match=message):
+        train.run(config)
+    assert not (tmp_path / "data").exists()
+
+
 class OnlySquared(ExampleMean):
     def __init__(self, tasks):
         super().__init__(tasks)

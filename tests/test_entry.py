@@ -45,6 +45,21 @@ def test_no_library_swallows_the_end():
     assert done.stderr.splitlines()[-1] == "mtlrank: stopped by SIGTERM: the same command continues."
 
 
+@pytest.mark.parametrize("words", [["mtlrank.train", "--help"], ["mtlrank.train", "--cfg", "job"], ["mtlrank.doctor"]])
+def test_a_reader_that_has_enough_ends_it_quietly(words):
+    """As in `mtlrank doctor | head -1`, for long and short outputs."""
+    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    _, told = process.communicate(timeout=120)
+    assert (process.returncode, told) == (141, b"")
+
+
+def test_a_broken_pipe_to_something_else_is_no_reader_that_is_gone():
+    done = started("raise BrokenPipeError('of a worker')")
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError: of a worker\n")
+
+
 def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
     (tmp_path / "my_parts.py").write_text("class Mine:\n    def records(self):\n        yield {}['a']\n")
     lines = ["import my_parts", "from mtlrank.returned import records_of"]
@@ -243,6 +258,8 @@ def test_a_sweeper_is_told_what_a_run_reached_in_validation_also_if_it_was_finis
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count(said) == 2
+        jobs = [line for line in done.stderr.splitlines() if line.startswith("job ")]
+        assert jobs == ["job 1/2: training.monitor=null", "job 2/2: training.monitor=val/msm_ner/MacroF1"]
         told.append([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("told ")])
     reached = {
         config["training"]["monitor"]: read_json(folder / "metrics.json") for folder, config in runs_of(tmp_path)

@@ -35,7 +35,7 @@ def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):
     assert "the first model" in done["first"].stderr
     assert "is promoted: not worse by more than 0.02: rank/AP" in done["better"].stderr
     assert "is not promoted: may be worse by more than 0.02: rank/AP" in done["worse"].stderr
-    listed = typed("models", place).stdout.splitlines()
+    listed = typed("models", "--registry", place).stdout.splitlines()
     assert len(listed) == 3
     assert listed[-1] == f"in use: {Registry(place).folder(Registry(place).current())}"
 
@@ -132,7 +132,7 @@ def test_rollback_is_one_command(tmp_path):
     changes, _ = Registry(tmp_path / "registry").history()
     done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
     assert done.stdout == f"{changes[0].model} is in use again, in place of {changes[1].model}\n"
-    assert "rolled back  too slow" in typed("models", tmp_path / "registry").stdout
+    assert "rolled back  too slow" in typed("models", "--registry", tmp_path / "registry").stdout
 
 
 def test_what_was_rolled_back_is_not_promoted_again(place, tmp_path):
@@ -188,7 +188,7 @@ def test_a_mistake_gives_one_line(tmp_path, monkeypatch, words, code, complaint)
 
 
 def test_models_of_an_empty_registry(tmp_path):
-    assert "has no model in use" in typed("models", tmp_path / "r").stdout
+    assert "has no model in use" in typed("models", "--registry", tmp_path / "r").stdout
 
 
 # -- judging again -----------------------------------------------------------------------------------------------------
