@@ -23,7 +23,7 @@ from mtlrank import about, build, build_trainer, evaluate, prepare, run_folder
 from mtlrank.build_dataset import code, dataset_fingerprint, own_code
 from mtlrank.compose import Config, check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within
+from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged_head import head_name
@@ -85,6 +85,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         build.compile_body(config, body)
     datasets = prepare.run(config, prepared)
     build.check_tokenizers(config, datasets)
+    for left_out in leave_out_leaks(list(datasets.values())):
+        say(f"mtlrank: {left_out}")
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
     for leak in leaks:
         say(f"mtlrank: {leak}")

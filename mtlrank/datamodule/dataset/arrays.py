@@ -118,15 +118,15 @@ class RowRanges:
         return first, length
 
     def ranges_of(self, rows: Ints) -> Ints:
-        """The range that each row is in."""
-        assert self._chosen is None, "a row may be in a range that was not chosen"
+        """The ranges that some rows are in, each once and in order; those that are not chosen are left out."""
         found = np.empty(len(rows), dtype=np.int64)
         shards = np.searchsorted(self._first_row, rows, side="right") - 1
         for shard in np.unique(shards).tolist():
             here = shards == shard
             within = np.searchsorted(self._ends[shard], rows[here] - self._first_row[shard], side="right") - 1
             found[here] = within + self._first_range[shard]
-        return found
+        distinct = np.unique(found)
+        return distinct if self._chosen is None else np.flatnonzero(np.isin(self._chosen, distinct))
 
 
 def mapped(path: Path) -> Array:

@@ -46,6 +46,26 @@ def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
                     )
 
 
+def leave_out_leaks(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
+    """Keep queries of a cross-validation that validate or test out of what other datasets learn from; a sentence for each.
+
+    Folds are made of the queries that there are: another dataset of the same collection has them all.
+    """
+    for judged in datasets:
+        if "folds" not in judged.manifest["source"]:
+            continue
+        asked = set[bytes]().union(*(judged.split(split).queries() for split in ("val", "test") if judged.has(split)))
+        for dataset in datasets:
+            if dataset is judged or not dataset.has("train") or not (number := dataset.leave_out(asked)):
+                continue
+            if not dataset.has("train"):
+                raise DataError(f"{dataset.name} learns only from queries that {judged.name} is judged on. Give it others.")
+            yield (
+                f"{dataset.name} learns without the {number:,} samples whose query is in the fold of {judged.name} that "
+                "validates or tests"
+            )
+
+
 def leaks_within(dataset: PreparedDataset) -> str:
     """How many of its texts (both of a pair, as the model reads them) a dataset learns from and is judged on."""
     shared = {split: found[LEARNT_TOO] for split, found in dataset.manifest["counts"].items() if LEARNT_TOO in found}

@@ -3,7 +3,7 @@
 import gc
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,12 @@ class PreparedDataset(ABC):
                 "training.max_val_queries, or set it to null."
             )
         self._splits[split] = part
+
+    def leave_out(self, queries: Set[bytes]) -> int:
+        """Learn from no sample that asks one of these queries (see `PreparedSplit.queries`); how many are left out."""
+        whole = self.split("train")
+        self._splits["train"] = whole.without(queries)
+        return len(whole) - len(self._splits["train"])
 
     @property
     def has_pairs(self) -> bool:

@@ -12,6 +12,7 @@ from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
+from mtlrank.datamodule.dataset.folds import Folds
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
@@ -58,6 +59,9 @@ class IRDataset(PreparedDataset):
 
     Training learns from at most `max_queries` queries, drawn by a hash; the other splits stay as they are.
 
+    `folds` is for cross-validation: a number of them, or a file that says the fold of each query (see `Folds`). Then `fold`
+    is the test, the one before it validates, and `train` names the collection of all.
+
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
@@ -85,6 +89,8 @@ class IRDataset(PreparedDataset):
         max_queries: int | None = None,
         groups_per_query: int = 1,
         more_tests: Mapping[str, Source] | None = None,
+        folds: int | str | None = None,
+        fold: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
@@ -93,7 +99,7 @@ class IRDataset(PreparedDataset):
         }
         self.sources = {"train": train, "val": val, "test": test}
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
-        self.held_out = HeldOut(self.sources, seed)
+        self.held_out = HeldOut(self.sources, seed) if folds is None else self._folds(folds, fold, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = task.relevance_level or 1
         self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
@@ -233,7 +239,7 @@ class IRDataset(PreparedDataset):
         }
         if self.negatives_run is not None:
             told["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
-        return told
+        return told | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
         first_stage = f"BM25, bm25s index {BM25Index.FORMAT}"
@@ -369,6 +375,20 @@ class IRDataset(PreparedDataset):
             )
         self.reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
         return texts
+
+    # -- folds ---------------------------------------------------------------------------------------------------------
+
+    def _folds(self, folds: int | str, fold: int | None, seed: int) -> Folds:
+        """What divides the queries of `train`, which is then the source of all three splits."""
+        given = [split for split in ("val", "test") if self.sources[split] is not None]
+        if given or self.sources["train"] is None or self.task.kind == "regression":
+            reason = "expected a ranking" if self.task.kind == "regression" else "expected a source for train"
+            if given:
+                found = " and ".join(f"{split}={self.sources[split]!r}" for split in given)
+                reason = f"found {found} too. Set {' and '.join(f'{split}=null' for split in given)}: folds make them"
+            raise ConfigError(f"Dataset {self.name!r}: folds divide the queries of train, {reason}.")
+        self.sources |= dict.fromkeys(Folds.shares, self.sources["train"])
+        return Folds(self.name, folds, fold, seed, lambda: Collection(self._source("train"), Reading.silent()).qrels)
 
     # -- what must fit together, and the queries to learn from ---------------------------------------------------------
 

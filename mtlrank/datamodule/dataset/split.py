@@ -1,6 +1,6 @@
 """Reading a prepared dataset: whole batches assembled at once from memory-mapped tokens."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cached_property
 from hashlib import blake2b
 from itertools import islice, pairwise
@@ -74,6 +74,16 @@ class PreparedSplit:
         else:
             numbers = list(map(int, drawn(map(str, range(len(self))), most, seed=0)))
         return PreparedSplit(folders, store, task, classes, np.array(numbers, dtype=np.int64), queries)
+
+    def without(self, queries: Set[bytes]) -> "PreparedSplit":
+        """The samples that ask none of these queries (see `queries`), of a split that is whole."""
+        folders, store, task, classes, *_ = self._opened
+        texts, has_query = self._first_texts(np.arange(len(self.sequences)))
+        known = np.unique(texts[has_query])
+        unwanted = known[[query in queries for query in self._tokens_of(known)]]
+        times = offsets((has_query & np.isin(texts, unwanted)).astype(np.int64))
+        first, count = self.samples[np.arange(len(self))]
+        return PreparedSplit(folders, store, task, classes, np.flatnonzero(times[first + count] == times[first]))
 
     def qrels(self) -> list[Qrel]:
         """The judgements of a ranking's queries."""
@@ -153,7 +163,7 @@ class PreparedSplit:
         """The samples that have a sequence of one of these (query_id, doc_id), in order."""
         wanted = {f"{query_id}\t{doc_id}\n" for query_id, doc_id in pairs}
         sequences = [number for number, line in enumerate(self._lines()) if line in wanted]
-        return np.unique(self.samples.ranges_of(np.array(sequences, dtype=np.int64)))
+        return self.samples.ranges_of(np.array(sequences, dtype=np.int64))
 
     def first_text(self, sequence: int) -> Ints:
         """The tokens of a sequence's first text, a query's where there is one, (tokens,)."""
@@ -162,11 +172,19 @@ class PreparedSplit:
 
     def queries(self) -> set[bytes]:
         """The distinct first texts of pairs, each as the bytes of its tokens."""
-        first, second = self.sequences.all().T
-        rows = np.unique(first[second != NO_TEXT].astype(np.int64))
-        starts, lengths = self.store.texts[rows]
+        texts, has_query = self._first_texts(ranges(*self.samples[np.arange(len(self))]))
+        return set(self._tokens_of(np.unique(texts[has_query])))
+
+    def _first_texts(self, sequences: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """The row of the first text of each sequence, and whether it is the query of a pair."""
+        first, second = self.sequences[sequences].astype(np.int64).T
+        return first, second != NO_TEXT
+
+    def _tokens_of(self, texts: Ints) -> list[bytes]:
+        """The tokens of some texts, given by their rows."""
+        starts, lengths = self.store.texts[texts]
         tokens = self.store.tokens[ranges(starts, lengths)]
-        return {part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])} if len(rows) else set()
+        return [part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])] if len(texts) else []
 
     def digests(self) -> Iterator[bytes]:
         """Of each sequence, what equal ones have in common: a hash of its tokens, as the model reads them."""

@@ -1,0 +1,140 @@
+"""Cross-validation over queries: each fold is the test once, the one before it validates, the others are learnt from."""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mtlrank.datamodule.dataset.held_out import part_of_one
+from mtlrank.datamodule.lines import locate, read_lines
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import file_hash
+
+_LEAST = 3  # one to test, one to validate, one to learn from
+
+
+class Folds:
+    """Says which split a query belongs to when fold `fold` of `folds` is the test, as `HeldOut` does for shares.
+
+    The fold before it (before the first: the last) validates, as with Robust04 in OpenNIR (MacAvaney 2020, WSDM).
+    `folds` is their number, or a file (see `read_folds`). Folds of a number have the same size, give or take one query:
+    `judged`, the queries that can be tested, are ordered by a hash and dealt out. Other queries are only learnt from.
+    """
+
+    shares = ("val", "test")  # the splits that are held out
+
+    def __init__(self, name: str, folds: Any, fold: Any, seed: int, judged: Callable[[], Iterable[str]]) -> None:
+        self.name = name
+        self.folds = folds
+        self.seed = seed
+        self._judged = judged
+        if type(folds) is not str:
+            check_number(name, folds)
+        if type(fold) is not int or fold < 0 or (type(folds) is int and fold >= folds):
+            numbers = f"0 to {folds - 1}" if type(folds) is int else "a number from 0"
+            raise ConfigError(
+                f"Dataset {name!r}: fold is {fold!r}, expected {numbers}: the fold that is the test. `mtlrank study` "
+                "trains one model for each."
+            )
+        self.fold = fold
+
+    def __contains__(self, split: str) -> bool:
+        """Whether a split is made of folds."""
+        return split in ("train", *self.shares)
+
+    def split_of(self, query_id: str) -> str:
+        """The split that a query belongs to."""
+        parts = {self.fold: "test", (self.fold - 1) % self.number: "val"}
+        return parts.get(self._fold_of.get(query_id, -1), "train")
+
+    @property
+    def number(self) -> int:
+        """How many folds there are."""
+        return max(self._fold_of.values()) + 1
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest: which fold this is, of how many, and the file that says so."""
+        file = {}
+        if isinstance(self.folds, str):
+            path = locate(self.folds, "folds")
+            file = {"file": path.name, "sha256": file_hash(path)}
+        return {"fold": self.fold, "of": self.number, **file}
+
+    @cached_property
+    def _fold_of(self) -> dict[str, int]:
+        """The fold of each judged query."""
+        judged = list(self._judged())
+        if isinstance(self.folds, int):
+            if len(judged) < self.folds:
+                raise DataError(f"{self.name}: folds is {self.folds}, but only {len(judged)} queries are judged.")
+            judged.sort(key=lambda query_id: part_of_one(f"fold {self.seed} {query_id}"))
+            return {query_id: place % self.folds for place, query_id in enumerate(judged)}
+        given = read_folds(self.folds)
+        check_number(self.name, number := len(set(given.values())), f" {self.folds}")
+        if self.fold >= number:
+            raise ConfigError(f"Dataset {self.name!r}: fold is {self.fold}, but the last one of {self.folds} is {number - 1}.")
+        if missing := [query_id for query_id in judged if query_id not in given]:
+            raise DataError(
+                f"{self.name}: {len(missing)} judged queries are in no fold of {self.folds}, such as {missing[0]!r}. "
+                "Expected each in one."
+            )
+        found = {query_id: given[query_id] for query_id in judged}
+        if empty := set(range(number)).difference(found.values()):
+            raise DataError(f"{self.name}: fold {min(empty)} of {self.folds} has no judged query of the collection.")
+        return found
+
+
+def number_of_folds(name: str, folds: Any) -> int:
+    """How many folds a dataset's setting asks for."""
+    number = len(set(read_folds(folds).values())) if isinstance(folds, str) else folds
+    return check_number(name, number, f" {folds}" if isinstance(folds, str) else "")
+
+
+def check_number(name: str, number: Any, file: str = "") -> int:
+    """`number`, if it is one of folds that can be cross-validated."""
+    if type(number) is not int or number < _LEAST:
+        found = f"the file{file} has {number} folds" if file else f"folds is {number!r}"
+        raise ConfigError(
+            f"Dataset {name!r}: {found}, expected at least {_LEAST} (one to test, one to validate, the others to learn from)"
+            f"{'' if file else ', or a file'}."
+        )
+    return number
+
+
+def read_folds(name: str) -> dict[str, int]:
+    """The fold of each query in a file: lines of query_id<TAB>fold, with folds counted from 0 or 1, or a JSON list of a
+    list of query ids per fold, as published with Anserini for Robust04.
+
+    Folds are numbered from 0 in the order of their numbers or lists.
+    """
+    path = locate(name, "folds")
+    rows = list(_json_rows(path) if path.suffix == ".json" else _tsv_rows(path))
+    numbers = sorted({fold for _, fold, _ in rows})
+    if numbers != list(range(first := numbers[0] if numbers else 0, first + len(numbers))) or first not in (0, 1):
+        raise DataError(f"{path} has the folds {', '.join(map(str, numbers))}: expected all numbers from 0 or 1 on.")
+    found = dict[str, int]()
+    for query_id, fold, place in rows:
+        if found.setdefault(query_id, fold - first) != fold - first:
+            raise DataError(f"{place}: query {query_id!r} is in two folds, expected one.")
+    return found
+
+
+def _tsv_rows(path: Path) -> Iterable[tuple[str, int, str]]:
+    for place, text in read_lines(path, Reading(hint=False)):
+        query_id, tab, fold = text.partition("\t")
+        if not tab or not query_id.strip() or not (fold.strip().isascii() and fold.strip().isdigit()):
+            raise DataError(f"{place}: expected query_id<TAB>number of its fold, found {text[:80]!r}.")
+        yield query_id.strip(), int(fold), place
+
+
+def _json_rows(path: Path) -> Iterable[tuple[str, int, str]]:
+    try:
+        folds = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(folds, list) or not all(isinstance(ids, list) and ids for ids in folds):
+        raise DataError(f"{path}: expected a JSON list with a list of query ids for each fold.")
+    for fold, ids in enumerate(folds):
+        yield from ((str(query_id), fold, str(path)) for query_id in ids)
