@@ -121,6 +121,8 @@ def _hash(file: Path, *state: int) -> str:
 
 def has_split(config: Mapping[str, Any], split: str) -> bool:
     """Whether a dataset's config gives it a split; a class that takes no such setting is believed to have it."""
+    if config.get("folds") is not None:
+        return True
     if split in config:
         return config[split] is not None
     parameter = parameters_of(str(config["_target_"])).get(split)

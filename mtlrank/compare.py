@@ -41,7 +41,8 @@ def run(
     chosen = _baseline(systems, baseline)
     folder = None if output is None else writable_folder(output)
     for system in systems:
-        print(f"{system.name}: {counted(system.num_runs, 'run')}, {', '.join(system.heads)}", file=sys.stderr)
+        runs = counted(system.num_runs, "run") + (f" of {system.num_folds} folds" if system.num_folds > 1 else "")
+        print(f"{system.name}: {runs}, {', '.join(system.heads)}", file=sys.stderr)
     comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed, first_stage)
     told = not_compared(systems), [*confounds(groups), *notes]
     print_comparison(comparisons, *told)

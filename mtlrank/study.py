@@ -18,15 +18,19 @@ from mtlrank import train
 from mtlrank.build_dataset import has_split
 from mtlrank.checks import all_known
 from mtlrank.compose import Config, check_monitor, select_tasks
+from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
+from mtlrank.evaluation.folds import write_joined
+from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.progress import time_left
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 
+_JOINED = "all-folds"  # beside the folds: the heads that they are when they are joined
 Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
 
 
@@ -36,6 +40,7 @@ class Run(NamedTuple):
     mixture: tuple[str, ...]
     seed: int
     folder: Path
+    fold: int | None = None  # of a cross-validation
 
 
 def run(vary: Vary) -> list[Comparison]:
@@ -47,14 +52,17 @@ def run(vary: Vary) -> list[Comparison]:
     study = _checked(config)
     mixtures = _mixtures(config)
     root = local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
-    runs = [Run(tasks, seed, _folder(root, tasks) / f"seed-{seed}") for tasks in mixtures for seed in study["seeds"]]
+    runs = [
+        run for tasks in mixtures for seed in study["seeds"] for run in _runs(tasks, seed, _folder(root, tasks), config)
+    ]
     configs = {each: _config_of(each, vary, root) for each in runs}  # all, before any of them takes its time
     writable_folder(root)
     for each in _told(runs):
         train.run(configs[each])
-    others = sorted(
-        {path.parent.name for path in root.glob("*/seed-*/metrics.json")} - {each.folder.name for each in runs}
-    )
+    for folder, folds in _folds_of(runs).items():
+        write_joined(folder / _JOINED, folds)
+    places = [*root.glob("*/seed-*/metrics.json"), *root.glob(f"*/seed-*/{_JOINED}/{JUDGED_RUN}")]
+    others = sorted({path.relative_to(root).parts[1] for path in places} - {f"seed-{each.seed}" for each in runs})
     if others:
         print(
             f"finished, but not in the table: {', '.join(others)}. Add them to study.seeds to include them.",
@@ -71,6 +79,38 @@ def run(vary: Vary) -> list[Comparison]:
     return rows
 
 
+def _runs(tasks: tuple[str, ...], seed: int, folder: Path, config: Config) -> list[Run]:
+    """The runs of a mixture with a seed: one, or one for each fold."""
+    place = folder / f"seed-{seed}"
+    if not (number := _num_folds(config, tasks)):
+        return [Run(tasks, seed, place)]
+    return [Run(tasks, seed, place / f"fold-{fold}", fold) for fold in range(number)]
+
+
+def _folds_of(runs: list[Run]) -> dict[Path, list[Path]]:
+    """The folds of each mixture and seed, by the folder that they have in common."""
+    found: dict[Path, list[Path]] = {}
+    for each in runs:
+        if each.fold is not None:
+            found.setdefault(each.folder.parent, []).append(each.folder)
+    return found
+
+
+def _num_folds(config: Config, tasks: tuple[str, ...]) -> int:
+    """How many folds the tasks of a mixture are divided into; 0 if none is."""
+    datasets = _datasets(config)
+    folded = {key: datasets[key] for key in tasks if _has_folds(datasets[key])}
+    numbers = {key: number_of_folds(each["name"], each["folds"]) for key, each in folded.items()}
+    if given := [key for key, each in folded.items() if each.get("fold") is not None]:
+        raise ConfigError(
+            f"fold is {folded[given[0]]['fold']!r} in {given[0]}, but a study runs all folds: leave it out."
+        )
+    if len(set(numbers.values())) > 1:
+        found = ", ".join(f"{key} {number}" for key, number in numbers.items())
+        raise ConfigError(f"Tasks of one mixture have different numbers of folds ({found}): expected the same.")
+    return next(iter(numbers.values()), 0)
+
+
 def _config_of(each: Run, vary: Vary, root: Path) -> Config:
     """A run's own config: its tasks and seed, and checkpoints that no other run takes for its own."""
     changes: dict[str, Any] = {"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(each.folder)}
@@ -81,6 +121,9 @@ def _config_of(each: Run, vary: Vary, root: Path) -> Config:
     names = {dataset["name"] for dataset in _datasets(config).values()}
     if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
         config["training"]["monitor"] = None  # it is of a head that this run has not
+    for dataset in config["datamodule"]["dataset"]["datasets"].values():
+        if _has_folds(dataset):
+            dataset["fold"] = each.fold
     return {key: value for key, value in config.items() if key != "study"}
 
 
@@ -107,12 +150,14 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
             f"{', '.join(known)}. Add some with tasks=[...]."
         )
     judged = [key for key, dataset in _datasets(config).items() if _is_judged(dataset)]
+    folded = [key for key in judged if _has_folds(_datasets(config)[key])]
+    judged = folded or judged  # all models of a cross-validation are judged on the test sets of the others
     wanted = config["study"]["heads"] or judged
     singles = [(key,) for key in judged if key in wanted and any(key in mixture for mixture in several)]
     if not singles:
         raise ConfigError(
-            f"study.heads is {config['study']['heads']}: expected tasks of the mixtures that have a val and a test "
-            f"split. Tasks with both splits: {', '.join(judged)}."
+            f"study.heads is {config['study']['heads']}: expected tasks of the mixtures that have "
+            f"{'folds' if folded else 'a val and a test split'}. These have: {', '.join(judged)}."
         )
     left_out = [key for key in known if (key,) not in singles]
     if left_out:
@@ -125,11 +170,18 @@ def _is_judged(dataset: Mapping[str, Any]) -> bool:
     return has_split(dataset, "val") and has_split(dataset, "test")
 
 
+def _has_folds(dataset: Mapping[str, Any]) -> bool:
+    """Whether a task is cross-validated."""
+    return dataset.get("folds") is not None
+
+
 def _told(runs: list[Run]) -> Iterator[Run]:
     """The runs one by one, with what is still to come."""
     spent = list[float]()
     for number, each in enumerate(runs, 1):
         what = f"run {number}/{len(runs)}: {', '.join(each.mixture)}, seed {each.seed}"
+        if each.fold is not None:
+            what += f", fold {each.fold}"
         if spent:
             left = sum(spent) / len(spent) * (len(runs) - number + 1)
             what += f", {time_left(left)} in all"

@@ -42,6 +42,7 @@ class Comparison(NamedTuple):
     resamples: int
     note: str
     per_query: dict[str, float]  # differences, rankings only
+    folds: int = 1  # of each run
 
 
 def compare_systems(
@@ -119,7 +120,10 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def not_compared(systems: Sequence[System]) -> list[str]:
     """Heads and measures that some systems lack, in sentences: one for each head, or measure of a head."""
-    told = []
+    told = [
+        f"{name}: it has no folds, and the models of all folds were judged on it"
+        for name in dict.fromkeys(name for system in systems for name in system.left_out)
+    ]
     for name in dict.fromkeys(name for system in systems for name in system.heads):
         having = [system for system in systems if name in system.heads]
         lacking = [system for system in systems if name not in system.heads]
@@ -181,6 +185,7 @@ def _compare(
         resamples=resamples,
         note="",
         per_query=_per_query(theirs, ours, measure) if ranking else {},
+        folds=max(baseline.num_folds, system.num_folds),
     )
 
 

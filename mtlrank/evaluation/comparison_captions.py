@@ -36,7 +36,9 @@ def amounts(comparisons: Sequence[Comparison]) -> str:
     num_runs = _num_runs(comparisons)
     alike = len(set(num_runs.values())) == 1
     runs = f"{next(iter(num_runs.values()))} each" if alike else ", ".join(f"{n} {i}" for n, i in num_runs.items())
-    return f"Test sets: {', '.join(sizes)}. Runs (seeds) of a system: {runs}."
+    folds = max(row.folds for row in comparisons)
+    models = f" A run is {folds} models: each ranks the queries of its own fold." if folds > 1 else ""
+    return f"Test sets: {', '.join(sizes)}. Runs (seeds) of a system: {runs}.{models}"
 
 
 def notes(

@@ -18,9 +18,9 @@ TASKS = "tasks"
 def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     """Run folders, and TREC run files of other systems, by the name of their system, in the order given.
 
-    `name=DIR` names a run's system. Other runs are one system if their configs differ in nothing but the seed (nor in what
-    does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the others. A
-    run file is named as it was typed.
+    `name=DIR` names a run's system. Other runs are one system if their configs differ in nothing but seed and fold (nor
+    in what does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the
+    others. A run file is named as it was typed.
     """
     named = [split_run(run) for run in runs]
     _check_distinct([path for _, path in named])
@@ -85,11 +85,16 @@ def split_run(run: str) -> tuple[str | None, Path]:
 
 
 def settings_of(run: Path) -> Settings:
-    """What a run is of, without its seed."""
-    return {key: value for key, value in _identity(run).items() if key not in _OF_THE_SEED}
+    """What a run is of, without its seed and its fold."""
+    return {key: value for key, value in without_fold(identity_of(run)).items() if key not in _OF_THE_SEED}
 
 
-def _identity(folder: Path) -> Settings:
+def without_fold(settings: Settings) -> Settings:
+    """What the folds of a cross-validation have in common."""
+    return {key: value for key, value in settings.items() if not (key.endswith(".fold") and settings.get(f"{key}s"))}
+
+
+def identity_of(folder: Path) -> Settings:
     """What a run is of, with its seed; the tasks are those that were learnt, however they were chosen.
 
     An evaluation says it by itself, wherever it lies.
@@ -132,7 +137,7 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
         first: dict[str, Path] = {}
         for path in (path for path in folders if path.is_dir()):
             try:
-                run = _identity(path)
+                run = identity_of(path)
             except DataError:
                 continue  # no run of mtlrank, or one of which only the judgements were kept
             other = first.setdefault(json.dumps(run, sort_keys=True), path)

@@ -17,6 +17,13 @@ FIRST_STAGE = "first stage"
 JUDGED_RUN = "judged_run.json"  # beside the heads that `mtlrank evaluate` judged: what the run is of whose they are
 
 
+class Fold(NamedTuple):
+    """Which fold of a cross-validation a head was judged on, counted from 0."""
+
+    fold: int
+    of: int
+
+
 class Head(NamedTuple):
     """What the runs of a system did on one test set; as it is read, there is one run."""
 
@@ -33,6 +40,7 @@ class Head(NamedTuple):
     predictions: Labels  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
     baseline_name: str = FIRST_STAGE
+    fold: Fold | None = None  # None: the queries are all that there are to judge
 
 
 def head_name(dataset: str, split: str) -> str:
@@ -115,7 +123,10 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
         queries,
         {measure: values[:1] for measure, values in table.items()},
         {measure: values[1:] for measure, values in table.items()},
-    )._replace(baseline_name=summary.get("baseline_name", FIRST_STAGE))
+    )._replace(
+        baseline_name=summary.get("baseline_name", FIRST_STAGE),
+        fold=Fold(*map(int, summary["fold"])) if "fold" in summary else None,
+    )
 
 
 def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:

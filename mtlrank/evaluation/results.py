@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.evaluation.judged_head import head_name, head_of
+from mtlrank.datamodule.dataset.folds import Folds
+from mtlrank.evaluation.judged_head import Fold, head_name, head_of
 from mtlrank.evaluation.measures import ties, unsaid_level, with_level
 from mtlrank.evaluation.predictions import Judgement, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
@@ -48,6 +49,9 @@ def write_head(
         write_text(folder / "queries.tsv", _queries(predictions))
         summary["num_queries"] = len(next(iter(judgement.per_query.values())))
         summary["max_candidates"] = max(Counter(doc.query_id for doc in judgement.run).values())
+        folds = dataset.manifest["source"].get("folds")
+        if folds and predictions.split_name in Folds.shares:
+            summary["fold"] = Fold(folds["fold"], folds["of"])
         if (found := ties(judgement.run)).decide:
             summary["note"] = _of_ties(found.num_tied, found.num_queries)
             print(f"{head_name(dataset.name, predictions.split_name)}: {summary['note']}", file=sys.stderr)
@@ -55,6 +59,11 @@ def write_head(
         write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
         classes = getattr(dataset.task, "classes", None)
         summary["constant"] = classes[int(judgement.constant)] if classes else judgement.constant
+    write_summary(folder, summary)
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the page of a judged head, whose individual results are there, and metrics.json with intervals."""
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
     write_json(folder / "metrics.json", summary)

@@ -38,7 +38,9 @@ def read_topics(systems: Iterable[System]) -> list[Topics]:
     found: dict[str, Topics] = {}
     for system in systems:
         for head in (head for head in system.heads.values() if head.kind == "ranking"):
-            topics = found.get(head.name) or _topics(head, evaluation_of(system.folders[0]) / head.name)
+            topics = found.get(head.name) or _topics(
+                head, [evaluation_of(folder) / head.name for folder in system.first_run]
+            )
             found[head.name] = topics._replace(measures=tuple(dict.fromkeys([*topics.measures, *head.measures])))
     return list(found.values())
 
@@ -54,14 +56,15 @@ def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> t
     return as_system(name, paths, [heads for heads, _ in judged]), notes
 
 
-def _topics(head: Head, folder: Path) -> Topics:
-    if not (folder / "qrels.txt").is_file():
+def _topics(head: Head, folders: Sequence[Path]) -> Topics:
+    if lacking := [folder for folder in folders if not (folder / "qrels.txt").is_file()]:
         raise DataError(
-            f"{folder} has no qrels.txt to judge a run file by: an older mtlrank judged this head. Judge it again with "
+            f"{lacking[0]} has no qrels.txt to judge a run file by: an older mtlrank judged this head. Judge it again with "
             "`mtlrank evaluate`, and name the folder that this writes."
         )
-    candidates = {(doc.query_id, doc.doc_id) for doc in read_run(folder / "run.trec")}
-    return Topics(head.name, head.split, head.measures, read_qrels(folder / "qrels.txt"), candidates)
+    runs, qrels = ([folder / file for folder in folders] for file in ("run.trec", "qrels.txt"))
+    candidates = {(doc.query_id, doc.doc_id) for doc in read_run(*runs)}
+    return Topics(head.name, head.split, head.measures, read_qrels(*qrels), candidates)
 
 
 def _judge(path: Path, topics: Sequence[Topics]) -> tuple[list[Head], list[str]]:

@@ -1,4 +1,4 @@
-"""What is compared: a system is one or more training runs that differ in nothing but their seed."""
+"""What is compared: a system is one or more training runs that differ in nothing but their seed and their fold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
+from mtlrank.evaluation.folds import join_folds
 from mtlrank.evaluation.judged_head import FIRST_STAGE, Head, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
 
@@ -15,22 +16,32 @@ class System(NamedTuple):
     """One or more runs under one name."""
 
     name: str
-    folders: tuple[Path, ...]
+    folders: tuple[Path, ...]  # the folds of a run follow each other
     heads: dict[str, Head]  # by name
+    num_folds: int = 1  # of each run
+    left_out: tuple[str, ...] = ()  # heads that have no folds, where others have
 
     @property
     def num_runs(self) -> int:
         """How many seeds there are."""
-        return len(self.folders)
+        return len(self.folders) // self.num_folds
+
+    @property
+    def first_run(self) -> tuple[Path, ...]:
+        """The folders of the first seed."""
+        return self.folders[: self.num_folds]
 
 
 def read_system(name: str, folders: Sequence[str | Path]) -> System:
     """Read the judged heads of training runs, or those of their evaluations that are named, the seeds of one system.
 
-    Raises `DataError` if a run has no judged heads, a file is damaged, or the runs differ in their heads or test sets.
+    The folds of a seed are joined. Raises `DataError` if a run has no judged heads, a file is damaged, a fold is missing,
+    or the runs differ in their heads or test sets.
     """
     paths = [local_path(folder) for folder in folders]
-    return as_system(name, paths, [_read_heads(path) for path in paths])
+    folders, heads, num_folds, left_out = join_folds(name, paths, [_read_heads(path) for path in paths])
+    system = as_system(name, folders[::num_folds], heads)
+    return system._replace(folders=tuple(folders), num_folds=num_folds, left_out=left_out)
 
 
 def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[Head]]) -> System:
@@ -52,7 +63,7 @@ def first_stage(system: System) -> System | None:
     """The first stage of a system's rankings as a system of its own; None if it has none that ranks."""
     ranked = {name: head for name, head in system.heads.items() if head.baseline_name == FIRST_STAGE}
     heads = {name: head._replace(values=head.first_stage) for name, head in ranked.items() if head.first_stage}
-    return System(FIRST_STAGE, system.folders[:1], heads) if heads else None
+    return System(FIRST_STAGE, system.first_run, heads, system.num_folds) if heads else None
 
 
 def check_same_test_set(one: Head, other: Head, whose: str, others: str) -> None:

@@ -74,7 +74,9 @@ class Folds:
         given = read_folds(self.folds)
         check_number(self.name, number := len(set(given.values())), f" {self.folds}")
         if self.fold >= number:
-            raise ConfigError(f"Dataset {self.name!r}: fold is {self.fold}, but the last one of {self.folds} is {number - 1}.")
+            raise ConfigError(
+                f"Dataset {self.name!r}: fold is {self.fold}, but the last one of {self.folds} is {number - 1}."
+            )
         if missing := [query_id for query_id in judged if query_id not in given]:
             raise DataError(
                 f"{self.name}: {len(missing)} judged queries are in no fold of {self.folds}, such as {missing[0]!r}. "
@@ -97,8 +99,8 @@ def check_number(name: str, number: Any, file: str = "") -> int:
     if type(number) is not int or number < _LEAST:
         found = f"the file{file} has {number} folds" if file else f"folds is {number!r}"
         raise ConfigError(
-            f"Dataset {name!r}: {found}, expected at least {_LEAST} (one to test, one to validate, the others to learn from)"
-            f"{'' if file else ', or a file'}."
+            f"Dataset {name!r}: {found}, expected {'' if file else 'a file, or '}at least {_LEAST}: one to test, one to "
+            "validate, the others to learn from."
         )
     return number
 

@@ -59,7 +59,9 @@ def leave_out_leaks(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
             if dataset is judged or not dataset.has("train") or not (number := dataset.leave_out(asked)):
                 continue
             if not dataset.has("train"):
-                raise DataError(f"{dataset.name} learns only from queries that {judged.name} is judged on. Give it others.")
+                raise DataError(
+                    f"{dataset.name} learns only from queries that {judged.name} is judged on. Give it others."
+                )
             yield (
                 f"{dataset.name} learns without the {number:,} samples whose query is in the fold of {judged.name} that "
                 "validates or tests"

@@ -1,0 +1,144 @@
+"""Runs of a cross-validation: those that have each fold as their test once are one run, judged on all queries."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mtlrank.errors import DataError
+from mtlrank.evaluation.grouping import identity_of, without_fold
+from mtlrank.evaluation.judged_head import JUDGED_RUN, Head, evaluation_of, head_folders
+from mtlrank.evaluation.results import write_summary
+from mtlrank.storage import read_json, writable_folder, write_json, write_text
+from mtlrank.words import counted
+
+_TABLES = ("run.trec", "qrels.txt", "queries.tsv")  # of a judged head, without a header
+_OF_A_FOLD = ("fold", "weights", "note")  # what metrics.json says of one model
+
+
+class JoinedRuns(NamedTuple):
+    """The runs of a system. Without a cross-validation they are as they were given."""
+
+    folders: list[Path]  # those of one run follow each other
+    heads: list[list[Head]]  # of each run
+    num_folds: int = 1
+    left_out: tuple[str, ...] = ()  # heads on which the models of all folds were judged: they have no folds
+
+
+def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Head]]) -> JoinedRuns:
+    """Join the runs of a system that differ in nothing but their fold. One fold by itself is a run as any other.
+
+    Raises `DataError` if a run lacks a fold, has one twice, or a query is in two.
+    """
+    runs: dict[str, list[tuple[Path, Sequence[Head]]]] = {}
+    for folder, heads in zip(folders, judged, strict=True):
+        of_folds = any(head.fold for head in heads)
+        runs.setdefault(_whose(folder) if of_folds else str(folder), []).append((folder, heads))
+    if all(len(parts) == 1 for parts in runs.values()):
+        return JoinedRuns(list(folders), [list(heads) for heads in judged])
+    joined = [_join_run(name, parts) for parts in runs.values()]
+    sizes = {len(parts) for parts in runs.values()}
+    if len(sizes) > 1:
+        raise DataError(
+            f"{name}: its runs have {' and '.join(map(str, sorted(sizes)))} folds, expected the same number."
+        )
+    ordered = [folder for parts in runs.values() for folder, _ in parts]
+    names = dict.fromkeys(head.name for heads in judged for head in heads)
+    left_out = [head for head in names if head not in {each.name for heads in joined for each in heads}]
+    return JoinedRuns(ordered, joined, sizes.pop(), tuple(left_out))
+
+
+def write_joined(output: Path, runs: Sequence[Path]) -> None:
+    """Write a folder for each head of a cross-validation, as if one model had been judged on the queries of all `runs`.
+
+    Its run.trec has all queries, each ranked by the model that has not seen it.
+    """
+    folders = [{folder.name: folder for folder in head_folders([evaluation_of(run)])} for run in runs]
+    for name, folder in folders[0].items():
+        if "fold" in read_json(folder / "metrics.json"):
+            _write_head(writable_folder(output / name), [each[name] for each in folders])
+    write_json(output / JUDGED_RUN, without_fold(identity_of(runs[0])))
+
+
+def _write_head(output: Path, parts: Sequence[Path]) -> None:
+    (output / "metrics.json").unlink(missing_ok=True)
+    for table in _TABLES:
+        write_text(output / table, "".join(_text(part / table) for part in parts))
+    header = _text(parts[0] / "per_query.tsv").partition("\n")[0]
+    rows = [_text(part / "per_query.tsv").partition("\n")[2] for part in parts]
+    write_text(output / "per_query.tsv", f"{header}\n{''.join(rows)}")
+    summaries = [read_json(part / "metrics.json") for part in parts]
+    queries = [summary["num_queries"] for summary in summaries]
+    means = {
+        key: {m: float(np.average([each[key][m] for each in summaries], weights=queries)) for m in summaries[0][key]}
+        for key in ("values", "baseline")
+    }
+    sums = {key: sum(summary[key] for summary in summaries) for key in ("num_samples", "num_queries")}
+    most = {"max_candidates": max(summary["max_candidates"] for summary in summaries)}
+    same = {key: value for key, value in summaries[0].items() if key not in _OF_A_FOLD}
+    write_summary(output, {**same, **means, **sums, **most})
+
+
+def _text(path: Path) -> str:
+    with path.open(encoding="utf-8", newline="") as file:  # a carriage return is no line end here
+        return file.read()
+
+
+def _whose(folder: Path) -> str:
+    """What the folds of one run have in common: all settings but the fold, the seed too."""
+    try:
+        return json.dumps(without_fold(identity_of(folder)), sort_keys=True)
+    except DataError:
+        return ""  # only the judgements were kept
+
+
+def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[Head]:
+    """The heads of a cross-validation on all queries."""
+    first = parts[0][0]
+    by_name = [{head.name: head for head in heads if head.fold} for _, heads in parts]
+    for (folder, _), heads in zip(parts, by_name, strict=True):
+        if heads.keys() != by_name[0].keys():
+            raise DataError(
+                f"{folder} and {first} cannot be folds of one run of {name!r}: their heads with folds are "
+                f"{', '.join(sorted(heads))} and {', '.join(sorted(by_name[0]))}."
+            )
+    return [
+        _join_head(name, [folder for folder, _ in parts], [heads[head] for heads in by_name]) for head in by_name[0]
+    ]
+
+
+def _join_head(name: str, folders: Sequence[Path], heads: Sequence[Head]) -> Head:
+    """A head on the queries of all folds, in the order of a head that is read."""
+    numbers = [head.fold.fold for head in heads if head.fold]
+    wanted = {head.fold.of for head in heads if head.fold}
+    if len(wanted) > 1 or sorted(numbers) != list(range(min(wanted))):
+        missing = sorted(set(range(max(wanted))).difference(numbers))
+        lacks = f"; {', '.join(map(str, missing))} missing" if missing else ""
+        raise DataError(
+            f"{name}: {counted(len(folders), 'run')} that differ only in their fold, {folders[0]} among them, have the "
+            f"folds {', '.join(map(str, sorted(numbers)))} of {' and '.join(map(str, sorted(wanted)))} of "
+            f"{heads[0].name}{lacks}. Expected each fold once: train what is missing, or leave these runs out."
+        )
+    items = [item for head in heads for item in head.items]
+    if len(set(items)) < len(items):
+        twice = next(" ".join(item) for item in items if items.count(item) > 1)
+        raise DataError(
+            f"{name}: query {twice!r} is in two folds of {heads[0].name}, expected one: {folders[0]} and others."
+        )
+    order = sorted(range(len(items)), key=items.__getitem__)
+    measures = tuple(m for m in heads[0].measures if all(m in head.measures for head in heads))
+
+    def all_of(key: str) -> dict[str, np.ndarray]:
+        tables = [getattr(head, key) for head in heads]
+        return {m: np.concatenate([table[m] for table in tables], axis=1)[:, order] for m in measures if m in tables[0]}
+
+    return heads[0]._replace(
+        measures=measures,
+        items=tuple(items[i] for i in order),
+        units=np.arange(len(items)),
+        values=all_of("values"),
+        first_stage=all_of("first_stage"),
+        fold=None,
+    )
