@@ -57,7 +57,12 @@ def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]
     read = {name: read_system(name, paths) for name, paths in groups.items() if paths[0].is_dir()}
     files = {name: paths for name, paths in groups.items() if name not in read}
     topics = read_topics(read.values()) if files else []
-    notes = []
+    notes = [
+        f"{name}: {head.name} has the queries of fold {head.fold.fold} of {head.fold.of} only."
+        for name, system in read.items()
+        for head in system.heads.values()
+        if head.fold
+    ]
     for name, paths in files.items():
         read[name], told = judge_files(name, paths, topics)
         notes += told

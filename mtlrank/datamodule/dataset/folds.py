@@ -49,6 +49,10 @@ class Folds:
         parts = {self.fold: "test", (self.fold - 1) % self.number: "val"}
         return parts.get(self._fold_of.get(query_id, -1), "train")
 
+    def check_file(self) -> None:
+        """Raise an error for a file that is not there or cannot be read."""
+        number_of_folds(self.name, self.folds)
+
     @property
     def number(self) -> int:
         """How many folds there are."""

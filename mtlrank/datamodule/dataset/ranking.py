@@ -99,7 +99,9 @@ class IRDataset(PreparedDataset):
         }
         self.sources = {"train": train, "val": val, "test": test}
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
-        self.held_out = HeldOut(self.sources, seed) if folds is None else self._folds(folds, fold, seed)
+        self.held_out = self._folds(folds, fold, seed) if folds is not None else HeldOut(self.sources, seed)
+        if fold is not None and folds is None:
+            raise ConfigError(f"Dataset {name!r}: fold is {fold!r}, but folds is null: set it to the number of folds.")
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.relevance_level: int = task.relevance_level or 1
         self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
@@ -230,6 +232,8 @@ class IRDataset(PreparedDataset):
             Collection(source)
         if self.negatives_run is not None:
             locate(self.negatives_run, "negatives_run")
+        if isinstance(self.held_out, Folds):
+            self.held_out.check_file()
 
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}

@@ -76,14 +76,15 @@ class PreparedSplit:
         return PreparedSplit(folders, store, task, classes, np.array(numbers, dtype=np.int64), queries)
 
     def without(self, queries: Set[bytes]) -> "PreparedSplit":
-        """The samples that ask none of these queries (see `queries`), of a split that is whole."""
-        folders, store, task, classes, *_ = self._opened
+        """The samples that ask none of these queries (see `queries`)."""
+        folders, store, task, classes, chosen, judged = self._opened
         texts, has_query = self._first_texts(np.arange(len(self.sequences)))
         known = np.unique(texts[has_query])
         unwanted = known[[query in queries for query in self._tokens_of(known)]]
         times = offsets((has_query & np.isin(texts, unwanted)).astype(np.int64))
         first, count = self.samples[np.arange(len(self))]
-        return PreparedSplit(folders, store, task, classes, np.flatnonzero(times[first + count] == times[first]))
+        kept = np.flatnonzero(times[first + count] == times[first])
+        return PreparedSplit(folders, store, task, classes, kept if chosen is None else chosen[kept], judged)
 
     def qrels(self) -> list[Qrel]:
         """The judgements of a ranking's queries."""

@@ -6,9 +6,10 @@ from mtlrank import train
 from mtlrank.batch import Record
 from mtlrank.compose import compose_config
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
-from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within
+from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
 from mtlrank.storage import read_json
 from mtlrank.task import Regression, Relevance
 
@@ -56,6 +57,72 @@ def test_queries_that_another_dataset_is_judged_on_are_told(tmp_path, ranking, q
     assert told == list(leaks_between([other, ranking]))
     sentence = f"other learns from {shared} queries that ranking is judged on (test): its measures are not those of new"
     assert [line.startswith(sentence) for line in told] == ([True] if shared else [])
+
+
+class Folded(Asked):
+    """The same as a fold of its queries."""
+
+    def describe(self):
+        return {"folds": {"fold": 0, "of": 3}}
+
+
+@pytest.fixture
+def folded(tmp_path):
+    queries = {"train": ["the crow", "the fox"], "val": ["a hen"], "test": ["a stork", "an owl"]}
+    return opened(tmp_path, Folded("ranking", Relevance(["RR"], 1), **queries))
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_nothing_learns_from_queries_of_the_folds_that_validate_and_test(tmp_path, folded, total):
+    asked = ["An  OWL", "a crane", "the crow", "a hen", "a stork", "the fox", "a gull"]
+    other = opened(tmp_path, Asked("other", Regression(["MSE"]), train=asked, test=["an owl"]), total)
+    before = {sample: other.split("train").pairs()[sample] for sample in range(14)}
+    (told,) = leave_out_leaks([other, folded])
+    assert told == "other learns without the 6 samples whose query is in the fold of ranking that validates or tests"
+    train = other.split("train")
+    kept = [pairs for pairs in before.values() if pairs[0][0] not in ("train0", "train3", "train4")]
+    assert (len(train), train.pairs()) == (8, kept)
+    assert list(leaks_between([other, folded])) == list(leave_out_leaks([other, folded])) == []
+    assert len(other.split("test")) == 2
+    batch = train.collate(range(8))
+    assert batch.labels.tolist() == [0, 1] * 4
+    assert train.lengths().sum() == len(batch.input_ids)
+    wanted = {pairs[0] for pairs in kept[2:5]} | {("train0", "d0")}
+    assert [train.pairs()[sample][0] in wanted for sample in train.samples_about(wanted)] == [True] * 3
+
+
+def test_queries_of_several_folded_rankings_are_left_out(tmp_path, folded):
+    second = opened(
+        tmp_path, Folded("second", Relevance(["RR"], 1), train=["the crow"], val=["a gull"], test=["a crane"])
+    )
+    other = opened(
+        tmp_path, Asked("other", Regression(["MSE"]), train=["an owl", "a crane", "a hen", "a cat", "a gull"])
+    )
+    assert [line.partition(" samples")[0] for line in leave_out_leaks([folded, second, other])] == [
+        "other learns without the 4",
+        "other learns without the 4",
+    ]
+    assert {query_id for ((query_id, _),) in other.split("train").pairs()} == {"train3"}
+
+
+def test_other_rankings_and_texts_without_a_query_stay_as_they_are(tmp_path, folded, ranking):
+    other = opened(tmp_path, Asked("other", Regression(["MSE"]), train=["an owl"]))
+    assert list(leave_out_leaks([ranking, other])) == []
+    alone = opened(tmp_path, Alone("alone", Regression(["MSE"]), train=["an owl"]))
+    assert list(leave_out_leaks([folded, alone])) == []
+
+
+class Alone(Asked):
+    """The queries as texts by themselves."""
+
+    def records(self, split):
+        return [record._replace(query=None, text=record.query) for record in super().records(split)]
+
+
+def test_nothing_to_learn_from_is_an_error(tmp_path, folded):
+    other = opened(tmp_path, Asked("other", Regression(["MSE"]), train=["an owl"]))
+    with pytest.raises(DataError, match="other learns only from queries that ranking is judged on. Give it others"):
+        list(leave_out_leaks([folded, other]))
 
 
 def test_first_texts_of_what_is_no_ranking_are_no_queries(tmp_path, ranking):
