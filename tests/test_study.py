@@ -2,6 +2,7 @@
 
 import csv
 
+import ir_measures
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
@@ -9,8 +10,12 @@ from omegaconf import OmegaConf
 from mtlrank import study
 from mtlrank.build_dataset import has_split
 from mtlrank.compose import compose_config, resolve, select_tasks
-from mtlrank.errors import ConfigError, StorageError
+from mtlrank.errors import ConfigError, DataError, StorageError
+from mtlrank.evaluation.judged_head import read_head
+from mtlrank.evaluation.systems import read_system
 from mtlrank.storage import read_json
+from mtlrank.trec import read_qrels, read_run
+from tests.tiny_collection import write
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 SHORT = [
@@ -142,3 +147,83 @@ def test_each_run_has_its_own_checkpoints_and_a_monitor_that_it_has(tmp_path):
         "gs://bucket/study/msm_sem_sim/seed-3",
     ]
     assert [each["monitor"] for each in training] == ["val/msm_ner/Accuracy", None]
+
+
+FOLDS = [
+    "tasks=[trec2019,msm_bm25]",
+    "training.epochs=1",
+    "+trainer.limit_train_batches=3",
+    "study.resamples=500",
+    "+datamodule.dataset.datasets.trec2019={train: mtlrank-embedded/val, val: null, test: null, folds: 3}",
+    "datamodule.dataset.datasets.msm_bm25.train=mtlrank-embedded/val",
+    "datamodule.dataset.datasets.msm_bm25.val=null",
+]
+
+
+def test_a_study_trains_all_folds_and_compares_over_all_queries(data_dir, tmp_path, capsys):
+    vary = vary_with(*FOLDS, f"data_dir={data_dir}", f"output_dir={tmp_path}", "study.seeds=[1]")
+    (row,) = study.run(vary)
+    told = capsys.readouterr()
+    assert "trained with others, but not compared: msm_bm25" in told.err
+    assert "run 6/6: trec2019, msm_bm25, seed 1, fold 2, about" in told.err
+    assert told.err.count("mtlrank: msm_bm25 learns without the ") == 3
+    assert "learns from" not in told.err  # no leak is left
+    assert "A run is 3 models: each ranks the queries of its own fold." in " ".join(told.out.split())
+    assert (row.head, row.num_units, row.baseline_runs, row.folds) == ("trec2019", 50, 1, 3)
+
+    both = tmp_path / "trec2019+msm_bm25" / "seed-1"
+    tested = [
+        {item for (item,) in read_head(fold / "evaluation" / "trec2019").items} for fold in sorted(both.glob("fold-*"))
+    ]
+    learnt = [read_json(fold / "about.json").get("leaks", "") for fold in both.glob("fold-*")]
+    assert (sorted(map(len, tested)), len(set.union(*tested)), learnt) == ([16, 17, 17], 50, ["", "", ""])
+
+    joined = both / "all-folds" / "trec2019"
+    head = read_system("x", folds).heads["trec2019"]
+    assert read_head(joined).values["nDCG@10"].tolist() == head.values["nDCG@10"].tolist()
+    measures = [ir_measures.parse_measure(measure) for measure in head.measures]
+    found = ir_measures.iter_calc(measures, read_qrels(joined / "qrels.txt"), read_run(joined / "run.trec"))
+    values = {(each.query_id, str(each.measure)): each.value for each in found}
+    known = {
+        (query_id, measure): head.values[measure][0, place]
+        for place, (query_id,) in enumerate(head.items)
+        for measure in head.measures
+    }
+    assert known == pytest.approx(values, abs=1e-6)
+    assert row.system_value == pytest.approx(read_json(joined / "metrics.json")["values"]["nDCG@10"], abs=1e-6)
+
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/seed-1/fold-*/metrics.json")}
+    assert study.run(vary)[0]._replace(note="") == row._replace(note="")
+    assert len(finished) == 6
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+
+
+def folded(tmp_path, *words):
+    return vary_with(*FOLDS, f"output_dir={tmp_path}", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["+datamodule.dataset.datasets.trec2019.fold=1"],
+            "fold is 1 in trec2019, but a study runs all folds: leave it",
+        ),
+        (["datamodule.dataset.datasets.trec2019.folds=2"], "'trec2019': folds is 2, expected a file, or at least 3"),
+        (["datamodule.dataset.datasets.trec2019.folds=gone.tsv"], "The folds 'gone.tsv' does not exist"),
+        (["+datamodule.dataset.datasets.msm_bm25.folds=4"], r"different numbers of folds \(trec2019 3, msm_bm25 4\)"),
+        (["study.heads=[msm_bm25]"], "expected tasks of the mixtures that have folds. These have: trec2019."),
+    ],
+)
+def test_folds_that_cannot_be_are_refused_before_anything_runs(tmp_path, words, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        study.run(folded(tmp_path, *words))
+    assert not list(tmp_path.iterdir())
+
+
+def test_folds_may_be_given_by_a_file(tmp_path):
+    file = write(tmp_path / "folds.tsv", [f"q{i}\t{i % 4}" for i in range(8)])
+    config = folded(tmp_path, f"datamodule.dataset.datasets.trec2019.folds={file}")({})
+    runs = study._runs(("trec2019", "msm_bm25"), 7, tmp_path, config)
+    assert [(run.fold, run.folder) for run in runs] == [(i, tmp_path / "seed-7" / f"fold-{i}") for i in range(4)]
+    assert study._runs(("msm_bm25",), 7, tmp_path, config) == [study.Run(("msm_bm25",), 7, tmp_path / "seed-7")]
