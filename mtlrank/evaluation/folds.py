@@ -12,7 +12,6 @@ from mtlrank.evaluation.grouping import identity_of, without_fold
 from mtlrank.evaluation.judged_head import JUDGED_RUN, Head, evaluation_of, head_folders
 from mtlrank.evaluation.results import write_summary
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
-from mtlrank.words import counted
 
 _TABLES = ("run.trec", "qrels.txt", "queries.tsv")  # of a judged head, without a header
 _OF_A_FOLD = ("fold", "weights", "note")  # what metrics.json says of one model
@@ -114,12 +113,12 @@ def _join_head(name: str, folders: Sequence[Path], heads: Sequence[Head]) -> Hea
     numbers = [head.fold.fold for head in heads if head.fold]
     wanted = {head.fold.of for head in heads if head.fold}
     if len(wanted) > 1 or sorted(numbers) != list(range(min(wanted))):
-        missing = sorted(set(range(max(wanted))).difference(numbers))
-        lacks = f"; {', '.join(map(str, missing))} missing" if missing else ""
+        missing = ", ".join(map(str, sorted(set(range(max(wanted))).difference(numbers))))
+        found = f"{', '.join(map(str, sorted(numbers)))} of {' and '.join(map(str, sorted(wanted)))}"
+        whose = f"{folders[0]} and what differs from it only in the fold" if len(folders) > 1 else folders[0]
+        way = f"Train the missing {missing}, or leave" if missing else "Leave"
         raise DataError(
-            f"{name}: {counted(len(folders), 'run')} that differ only in their fold, {folders[0]} among them, have the "
-            f"folds {', '.join(map(str, sorted(numbers)))} of {' and '.join(map(str, sorted(wanted)))} of "
-            f"{heads[0].name}{lacks}. Expected each fold once: train what is missing, or leave these runs out."
+            f"{name}: expected each fold of {heads[0].name} once, found {found} in {whose}. {way} these runs out."
         )
     items = [item for head in heads for item in head.items]
     if len(set(items)) < len(items):

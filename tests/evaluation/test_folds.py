@@ -1,5 +1,6 @@
 """Runs of a cross-validation, written by hand, joined to runs on all queries."""
 
+import numpy as np
 import pytest
 
 from mtlrank.errors import DataError
@@ -19,11 +20,18 @@ VALUES = ({"q5": 0.5, "q1": 0.1}, {"q2": 0.2}, {"q4": 0.4, "q3": 0.3})  # of thr
 def write_fold(run, fold, values, seed=1, of=3, with_sim=False, **settings):
     """A judged run of one fold, which ranks two documents of each query."""
     write_config(run, seed, **{f"{PREFIX}.folds": of, f"{PREFIX}.fold": fold, **settings})
-    folder, first = run / "evaluation" / "rank", {q: value / 10 for q, value in values.items()}
+    folder, first = run / "evaluation" / "rank", {q: int(q[1:]) / 100 for q in values}
     write_ranking(folder, values, first)
     means = {key: {"AP": sum(of.values()) / len(of)} for key, of in (("values", values), ("baseline", first))}
     counts = {"num_queries": len(values), "num_samples": 2 * len(values), "max_candidates": 2 + fold}
-    more = {"fold": [fold, of], "weights": f"of fold {fold}", "baseline_name": FIRST_STAGE, **means, **counts}
+    more = {
+        "fold": [fold, of],
+        "weights": f"of fold {fold}",
+        "baseline_name": FIRST_STAGE,
+        "relevance_level": 1,
+        **means,
+        **counts,
+    }
     write_json(folder / "metrics.json", read_json(folder / "metrics.json") | more)
     (folder / "qrels.txt").write_text("".join(f"{q} 0 a 1\n" for q in values))
     (folder / "run.trec").write_text("".join(f"{q} Q0 a 1 2 x\n{q} Q0 b 2 1 x\n" for q in values))
@@ -45,14 +53,14 @@ def test_folds_of_a_seed_are_one_run_on_all_queries(tmp_path):
     head = system.heads["rank"]
     assert (system.num_runs, system.num_folds, system.left_out) == (2, 3, ())
     assert head.items == (("q1",), ("q2",), ("q3",), ("q4",), ("q5",))
-    assert head.values["AP"] == pytest.approx([[0.1, 0.2, 0.3, 0.4, 0.5], [0.35, 0.45, 0.55, 0.65, 0.75]])
+    assert head.values["AP"] == pytest.approx(np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0.35, 0.45, 0.55, 0.65, 0.75]]))
     assert {path.name for path in system.first_run} == {"one-0", "one-1", "one-2"}
 
 
 def test_the_first_stage_is_joined_too(tmp_path):
     system = first_stage(read_system("x", write_folds(tmp_path, "one")))
     assert (system.num_runs, system.num_folds) == (1, 3)
-    assert system.heads["rank"].values["AP"] == pytest.approx([[0.01, 0.02, 0.03, 0.04, 0.05]])
+    assert system.heads["rank"].values["AP"] == pytest.approx(np.array([[0.01, 0.02, 0.03, 0.04, 0.05]]))
 
 
 def test_a_run_file_is_judged_on_the_queries_of_all_folds(tmp_path):
@@ -89,17 +97,20 @@ def without(runs, *folds):
     [
         (
             lambda runs: without(runs, 1),
-            "x: 2 runs that differ only in their fold, .*one-0 among them, have the folds 0, 2 of 3 of rank; 1 missing",
+            "x: expected each fold of rank once, found 0, 2 of 3 in .*one-0 and what differs from it only in .*missing 1,",
         ),
         (
             lambda runs: without(runs, 3, 4),
-            "1 run that differ.*two-2 among them, have the folds 2 of 3 of rank; 0, 1 miss",
+            r"once, found 2 of 3 in \S*two-2\. Train the missing 0, 1, or leave",
         ),
         (
             lambda runs: [write_fold(runs[1], 1, {"q1": 0.2}), *without(runs, 1)],
             "x: query 'q1' is in two folds of rank",
         ),
-        (lambda runs: [write_fold(runs[1], 1, VALUES[1], of=4), *without(runs, 1)], "x: 2 runs that differ only in"),
+        (
+            lambda runs: [write_fold(runs[1], 1, VALUES[1], of=4), *without(runs, 1)],
+            "once, found 1 of 4 in .*one-1",
+        ),
     ],
 )
 def test_folds_that_are_not_each_query_once_are_refused(tmp_path, spoil, complaint):
@@ -144,6 +155,7 @@ def test_the_joined_folder_is_that_of_a_head_on_all_queries(tmp_path):
     assert "weights" not in told
     assert len(read_run(tmp_path / "all" / "rank" / "run.trec")) == 10
     assert len(read_qrels(tmp_path / "all" / "rank" / "qrels.txt")) == 5
-    assert "the query q5" in (tmp_path / "all" / "rank" / "index.html").read_text()
+    assert (tmp_path / "all" / "rank" / "queries.tsv").read_text().count("the query") == 5
+    assert "5 queries, at most 4 candidates each" in (tmp_path / "all" / "rank" / "index.html").read_text()
     identity = identity_of(tmp_path / "all")
     assert (identity[f"{PREFIX}.folds"], f"{PREFIX}.fold" in identity) == (3, False)
