@@ -154,9 +154,11 @@ FOLDS = [
     "training.epochs=1",
     "+trainer.limit_train_batches=3",
     "study.resamples=500",
-    "+datamodule.dataset.datasets.trec2019={train: mtlrank-embedded/val, val: null, test: null, folds: 3}",
+    "+datamodule.dataset.datasets.trec2019={train: mtlrank-embedded/val, val: null, test: null, folds: 3, num_candidates: 5}",
     "datamodule.dataset.datasets.msm_bm25.train=mtlrank-embedded/val",
     "datamodule.dataset.datasets.msm_bm25.val=null",
+    "datamodule.dataset.datasets.msm_bm25.test=null",
+    "datamodule.dataset.datasets.msm_bm25.per_query=1",
 ]
 
 
