@@ -41,7 +41,7 @@ def test_overrides_compose(command, monkeypatch):
     monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
     words = [word for word in shlex.split(command) if "=" in word]
     if re.search(r"mtlrank[. ]train -m ", command):  # of a sweep, the first job
-        words = [word.partition(",")[0] for word in words]
+        words = [word if "{" in word else word.partition(",")[0] for word in words]
     if "datamodule/dataset=my_dataset" not in words:
         config = select_tasks(compose_config(words, trusted=True))
         assert config["datamodule"]["dataset"]["datasets"]
