@@ -51,6 +51,27 @@ def test_what_else_differs_is_told_wherever_the_table_is(runs, tmp_path):
     assert confounds[1] == "x and base differ in: tasks (rank, rank,sim), loop.optimizer.lr (null/1e-05, null)."
 
 
+def test_folds_are_joined_and_one_fold_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, gain in (("single", 0.0), ("all", 0.1)):
+        for fold in range(3):
+            of = {"datamodule.dataset.datasets.rank.folds": 3, "datamodule.dataset.datasets.rank.fold": fold}
+            write_config(tmp_path / f"{name}{fold}", **of, gain=gain)
+            values = {f"q{fold}{i}": 0.1 * i + gain for i in range(4)}
+            write_ranking(tmp_path / f"{name}{fold}" / "evaluation" / "rank", values, fold=[fold, 3])
+    done = typed("single0", "single1", "single2", "all0", "all1", "all2", "--resamples", 500, "--output", "out")
+    assert done.exit_code == 0, done.output
+    assert "gain=0.1: 1 run of 3 folds, rank" in done.stderr
+    assert "rank 12 queries" in " ".join(done.stdout.split())
+    kept = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"][0]
+    assert (kept["difference"], kept["num_units"], kept["folds"]) == (pytest.approx(0.1), 12, 3)
+    done = typed("single0", "all0", "--resamples", 500, "--no-first-stage")
+    assert "gain=0.1: rank has the queries of fold 0 of 3 only." in done.stdout
+    done = typed("single0", "single1", "all0", "all1", "all2")
+    assert done.exit_code == 3
+    assert "expected each fold of rank once, found 0, 1 of 3" in done.stderr
+
+
 def test_without_the_first_stage_fewer_comparisons_are_corrected_for(runs, tmp_path):
     done = typed(*runs, "--no-first-stage", "--output", "out", "--resamples", 2000)
     assert done.exit_code == 0, done.output

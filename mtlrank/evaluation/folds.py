@@ -33,8 +33,7 @@ def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Hea
     """
     runs: dict[str, list[tuple[Path, Sequence[Head]]]] = {}
     for folder, heads in zip(folders, judged, strict=True):
-        of_folds = any(head.fold for head in heads)
-        runs.setdefault(_whose(folder) if of_folds else str(folder), []).append((folder, heads))
+        runs.setdefault(_run_of(folder, heads), []).append((folder, heads))
     if all(len(parts) == 1 for parts in runs.values()):
         return JoinedRuns(list(folders), [list(heads) for heads in judged])
     joined = [_join_run(name, parts) for parts in runs.values()]
@@ -85,17 +84,20 @@ def _text(path: Path) -> str:
         return file.read()
 
 
-def _whose(folder: Path) -> str:
-    """What the folds of one run have in common: all settings but the fold, the seed too."""
+def _run_of(folder: Path, heads: Sequence[Head]) -> str:
+    """What the folds of one run have in common: all settings but the fold, the seed too. Another run has its folder."""
+    has_folds = any(head.fold for head in heads)
     try:
-        return json.dumps(without_fold(identity_of(folder)), sort_keys=True)
+        identity = identity_of(folder)
     except DataError:
-        return ""  # only the judgements were kept
+        return "" if has_folds else str(folder)  # only the judgements were kept
+    shared = without_fold(identity)
+    return json.dumps(shared, sort_keys=True) if has_folds or shared != identity else str(folder)
 
 
 def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[Head]:
     """The heads of a cross-validation on all queries."""
-    first = parts[0][0]
+    first, of_first = parts[0]
     by_name = [{head.name: head for head in heads if head.fold} for _, heads in parts]
     for (folder, _), heads in zip(parts, by_name, strict=True):
         if heads.keys() != by_name[0].keys():
@@ -103,6 +105,11 @@ def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[H
                 f"{folder} and {first} cannot be folds of one run of {name!r}: their heads with folds are "
                 f"{', '.join(sorted(heads))} and {', '.join(sorted(by_name[0]))}."
             )
+    if not by_name[0] and len(parts) > 1:
+        raise DataError(
+            f"{name}: {first} and what differs from it only in the fold were judged on the same test sets "
+            f"({', '.join(head.name for head in of_first)}): they are no seeds. Compare the models of one fold."
+        )
     return [
         _join_head(name, [folder for folder, _ in parts], [heads[head] for heads in by_name]) for head in by_name[0]
     ]

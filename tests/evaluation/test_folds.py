@@ -1,5 +1,7 @@
 """Runs of a cross-validation, written by hand, joined to runs on all queries."""
 
+from shutil import rmtree
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,18 @@ def test_folds_that_are_not_each_query_once_are_refused(tmp_path, spoil, complai
     runs = [*write_folds(tmp_path, "one"), *write_folds(tmp_path, "two", seed=2)]
     with pytest.raises(DataError, match=complaint):
         read_system("x", spoil(runs))
+
+
+def test_models_of_all_folds_are_no_seeds_on_a_test_set_without_folds(tmp_path):
+    """As `mtlrank evaluate on={...}` judges them."""
+    runs = write_folds(tmp_path, "one", with_sim=True)
+    for run in runs:
+        rmtree(run / "evaluation" / "rank")
+    with pytest.raises(
+        DataError, match=r"x: .*one-0 and what .* \(sim\): they are no seeds. Compare the models of one"
+    ):
+        read_system("x", runs)
+    assert list(read_system("x", runs[:1]).heads) == ["sim"]
 
 
 def test_runs_without_folds_are_no_seeds_of_those_with_folds(tmp_path):

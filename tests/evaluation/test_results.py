@@ -6,11 +6,13 @@ import ir_datasets
 import pytest
 import torch
 
+from mtlrank.evaluation.judged_head import read_head
 from mtlrank.evaluation.predictions import Predictions
 from mtlrank.evaluation.results import write_head
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.section import read_section
 from mtlrank.evaluation.systems import read_system
+from mtlrank.storage import read_json
 from mtlrank.trec import read_qrels
 
 
@@ -39,6 +41,19 @@ def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(
     page = (tmp_path / "evaluation" / "trec2019" / "index.html").read_text()
     assert "relevant from grade 2" in page
     assert re.findall(r"<tr><td>(AP.*?)</td>", page) == ["AP (from grade 1)", "AP(rel=2)", "AP(rel=1)"]
+
+
+def test_a_fold_is_told_with_what_was_judged_on_it(datasets, tmp_path):
+    """Further test sets have none."""
+    dataset = copy.copy(datasets["trec2019"])
+    source = {**dataset.manifest["source"], "folds": {"fold": 1, "of": 3}}
+    dataset.manifest = {**dataset.manifest, "source": source}
+    predictions, judgement = judged(dataset, tmp_path)
+    assert read_json(tmp_path / "evaluation" / "trec2019" / "metrics.json")["fold"] == [1, 3]
+    assert read_head(tmp_path / "evaluation" / "trec2019").fold == (1, 3)
+    predictions.split_name = "test@dl20"
+    write_head(tmp_path / "other", dataset, predictions, judgement)
+    assert "fold" not in read_json(tmp_path / "other" / "metrics.json")
 
 
 @pytest.mark.parametrize(("offset", "tells"), [(1e5, True), (1e4, False), (0, False)])
