@@ -53,7 +53,7 @@ class Folds:
         """Raise an error for a file that is not there or cannot be read."""
         number_of_folds(self.name, self.folds)
 
-    @property
+    @cached_property
     def number(self) -> int:
         """How many folds there are."""
         return max(self._fold_of.values()) + 1
