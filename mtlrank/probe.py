@@ -54,7 +54,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     results = []
     for key, dataset in datasets.items():
         pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])
-        results.append(probe_task(body, pooler, dataset, amounts._replace(split=splits[key]), training, control))
+        results.append(probe_task(body, pooler, dataset, splits[key], amounts, training, control))
 
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]

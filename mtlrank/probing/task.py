@@ -29,7 +29,6 @@ class Amounts(NamedTuple):
     max_test: int
     max_bytes: float
     portions: Sequence[float]
-    split: str = "val"
     batch_size: int = 64  # samples that the body runs on at once
 
 
@@ -64,9 +63,10 @@ def probe_task(
     body: MTLBody,
     pooler: Pooler,
     dataset: PreparedDataset,
+    split: str,
     amounts: Amounts,
     how: Training,
-    control: MTLBody | None = None,
+    control: MTLBody | None,
 ) -> Probed:
     """Probe a body's layers and, if there is one, a control's on the same items. A tenth is held out to stop training."""
     units = draw_units(dataset, "train", amounts.max_train, how.seed)
@@ -74,7 +74,7 @@ def probe_task(
         raise DataError(f"{dataset.name} has only one sample to probe with: expected more. Raise probe.max_train.")
     cut = max(1, len(units) // _HELD_OUT)
     held, learnt = np.concatenate(units[:cut]), np.concatenate(units[cut:])
-    tested = np.concatenate(draw_units(dataset, amounts.split, amounts.max_test, how.seed))
+    tested = np.concatenate(draw_units(dataset, split, amounts.max_test, how.seed))
 
     train = dataset.split("train")
     labels = torch.from_numpy(train.labels[train.items_of_samples(np.concatenate([held, learnt]))])
@@ -84,11 +84,11 @@ def probe_task(
 
     def probed(probed_body: MTLBody) -> tuple[Layers, Judge]:
         vectors = _read(probed_body, pooler, dataset, "train", np.concatenate([held, learnt]), amounts)
-        test = _read(probed_body, pooler, dataset, amounts.split, tested, amounts)
+        test = _read(probed_body, pooler, dataset, split, tested, amounts)
         standardise(vectors, test)
         device = next(probed_body.parameters()).device
         probes = LayerProbes(dataset.name, vectors.on(device), num_held, how)
-        judge = Judge(dataset, amounts.split, test.items)
+        judge = Judge(dataset, split, test.items)
         return _layers(probes, coded, labels, ends, test.on(device), judge, amounts.layers), judge
 
     found, judge = probed(body)
@@ -98,7 +98,7 @@ def probe_task(
         name=dataset.name,
         kind=dataset.task.kind,
         measures=dataset.task.measures,
-        split=amounts.split,
+        split=split,
         classes=coded.classes,
         num_train=ends[-1],
         num_test=len(judge.items),

@@ -124,9 +124,9 @@ class FileSource(Source):
     def __init__(
         self,
         files: Mapping[str, str],
-        rest: Source | None = None,
-        left_out: Sequence[str] = (),
-        only_judged: bool = False,
+        rest: Source | None,
+        left_out: Sequence[str],
+        only_judged: bool,
     ) -> None:
         self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest

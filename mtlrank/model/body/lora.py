@@ -10,7 +10,7 @@ from mtlrank.errors import ConfigError
 
 def adapt(
     encoder: Any,
-    usual: Sequence[str] = (),
+    usual: Sequence[str],
     rank: int = 8,
     alpha: float = 16,
     dropout: float = 0.0,
