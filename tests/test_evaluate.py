@@ -169,6 +169,22 @@ def test_an_evaluation_is_compared_wherever_it_lies(config, datasets, data_dir, 
         compare.run([str(tmp_path / name) for name in ("a1", "b", "b2")])
 
 
+def test_evaluations_of_a_runs_heads_are_one_when_they_lie_together(config, datasets, data_dir, tmp_path):
+    """A pipeline judges each head in a step of its own."""
+    for name, seed in (("a", 1), ("b", 2)):
+        model = save_random(tmp_path / "model", {**config, "seed": seed}, datasets, spread=seed)
+        for head in ("trec2019", "msm_ner"):
+            step = tmp_path / f"{name}-{head}"
+            words = settings("evaluate", model_dir=model, tasks=f"[{head}]", output_dir=step)
+            evaluate.run(words, {head: data_dir / head})
+            shutil.copytree(step, tmp_path / name, dirs_exist_ok=True)
+        shutil.rmtree(model)
+    rows = compare.run([f"one={tmp_path / 'a'}", f"two={tmp_path / 'b'}"], resamples=100, first_stage=False)
+    assert {(row.head, row.system, row.baseline) for row in rows} == {
+        (h, "two", "one") for h in ("trec2019", "msm_ner")
+    }
+
+
 def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets, tmp_path):
     """Also where samplers are named, which evaluation builds too."""
     sampler = {"_target_": "pathlib.Path.write_text", "_args_": [str(tmp_path / "evil"), "x"]}
