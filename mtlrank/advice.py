@@ -28,7 +28,8 @@ def _of_high_rate(config: Config) -> None:
     """Say that a pretrained body may forget what it knows: rates of bodies that start from nothing are ten times higher."""
     body, optimizer = config["model"]["body"], config["loop"]["optimizer"]
     is_adam = str(optimizer["_target_"]).endswith(("Adam", "AdamW"))
-    is_high = is_adam and body.get("pretrained") and not body.get("lora") and optimizer["lr"] > _HIGH_RATE
+    learns = config["training"]["epochs"] and not body.get("lora")
+    is_high = is_adam and learns and body.get("pretrained") and optimizer["lr"] > _HIGH_RATE
     if is_high:
         say(f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4")
 

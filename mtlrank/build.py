@@ -207,6 +207,11 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
     except (ConfigError, TypeError, ValueError) as error:  # the latter two are of arguments that do not fit
         raise ConfigError(f"Head {key!r}: {error}") from error
     head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
+    if isinstance(head, CrossEncoderHead) and head.backbone != body.backbone:
+        raise ConfigError(
+            f"Head {key!r} is the classifier of {head.backbone!r}, but the body is {body.backbone!r}: expected the same "
+            "backbone, as without the head's own setting."
+        )
     return head
 
 

@@ -10,6 +10,7 @@ from mtlrank import about, embedded
 from mtlrank.compose import Config
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
@@ -52,6 +53,8 @@ def prepared_folder(config: Config, key: str) -> str:
 def dataset_fingerprint(config: Config, key: str) -> str:
     """What a prepared dataset is made from, the same on every machine: its settings, and the content of local files."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
+    if isinstance(folds := dataset.get("folds"), str):
+        number_of_folds(key, folds)  # a folder by mistake would be hashed whole
     names_files, task = {**dataset}, build_object(dataset["task"])
     if type(task).__module__.startswith("mtlrank.task."):  # of ours it is known what data depends on, and no file is
         names_files["task"], dataset["task"] = {}, task.identity()

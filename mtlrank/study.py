@@ -26,6 +26,7 @@ from mtlrank.evaluation.folds import write_joined
 from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
+from mtlrank.objects import parameters_of
 from mtlrank.progress import time_left
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
@@ -100,6 +101,8 @@ def _num_folds(config: Config, tasks: tuple[str, ...]) -> int:
     """How many folds the tasks of a mixture are divided into; 0 if none is."""
     datasets = _datasets(config)
     folded = {key: datasets[key] for key in tasks if _has_folds(datasets[key])}
+    if other := [key for key, each in folded.items() if "folds" not in parameters_of(str(each["_target_"]))]:
+        raise ConfigError(f"{other[0]} has folds, but only rankings of the class IRDataset take them. Leave them out.")
     numbers = {key: number_of_folds(each["name"], each["folds"]) for key, each in folded.items()}
     if given := [key for key, each in folded.items() if each.get("fold") is not None]:
         raise ConfigError(

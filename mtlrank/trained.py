@@ -8,11 +8,11 @@ import torch
 from mtlrank.backbone import load_tokenizer
 from mtlrank.build import build_saved_model
 from mtlrank.build_dataset import build_dataset, own_code
-from mtlrank.checks import at_least, nearest
+from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.dataset.prepared import check_passages
-from mtlrank.datamodule.preprocessor import LoadedPreprocessor
+from mtlrank.datamodule.dataset.prepared import check_one_score
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
 from mtlrank.errors import ConfigError
 from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
@@ -53,9 +53,9 @@ class TrainedHead(NamedTuple):
         """The saved tokenizer with the lengths that the head was trained with; of passages there may be another number."""
         lengths = self.dataset.preprocessor.lengths
         if max_passages is not None:
-            lengths = lengths._replace(max_passages=at_least("max_passages", max_passages, 1))
+            lengths = lengths._replace(max_passages=check_passages(max_passages))
             if max_passages > 1:
-                check_passages(self.name, self.task)
+                check_one_score(self.name, self.task)
         return LoadedPreprocessor(load_tokenizer(str(self.folder / BACKBONE)), lengths)
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:

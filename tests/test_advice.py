@@ -27,6 +27,10 @@ def test_rates_that_are_too_high_for_a_pretrained_body_are_told(config, datasets
         body = {**config["model"]["body"], "pretrained": pretrained}
         advice._of_high_rate({**config, "model": {**config["model"], "body": body}})
         assert ("usually learn with 1e-5 to 1e-4" in capsys.readouterr().err) == told
+    advice._of_high_rate(
+        {**config, "model": {**config["model"], "body": body}, "training": {**config["training"], "epochs": 0}}
+    )
+    assert capsys.readouterr().err == "", "nothing is learnt"
 
 
 @pytest.mark.parametrize(

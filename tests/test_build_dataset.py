@@ -1,11 +1,20 @@
 import os
 
+import pytest
+
 from mtlrank.build_dataset import prepared_folder
 from mtlrank.compose import compose_config, select_tasks
+from mtlrank.errors import DataError
 
 
 def composed(*overrides):
     return select_tasks(compose_config(overrides, trusted=True))
+
+
+def test_a_folder_in_place_of_a_file_of_folds_is_told_before_it_is_hashed(tmp_path):
+    words = ["tasks=[trec2019]", f"+datamodule.dataset.datasets.trec2019.folds={tmp_path}"]
+    with pytest.raises(DataError, match="is a folder, expected a file"):
+        prepared_folder(composed(*words), "trec2019")
 
 
 def test_prepared_folders_notice_that_a_file_has_changed(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mtlrank
-from mtlrank import evaluate, export, rank, train
+from mtlrank import compare, evaluate, export, rank, train
 from mtlrank.batch import Record
 from mtlrank.compose import compose_config
 from mtlrank.datamodule.preprocessor import Lengths, Preprocessor
@@ -152,7 +152,8 @@ def test_a_head_of_ones_own_may_make_a_document_of_its_passages_in_another_way()
         (RelevanceClasses(["AP"]), SMALL, "RelevanceClasses has others. Set max_passages=1"),
         (SpanClassification(["Accuracy"]), SMALL, "SpanClassification has others"),
         (Buckets(["Accuracy"], num_buckets=4), SMALL, "Buckets has others"),
-        (Relevance(["AP"]), {"max_passages": 0}, "max_passages is 0, expected a whole number, at least 1"),
+        (Relevance(["AP"]), {"max_passages": 0}, "max_passages is 0, expected a whole number from 1 to 10,000."),
+        (Relevance(["AP"]), {"max_passages": 10**20}, "max_passages is 1000"),
         (Relevance(["AP"]), {"max_passages": 2, "train_passages": 3}, "train_passages is 3, expected at most max_pass"),
         (Relevance(["AP"]), {"train_passages": 0}, "train_passages is 0, expected null or a whole number"),
         (Relevance(["AP"]), {"passage_stride": 0}, "passage_stride is 0, expected a share of a passage above 0"),
@@ -220,6 +221,10 @@ def test_rank_and_evaluate_read_the_same_passages(model, tmp_path, tokens):
         runs[most] = (tmp_path / f"{most}.run").read_text()
         assert runs[most] == (tmp_path / f"{most}" / "trec2019@long" / "run.trec").read_text()
     assert runs[None] != runs[3]
+    with pytest.raises(ConfigError, match="holds the results of another run, or with other max_passages"):
+        evaluate.run(settings("evaluate", **words, **{**judged, "output_dir": tmp_path / "None"}))
+    rows = compare.run([str(tmp_path / "None"), str(tmp_path / "3")], resamples=100, first_stage=False)
+    assert {(row.baseline, row.system) for row in rows} == {("max_passages=None", "max_passages=3")}
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own

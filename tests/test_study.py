@@ -213,7 +213,8 @@ def folded(tmp_path, *words):
         ),
         (["datamodule.dataset.datasets.trec2019.folds=2"], "'trec2019': folds is 2, expected a file, or at least 3"),
         (["datamodule.dataset.datasets.trec2019.folds=gone.tsv"], "The folds 'gone.tsv' does not exist"),
-        (["+datamodule.dataset.datasets.msm_bm25.folds=4"], r"different numbers of folds \(trec2019 3, msm_bm25 4\)"),
+        (["+datamodule.dataset.datasets.msm_bm25.folds=3"], "msm_bm25 has folds, but only rankings of the class IRDat"),
+        (["datamodule.dataset.datasets.trec2019.folds=/tmp"], "The folds '/tmp' is a folder, expected a file"),
         (["study.heads=[msm_bm25]"], "expected tasks of the mixtures that have folds. These have: trec2019."),
     ],
 )

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.batch import Span
-from mtlrank.checks import at_least, null_or_at_least
+from mtlrank.checks import null_or_at_least
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 Ids = NDArray[np.int32]
+_MOST_PASSAGES = 10_000  # a book has a thousand
 
 
 class Lengths(NamedTuple):
@@ -66,6 +67,13 @@ class Tokens(NamedTuple):
         return (first, last) if first < last else None
 
 
+def check_passages(number: int) -> int:
+    """`number`, if so many passages can be read."""
+    if type(number) is not int or not 1 <= number <= _MOST_PASSAGES:
+        raise ConfigError(f"max_passages is {number!r}, expected a whole number from 1 to {_MOST_PASSAGES:,}.")
+    return number
+
+
 class Preprocessor:
     """A Hugging Face tokenizer (hub name or local folder) and the lengths that texts are cut to.
 
@@ -92,7 +100,7 @@ class Preprocessor:
             )
         if max_query_length > max_length - 8:
             raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}.")
-        at_least("max_passages", max_passages, 1)
+        check_passages(max_passages)
         self.train_passages = null_or_at_least("train_passages", train_passages, 1) or max_passages
         if self.train_passages > max_passages:
             raise ConfigError(f"train_passages is {train_passages}, expected at most max_passages, {max_passages}.")

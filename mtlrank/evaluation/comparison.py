@@ -185,7 +185,7 @@ def _compare(
         resamples=resamples,
         note="",
         per_query=_per_query(theirs, ours, measure) if ranking else {},
-        folds=max(baseline.num_folds, system.num_folds),
+        folds=max(theirs.num_folds, ours.num_folds),
     )
 
 

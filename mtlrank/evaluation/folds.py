@@ -40,7 +40,8 @@ def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Hea
     sizes = {len(parts) for parts in runs.values()}
     if len(sizes) > 1:
         raise DataError(
-            f"{name}: its runs have {' and '.join(map(str, sorted(sizes)))} folds, expected the same number."
+            f"{name}: its runs have {' and '.join(map(str, sorted(sizes)))} folds, expected the same number. A study's "
+            "`all-folds` are its folds joined: name either."
         )
     ordered = [folder for parts in runs.values() for folder, _ in parts]
     names = dict.fromkeys(head.name for heads in judged for head in heads)
@@ -76,7 +77,7 @@ def _write_head(output: Path, parts: Sequence[Path]) -> None:
     sums = {key: sum(summary[key] for summary in summaries) for key in ("num_samples", "num_queries")}
     most = {"max_candidates": max(summary["max_candidates"] for summary in summaries)}
     same = {key: value for key, value in summaries[0].items() if key not in _OF_A_FOLD}
-    write_summary(output, {**same, **means, **sums, **most})
+    write_summary(output, {**same, **means, **sums, **most, "num_folds": len(parts)})
 
 
 def _text(path: Path) -> str:
@@ -147,4 +148,5 @@ def _join_head(name: str, folders: Sequence[Path], heads: Sequence[Head]) -> Hea
         values=all_of("values"),
         first_stage=all_of("first_stage"),
         fold=None,
+        num_folds=len(heads),
     )

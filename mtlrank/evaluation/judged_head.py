@@ -41,6 +41,7 @@ class Head(NamedTuple):
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
     baseline_name: str = FIRST_STAGE
     fold: Fold | None = None  # None: the queries are all that there are to judge
+    num_folds: int = 1  # that were joined
 
 
 def head_name(dataset: str, split: str) -> str:
@@ -126,6 +127,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
     )._replace(
         baseline_name=summary.get("baseline_name", FIRST_STAGE),
         fold=Fold(*map(int, summary["fold"])) if "fold" in summary else None,
+        num_folds=int(summary.get("num_folds", 1)),
     )
 
 

@@ -159,7 +159,7 @@ def test_the_joined_folder_is_that_of_a_head_on_all_queries(tmp_path):
     write_joined(tmp_path / "all", runs)
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["judged_run.json", "rank"]
     head, joined = read_head(tmp_path / "all" / "rank"), read_system("x", runs).heads["rank"]
-    assert (head.items, head.fold) == (joined.items, None)
+    assert (head.items, head.fold, head.num_folds, joined.num_folds) == (joined.items, None, 3, 3)
     assert head.values["AP"].tolist() == joined.values["AP"].tolist()
     assert head.first_stage["AP"].tolist() == joined.first_stage["AP"].tolist()
     told = read_json(tmp_path / "all" / "rank" / "metrics.json")
@@ -171,5 +171,7 @@ def test_the_joined_folder_is_that_of_a_head_on_all_queries(tmp_path):
     assert len(read_qrels(tmp_path / "all" / "rank" / "qrels.txt")) == 5
     assert (tmp_path / "all" / "rank" / "queries.tsv").read_text().count("the query") == 5
     assert "at most 4 candidates" in (tmp_path / "all" / "rank" / "index.html").read_text()
+    with pytest.raises(DataError, match="A study's `all-folds` are its folds joined: name either"):
+        read_system("x", [*runs, tmp_path / "all"])
     identity = identity_of(tmp_path / "all")
     assert (identity[f"{PREFIX}.folds"], f"{PREFIX}.fold" in identity) == (3, False)

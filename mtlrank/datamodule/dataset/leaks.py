@@ -34,10 +34,11 @@ class LeakedQueries:
 
 def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
     """A sentence for each dataset that learns from queries (as the tokenizer reads them) on which a ranking is judged."""
-    learnt = {dataset.name: dataset.split("train").queries() for dataset in datasets if dataset.has("train")}
+    longest = _longest(datasets)
+    learnt = {dataset.name: dataset.split("train").queries(longest) for dataset in datasets if dataset.has("train")}
     for judged in datasets:
         for split in judged.sets("val") + judged.sets("test") if judged.task.kind == "ranking" else ():
-            asked = judged.split(split).queries()
+            asked = judged.split(split).queries(longest)
             for name, queries in learnt.items():
                 if shared := len(asked & queries):
                     yield (
@@ -51,12 +52,15 @@ def leave_out_leaks(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
 
     Folds are made of the queries that there are: another dataset of the same collection has them all.
     """
+    longest = _longest(datasets)
     for judged in datasets:
         if "folds" not in judged.manifest["source"]:
             continue
-        asked = set[bytes]().union(*(judged.split(split).queries() for split in ("val", "test") if judged.has(split)))
+        asked = set[bytes]()
+        for split in ("val", "test"):
+            asked |= judged.split(split).queries(longest) if judged.has(split) else set()
         for dataset in datasets:
-            if dataset is judged or not dataset.has("train") or not (number := dataset.leave_out(asked)):
+            if dataset is judged or not dataset.has("train") or not (number := dataset.leave_out(asked, longest)):
                 continue
             if not dataset.has("train"):
                 raise DataError(
@@ -66,6 +70,12 @@ def leave_out_leaks(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
                 f"{dataset.name} learns without the {number:,} samples whose query is in the fold of {judged.name} that "
                 "validates or tests"
             )
+
+
+def _longest(datasets: Sequence[PreparedDataset]) -> int:
+    """As many tokens of a text as all datasets keep."""
+    splits = (dataset.split(name) for dataset in datasets for name in dataset.splits if dataset.has(name))
+    return min(split.longest_text for split in splits)
 
 
 def leaks_within(dataset: PreparedDataset) -> str:

@@ -38,7 +38,7 @@ class PreparedDataset(ABC):
         if not isinstance(task, Task) or not isinstance(preprocessor, Preprocessor):
             raise ConfigError(f"Dataset {name!r} needs a task and a preprocessor, found {task!r} and {preprocessor!r}.")
         if preprocessor.lengths.max_passages > 1:
-            check_passages(name, task)
+            check_one_score(name, task)
         self.name = safe_name(str(name), "The dataset name")
         self.task = task
         self.preprocessor = preprocessor
@@ -194,10 +194,10 @@ class PreparedDataset(ABC):
             )
         self._splits[split] = part
 
-    def leave_out(self, queries: Set[bytes]) -> int:
+    def leave_out(self, queries: Set[bytes], longest: int) -> int:
         """Learn from no sample that asks one of these queries (see `PreparedSplit.queries`); how many are left out."""
         whole = self.split("train")
-        self._splits["train"] = whole.without(queries)
+        self._splits["train"] = whole.without(queries, longest)
         return len(whole) - len(self._splits["train"])
 
     @property
@@ -216,7 +216,7 @@ class PreparedDataset(ABC):
         return bool(self._splits.get(split))
 
 
-def check_passages(name: str, task: Task) -> None:
+def check_one_score(name: str, task: Task) -> None:
     """Refuse to read documents in passages for a task without one score for each, of which the best would count."""
     if task.kind == "classification" or task.num_spans or task.output_dim != 1:
         raise ConfigError(

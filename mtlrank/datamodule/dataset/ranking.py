@@ -99,12 +99,12 @@ class IRDataset(PreparedDataset):
         }
         self.sources = {"train": train, "val": val, "test": test}
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
+        self.relevance_level: int = task.relevance_level or 1
+        self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
         self.held_out = self._folds(folds, fold, seed) if folds is not None else HeldOut(self.sources, seed)
         if fold is not None and folds is None:
             raise ConfigError(f"Dataset {name!r}: fold is {fold!r}, but folds is null: set it to the number of folds.")
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
-        self.relevance_level: int = task.relevance_level or 1
-        self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
         self.negatives = Negatives(
             grouping or ("pairwise" if task.grouped else "pointwise"),
             self.relevance_level,
@@ -391,6 +391,11 @@ class IRDataset(PreparedDataset):
                 found = " and ".join(f"{split}={self.sources[split]!r}" for split in given)
                 reason = f"found {found} too. Set {' and '.join(f'{split}=null' for split in given)}: folds make them"
             raise ConfigError(f"Dataset {self.name!r}: folds divide the queries of train, {reason}.")
+        if self.train_relevance_level not in (None, self.relevance_level):
+            raise ConfigError(
+                f"Dataset {self.name!r}: train_relevance_level is {self.train_relevance_level}, for training judgements of "
+                "another scale than the others', but folds are judged on train's own. Set train_relevance_level=null."
+            )
         self.sources |= dict.fromkeys(Folds.shares, self.sources["train"])
         return Folds(self.name, folds, fold, seed, lambda: Collection(self._source("train"), Reading.silent()).qrels)
 

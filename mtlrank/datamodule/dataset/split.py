@@ -75,12 +75,12 @@ class PreparedSplit:
             numbers = list(map(int, drawn(map(str, range(len(self))), most, seed=0)))
         return PreparedSplit(folders, store, task, classes, np.array(numbers, dtype=np.int64), queries)
 
-    def without(self, queries: Set[bytes]) -> "PreparedSplit":
+    def without(self, queries: Set[bytes], longest: int) -> "PreparedSplit":
         """The samples that ask none of these queries (see `queries`)."""
         folders, store, task, classes, chosen, judged = self._opened
         texts, has_query = self._first_texts(np.arange(len(self.sequences)))
         known = np.unique(texts[has_query])
-        unwanted = known[[query in queries for query in self._tokens_of(known)]]
+        unwanted = known[[query in queries for query in self._tokens_of(known, longest)]]
         times = offsets((has_query & np.isin(texts, unwanted)).astype(np.int64))
         first, count = self.samples[np.arange(len(self))]
         kept = np.flatnonzero(times[first + count] == times[first])
@@ -171,19 +171,25 @@ class PreparedSplit:
         first, length = self.store.texts[self.sequences[np.array([sequence])][:, 0].astype(np.int64)]
         return self.store.tokens[ranges(first, length)]
 
-    def queries(self) -> set[bytes]:
-        """The distinct first texts of pairs, each as the bytes of its tokens."""
+    @property
+    def longest_text(self) -> int:
+        """How many tokens of a text are kept, at least: texts of two splits are compared as far as both keep them."""
+        return self.store.limits.longest_text
+
+    def queries(self, longest: int) -> set[bytes]:
+        """The distinct first texts of pairs, each as the bytes of its first `longest` tokens."""
         texts, has_query = self._first_texts(ranges(*self.samples[np.arange(len(self))]))
-        return set(self._tokens_of(np.unique(texts[has_query])))
+        return set(self._tokens_of(np.unique(texts[has_query]), longest))
 
     def _first_texts(self, sequences: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """The row of the first text of each sequence, and whether it is the query of a pair."""
         first, second = self.sequences[sequences].astype(np.int64).T
         return first, second != NO_TEXT
 
-    def _tokens_of(self, texts: Ints) -> list[bytes]:
-        """The tokens of some texts, given by their rows."""
+    def _tokens_of(self, texts: Ints, longest: int) -> list[bytes]:
+        """The first tokens of some texts, given by their rows."""
         starts, lengths = self.store.texts[texts]
+        lengths = np.minimum(lengths, longest)
         tokens = self.store.tokens[ranges(starts, lengths)]
         return [part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])] if len(texts) else []
 

@@ -48,11 +48,6 @@ class CrossEncoderHead(MTLHead):
                 f"the classifier of {backbone!r} is of {config.model_type}, whose layers are not known. Known: "
                 f"{', '.join(CLASSIFIERS)}. Choose another head, such as cls, which starts at random."
             )
-        if config.hidden_size != body_dim:
-            raise ConfigError(
-                f"the classifier of {backbone!r} reads {config.hidden_size} numbers, and the body gives {body_dim}: "
-                "backbone must be the body's."
-            )
         self.backbone = backbone
         self.num_labels = int(config.num_labels)
         is_mean = getattr(config, "classifier_pooling", "cls") == "mean"

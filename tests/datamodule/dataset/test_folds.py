@@ -112,6 +112,10 @@ def test_the_manifest_says_which_fold_it_is(fresh_source, tmp_path):
         ({"folds": 5, "fold": -1}, "fold is -1, expected 0 to 4"),
         ({"folds": "x.tsv", "fold": None}, "fold is None, expected a number from 0"),
         ({"fold": 1}, "fold is 1, but folds is null"),
+        (
+            {"folds": 3, "fold": 0, "train_relevance_level": 1},
+            "train_relevance_level is 1, .* but folds are judged on train's own. Set train_relevance_level=null",
+        ),
         ({"folds": 5, "fold": 0, "val": 0.1}, "folds divide the queries of train, found val=0.1 too. Set val=null"),
         ({"folds": 5, "fold": 0, "val": 0.1, "test": "x"}, "val=0.1 and test='x' too. Set val=null and test=null"),
     ],

@@ -17,8 +17,8 @@ from mtlrank.task import Regression, Relevance
 class Asked(PreparedDataset):
     """Two passages for each query of each split."""
 
-    def __init__(self, name, task, **queries):
-        super().__init__(name, task, Preprocessor("mtlrank-embedded/tiny-bert"))
+    def __init__(self, name, task, lengths=None, **queries):
+        super().__init__(name, task, Preprocessor("mtlrank-embedded/tiny-bert", **(lengths or {})))
         self.queries = queries
 
     def records(self, split):
@@ -103,6 +103,19 @@ def test_queries_of_several_folded_rankings_are_left_out(tmp_path, folded):
         "other learns without the 4",
     ]
     assert {query_id for ((query_id, _),) in other.split("train").pairs()} == {"train3"}
+
+
+def test_queries_are_the_same_whatever_a_dataset_keeps_of_them(tmp_path):
+    """One keeps 16 tokens of a text, the other more, as it reads passages."""
+    long, short = " ".join(["garden", "harbour"] * 20), {"max_length": 16, "max_query_length": 8}
+    queries = {"train": ["the crow"], "val": ["a hen"], "test": [long]}
+    judged = opened(tmp_path, Folded("ranking", Relevance(["RR"], 1), {**short, "max_passages": 4}, **queries))
+    other = opened(tmp_path, Asked("other", Regression(["MSE"]), short, train=["a cat", long]))
+    for datasets in ([judged, other], [other, judged]):
+        (told,) = leaks_between(datasets)
+        assert told.startswith("other learns from 1 of the 1 queries that ranking is judged on (test)")
+    (told,) = leave_out_leaks([judged, other])
+    assert told.startswith("other learns without the 2 samples")
 
 
 def test_other_rankings_and_texts_without_a_query_stay_as_they_are(tmp_path, folded, ranking):
