@@ -300,7 +300,7 @@ def test_a_run_that_goes_on_and_has_learnt_nothing_ends_with_an_error(data_dir, 
 def test_a_gradient_scaler_does_not_skip_forever(data_dir, tmp_path, monkeypatch, capsys):
     """On a CPU, where Lightning has none: it halves 16 times before steps are told."""
 
-    def with_scaler(*, precision, plugins, **kwargs):
+    def with_scaler(*, precision, plugins=(), **kwargs):
         half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
         return trainer(plugins=[*plugins, half], **kwargs)
 
