@@ -106,8 +106,7 @@ class PreparedSplit:
         item_pair = np.repeat(np.arange(len(sequences)), items_per_sequence)
         item_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)[item_pair]
         packed = self.store.pack(self.sequences[sequences].astype(np.int64))
-        first_passage = offsets(packed.passages)[item_pair]
-        spans = self.spans[items] + packed.starts[first_passage][:, None, None]
+        spans = self.spans[items] + packed.starts[packed.pair_starts[item_pair]][:, None, None]
         return TaskBatch(
             **packed.tensors(),
             **packed.of_items(item_pair),
@@ -198,7 +197,7 @@ class PreparedSplit:
         for start in range(0, len(self.sequences), _BLOCK):
             rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))]
             packed = self.store.pack(rows.astype(np.int64))
-            for first, end in pairwise(packed.starts[offsets(packed.passages)].tolist()):
+            for first, end in pairwise(packed.starts[packed.pair_starts].tolist()):
                 yield blake2b(packed.ids[first:end].tobytes(), digest_size=16).digest()
 
     def ids_of(self, sequence: int) -> tuple[str, str]:

@@ -23,7 +23,9 @@ class PackedSequences(NamedTuple):
     types: Ints  # (tokens,)
     starts: Ints  # (sequences + 1,)
     second_starts: Ints  # (sequences,), of the second texts; without one, the sequence's end
-    passages: Ints  # (pairs,), how many sequences each pair of texts that was asked for takes
+    pair_starts: (
+        Ints  # (pairs + 1,), the first sequence of each pair of texts that was asked for, and the number of them all
+    )
 
     def tensors(self) -> dict[str, Any]:
         """The fields of a `TaskBatch` that say what its sequences are."""
@@ -37,7 +39,8 @@ class PackedSequences(NamedTuple):
 
     def of_items(self, item_pair: Ints) -> dict[str, Any]:
         """The fields of a `TaskBatch` that say which sequences its items have; `item_pair` is the pair of each."""
-        passages, first = self.passages[item_pair], offsets(self.passages)[item_pair]
+        first = self.pair_starts[item_pair]
+        passages = self.pair_starts[item_pair + 1] - first
         fields: dict[str, Any] = {"item_sequence": torch.from_numpy(ranges(first, passages))}
         if (most := int(passages.max(initial=1))) > 1:
             of_item = np.repeat(np.arange(len(item_pair)), passages)
@@ -86,7 +89,7 @@ class TokenStore:
         second = np.where(paired, starts[1:] - place[:, 1], 0)
         of_types = np.stack([starts[1:] - starts[:-1] - second, second], 1)  # tokens of either type, in turns
         types = np.repeat(np.tile([0, self.template.second_type], len(paired)), of_types.ravel())
-        return PackedSequences(ids, types, starts, starts[1:] - second, passages)
+        return PackedSequences(ids, types, starts, starts[1:] - second, offsets(passages))
 
     def lengths(self, pairs: Ints) -> Ints:
         """How many tokens pairs have, (n,), special ones included, in all their passages."""
