@@ -23,9 +23,7 @@ class PackedSequences(NamedTuple):
     types: Ints  # (tokens,)
     starts: Ints  # (sequences + 1,)
     second_starts: Ints  # (sequences,), of the second texts; without one, the sequence's end
-    pair_starts: (
-        Ints  # (pairs + 1,), the first sequence of each pair of texts that was asked for, and the number of them all
-    )
+    pair_starts: Ints  # (pairs + 1,), of the pairs that were asked for, the first sequence of each, and their number
 
     def tensors(self) -> dict[str, Any]:
         """The fields of a `TaskBatch` that say what its sequences are."""
