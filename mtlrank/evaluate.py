@@ -80,8 +80,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
     learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
     identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
-    if config["max_passages"] is not None:
-        identity["evaluation.max_passages"] = config["max_passages"]  # it makes other scores of the same weights
+    for name in ("max_passages", "num_candidates"):  # with which the same weights give another ranking
+        if config[name] is not None:
+            identity[f"evaluation.{name}"] = config[name]
     weights = file_hash(model_dir / WEIGHTS)
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     _check_output(writable_folder(output), identity, weights, folders)
@@ -134,7 +135,8 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
     """Refuse a folder of another run's results, or where results of other weights would stay beside the new ones."""
     if (output / JUDGED_RUN).exists() and read_json(output / JUDGED_RUN) != identity:
         raise ConfigError(
-            f"{output} holds the results of another run, or with other max_passages. Choose another output_dir."
+            f"{output} holds the results of another run, or with other max_passages or num_candidates. Choose another "
+            "output_dir."
         )
     for folder in head_folders([output]):
         if folder not in judged and read_json(folder / "metrics.json").get("weights") != weights:

@@ -123,10 +123,15 @@ def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, d
     assert {row.head: row.num_units for row in rows} == {"trec2019": 100, "trec2019@again": 100, "trec2019@held": 50}
 
     capsys.readouterr()
+    with pytest.raises(ConfigError, match="with other max_passages or num_candidates. Choose another output_dir"):
+        evaluate.run(settings("evaluate", **words, num_candidates=3))
+    words["output_dir"] = tmp_path / "fewer"
     fewer = evaluate.run(settings("evaluate", **words, num_candidates=3, measures='["P@5"]'))
     assert set(fewer) == {"test@again/trec2019/P@5", "test@held/trec2019/P@5"}
-    assert read_json(folder / "trec2019@held" / "metrics.json")["max_candidates"] == 3
+    assert read_json(tmp_path / "fewer" / "trec2019@held" / "metrics.json")["max_candidates"] == 3
     evaluate.run(settings("evaluate", **words, num_candidates=3))
+    with pytest.raises(DataError, match="the first stage's .* differs .*, so judgements or candidates differ"):
+        compare.run([str(folder), str(tmp_path / "fewer")], resamples=100)  # not: the same run, named twice
     assert len(list((tmp_path / "data").glob("trec2019-*"))) == 4  # two of each: measures are no part of the data
 
 
