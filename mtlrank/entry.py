@@ -1,6 +1,7 @@
 """Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
 
 import errno
+import logging
 import math
 import os
 import re
@@ -137,6 +138,7 @@ def _is_read() -> bool:
 def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn:
     """`given` makes what the step is called with of the composed config."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
+    logging.raiseExceptions = False  # else `--info all | head` shows a traceback for each line that nobody reads
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
 
     is_composed = False
@@ -261,8 +263,6 @@ def _stop(error: UserError) -> NoReturn:
 
 def quiet() -> None:
     """Silence messages of libraries that users cannot act on."""
-    import logging
-
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
