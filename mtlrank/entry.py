@@ -73,7 +73,7 @@ def start(step: str, config: str | None = None) -> NoReturn:
     number that Hydra's sweepers optimise.
     """
     name = config or step
-    _start(step, name, partial(resolve, trusted=True, name=name))
+    _start(step, name, lambda composed: resolve(composed, trusted=True, name=name, own=_config_dir()))
 
 
 def start_variants(step: str) -> NoReturn:
@@ -83,7 +83,7 @@ def start_variants(step: str) -> NoReturn:
         changed = config.copy()
         for key, value in changes.items():
             OmegaConf.update(changed, key, value)
-        return resolve(changed, trusted=True, name=step)
+        return resolve(changed, trusted=True, name=step, own=_config_dir())
 
     _start(step, step, lambda composed: partial(vary, composed))
 

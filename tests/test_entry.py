@@ -219,6 +219,16 @@ def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
     assert done.stderr == "mtlrank: MTLRANK_CONFIG_DIR is '/nowhere', which is not a folder.\n"
 
 
+def test_a_key_of_the_collection_may_be_read_by_any_config_of_ones_own(tmp_path):
+    (tmp_path / "datamodule" / "dataset").mkdir(parents=True)
+    (tmp_path / "datamodule" / "dataset" / "mine.yaml").write_text("train: ${collection.titles}\n")
+    command = [sys.executable, "-m", "mtlrank.prepare", "+collection.titles=x", "tasks=[nope]"]
+    told = "mtlrank: There is no setting collection.titles, and no config refers to ${collection.titles}."
+    for words, expected in (([], told), (["--config-dir", str(tmp_path)], "mtlrank: Unknown task 'nope' in tasks.")):
+        done = subprocess.run([*command, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stderr.startswith(expected)) == (2, True), done.stderr
+
+
 def test_a_config_with_the_name_of_one_of_ours_is_refused_as_ours_would_be_read(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "embedded.yaml").write_text("# @package _global_\nseed: 77\n")
