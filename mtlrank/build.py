@@ -17,7 +17,7 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import CrossEncoderHead, MTLHead, Pooler
+from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.objects import build_object
@@ -81,7 +81,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
         )
     elif config["model"]["body"].get("pretrained", True):
         for name, head in heads.items():
-            if isinstance(head, CrossEncoderHead):
+            if head.backbone:
                 head.load_published()
                 say(f"the head {name} starts as the classifier of {head.backbone}")
     return model
@@ -207,9 +207,9 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
     except (ConfigError, TypeError, ValueError) as error:  # the latter two are of arguments that do not fit
         raise ConfigError(f"Head {key!r}: {error}") from error
     head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
-    if isinstance(head, CrossEncoderHead) and head.backbone != body.backbone:
+    if head.backbone not in (None, body.backbone):
         raise ConfigError(
-            f"Head {key!r} is the classifier of {head.backbone!r}, but the body is {body.backbone!r}: expected the same "
+            f"Head {key!r} starts with weights of {head.backbone!r}, but the body is {body.backbone!r}: expected the same "
             "backbone, as without the head's own setting."
         )
     return head

@@ -48,7 +48,7 @@ class CrossEncoderHead(MTLHead):
                 f"the classifier of {backbone!r} is of {config.model_type}, whose layers are not known. Known: "
                 f"{', '.join(CLASSIFIERS)}. Choose another head, such as cls, which starts at random."
             )
-        self.backbone = backbone
+        self.backbone: str = backbone
         self.num_labels = int(config.num_labels)
         is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
         super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)

@@ -197,7 +197,7 @@ def test_a_checkpoint_without_a_classifier_that_is_known_is_refused(tmp_path):
         "mtlrank-embedded/tiny-bert", "model.body.pretrained=false", f"model.heads.trec2019.backbone={checkpoint}"
     )
     assert (
-        f"Head 'trec2019' is the classifier of {str(checkpoint)!r}, but the body is 'mtlrank-embedded/tiny-bert'"
+        f"Head 'trec2019' starts with weights of {str(checkpoint)!r}, but the body is 'mtlrank-embedded/tiny-bert'"
         in told
     )
 
