@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -23,8 +24,8 @@ from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings, unread
-from mtlrank.untrusted import check_overrides, check_targets, is_config_name, own_config_dir
+from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings, unread, unread_of_collection
+from mtlrank.untrusted import check_overrides, check_targets, config_files, is_config_name, own_config_dir
 
 Config = dict[str, Any]
 
@@ -176,16 +177,19 @@ def with_measures(config: Config, names: Sequence[str] | None) -> Config:
     return {**config, "datamodule": {**config["datamodule"], "dataset": {**mixture, "datasets": changed}}}
 
 
-def resolve(config: DictConfig, *, trusted: bool, name: str) -> Config:
+def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | None = None) -> Config:
     """Plain values of what was composed from the config called `name`, interpolations filled in.
 
-    From outside, every `_target_` is checked before anything is imported.
+    `own` is the folder of further configs. From outside, every `_target_` is checked before anything is imported.
     """
     written = OmegaConf.to_container(config, resolve=False)
     check_parts(written)
     for key in unread(written, name):
         known = [other for other in keys_of(config) if other.partition(".")[0] != key]
         raise ConfigError(f"There is no setting {key}, and no ${{{key}}} refers to it.{_nearest_key(key, known)}")
+    not_read, read = unread_of_collection(written, config_files(own))
+    for key in not_read:
+        raise ConfigError(f"There is no setting {key}, and no config refers to ${{{key}}}.{nearest(key, read)}")
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     if not trusted:
@@ -340,7 +344,7 @@ def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bo
     try:
         if not trusted:
             check_overrides(overrides)
-        return resolve(_composed(name, everything), trusted=trusted, name=name)
+        return resolve(_composed(name, everything), trusted=trusted, name=name, own=own_config_dir())
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
             raise

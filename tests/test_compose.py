@@ -239,6 +239,52 @@ def test_a_key_of_ones_own_at_the_root_may_be_referred_to(reference):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
+        ("missing_text=skip", "setting collection.missing_text, and no config refers to ${collection.missing_text}."),
+        ("missing_text=skip", " Did you mean 'collection.missing_texts'?"),
+        ("numcandidates=5", "Did you mean 'collection.num_candidates'?"),
+        ("pairs.perquery=5", "setting collection.pairs.perquery, and no"),
+        ("pairs.perquery=5", "Did you mean 'collection.pairs.per_query'?"),
+    ],
+)
+def test_a_key_of_the_collection_that_nothing_reads_is_refused(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        composed(f"+collection.{override}")
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize("reference", ["collection.titles", "oc.select:collection.titles,none", "..collection.titles"])
+def test_a_key_of_the_collection_may_be_referred_to(reference):
+    words = ["+collection.titles=there", f"training.checkpoint_dir='x/${{{reference}}}'"]
+    assert "there" in composed(*words)["training"]["checkpoint_dir"]
+    composed("collection.test={docs: a.tsv, queries: b.tsv, qrels: c.txt}", "+collection.val.run=x.run")  # all of it is
+
+
+@pytest.mark.parametrize("collection", ["embedded", "msmarco", "trec_dl"])
+@pytest.mark.parametrize("dataset", ["vaswani", "trec2019_distilled"])
+def test_a_dataset_need_not_read_all_of_a_collection(collection, dataset, monkeypatch):
+    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
+    composed(f"collection={collection}", f"datamodule/dataset={dataset}")
+
+
+def test_a_collection_of_ones_own_may_have_keys_that_another_config_reads(tmp_path, monkeypatch):
+    """Also if this run has no part of that config."""
+    for group, text in (
+        ("collection", "train: null\nfolder: /data\nval: null\ntest: ${.folder}/test\ntitles: there\n"),
+        ("datamodule/dataset", "train: ${collection.titles}\n"),
+    ):
+        (tmp_path / group).mkdir(parents=True)
+        (tmp_path / group / "mine.yaml").write_text(text)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    words = ["collection=mine", "datamodule/dataset=vaswani"]
+    assert composed(*words)["collection"]["titles"] == "there"
+    (tmp_path / "datamodule" / "dataset" / "mine.yaml").unlink()
+    with pytest.raises(ConfigError, match="There is no setting collection.titles, and no config refers to"):
+        composed(*words)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
         ("loop.loss=uncertainty", "To choose another config, use a slash: loop/loss=..."),
         (
             "model.body=bert_base",
