@@ -25,6 +25,7 @@ from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.returned import instance_of
 from mtlrank.task import Task
+from mtlrank.words import counted
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
@@ -47,7 +48,8 @@ def build_body(config: Config) -> MTLBody:
     body: MTLBody = instance_of("model.body", built, MTLBody)
     if start:
         start_body(start, body)
-    heads = {key: _build_head(config, body, key, output_dim=1) for key in config["model"]["heads"]}
+    owners = _owners(config)
+    heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
     for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
         check_length(key, dataset, body.backbone, body.max_length)
         if heads[key].num_labels is not None:
@@ -65,9 +67,13 @@ def compile_body(config: Config, body: MTLBody) -> None:
 
 def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDataset]) -> MultiTaskModel:
     """Body and heads; sizes come from the body and the opened datasets."""
-    heads = {}
+    owners = _owners(config)
+    _check_shared(config, {key: dataset.task for key, dataset in datasets.items()})
+    built = {
+        key: _build_head(config, body, key, datasets[key].task.output_dim) for key in datasets if owners[key] == key
+    }
+    heads = {dataset.name: built[owners[key]] for key, dataset in datasets.items()}
     for key, dataset in datasets.items():
-        heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
         _check_outputs(key, heads[dataset.name], dataset.task)
         _check_pooler(key, dataset, heads[dataset.name].pooler)
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
@@ -198,6 +204,14 @@ def _start_from(config: Config) -> Path | None:
     return model_folder(path) if path else None
 
 
+def _owners(config: Config) -> dict[str, str]:
+    """The task that has the settings of each task's head: itself, unless they share one."""
+    return {
+        key: head["of"] if isinstance(head, dict) and "of" in head else key
+        for key, head in config["model"]["heads"].items()
+    }
+
+
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:
     node = config["model"]["heads"][key]
     if not isinstance(node, dict):
@@ -224,6 +238,23 @@ def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
         f"Head {key!r}: the classifier that it starts from has {head.num_labels} outputs, and its task "
         f"{type(task).__name__} has {task.output_dim}. Choose the task {suitable}, or another head, such as cls."
     )
+
+
+def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:
+    """Refuse a head of tasks, by key, whose outputs mean different things."""
+    for key, other in _owners(config).items():
+        here, there = _outputs(tasks[key]), _outputs(tasks[other])
+        if here != there:
+            raise ConfigError(
+                f"{key!r} and {other!r} share a head, but their outputs differ: {here} and {there}. "
+                f"Give one of them its own, as in model/heads@model.heads.{key}=cls."
+            )
+
+
+def _outputs(task: Task) -> str:
+    """What a head of a task gives."""
+    classes = list(getattr(task, "classes", []))
+    return f"the classes {', '.join(classes)}" if classes else counted(task.output_dim, "score")
 
 
 def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:

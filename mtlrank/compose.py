@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.resources import files
@@ -76,7 +76,7 @@ def select_tasks(config: Config) -> Config:
 
     Tasks come in the order of `tasks`: the first is the main one. A single dataset becomes a mixture of one, whose head
     is the one of its name or the default head. In a mixture, a head without a dataset or a dataset without a head is an
-    error that lists both sides.
+    error that lists both sides. Tasks may share a head (`of`), also one of a task that is not chosen.
     """
     dataset, model = config["datamodule"]["dataset"], config["model"]
     heads = model.get("heads") or {}
@@ -96,7 +96,7 @@ def select_tasks(config: Config) -> Config:
         raise ConfigError(f"Unknown task {unknown[0]!r} in tasks.{hint} Datasets: {', '.join(datasets)}.")
     if "datasets" not in dataset:
         wanted = list(datasets)  # tasks choose among a mixture, perhaps that of the experiment
-        heads = {key: heads.get(key, model["default_head"]) for key in datasets}
+        heads = {**heads, **{key: heads.get(key, model["default_head"]) for key in datasets}}
         dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
         config = {**config, "tasks": None}
     without_head = [key for key in wanted if key in datasets and key not in heads]
@@ -114,8 +114,31 @@ def select_tasks(config: Config) -> Config:
         **config,
         "loop": _without(gone, config["loop"]),
         "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
-        "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": {k: heads[k] for k in chosen}},
+        "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": _chosen_heads(heads, chosen)},
     }
+
+
+def _chosen_heads(heads: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
+    """The heads of chosen tasks. Of those that share one, the first has its settings, and the others name that task."""
+    found, first = dict[str, Any](), dict[str, str]()  # the latter by the task that has the settings in the config
+    for key in chosen:
+        owner = _owner(heads, key)
+        found[key] = {"of": first[owner]} if owner in first else heads[owner]
+        first.setdefault(owner, key)
+    return found
+
+
+def _owner(heads: Mapping[str, Any], key: str) -> str:
+    """The task that has the settings of a task's head: itself, unless its head is that of another one."""
+    passed = [key]
+    while isinstance(head := heads[passed[-1]], dict) and "of" in head:
+        place, other = f"model.heads.{passed[-1]}", str(head["of"])
+        if other not in heads:
+            raise ConfigError(f"{place}.of is {other!r}, expected a task with a head.{nearest(other, heads)}")
+        if other in passed:
+            raise ConfigError(f"{place}.of is {other!r}, whose head is that of {key} again: one of them needs its own.")
+        passed.append(other)
+    return passed[-1]
 
 
 def check_monitor(config: Config) -> None:

@@ -42,7 +42,7 @@ class MTLHead(nn.Module, ABC):
     def project(self, in_dim: int, out_dim: int) -> nn.Module:
         """The module from pooled vectors to logits."""
 
-    def load_published(self) -> None:  # noqa: B027 - most heads start at random
+    def load_published(self) -> None:
         """Take the first weights from `backbone`, if there is one."""
 
     @property
