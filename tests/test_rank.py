@@ -296,7 +296,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"bm25.k1": 1.2}, "bm25 is .*'k1': 1.2.*, but input has pairs: BM25 retrieves none. Leave bm25 out."),
         (
             {"input": None, "ir_dataset": "mtlrank-embedded/test", "bm25.k1": 1.2},
-            "but the run of mtlrank-embedded/test is re-ranked, not what BM25 retrieves. Set run=bm25, or leave bm25 out",
+            "but the run of mtlrank-embedded/test is re-ranked. Set run=bm25, so that BM25 retrieves",
         ),
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),
