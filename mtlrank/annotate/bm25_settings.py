@@ -14,6 +14,7 @@ STOPWORDS = (
     *("english", "english_plus", "danish", "dutch", "french", "german", "italian", "korean", "norwegian"),
     *("portuguese", "russian", "spanish", "swedish", "turkish"),
 )  # the lists of bm25s, but for Chinese, whose texts have no blanks between words
+_WITH_VOWEL_SIGNS = {"hindi", "nepali", "tamil"}  # whose words break at them, so that their stemmers meet no word
 
 
 class BM25Settings(NamedTuple):
@@ -44,7 +45,8 @@ class BM25Settings(NamedTuple):
         if settings.stemmer is not None:
             import Stemmer
 
-            _null_or_one_of("bm25.stemmer", settings.stemmer, Stemmer.algorithms())
+            stemmers = [name for name in Stemmer.algorithms() if name not in _WITH_VOWEL_SIGNS]
+            _null_or_one_of("bm25.stemmer", settings.stemmer, stemmers)
         return settings._replace(k1=float(settings.k1), b=float(settings.b))
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
