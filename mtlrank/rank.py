@@ -87,8 +87,8 @@ def _chunks(
     if collection.source.has("run"):
         if collection.source.bm25_settings != BM25Settings():
             raise ConfigError(
-                f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that BM25 "
-                "retrieves, or leave bm25 out."
+                f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
+                "BM25 retrieves, or leave bm25 out."
             )
         return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
     return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
