@@ -18,7 +18,7 @@ import torch
 
 from mtlrank import build, prepare
 from mtlrank.build_dataset import build_dataset, prepared_folder
-from mtlrank.compose import Config, select_tasks, with_measures
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
@@ -35,6 +35,7 @@ from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.run_folder import DATA, run_identity
+from mtlrank.selection import select_tasks, with_measures
 from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
 from mtlrank.trained import choose_head, read_trained
 

@@ -21,7 +21,7 @@ from torch.distributed import DistBackendError
 
 from mtlrank import about, build, build_trainer, evaluate, prepare, run_folder
 from mtlrank.build_dataset import code, dataset_fingerprint, own_code
-from mtlrank.compose import Config, check_monitor, select_tasks
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
@@ -36,6 +36,7 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.objects import build_object
 from mtlrank.progress import say
+from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained import parts_of_model
 

@@ -3,8 +3,9 @@ import os
 import pytest
 
 from mtlrank.build_dataset import prepared_folder
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import DataError
+from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):

@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from mtlrank import build, compare, evaluate, prepare, rank
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.selection import select_tasks
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
 from mtlrank.trec import read_run
 from tests.commands import typed
