@@ -66,6 +66,8 @@ def unread_of_collection(config: Any, files: Iterable[str]) -> tuple[list[str], 
 
     A key is also read where all of what it lies in is (`${collection.test}`, of `collection.test.run`).
     """
+    if not config.get("collection"):
+        return [], []
     texts = [*_texts(config), *files]
     found = [key for text in texts for key in re.findall(r"\$\{(?:[\w.]+:)?([\w.-]+)", text)]
     read = {key.rstrip(".") for key in found if key.split(".")[0] == "collection"} | {"collection.name"}

@@ -261,6 +261,8 @@ class IRDataset(PreparedDataset):
         }
         if self.negatives_run is not None:
             told["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
+        if self.annotator is not None:
+            told["annotator"] = self.annotator.describe()
         return told | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
 
     def _describe(self, collection: Collection) -> dict[str, Any]:

@@ -129,6 +129,7 @@ class Length(Annotator):
 
 def test_an_annotator_can_teach(source):
     dataset = distilled(source, learn_from="annotator", annotator=Length(), max_queries=1)
+    assert dataset.describe()["annotator"] == {"model": "length"}
     records = list(dataset.records("train"))
     assert len({record.query_id for record in records}) == 1
     assert [record.label for record in records] == [len(record.text) for record in records]
