@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,8 +37,8 @@ TOPICS = "datamodule.dataset.datasets.topics"
 
 def write_topics(folder):
     """Single texts with a class each, under names of their own."""
-    docs = [line.split("\t")[1] for line in (embedded.folder() / "docs.tsv").read_text().splitlines()[:90]]
-    rows = [{"topic": f"{'long' if len(doc) > 150 else 'short'} text", "utterance": doc} for doc in docs]
+    docs = [line.split("\t")[1] for line in (embedded.folder() / "docs.tsv").read_text().splitlines()[:180]]
+    rows = [{"topic": f"topic {len(doc) % 5}", "utterance": doc} for doc in docs]
     for number, split in enumerate(("train", "val", "test")):
         write(folder / f"{split}.jsonl", [json.dumps(row) for row in rows[number::3]])
 
@@ -51,7 +53,7 @@ def trained(tmp_path_factory, data_dir, home):
         place = f"datamodule.dataset.datasets.{name}"
         words += [f"+datamodule/dataset@{place}={dataset}", f"{place}.name={name}", f"task@{place}.task={task}"]
         words += [f"+model/heads@model.heads.{name}={head}"]
-    words += ["datamodule.dataset.datasets.short_ner.preprocessor.max_length=24"]
+    words += ["datamodule.dataset.datasets.short_ner.preprocessor.max_length=16"]
     words += ["datamodule.dataset.datasets.short_ner.preprocessor.max_query_length=8"]
     words += [f"{TOPICS}.{split}={folder / split}.jsonl" for split in ("train", "val", "test")]
     words += [f"+{TOPICS}.format=jsonl", f"+{TOPICS}.columns=[utterance]", f"+{TOPICS}.score_column=topic"]
@@ -147,13 +149,14 @@ def test_predictions_are_exactly_evaluations(trained, evaluated, predicted, tmp_
 
 
 def test_what_evaluation_leaves_out_is_null_and_counted(trained, predicted, tmp_path, capsys):
-    """Entities behind the cut: a sentence may lose some of them, or all."""
-    rows, counts = list(lines_of(trained[1]["short_ner"])), trained[1]["short_ner"].manifest["splits"]["test"]
-    answers = predicted("short_ner", input=as_jsonl(tmp_path / "in.jsonl", rows))
+    """Entities behind the cut: a line may lose some of them, or all."""
+    rows, dropped = list(lines_of(trained[1]["short_ner"])), trained[1]["short_ner"].manifest["splits"]["test"]
+    without = {"text": f"{'and ' * 20}the harbour", "spans": [[84, 91]]}
+    answers = predicted("short_ner", input=as_jsonl(tmp_path / "in.jsonl", [without, *rows]))
+    assert answers.pop(0) == {"predictions": [None]}
     assert [len(answer["predictions"]) for answer in answers] == [len(row["spans"]) for row in rows]
-    assert items_of(answers).count(None) == counts["items_dropped"] > 10
-    assert sum(any(answer["predictions"]) for answer in answers) == counts["samples"] < len(rows)
-    told = f"as a span is cut off or holds no token: {counts['items_dropped']} ({tmp_path / 'out.jsonl'})\n"
+    assert items_of(answers).count(None) == dropped["items_dropped"] > 10
+    told = f"as a span is cut off or holds no token: {dropped['items_dropped'] + 1:,} ({tmp_path / 'out.jsonl'})\n"
     assert capsys.readouterr().err.endswith(told)
 
 
@@ -224,6 +227,18 @@ def test_an_answer_has_what_was_given_and_one_prediction_for_each_span(predicted
     assert answers == [{"predictions": [None]}, {"predictions": []}]
 
 
+def test_the_lines_of_the_page_are_understood(predicted, tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
+    lines = [json.loads(line) for line in re.search(r"```json\n(.*?)```", page, re.DOTALL)[1].splitlines()]
+    for head, line in zip(("msm_ner", "msm_coref", "msm_sem_sim"), lines, strict=True):
+        (answer,) = predicted(head, input=as_jsonl(tmp_path / "in.jsonl", [line]))
+        assert answer.pop("id") == line["id"]
+        assert None not in answer.get("predictions", [])
+    surfaces = [lines[0]["text"][slice(*span)] for span in lines[0]["spans"]]
+    surfaces += [lines[1]["text"][slice(*span)] for pair in lines[1]["spans"] for span in pair]
+    assert surfaces == ["Orbis Motors", "The Paper Sparrow", "The Paper Sparrow", "It"]
+
+
 def test_a_number_is_in_the_labels_own_unit_and_a_bucket_has_its_range():
     bucket = opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5])
     ranges = [answer["range"] for answer in predict._told(torch.eye(3), bucket)]
@@ -249,7 +264,7 @@ PAIR = '{"query": "harbour", "text": "the harbour"}'
         ("topics", SINGLE, '{"txt": "x"}', "expected text as utterance, found none as utterance"),
         ("topics", SINGLE, '{"text": 5}', "expected text as text, found 5 as text"),
         ("topics", SINGLE, '{"text": " "}', "expected text, but the text is empty"),
-        ("topics", SINGLE, '{"utterance": "\\u0000"}', "the utterance contains the invalid character"),
+        ("topics", SINGLE, '{"utterance": "\\u0000"}', "expected text, but the utterance contains the invalid"),
         ("topics", SINGLE, '{"text": "\\u00ad"}', "expected text, found one without tokens"),
         ("topics", SINGLE, PAIR, "found a query, but the head reads single texts. Leave it out"),
         ("topics", SINGLE, SPANS, "found spans, but the head judges whole texts. Leave them out"),

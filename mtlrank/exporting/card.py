@@ -56,6 +56,7 @@ scores = session.run(["logits"], dict(inputs))[0][:, 0]
 ```bash
 mtlrank evaluate model_dir=FOLDER
 mtlrank rank model_dir=FOLDER head=NAME input=pairs.tsv output=run.trec
+mtlrank predict model_dir=FOLDER head=NAME input=texts.jsonl output=predictions.jsonl
 ```
 """,
 }
