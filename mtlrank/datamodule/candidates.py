@@ -26,11 +26,6 @@ class Candidate(NamedTuple):
     spans_in: Literal["text", "query"] = "text"
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The text, after the query if there is one."""
-        return (self.text,) if self.query is None else (self.query, self.text)
-
-    @property
     def located(self) -> str:
         """The text that the spans are in."""
         return self.query if self.spans_in == "query" and self.query is not None else self.text

@@ -25,14 +25,15 @@ class PackedPairs:
         limits = preprocessor.lengths
         located = list(dict.fromkeys(pair.located for pair in pairs if any(pair.items)))
         places = dict(zip(located, preprocessor.encode(located), strict=True))
-        plain = [text for text in dict.fromkeys(t for pair in pairs for t in pair.texts) if text not in places]
+        texts = dict.fromkeys(text for pair in pairs for text in (pair.query, pair.text) if text is not None)
+        plain = [text for text in texts if text not in places]
         ids = [*(tokens.ids for tokens in places.values()), *preprocessor.ids(plain)]
         kept = [tokens[: limits.longest_text] for tokens in ids]
         rows = {text: row for row, text in enumerate([*places, *plain])}
-        texts = [
+        pair_rows = [
             (rows[pair.text], NO_TEXT) if pair.query is None else (rows[pair.query], rows[pair.text]) for pair in pairs
         ]
-        self.pairs = np.array(texts, dtype=np.int64).reshape(-1, 2)
+        self.pairs = np.array(pair_rows, dtype=np.int64).reshape(-1, 2)
         lengths = np.array([len(tokens) for tokens in kept], dtype=np.int64)
         without = np.flatnonzero(((lengths[self.pairs] == 0) & (self.pairs != NO_TEXT)).any(1))
         if len(without):
@@ -95,8 +96,8 @@ def _placed(
     pair: Candidate, places: Mapping[str, Tokens], first_length: int, preprocessor: LoadedPreprocessor
 ) -> list[list[Span] | None]:
     """Where the spans of each item are in the pair's sequence, whose first text has so many tokens."""
-    if not any(pair.items):
-        return [[] for _ in pair.items]
+    if pair.items == ((),):
+        return [[]]
     if pair.query is not None and pair.spans_in == "query":
         room = preprocessor.room_of_query
     else:
