@@ -22,6 +22,11 @@ class Form(NamedTuple):
     num_spans: int  # of each item; 0: the text, or the pair, is the item
     spans_in: Literal["text", "query"]
 
+    @property
+    def is_single(self) -> bool:
+        """Whether the head reads single texts only."""
+        return self.text_keys is not None and len(self.text_keys) == 1
+
     def keys(self, row: dict[str, Any]) -> tuple[str, ...]:
         """The keys of a row's texts: those of the head's own data, or `query` and `text`."""
         own = self.text_keys or (SINGLE if row.get("query") is None else PAIR)
