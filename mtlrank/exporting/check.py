@@ -10,9 +10,8 @@ from mtlrank.errors import ConfigError
 from mtlrank.loop.scorer import Scorer
 from mtlrank.trained import TrainedHead
 
-Score = Callable[
-    [list[tuple[str, ...]]], Tensor
-]  # of pairs, or of single texts, to logits: one for each, or for each class
+# From pairs, or single texts, to logits: one for each, or one for each class of each.
+Score = Callable[[list[tuple[str, ...]]], Tensor]
 _TOLERANCE = 1e-4  # of the largest score
 _LEAST = 1e-12  # of a probability that is compared
 
