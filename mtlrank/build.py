@@ -17,14 +17,15 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import CrossEncoderHead, MTLHead, Pooler
+from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.returned import instance_of
-from mtlrank.task import Task
+from mtlrank.task import Classification, Task
+from mtlrank.words import counted
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
@@ -47,7 +48,8 @@ def build_body(config: Config) -> MTLBody:
     body: MTLBody = instance_of("model.body", built, MTLBody)
     if start:
         start_body(start, body)
-    heads = {key: _build_head(config, body, key, output_dim=1) for key in config["model"]["heads"]}
+    owners = _owners(config)
+    heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
     for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
         check_length(key, dataset, body.backbone, body.max_length)
         if heads[key].num_labels is not None:
@@ -65,9 +67,13 @@ def compile_body(config: Config, body: MTLBody) -> None:
 
 def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDataset]) -> MultiTaskModel:
     """Body and heads; sizes come from the body and the opened datasets."""
-    heads = {}
+    owners = _owners(config)
+    _check_shared(config, {key: dataset.task for key, dataset in datasets.items()})
+    built = {
+        key: _build_head(config, body, key, datasets[key].task.output_dim) for key in datasets if owners[key] == key
+    }
+    heads = {dataset.name: built[owners[key]] for key, dataset in datasets.items()}
     for key, dataset in datasets.items():
-        heads[dataset.name] = _build_head(config, body, key, dataset.task.output_dim)
         _check_outputs(key, heads[dataset.name], dataset.task)
         _check_pooler(key, dataset, heads[dataset.name].pooler)
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
@@ -80,10 +86,12 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
             f"new heads: {', '.join(new) or 'none'}"
         )
     elif config["model"]["body"].get("pretrained", True):
-        for name, head in heads.items():
-            if isinstance(head, CrossEncoderHead):
+        for key, dataset in datasets.items():
+            head = heads[dataset.name]
+            if head.backbone:
+                _check_classes(key, head, dataset.task)
                 head.load_published()
-                say(f"the head {name} starts as the classifier of {head.backbone}")
+                say(f"the head {dataset.name} starts as the classifier of {head.backbone}")
     return model
 
 
@@ -198,6 +206,14 @@ def _start_from(config: Config) -> Path | None:
     return model_folder(path) if path else None
 
 
+def _owners(config: Config) -> dict[str, str]:
+    """The task that has the settings of each task's head: itself, unless they share one."""
+    return {
+        key: head["of"] if isinstance(head, dict) and "of" in head else key
+        for key, head in config["model"]["heads"].items()
+    }
+
+
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:
     node = config["model"]["heads"][key]
     if not isinstance(node, dict):
@@ -207,9 +223,9 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
     except (ConfigError, TypeError, ValueError) as error:  # the latter two are of arguments that do not fit
         raise ConfigError(f"Head {key!r}: {error}") from error
     head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
-    if isinstance(head, CrossEncoderHead) and head.backbone != body.backbone:
+    if head.backbone not in (None, body.backbone):
         raise ConfigError(
-            f"Head {key!r} is the classifier of {head.backbone!r}, but the body is {body.backbone!r}: expected the same "
+            f"Head {key!r} starts with weights of {head.backbone!r}, but the body is {body.backbone!r}: expected the same "
             "backbone, as without the head's own setting."
         )
     return head
@@ -224,6 +240,38 @@ def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
         f"Head {key!r}: the classifier that it starts from has {head.num_labels} outputs, and its task "
         f"{type(task).__name__} has {task.output_dim}. Choose the task {suitable}, or another head, such as cls."
     )
+
+
+def _check_classes(key: str, head: MTLHead, task: Task) -> None:
+    """Refuse classes in another order than that of the outputs that a head starts with; tell if their names are others."""
+    if not isinstance(task, Classification) or not head.classes:
+        return
+    ours, theirs = ([name.casefold() for name in names] for names in (task.classes, head.classes))
+    orders = f"the classes are {', '.join(task.classes)}, and the outputs of {head.backbone} {', '.join(head.classes)}"
+    if sorted(ours) != sorted(theirs):
+        say(f"head {key}: {orders}, taken to be in the same order")
+    elif ours != theirs:
+        raise ConfigError(
+            f"Head {key!r}: {orders}, in another order. Rename the classes in the data so that they are in this one "
+            "alphabetically, or choose another head, such as cls."
+        )
+
+
+def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:
+    """Refuse a head of tasks, by key, whose outputs mean different things."""
+    for key, other in _owners(config).items():
+        here, there = _outputs(tasks[key]), _outputs(tasks[other])
+        if here != there:
+            raise ConfigError(
+                f"{key!r} and {other!r} share a head, but their outputs differ: {here} and {there}. "
+                f"Give one of them its own, as in model/heads@model.heads.{key}=cls."
+            )
+
+
+def _outputs(task: Task) -> str:
+    """What a head of a task gives."""
+    classes = list(getattr(task, "classes", []))
+    return f"the classes {', '.join(classes)}" if classes else counted(task.output_dim, "score")
 
 
 def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:

@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import check_output, one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
@@ -75,11 +76,17 @@ def _chunks(
         path = standard_input(folder, "pairs") if config["input"] == "-" else locate(config["input"], "input")
         return pairs_of_file(path, reading, store, _CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
+    parts["bm25"] = config["bm25"]
     collection = Collection(parts, reading, shard.holds)
     for part in ("queries", "docs"):
         if not collection.source.has(part):
             raise ConfigError(f"There are no {part}: give a file with {part}=... or an id with ir_dataset=...")
     if collection.source.has("run"):
+        if collection.source.bm25_settings != BM25Settings():
+            raise ConfigError(
+                f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
+                "BM25 retrieves, or leave bm25 out."
+            )
         return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
     return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
 
@@ -113,4 +120,6 @@ def _check_sources(config: Config) -> None:
         raise ConfigError(f"input has pairs with their texts: leave out either input or {', '.join(given)}.")
     if not config["input"] and not given:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
+    if BM25Settings.of(config["bm25"]) != BM25Settings() and config["input"]:
+        raise ConfigError(f"bm25 is {config['bm25']}, but input has pairs: BM25 retrieves none. Leave bm25 out.")
     one_of("missing_texts", config["missing_texts"], ("stop", "skip"))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
+from mtlrank.selection import select_tasks
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.parameters import parse

@@ -152,8 +152,9 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
     yield "\n## Where it comes from\n"
     yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}\n"
     yield "| head | kind of head | learnt from | licence |\n|---|---|---|---|"
+    heads = config["model"]["heads"]
     for key, node in config["datamodule"]["dataset"]["datasets"].items():
-        kind = config["model"]["heads"][key]["_target_"].rpartition(".")[2]
+        kind = heads[heads[key].get("of", key)]["_target_"].rpartition(".")[2]
         name, licence = escape(str(node["name"])), escape(str(node.get("licence") or "not stated"))
         yield f"| {name} | {kind} | {_code(_source(config, folder, key))} | {licence} |"
     measured = [row for row in _measures(folder) if row[0] in names]

@@ -13,7 +13,10 @@ from mtlrank.model.head import MTLHead
 
 
 class MultiTaskModel(nn.Module):
-    """A shared body and heads by dataset name. All tasks of a step go through the body together, once."""
+    """A shared body and heads by dataset name. All tasks of a step go through the body together, once.
+
+    Several names may have the same head, which then learns from all of these datasets.
+    """
 
     def __init__(self, body: MTLBody, heads: Mapping[str, MTLHead]) -> None:
         super().__init__()
@@ -37,12 +40,19 @@ class MultiTaskModel(nn.Module):
         """What makes heads the same, by name."""
         return {name: self.head(name).describe() for name in self.heads}
 
+    def shared_heads(self) -> dict[str, str]:
+        """The names whose head is that of an earlier one, with that name."""
+        first = dict[MTLHead, str]()
+        earlier = {name: first.setdefault(self.head(name), name) for name in self.heads}
+        return {name: other for name, other in earlier.items() if name != other}
+
     def idle(self, names: Iterable[str]) -> list[nn.Parameter]:
         """The weights that a batch of these tasks does not use: other heads, and layers that only they read."""
         present = set(names)
         depth = max((max(self.head(name).layers) for name in present), default=0)
-        absent = [p for name, head in self.heads.items() if name not in present for p in head.parameters()]
-        return [*absent, *self.body.deeper_than(depth)]
+        used = {id(self.head(name)) for name in present}
+        absent = {id(head): head for head in self.heads.values() if id(head) not in used}
+        return [*(p for head in absent.values() for p in head.parameters()), *self.body.deeper_than(depth)]
 
     def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
         """Logits of each task, (items, output_dim), in the order of `batches`."""

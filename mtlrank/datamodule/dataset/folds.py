@@ -1,7 +1,7 @@
 """Cross-validation over queries: each fold is the test once, the one before it validates, the others are learnt from."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from mtlrank.datamodule.lines import locate, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
+from mtlrank.task import Task
 
 _LEAST = 3  # one to test, one to validate, one to learn from
 
@@ -90,6 +91,22 @@ class Folds:
         if empty := set(range(number)).difference(found.values()):
             raise DataError(f"{self.name}: fold {min(empty)} of {self.folds} has no judged query of the collection.")
         return found
+
+
+def check_divisible(name: str, task: Task, sources: Mapping[str, Any], train_level: int | None) -> None:
+    """Refuse folds of what is no ranking, has no training queries or other splits, or judges training in another way."""
+    given = [split for split in Folds.shares if sources[split] is not None]
+    if given or sources["train"] is None or task.kind == "regression":
+        reason = "expected a ranking" if task.kind == "regression" else "expected a source for train"
+        if given:
+            found = " and ".join(f"{split}={sources[split]!r}" for split in given)
+            reason = f"found {found} too. Set {' and '.join(f'{split}=null' for split in given)}: folds make them"
+        raise ConfigError(f"Dataset {name!r}: folds divide the queries of train, {reason}.")
+    if train_level not in (None, task.relevance_level or 1):
+        raise ConfigError(
+            f"Dataset {name!r}: train_relevance_level is {train_level}, for training judgements of another scale than the "
+            "others', but folds are judged on train's own. Set train_relevance_level=null."
+        )
 
 
 def number_of_folds(name: str, folds: Any) -> int:

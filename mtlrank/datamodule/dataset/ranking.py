@@ -5,31 +5,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mtlrank.annotate.annotator import Annotator, Pair
+from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least, one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
-from mtlrank.datamodule.dataset.folds import Folds
+from mtlrank.datamodule.dataset.folds import Folds, check_divisible
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.shard import Shard
+from mtlrank.datamodule.dataset.teacher import check_teacher, labels_of
+from mtlrank.datamodule.dataset.texts import Labelled, Texts
 from mtlrank.datamodule.lines import locate
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.returned import records_of
 from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line
 
-Source = str | Mapping[str, str]
-Labelled = tuple[str, str, float]  # query_id, doc_id, label
+Source = str | Mapping[str, Any]
 _QUERIES = 200  # whose documents are in memory at a time
 _ANNOTATED = 20  # whose documents an annotator scores at a time, which may take a second each
 
@@ -103,9 +103,14 @@ class IRDataset(PreparedDataset):
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
         self.relevance_level: int = task.relevance_level or 1
         self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
-        self.held_out = self._folds(folds, fold, seed) if folds is not None else HeldOut(self.sources, seed)
-        if fold is not None and folds is None:
+        if folds is not None:
+            check_divisible(name, task, self.sources, self.train_relevance_level)
+            self.sources |= dict.fromkeys(Folds.shares, train)
+            self.held_out: HeldOut | Folds = Folds(name, folds, fold, seed, self._all_judged)
+        elif fold is not None:
             raise ConfigError(f"Dataset {name!r}: fold is {fold!r}, but folds is null: set it to the number of folds.")
+        else:
+            self.held_out = HeldOut(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.negatives = Negatives(
             grouping or ("pairwise" if task.grouped else "pointwise"),
@@ -128,14 +133,18 @@ class IRDataset(PreparedDataset):
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
         self.groups_per_query = at_least("groups_per_query", groups_per_query, 1)
-        self.missing_texts = one_of("missing_texts", missing_texts, ("stop", "skip"))
+        self.texts = Texts(name, missing_texts, _skipping(name, train))
         self.leaked = LeakedQueries(name, leaked_queries)
         if task.grouped and self.negatives.grouping == "pointwise":
             raise ConfigError(
                 f"Dataset {name!r}: a {type(task).__name__} task compares the documents of a group, and with "
                 "grouping=pointwise a group has one. Leave grouping out, or choose task=relevance."
             )
-        self._check_teacher(learn_from, task)
+        check_teacher(name, task, learn_from, annotator)
+        if max_queries is not None and learn_from == "docpairs":
+            raise ConfigError(
+                f"Dataset {name!r}: max_queries is not for learn_from=docpairs. Give a file of fewer docpairs."
+            )
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, RankedDocs]] = {}
 
@@ -149,13 +158,18 @@ class IRDataset(PreparedDataset):
             self._check_runs()
         if self.sources[split] is None:
             return []
+        slow = split == "train" and self.annotator is not None
+        size, whole = _ANNOTATED if slow else 10 * _QUERIES, self.learn_from == "docpairs"
+        return self.texts.records(self.collection(split), self._samples_of(split), size, self.reading, whole=whole)
+
+    def _samples_of(self, split: str) -> Iterator[list[Labelled]]:
         if self.task.kind == "regression":
-            return self._documents(split, self._scored(split))
+            return self._scored(split)
         if split != "train":
-            return self._documents(split, self._to_rerank(split))
+            return self._to_rerank(split)
         if self.learn_from == "docpairs":
-            return self._documents(split, self._triples())
-        return self._documents(split, self._taught() if self.task.distils else self._judged())
+            return self._triples()
+        return self._taught() if self.task.distils else self._judged()
 
     def collection(self, split: str) -> Collection:
         """The collection that a split is drawn from."""
@@ -201,6 +215,10 @@ class IRDataset(PreparedDataset):
         queries: Iterable[str] = whole.qrels if self._is_judged("train") else whole.all_queries
         everyones = (query_id for query_id in queries if self.held_out.split_of(query_id) == "train")
         return set(drawn(everyones, self.max_queries, self.seed))
+
+    def _all_judged(self) -> Iterable[str]:
+        """The judged queries of train, in all shards."""
+        return Collection(self._source("train"), Reading.silent()).qrels
 
     def qrels(self, split: str) -> dict[str, dict[str, int]]:
         """query_id to doc_id to grade, relevant from the task's `relevance_level` on."""
@@ -248,7 +266,7 @@ class IRDataset(PreparedDataset):
         return told | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
-        first_stage = f"BM25, bm25s index {BM25Index.FORMAT}"
+        first_stage = f"BM25, {collection.source.bm25_settings}, bm25s index {BM25Index.FORMAT}"
         if collection.source.has("run"):
             first_stage = "run" if collection.is_ordered else "run without an order"
         return {**collection.source.describe(), "first_stage": first_stage}
@@ -284,7 +302,7 @@ class IRDataset(PreparedDataset):
             self.reading.at(number * _QUERIES, len(ranked))
             looked_at = {q: [d.doc_id for d in ranked[q]][self.negatives.ranks] for q in query_ids}
             wanted = ((q, d) for q in query_ids for d in {**qrels[q], **dict.fromkeys(looked_at[q])})
-            texts = self._texts(collection, wanted)
+            texts = self.texts.of(collection, wanted, self.reading)
             for query_id in query_ids:
                 grades = {d: grade for d, grade in qrels[query_id].items() if d in texts}
                 others = [d for d in looked_at[query_id] if d in texts]
@@ -317,7 +335,7 @@ class IRDataset(PreparedDataset):
         for number, query_ids in enumerate(chunks(learnt, size)):
             self.reading.at(number * size, len(ranked))
             scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in list(ranked[q])[self.negatives.ranks]}
-            texts = self._texts(collection, scores)
+            texts = self.texts.of(collection, scores, self.reading)
             groups = [
                 [(query_id, doc_id) for doc_id in group]
                 for query_id in query_ids
@@ -326,17 +344,9 @@ class IRDataset(PreparedDataset):
                 )
             ]
             if self.annotator is not None:
-                scores = self._annotated(collection, dict.fromkeys(pair for group in groups for pair in group), texts)
+                asked = dict.fromkeys(pair for group in groups for pair in group)
+                scores = labels_of(self.annotator, collection, asked, texts)
             yield from ([(q, d, scores[q, d]) for q, d in group if (q, d) in scores] for group in groups)
-
-    def _annotated(
-        self, collection: Collection, wanted: Iterable[tuple[str, str]], texts: Mapping[str, str]
-    ) -> dict[tuple[str, str], float]:
-        """The annotator's labels of (query_id, doc_id) pairs."""
-        assert self.annotator is not None
-        pairs = [Pair(q, d, collection.queries[q], texts[d]) for q, d in wanted]
-        records = records_of(self.annotator, pairs, collection.docs)
-        return {(record.query_id, record.doc_id): float(record.label) for record in records}
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
         qrels = self.qrels(split)
@@ -349,83 +359,7 @@ class IRDataset(PreparedDataset):
         for query_id, ranked in self.candidates(split).items():
             yield from ([(query_id, d.doc_id, d.score)] for d in ranked if query_id in wanted)
 
-    # -- texts for them ------------------------------------------------------------------------------------------------
-
-    def _documents(self, split: str, samples: Iterable[list[Labelled]]) -> Iterator[Record]:
-        """The records of labelled documents; those without a text are left out, if they may."""
-        collection, group = self.collection(split), 0
-        size = _ANNOTATED if split == "train" and self.annotator is not None else 10 * _QUERIES
-        for chunk in chunks(samples, size):
-            texts = self._texts(collection, (pair[:2] for sample in chunk for pair in sample))
-            for sample in chunk:
-                whole = all(doc_id in texts for _, doc_id, _ in sample)
-                for query_id, doc_id, label in sample:
-                    if doc_id in texts and (whole or self.learn_from != "docpairs"):  # half a triple teaches nothing
-                        yield Record(query_id, doc_id, collection.queries[query_id], texts[doc_id], label, group=group)
-                group += 1
-
-    def _texts(self, collection: Collection, pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
-        """The texts of the documents in (query_id, doc_id) pairs. Raises `DataError` for one without, unless it may be."""
-        asked = list(dict.fromkeys(pairs))
-        asked_by = {doc_id: query_id for query_id, doc_id in asked}
-        texts = collection.docs.texts(asked_by)
-        missing = [doc_id for doc_id in asked_by if doc_id not in texts]
-        if missing and self.missing_texts == "stop":
-            way = "missing_texts=skip"
-            if self.sources["train"] is not None:  # else `evaluate` asks, where this is enough
-                key = f"datasets.{self.name}"
-                way = f"++datamodule.dataset.{way} (in a mixture, ++datamodule.dataset.{key}.{way})"
-            raise DataError(
-                f"{self.name}: document {missing[0]!r} of query {asked_by[missing[0]]!r} has no text, or a blank one, in "
-                f"{collection.source.name}. {way} leaves such documents out."
-            )
-        self.reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
-        return texts
-
-    # -- folds ---------------------------------------------------------------------------------------------------------
-
-    def _folds(self, folds: int | str, fold: int | None, seed: int) -> Folds:
-        """What divides the queries of `train`, which is then the source of all three splits."""
-        given = [split for split in ("val", "test") if self.sources[split] is not None]
-        if given or self.sources["train"] is None or self.task.kind == "regression":
-            reason = "expected a ranking" if self.task.kind == "regression" else "expected a source for train"
-            if given:
-                found = " and ".join(f"{split}={self.sources[split]!r}" for split in given)
-                reason = f"found {found} too. Set {' and '.join(f'{split}=null' for split in given)}: folds make them"
-            raise ConfigError(f"Dataset {self.name!r}: folds divide the queries of train, {reason}.")
-        if self.train_relevance_level not in (None, self.relevance_level):
-            raise ConfigError(
-                f"Dataset {self.name!r}: train_relevance_level is {self.train_relevance_level}, for training judgements of "
-                "another scale than the others', but folds are judged on train's own. Set train_relevance_level=null."
-            )
-        self.sources |= dict.fromkeys(Folds.shares, self.sources["train"])
-        return Folds(self.name, folds, fold, seed, lambda: Collection(self._source("train"), Reading.silent()).qrels)
-
-    # -- what must fit together, and the queries to learn from ---------------------------------------------------------
-
-    def _check_teacher(self, learn_from: str, task: Task) -> None:
-        """What is learnt from must be what the task learns: grades, or a teacher's scores."""
-        fits = {
-            "judged": task.kind != "regression" and not task.distils,
-            "docpairs": task.kind != "regression",
-            "run": task.kind == "regression" or task.distils,
-            "annotator": task.distils,
-        }
-        if not fits[learn_from]:
-            raise ConfigError(
-                f"Dataset {self.name!r}: learn_from={learn_from} does not fit a {type(task).__name__} task. Expected "
-                "task=regression or task=distillation_* for learn_from=run, task=distillation_* for "
-                "learn_from=annotator or docpairs with scores, and another ranking task otherwise."
-            )
-        if self.max_queries is not None and learn_from == "docpairs":
-            raise ConfigError(
-                f"Dataset {self.name!r}: max_queries is not for learn_from=docpairs. Give a file of fewer docpairs."
-            )
-        if (learn_from == "annotator") != (self.annotator is not None):
-            raise ConfigError(
-                f"Dataset {self.name!r}: learn_from=annotator and annotator belong together, found learn_from="
-                f"{learn_from} {'without' if self.annotator is None else 'with'} an annotator."
-            )
+    # -- the queries to learn from, and what must be known of them -------------------------------------------------------
 
     def _check_runs(self) -> None:
         """Where ranks count, the run must have them; this is told before hours of work."""
@@ -450,3 +384,11 @@ class IRDataset(PreparedDataset):
             for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
                 if split not in self.held_out or self.held_out.split_of(query_id) == split:
                     yield whole.all_queries[query_id]
+
+
+def _skipping(name: str, train: Source | None) -> str:
+    """The setting that leaves documents without a text out, as it is typed."""
+    way = "missing_texts=skip"
+    if train is None:  # then `evaluate` asks
+        return way
+    return f"++datamodule.dataset.{way} (in a mixture, ++datamodule.dataset.datasets.{name}.{way})"

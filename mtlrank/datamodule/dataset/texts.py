@@ -1,0 +1,56 @@
+"""The texts of the documents that the samples of a ranking name."""
+
+from collections.abc import Iterable, Iterator
+
+from mtlrank.batch import Record
+from mtlrank.checks import one_of
+from mtlrank.datamodule.chunks import chunks
+from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+
+Labelled = tuple[str, str, float]  # query_id, doc_id, label
+
+
+class Texts:
+    """Documents by id: one without a text is an error (`stop`), or left out and counted (`skip`).
+
+    `setting` is what the error tells to type.
+    """
+
+    def __init__(self, dataset: str, missing: str, setting: str) -> None:
+        self.dataset = dataset
+        self.missing = one_of("missing_texts", missing, ("stop", "skip"))
+        self.setting = setting
+
+    def of(self, collection: Collection, pairs: Iterable[tuple[str, ...]], reading: Reading) -> dict[str, str]:
+        """doc_id to text of the documents in (query_id, doc_id) pairs."""
+        asked = list(dict.fromkeys(pairs))
+        asked_by = {doc_id: query_id for query_id, doc_id in asked}
+        texts = collection.docs.texts(asked_by)
+        missing = [doc_id for doc_id in asked_by if doc_id not in texts]
+        if missing and self.missing == "stop":
+            first = f"document {missing[0]!r} of query {asked_by[missing[0]]!r}"
+            raise DataError(
+                f"{self.dataset}: {first} has no text, or a blank one, in {collection.source.name}. {self.setting} leaves "
+                "such documents out."
+            )
+        reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
+        return texts
+
+    def records(
+        self, collection: Collection, samples: Iterable[list[Labelled]], size: int, reading: Reading, *, whole: bool
+    ) -> Iterator[Record]:
+        """The records of samples of labelled documents, whose number is the group; `size` of them are read at a time.
+
+        `whole`: a sample that lacks a document teaches nothing.
+        """
+        numbered = enumerate(samples)
+        for chunk in chunks(numbered, size):
+            texts = self.of(collection, (pair[:2] for _, sample in chunk for pair in sample), reading)
+            for group, sample in chunk:
+                if whole and any(doc_id not in texts for _, doc_id, _ in sample):
+                    continue
+                for query_id, doc_id, label in sample:
+                    if doc_id in texts:
+                        yield Record(query_id, doc_id, collection.queries[query_id], texts[doc_id], label, group=group)

@@ -1,0 +1,221 @@
+"""Heads that several tasks share."""
+
+import functools
+import itertools
+
+import pytest
+import torch
+from transformers import AutoModel, BertConfig
+
+import mtlrank
+from mtlrank import build, evaluate, train
+from mtlrank.compose import compose_config
+from mtlrank.errors import ConfigError
+from mtlrank.model.body import MTLBody
+from mtlrank.model.head import Linear
+from mtlrank.model.head.pooler import Average
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.selection import select_tasks
+from mtlrank.trained import load_head
+from tests.batches import batch
+from tests.loop import runs
+from tests.loop.test_processes import NO_DROPOUT, TORCHRUN, TWO
+from tests.saved_models import settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+PLACE = "datamodule.dataset.datasets.trec_lambda"
+SECOND = [  # the same data once more, learnt with another loss
+    f"+datamodule/dataset@{PLACE}=trec2019",
+    f"{PLACE}.name=trec_lambda",
+    f"task@{PLACE}.task=relevance_lambda",
+    "+model/heads@model.heads.trec_lambda=shared",
+    "model.heads.trec_lambda.of=trec2019",
+    "tasks=[trec2019,msm_ner,trec_lambda]",
+    "datamodule.train_sampler.limits={trec2019: 30, trec_lambda: 30, msm_ner: 30}",
+]
+
+
+def shared(**of):
+    """Words that make heads those of other tasks."""
+    return [
+        word
+        for key, other in of.items()
+        for word in (f"model/heads@model.heads.{key}=shared", f"model.heads.{key}.of={other}")
+    ]
+
+
+def heads(*words):
+    return select_tasks(compose_config(words, trusted=True))["model"]["heads"]
+
+
+def test_the_first_of_the_tasks_that_share_a_head_has_its_settings():
+    own = heads()["msm_bm25"]
+    words = shared(trec2019="msm_bm25", msm_sem_sim="trec2019")
+    of = {"of": "trec2019"}
+    found = heads(*words)
+    assert [found[key] for key in ("trec2019", "msm_bm25", "msm_sem_sim")] == [own, of, of]
+    assert heads(*words, "tasks=[msm_sem_sim,trec2019]") == {"msm_sem_sim": own, "trec2019": {"of": "msm_sem_sim"}}
+    assert heads(*words, "tasks=[msm_sem_sim]") == {"msm_sem_sim": own}
+    assert heads(*words, "datamodule/dataset=trec2019") == {"trec2019": own}
+
+
+def test_choosing_twice_changes_nothing_of_it():
+    config = select_tasks(
+        compose_config([*shared(trec2019="msm_bm25"), "tasks=[msm_ner,trec2019,msm_bm25]"], trusted=True)
+    )
+    assert select_tasks(config) == config
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            shared(trec2019="msm_bm52"),
+            r"model.heads.trec2019.of is 'msm_bm52', expected a task .* Did you mean 'msm_bm25'",
+        ),
+        (shared(trec2019="trec2019"), "model.heads.trec2019.of is 'trec2019', whose head is that of trec2019 again"),
+        (
+            shared(trec2019="msm_bm25", msm_bm25="trec2019"),
+            "model.heads.msm_bm25.of is 'trec2019', whose head is that of",
+        ),
+        (["model/heads@model.heads.trec2019=shared"], "model.heads.trec2019.of has no value"),
+    ],
+)
+def test_a_head_of_no_other_task_is_refused(words, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        heads(*words)
+
+
+@pytest.mark.parametrize(
+    ("of", "complaint"),
+    [
+        ({"msm_ner": "msm_coref"}, "'msm_coref' and 'msm_ner' share a head, .*: the classes coreferent, distinct and"),
+        ({"msm_ner": "trec2019"}, "'msm_ner' and 'trec2019' share a head, .* and 1 score. Give one of them its own"),
+    ],
+)
+def test_tasks_whose_outputs_mean_other_things_share_no_head(datasets, of, complaint):
+    config = select_tasks(compose_config(shared(**of), trusted=True))
+    with pytest.raises(ConfigError, match=complaint):
+        build.build_model(config, build.build_body(config), datasets)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two models with equal weights: one whose tasks a and b share a head, one whose tasks have one each."""
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+
+    def head(output_dim):
+        torch.manual_seed(1)
+        return Linear(16, 2, output_dim, functools.partial(Average, layers=[1]), dropout=0.0)
+
+    one = head(1)
+    bodies = MTLBody(str(tmp_path)), MTLBody(str(tmp_path))
+    sharing = MultiTaskModel(bodies[0], {"a": one, "b": one, "c": head(3)})
+    apart = MultiTaskModel(bodies[1], {"a": head(1), "b": head(1), "c": head(3)})
+    return sharing.eval(), apart.eval()
+
+
+def test_a_shared_head_learns_from_all_of_its_tasks(models):
+    sharing, apart = models
+    data = {"a": batch([4, 6]), "b": batch([5, 3, 8]), "c": batch([7])}
+    for model in models:
+        sum(logits.square().sum() for logits in model(data).values()).backward()
+    for weight, first, second in zip(
+        *(head.parameters() for head in (sharing.head("a"), apart.head("a"), apart.head("b"))), strict=True
+    ):
+        assert weight.grad.abs().max() > 0
+        torch.testing.assert_close(weight.grad, first.grad + second.grad)
+    assert sharing.shared_heads() == {"b": "a"}
+    assert not apart.shared_heads()
+
+
+def test_a_shared_head_is_idle_only_without_all_of_its_tasks(models):
+    sharing, _ = models
+    names = {id(weight): name for name, weight in sharing.named_parameters()}
+    for present in itertools.chain.from_iterable(itertools.combinations("abc", number) for number in (1, 2)):
+        sharing.zero_grad()
+        logits = sharing({name: batch([4, 6]) for name in present})
+        sum(value.square().sum() for value in logits.values()).backward()
+        unreached = {name for name, weight in sharing.named_parameters() if weight.grad is None}
+        assert {names[id(weight)] for weight in sharing.idle(present)} == unreached
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+    """The folder of a run that was stopped once."""
+    output = tmp_path_factory.mktemp("run")
+    config = runs.settings(data_dir, output, *SECOND)
+    runs.run_until(config, 13)
+    train.run(config)
+    return output
+
+
+def test_a_run_goes_on_to_the_bit(data_dir, trained, tmp_path):
+    train.run(runs.settings(data_dir, tmp_path, *SECOND))
+    whole = runs.content(tmp_path)
+    runs.assert_same(whole, runs.content(trained))
+    weights = whole["state_dict"]
+    first = {name: weight for name, weight in weights.items() if ".heads.trec2019." in name}
+    assert first
+    assert all(weights[name.replace("trec2019", "trec_lambda")].equal(weight) for name, weight in first.items())
+    known = sum(len(group["params"]) for group in whole["optimizer_states"][0]["param_groups"])
+    head = len(load_head(trained / "model", "trec2019").module.state_dict())
+    assert known == len([name for name in weights if "position_ids" not in name]) - head  # each weight once
+
+
+def test_a_saved_head_has_both_names(trained):
+    pairs = [("a query", "a passage"), ("another", "one more passage")]
+    first, second = (mtlrank.load(trained, head=name).score(pairs) for name in ("trec2019", "trec_lambda"))
+    assert first.tolist() == second.tolist()
+    assert len(set(first.tolist())) == 2
+
+
+def test_each_of_its_tasks_is_judged(data_dir, trained, tmp_path):
+    metrics = evaluate.run(
+        settings("evaluate", model_dir=trained / "model", data_dir=data_dir, output_dir=tmp_path, tasks="[trec_lambda]")
+    )
+    assert {key.split("/")[1] for key in metrics} == {"trec_lambda"}
+
+
+def test_training_starts_from_a_shared_head_with_and_without_sharing(data_dir, trained):
+    saved = load_head(trained / "model", "trec2019").module.state_dict()
+    start = f"model.start_from={trained / 'model'}"
+    alone = ["tasks=[trec_lambda]", "datamodule.train_sampler.limits=null"]
+    for more, name in (
+        (["tasks=[trec2019,msm_ner]"], "trec2019"),
+        ([*SECOND, *alone], "trec_lambda"),
+        (SECOND, "trec_lambda"),
+    ):
+        config = select_tasks(runs.settings(data_dir, data_dir / "output", *more, start))
+        datasets = train.prepare.run(config, None)
+        model = build.build_model(config, build.build_body(config), datasets)
+        assert all(weight.equal(saved[key]) for key, weight in model.head(name).state_dict().items())
+
+
+def test_a_checkpoint_of_a_shared_head_is_not_continued_with_one_each(data_dir, trained, tmp_path):
+    apart = ["model/heads@model.heads.trec_lambda=trec2019"]
+    words = [word for word in SECOND if "model" not in word.split(".")[0] and "heads" not in word]
+    config = runs.settings(
+        data_dir, trained, *words, f"+{apart[0]}", "training.epochs=4", "training.accept_changes=[epochs]"
+    )
+    with pytest.raises(ConfigError, match="model.heads.trec_lambda"):
+        train.run(config)
+
+
+def test_gradients_are_combined_with_a_shared_head(data_dir, tmp_path):
+    config = runs.settings(data_dir, tmp_path, *SECOND, "loop/loss=gradnorm", "training.epochs=1")
+    metrics = train.run(config)
+    assert {key.split("/")[1] for key in metrics} == {"trec2019", "msm_ner", "trec_lambda"}
+
+
+@pytest.mark.slow
+def test_two_processes_teach_a_shared_head_as_one_does(data_dir, tmp_path):
+    more = [*SECOND, *NO_DROPOUT, "training.epochs=1"]
+    assert runs.finish(*runs.words(data_dir, tmp_path / "one", *more, "training.batch_size=6"))[0] == 0
+    two = [*more, *TWO, "training.batch_size=3"]
+    code, said = runs.finish(*runs.words(data_dir, tmp_path / "two", *two), launcher=TORCHRUN)
+    assert code == 0, said
+    one, other = (runs.content(tmp_path / name)["state_dict"] for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, atol=2e-4, rtol=1e-3, msg=name)
