@@ -70,6 +70,12 @@ def rank(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_ON)
+def predict(context: typer.Context) -> None:
+    """Predict with a head of any kind: classes, numbers and scores of texts, pairs of texts and spans."""
+    _start("predict", context)
+
+
+@app.command(context_settings=_PASS_ON)
 def export(context: typer.Context) -> None:
     """Write a head as a stock Hugging Face model."""
     _start("export", context)

@@ -9,8 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("rank")
 
 import json
-import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.annotate.bm25_settings import BM25Settings
-from mtlrank.checks import one_of
+from mtlrank.checks import check_output, one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.lines import locate
+from mtlrank.datamodule.lines import locate, standard_input
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -38,7 +36,6 @@ from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
-_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")  # perhaps after a byte order mark and blanks
 _CHUNK = 4096  # pairs that are in memory at a time
 
 
@@ -50,7 +47,7 @@ def run(config: Config) -> int:
     layout, output = _format(config), local_path(config["output"])
     shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
     _check_sources(config)
-    _check_output(config, output)
+    check_output(output, {name: config[name] for name in ("input", *_SOURCES[1:])})
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = head.scorer(config["batch_size"], max_passages=config["max_passages"], is_compiled=config["compile"])
@@ -76,7 +73,7 @@ def _chunks(
 ) -> Iterator[list[Candidate]]:
     """The pairs of a shard to score, from wherever the config says."""
     if config["input"]:
-        path = _standard_input(folder) if config["input"] == "-" else locate(config["input"], "input")
+        path = standard_input(folder, "pairs") if config["input"] == "-" else locate(config["input"], "input")
         return pairs_of_file(path, reading, store, _CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
     parts["bm25"] = config["bm25"]
@@ -92,17 +89,6 @@ def _chunks(
             )
         return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
     return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
-
-
-def _standard_input(folder: Path) -> Path:
-    """What comes in, as a file: errors can name its lines."""
-    path = folder / "stdin" / "pairs.tsv"
-    path.parent.mkdir()
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    with path.open("rb") as file:
-        begins = file.read(1000)
-    return path.rename(path.with_suffix(".jsonl")) if _OBJECT.match(begins) else path
 
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
@@ -125,15 +111,6 @@ def _format(config: Config) -> str:
             f"keep is for rankings, but format={wanted} writes every pair. Leave keep out, or use format=run."
         )
     return str(wanted)
-
-
-def _check_output(config: Config, output: Path) -> None:
-    """It must be a file, and none that is read."""
-    if str(output) == "-" or (output.exists() and not output.is_file()):
-        raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
-    for name in ("input", "queries", "docs", "run"):
-        if config[name] and output.exists() and Path(config[name]).exists() and output.samefile(config[name]):
-            raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
 
 
 def _check_sources(config: Config) -> None:

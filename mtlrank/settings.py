@@ -214,7 +214,7 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",
     ),
-    # evaluate, rank, export, study and probe
+    # evaluate, rank, predict, export, study and probe
     "model_dir": _PATH,
     "trust_model": _FLAG,
     "on": _or_null(_GROUP._replace(words="test sets by name, as in {scifact: beir/scifact/test}")),

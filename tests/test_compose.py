@@ -151,6 +151,7 @@ def test_a_setting_that_nothing_reads_is_refused():
         ("probe", ["+head=trec2019"], "There is no setting head,"),
         ("evaluate", ["model_dir=x", "+shard=1/2"], "There is no setting shard,"),
         ("rank", ["model_dir=x", "output=y", "+tasks=[a]"], "There is no setting tasks,"),
+        ("predict", ["model_dir=x", "input=z", "output=y", "+spans=[]"], "There is no setting spans,"),
         ("export", ["model_dir=x", "output_dir=y", "+batch_size=2"], "There is no setting batch_size,"),
     ],
 )

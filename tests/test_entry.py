@@ -145,7 +145,7 @@ def test_a_system_that_refuses_is_no_bug(error, code, said):
     assert (len(done.stderr.splitlines()) == 1) == (code in (4, 6))
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "study", "rank", "export", "probe"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "study", "rank", "predict", "export", "probe"])
 def test_help_explains_every_setting(name):
     done = subprocess.run([sys.executable, "-m", f"mtlrank.{name}", "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mtlrank import build, compare, evaluate, prepare, rank
+from mtlrank import build, compare, evaluate, predict, prepare, rank
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.selection import select_tasks
@@ -237,8 +237,8 @@ def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets,
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("step", [evaluate, rank])
+@pytest.mark.parametrize("step", [evaluate, rank, predict])
 def test_a_model_must_be_named(step, tmp_path):
-    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.tsv"} if step is rank else {})
+    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.tsv"} if step is not evaluate else {})
     with pytest.raises(ConfigError, match="model_dir has no value"):
         step.run(settings(step.__name__.rpartition(".")[2], **words))

@@ -280,7 +280,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"head": "msm_coref"}, "Head 'msm_coref' judges 2 spans"),
         ({"head": None}, "Which head.*trec2019, msm_bm25, msm_sem_sim"),
         ({"input": "nowhere.tsv"}, "The input 'nowhere.tsv' does not exist"),
-        ({"input": "pipe"}, "The input 'pipe' is not a regular file. Pipe it into `mtlrank rank input=-` instead."),
+        ({"input": "pipe"}, "The input 'pipe' is not a regular file. Pipe it in with input=- instead."),
         ({"input": None}, "There is nothing to score"),
         ({"docs": "docs.tsv"}, "leave out either input or docs"),
         ({"input": None, "docs": "mtlrank-embedded/docs.tsv"}, "There are no queries"),

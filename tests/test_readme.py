@@ -60,7 +60,7 @@ def test_evaluations_compose(command):
     assert compose_config(words, trusted=True, name="evaluate")["measures"]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.match(r"mtlrank (rank|export)", c)])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.match(r"mtlrank (rank|predict|export)", c)])
 def test_uses_of_a_model_compose(command):
     step, *words = shlex.split(command)[1:]
     assert compose_config([word for word in words if "=" in word], trusted=True, name=step)["model_dir"]

@@ -31,6 +31,8 @@ class TermImportance(BM25):
     A record's span is a word of the query; a word that occurs twice has its share twice, so that shares sum to 1.
     """
 
+    spans_in = "query"
+
     def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         positions = documents.positions(pair.doc_id for pair in pairs)
         words = [[match.span() for match in _WORD.finditer(pair.query)] for pair in pairs]
@@ -41,4 +43,4 @@ class TermImportance(BM25):
             total = float(carried.sum())
             for span, score in zip(spans, carried.tolist(), strict=True):
                 if total > 0:
-                    yield Record(*pair, label=score / total, spans=(span,), group=number, spans_in="query")
+                    yield Record(*pair, label=score / total, spans=(span,), group=number, spans_in=self.spans_in)

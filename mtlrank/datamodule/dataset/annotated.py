@@ -54,6 +54,8 @@ class AnnotatedPairs(PreparedDataset):
                 f"Dataset {name!r}: annotator is {annotator!r}, expected one as in /annotate@annotator: bm25."
             )
         self.annotator = annotator
+        self.text_keys = ("query", "text") if annotator.reads_query else ("text",)
+        self.spans_in = annotator.spans_in
         self.sources = {"train": train, "val": val, "test": test}
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.per_query = at_least("per_query", per_query, 1)

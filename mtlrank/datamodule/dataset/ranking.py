@@ -66,6 +66,8 @@ class IRDataset(PreparedDataset):
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
 
+    text_keys = ("query", "text")
+
     def __init__(
         self,
         name: str,
