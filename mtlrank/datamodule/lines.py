@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mtlrank import embedded
+from mtlrank.datamodule import hub
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import file_hash
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -73,9 +75,11 @@ def is_json(path: Path) -> bool:
 
 
 def locate(name: str, what: str) -> Path:
-    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection."""
+    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection, `hf://` is on the hub."""
     if not isinstance(name, str):
         raise ConfigError(f"The {what} is {name!r}, expected the path of a file.")
+    if hub.is_uri(name):
+        return hub.fetch(name)
     path = Path(embedded.locate(name))
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
@@ -88,6 +92,11 @@ def locate(name: str, what: str) -> Path:
     return path
 
 
+def describe_file(name: str, path: Path) -> dict[str, str]:
+    """For the manifest: the name of a file, where it is on the hub if it is there, and its hash."""
+    return {"file": name if hub.is_uri(name) else path.name, "sha256": file_hash(path)}
+
+
 def unset_variable(path: str) -> str:
     """A hint at the environment variable that a config reads a path from, where it is not set."""
     name = path.removeprefix("$").partition("/")[0]
@@ -95,8 +104,14 @@ def unset_variable(path: str) -> str:
 
 
 def name_of(path: Path) -> str:
-    """How the places of a file's lines name it: with its folder, as files of several splits may have one name."""
-    return f"{path.parent.name}/{path.name}".lstrip("/")
+    """How the places of a file's lines name it: with its folder, as files of several splits may have one name.
+
+    A file at the root of a repository of the hub lies in `datasets--OWNER--NAME/snapshots/COMMIT`.
+    """
+    folder = path.parent.name
+    if path.parent.parent.name == "snapshots":
+        folder = path.parents[2].name.rpartition("--")[2]
+    return f"{folder}/{path.name}".lstrip("/")
 
 
 def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:

@@ -14,10 +14,10 @@ from ir_datasets.util import LocalDownload
 
 from mtlrank import embedded
 from mtlrank.checks import parse_number
-from mtlrank.datamodule.lines import is_header, is_json, locate, read_cells, read_json, read_lines
+from mtlrank.datamodule import hub
+from mtlrank.datamodule.lines import describe_file, is_header, is_json, locate, read_cells, read_json, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import file_hash
 
 PARTS = ("docs", "queries", "qrels", "run", "docpairs")
 RETRIEVED = "bm25"  # as a run: BM25 retrieves
@@ -111,6 +111,11 @@ def open_source(source: str | Mapping[str, str]) -> Source:
     left_out = ["run"] if source.get("run") == RETRIEVED else []
     files = {part: str(path) for part, path in source.items() if part in PARTS and part not in left_out}
     if "beir" in source:
+        if hub.is_uri(source["beir"]):
+            raise ConfigError(
+                f"Expected a folder on this machine as beir, found {source['beir']!r}. Of the hub, name the files: docs, "
+                "queries and qrels."
+            )
         folder = Path(source["beir"])
         qrels = str(folder / "qrels" / f"{source.get('split', 'test')}.tsv")
         files = {"docs": str(folder / "corpus.jsonl"), "queries": str(folder / "queries.jsonl"), "qrels": qrels} | files
@@ -128,6 +133,7 @@ class FileSource(Source):
         left_out: Sequence[str],
         only_judged: bool,
     ) -> None:
+        self.given = files  # as the config names them
         self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
         self.left_out = left_out  # parts of the rest that are not wanted
@@ -195,7 +201,7 @@ class FileSource(Source):
         return [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
 
     def describe(self) -> dict[str, Any]:
-        files = {part: {"file": path.name, "sha256": file_hash(path)} for part, path in self.files.items()}
+        files = {part: describe_file(self.given[part], path) for part, path in self.files.items()}
         return {**(self.rest.describe() if self.rest else {}), **files}
 
     @property

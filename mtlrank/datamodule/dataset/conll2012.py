@@ -10,6 +10,7 @@ from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
 from mtlrank.checks import at_least
+from mtlrank.datamodule import hub
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
@@ -79,7 +80,9 @@ class CoNLLCoreference(PreparedDataset):
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
         return {
-            split: source if isinstance(source, float) else {path.name: file_hash(path) for path in _files(source)}
+            split: source
+            if isinstance(source, float)
+            else {_name(source, path): file_hash(path) for path in _files(source)}
             for split, source in sources.items()
         }
 
@@ -146,7 +149,13 @@ class CoNLLCoreference(PreparedDataset):
         return Sentence([word for word, _ in rows], mentions, place)
 
 
+def _name(source: str, path: Path) -> str:
+    return source if hub.is_uri(source) else path.name
+
+
 def _files(source: str) -> list[Path]:
+    if hub.is_uri(source):
+        return [hub.fetch(source)]
     path = Path(embedded.locate(source))
     files = sorted(path.glob("*conll")) if path.is_dir() else [path]
     if not files or not files[0].is_file():

@@ -8,11 +8,10 @@ from typing import Any
 
 from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import Line, locate, name_of, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import Line, describe_file, locate, name_of, read_cells, read_json, read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import file_hash
 from mtlrank.task import Task
 
 Column = int | str
@@ -36,8 +35,8 @@ class FileDataset(PreparedDataset):
         self.files = {"train": train, "val": val, "test": test}
 
     def describe(self) -> dict[str, Any]:
-        paths = {split: self.path(split) for split in self.files}
-        return {split: {"file": path.name, "sha256": file_hash(path)} for split, path in paths.items() if path}
+        paths = {split: (name, self.path(split)) for split, name in self.files.items()}
+        return {split: describe_file(name, path) for split, (name, path) in paths.items() if name and path}
 
     def check_sources(self) -> None:
         for split in self.files:
