@@ -1,4 +1,4 @@
-"""Files of data sets on the Hugging Face hub, by the URI that pandas, polars and DuckDB take.
+"""Files of datasets on the Hugging Face hub, by the URI that pandas, polars and DuckDB take.
 
 `hf://datasets/OWNER/NAME[@REVISION]/path/in/repository/file.jsonl`. They are kept in the hub's own cache (`HF_HOME`);
 `HF_TOKEN`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` mean what they mean to `huggingface_hub`.
@@ -33,7 +33,7 @@ def is_uri(name: str) -> bool:
 
 
 def parse(uri: str) -> HubFile:
-    """What a URI names. Raises `ConfigError` for one that is no file of a data set."""
+    """What a URI names. Raises `ConfigError` for one that is no file of a dataset."""
     found = _URI.fullmatch(uri)
     repository, revision, path = found.groups() if found else ("", None, "")
     revision = None if revision is None else unquote(revision)
@@ -69,10 +69,10 @@ def _told(uri: str, file: HubFile, error: Exception) -> UserError:
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/datasets/{file.repository}"
-    name, revision = f"The data set {file.repository!r}", file.revision or "main"
+    name, revision = f"The dataset {file.repository!r}", file.revision or "main"
     match error:
         case errors.HFValidationError():
-            return ConfigError(f"{uri!r} names no data set of the hub: {_line(error)}")
+            return ConfigError(f"{uri!r} names no dataset of the hub: {_line(error)}")
         case errors.GatedRepoError():  # before the next one, whose kind it is
             return DataError(f"{name} is gated. Ask for access on {page} and set HF_TOKEN to a token of yours.")
         case errors.RepositoryNotFoundError():

@@ -135,6 +135,11 @@ def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterato
 
     `strict` stops at a line that is no text, whatever `reading` does with bad rows: for files whose rows are several lines.
     """
+    if path.suffix == ".parquet":
+        raise DataError(
+            f"{path} is Parquet, expected lines of text. Where a dataset has a format, set format=parquet; docs, queries "
+            "and qrels are read as Parquet too, runs and other files as text only."
+        )
     judge = Reading(hint=False) if strict else reading
     try:
         size, opened = path.stat().st_size, path.open("rb")

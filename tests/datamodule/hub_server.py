@@ -1,4 +1,4 @@
-"""The part of the Hugging Face hub that files of data sets come from, on this machine: repositories with commits."""
+"""The part of the Hugging Face hub that files of datasets come from, on this machine: repositories with commits."""
 
 import hashlib
 import json

@@ -75,7 +75,7 @@ def test_a_uri_is_taken_apart():
 )
 def test_what_names_no_file_is_refused_before_anything_is_asked(served, uri):
     with pytest.raises(
-        ConfigError, match=r"Expected one file on the Hugging Face hub as hf://|names no data set"
+        ConfigError, match=r"Expected one file on the Hugging Face hub as hf://|names no dataset"
     ) as found:
         locate(uri, "input")
     assert repr(uri) in str(found.value)
@@ -185,7 +185,7 @@ def test_a_command_ends_in_a_line(served, tmp_path):
         [sys.executable, "-m", "mtlrank.prepare", *words], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == DataError.exit_code
-    assert done.stderr.splitlines()[-1].startswith("mtlrank: The data set 'my-team/my-data' is not on the hub")
+    assert done.stderr.splitlines()[-1].startswith("mtlrank: The dataset 'my-team/my-data' is not on the hub")
     assert "Traceback" not in done.stderr
 
 
@@ -238,7 +238,7 @@ def test_the_manifest_names_the_uri_and_the_hash(served):
     conll = "hf://datasets/my-team/my-data/a.conll"
     coreference = CoNLLCoreference("x", Classification(["Accuracy"]), TINY, conll)
     coreference.check_sources()
-    assert list(coreference.describe()["train"]) == [conll]
+    assert coreference.describe()["train"]["file"] == conll
 
 
 def test_a_collection_is_read_from_the_hub(served):
