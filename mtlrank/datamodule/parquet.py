@@ -39,7 +39,7 @@ def read_parquet(
         raise ConfigError(f"{path.name} is Parquet, which needs pyarrow: pip install 'mtlrank[parquet]'.") from error
     name, number = name_of(path), 0
     try:
-        with ParquetFile(path, buffer_size=_BUFFER) as file:
+        with ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             wanted = _present(path, columns, file.schema_arrow.names, all_of=all_of)
             classes = _classes(file.schema_arrow.metadata or {}) if with_names else {}
             for batch in file.iter_batches(_ROWS, columns=wanted):
