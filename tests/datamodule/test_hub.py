@@ -1,16 +1,20 @@
 """Files on the hub: what a URI names, what is asked for and when, and how it is told that a file cannot be had."""
 
+import gzip
 import os
+import re
 import subprocess
 import sys
 import threading
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import close_session, constants
 from huggingface_hub.utils import _http
 
-from mtlrank.build_dataset import prepared_folder
+from mtlrank.build_dataset import build_dataset, prepared_folder
 from mtlrank.compose import compose_config, select_tasks
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection import Collection
@@ -18,6 +22,7 @@ from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
 from mtlrank.datamodule.lines import locate, name_of, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError, StorageError
+from mtlrank.storage import write_text
 from mtlrank.task import Classification
 from tests.datamodule.dataset.labelled import TINY, sentences
 from tests.datamodule.hub_server import HubServer
@@ -254,6 +259,7 @@ def test_a_collection_is_read_from_the_hub(served):
     assert list(collection.docs) == [("d1", "One a first"), ("d2", "b")]
     assert collection.qrels == {"q1": {"d1": 1}}
     assert Collection(source).docs.path == collection.docs.path
+    assert collection.docs.folder.name.startswith("corpus.jsonl-")
     served.commit({"corpus.jsonl": docs.replace("first", "1st")})
     hub.fetch.cache_clear()
     assert list(Collection(source).docs) == [("d1", "One a 1st"), ("d2", "b")]
@@ -264,3 +270,30 @@ def test_a_repository_is_no_beir_folder():
         ConfigError, match=r"Expected a folder on this machine as beir, found 'hf://.* docs, queries and"
     ):
         Collection({"beir": "hf://datasets/BeIR/scifact"})
+
+
+def test_a_pipeline_may_name_a_file_on_the_hub():
+    """As an id of ir_datasets: it is data."""
+    words = ["datamodule/dataset=msm_sem_sim", f"datamodule.dataset.train={URI}"]
+    assert compose_config(words, trusted=False)["datamodule"]["dataset"]["train"] == URI
+
+
+def test_the_examples_of_the_page_are_read(served, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    examples = [
+        text for text in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "_target_" in text
+    ]
+    examples = {yaml.safe_load(text)["name"]: text for text in examples if "hf://" in text}
+    assert list(examples) == ["all_nli", "scifact"]
+    for name, text in examples.items():
+        write_text(tmp_path / "datamodule" / "dataset" / f"{name}.yaml", text)
+        for uri in re.findall(r"hf://\S+", text):
+            file = hub.parse(uri)
+            rows = '{"_id": "1", "text": "words"}\n' if ".jsonl" in uri else "query-id\tcorpus-id\tscore\n1\t1\t1\n"
+            packed = gzip.compress(rows.encode()) if uri.endswith(".gz") else rows
+            commit = served.commit({file.path: packed}, repository=file.repository)
+            if file.revision:
+                served.branches[file.repository, file.revision] = commit
+        words = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=finetune", f"datamodule/dataset={name}"]
+        config = select_tasks(compose_config(words, trusted=True))
+        build_dataset(config["datamodule"]["dataset"]["datasets"][name]).check_sources()

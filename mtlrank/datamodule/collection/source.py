@@ -205,7 +205,9 @@ class FileSource(Source):
             return self._rest.identity(part) if self.has(part) else []
         path = self.files[part].resolve()
         state = path.stat()
-        return [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
+        # In the hub's cache a link leads to a file that is called after its content.
+        name = path / self.files[part].name if hub.is_uri(self.given[part]) else path
+        return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
 
     def describe(self) -> dict[str, Any]:
         files = {part: describe_file(self.given[part], path) for part, path in self.files.items()}
