@@ -1,6 +1,7 @@
 """Parquet files as datasets, collections and pairs to rank."""
 
 import json
+import random
 import sys
 from collections import Counter
 
@@ -13,7 +14,7 @@ from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.task import Classification, Regression, Relevance, SpanPairClassification
+from mtlrank.task import Buckets, Classification, Regression, Relevance, SpanPairClassification
 from tests.datamodule.dataset.labelled import TINY, read
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -57,7 +58,8 @@ def test_classes_are_read_by_their_names_where_a_task_learns_classes(tmp_path):
     names = ["entailment", "neutral", "contradiction"]
     path = write(tmp_path / "x.parquet", NLI, {"label": names})
     assert [r.label for r in read(pairs(path, Classification(["Accuracy"])))] == ["entailment", "contradiction"]
-    assert [r.label for r in read(pairs(path))] == [0, 2]
+    for task in (Regression(["MSE"]), Buckets(["Accuracy"])):
+        assert [r.label for r in read(pairs(path, task))] == [0, 2]
     answers = {"columns": ("premise", "label", "hypothesis"), "format": "parquet"}
     assert [r.label for r in read(LabelledAnswers("x", Relevance(["AP"]), TINY, str(path), **answers))] == [0, 2]
     unnamed = write(tmp_path / "y.parquet", NLI)
@@ -148,6 +150,16 @@ def test_a_file_that_is_read_as_lines_is_told(tmp_path):
         read(SentencePairs("x", Regression(["MSE"]), TINY, str(path)))
     with pytest.raises(DataError, match=r"x\.parquet is Parquet, expected lines of text\."):
         read(BIOSpans("x", Classification(["Accuracy"]), TINY, str(path)))
+
+
+def test_a_row_group_is_not_read_whole(tmp_path):
+    texts = [random.Random(number).randbytes(250).hex() for number in range(40_000)]  # 20 MB
+    path = write(tmp_path / "x.parquet", {"a": texts}, compression="none", use_dictionary=False, row_group_size=40_000)
+    del texts
+    before, most = pyarrow.total_allocated_bytes(), 0
+    for _ in read_parquet(path, ["a"], Reading()):
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+    assert 0 < most < 8e6
 
 
 def test_how_far_it_is_is_told(tmp_path):

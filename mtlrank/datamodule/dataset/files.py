@@ -13,7 +13,7 @@ from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.task import Task
+from mtlrank.task import Buckets, Task
 
 Column = int | str
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
@@ -58,7 +58,8 @@ class FileDataset(PreparedDataset):
         """(place, the wanted columns) of each row of a split's file, whose format is `layout`."""
         path = self.path(split)
         if path is not None:
-            yield from read_columns(path, columns, layout, self.reading, with_names=self.task.kind == "classification")
+            with_names = self.task.kind == "classification" and not isinstance(self.task, Buckets)  # of numbers
+            yield from read_columns(path, columns, layout, self.reading, with_names=with_names)
 
 
 def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Column, ...]:
