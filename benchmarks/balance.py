@@ -17,8 +17,9 @@ import torch
 
 from benchmarks.memory import peak
 from mtlrank import build, prepare
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.entry import quiet
+from mtlrank.selection import select_tasks
 
 LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
 

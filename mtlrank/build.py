@@ -24,7 +24,7 @@ from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.returned import instance_of
-from mtlrank.task import Task
+from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 
 
@@ -86,10 +86,12 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
             f"new heads: {', '.join(new) or 'none'}"
         )
     elif config["model"]["body"].get("pretrained", True):
-        for name, head in heads.items():
+        for key, dataset in datasets.items():
+            head = heads[dataset.name]
             if head.backbone:
+                _check_classes(key, head, dataset.task)
                 head.load_published()
-                say(f"the head {name} starts as the classifier of {head.backbone}")
+                say(f"the head {dataset.name} starts as the classifier of {head.backbone}")
     return model
 
 
@@ -238,6 +240,21 @@ def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
         f"Head {key!r}: the classifier that it starts from has {head.num_labels} outputs, and its task "
         f"{type(task).__name__} has {task.output_dim}. Choose the task {suitable}, or another head, such as cls."
     )
+
+
+def _check_classes(key: str, head: MTLHead, task: Task) -> None:
+    """Refuse classes in another order than that of the outputs that a head starts with; tell if their names are others."""
+    if not isinstance(task, Classification) or not head.classes:
+        return
+    ours, theirs = ([name.casefold() for name in names] for names in (task.classes, head.classes))
+    orders = f"the classes are {', '.join(task.classes)}, and the outputs of {head.backbone} {', '.join(head.classes)}"
+    if sorted(ours) != sorted(theirs):
+        say(f"head {key}: {orders}, taken to be in the same order")
+    elif ours != theirs:
+        raise ConfigError(
+            f"Head {key!r}: {orders}, in another order. Rename the classes in the data so that they are in this one "
+            "alphabetically, or choose another head, such as cls."
+        )
 
 
 def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:

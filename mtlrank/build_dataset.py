@@ -23,7 +23,7 @@ from mtlrank.untrusted import leaves
 
 # Settings that are words, also where a folder is called so.
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
-_NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts"}
+_NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts", "stopwords", "stemmer"}
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 

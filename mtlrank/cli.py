@@ -70,6 +70,12 @@ def rank(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_ON)
+def predict(context: typer.Context) -> None:
+    """Predict with a head of any kind: classes, numbers and scores of texts, pairs of texts and spans."""
+    _start("predict", context)
+
+
+@app.command(context_settings=_PASS_ON)
 def export(context: typer.Context) -> None:
     """Write a head as a stock Hugging Face model."""
     _start("export", context)
@@ -83,8 +89,12 @@ def compare(
             metavar="RUN", help="Folders of runs, or TREC run files of other systems; name=RUN names the system."
         ),
     ],
-    baseline: Annotated[
-        str | None, typer.Option(help="A system's name, or one of its folders; default: the first system.")
+    baselines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            help="A system's name, or one of its folders; default: the first system. May be repeated.",
+        ),
     ] = None,
     margin: Annotated[float, typer.Option(help="A difference that does not matter, in a measure's own unit.")] = 0.01,
     measures: Annotated[
@@ -102,7 +112,7 @@ def compare(
     """
     from mtlrank import compare as step
 
-    _guarded(lambda: step.run(runs, baseline, margin, measures, output, resamples, seed, first_stage))
+    _guarded(lambda: step.run(runs, baselines, margin, measures, output, resamples, seed, first_stage))
 
 
 @app.command("runs")

@@ -26,7 +26,7 @@ from mtlrank.words import counted
 
 def run(
     runs: Sequence[str],
-    baseline: str | None = None,
+    baselines: Sequence[str] | None = None,
     margin: float = 0.01,
     measures: Sequence[str] | None = None,
     output: Path | None = None,
@@ -34,16 +34,16 @@ def run(
     seed: int = 0,
     first_stage: bool = True,
 ) -> list[Comparison]:
-    """Group runs, or run files, to systems, compare each with the baseline and its first stage, show and keep the table."""
+    """Group runs, or run files, to systems, compare each with baselines and its first stage, show and keep the table."""
     _check(margin, resamples, seed)
     groups = group_runs(_with_judged_heads(runs))
     systems, notes = _read(groups)
-    chosen = _baseline(systems, baseline)
+    chosen = {(found := _baseline(systems, wanted)).name: found for wanted in baselines or ()}
     folder = None if output is None else writable_folder(output)
     for system in systems:
         runs = counted(system.num_runs, "run") + (f" of {system.num_folds} folds" if system.num_folds > 1 else "")
         print(f"{system.name}: {runs}, {', '.join(system.heads)}", file=sys.stderr)
-    comparisons = compare_systems(systems, chosen, measures, margin, resamples, seed, first_stage)
+    comparisons = compare_systems(systems, list(chosen.values()), measures, margin, resamples, seed, first_stage)
     told = not_compared(systems), [*confounds(groups), *notes]
     print_comparison(comparisons, *told)
     if folder is not None:
@@ -81,10 +81,8 @@ def _with_judged_heads(runs: Sequence[str]) -> list[str]:
     return kept
 
 
-def _baseline(systems: Sequence[System], wanted: str | None) -> System:
-    """The system that others are compared with, by its name or one of its folders."""
-    if wanted is None:
-        return systems[0]
+def _baseline(systems: Sequence[System], wanted: str) -> System:
+    """A system that others are compared with, by its name or one of its folders."""
     known = {str(folder.resolve()): system for system in systems for folder in system.folders}
     known |= {system.name: system for system in systems}
     found = known.get(wanted) or known.get(str(Path(wanted).resolve()))

@@ -1,6 +1,7 @@
 """Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
 
 import errno
+import logging
 import math
 import os
 import re
@@ -72,7 +73,7 @@ def start(step: str, config: str | None = None) -> NoReturn:
     number that Hydra's sweepers optimise.
     """
     name = config or step
-    _start(step, name, partial(resolve, trusted=True, name=name))
+    _start(step, name, lambda composed: resolve(composed, trusted=True, name=name, own=_config_dir()))
 
 
 def start_variants(step: str) -> NoReturn:
@@ -82,7 +83,7 @@ def start_variants(step: str) -> NoReturn:
         changed = config.copy()
         for key, value in changes.items():
             OmegaConf.update(changed, key, value)
-        return resolve(changed, trusted=True, name=step)
+        return resolve(changed, trusted=True, name=step, own=_config_dir())
 
     _start(step, step, lambda composed: partial(vary, composed))
 
@@ -137,6 +138,7 @@ def _is_read() -> bool:
 def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn:
     """`given` makes what the step is called with of the composed config."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
+    logging.raiseExceptions = False  # else `--info all | head` shows a traceback for each line that nobody reads
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
 
     is_composed = False
@@ -261,8 +263,6 @@ def _stop(error: UserError) -> NoReturn:
 
 def quiet() -> None:
     """Silence messages of libraries that users cannot act on."""
-    import logging
-
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import torch
 
 from mtlrank import build, prepare
-from mtlrank.compose import Config, select_tasks, with_measures
+from mtlrank.build_dataset import build_dataset, prepared_folder
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, UserError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
@@ -31,9 +32,11 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
 from mtlrank.objects import build_object
+from mtlrank.progress import say
 from mtlrank.registry import MODEL, model_folder
-from mtlrank.run_folder import run_identity
-from mtlrank.storage import file_hash, local_path, read_json, writable_folder, write_json
+from mtlrank.run_folder import DATA, run_identity
+from mtlrank.selection import select_tasks, with_measures
+from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
 from mtlrank.trained import choose_head, read_trained
 
 
@@ -68,7 +71,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     if config["on"]:
         datasets = _prepare_elsewhere(config, chosen, backbone_of(model_dir))
     else:
-        datasets = prepare.run(with_measures(select_tasks(chosen), config["measures"]), prepared)
+        chosen = with_measures(select_tasks(chosen), config["measures"])
+        datasets = prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
     model = build.build_saved_model(saved, labels)
     load_weights(model_dir, model)
     for dataset in datasets.values():
@@ -80,8 +84,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
     learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
     identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
-    if config["max_passages"] is not None:
-        identity["evaluation.max_passages"] = config["max_passages"]  # it makes other scores of the same weights
+    for name in ("max_passages", "num_candidates"):  # with which the same weights give another ranking
+        if config[name] is not None:
+            identity[f"evaluation.{name}"] = config[name]
     weights = file_hash(model_dir / WEIGHTS)
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     _check_output(writable_folder(output), identity, weights, folders)
@@ -96,6 +101,24 @@ def _beside(model_dir: Path, split: str) -> Path:
     """The folder of results beside a model: its own, as several exported models may lie in one folder."""
     name = model_dir.absolute().name
     return model_dir.parent / "-".join(["evaluation", *([] if name == MODEL else [name]), split])
+
+
+def _folders(config: Config, run: Path) -> dict[str, str]:
+    """Where each dataset is prepared in `data_dir`: as its sources are or, if these are not here, as the run learnt it."""
+    learnt = read_json(run / DATA) if (run / DATA).is_file() else {}
+    folders = {}
+    for key, node in config["datamodule"]["dataset"]["datasets"].items():
+        folders[key] = prepared_folder(config, key)
+        kept = join(config["data_dir"], f"{key}-{learnt.get(key)}")
+        if kept != folders[key] and exists(join(kept, MANIFEST)) and not exists(join(folders[key], MANIFEST)):
+            dataset = build_dataset(node)
+            try:
+                dataset.check_sources()
+                dataset.preprocessor.load()
+            except UserError:
+                say(f"{key}: its sources are not here, so it is judged as it was prepared for training")
+                folders[key] = kept
+    return folders
 
 
 def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:
@@ -134,7 +157,8 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
     """Refuse a folder of another run's results, or where results of other weights would stay beside the new ones."""
     if (output / JUDGED_RUN).exists() and read_json(output / JUDGED_RUN) != identity:
         raise ConfigError(
-            f"{output} holds the results of another run, or with other max_passages. Choose another output_dir."
+            f"{output} holds the results of another run, or with other max_passages or num_candidates. Choose another "
+            "output_dir."
         )
     for folder in head_folders([output]):
         if folder not in judged and read_json(folder / "metrics.json").get("weights") != weights:

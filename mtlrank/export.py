@@ -17,7 +17,7 @@ from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.card import head_card, model_card, without_folders
-from mtlrank.exporting.check import check_scores
+from mtlrank.exporting.check import Score, check_scores
 from mtlrank.exporting.cross_encoder import write_cross_encoder
 from mtlrank.exporting.onnx_graph import write_onnx
 from mtlrank.exporting.stock import has_stock_type, write_stock
@@ -36,7 +36,6 @@ from mtlrank.storage import (
 )
 from mtlrank.trained import TrainedHead, load_head, read_trained
 
-Score = Callable[[list[tuple[str, str]]], list[float]]
 WRITERS: dict[str, Callable[[Path, TrainedHead], Score]] = {
     "transformers": write_stock,
     "sentence-transformers": write_cross_encoder,
@@ -65,8 +64,9 @@ def run(config: Config) -> Path:
     if layout == MULTITASK:
         _copy_model(model_dir, output, trust=config["trust_model"])
     else:
-        head = load_head(model_dir, config["head"], trust=config["trust_model"])
-        layout = layout or ("transformers" if has_stock_type(head) else "sentence-transformers")
+        head = load_head(model_dir, config["head"], trust=config["trust_model"], any_kind=config["head"] is not None)
+        is_choice = head.task.kind == "classification"
+        layout = layout or ("transformers" if is_choice or has_stock_type(head) else "sentence-transformers")
         with new_folder(output) as part:
             check_scores(head, WRITERS[layout](part, head))
             write_text(part / "README.md", head_card(head, layout))

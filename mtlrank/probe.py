@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mtlrank import build, prepare
-from mtlrank.compose import Config, select_tasks
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
@@ -29,6 +29,7 @@ from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.registry import model_folder
 from mtlrank.run_folder import RUN
+from mtlrank.selection import select_tasks
 from mtlrank.storage import fingerprint, read_json, writable_folder
 from mtlrank.trained import read_trained
 

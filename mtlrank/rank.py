@@ -9,8 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("rank")
 
 import json
-import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,12 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mtlrank.checks import one_of
+from mtlrank.annotate.bm25_settings import BM25Settings
+from mtlrank.checks import check_output, one_of
 from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.lines import locate
+from mtlrank.datamodule.lines import locate, standard_input
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -37,7 +36,6 @@ from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
-_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")  # perhaps after a byte order mark and blanks
 _CHUNK = 4096  # pairs that are in memory at a time
 
 
@@ -49,7 +47,7 @@ def run(config: Config) -> int:
     layout, output = _format(config), local_path(config["output"])
     shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
     _check_sources(config)
-    _check_output(config, output)
+    check_output(output, {name: config[name] for name in ("input", *_SOURCES[1:])})
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = head.scorer(config["batch_size"], max_passages=config["max_passages"], is_compiled=config["compile"])
@@ -75,27 +73,22 @@ def _chunks(
 ) -> Iterator[list[Candidate]]:
     """The pairs of a shard to score, from wherever the config says."""
     if config["input"]:
-        path = _standard_input(folder) if config["input"] == "-" else locate(config["input"], "input")
+        path = standard_input(folder, "pairs") if config["input"] == "-" else locate(config["input"], "input")
         return pairs_of_file(path, reading, store, _CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
+    parts["bm25"] = config["bm25"]
     collection = Collection(parts, reading, shard.holds)
     for part in ("queries", "docs"):
         if not collection.source.has(part):
             raise ConfigError(f"There are no {part}: give a file with {part}=... or an id with ir_dataset=...")
     if collection.source.has("run"):
+        if collection.source.bm25_settings != BM25Settings():
+            raise ConfigError(
+                f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
+                "BM25 retrieves, or leave bm25 out."
+            )
         return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
     return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
-
-
-def _standard_input(folder: Path) -> Path:
-    """What comes in, as a file: errors can name its lines."""
-    path = folder / "stdin" / "pairs.tsv"
-    path.parent.mkdir()
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    with path.open("rb") as file:
-        begins = file.read(1000)
-    return path.rename(path.with_suffix(".jsonl")) if _OBJECT.match(begins) else path
 
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
@@ -120,15 +113,6 @@ def _format(config: Config) -> str:
     return str(wanted)
 
 
-def _check_output(config: Config, output: Path) -> None:
-    """It must be a file, and none that is read."""
-    if str(output) == "-" or (output.exists() and not output.is_file()):
-        raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
-    for name in ("input", "queries", "docs", "run"):
-        if config[name] and output.exists() and Path(config[name]).exists() and output.samefile(config[name]):
-            raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
-
-
 def _check_sources(config: Config) -> None:
     """Either pairs or a collection must be there."""
     given = [name for name in _SOURCES if config[name]]
@@ -136,4 +120,6 @@ def _check_sources(config: Config) -> None:
         raise ConfigError(f"input has pairs with their texts: leave out either input or {', '.join(given)}.")
     if not config["input"] and not given:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
+    if BM25Settings.of(config["bm25"]) != BM25Settings() and config["input"]:
+        raise ConfigError(f"bm25 is {config['bm25']}, but input has pairs: BM25 retrieves none. Leave bm25 out.")
     one_of("missing_texts", config["missing_texts"], ("stop", "skip"))

@@ -12,6 +12,7 @@ from mtlrank.words import counted
 
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
+DATA = "data.json"  # what the datasets of a finished run, and the classes of somebody's own, were
 _REPLACED = ("model", "evaluation", "report")  # folders that a run makes anew
 _ERRAND = ("output_dir", "data_dir", "test", "force")  # where to and what else to do, not what is learnt
 _NOT_OF_IDENTITY = (  # settings with which the same run continues

@@ -1,7 +1,7 @@
 """What the settings of a composed config may be, looked at before anything is done with them."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -59,6 +59,26 @@ def unread(config: Any, name: str) -> list[str]:
     """
     words = {word for text in _texts(config) if "${" in text for word in re.findall(r"[\w-]+", text)}
     return [str(key) for key in config if key not in _root_keys(name) and key not in words]
+
+
+def unread_of_collection(config: Any, files: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The keys below `collection` to which neither the config nor a config file's text refers, and those that are read.
+
+    A key is also read where all of what it lies in is (`${collection.test}`, of `collection.test.run`).
+    """
+    if not config.get("collection"):
+        return [], []
+    texts = [*_texts(config), *files]
+    found = [key for text in texts for key in re.findall(r"\$\{(?:[\w.]+:)?([\w.-]+)", text)]
+    read = {key.rstrip(".") for key in found if key.split(".")[0] == "collection"} | {"collection.name"}
+    near = {word for key in found if key.startswith(".") for word in key.split(".")}  # as in ${..folder}/docs.tsv
+    unread = [
+        key
+        for key in _all_keys(config.get("collection"), "collection.")
+        if near.isdisjoint(key.split(".")[1:])
+        and not any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in read)
+    ]
+    return unread, sorted(read)
 
 
 class _Kind(NamedTuple):
@@ -194,7 +214,7 @@ _SETTINGS: dict[str, _Kind] = {
         lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",
     ),
-    # evaluate, rank, export, study and probe
+    # evaluate, rank, predict, export, study and probe
     "model_dir": _PATH,
     "trust_model": _FLAG,
     "on": _or_null(_GROUP._replace(words="test sets by name, as in {scifact: beir/scifact/test}")),
@@ -260,6 +280,13 @@ def _texts(node: Any) -> Iterator[str]:
         yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from _texts(child)
+
+
+def _all_keys(node: Any, prefix: str) -> Iterator[str]:
+    """The dotted keys of a config, those of groups before what is in them."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _all_keys(value, f"{prefix}{key}.")
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mtlrank import train
 from mtlrank.build_dataset import has_split
 from mtlrank.checks import all_known
-from mtlrank.compose import Config, check_monitor, select_tasks
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError
@@ -29,6 +29,7 @@ from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.objects import parameters_of
 from mtlrank.progress import time_left
 from mtlrank.run_folder import METRICS
+from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 
 _JOINED = "all-folds"  # beside the folds: the heads that they are when they are joined

@@ -21,7 +21,7 @@ from torch.distributed import DistBackendError
 
 from mtlrank import about, build, build_trainer, evaluate, prepare, run_folder
 from mtlrank.build_dataset import code, dataset_fingerprint, own_code
-from mtlrank.compose import Config, check_monitor, select_tasks
+from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
@@ -36,11 +36,11 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.objects import build_object
 from mtlrank.progress import say
+from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained import parts_of_model
 
-_DATA = "data.json"  # in a finished run's folder: what its datasets and the classes of somebody's own were
-_OWN = "classes of your own"  # the key of the latter
+_OWN = "classes of your own"  # their key in what a run was made from
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -121,7 +121,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         _save(output / "model", model, datasets, config)
         noted = {"steps": trainer.global_step, "weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
         write_json(output / "about.json", {**about.describe(started), **noted}, sort_keys=False)
-        write_json(output / _DATA, _data(config, prepared))
+        write_json(output / run_folder.DATA, _data(config, prepared))
         if config["test"]:
             judged = _judge(config, output, model, datasets, datamodule)
             if service:
@@ -197,8 +197,8 @@ def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
     """Refuse to take a finished run for one of today's data and code."""
-    if (output / _DATA).exists():
-        learnt, now = read_json(output / _DATA), _data(config, prepared)
+    if (output / run_folder.DATA).exists():
+        learnt, now = read_json(output / run_folder.DATA), _data(config, prepared)
         if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
             raise ConfigError(
                 f"{output} is finished, but what it was made from has changed since: {', '.join(changed)}. Choose "

@@ -1,4 +1,4 @@
-"""A head of a trained model, ready to score queries and passages."""
+"""A head of a trained model, ready to be used."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from mtlrank.build import build_saved_model
 from mtlrank.build_dataset import build_dataset, own_code
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
+from mtlrank.datamodule.asked import PAIR, Form
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.prepared import check_one_score
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
@@ -45,6 +46,14 @@ class TrainedHead(NamedTuple):
         return self.dataset.task
 
     @property
+    def form(self) -> Form:
+        """What the head can be asked."""
+        keys = self.dataset.text_keys
+        if keys is None and (self.dataset.has_judgements or self.module.pooler.needs_pairs):
+            keys = PAIR
+        return Form(keys, self.task.num_spans, self.dataset.spans_in)
+
+    @property
     def module(self) -> MTLHead:
         """The head itself."""
         return self.model.head(self.name)
@@ -59,7 +68,7 @@ class TrainedHead(NamedTuple):
         return LoadedPreprocessor(load_tokenizer(str(self.folder / BACKBONE)), lengths)
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
-        """Scores pairs as evaluation does. The model goes to the GPU if there is one."""
+        """Scores what the head reads as evaluation does. The model goes to the GPU if there is one."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(device)
         if is_compiled:
@@ -91,13 +100,13 @@ def parts_of_model(config: Config) -> dict[str, Any]:
     return {"model": config["model"], "datamodule": config["datamodule"]}
 
 
-def load_head(folder: Path, head: str | None, *, trust: bool = False) -> TrainedHead:
-    """Load the head that scores sequences by its name, or the only one.
+def load_head(folder: Path, head: str | None, *, trust: bool = False, any_kind: bool = False) -> TrainedHead:
+    """Load the head of this name, or the only one, that gives a query and a passage a score; or one of `any_kind`.
 
-    Raises `ConfigError` for one that is not there or scores no sequences, and as `read_trained` does.
+    Raises `ConfigError` for one that is not there or not of that kind, and as `read_trained` does.
     """
     config, labels = read_trained(folder, trust=trust)
-    key, dataset = choose_head(config, head)
+    key, dataset = choose_head(config, head, any_kind=any_kind)
     dataset.task.learn_labels(labels[key])
     model = build_saved_model(config, labels).eval()
     load_weights(folder, model)
@@ -111,11 +120,11 @@ def unfit(task: Task) -> str | None:
     return "chooses a class" if task.kind == "classification" else None
 
 
-def choose_head(config: Config, head: str | None) -> tuple[str, PreparedDataset]:
-    """The dataset, with its key, of the head that scores sequences by its name, or of the only one. It is not opened."""
+def choose_head(config: Config, head: str | None, *, any_kind: bool = False) -> tuple[str, PreparedDataset]:
+    """The dataset, with its key, of the head that `load_head` loads. It is not opened."""
     datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
-    fit = [dataset.name for dataset in datasets.values() if not unfit(dataset.task)]
-    listed = f"Heads that score a query and a passage: {', '.join(fit) or 'none'}."
+    fit = [dataset.name for dataset in datasets.values() if any_kind or not unfit(dataset.task)]
+    listed = f"Heads{'' if any_kind else ' that score a query and a passage'}: {', '.join(fit) or 'none'}."
     if head is None:
         if len(fit) != 1:
             raise ConfigError(f"Which head? Choose one with head=... {listed}")
@@ -124,6 +133,8 @@ def choose_head(config: Config, head: str | None) -> tuple[str, PreparedDataset]
     key = keys.get(head, head)
     if key not in datasets:
         raise ConfigError(f"The model has no head {head!r}.{nearest(head, keys)} {listed}")
-    if reason := unfit(datasets[key].task):
-        raise ConfigError(f"Head {head!r} {reason} and does not score a query and a passage. {listed}")
+    if (reason := unfit(datasets[key].task)) and not any_kind:
+        raise ConfigError(
+            f"Head {head!r} {reason} and does not score a query and a passage. {listed} `mtlrank predict` uses any head."
+        )
     return key, datasets[key]

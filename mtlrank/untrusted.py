@@ -96,6 +96,13 @@ def check_names(folder: Path) -> None:
             raise ConfigError(f"{path} has the name of an option of mtlrank, which would be used instead: rename it.")
 
 
+def config_files(own: str | Path | None) -> Iterator[str]:
+    """The texts of mtlrank's configs and of those in somebody's own folder."""
+    for folder in (Path(conf.__file__).parent, *([] if own is None else [Path(own)])):
+        for path in sorted(folder.rglob("*.yaml")):
+            yield path.read_text(encoding="utf-8", errors="replace")
+
+
 @cache
 def _targets_below(root: Path) -> frozenset[str]:
     """Every `_target_` in the configs of a folder."""

@@ -13,9 +13,10 @@ from kfp.dsl.structures import InputSpec
 from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
 from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
-from mtlrank.compose import Config, check_monitor, pipeline_config, select_tasks
+from mtlrank.compose import Config, pipeline_config
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
+from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage.paths import parse as parse_path
 
 

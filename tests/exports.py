@@ -75,7 +75,7 @@ def text_pairs():
     return list(zip(queries, texts, strict=True))
 
 
-def save(folder, family, *words, spread=3.0):
+def save(folder, family, *words, spread=3.0, labels=LABELS):
     """A model with random weights on a body of a family."""
     body = write_body(folder / "body", family)
     cut = [f"datamodule.dataset.datasets.{k}.preprocessor.{n}={v}" for k in LABELS for n, v in LENGTHS.items()]
@@ -83,7 +83,7 @@ def save(folder, family, *words, spread=3.0):
         "tasks=[trec2019,msm_sem_sim,msm_ner]",
         [f"model.body.backbone={body}", "model.body.initialisation=null"],
     )
-    return save_labelled(folder / "model", composed(tasks, *body, *cut, *words), LABELS, spread)
+    return save_labelled(folder / "model", composed(tasks, *body, *cut, *words), labels, spread)
 
 
 def head_of(kind, head="trec2019", layer=-1):

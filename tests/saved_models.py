@@ -4,8 +4,9 @@ import torch
 
 from mtlrank import build
 from mtlrank.backbone import load_tokenizer
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.model.saved import save_model
+from mtlrank.selection import select_tasks
 
 
 def save_random(folder, config, datasets, spread=1.0):

@@ -12,6 +12,7 @@ from transformers import BertConfig, BertModel
 from benchmarks.pairs import compare
 from mtlrank.backbone import load_tokenizer
 from tests.marks import needs_compiler
+from tests.saved_models import save_random
 
 pytestmark = pytest.mark.slow
 
@@ -124,3 +125,12 @@ def test_significance():
     found = run("significance", "--part", "0.01")
     assert found.count("the interval contains the truth in") == 21
     assert found.count("randomisation test") == 6
+
+
+def test_long_documents(config, datasets, tmp_path):
+    model = save_random(tmp_path / "model", config, datasets)
+    few = ["--head", "trec2019", "--collection", "mtlrank-embedded/test", "--queries", "3", "--candidates", "4"]
+    found = run("long_documents", str(model), *few, "--passages", "1", "3")
+    assert "12 documents of 3 queries; the passage alone: nDCG@10" in found
+    assert re.search(r"in 1 passage: .* \(\+0.0000\), .* 1.00 x the time", found)
+    assert "in 3 passages: nDCG@10" in found

@@ -1,9 +1,10 @@
 import pytest
 
 from mtlrank import build, train
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss import ExampleMean
+from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):

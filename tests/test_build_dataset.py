@@ -3,8 +3,9 @@ import os
 import pytest
 
 from mtlrank.build_dataset import prepared_folder
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import DataError
+from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):
@@ -47,11 +48,13 @@ def test_prepared_folders_notice_that_a_file_of_a_folder_has_changed(tmp_path, m
 def test_prepared_folders_do_not_take_words_for_folders(tmp_path, monkeypatch):
     """Of tasks, formats and first stages, whatever the current folder holds."""
     monkeypatch.chdir(tmp_path)
-    ranking = composed("tasks=[trec2019,msm_bm25]", "collection.test={id: mtlrank-embedded/test, run: bm25}")
+    bm25 = "{stopwords: german, stemmer: porter}"
+    test = f"collection.test={{id: mtlrank-embedded/test, run: bm25, bm25: {bm25}}}"
+    ranking = composed("tasks=[trec2019,msm_bm25]", test)
     pairs = composed("datamodule/dataset=msm_sem_sim")
     cases = [(ranking, "trec2019"), (ranking, "msm_bm25"), (pairs, "msm_sem_sim")]
     before = [prepared_folder(*case) for case in cases]
-    for name in ("ranking", "regression", "bm25", "tsv", "judged", "annotator"):
+    for name in ("ranking", "regression", "bm25", "tsv", "judged", "annotator", "german", "porter"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
     assert before == [prepared_folder(*case) for case in cases]
@@ -89,3 +92,5 @@ def test_prepared_folders_tell_apart_what_is_made_differently():
     assert folder() == folder("training.epochs=9", "datamodule.dataset.datasets.msm_bm25.name=other")
     assert folder() != folder("datamodule.dataset.datasets.msm_bm25.per_query=9")
     assert folder() != folder("model.body.backbone=other")
+    stemmed = "collection.test={id: mtlrank-embedded/test, bm25: {stemmer: porter}}"
+    assert len({folder(), folder(stemmed), folder(stemmed, "collection.test.bm25.stemmer=english")}) == 3

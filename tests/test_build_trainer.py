@@ -2,11 +2,12 @@ import pytest
 import pytorch_lightning as pl
 
 from mtlrank import build_trainer
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Plan
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):

@@ -9,7 +9,7 @@ from mtlrank.cli import app
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        ("compare a b --baseline a --baseline b", "--baseline"),
+        ("compare a b --margin 0.1 --margin 0.2", "--margin"),
         ("compare a b --first-stage --no-first-stage", "--first-stage/--no-first-stage"),
         ("promote a --registry b --registry=c", "--registry"),
         ("prepare --shard 1/2 tasks=[a] --shard 2/2", "--shard"),
@@ -22,5 +22,5 @@ def test_an_option_of_one_value_may_be_given_once(words, option):
 
 
 def test_an_option_of_several_values_may_be_repeated():
-    done = CliRunner().invoke(app, ["compare", "nowhere", "b", "--measure", "AP", "--measure", "AP", "--baseline", "b"])
+    done = CliRunner().invoke(app, ["compare", "nowhere", "b", *["--measure", "AP", "--baseline", "b"] * 2])
     assert done.stderr.startswith("mtlrank: The run 'nowhere' does not exist.")

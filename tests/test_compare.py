@@ -1,5 +1,6 @@
 """`mtlrank compare` as it is typed, on small runs that are written by hand."""
 
+import csv
 import json
 
 import pytest
@@ -90,6 +91,42 @@ def test_names_and_baseline_as_given(runs, baseline):
     assert "lies within 0.2 of" in " ".join(done.stdout.split())
 
 
+def test_several_baselines_are_corrected_for_together(tmp_path, monkeypatch):
+    """By hand: of 8 queries, b gains 1/8 on each over a; c as much over b on 7 and loses it on one."""
+    monkeypatch.chdir(tmp_path)
+    for name, values in (("a", [0.25] * 8), ("b", [0.375] * 8), ("c", [0.5] * 7 + [0.25])):
+        write_config(tmp_path / name, gain=name)
+        write_ranking(tmp_path / name / "evaluation" / "rank", {f"q{i}": value for i, value in enumerate(values)})
+    words = ["a=a", "b=b", "c=c", "--no-first-stage", "--output", "out"]
+    done = typed(*words, "--baseline", "a", "--baseline", "b", "--baseline", "a")
+    assert done.exit_code == 0, done.output
+    rows = {(row["system"], row["baseline"]): row for row in kept_in(tmp_path / "out")}
+    tested = {pair: row["p_randomisation"] for pair, row in rows.items()}  # of 2 ** 8 ways to swap, as many as far
+    assert tested == {("b", "a"): 2 / 256, ("c", "a"): 4 / 256, ("c", "b"): 18 / 256}
+    corrected = {pair: row["p_holm"] for pair, row in rows.items()}
+    assert corrected == {("b", "a"): 3 * 2 / 256, ("c", "a"): 2 * 4 / 256, ("c", "b"): 18 / 256}
+    assert [row["difference"] for row in rows.values()] == [1 / 8, 7 / 32, 3 / 32]
+    titles = ["b compared with a", "c compared with a", "c compared with b"]
+    latex = (tmp_path / "out" / "comparison.tex").read_text()
+    for title in titles:
+        assert title in done.stdout
+        assert f"{{rank: {title}}}" in latex
+    assert r"\caption{Differences from a and b. Test sets" in latex
+    table = csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines())
+    assert [f"{row['system']} compared with {row['baseline']}" for row in table] == titles
+
+    assert typed(*words, "--baseline", "c", "--baseline", "./a").exit_code == 0
+    assert [(row["system"], row["baseline"]) for row in kept_in(tmp_path / "out")] == [
+        ("a", "c"),
+        ("b", "c"),
+        ("b", "a"),
+    ]
+
+
+def kept_in(folder):
+    return json.loads((folder / "comparison.json").read_text())["comparisons"]
+
+
 def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
     """What `mtlrank evaluate` writes beside a run is of that run: its seed, and its settings."""
     for run in runs:
@@ -152,6 +189,11 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
         (["bm25.run"], 3, "bm25.run ranks no judged document of the rankings of the other systems (no ranking)"),
         (["x=single1", "x=bm25.run"], 2, "'x' names folders of runs and a run file"),
         (["single1", "all1", "--baseline", "x"], 2, "--baseline is 'x': expected the name of a system"),
+        (
+            ["a=single1", "b=all1", "--baseline", "a", "--baseline", "x"],
+            2,
+            "--baseline is 'x': expected the name of a sy",
+        ),
         (["single1", "all1", "--margin", "0"], 2, "--margin is 0.0, expected a number above 0"),
         (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
         (["single1", "all1", "--seed", "-1"], 2, "--seed is -1, expected a whole number"),

@@ -5,78 +5,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlrank.compose import _literal, compose_config, pipeline_config, select_tasks
+from mtlrank.compose import _literal, compose_config, pipeline_config
 from mtlrank.errors import ConfigError
-from tests.conftest import KEYS
-
-
-def composed(*overrides):
-    return select_tasks(compose_config(overrides, trusted=True))
-
-
-def test_the_default_config_has_the_five_tasks_in_order():
-    config = composed()
-    assert list(config["datamodule"]["dataset"]["datasets"]) == KEYS
-    assert list(config["model"]["heads"]) == KEYS
-
-
-def test_tasks_choose_a_subset_and_its_order():
-    """The first one chooses the checkpoint, and leads every table."""
-    config = composed("tasks=[msm_bm25,trec2019]")
-    assert list(config["datamodule"]["dataset"]["datasets"]) == ["msm_bm25", "trec2019"]
-    assert list(config["model"]["heads"]) == ["msm_bm25", "trec2019"]
-
-
-def test_one_setting_is_the_length_of_all_tasks():
-    datasets = composed("max_length=128", "datamodule.dataset.datasets.msm_ner.preprocessor.max_length=64")
-    lengths = {
-        key: node["preprocessor"]["max_length"] for key, node in datasets["datamodule"]["dataset"]["datasets"].items()
-    }
-    assert lengths == {**dict.fromkeys(KEYS, 128), "msm_ner": 64}
-
-
-def test_selecting_twice_changes_nothing():
-    config = composed("tasks=[msm_ner]")
-    assert select_tasks(config) == config
-
-
-@pytest.mark.parametrize(
-    ("overrides", "complaint"),
-    [
-        (["~model.heads.msm_ner"], r"Datasets without a head: msm_ner\. .*Heads: trec2019, msm_bm25"),
-        (["~datamodule.dataset.datasets.msm_ner"], r"Heads without a dataset: msm_ner\. .*Datasets: trec2019"),
-        (["tasks=[trec2091]"], r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\?"),
-    ],
-)
-def test_heads_and_datasets_that_do_not_match_are_listed(overrides, complaint):
-    with pytest.raises(ConfigError, match=complaint):
-        composed(*overrides)
-
-
-def test_a_single_dataset_is_a_mixture_of_one_with_its_own_head():
-    config = composed("datamodule/dataset=msm_bm25")
-    assert list(config["datamodule"]["dataset"]["datasets"]) == ["msm_bm25"]
-    assert config["model"]["heads"]["msm_bm25"]["_target_"].endswith("MLP")
-
-
-def test_a_single_dataset_without_a_head_gets_the_default_one():
-    assert list(composed("datamodule/dataset=vaswani")["model"]["heads"]) == ["vaswani"]
-
-
-def test_an_unknown_task_of_a_single_dataset_is_told():
-    assert list(composed("datamodule/dataset=trec2019", "tasks=[trec2019]")["model"]["heads"]) == ["trec2019"]
-    with pytest.raises(
-        ConfigError, match=r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\? Datasets: trec2019\."
-    ):
-        composed("datamodule/dataset=trec2019", "tasks=[trec2091]")
-
-
-@pytest.mark.parametrize("experiment", ["embedded", "msmarco", "trec2019", "vaswani"])
-def test_a_single_dataset_is_learnt_by_itself_in_an_experiment(experiment, monkeypatch):
-    """Though the experiment names tasks of its mixture."""
-    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
-    words = [f"experiment={experiment}", "model.body.backbone=/a/bert", "collection=trec_dl"]
-    assert list(composed(*words, "datamodule/dataset=trecqa")["model"]["heads"]) == ["trecqa"]
+from tests.saved_models import composed
 
 
 @pytest.mark.parametrize(
@@ -220,6 +151,7 @@ def test_a_setting_that_nothing_reads_is_refused():
         ("probe", ["+head=trec2019"], "There is no setting head,"),
         ("evaluate", ["model_dir=x", "+shard=1/2"], "There is no setting shard,"),
         ("rank", ["model_dir=x", "output=y", "+tasks=[a]"], "There is no setting tasks,"),
+        ("predict", ["model_dir=x", "input=z", "output=y", "+spans=[]"], "There is no setting spans,"),
         ("export", ["model_dir=x", "output_dir=y", "+batch_size=2"], "There is no setting batch_size,"),
     ],
 )
@@ -234,6 +166,52 @@ def test_a_key_at_the_root_that_nothing_reads_is_refused(step, overrides, compla
 def test_a_key_of_ones_own_at_the_root_may_be_referred_to(reference):
     words = ["+mine={name: there}", f"training.checkpoint_dir='x/{reference}'"]
     assert "there" in composed(*words)["training"]["checkpoint_dir"]
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("missing_text=skip", "setting collection.missing_text, and no config refers to ${collection.missing_text}."),
+        ("missing_text=skip", " Did you mean 'collection.missing_texts'?"),
+        ("numcandidates=5", "Did you mean 'collection.num_candidates'?"),
+        ("pairs.perquery=5", "setting collection.pairs.perquery, and no"),
+        ("pairs.perquery=5", "Did you mean 'collection.pairs.per_query'?"),
+    ],
+)
+def test_a_key_of_the_collection_that_nothing_reads_is_refused(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        composed(f"+collection.{override}")
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize("reference", ["collection.titles", "oc.select:collection.titles,none", "..collection.titles"])
+def test_a_key_of_the_collection_may_be_referred_to(reference):
+    words = ["+collection.titles=there", f"training.checkpoint_dir='x/${{{reference}}}'"]
+    assert "there" in composed(*words)["training"]["checkpoint_dir"]
+    composed("collection.test={docs: a.tsv, queries: b.tsv, qrels: c.txt}", "+collection.val.run=x.run")  # all of it is
+
+
+@pytest.mark.parametrize("collection", ["embedded", "msmarco", "trec_dl"])
+@pytest.mark.parametrize("dataset", ["vaswani", "trec2019_distilled"])
+def test_a_dataset_need_not_read_all_of_a_collection(collection, dataset, monkeypatch):
+    monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
+    composed(f"collection={collection}", f"datamodule/dataset={dataset}")
+
+
+def test_a_collection_of_ones_own_may_have_keys_that_another_config_reads(tmp_path, monkeypatch):
+    """Also if this run has no part of that config."""
+    for group, text in (
+        ("collection", "train: null\nfolder: /data\nval: null\ntest: ${.folder}/test\ntitles: there\n"),
+        ("datamodule/dataset", "train: ${collection.titles}\n"),
+    ):
+        (tmp_path / group).mkdir(parents=True)
+        (tmp_path / group / "mine.yaml").write_text(text)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    words = ["collection=mine", "datamodule/dataset=vaswani"]
+    assert composed(*words)["collection"]["titles"] == "there"
+    (tmp_path / "datamodule" / "dataset" / "mine.yaml").unlink()
+    with pytest.raises(ConfigError, match="There is no setting collection.titles, and no config refers to"):
+        composed(*words)
 
 
 @pytest.mark.parametrize(

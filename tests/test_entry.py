@@ -45,13 +45,21 @@ def test_no_library_swallows_the_end():
     assert done.stderr.splitlines()[-1] == "mtlrank: stopped by SIGTERM: the same command continues."
 
 
-@pytest.mark.parametrize("words", [["mtlrank.train", "--help"], ["mtlrank.train", "--cfg", "job"], ["mtlrank.doctor"]])
-def test_a_reader_that_has_enough_ends_it_quietly(words):
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("mtlrank.train --help", 141),
+        ("mtlrank.train --cfg job", 141),
+        ("mtlrank.train --info all", 0),  # Hydra prints by `logging`, which goes on without a reader
+        ("mtlrank.doctor", 141),
+    ],
+)
+def test_a_reader_that_has_enough_ends_it_quietly(words, code):
     """As in `mtlrank doctor | head -1`, for long and short outputs."""
-    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     _, told = process.communicate(timeout=120)
-    assert (process.returncode, told) == (141, b"")
+    assert (process.returncode, told) == (code, b"")
 
 
 def test_a_broken_pipe_to_something_else_is_no_reader_that_is_gone():
@@ -137,7 +145,7 @@ def test_a_system_that_refuses_is_no_bug(error, code, said):
     assert (len(done.stderr.splitlines()) == 1) == (code in (4, 6))
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "study", "rank", "export", "probe"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "study", "rank", "predict", "export", "probe"])
 def test_help_explains_every_setting(name):
     done = subprocess.run([sys.executable, "-m", f"mtlrank.{name}", "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -209,6 +217,16 @@ def test_configs_of_ones_own_are_found_where_the_environment_says(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=nowhere)
     assert done.returncode == 2
     assert done.stderr == "mtlrank: MTLRANK_CONFIG_DIR is '/nowhere', which is not a folder.\n"
+
+
+def test_a_key_of_the_collection_may_be_read_by_any_config_of_ones_own(tmp_path):
+    (tmp_path / "datamodule" / "dataset").mkdir(parents=True)
+    (tmp_path / "datamodule" / "dataset" / "mine.yaml").write_text("train: ${collection.titles}\n")
+    command = [sys.executable, "-m", "mtlrank.prepare", "+collection.titles=x", "tasks=[nope]"]
+    told = "mtlrank: There is no setting collection.titles, and no config refers to ${collection.titles}."
+    for words, expected in (([], told), (["--config-dir", str(tmp_path)], "mtlrank: Unknown task 'nope' in tasks.")):
+        done = subprocess.run([*command, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stderr.startswith(expected)) == (2, True), done.stderr
 
 
 def test_a_config_with_the_name_of_one_of_ours_is_refused_as_ours_would_be_read(tmp_path):

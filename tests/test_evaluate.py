@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
-from mtlrank import build, compare, evaluate, prepare, rank
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank import build, compare, evaluate, predict, prepare, rank
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.selection import select_tasks
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
 from mtlrank.trec import read_run
+from tests.commands import typed
 from tests.saved_models import save_random, settings
 
 
@@ -123,10 +125,15 @@ def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, d
     assert {row.head: row.num_units for row in rows} == {"trec2019": 100, "trec2019@again": 100, "trec2019@held": 50}
 
     capsys.readouterr()
+    with pytest.raises(ConfigError, match="with other max_passages or num_candidates. Choose another output_dir"):
+        evaluate.run(settings("evaluate", **words, num_candidates=3))
+    words["output_dir"] = tmp_path / "fewer"
     fewer = evaluate.run(settings("evaluate", **words, num_candidates=3, measures='["P@5"]'))
     assert set(fewer) == {"test@again/trec2019/P@5", "test@held/trec2019/P@5"}
-    assert read_json(folder / "trec2019@held" / "metrics.json")["max_candidates"] == 3
+    assert read_json(tmp_path / "fewer" / "trec2019@held" / "metrics.json")["max_candidates"] == 3
     evaluate.run(settings("evaluate", **words, num_candidates=3))
+    with pytest.raises(DataError, match="the first stage's .* differs .*, so judgements or candidates differ"):
+        compare.run([str(folder), str(tmp_path / "fewer")], resamples=100)  # not: the same run, named twice
     assert len(list((tmp_path / "data").glob("trec2019-*"))) == 4  # two of each: measures are no part of the data
 
 
@@ -185,6 +192,37 @@ def test_evaluations_of_a_runs_heads_are_one_when_they_lie_together(config, data
     }
 
 
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_prepared_data_is_enough_where_its_sources_are_not(tmp_path, capsys):
+    """As on another machine. If sources are there and others than in training, they are prepared."""
+    lines = [f"{number % 5}\tsilent harbour {number}\tgarden {number}\n" for number in range(20)]
+    (tmp_path / "mine.tsv").write_text("".join(lines))
+    config = tmp_path / "conf" / "datamodule" / "dataset" / "mine.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        "defaults:\n  - /task@task: regression\n  - /datamodule/preprocessor@preprocessor: pair\n"
+        "_target_: mtlrank.datamodule.dataset.SentencePairs\nname: mine\nscore_column: 0\n"
+        "train: mine.tsv\nval: mine.tsv\ntest: mine.tsv\n"
+    )
+    trained = ["--config-dir", "conf", "datamodule/dataset=mine", "training.max_steps=1", "output_dir=run"]
+    assert typed(tmp_path, "train", *trained) == 0
+    shutil.move(tmp_path / "data", tmp_path / "copied")
+    (tmp_path / "mine.tsv").unlink()
+    assert typed(tmp_path, "evaluate", "model_dir=run", "data_dir=copied", "output_dir=again") == 0
+    told = "mine: its sources are not here, so it is judged as it was prepared for training"
+    assert told in capsys.readouterr().err
+    predictions = [tmp_path / where / "mine" / "predictions.tsv" for where in ("run/evaluation", "again")]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+    assert len(list((tmp_path / "copied").iterdir())) == 1
+
+    assert typed(tmp_path, "evaluate", "model_dir=run", "output_dir=nowhere") == 3  # in `data`, there is none
+    assert "'mine.tsv' does not exist" in capsys.readouterr().err
+    (tmp_path / "mine.tsv").write_text("".join(lines[:15]))
+    assert typed(tmp_path, "evaluate", "model_dir=run", "data_dir=copied", "output_dir=other") == 0
+    assert told not in capsys.readouterr().err
+    assert len((tmp_path / "other" / "mine" / "predictions.tsv").read_text().splitlines()) == 1 + 15
+
+
 def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets, tmp_path):
     """Also where samplers are named, which evaluation builds too."""
     sampler = {"_target_": "pathlib.Path.write_text", "_args_": [str(tmp_path / "evil"), "x"]}
@@ -199,8 +237,8 @@ def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets,
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("step", [evaluate, rank])
+@pytest.mark.parametrize("step", [evaluate, rank, predict])
 def test_a_model_must_be_named(step, tmp_path):
-    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.tsv"} if step is rank else {})
+    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.tsv"} if step is not evaluate else {})
     with pytest.raises(ConfigError, match="model_dir has no value"):
         step.run(settings(step.__name__.rpartition(".")[2], **words))

@@ -121,6 +121,13 @@ def test_without_a_run_bm25_retrieves(ranked, model):
     assert len(by_query) == len(best)
 
 
+def test_settings_of_bm25_decide_what_is_retrieved(ranked, source):
+    write(source["queries"], ["q1\tharbours", "q2\tgarden"])
+    files = {"queries": source["queries"], "docs": source["docs"]}
+    assert {line.split()[0] for line in ranked(**files)} == {"q2"}
+    assert sum(line.startswith("q1 ") for line in ranked(**files, **{"bm25.stemmer": "porter"})) == 3
+
+
 @pytest.mark.parametrize("retrieve", [False, True])
 def test_shards_together_are_the_whole(ranked, retrieve):
     source = {"ir_dataset": "mtlrank-embedded/test", **({"run": "bm25", "depth": 3} if retrieve else {"top_k": 3})}
@@ -273,7 +280,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"head": "msm_coref"}, "Head 'msm_coref' judges 2 spans"),
         ({"head": None}, "Which head.*trec2019, msm_bm25, msm_sem_sim"),
         ({"input": "nowhere.tsv"}, "The input 'nowhere.tsv' does not exist"),
-        ({"input": "pipe"}, "The input 'pipe' is not a regular file. Pipe it into `mtlrank rank input=-` instead."),
+        ({"input": "pipe"}, "The input 'pipe' is not a regular file. Pipe it in with input=- instead."),
         ({"input": None}, "There is nothing to score"),
         ({"docs": "docs.tsv"}, "leave out either input or docs"),
         ({"input": None, "docs": "mtlrank-embedded/docs.tsv"}, "There are no queries"),
@@ -284,6 +291,12 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         (
             {"input": "header.tsv"},
             "header.tsv:1: found a header, but TSV files are expected to start with their first pair",
+        ),
+        ({"bm25.k1": -1}, "bm25.k1 is -1, expected a number, at least 0"),
+        ({"bm25.k1": 1.2}, "bm25 is .*'k1': 1.2.*, but input has pairs: BM25 retrieves none. Leave bm25 out."),
+        (
+            {"input": None, "ir_dataset": "mtlrank-embedded/test", "bm25.k1": 1.2},
+            "but the run of mtlrank-embedded/test is re-ranked. Set run=bm25, so that BM25 retrieves",
         ),
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),

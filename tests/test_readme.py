@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
+from mtlrank.selection import select_tasks
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.parameters import parse
@@ -59,7 +60,7 @@ def test_evaluations_compose(command):
     assert compose_config(words, trusted=True, name="evaluate")["measures"]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.match(r"mtlrank (rank|export)", c)])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.match(r"mtlrank (rank|predict|export)", c)])
 def test_uses_of_a_model_compose(command):
     step, *words = shlex.split(command)[1:]
     assert compose_config([word for word in words if "=" in word], trusted=True, name=step)["model_dir"]

@@ -7,14 +7,17 @@ import importlib.util
 import os
 from pathlib import Path
 
+import ir_measures
 import pytest
 import pytrec_eval
+from ir_measures import nDCG
 
 from mtlrank.build_dataset import build_dataset
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.datamodule.collection import Collection
 from mtlrank.evaluation.measures import means, ranking_values
 from mtlrank.prepare import prepare_dataset
+from mtlrank.selection import select_tasks
 from mtlrank.trec import read_qrels, read_run
 
 ROOT = os.environ.get("MTLRANK_REAL_DATA", "")
@@ -197,6 +200,15 @@ def test_bm25_labels_on_vaswani_are_bm25s_own_scores(minilm):
             (terms,) = bm25s.tokenize([record.query], stopwords="en", return_ids=False, show_progress=False)
             scores[record.query] = theirs.get_scores([term for term in terms if term in theirs.vocab_dict])
         assert record.label == pytest.approx(float(scores[record.query][positions[record.doc_id]]), abs=1e-7)
+
+
+@pytest.mark.parametrize(("bm25", "expected"), [(None, 0.3824), ({"stemmer": "porter"}, 0.4414)])
+def test_stems_help_bm25_on_vaswani(bm25, expected):
+    """The figures of docs/data.md."""
+    vaswani = Collection({"id": "vaswani", "bm25": bm25})
+    run = [doc for docs in vaswani.candidates(vaswani.qrels, 100).values() for doc in docs]
+    (value,) = ir_measures.calc_aggregate([nDCG @ 10], vaswani.qrels, run).values()
+    assert value == pytest.approx(expected, abs=5e-5)
 
 
 def test_similarity_by_minilm_is_high_for_judged_passages(minilm, tmp_path):

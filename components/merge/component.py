@@ -32,8 +32,9 @@ def merge(
     from pathlib import Path
     from shutil import copyfile
 
-    from mtlrank.compose import pipeline_config, select_tasks
+    from mtlrank.compose import pipeline_config
     from mtlrank.prepare import merge as merge_shards
+    from mtlrank.selection import select_tasks
     from mtlrank.storage import MANIFEST, read_json
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}

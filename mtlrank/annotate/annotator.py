@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
@@ -29,9 +29,13 @@ class Documents(Protocol):
 
 
 class Annotator(ABC):
-    """Labels pairs by rule or by model. One that `reads_query` labels pairs; another labels each passage once."""
+    """Labels pairs by rule or by model. One that `reads_query` labels pairs; another labels each passage once.
+
+    `spans_in` says which text the spans of its records are in.
+    """
 
     reads_query = True
+    spans_in: Literal["text", "query"] = "text"
 
     @abstractmethod
     def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:

@@ -13,39 +13,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
+from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.annotate.versions import version_of
 from mtlrank.dtypes import Floats32, Ints
 
-K1, B = 0.9, 0.4  # as in Anserini's baselines of MS MARCO
+_DEFAULTS = BM25Settings()
 _TEXTS = 1_000  # whose words are in memory at a time
 _DOCS = 10_000  # whose scores are computed at a time
 
 
 class BM25Index:
-    """Lucene's BM25 by bm25s; documents are identified by position.
+    """Lucene's BM25 by bm25s; documents are identified by position."""
 
-    Terms are lower-cased words of two and more letters without English stop words, unstemmed.
-    """
+    FORMAT = f"2-{version_of('bm25s')}"  # of saved indexes: raise the number when our own files or the defaults change
 
-    FORMAT = f"2-{version_of('bm25s')}"  # of saved indexes: raise the number when our own files, K1 or B change
-
-    def __init__(self, index: Any, pairs: "PairScores") -> None:
+    def __init__(self, index: Any, pairs: "PairScores", settings: BM25Settings) -> None:
         self._index = index
         self._pairs = pairs
+        self._settings = settings
         self.num_docs: int = index.scores["num_docs"]
         self.num_terms = len(index.vocab_dict)
 
     @classmethod
-    def build(cls, texts: Iterable[str]) -> "BM25Index":
+    def build(cls, texts: Iterable[str], settings: BM25Settings = _DEFAULTS) -> "BM25Index":
         """Index texts in memory, of which a few are held at a time."""
-        index = _ArrayBM25(method="lucene", k1=K1, b=B)
-        index.index(TermCounts.of(texts), create_empty_token=False, show_progress=False)
-        return cls(index, PairScores.of(index))
+        index = _ArrayBM25(method="lucene", k1=settings.k1, b=settings.b)
+        index.index(TermCounts.of(texts, settings), create_empty_token=False, show_progress=False)
+        return cls(index, PairScores.of(index), settings)
 
     @classmethod
-    def load(cls, folder: Path) -> "BM25Index":
-        """Map a saved index into memory."""
-        return cls(bm25s.BM25.load(folder, mmap=True, show_progress=False), PairScores.load(folder))
+    def load(cls, folder: Path, settings: BM25Settings = _DEFAULTS) -> "BM25Index":
+        """Map an index into memory that was saved with the same settings."""
+        return cls(bm25s.BM25.load(folder, mmap=True, show_progress=False), PairScores.load(folder), settings)
 
     def save(self, folder: Path) -> None:
         """Write the index as files that `load` maps."""
@@ -79,7 +78,7 @@ class BM25Index:
     def terms(self, queries: Sequence[str]) -> list[Ints]:
         """The known terms of each query, by number, repeated ones as often as they occur."""
         vocabulary = self._index.vocab_dict
-        known = ([vocabulary[term] for term in terms if term in vocabulary] for terms in _tokens(queries))
+        known = ([vocabulary[term] for term in terms if term in vocabulary] for terms in self._settings.tokens(queries))
         return [np.array(numbers, dtype=np.int64) for numbers in known]
 
 
@@ -90,12 +89,12 @@ class TermCounts(NamedTuple):
     vocab: dict[str, int]
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "TermCounts":
+    def of(cls, texts: Iterable[str], settings: BM25Settings) -> "TermCounts":
         """Count the terms of texts, of which a few are held at a time."""
         vocabulary, starts, terms, counts = dict[str, int](), array("q", [0]), array("i"), array("f")
         rest = iter(texts)
         while some := list(islice(rest, _TEXTS)):
-            for words in _tokens(some):
+            for words in settings.tokens(some):
                 found = Counter(words)
                 terms.extend([vocabulary.setdefault(word, len(vocabulary)) for word in found])
                 counts.extend(found.values())
@@ -179,8 +178,3 @@ class PairScores:
     def load(cls, folder: Path) -> "PairScores":
         """Map saved arrays into memory."""
         return cls(*(np.load(folder / f"pair_{name}.npy", mmap_mode="r") for name in ("starts", "terms", "values")))
-
-
-def _tokens(texts: Sequence[str]) -> list[list[str]]:
-    tokens: list[list[str]] = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
-    return tokens

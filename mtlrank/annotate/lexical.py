@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mtlrank.annotate.annotator import Annotator, Documents, Pair
-from mtlrank.annotate.bm25 import K1, B
 from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record
 
@@ -14,7 +13,7 @@ _WORD = re.compile(r"(?u)\b\w\w+\b")  # as the index splits text
 
 
 class BM25(Annotator):
-    """The exact BM25 score of a passage for a query, as the collection's index gives it."""
+    """The exact BM25 score of a passage for a query, as the collection's index gives it, by the collection's settings."""
 
     def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         positions = documents.positions(pair.doc_id for pair in pairs)
@@ -23,7 +22,7 @@ class BM25(Annotator):
             yield Record(*pair, label=score)
 
     def describe(self) -> dict[str, str]:
-        return {"model": f"BM25, lucene, k1={K1}, b={B}", "bm25s": version_of("bm25s")}
+        return {"model": "BM25, lucene", "bm25s": version_of("bm25s")}
 
 
 class TermImportance(BM25):
@@ -31,6 +30,8 @@ class TermImportance(BM25):
 
     A record's span is a word of the query; a word that occurs twice has its share twice, so that shares sum to 1.
     """
+
+    spans_in = "query"
 
     def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         positions = documents.positions(pair.doc_id for pair in pairs)
@@ -42,4 +43,4 @@ class TermImportance(BM25):
             total = float(carried.sum())
             for span, score in zip(spans, carried.tolist(), strict=True):
                 if total > 0:
-                    yield Record(*pair, label=score / total, spans=(span,), group=number, spans_in="query")
+                    yield Record(*pair, label=score / total, spans=(span,), group=number, spans_in=self.spans_in)

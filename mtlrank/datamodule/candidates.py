@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
@@ -16,12 +17,19 @@ _KEYS = ("query_id", "doc_id", "query", "text")
 
 
 class Candidate(NamedTuple):
-    """A query and a passage to score."""
+    """A query and a passage to score, or a text without a query. With spans, each item of it has its own."""
 
     number: int  # in the store of pairs
     place: str
-    query: str
+    query: str | None
     text: str
+    items: tuple[tuple[Span, ...], ...] = ((),)  # the spans of each, in characters
+    spans_in: Literal["text", "query"] = "text"
+
+    @property
+    def located(self) -> str:
+        """The text that the spans are in."""
+        return self.query if self.spans_in == "query" and self.query is not None else self.text
 
 
 def pairs_of_file(
@@ -109,15 +117,18 @@ def _given(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
 
 def _candidate(pair: Asked, query: str, text: str, reading: Reading) -> Candidate:
     """A pair with texts that can be read."""
-    cleaned = []
-    for what, words in (("query", query), ("text", text)):
-        try:
-            words, times = clean_text(words, what)
-        except DataError as error:
-            raise DataError(f"{pair.place}: expected text, but {error}.") from error
-        reading.count("control characters read as blanks", times)
-        cleaned.append(words)
-    return Candidate(pair.number, pair.place, *cleaned)
+    query, text = (cleaned(words, what, pair.place, reading) for what, words in (("query", query), ("text", text)))
+    return Candidate(pair.number, pair.place, query, text)
+
+
+def cleaned(text: str, what: str, place: str, reading: Reading) -> str:
+    """A text as it is read. Raises `DataError` for one that is none; `what` says which it is."""
+    try:
+        words, times = clean_text(text, what)
+    except DataError as error:
+        raise DataError(f"{place}: expected text, but {error}.") from error
+    reading.count("control characters read as blanks", times)
+    return words
 
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:

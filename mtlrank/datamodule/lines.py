@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
 
 _BOM = b"\xef\xbb\xbf"
+_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")  # perhaps after a byte order mark and blanks
 
 
 CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest means nothing in text
@@ -84,7 +87,7 @@ def locate(name: str, what: str) -> Path:
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
     if path.exists() and not path.is_file():
-        way = " Pipe it into `mtlrank rank input=-` instead." if what == "input" else " Write it to a file."
+        way = " Pipe it in with input=- instead." if what == "input" else " Write it to a file."
         raise DataError(f"The {what} {name!r} is not a regular file.{way}")
     if not path.is_file():
         where = "" if path.is_absolute() or unset_variable(name) else f" in the current folder {str(Path.cwd())!r}"
@@ -95,6 +98,17 @@ def locate(name: str, what: str) -> Path:
 def describe_file(name: str, path: Path) -> dict[str, str]:
     """For the manifest: the name of a file, where it is on the hub if it is there, and its hash."""
     return {"file": name if hub.is_uri(name) else path.name, "sha256": file_hash(path)}
+
+
+def standard_input(folder: Path, name: str) -> Path:
+    """What comes in, as a file in a folder, so that errors can name its lines: JSON Lines if it begins with an object."""
+    path = folder / "stdin" / f"{name}.tsv"
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    with path.open("rb") as file:
+        begins = file.read(1000)
+    return path.rename(path.with_suffix(".jsonl")) if _OBJECT.match(begins) else path
 
 
 def unset_variable(path: str) -> str:
@@ -117,7 +131,7 @@ def name_of(path: Path) -> str:
 def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether the cells of a first line name columns of ids and of texts, where a row would have them."""
     return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
-        _NAMES_OF_TEXTS.fullmatch(text.strip()) for text in texts
+        _NAMES_OF_TEXTS.fullmatch(text.strip()) or _NAMES_OF_SENTENCES.fullmatch(text.strip()) for text in texts
     )
 
 

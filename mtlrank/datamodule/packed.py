@@ -1,57 +1,105 @@
-"""Pairs of texts as packed batches, without a prepared dataset."""
+"""Pairs of texts, or single texts, as packed batches, without a prepared dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from mtlrank.batch import TaskBatch
+from mtlrank.batch import Span, TaskBatch
 from mtlrank.datamodule.candidates import Candidate
-from mtlrank.datamodule.dataset.arrays import offsets
+from mtlrank.datamodule.dataset.arrays import offsets, ranges
+from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import TokenStore
-from mtlrank.datamodule.preprocessor import LoadedPreprocessor
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Tokens
 from mtlrank.dtypes import Ints
 from mtlrank.errors import DataError
 
 
 class PackedPairs:
-    """Some pairs, each distinct text of them tokenised once, cut and joined as preparation does it."""
+    """Some pairs, each distinct text of them tokenised once, cut and joined as preparation does it.
+
+    As there, an item is left out if one of its spans is cut off or holds no token.
+    """
 
     def __init__(self, pairs: Sequence[Candidate], preprocessor: LoadedPreprocessor) -> None:
-        rows = {text: row for row, text in enumerate(dict.fromkeys(t for pair in pairs for t in pair[2:]))}
         limits = preprocessor.lengths
-        ids = [tokens[: limits.longest_text] for tokens in preprocessor.ids(list(rows))]
-        self.pairs = np.array([[rows[pair.query], rows[pair.text]] for pair in pairs], dtype=np.int64).reshape(-1, 2)
-        lengths = np.array([len(tokens) for tokens in ids], dtype=np.int64)
-        without = np.flatnonzero((lengths[self.pairs] == 0).any(1))
+        located = list(dict.fromkeys(pair.located for pair in pairs if any(pair.items)))
+        places = dict(zip(located, preprocessor.encode(located), strict=True))
+        texts = dict.fromkeys(text for pair in pairs for text in (pair.query, pair.text) if text is not None)
+        plain = [text for text in texts if text not in places]
+        ids = [*(tokens.ids for tokens in places.values()), *preprocessor.ids(plain)]
+        kept = [tokens[: limits.longest_text] for tokens in ids]
+        rows = {text: row for row, text in enumerate([*places, *plain])}
+        pair_rows = [
+            (rows[pair.text], NO_TEXT) if pair.query is None else (rows[pair.query], rows[pair.text]) for pair in pairs
+        ]
+        self.pairs = np.array(pair_rows, dtype=np.int64).reshape(-1, 2)
+        lengths = np.array([len(tokens) for tokens in kept], dtype=np.int64)
+        without = np.flatnonzero(((lengths[self.pairs] == 0) & (self.pairs != NO_TEXT)).any(1))
         if len(without):
             raise DataError(f"{pairs[without[0]].place}: expected text, found one without tokens.")
         self.store = TokenStore(
-            [np.concatenate([np.zeros(0, np.int32), *ids])],
+            [np.concatenate([np.zeros(0, np.int32), *kept])],
             [offsets(lengths)],
             preprocessor.template,
             limits,
         )
+        first = lengths[self.pairs[:, 0]].tolist()
+        spans = [_placed(pair, places, length, preprocessor) for pair, length in zip(pairs, first, strict=True)]
+        self._take_items([item for items in spans for item in items], [len(items) for items in spans])
+
+    def _take_items(self, spans: Sequence[Sequence[Span] | None], counts: Sequence[int]) -> None:
+        """The spans of all items, None of those that are left out, and how many items each pair has."""
+        there = np.array([item is not None for item in spans], dtype=bool)
+        self.num_items = len(spans)  # of all pairs, with those that are left out
+        self._numbers = np.flatnonzero(there)  # of the others among them
+        self._first = offsets(there)[offsets(counts)]  # of each pair, the first of the others
+        width = max((len(item) for item in spans if item), default=0)
+        kept = [item for item in spans if item is not None]
+        self._spans = np.array(kept, dtype=np.int64).reshape(len(kept), width, 2)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def longest_first(self) -> Ints:
-        """All pairs, those with many tokens first, as evaluation takes them."""
+        """All pairs that have items, those with many tokens first, as evaluation takes them."""
         order: Ints = np.argsort(-self.store.lengths(self.pairs), kind="stable")
-        return order
+        return order[np.diff(self._first)[order] > 0]
+
+    def items(self, numbers: Ints) -> Ints:
+        """The items of some pairs, pair by pair, by their numbers among the items of all pairs."""
+        return self._numbers[self._rows(numbers)]
+
+    def _rows(self, numbers: Ints) -> Ints:
+        return ranges(self._first[numbers], self._first[numbers + 1] - self._first[numbers])
 
     def collate(self, numbers: Ints) -> TaskBatch:
-        """Some pairs as a batch: an item and a sample each, without labels."""
-        each = np.arange(len(numbers))
+        """Some pairs as a batch: a sample each, without labels."""
+        rows = self._rows(numbers)
+        counts = np.diff(self._first)[numbers]
+        item_pair = np.repeat(np.arange(len(numbers)), counts)
         packed = self.store.pack(self.pairs[numbers])
+        spans = self._spans[rows] + packed.starts[packed.pair_starts[item_pair]][:, None, None]
         return TaskBatch(
             **packed.tensors(),
-            **packed.of_items(each),
-            max_items=1,
-            num_span_tokens=0,
-            labels=torch.zeros(len(numbers)),
-            spans=torch.zeros(len(numbers), 0, 2, dtype=torch.long),
-            item_sample=torch.from_numpy(each),
+            **packed.of_items(item_pair),
+            max_items=int(counts.max(initial=0)),
+            num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
+            labels=torch.zeros(len(rows)),
+            spans=torch.from_numpy(spans),
+            item_sample=torch.from_numpy(item_pair),
             sample_ids=torch.from_numpy(numbers),
         )
+
+
+def _placed(
+    pair: Candidate, places: Mapping[str, Tokens], first_length: int, preprocessor: LoadedPreprocessor
+) -> list[list[Span] | None]:
+    """Where the spans of each item are in the pair's sequence, whose first text has so many tokens."""
+    if pair.items == ((),):
+        return [[]]
+    if pair.query is not None and pair.spans_in == "query":
+        room = preprocessor.room_of_query
+    else:
+        room = preprocessor.room(None if pair.query is None else first_length)
+    return [places[pair.located].positions(spans, room) for spans in pair.items]

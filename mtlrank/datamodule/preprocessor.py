@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +54,13 @@ class Template(NamedTuple):
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
 
+class Room(NamedTuple):
+    """Where in a sequence a text begins, and how many of its tokens fit."""
+
+    start: int
+    length: int
+
+
 class Tokens(NamedTuple):
     """A text's tokens without special ones; `offsets` are each token's (start, end) characters."""
 
@@ -65,6 +72,15 @@ class Tokens(NamedTuple):
         first = int(np.searchsorted(self.offsets[:, 1], start, side="right"))
         last = int(np.searchsorted(self.offsets[:, 0], end, side="left"))
         return (first, last) if first < last else None
+
+    def positions(self, spans: Iterable[Span], room: Room) -> list[Span] | None:
+        """Where spans of characters are in a sequence that has this room for the text.
+
+        None if truncation cuts one off, or if one holds no token, as a blank.
+        """
+        found = [self.span(*span) for span in spans]
+        kept = [(span[0] + room.start, span[1] + room.start) for span in found if span and span[1] <= room.length]
+        return kept if len(kept) == len(found) else None
 
 
 def check_passages(number: int) -> int:
@@ -141,6 +157,19 @@ class LoadedPreprocessor:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [Tokens(np.array(encoding.ids, dtype=np.int32), _pairs(encoding.offsets)) for encoding in encoded]
+
+    @property
+    def room_of_query(self) -> Room:
+        """The room of the first text of a pair."""
+        return Room(len(self.template.prefix), self.lengths.max_query_length)
+
+    def room(self, query_length: int | None) -> Room:
+        """The room of a text beside a query of so many tokens, or without one."""
+        layout, most = self.template, self.lengths.max_length
+        if query_length is None:
+            return Room(len(layout.prefix), most - len(layout.prefix) - len(layout.suffix))
+        kept = min(query_length, self.lengths.max_query_length)
+        return Room(len(layout.prefix) + kept + len(layout.middle), most - layout.num_special - kept)
 
     def identity(self) -> dict[str, Any]:
         """What makes two tokenizers the same: their serialised form, hashed."""

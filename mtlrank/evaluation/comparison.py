@@ -47,19 +47,22 @@ class Comparison(NamedTuple):
 
 def compare_systems(
     systems: Sequence[System],
-    baseline: System | None = None,
+    baselines: Sequence[System] = (),
     measures: Sequence[str] | None = None,
     margin: float = 0.01,
     resamples: int = 10_000,
     seed: int = 0,
     with_first_stage: bool = True,
 ) -> list[Comparison]:
-    """Each system beside the baseline (the first by default), then, unless unwanted, each beside its own first stage.
+    """Each system beside each baseline (the first system by default), then, unless unwanted, beside its own first stage.
 
-    p-values are corrected for all of these comparisons together. Raises as `compare` does, and if nothing can be compared.
+    Two baselines are compared once, the later one beside the earlier one. p-values are corrected for all of these
+    comparisons together. Raises as `compare` does, and if nothing can be compared.
     """
-    baseline = baseline or systems[0]
-    pairs = [(baseline, system) for system in systems if system.name != baseline.name]
+    pairs, others = [], list(systems)
+    for baseline in baselines or systems[:1]:
+        others = [system for system in others if system.name != baseline.name]
+        pairs += [(baseline, system) for system in others]
     if with_first_stage:
         pairs += [(first, system) for system in systems if (first := first_stage(system)) is not None]
     rows = [row for one, other in pairs for row in compare(one, other, measures, margin, resamples, seed)]

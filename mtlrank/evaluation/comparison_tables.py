@@ -87,7 +87,8 @@ def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = ()
 
     How to read it, and its notes, stand below.
     """
-    baselines = " and ".join(dict.fromkeys(row.baseline for row in comparisons))
+    *others, last = dict.fromkeys(row.baseline for row in comparisons)
+    baselines = f"{', '.join(others)} and {last}" if others else last
     lines = [
         r"\begin{table}",
         r"\centering",

@@ -15,6 +15,7 @@ from mtlrank.exporting.stock import stock_type
 from mtlrank.model.head import Linear
 from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.storage import file_hash, read_json
+from mtlrank.task import Buckets
 from mtlrank.trained import TrainedHead
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
@@ -52,10 +53,20 @@ inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tens
 scores = session.run(["logits"], dict(inputs))[0][:, 0]
 ```
 """,
+    "classes": """
+```python
+model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+inputs = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")  # of pairs: tokenizer(queries, texts, ...)
+probabilities = model(**inputs).logits.softmax(-1)
+classes = [model.config.id2label[number] for number in probabilities.argmax(-1).tolist()]
+```
+""",
     "multitask": """
 ```bash
 mtlrank evaluate model_dir=FOLDER
 mtlrank rank model_dir=FOLDER head=NAME input=pairs.tsv output=run.trec
+mtlrank predict model_dir=FOLDER head=NAME input=texts.jsonl output=predictions.jsonl
 ```
 """,
 }
@@ -66,11 +77,17 @@ def head_card(head: TrainedHead, layout: str) -> str:
     body = head.model.body.config.model_type
     what = f"The head `{head.name}` of a multi-task model that mtlrank {__version__} trained, for {layout}."
     config = read_json(head.folder / "config.json")
+    is_choice = head.task.kind == "classification"
+    kind = {"pipeline_tag": "text-ranking", "tags": ["cross-encoder", "mtlrank"]}
+    does = "It gives a query and a passage a score; a higher one is better."
+    if is_choice:
+        kind = {"pipeline_tag": "text-classification", "tags": ["mtlrank"]}
+        does = "It chooses the class of a text, or of a pair of texts; `id2label` in its config names the classes."
     return "\n".join(
         [
-            _front({"library_name": layout, "pipeline_tag": "text-ranking", "tags": ["cross-encoder", "mtlrank"]}),
-            f"# {head.name}\n\n{what} It gives a query and a passage a score; a higher one is better.",
-            f"\n## Use\n{_USE[layout]}",
+            _front({"library_name": layout, **kind}),
+            f"# {head.name}\n\n{what} {does}",
+            f"\n## Use\n{_USE['classes' if is_choice else layout]}",
             *_limits(head, layout, body),
             *_origin(config, head.folder, [head.name]),
         ]
@@ -102,12 +119,13 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
     longest, query, passages, _ = preprocessor.lengths
     equal = min(query, (longest - preprocessor.template.num_special) // 2)
     yield "## What to know\n"
-    yield (
+    pairs = (
         f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank cuts a "
         f"query after {query}, the tokenizer cuts the longer text first. For mtlrank's score of a longer query:\n\n"
         f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
         'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
     )
+    yield f"- Texts are cut to {longest} tokens." if head.form.is_single else pairs
     if passages > 1:
         yield (
             f"- mtlrank reads a longer document in up to {passages} passages, and the best one's score is the document's. "
@@ -120,11 +138,13 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
             "- The head is one linear layer, carried through the small range in which the stock classifier is linear. "
             "Run it in float32 or bfloat16: float16 cannot hold such small weights."
         )
-    yield (
-        "- The score is the head's logit."
-        if head.task.kind == "ranking"
-        else "- The score is in the unit of the labels."
-    )
+    if isinstance(head.task, Buckets):
+        yield f"- The classes are buckets of numbers, and between them are {', '.join(map(str, head.task.edges))}."
+    if head.task.kind == "classification":
+        yield "- The softmax of the logits is the head's probabilities of the classes."
+    else:
+        unit = "the head's logit" if head.task.kind == "ranking" else "in the unit of the labels"
+        yield f"- The score is {unit}."
 
 
 def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:

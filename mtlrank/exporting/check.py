@@ -3,23 +3,34 @@
 import random
 from collections.abc import Callable
 
-import torch
+from torch import Tensor
 
 from mtlrank.datamodule.candidates import Candidate
 from mtlrank.errors import ConfigError
 from mtlrank.loop.scorer import Scorer
 from mtlrank.trained import TrainedHead
 
+# From pairs, or single texts, to logits: one for each, or one for each class of each.
+Score = Callable[[list[tuple[str, ...]]], Tensor]
 _TOLERANCE = 1e-4  # of the largest score
+_LEAST = 1e-12  # of a probability that is compared
 
 
-def check_scores(head: TrainedHead, score: Callable[[list[tuple[str, str]]], list[float]]) -> float:
-    """Compare scores of a few pairs, long ones too; returns the largest difference. Raises `ConfigError` if it is large."""
+def check_scores(head: TrainedHead, score: Score) -> float:
+    """Compare scores of a few texts, long ones too; returns the largest difference. Raises `ConfigError` if it is large.
+
+    Of classes, logarithms of probabilities are compared.
+    """
     pairs = _pairs(head)
-    expected = Scorer(head.model, head.name, head.task, head.preprocessor(max_passages=1)).score(
-        [Candidate(number, "check", *pair) for number, pair in enumerate(pairs)]
-    )
-    difference = float((torch.tensor(score(pairs)) - expected).abs().max())
+    is_single = head.form.is_single
+    candidates = [Candidate(i, "check", None if is_single else query, text) for i, (query, text) in enumerate(pairs)]
+    expected = Scorer(head.model, head.name, head.task, head.preprocessor(max_passages=1)).score(candidates)
+    logits = score([pair[1:] if is_single else pair for pair in pairs])
+    if head.task.kind == "classification":
+        found, expected = (each.clamp(min=_LEAST).log() for each in (logits.softmax(-1), expected))
+    else:
+        found = logits[:, 0]
+    difference = float((found - expected).abs().max())
     if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
         raise ConfigError(
             f"The exported model gives other scores than head {head.name!r} (largest difference {difference:.2g}), so it "

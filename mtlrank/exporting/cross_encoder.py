@@ -1,7 +1,6 @@
 """A head as a CrossEncoder of sentence-transformers' own modules: encoder, pooling, dense layers. No code comes with it."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,13 @@ import torch
 from torch import nn
 
 from mtlrank.errors import ConfigError
-from mtlrank.exporting.plain import copy_body, plain_head, stock_config
+from mtlrank.exporting.check import Score
+from mtlrank.exporting.plain import check_one_logit, copy_body, plain_head, stock_config
 from mtlrank.exporting.stock import stock_tokenizer
 from mtlrank.trained import TrainedHead
 
 
-def write_cross_encoder(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, str]]], list[float]]:
+def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
     """Write the model; returns how to score with what was written."""
     try:
         from sentence_transformers import CrossEncoder
@@ -25,6 +25,7 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Callable[[list[tuple
             "format=sentence-transformers needs sentence-transformers 6: pip install 'mtlrank[annotate]'."
         ) from error
     plain, size = plain_head(head), head.model.body.out_dim
+    check_one_logit(head, "sentence-transformers")
     if plain.hidden is not None and len(plain.hidden) > 2:
         raise ConfigError(
             f"Head {head.name!r} has a norm, and sentence-transformers' layers have none. Instead, format=transformers "
@@ -43,7 +44,7 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Callable[[list[tuple
         model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), device="cpu")
         model.save_pretrained(str(folder), create_model_card=False)
     loaded = CrossEncoder(str(folder), device="cpu")
-    return lambda pairs: [float(score) for score in loaded.predict(pairs, show_progress_bar=False)]
+    return lambda pairs: torch.from_numpy(loaded.predict(pairs, show_progress_bar=False))[:, None]
 
 
 @torch.no_grad()

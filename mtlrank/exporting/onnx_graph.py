@@ -1,7 +1,6 @@
 """A head as an ONNX graph with any number of pairs of any length, beside the tokenizer that feeds it."""
 
 import warnings
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
+from mtlrank.exporting.check import Score
+from mtlrank.exporting.plain import check_one_logit
 from mtlrank.exporting.stock import stock_model, stock_tokenizer
 from mtlrank.trained import TrainedHead
 
@@ -30,11 +31,12 @@ class _Logits(nn.Module):
         return logits
 
 
-def write_onnx(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, str]]], list[float]]:
+def write_onnx(folder: Path, head: TrainedHead) -> Score:
     """Write the graph, the tokenizer and the config; returns how to score with what was written."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"format=onnx needs {', '.join(missing)}: pip install 'mtlrank[onnx]'.")
+    check_one_logit(head, "onnx")
     model, tokenizer = stock_model(head), stock_tokenizer(head)
     model.set_attn_implementation("eager")  # the others choose their kernel by looking at the mask
     example = tokenizer(["one", "two words"], ["a passage", "of some length"], padding=True, return_tensors="pt")
@@ -56,16 +58,16 @@ def write_onnx(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, str
     return scorer(folder, tokenizer)
 
 
-def scorer(folder: Path, tokenizer: Any) -> Callable[[list[tuple[str, str]]], list[float]]:
+def scorer(folder: Path, tokenizer: Any) -> Score:
     """Scores with ONNX Runtime on a CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
 
-    def score(pairs: list[tuple[str, str]]) -> list[float]:
+    def score(pairs: list[tuple[str, ...]]) -> Tensor:
         texts = map(list, zip(*pairs, strict=True))
         encoded = tokenizer(*texts, truncation=True, padding=True, return_tensors="np")
         (logits,) = session.run(["logits"], dict(encoded))
-        return [float(value) for value in logits[:, 0]]
+        return torch.from_numpy(logits)
 
     return score

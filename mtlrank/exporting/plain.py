@@ -10,23 +10,23 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MLP, CrossEncoderHead, Linear
 from mtlrank.model.head.pooler import Average, CLSToken
 from mtlrank.task import Regression, RelevanceClasses
-from mtlrank.trained import TrainedHead
+from mtlrank.trained import TrainedHead, unfit
 
 _POOLINGS = {CLSToken: "cls", Average: "mean"}
 
 
 class PlainHead(NamedTuple):
-    """score = weight @ hidden(x) + bias, where x is pooled from the states of layer `depth`.
+    """logits = weight @ hidden(x) + bias, where x is pooled from the states of layer `depth`.
 
-    `hidden` is None (Linear), or a linear layer with an activation and perhaps a norm behind it. The labels' own unit is
-    within the numbers.
+    There is one logit, the score, or one for each class. `hidden` is None (Linear), or a linear layer with an activation
+    and perhaps a norm behind it. The labels' own unit is within the numbers.
     """
 
     depth: int
     pooling: str  # "cls" or "mean"
     hidden: nn.Sequential | None
-    weight: Tensor  # (1, hidden size)
-    bias: Tensor  # (1,)
+    weight: Tensor  # (logits, hidden size)
+    bias: Tensor  # (logits,)
 
 
 @torch.no_grad()
@@ -34,6 +34,9 @@ def plain_head(head: TrainedHead) -> PlainHead:
     """Take a head apart. Raises `ConfigError`, with what to choose instead, for one that stock classes cannot compute."""
     module, body = head.module, head.model.body
     pooling = _POOLINGS.get(type(module.pooler))
+    if head.task.num_spans:
+        reason = f"it {unfit(head.task)}, and stock models judge whole ones"
+        raise _refused(head, reason, "use it with `mtlrank predict`, or keep it with format=multitask")
     choose = f"train with model/heads@model.heads.{head.key}=cls, or keep it with format=multitask"
     if pooling is None:
         kind = type(module.pooler).__name__
@@ -64,10 +67,18 @@ def plain_head(head: TrainedHead) -> PlainHead:
         weight, bias = weight * head.task.std, bias * head.task.std + head.task.mean
     if isinstance(head.task, RelevanceClasses):
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
-    if len(bias) != 1:
+    if len(bias) != 1 and head.task.kind != "classification":
         reason = f"its {type(head.task).__name__} task makes one score of {len(bias)} logits, and stock models have one"
         raise _refused(head, reason, "format=multitask keeps it")
     return PlainHead(depth, pooling, hidden, weight, bias)
+
+
+def check_one_logit(head: TrainedHead, layout: str) -> None:
+    """Refuse a head on classes for a format that is for scores."""
+    if head.task.kind == "classification":
+        raise _refused(
+            head, f"it chooses a class, and format={layout} is for scores", "format=transformers is for both"
+        )
 
 
 def copy_body(body: MTLBody, depth: int, encoder: nn.Module) -> None:

@@ -2,13 +2,13 @@
 
 A `CrossEncoderHead` is one already. The others have a layer with an activation between the pooled state x and the score,
 which `Linear` heads have not. But their score is a single number s = w x + b, and that can be carried through one or two
-units of the layer:
+units of the layer; of a head on classes, each logit through its own:
 
 - GELU, ReLU: f(s) - f(-s) = s, exactly.
 - tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30.
 - ModernBERT: its activation is a setting (`linear`), but a layer norm follows. Units that are constant, half of them 1 and
   half -1, fix its mean and its deviation; s comes in as e s and -e s with e = 2^-12, which moves the deviation by
-  e^2 s^2 / size of it.
+  e^2 s^2 / size of it, if most units are constant.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
+from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import PlainHead, copy_body, plain_head, stock_config
 from mtlrank.model.head import MLP, CrossEncoderHead
 from mtlrank.trained import TrainedHead
 
 _TANH = 2.0**-16
 _NORM = 2.0**-12
+_UNITS = {"bert": 1, "roberta": 1, "xlm-roberta": 1, "camembert": 1, "electra": 2, "distilbert": 2, "modernbert": 4}
 
 
-def write_stock(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, str]]], list[float]]:
+def write_stock(folder: Path, head: TrainedHead) -> Score:
     """Write the model and its tokenizer; returns how to score with what was written."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -37,10 +39,10 @@ def write_stock(folder: Path, head: TrainedHead) -> Callable[[list[tuple[str, st
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     @torch.inference_mode()
-    def score(pairs: list[tuple[str, str]]) -> list[float]:
-        encoded = tokenizer(*map(list, zip(*pairs, strict=True)), truncation=True, padding=True, return_tensors="pt")
+    def score(texts: list[tuple[str, ...]]) -> Tensor:
+        encoded = tokenizer(*map(list, zip(*texts, strict=True)), truncation=True, padding=True, return_tensors="pt")
         logits: Tensor = model(**encoded).logits
-        return [float(value) for value in logits[:, 0]]
+        return logits
 
     return score
 
@@ -52,6 +54,12 @@ def stock_model(head: TrainedHead) -> Any:
 
     plain, body = plain_head(head), head.model.body
     model_type = stock_type(head)
+    if plain.hidden is None and len(plain.bias) > (most := body.out_dim // _UNITS[model_type]):
+        raise ConfigError(
+            f"Head {head.name!r} has {len(plain.bias)} classes, and the stock classifier of {model_type} has room for "
+            f"{most}. Instead, keep it with format=multitask; or, on BERT or ELECTRA, train with "
+            f"model.heads.{head.key}._target_=mtlrank.model.head.MLP."
+        )
     config = stock_config(body, plain.depth, model_type, **_settings(plain, head, model_type))
     model = AutoModelForSequenceClassification.from_config(config).float().eval()
     copy_body(body, plain.depth, getattr(model, model.base_model_prefix))
@@ -69,7 +77,8 @@ def stock_model(head: TrainedHead) -> Any:
 def stock_type(head: TrainedHead) -> str:
     """The family whose classifier can compute the head; BERT's encoder is also ELECTRA's, whose classifier has a GELU."""
     family, is_mlp = head.model.body.config.model_type, type(head.module) is MLP
-    pooling, instead = plain_head(head).pooling, "Instead, format=sentence-transformers holds it as it is"
+    layout = "multitask" if head.task.kind == "classification" else "sentence-transformers"
+    pooling, instead = plain_head(head).pooling, f"Instead, format={layout} holds it as it is"
     if pooling == "mean" and family != "modernbert":
         raise ConfigError(
             f"Head {head.name!r} averages tokens, and the stock classifier of {family} reads the first one. {instead}; or "
@@ -104,25 +113,30 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}
+    is_choice = head.task.kind == "classification"
+    names = head.task.classes if is_choice else [head.name]  # type: ignore[attr-defined]
     return {
         **own,
-        "num_labels": 1,
-        "problem_type": "regression",
-        "id2label": {0: head.name},
-        "label2id": {head.name: 0},
+        "num_labels": len(names),
+        "problem_type": "single_label_classification" if is_choice else "regression",
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
         "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},  # else it shows sigmoids
     }
 
 
 def _through_tanh(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
-    dense.weight[0], dense.bias[0] = _TANH * plain.weight[0], _TANH * plain.bias[0]
-    out.weight[0, 0] = 1 / _TANH
+    number = len(plain.bias)
+    dense.weight[:number], dense.bias[:number] = _TANH * plain.weight, _TANH * plain.bias
+    out.weight[:, :number] = torch.eye(number) / _TANH
 
 
 def _through_rectifier(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
-    for unit, sign in ((0, 1.0), (1, -1.0)):
-        dense.weight[unit], dense.bias[unit] = sign * plain.weight[0], sign * plain.bias[0]
-        out.weight[0, unit] = sign
+    number = len(plain.bias)
+    for first, sign in ((0, 1.0), (1, -1.0)):
+        units = slice(first, 2 * number, 2)
+        dense.weight[units], dense.bias[units] = sign * plain.weight, sign * plain.bias
+        out.weight[:, units] = sign * torch.eye(number)
 
 
 def _through_gelu(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
@@ -137,9 +151,10 @@ def _through_gelu(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
 def _through_norm(model: Any, plain: PlainHead) -> None:
     dense, norm, out, size = model.head.dense, model.head.norm, model.classifier, model.config.hidden_size
     _through_rectifier(dense, out, plain._replace(weight=plain.weight * _NORM, bias=plain.bias * _NORM))
-    dense.bias[2::2], dense.bias[3::2] = 1.0, -1.0
+    taken = 2 * len(plain.bias)
+    dense.bias[taken::2], dense.bias[taken + 1 :: 2] = 1.0, -1.0
     norm.weight.fill_(1.0)
-    deviation = ((size - 2) / size + model.config.norm_eps) ** 0.5
+    deviation = ((size - taken) / size + model.config.norm_eps) ** 0.5
     out.weight.mul_(deviation / (2 * _NORM))
 
 

@@ -1,7 +1,8 @@
-"""Scoring pairs of texts with one head."""
+"""Scoring texts, or pairs of them, with one head."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -52,24 +53,33 @@ class Scorer:
             for start in range(0, len(order), self.batch_size):
                 batch = {self.name: packed.collate(order[start : start + self.batch_size])}
                 parts.append(scores(self.model, {self.name: self.task}, batch, device)[self.name].float())
-        found = torch.cat([torch.zeros(0, device=device), *parts])
-        return Pending(pairs, torch.from_numpy(order), Arriving({"scores": found}))
+        found = torch.cat(parts or [torch.zeros(0, device=device)])
+        items = torch.from_numpy(packed.items(order))
+        return Pending(pairs, packed.num_items, items, Arriving({"scores": found}))
 
 
 class Pending(NamedTuple):
     """Pairs whose scores are on their way."""
 
     pairs: Sequence[Candidate]
-    order: Tensor  # (pairs,), in which they were scored
+    num_items: int  # of all pairs
+    items: Tensor  # those that have scores, in the order of these
     arriving: Arriving
 
     def scores(self) -> Tensor:
-        """The score of each pair, (pairs,). Raises `DivergedError` for one that is not finite."""
-        found = torch.empty(len(self.pairs))
-        found[self.order] = self.arriving.values()["scores"]
-        if not found.isfinite().all():
-            wrong = self.pairs[int((~found.isfinite()).nonzero()[0])]
+        """What measures read of each item, (items,) or (items, classes); without spans, an item is a pair.
+
+        NaN where a span is cut off or holds no token. Raises `DivergedError` for a score that is not finite.
+        """
+        arrived = self.arriving.values()["scores"]
+        if not arrived.isfinite().all():
+            wrong = self._pair_of(int(self.items[(~arrived.isfinite()).nonzero()[0, 0]]))
             raise DivergedError(
                 f"{wrong.place}: the score is not finite. The model is damaged, or its training diverged."
             )
+        found = torch.full((self.num_items, *arrived.shape[1:]), torch.nan)
+        found[self.items] = arrived
         return found
+
+    def _pair_of(self, item: int) -> Candidate:
+        return next(islice((pair for pair in self.pairs for _ in pair.items), item, None))

@@ -40,6 +40,15 @@ def test_bm25_labels_are_the_collections_scores(docs):
     assert [record.label for record in records] == pytest.approx([float(scores[i]) for i in (3, 0, 4)], rel=1e-6)
 
 
+def test_bm25_labels_follow_the_collections_settings(source):
+    """By hand: with k1=0 the score is the idf of each term that two texts share, whatever their lengths."""
+    docs = Collection({**source, "bm25": {"k1": 0, "stemmer": "english"}}).docs
+    (record,) = BM25().records(pairs(docs, "Harbours", "d2"), docs)
+    assert record.label == pytest.approx(np.log(1 + (5 - 3 + 0.5) / (3 + 0.5)), rel=1e-6)
+    terms = TermImportance().records(pairs(docs, "harbours unheard", "d2"), docs)
+    assert [(term.label, term.spans) for term in terms] == [(1.0, ((0, 8),)), (0.0, ((9, 16),))]
+
+
 def test_the_importance_of_a_term_is_its_share_of_the_score(docs):
     query = "The silent harbour, the harbour"
     (first, *_) = records = list(TermImportance().records(pairs(docs, query, "d1", "d5", "d4"), docs))

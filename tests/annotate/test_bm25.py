@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.annotate.bm25_settings import BM25Settings
 
 TEXTS = ["silent harbour", "harbour harbour lights", "garden"]
 WORDS = ["silent", "harbour", "lights", "garden", "unheard", "the"]
@@ -22,6 +23,30 @@ def test_scores_are_lucenes_by_hand(index):
     idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))  # two of three documents hold the term
     norm = 0.9 * (1 - 0.4 + 0.4 * 3 / 2)  # the second text has three words, the average is two
     assert index.scores("harbour")[1] == pytest.approx(idf * 2 / (2 + norm), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("k1", "b", "expected"),
+    [
+        (1.2, 0.75, [1 / (1 + 1.2 * (0.25 + 0.75 * 2 / 2)), 2 / (2 + 1.2 * (0.25 + 0.75 * 3 / 2)), 0]),
+        (2, 0, [1 / 3, 2 / 4, 0]),  # lengths do not count
+        (0, 1, [1, 1, 0]),  # nor how often a term occurs
+    ],
+)
+def test_scores_with_other_parameters_by_hand(k1, b, expected):
+    index = BM25Index.build(TEXTS, BM25Settings(k1, b))
+    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    assert index.scores("harbour").tolist() == pytest.approx([idf * share for share in expected], rel=1e-5)
+    assert index.score_pairs(["harbour"] * 3, [0, 1, 2]).tolist() == index.scores("harbour").tolist()
+
+
+def test_stems_and_stop_words_decide_what_is_found():
+    texts = ["rankings", "ranking of the lights", "der Garten"]
+    found = {
+        settings: BM25Index.build(texts, settings).retrieve("ranking der", 9)[0].tolist()
+        for settings in (BM25Settings(), BM25Settings(stemmer="porter"), BM25Settings(stopwords="german"))
+    }
+    assert [sorted(positions) for positions in found.values()] == [[1, 2], [0, 1, 2], [1]]
 
 
 @given(st.lists(st.lists(st.sampled_from([*WORDS, "Harbour", "a", ""]), max_size=9).map(" ".join), min_size=1))
@@ -76,9 +101,11 @@ def test_a_query_that_loses_all_its_terms_finds_nothing(index, query):
     assert index.score_pairs([query], [0]).tolist() == [0.0]
 
 
-def test_a_saved_index_scores_as_before(index, tmp_path):
+@pytest.mark.parametrize("settings", [BM25Settings(), BM25Settings(1.2, 0.75, None, "porter")])
+def test_a_saved_index_scores_as_before(settings, tmp_path):
+    index = BM25Index.build(TEXTS, settings)
     index.save(tmp_path / "bm25")
-    loaded = BM25Index.load(tmp_path / "bm25")
+    loaded = BM25Index.load(tmp_path / "bm25", settings)
     assert loaded.scores("silent harbour").tolist() == index.scores("silent harbour").tolist()
     assert loaded.score_pairs(["silent harbour"], [1]).tolist() == index.score_pairs(["silent harbour"], [1]).tolist()
     assert loaded.num_docs == 3

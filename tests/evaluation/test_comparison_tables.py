@@ -104,6 +104,8 @@ def test_the_caption_says_of_how_many_queries_and_runs(rows, capsys):
         r"\caption{Differences from =one\_task \& \textless{}b\textgreater{} and first stage. Test sets: "
     )
     assert title.endswith(r"50\% 3.}")
+    three = as_latex([rows[0]._replace(baseline=name) for name in ("a", "b", "first stage")])
+    assert r"\caption{Differences from a, b and first stage. Test sets" in three
     alike = [row._replace(baseline_runs=3) for row in rows]
     assert caption(alike).endswith("Test sets: rank 43 queries. Runs (seeds) of a system: 3 each.")
     print_comparison(alike)

@@ -11,13 +11,14 @@ import torch
 
 from mtlrank import embedded, evaluate, train
 from mtlrank.build_dataset import prepared_folder
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.selection import select_tasks
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.marks import needs_compiler

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from mtlrank import build, evaluate, train
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.model.saved import load_weights, read_model
+from mtlrank.selection import select_tasks
 from mtlrank.storage import write_manifest
 from tests.batches import batch
 from tests.loop import runs

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from components.train.settings import train_settings
-from mtlrank.compose import compose_config, pipeline_config, select_tasks
+from mtlrank.compose import compose_config, pipeline_config
 from mtlrank.errors import ConfigError
+from mtlrank.selection import select_tasks
 from pipelines.check import check, check_for_cluster, check_for_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
@@ -146,6 +147,8 @@ def test_what_the_image_may_hold_is_not_refused(parameters, capsys, monkeypatch)
     [
         ("gpus", "-1", "gpus is '-1', expected a whole number, at least 0."),
         ("gpus", "1.5", "gpus is '1.5'"),
+        ("gpus", "two", "gpus is 'two'"),
+        ("gpus", "\u0663", "gpus is '\u0663'"),  # a three to Python, not to Kubernetes
         ("gpus", "", "gpus is ''"),
         ("judging_gpus", "5", "judging_gpus is 5: expected 0 or 1"),
         ("memory", "lots", "memory is 'lots', expected an amount with its unit, as in 64Gi"),

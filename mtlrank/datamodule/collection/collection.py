@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.ranking import RankedDocs
@@ -29,7 +30,7 @@ class Collection:
 
     def __init__(
         self,
-        source: str | Mapping[str, str],
+        source: str | Mapping[str, Any],
         reading: Reading | None = None,
         holds: Callable[[str], bool] = lambda _: True,
     ) -> None:

@@ -13,6 +13,7 @@ from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
 from mtlrank import embedded
+from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import parse_number
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.lines import describe_file, is_header, is_json, locate, read_cells, read_lines, wrong_id
@@ -58,6 +59,7 @@ class Source(ABC):
     """The five parts of a collection, as rows in the order of their file."""
 
     name: str
+    bm25_settings = BM25Settings()  # of BM25 wherever it ranks or scores these documents
 
     @abstractmethod
     def has(self, part: str) -> bool:
@@ -84,14 +86,15 @@ class Source(ABC):
         """For the manifest: ids with the version of ir_datasets, files with their hash."""
 
 
-def open_source(source: str | Mapping[str, str]) -> Source:
+def open_source(source: str | Mapping[str, Any]) -> Source:
     """The source that a config names.
 
     A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, JSON Lines or Parquet),
     `qrels` (TREC, or BEIR's TSV or Parquet), `run` (TREC) and `docpairs` (TSV with query, better and worse document,
     perhaps after a teacher's two scores), all but Parquet also gzipped. What it lacks is taken from `id`, an ir_datasets
     id, or from `beir`, a folder, with `split` of its qrels and the queries that are judged there.
-    `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own.
+    `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own. `bm25` is a mapping
+    with other settings of BM25 than the usual (see `BM25Settings`).
     """
     if isinstance(source, str):
         return IRSource(source)
@@ -99,13 +102,14 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         raise ConfigError(
             f"Expected a collection as an ir_datasets id or a mapping with docs, queries and more, found {source!r}."
         )
-    wrong = {key: value for key, value in source.items() if not isinstance(value, str)}
+    bm25_settings = BM25Settings.of(source.get("bm25"))
+    wrong = {key: value for key, value in source.items() if key != "bm25" and not isinstance(value, str)}
     if wrong:
         raise ConfigError(f"Expected paths and names as the parts of a collection, found {wrong}.")
-    unknown = set(source) - {*PARTS, "id", "beir", "split"}
+    unknown = set(source) - {*PARTS, "id", "beir", "split", "bm25"}
     if unknown:
         raise ConfigError(
-            f"Expected {', '.join(PARTS)}, id, beir or split in a collection, found {', '.join(sorted(unknown))}."
+            f"Expected {', '.join(PARTS)}, id, beir, split or bm25 in a collection, found {', '.join(sorted(unknown))}."
         )
     if "split" in source and "beir" not in source:
         raise ConfigError(
@@ -124,7 +128,7 @@ def open_source(source: str | Mapping[str, str]) -> Source:
         qrels = str(folder / "qrels" / f"{source.get('split', 'test')}.tsv")
         files = {"docs": str(folder / "corpus.jsonl"), "queries": str(folder / "queries.jsonl"), "qrels": qrels} | files
     of_split = "beir" in source and "queries" not in source
-    return FileSource(files, IRSource(source["id"]) if "id" in source else None, left_out, of_split)
+    return FileSource(files, IRSource(source["id"]) if "id" in source else None, left_out, of_split, bm25_settings)
 
 
 class FileSource(Source):
@@ -136,12 +140,14 @@ class FileSource(Source):
         rest: Source | None,
         left_out: Sequence[str],
         only_judged: bool,
+        bm25_settings: BM25Settings,
     ) -> None:
         self.given = files  # as the config names them
         self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
         self.left_out = left_out  # parts of the rest that are not wanted
         self.only_judged = only_judged  # queries without a judgement are of another split
+        self.bm25_settings = bm25_settings
         self.name = "+".join([*([rest.name] if rest else []), *(path.name for path in self.files.values())])
 
     def has(self, part: str) -> bool:
@@ -211,7 +217,8 @@ class FileSource(Source):
 
     def describe(self) -> dict[str, Any]:
         files = {part: describe_file(self.given[part], path) for part, path in self.files.items()}
-        return {**(self.rest.describe() if self.rest else {}), **files}
+        bm25 = {"bm25": str(self.bm25_settings)} if self.bm25_settings != BM25Settings() else {}
+        return {**(self.rest.describe() if self.rest else {}), **files, **bm25}
 
     @property
     def _rest(self) -> Source:

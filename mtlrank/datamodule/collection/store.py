@@ -34,6 +34,7 @@ class DocStore:
             home() / "collections" / f"{name}-{fingerprint([VERSION, *source.identity('docs')])}"
         )
         self.path = self.folder / "docs.sqlite"
+        self._bm25_settings = source.bm25_settings
         if not self.path.exists():
             with locked(self.folder):
                 if not self.path.exists():
@@ -75,11 +76,12 @@ class DocStore:
 
     @cached_property
     def bm25(self) -> BM25Index:
-        """A BM25 index of all documents, kept beside the store. It is built in memory."""
-        folder = self.folder / f"bm25-{BM25Index.FORMAT}"
+        """A BM25 index of all documents by the source's settings, kept beside the store. It is built in memory."""
+        settings = self._bm25_settings
+        folder = self.folder / f"bm25-{BM25Index.FORMAT}{settings.suffix}"
         with locked(self.folder):
             if not folder.exists():
-                index = BM25Index.build(text for _, text in self)
+                index = BM25Index.build((text for _, text in self), settings)
                 if not index.num_terms:
                     raise DataError(
                         f"The collection of {self.folder.name} has no documents with text to retrieve from: BM25 needs "
@@ -88,7 +90,7 @@ class DocStore:
                 with new_folder(folder) as part:
                     index.save(part)
         try:
-            return BM25Index.load(folder)
+            return BM25Index.load(folder, settings)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"The index {folder} is damaged: {error}. Remove it; it will be rebuilt.") from error
 

@@ -38,9 +38,9 @@ class AnnotatedPairs(PreparedDataset):
         task: Task,
         preprocessor: Preprocessor,
         annotator: Annotator,
-        train: str | Mapping[str, str],
-        val: str | Mapping[str, str] | None = None,
-        test: str | Mapping[str, str] | None = None,
+        train: str | Mapping[str, Any],
+        val: str | Mapping[str, Any] | None = None,
+        test: str | Mapping[str, Any] | None = None,
         max_queries: int | None = None,
         per_query: int = 10,
         depth: int = 100,
@@ -54,6 +54,8 @@ class AnnotatedPairs(PreparedDataset):
                 f"Dataset {name!r}: annotator is {annotator!r}, expected one as in /annotate@annotator: bm25."
             )
         self.annotator = annotator
+        self.text_keys = ("query", "text") if annotator.reads_query else ("text",)
+        self.spans_in = annotator.spans_in
         self.sources = {"train": train, "val": val, "test": test}
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.per_query = at_least("per_query", per_query, 1)
@@ -82,8 +84,9 @@ class AnnotatedPairs(PreparedDataset):
         return balanced(records, self.seed) if self.balance and split == "train" else records
 
     def describe(self) -> dict[str, Any]:
-        sources = {split: Collection(source).source.describe() for split, source in self.sources.items() if source}
-        return {**sources, "annotator": self.annotator.describe()}
+        sources = {split: Collection(source).source for split, source in self.sources.items() if source}
+        told = {split: {**source.describe(), "bm25": str(source.bm25_settings)} for split, source in sources.items()}
+        return {**told, "annotator": self.annotator.describe()}
 
     def check_sources(self) -> None:
         for source in (each for each in self.sources.values() if each is not None):

@@ -40,6 +40,8 @@ class CoNLLCoreference(PreparedDataset):
     and as many pairs of different ones. The word is in the fourth column, the brackets are in the last.
     """
 
+    text_keys = ("text",)
+
     def __init__(
         self,
         name: str,

@@ -26,7 +26,7 @@ def ranked_by_bm25(collection: Collection, candidates: Mapping[str, RankedDocs])
     """Candidates from a run without an order, by BM25 over the texts of all documents of that run."""
     rows = collection.source.pair_values("run", Reading.silent())
     number = {doc_id: i for i, doc_id in enumerate(dict.fromkeys(row.doc_id for row in rows))}
-    index = BM25Index.build(_texts(collection, list(number)))
+    index = BM25Index.build(_texts(collection, list(number)), collection.source.bm25_settings)
     ranked = {}
     for query_id, docs in candidates.items():
         doc_ids = [doc.doc_id for doc in docs]

@@ -34,6 +34,7 @@ class SentencePairs(FileDataset):
         is_single = isinstance(columns, list | tuple) and len(columns) == 1
         texts = columns_of(columns, 1 if is_single else 2, "the two sentences, or one of a text")
         self.columns = without_twice((score_column, *texts))
+        self.text_keys = _names(texts) or (("text",) if is_single else ("query", "text"))
         self.format = format
 
     def records(self, split: str) -> Iterable[Record]:
@@ -73,6 +74,7 @@ class LabelledAnswers(FileDataset):
         super().__init__(name, task, preprocessor, train, val, test)
         self.leaked = LeakedQueries(name, leaked_queries)
         self.columns = columns_of(columns, 3, "question, grade and answer")
+        self.text_keys = _names(self.columns[::2]) or ("query", "text")
         self.format = format
 
     def records(self, split: str) -> Iterable[Record]:
@@ -100,3 +102,9 @@ class LabelledAnswers(FileDataset):
 
     def _queries(self, split: str) -> Iterator[str]:
         return (str(query) for _, (query, *_) in self.rows(split, self.columns, self.format))
+
+
+def _names(columns: Sequence[Column]) -> tuple[str, ...]:
+    """The columns, if all of them have names."""
+    names = tuple(column for column in columns if isinstance(column, str))
+    return names if len(names) == len(columns) else ()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.first_stage import first_stage
@@ -32,7 +32,13 @@ class PreparedDataset(ABC):
 
     While records are read, `reading` judges rows that cannot be used, and `shard` says which queries this process is asked
     for: a source may leave out the others early (they are left out anyway).
+
+    `text_keys` and `spans_in` are for those who use a trained head: `text_keys` are what JSON Lines call the text of a
+    record, or the two of a pair (None: some records may be single texts), and `spans_in` is the text that its spans are in.
     """
+
+    text_keys: tuple[str, ...] | None = None
+    spans_in: Literal["text", "query"] = "text"
 
     def __init__(self, name: str, task: Task, preprocessor: Preprocessor) -> None:
         if not isinstance(task, Task) or not isinstance(preprocessor, Preprocessor):

@@ -29,7 +29,7 @@ from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line
 
-Source = str | Mapping[str, str]
+Source = str | Mapping[str, Any]
 _QUERIES = 200  # whose documents are in memory at a time
 _ANNOTATED = 20  # whose documents an annotator scores at a time, which may take a second each
 
@@ -65,6 +65,8 @@ class IRDataset(PreparedDataset):
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
+
+    text_keys = ("query", "text")
 
     def __init__(
         self,
@@ -261,10 +263,12 @@ class IRDataset(PreparedDataset):
         }
         if self.negatives_run is not None:
             told["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
+        if self.annotator is not None:
+            told["annotator"] = self.annotator.describe()
         return told | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
-        first_stage = f"BM25, bm25s index {BM25Index.FORMAT}"
+        first_stage = f"BM25, {collection.source.bm25_settings}, bm25s index {BM25Index.FORMAT}"
         if collection.source.has("run"):
             first_stage = "run" if collection.is_ordered else "run without an order"
         return {**collection.source.describe(), "first_stage": first_stage}

@@ -136,34 +136,20 @@ class ShardWriter:
 
     def _row(self, record: Record, rows: dict[str, TokenisedText], places: dict[str, Tokens]) -> StoredRecord:
         """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
-        layout, limits = self.preprocessor.template, self.preprocessor.lengths
-        text = rows[record.text]
+        text, limits = rows[record.text], self.preprocessor.lengths
         if record.query is None:
-            texts, start = (text.row, NO_TEXT), len(layout.prefix)
-            room = limits.max_length - len(layout.prefix) - len(layout.suffix)
-            cut = text.length > room
+            texts, room = (text.row, NO_TEXT), self.preprocessor.room(None)
+            cut = text.length > room.length
         else:
             query = rows[record.query]
-            texts, length = (query.row, text.row), min(query.length, limits.max_query_length)
-            start = len(layout.prefix) + length + len(layout.middle)
-            room = limits.max_length - layout.num_special - length
-            cut = query.length > limits.max_query_length or text.length > limits.reach(room)
+            texts, room = (query.row, text.row), self.preprocessor.room(query.length)
+            cut = query.length > limits.max_query_length or text.length > limits.reach(room.length)
         spans: list[Span] | None = []
-        if record.spans_in == "query" and record.query is not None:
-            spans = _positions(record.spans, places[record.query], len(layout.prefix), limits.max_query_length)
+        if record.spans and record.spans_in == "query" and record.query is not None:
+            spans = places[record.query].positions(record.spans, self.preprocessor.room_of_query)
         elif record.spans:
-            spans = _positions(record.spans, places[record.text], start, room)
+            spans = places[record.text].positions(record.spans, room)
         return StoredRecord((record.query_id, record.doc_id), texts, float(record.label), spans, cut)
-
-
-def _positions(spans: Iterable[Span], tokens: Tokens, start: int, room: int) -> list[Span] | None:
-    """Where spans of characters are in a sequence whose text begins at `start` and has `room`.
-
-    None if truncation cuts one off, or if one holds no token, as a blank.
-    """
-    found = [tokens.span(*span) for span in spans]
-    kept = [(span[0] + start, span[1] + start) for span in found if span and span[1] <= room]
-    return kept if len(kept) == len(found) else None
 
 
 def samples_of(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -213,10 +199,14 @@ def _check(record: Record, task: Task) -> None:
         raise DataError("expected a query, as the task is a ranking, found none")
     if len(record.spans) != task.num_spans:
         raise DataError(f"expected {task.num_spans} spans, found {len(record.spans)}")
-    located = record.text if record.spans_in == "text" else record.query or ""
-    for start, end in record.spans:
-        if not 0 <= start < end <= len(located):
-            raise DataError(f"span {start}:{end} lies outside the text, which has {len(located)} characters")
+    check_spans(record.spans, record.text if record.spans_in == "text" else record.query or "")
+
+
+def check_spans(spans: Iterable[Span], text: str) -> None:
+    """Raise `DataError` for spans of characters that the text has not."""
+    for start, end in spans:
+        if not 0 <= start < end <= len(text):
+            raise DataError(f"span {start}:{end} lies outside the text, which has {len(text)} characters")
 
 
 def place_of(record: Record, split: str) -> str:

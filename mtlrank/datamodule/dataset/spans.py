@@ -19,6 +19,8 @@ class BIOSpans(FileDataset):
     sentence with its entities as spans; the class is the entity's type. Sentences without one are skipped.
     """
 
+    text_keys = ("text",)
+
     def records(self, split: str) -> Iterable[Record]:
         for number, (place, sentence) in enumerate(self._sentences(split)):
             text, spans = _entities(sentence)
@@ -46,6 +48,8 @@ class BIOSpans(FileDataset):
 
 class SpanPairs(FileDataset):
     """JSON Lines or Parquet with `text`, two `spans` as [start, end] characters (end exclusive) and a `label`."""
+
+    text_keys = ("text",)
 
     def records(self, split: str) -> Iterable[Record]:
         path = self.path(split)
@@ -80,6 +84,7 @@ class GAP(FileDataset):
     A sample is a text with two items. The offsets are characters (Webster et al. 2018, "Mind the GAP").
     """
 
+    text_keys = ("text",)
     COLUMNS = ("ID", "Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")
 
     def records(self, split: str) -> Iterable[Record]:

@@ -21,6 +21,7 @@ class MTLHead(nn.Module, ABC):
 
     is_pretrained = False  # whether it starts with weights that were trained before
     num_labels: int | None = None  # outputs that its weights are for, if that is known before the task's
+    classes: Sequence[str] = ()  # what its first weights call its outputs, if they have names
     backbone: str | None = None  # the checkpoint that its first weights come from, which is the body's, if they do
 
     def __init__(

@@ -52,6 +52,21 @@ def test_bm25_retrieves_where_a_collection_says_so():
     assert len(retrieved.candidates([query], 5)[query]) == 5
 
 
+def test_a_collection_may_have_other_settings_of_bm25(source):
+    files = {part: source[part] for part in ("docs", "qrels")}
+    write(source["queries"], ["q1\tharbours and gardens"])
+    files["queries"] = source["queries"]
+    plain, stemmed = Collection(files), Collection({**files, "bm25": {"stemmer": "english"}})
+    assert [doc.doc_id for doc in plain.candidates(["q1"], 9)["q1"]] == []
+    assert {doc.doc_id for doc in stemmed.candidates(["q1"], 9)["q1"]} == {"d1", "d2", "d3", "d4"}
+    assert "bm25" not in plain.source.describe()
+    assert stemmed.source.describe()["bm25"].startswith(
+        "k1=0.9, b=0.4, stopwords=english, stemmer=english of PyStemmer"
+    )
+    with pytest.raises(ConfigError, match="bm25 names unknown settings: stem. Did you mean 'stemmer'"):
+        Collection({**source, "bm25": {"stem": "english"}})
+
+
 def test_gzipped_files_with_a_byte_order_mark_and_windows_line_ends_are_read(source, tmp_path):
     text = "\ufeffd1\tthe silent harbour\r\nd2\tharbour lights\r\n"
     with gzip.open(tmp_path / "docs.tsv.gz", "wb") as file:
@@ -206,7 +221,7 @@ def test_a_missing_file_is_named(source):
 
 def test_files_of_another_kind_are_refused(source):
     with pytest.raises(
-        ConfigError, match="docs, queries, qrels, run, docpairs, id, beir or split in a collection, found texts"
+        ConfigError, match="docs, queries, qrels, run, docpairs, id, beir, split or bm25 in a collection, found texts"
     ):
         Collection({"texts": "x"})
 

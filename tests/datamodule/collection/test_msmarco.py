@@ -7,8 +7,9 @@ from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.build_dataset import build_dataset
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.datamodule.candidates import pairs_of_run
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
@@ -21,6 +22,7 @@ from mtlrank.evaluation.report import markdown
 from mtlrank.evaluation.results import write_head
 from mtlrank.evaluation.section import read_section
 from mtlrank.prepare import prepare_dataset
+from mtlrank.selection import select_tasks
 from mtlrank.task import Regression
 from mtlrank.trec import in_order, read_run
 from tests.datamodule.dataset.rankings import distilled, ranking
@@ -126,6 +128,15 @@ def test_a_list_without_scores_is_re_ranked_whole_and_compared_with_bm25(tmp_pat
     assert "(BM25 order)" in markdown([section])
     assert section.pictures()[0][0].startswith("Gain over the BM25 order")
     assert systems.first_stage(systems.read_system("one", [tmp_path])) is None
+
+
+def test_the_order_of_a_pool_follows_the_settings_of_bm25(tmp_path):
+    source = {"id": TEST, "bm25": {"k1": 2, "b": 1}}
+    ranking(TRAIN, test=source, num_candidates=30, train_relevance_level=1).write_judgements("test", tmp_path)
+    index = BM25Index.build([text for _, text in Collection(TEST).docs][:30], BM25Settings(2, 1))
+    first_stage = [doc for _, doc in in_order(read_run(tmp_path / "candidates.run"))]
+    best = max(index.scores(Collection(TEST).queries[first_stage[0].query_id]).tolist())
+    assert first_stage[0].score == pytest.approx(best, rel=1e-5)
 
 
 def pairs_of_the_pool():

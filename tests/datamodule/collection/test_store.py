@@ -69,6 +69,18 @@ def test_the_index_is_kept_beside_the_store(source):
     assert store(source).bm25.scores("harbour").tolist() == scores
 
 
+def test_indexes_of_other_settings_are_kept_beside_each_other(source):
+    settings = [None, {"k1": 1.2}, {"stopwords": None}, {"stemmer": "porter"}]
+    stores = [store({**source, "bm25": each}) for each in settings]
+    assert len({each.path for each in stores}) == 1  # the documents are the same
+    found = [each.bm25.scores("the silent harbours").tolist() for each in stores]
+    assert len(set(map(tuple, found))) == 4
+    assert [store({**source, "bm25": each}).bm25.scores("the silent harbours").tolist() for each in settings] == found
+    names = [path.name for path in stores[0].folder.glob("bm25-*")]
+    assert f"bm25-{BM25Index.FORMAT}" in names
+    assert len(names) == 4
+
+
 @pytest.mark.parametrize("lines", [["a\t ", "b\t"], ["a\tA", "b\tB 4"]])
 def test_a_collection_without_any_words_cannot_be_retrieved_from(source, lines):
     write(source["docs"], lines)

@@ -131,6 +131,14 @@ def test_terms_of_queries_can_be_prepared(source, tmp_path):
     assert dataset.manifest["source"]["annotator"]["model"].startswith("BM25")
 
 
+def test_the_manifest_tells_how_bm25_scored_each_split(source):
+    dataset = annotated({**source, "bm25": {"k1": 1.2, "b": 0.75, "stopwords": None}}, val=source)
+    told = dataset.describe()
+    assert told["train"]["bm25"] == "k1=1.2, b=0.75, stopwords=none, stemmer=none"
+    assert told["val"]["bm25"] == "k1=0.9, b=0.4, stopwords=english, stemmer=none"
+    assert told["annotator"]["model"] == "BM25, lucene"
+
+
 def test_balanced_records_have_as_many_of_each_class_as_the_rarest_has(tmp_path):
     records = [Record("-", f"d{i}", None, "text", "AAAB"[i % 4], ((0, 4),), i) for i in range(40)]
     kept = list(balanced(records, seed=0))

@@ -47,6 +47,19 @@ def test_other_splits_hold_candidates_in_first_stage_order(source):
     ]
 
 
+def test_the_first_stage_is_by_the_settings_of_each_splits_bm25(source):
+    files = {part: source[part] for part in ("docs", "queries", "qrels")}
+    write(source["queries"], ["q1\tgardens", "q2\tgarden"])
+    dataset = ranking(files, test={**files, "bm25": {"stemmer": "porter"}})
+    assert {q: len(docs) for q, docs in dataset.candidates("train").items()} == {"q1": 0, "q2": 2}
+    assert {q: len(docs) for q, docs in dataset.candidates("test").items()} == {"q1": 2, "q2": 2}
+    told = {split: found["first_stage"] for split, found in dataset.describe().items()}
+    assert told["train"].startswith("BM25, k1=0.9, b=0.4, stopwords=english, stemmer=none, bm25s index ")
+    assert told["test"].startswith("BM25, k1=0.9, b=0.4, stopwords=english, stemmer=porter of PyStemmer ")
+    with pytest.raises(ConfigError, match="bm25.b is 2, expected a number from 0 to 1"):
+        ranking(files, test={**files, "bm25": {"b": 2}}).check_sources()
+
+
 def test_negatives_may_come_from_another_run_than_the_first_stage(source, tmp_path):
     mined = write(tmp_path / "mined", ["q1 Q0 d4 1 9 m", "q1 Q0 d1 2 8 m", "q2 Q0 d5 1 9 m"])
     kept = {"judged_negatives": False, "num_negatives": 1, "num_candidates": 2}
@@ -116,6 +129,7 @@ class Length(Annotator):
 
 def test_an_annotator_can_teach(source):
     dataset = distilled(source, learn_from="annotator", annotator=Length(), max_queries=1)
+    assert dataset.describe()["annotator"] == {"model": "length"}
     records = list(dataset.records("train"))
     assert len({record.query_id for record in records}) == 1
     assert [record.label for record in records] == [len(record.text) for record in records]

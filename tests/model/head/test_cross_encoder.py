@@ -163,7 +163,37 @@ def test_the_number_of_outputs_must_be_the_tasks(tmp_path):
 
 def test_classes_are_counted_when_their_names_are_known(tmp_path):
     """Before, a classifier of any size may fit."""
-    checkpoint = write_classifier(tmp_path / "checkpoint", "bert", num_labels=3)
+    config = entailment(tmp_path)
+    for names in (["no", "yes", "perhaps"], ["no", "yes"]):
+        if len(names) == 3:
+            assert build.build_saved_model(config, {"nli": {"classes": names}}).head("nli").is_pretrained
+        else:
+            with pytest.raises(ConfigError, match="has 3 outputs, and its task Classification has 2"):
+                build.build_saved_model(config, {"nli": {"classes": names}})
+
+
+def test_classes_must_be_in_the_order_of_the_outputs(tmp_path, capsys):
+    """As far as their names tell."""
+    outputs = ["Contradiction", "neutral", "entailment"]
+    config = entailment(tmp_path, id2label=dict(enumerate(outputs)), label2id={n: i for i, n in enumerate(outputs)})
+    orders = (
+        r"the classes are contradiction, entailment, neutral, and the outputs of \S+ Contradiction, neutral, entail"
+    )
+    with pytest.raises(ConfigError, match=f"^Head 'nli': {orders}ment, in another order. Rename the classes in the d"):
+        build.build_saved_model(config, {"nli": {"classes": ["contradiction", "entailment", "neutral"]}})
+    assert "the classes" not in capsys.readouterr().err
+    for names, is_told in ((["contradiction", "neutral", "Entailment"], False), (["0", "1", "2"], True)):
+        build.build_saved_model(config, {"nli": {"classes": names}})
+        told = "head nli: the classes are 0, 1, 2, and the outputs of"
+        assert (told in capsys.readouterr().err) == is_told
+    config["model"]["body"]["pretrained"] = False  # nothing of it is taken
+    build.build_saved_model(config, {"nli": {"classes": ["contradiction", "entailment", "neutral"]}})
+    assert "the classes" not in capsys.readouterr().err
+
+
+def entailment(tmp_path, **settings):
+    """The config of a classification that starts from a published classifier with three outputs."""
+    checkpoint = write_classifier(tmp_path / "checkpoint", "bert", num_labels=3, **settings)
     words = ["datamodule/dataset=my_entailment", "model/heads@model.default_head=cross_encoder"]
     own = tmp_path / "conf" / "datamodule" / "dataset"
     own.mkdir(parents=True)
@@ -171,18 +201,12 @@ def test_classes_are_counted_when_their_names_are_known(tmp_path):
         "defaults:\n  - /task@task: classes\n  - /datamodule/preprocessor@preprocessor: pair\n"
         "_target_: mtlrank.datamodule.dataset.SentencePairs\nname: nli\ntrain: nowhere.tsv\nscore_column: 0\n"
     )
-    config = composed(
+    return composed(
         f"hydra.searchpath=[file://{tmp_path / 'conf'}]",
         "experiment=finetune",
         f"model.body.backbone={checkpoint}",
         *words,
     )
-    for names in (["no", "yes", "perhaps"], ["no", "yes"]):
-        if len(names) == 3:
-            assert build.build_saved_model(config, {"nli": {"classes": names}}).head("nli").is_pretrained
-        else:
-            with pytest.raises(ConfigError, match="has 3 outputs, and its task Classification has 2"):
-                build.build_saved_model(config, {"nli": {"classes": names}})
 
 
 def test_a_checkpoint_without_a_classifier_that_is_known_is_refused(tmp_path):

@@ -9,12 +9,13 @@ from transformers import AutoModel, BertConfig
 
 import mtlrank
 from mtlrank import build, evaluate, train
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.selection import select_tasks
 from mtlrank.trained import load_head
 from tests.batches import batch
 from tests.loop import runs

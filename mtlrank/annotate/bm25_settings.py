@@ -1,0 +1,76 @@
+"""What BM25 counts as a term, and how it weighs terms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import bm25s
+
+from mtlrank.annotate.versions import version_of
+from mtlrank.checks import all_known, is_number
+from mtlrank.errors import ConfigError
+from mtlrank.storage import fingerprint
+
+STOPWORDS = (
+    *("english", "english_plus", "danish", "dutch", "french", "german", "italian", "korean", "norwegian"),
+    *("portuguese", "russian", "spanish", "swedish", "turkish"),
+)  # the lists of bm25s, but for Chinese, whose texts have no blanks between words
+_WITH_VOWEL_SIGNS = {"hindi", "nepali", "tamil"}  # whose words break at them, so that their stemmers meet no word
+
+
+class BM25Settings(NamedTuple):
+    """The parameters of BM25, and what becomes of a text's words before they are counted.
+
+    Words are what has two and more letters or digits, lower-cased. Those of a list of `stopwords` are left out, and
+    the others are replaced by their Snowball stem if there is a `stemmer`. The defaults for k1 and b are Anserini's for
+    MS MARCO.
+    """
+
+    k1: float = 0.9  # how much a term's further occurrences count
+    b: float = 0.4  # how much a document's length counts: from 0, not at all, to 1
+    stopwords: str | None = "english"  # one of `STOPWORDS`, or none
+    stemmer: str | None = None  # an algorithm of Snowball, as in english (Porter's second), porter or german
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None) -> "BM25Settings":
+        """What somebody has written; the defaults for the rest. Raises `ConfigError` for what cannot be."""
+        if not isinstance(given, Mapping | None):
+            raise ConfigError(f"bm25 is {given!r}, expected a mapping with {', '.join(cls._fields)}.")
+        all_known("bm25", given or {}, cls._fields, "settings")
+        settings = cls(**given or {})
+        if not is_number(settings.k1) or settings.k1 < 0:
+            raise ConfigError(f"bm25.k1 is {settings.k1!r}, expected a number, at least 0.")
+        if not is_number(settings.b) or not 0 <= settings.b <= 1:
+            raise ConfigError(f"bm25.b is {settings.b!r}, expected a number from 0 to 1.")
+        _null_or_one_of("bm25.stopwords", settings.stopwords, STOPWORDS)
+        if settings.stemmer is not None:
+            import Stemmer
+
+            stemmers = [name for name in Stemmer.algorithms() if name not in _WITH_VOWEL_SIGNS]
+            _null_or_one_of("bm25.stemmer", settings.stemmer, stemmers)
+        return settings._replace(k1=float(settings.k1), b=float(settings.b))
+
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """The terms of each text, in their order."""
+        stemmer = None
+        if self.stemmer is not None:
+            import Stemmer
+
+            stemmer = Stemmer.Stemmer(self.stemmer)
+        tokens: list[list[str]] = bm25s.tokenize(
+            list(texts), stopwords=self.stopwords, stemmer=stemmer, return_ids=False, show_progress=False
+        )
+        return tokens
+
+    @property
+    def suffix(self) -> str:
+        """What distinguishes a saved index from that of other settings; nothing for the defaults."""
+        return "" if self == BM25Settings() else f"-{fingerprint(str(self))}"
+
+    def __str__(self) -> str:
+        stemmer = f"{self.stemmer} of PyStemmer {version_of('PyStemmer')}" if self.stemmer else "none"
+        return f"k1={self.k1:g}, b={self.b:g}, stopwords={self.stopwords or 'none'}, stemmer={stemmer}"
+
+
+def _null_or_one_of(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value is not None and value not in choices:
+        raise ConfigError(f"{name} is {value!r}, expected null or one of {', '.join(choices)}.")

@@ -1,0 +1,134 @@
+"""Texts that a head of any kind is asked about: JSON Lines, or TSV where there are no spans, a chunk at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mtlrank.batch import Span
+from mtlrank.datamodule.candidates import Candidate, cleaned
+from mtlrank.datamodule.chunks import chunks
+from mtlrank.datamodule.dataset.shard import check_spans
+from mtlrank.datamodule.lines import IMPOSSIBLE, is_header, is_json, read_json, read_lines
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+
+SINGLE, PAIR = ("text",), ("query", "text")
+
+
+class Form(NamedTuple):
+    """What a head can be asked."""
+
+    text_keys: tuple[str, ...] | None  # what its own data call a text, or the two of a pair; None: it reads either
+    num_spans: int  # of each item; 0: the text, or the pair, is the item
+    spans_in: Literal["text", "query"]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the head reads single texts only."""
+        return self.text_keys is not None and len(self.text_keys) == 1
+
+    def keys(self, row: dict[str, Any]) -> tuple[str, ...]:
+        """The keys of a row's texts: those of the head's own data, or `query` and `text`."""
+        own = self.text_keys or (SINGLE if row.get("query") is None else PAIR)
+        usual = PAIR[-len(own) :]
+        return usual if not row.keys() >= {*own} and row.keys() >= {*usual} else own
+
+
+class Asked(NamedTuple):
+    """A line of the input; `given` is what of it comes back in the output."""
+
+    given: dict[str, Any]
+    candidate: Candidate
+
+
+def asked_of_file(path: Path, reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
+    """The lines of a file in its order: JSON Lines by its name, or TSV.
+
+    Raises `DataError` with the place of a line that the head cannot be asked.
+    """
+    if is_json(path):
+        rows = _json_rows(path, reading, form)
+    elif form.num_spans:
+        raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
+    else:
+        rows = _tsv_rows(path, reading, form)
+    return chunks(rows, size)
+
+
+def _json_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+    for number, (place, row) in enumerate(read_json(path, reading)):
+        keys, name = form.keys(row), row.get("id")
+        for key in keys:
+            if not isinstance(row.get(key), str):
+                raise DataError(f"{place}: expected text as {' and '.join(keys)}, found {_shown(row, key)}.")
+        if len(keys) == 1 and "query" not in keys and row.get("query") is not None:
+            raise DataError(f"{place}: found a query, but the head reads single texts. Leave it out.")
+        if not (name is None or type(name) is int or (isinstance(name, str) and not IMPOSSIBLE.search(name))):
+            raise DataError(f"{place}: expected text or a whole number as id, found {_shown(row, 'id')}.")
+        candidate = _candidate(number, place, [row[key] for key in keys], keys, reading)
+        yield Asked({} if name is None else {"id": name}, _with_items(candidate, row, form))
+
+
+def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+    possible = [keys for keys in (SINGLE, PAIR) if form.text_keys is None or len(keys) == len(form.text_keys)]
+    for number, (place, line) in enumerate(read_lines(path, reading)):
+        name, *texts = line.split("\t")
+        keys = next((keys for keys in possible if len(keys) == len(texts)), None)
+        if keys is None:
+            layouts = " or ".join(f"{1 + len(keys)} tab-separated columns (id, {', '.join(keys)})" for keys in possible)
+            raise DataError(f"{place}: expected {layouts}, found {1 + len(texts)}: {line[:60]!r}.")
+        if number == 0 and is_header([name], texts):
+            raise DataError(f"{place}: found a header, but TSV files are expected to start with their first text.")
+        yield Asked({"id": name}, _candidate(number, place, texts, keys, reading))
+
+
+def _candidate(number: int, place: str, texts: Sequence[str], keys: Sequence[str], reading: Reading) -> Candidate:
+    *query, text = (cleaned(text, key, place, reading) for text, key in zip(texts, keys, strict=True))
+    return Candidate(number, place, query[0] if query else None, text)
+
+
+def _with_items(candidate: Candidate, row: dict[str, Any], form: Form) -> Candidate:
+    """The candidate with the spans that its row gives."""
+    found, place = row.get("spans"), candidate.place
+    if not form.num_spans:
+        if found:
+            raise DataError(f"{place}: found spans, but the head judges whole texts. Leave them out.")
+        return candidate
+    candidate = candidate._replace(items=(), spans_in=form.spans_in)
+    try:
+        items = _items(found, form.num_spans)
+    except (TypeError, ValueError):
+        one = ", ".join(["[start, end]"] * form.num_spans)
+        expected = f"[{one if form.num_spans == 1 else f'[{one}]'}, ...]"
+        raise DataError(f"{place}: expected spans as {expected}, found {_shown(row, 'spans')}.") from None
+    try:
+        for item in items:
+            check_spans(item, candidate.located)
+    except DataError as error:
+        raise DataError(f"{place}: {error}.") from error
+    return candidate._replace(items=items)
+
+
+def _items(spans: Any, num_spans: int) -> tuple[tuple[Span, ...], ...]:
+    """The spans of each item. A single pair of spans may be there as `SpanPairs` has it, without a list around it."""
+    if not isinstance(spans, list):
+        raise TypeError
+    if num_spans == 1:
+        return tuple((_span(span),) for span in spans)
+    if len(spans) == num_spans and all(type(end) is int for span in spans for end in span):
+        spans = [spans]
+    items = tuple(tuple(map(_span, item)) for item in spans)
+    if any(len(item) != num_spans for item in items):
+        raise ValueError
+    return items
+
+
+def _span(value: Any) -> Span:
+    start, end = value
+    if type(start) is not int or type(end) is not int:  # true and false are instances of int
+        raise TypeError
+    return start, end
+
+
+def _shown(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]!s:.60} as {key}" if row.get(key) is not None else f"none as {key}"

@@ -1,0 +1,91 @@
+"""Use a head of any kind of a trained model: classes, numbers and scores of texts, of pairs of texts and of spans.
+
+python -m mtlrank.predict model_dir=runs/my-run/model head=msm_ner input=texts.jsonl output=predictions.jsonl
+"""
+
+if __name__ == "__main__":  # first: help, and a slip of the pen, should not wait for torch
+    from mtlrank.entry import start
+
+    start("predict")
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtlrank.checks import check_output
+from mtlrank.compose import Config
+from mtlrank.datamodule.asked import Asked, asked_of_file
+from mtlrank.datamodule.lines import locate, standard_input
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
+from mtlrank.loop.predict import one_late
+from mtlrank.loop.scorer import Scorer
+from mtlrank.model.body.compilation import explained
+from mtlrank.progress import Progress
+from mtlrank.registry import model_folder
+from mtlrank.storage import local_path, writable_folder, write_lines
+from mtlrank.task import Buckets, Task
+from mtlrank.trained import load_head
+
+_CHUNK = 4096  # lines that are in memory at a time
+
+
+def run(config: Config) -> int:
+    """Predict for each line of the input, and write a line for each; returns their number.
+
+    Equal batches give equal numbers to the bit: those that `evaluate` finds, as far as they are of one chunk.
+    """
+    output = local_path(config["output"])
+    check_output(output, {"input": config["input"]})
+    writable_folder(output.resolve().parent)  # through links
+    head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], any_kind=True)
+    scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
+    reading = Reading(hint=False)
+    reading.progress = Progress(f"predict {head.name}/predictions", "lines")
+    with tempfile.TemporaryDirectory() as folder, explained("compile"):
+        path = standard_input(Path(folder), "texts") if config["input"] == "-" else locate(config["input"], "input")
+        lines = _lines(asked_of_file(path, reading, head.form, _CHUNK), scorer, reading)
+        write_lines(output, lines)
+    number = reading.progress.done
+    notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
+    print("; ".join([f"predicted {number:,} lines with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
+    return number
+
+
+def _lines(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading) -> Iterator[str]:
+    """The lines of the output, while the next chunk is with the model."""
+    pending = ((chunk, scorer.ask([asked.candidate for asked in chunk])) for chunk in chunks)
+    for chunk, scored in one_late(pending):
+        told = _told(scored.scores(), scorer.task)
+        for asked in chunk:
+            found = list(islice(told, len(asked.candidate.items)))
+            reading.count("items without a prediction, as a span is cut off or holds no token", found.count(None))
+            answer: Any = {"predictions": found} if scorer.task.num_spans else found[0]
+            yield json.dumps({**asked.given, **answer}, ensure_ascii=False) + "\n"
+        reading.progress.advance(len(chunk))
+    if not reading.progress.done:
+        raise DataError("There is nothing to predict: the input has no lines.")
+
+
+def _told(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:
+    """What is told of each item; None where there are no scores."""
+    choices = scores.argmax(-1).tolist() if scores.dim() > 1 else [0] * len(scores)
+    for row, choice in zip(scores.tolist(), choices, strict=True):
+        values = row if isinstance(row, list) else [row]
+        yield None if math.isnan(values[0]) else _answer([float(f"{value:.9g}") for value in values], choice, task)
+
+
+def _answer(values: Sequence[float], choice: int, task: Task) -> dict[str, Any]:
+    """One number, or a class with the probabilities of all; of a bucket also its range."""
+    if task.kind != "classification":
+        return {"score": values[0]}
+    classes: list[str] = task.classes  # type: ignore[attr-defined]
+    answer = {"class": classes[choice], "probabilities": dict(zip(classes, values, strict=True))}
+    return {**answer, "range": [None, *task.edges, None][choice : choice + 2]} if isinstance(task, Buckets) else answer

@@ -1,0 +1,115 @@
+"""Which tasks of a composed config are used, with which heads and measures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mtlrank.checks import nearest
+from mtlrank.compose import Config
+from mtlrank.errors import ConfigError
+
+_BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses that are tables by dataset name
+
+
+def select_tasks(config: Config) -> Config:
+    """The config with datasets and heads matched by key, and cut down to `tasks`. Nothing is read or built yet.
+
+    Tasks come in the order of `tasks`: the first is the main one. A single dataset becomes a mixture of one, whose head
+    is the one of its name or the default head. In a mixture, a head without a dataset or a dataset without a head is an
+    error that lists both sides. Tasks may share a head (`of`), also one of a task that is not chosen.
+    """
+    dataset, model = config["datamodule"]["dataset"], config["model"]
+    heads = model.get("heads") or {}
+    if "datasets" not in dataset:
+        missing = [key for key in ("_target_", "name", "task") if key not in dataset]
+        if missing:
+            raise ConfigError(
+                f"The config of the dataset has no {', '.join(missing)}: see trec2019.yaml for an example."
+            )
+        datasets = {str(dataset["name"]): dataset}
+    else:
+        datasets = dataset["datasets"]
+    wanted = config.get("tasks") or list(dict.fromkeys([*datasets, *heads]))
+    unknown = [key for key in wanted if key not in datasets and key not in heads]
+    if unknown:
+        hint = nearest(unknown[0], datasets)
+        raise ConfigError(f"Unknown task {unknown[0]!r} in tasks.{hint} Datasets: {', '.join(datasets)}.")
+    if "datasets" not in dataset:
+        wanted = list(datasets)  # tasks choose among a mixture, perhaps that of the experiment
+        heads = {**heads, **{key: heads.get(key, model["default_head"]) for key in datasets}}
+        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
+        config = {**config, "tasks": None}
+    without_head = [key for key in wanted if key in datasets and key not in heads]
+    without_dataset = [key for key in wanted if key in heads and key not in datasets]
+    if without_head or without_dataset:
+        raise ConfigError(
+            f"Heads without a dataset: {', '.join(without_dataset) or 'none'}. "
+            f"Datasets without a head: {', '.join(without_head) or 'none'}. "
+            f"Datasets: {', '.join(datasets)}. Heads: {', '.join(heads)}. "
+            "Add what is missing, or choose with tasks=[...]."
+        )
+    chosen = {key: datasets[key] for key in wanted if key in datasets}
+    gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
+    return {
+        **config,
+        "loop": _without(gone, config["loop"]),
+        "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
+        "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": _chosen_heads(heads, chosen)},
+    }
+
+
+def _chosen_heads(heads: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
+    """The heads of chosen tasks. Of those that share one, the first has its settings, and the others name that task."""
+    found, first = dict[str, Any](), dict[str, str]()  # the latter by the task that has the settings in the config
+    for key in chosen:
+        owner = _owner(heads, key)
+        found[key] = {"of": first[owner]} if owner in first else heads[owner]
+        first.setdefault(owner, key)
+    return found
+
+
+def _owner(heads: Mapping[str, Any], key: str) -> str:
+    """The task that has the settings of a task's head: itself, unless its head is that of another one."""
+    passed = [key]
+    while isinstance(head := heads[passed[-1]], dict) and "of" in head:
+        place, other = f"model.heads.{passed[-1]}", str(head["of"])
+        if other not in heads:
+            raise ConfigError(f"{place}.of is {other!r}, expected a task with a head.{nearest(other, heads)}")
+        if other in passed:
+            raise ConfigError(f"{place}.of is {other!r}, whose head is that of {key} again: one of them needs its own.")
+        passed.append(other)
+    return passed[-1]
+
+
+def check_monitor(config: Config) -> None:
+    """Refuse a metric that no validation can compute, as far as the configs of tasks name their measures."""
+    monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
+    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures") or ()]
+    if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
+        raise ConfigError(
+            f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
+        )
+
+
+def _without(names: set[str], node: Config) -> Config:
+    """A group of settings without what its tables by dataset (limits, probabilities, weights) say of some names."""
+
+    def pruned(key: str, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            inner: pruned(inner, child) for inner, child in value.items() if key not in _BY_NAME or inner not in names
+        }
+
+    return {key: pruned(key, value) for key, value in node.items()}
+
+
+def with_measures(config: Config, names: Sequence[str] | None) -> Config:
+    """The config with the measures of every dataset replaced, if there are any to replace them with."""
+    if not names:
+        return config
+    mixture = config["datamodule"]["dataset"]
+    changed = {
+        key: {**dataset, "task": {**dataset["task"], "measures": list(names)}}
+        for key, dataset in mixture["datasets"].items()
+    }
+    return {**config, "datamodule": {**config["datamodule"], "dataset": {**mixture, "datasets": changed}}}
