@@ -15,13 +15,14 @@ from huggingface_hub import close_session, constants
 from huggingface_hub.utils import _http
 
 from mtlrank.build_dataset import build_dataset, prepared_folder
-from mtlrank.compose import compose_config, select_tasks
+from mtlrank.compose import compose_config
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
 from mtlrank.datamodule.lines import locate, name_of, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError, StorageError
+from mtlrank.selection import select_tasks
 from mtlrank.storage import write_text
 from mtlrank.task import Classification
 from tests.datamodule.dataset.labelled import TINY, sentences
