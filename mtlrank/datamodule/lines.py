@@ -123,7 +123,7 @@ def name_of(path: Path) -> str:
     A file at the root of a repository of the hub lies in `datasets--OWNER--NAME/snapshots/COMMIT`.
     """
     folder = path.parent.name
-    if path.parent.parent.name == "snapshots":
+    if re.search(r"/datasets--[^/]+/snapshots$", str(path.parent.parent)):
         folder = path.parents[2].name.rpartition("--")[2]
     return f"{folder}/{path.name}".lstrip("/")
 

@@ -123,6 +123,7 @@ def test_a_place_names_the_repository_of_a_file_at_its_root(served):
     path = locate("hf://datasets/my-team/my-data/train.tsv", "input")
     assert [line.place for line in read_lines(path, Reading())] == ["my-data/train.tsv:1"]
     assert name_of(locate(URI, "input")) == "pairs/train.tsv"
+    assert name_of(Path("/data/snapshots/2026/train.tsv")) == "2026/train.tsv"
 
 
 @pytest.mark.parametrize(
