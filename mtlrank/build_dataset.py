@@ -8,6 +8,7 @@ from typing import Any
 
 from mtlrank import about, embedded
 from mtlrank.compose import Config
+from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import number_of_folds
@@ -51,7 +52,7 @@ def prepared_folder(config: Config, key: str) -> str:
 
 
 def dataset_fingerprint(config: Config, key: str) -> str:
-    """What a prepared dataset is made from, the same on every machine: its settings, and the content of local files."""
+    """What a prepared dataset is made from, the same on every machine: its settings, and the content of its files."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
     if isinstance(folds := dataset.get("folds"), str):
         number_of_folds(key, folds)  # a folder by mistake would be hashed whole
@@ -66,10 +67,10 @@ def dataset_fingerprint(config: Config, key: str) -> str:
             if isinstance(value, str) and value and key not in _NO_PATHS and (key, value) != ("run", RETRIEVED)
         }
     )
-    files = [_content(Path(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
+    found = [_content(path, only_tokenizer=is_tokenizer) for word, is_tokenizer in words if (path := _found(word))]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     own = own_code(dataset)  # of ours the data changes with `SCHEMA`
-    return fingerprint([dataset, [found for found in files if found], how, embedded.VERSION, SCHEMA, *own])
+    return fingerprint([dataset, [files for files in found if files], how, embedded.VERSION, SCHEMA, *own])
 
 
 def code(config: Config) -> str:
@@ -91,6 +92,14 @@ def _code(target: str) -> str:
         return file_hash(Path(getsourcefile(locate(target)) or ""))
     except (ImportError, AttributeError, TypeError, ValueError, OSError):
         return ""  # building it says what is wrong
+
+
+def _found(word: str) -> Path | None:
+    """Where a setting's file or folder is, if the setting names one; a file on the hub may have changed there."""
+    try:
+        return hub.fetch(word) if hub.is_uri(word) else Path(word)
+    except (ConfigError, DataError):
+        return None  # building it says what is wrong
 
 
 def _content(path: Path, *, only_tokenizer: bool) -> list[list[str | int]]:

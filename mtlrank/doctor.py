@@ -31,6 +31,7 @@ _EXTRAS = {
     "loggers": "Weights & Biases and MLflow",
     "lora": "low-rank updates",
     "onnx": "export to ONNX",
+    "parquet": "data in Parquet files",
     "pipeline": "Kubeflow Pipelines",
 }
 _MUST = "lacks"  # what mtlrank does not run without

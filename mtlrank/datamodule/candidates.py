@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, read_json, wrong_id
+from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
 from mtlrank.datamodule.pair_store import Asked, PairStore
+from mtlrank.datamodule.parquet import is_parquet, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
@@ -34,7 +35,7 @@ class Candidate(NamedTuple):
 def pairs_of_file(
     path: Path, reading: Reading, store: PairStore, size: int, holds: Callable[[str], bool] = lambda _: True
 ) -> Iterator[list[Candidate]]:
-    """The pairs of a TSV (query_id, doc_id, query, text) or JSON Lines file (the same keys), in the file's order.
+    """The pairs of a TSV (query_id, doc_id, query, text), JSON Lines or Parquet file (the same keys), in the file's order.
 
     `holds` says whose queries' pairs are wanted.
     """
@@ -132,7 +133,8 @@ def cleaned(text: str, what: str, place: str, reading: Reading) -> str:
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
     """(place, [query_id, doc_id, query, text]) of each row."""
-    rows = _json_rows(path, reading) if is_json(path) else read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)
+    is_named = is_json(path) or is_parquet(path)
+    rows = _named_rows(path, reading) if is_named else read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)
     for number, (place, row) in enumerate(rows):
         if number == 0 and is_header(row[:2], row[2:]):
             raise DataError(
@@ -144,8 +146,8 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
         yield place, row
 
 
-def _json_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    for place, row in read_json(path, reading):
+def _named_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    for place, row in read_objects(path, _KEYS, reading):
         missing = [key for key in _KEYS if not isinstance(row.get(key), str | int) or isinstance(row.get(key), bool)]
         if missing:
             reading.reject(place, f"expected text for {', '.join(_KEYS)}, found none for {', '.join(missing)}")

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mtlrank import embedded
+from mtlrank.datamodule import hub
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import file_hash
 
 _BOM = b"\xef\xbb\xbf"
 _OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")  # perhaps after a byte order mark and blanks
@@ -76,9 +78,11 @@ def is_json(path: Path) -> bool:
 
 
 def locate(name: str, what: str) -> Path:
-    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection."""
+    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection, `hf://` is on the hub."""
     if not isinstance(name, str):
         raise ConfigError(f"The {what} is {name!r}, expected the path of a file.")
+    if hub.is_uri(name):
+        return hub.fetch(name)
     path = Path(embedded.locate(name))
     if path.is_dir():
         raise DataError(f"The {what} {name!r} is a folder, expected a file.")
@@ -89,6 +93,11 @@ def locate(name: str, what: str) -> Path:
         where = "" if path.is_absolute() or unset_variable(name) else f" in the current folder {str(Path.cwd())!r}"
         raise DataError(f"The {what} {name!r} does not exist{where}.{unset_variable(name)}")
     return path
+
+
+def describe_file(name: str, path: Path) -> dict[str, str]:
+    """For the manifest: the name of a file, where it is on the hub if it is there, and its hash."""
+    return {"file": name if hub.is_uri(name) else path.name, "sha256": file_hash(path)}
 
 
 def standard_input(folder: Path, name: str) -> Path:
@@ -109,8 +118,14 @@ def unset_variable(path: str) -> str:
 
 
 def name_of(path: Path) -> str:
-    """How the places of a file's lines name it: with its folder, as files of several splits may have one name."""
-    return f"{path.parent.name}/{path.name}".lstrip("/")
+    """How the places of a file's lines name it: with its folder, as files of several splits may have one name.
+
+    A file at the root of a repository of the hub lies in `datasets--OWNER--NAME/snapshots/COMMIT`.
+    """
+    folder = path.parent.name
+    if re.search(r"/datasets--[^/]+/snapshots$", str(path.parent.parent)):
+        folder = path.parents[2].name.rpartition("--")[2]
+    return f"{folder}/{path.name}".lstrip("/")
 
 
 def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
@@ -134,6 +149,11 @@ def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterato
 
     `strict` stops at a line that is no text, whatever `reading` does with bad rows: for files whose rows are several lines.
     """
+    if path.suffix == ".parquet":
+        raise DataError(
+            f"{path} is Parquet, expected lines of text. Where a dataset has a format, set format=parquet; docs, queries "
+            "and qrels are read as Parquet too, runs and other files as text only."
+        )
     judge = Reading(hint=False) if strict else reading
     try:
         size, opened = path.stat().st_size, path.open("rb")

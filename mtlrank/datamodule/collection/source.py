@@ -15,12 +15,16 @@ from ir_datasets.util import LocalDownload
 from mtlrank import embedded
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import parse_number
-from mtlrank.datamodule.lines import is_header, is_json, locate, read_cells, read_json, read_lines
+from mtlrank.datamodule import hub
+from mtlrank.datamodule.lines import describe_file, is_header, is_json, locate, read_cells, read_lines, wrong_id
+from mtlrank.datamodule.parquet import is_parquet, read_objects, read_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import file_hash
 
 PARTS = ("docs", "queries", "qrels", "run", "docpairs")
+_IDS = ("_id", "id", "doc_id", "query_id")
+_TEXTS = ("text", "contents")
+_QRELS = ("query-id", "corpus-id", "score")
 RETRIEVED = "bm25"  # as a run: BM25 retrieves
 
 
@@ -85,10 +89,10 @@ class Source(ABC):
 def open_source(source: str | Mapping[str, Any]) -> Source:
     """The source that a config names.
 
-    A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, or JSON Lines),
-    `qrels` (TREC, or BEIR's TSV), `run` (TREC) and `docpairs` (TSV with query, better and worse document, perhaps after a
-    teacher's two scores), each also gzipped. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a
-    folder, with `split` of its qrels and the queries that are judged there.
+    A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, JSON Lines or Parquet),
+    `qrels` (TREC, or BEIR's TSV or Parquet), `run` (TREC) and `docpairs` (TSV with query, better and worse document,
+    perhaps after a teacher's two scores), all but Parquet also gzipped. What it lacks is taken from `id`, an ir_datasets
+    id, or from `beir`, a folder, with `split` of its qrels and the queries that are judged there.
     `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own. `bm25` is a mapping
     with other settings of BM25 than the usual (see `BM25Settings`).
     """
@@ -115,6 +119,11 @@ def open_source(source: str | Mapping[str, Any]) -> Source:
     left_out = ["run"] if source.get("run") == RETRIEVED else []
     files = {part: str(path) for part, path in source.items() if part in PARTS and part not in left_out}
     if "beir" in source:
+        if hub.is_uri(source["beir"]):
+            raise ConfigError(
+                f"Expected a folder on this machine as beir, found {source['beir']!r}. Of the hub, name the files: docs, "
+                "queries and qrels."
+            )
         folder = Path(source["beir"])
         qrels = str(folder / "qrels" / f"{source.get('split', 'test')}.tsv")
         files = {"docs": str(folder / "corpus.jsonl"), "queries": str(folder / "queries.jsonl"), "qrels": qrels} | files
@@ -133,6 +142,7 @@ class FileSource(Source):
         only_judged: bool,
         bm25_settings: BM25Settings,
     ) -> None:
+        self.given = files  # as the config names them
         self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
         self.left_out = left_out  # parts of the rest that are not wanted
@@ -154,8 +164,8 @@ class FileSource(Source):
     def _texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part not in self.files:
             yield from self._rest.texts(part, reading)
-        elif is_json(self.files[part]):
-            yield from _json_texts(self.files[part], reading)
+        elif is_json(self.files[part]) or is_parquet(self.files[part]):
+            yield from _named_texts(self.files[part], reading)
         else:
             for number, (place, (name, text)) in enumerate(read_cells(self.files[part], 2, "id, text", reading)):
                 if number == 0 and is_header([name], [text]):
@@ -168,6 +178,9 @@ class FileSource(Source):
     def pair_values(self, part: str, reading: Reading) -> Iterator[PairValue]:
         if part not in self.files:
             yield from self._rest.pair_values(part, reading)
+            return
+        if part == "qrels" and is_parquet(self.files[part]):
+            yield from _named_qrels(self.files[part], reading)
             return
         parse = {"qrels": _qrel, "run": _scored}[part]
         for place, text in read_lines(self.files[part], reading):
@@ -198,10 +211,12 @@ class FileSource(Source):
             return self._rest.identity(part) if self.has(part) else []
         path = self.files[part].resolve()
         state = path.stat()
-        return [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
+        # In the hub's cache a link leads to a file that is called after its content.
+        name = path / self.files[part].name if hub.is_uri(self.given[part]) else path
+        return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
 
     def describe(self) -> dict[str, Any]:
-        files = {part: {"file": path.name, "sha256": file_hash(path)} for part, path in self.files.items()}
+        files = {part: describe_file(self.given[part], path) for part, path in self.files.items()}
         bm25 = {"bm25": str(self.bm25_settings)} if self.bm25_settings != BM25Settings() else {}
         return {**(self.rest.describe() if self.rest else {}), **files, **bm25}
 
@@ -257,11 +272,11 @@ class IRSource(Source):
             ) from error
 
 
-def _json_texts(path: Path, reading: Reading) -> Iterator[Text]:
+def _named_texts(path: Path, reading: Reading) -> Iterator[Text]:
     """BEIR's and Anserini's names of keys; a title goes before the text."""
-    for place, row in read_json(path, reading):
-        name = next((row[key] for key in ("_id", "id", "doc_id", "query_id") if key in row), None)
-        text = next((row[key] for key in ("text", "contents") if key in row), None)
+    for place, row in read_objects(path, (*_IDS, *_TEXTS, "title"), reading):
+        name = next((row[key] for key in _IDS if key in row), None)
+        text = next((row[key] for key in _TEXTS if key in row), None)
         title = row.get("title")
         if type(name) not in (str, int) or not isinstance(text, str) or not isinstance(title, str | None):
             found = ", ".join(f"{key} ({type(value).__name__})" for key, value in row.items())
@@ -270,10 +285,28 @@ def _json_texts(path: Path, reading: Reading) -> Iterator[Text]:
         yield Text(str(name), f"{title} {text}" if title else text, place)
 
 
+def _named_qrels(path: Path, reading: Reading) -> Iterator[PairValue]:
+    """BEIR's names of columns."""
+    for place, row in read_parquet(path, _QRELS, reading):
+        *ids, grade = (row[column] for column in _QRELS)
+        query_id, doc_id = map(str, ids)
+        if not all(isinstance(each, str | int) for each in ids) or not _is_grade(grade):
+            reading.reject(place, f"expected ids as query-id and corpus-id and a whole grade as score, found {row}")
+        elif wrong := wrong_id("query-id", query_id) or wrong_id("corpus-id", doc_id):
+            reading.reject(place, wrong)
+        else:
+            yield PairValue(query_id, doc_id, int(grade), place)
+
+
+def _is_grade(value: Any) -> bool:
+    """Whether a number is a grade, as `_qrel` takes them."""
+    return isinstance(value, int | float) and float(value).is_integer() and abs(value) < 1000
+
+
 def _qrel(text: str, place: str) -> PairValue | None:
     """`query 0 document grade`; BEIR's has a header and three columns."""
     cells = text.split()
-    if cells == ["query-id", "corpus-id", "score"]:
+    if cells == [*_QRELS]:
         return None
     layout = "a TREC qrel (query, 0, document, grade) with a whole grade"
     if len(cells) not in (3, 4):

@@ -10,11 +10,12 @@ from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
 from mtlrank.checks import at_least
+from mtlrank.datamodule import hub
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import read_lines, unset_variable
+from mtlrank.datamodule.lines import describe_file, read_lines, unset_variable
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
 from mtlrank.storage import file_hash
@@ -80,10 +81,7 @@ class CoNLLCoreference(PreparedDataset):
 
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
-        return {
-            split: source if isinstance(source, float) else {path.name: file_hash(path) for path in _files(source)}
-            for split, source in sources.items()
-        }
+        return {split: source if isinstance(source, float) else _describe(source) for split, source in sources.items()}
 
     def check_sources(self) -> None:
         for source in (each for each in self.sources.values() if isinstance(each, str)):
@@ -148,7 +146,14 @@ class CoNLLCoreference(PreparedDataset):
         return Sentence([word for word, _ in rows], mentions, place)
 
 
+def _describe(source: str) -> dict[str, str]:
+    files = _files(source)
+    return describe_file(source, files[0]) if hub.is_uri(source) else {path.name: file_hash(path) for path in files}
+
+
 def _files(source: str) -> list[Path]:
+    if hub.is_uri(source):
+        return [hub.fetch(source)]
     path = Path(embedded.locate(source))
     files = sorted(path.glob("*conll")) if path.is_dir() else [path]
     if not files or not files[0].is_file():

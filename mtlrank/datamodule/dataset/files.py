@@ -8,15 +8,15 @@ from typing import Any
 
 from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import Line, locate, name_of, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import Line, describe_file, locate, name_of, read_cells, read_json, read_lines
+from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import file_hash
-from mtlrank.task import Task
+from mtlrank.task import Buckets, Task
 
 Column = int | str
-FORMATS = ("tsv", "csv", "jsonl")
+FORMATS = ("tsv", "csv", "jsonl", "parquet")
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characters that Python allows
 
 
@@ -36,8 +36,8 @@ class FileDataset(PreparedDataset):
         self.files = {"train": train, "val": val, "test": test}
 
     def describe(self) -> dict[str, Any]:
-        paths = {split: self.path(split) for split in self.files}
-        return {split: {"file": path.name, "sha256": file_hash(path)} for split, path in paths.items() if path}
+        paths = {split: (name, self.path(split)) for split, name in self.files.items()}
+        return {split: describe_file(name, path) for split, (name, path) in paths.items() if name and path}
 
     def check_sources(self) -> None:
         for split in self.files:
@@ -58,7 +58,8 @@ class FileDataset(PreparedDataset):
         """(place, the wanted columns) of each row of a split's file, whose format is `layout`."""
         path = self.path(split)
         if path is not None:
-            yield from read_columns(path, columns, layout, self.reading)
+            with_names = self.task.kind == "classification" and not isinstance(self.task, Buckets)  # of numbers
+            yield from read_columns(path, columns, layout, self.reading, with_names=with_names)
 
 
 def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Column, ...]:
@@ -84,12 +85,12 @@ def columns_of_conll(line: str) -> list[str]:
 
 
 def read_columns(
-    path: Path, columns: Sequence[Column], layout: str, reading: Reading
+    path: Path, columns: Sequence[Column], layout: str, reading: Reading, *, with_names: bool = False
 ) -> Iterator[tuple[str, list[Any]]]:
     """(place, the wanted columns) of each row of a file.
 
     `tsv`: columns count from 0 and quotes mean nothing. `csv`: quotes as usual; with columns by name the first row is the
-    header. `jsonl`: columns are keys.
+    header. `jsonl`: columns are keys. `parquet`: columns are names; `with_names`, classes have their names, not numbers.
     """
     one_of("format", layout, FORMATS)
     kind: type = int if layout == "tsv" else str
@@ -103,19 +104,22 @@ def read_columns(
             path, needed, f"columns {', '.join(map(str, columns))} are read", reading, more=True
         ):
             yield place, [cells[int(column)] for column in columns]
-    elif layout == "jsonl":
-        for place, row in read_json(path, reading):
-            values = [row.get(str(column)) for column in columns]
+    elif layout == "csv":
+        yield from _csv(path, columns, reading)
+    else:
+        names = [str(column) for column in columns]
+        is_json = layout == "jsonl"
+        rows = read_json(path, reading) if is_json else read_parquet(path, names, reading, with_names=with_names)
+        for place, row in rows:
+            values = [row.get(name) for name in names]
             if all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
                 yield place, values
             else:
                 reading.reject(
                     place,
-                    f"expected text or numbers as {', '.join(map(str, columns))}, found {str(row)[:60]}",
+                    f"expected text or numbers as {', '.join(names)}, found {str(row)[:60]}",
                     str(row),
                 )
-    else:
-        yield from _csv(path, columns, reading)
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:

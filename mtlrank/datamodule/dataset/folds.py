@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.datamodule.dataset.held_out import part_of_one
-from mtlrank.datamodule.lines import locate, read_lines
+from mtlrank.datamodule.lines import describe_file, locate, read_lines
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import file_hash
 from mtlrank.task import Task
 
 _LEAST = 3  # one to test, one to validate, one to learn from
@@ -63,8 +62,7 @@ class Folds:
         """For the manifest: which fold this is, of how many, and the file that says so."""
         file = {}
         if isinstance(self.folds, str):
-            path = locate(self.folds, "folds")
-            file = {"file": path.name, "sha256": file_hash(path)}
+            file = describe_file(self.folds, locate(self.folds, "folds"))
         return {"fold": self.fold, "of": self.number, **file}
 
     @cached_property

@@ -12,7 +12,7 @@ from mtlrank.task import Task
 
 
 class SentencePairs(FileDataset):
-    """Rows with a score or a class and two sentences, as TSV, CSV or JSON Lines (`format`; see `read_columns`).
+    """Rows with a score or a class and two sentences, as TSV, CSV, JSON Lines or Parquet (`format`; see `read_columns`).
 
     The defaults are TSV with `score, sentence, sentence`; STS-B's own layout is `score_column=4, columns=[5, 6]`. With a
     single column, as in `columns=[1]`, each row has one text.

@@ -6,7 +6,7 @@ from typing import Any
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
-from mtlrank.datamodule.lines import read_json
+from mtlrank.datamodule.parquet import read_objects
 from mtlrank.errors import DataError
 
 _ONE_LABEL = "one label of a text with its spans"
@@ -47,7 +47,7 @@ class BIOSpans(FileDataset):
 
 
 class SpanPairs(FileDataset):
-    """JSON lines with `text`, two `spans` as [start, end] characters (end exclusive) and a `label`."""
+    """JSON Lines or Parquet with `text`, two `spans` as [start, end] characters (end exclusive) and a `label`."""
 
     text_keys = ("text",)
 
@@ -56,7 +56,7 @@ class SpanPairs(FileDataset):
         if path is None:
             return
         items = Duplicates(self.reading, "items", _ONE_LABEL)
-        for number, (place, row) in enumerate(read_json(path, self.reading)):
+        for number, (place, row) in enumerate(read_objects(path, ("text", "spans", "label"), self.reading)):
             try:
                 spans = tuple((_offset(start), _offset(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]

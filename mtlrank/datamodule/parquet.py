@@ -1,0 +1,90 @@
+"""Rows of Parquet files, in which most datasets lie on the Hugging Face hub."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtlrank.datamodule.lines import name_of, read_json
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+
+_ROWS = 1000  # in memory at a time
+_BUFFER = 1 << 20  # bytes of a column that are read at a time: its part of a row group may be gigabytes
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, by its name."""
+    return path.suffix == ".parquet"
+
+
+def read_objects(path: Path, keys: Sequence[str], reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of each row of a Parquet or a JSON Lines file; `keys` are those that are looked at."""
+    return read_parquet(path, keys, reading, all_of=False) if is_parquet(path) else read_json(path, reading)
+
+
+def read_parquet(
+    path: Path, columns: Sequence[str], reading: Reading, *, all_of: bool = True, with_names: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, values by column) of each row. Places are `folder/file.parquet, row 12`, counted from 1.
+
+    Raises `ConfigError` if the file lacks one of the columns, or (not `all_of`) has none of them. `with_names` gives the
+    classes of a column by their names if the file tells these, as the library `datasets` writes them (`ClassLabel`), and
+    None for what is no class. Text that is not UTF-8 stays bytes. Needs pyarrow: `pip install 'mtlrank[parquet]'`.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise ConfigError(f"{path.name} is Parquet, which needs pyarrow: pip install 'mtlrank[parquet]'.") from error
+    name, number = name_of(path), 0
+    try:
+        with ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            wanted = _present(path, columns, file.schema_arrow.names, all_of=all_of)
+            classes = _classes(file.schema_arrow.metadata or {}) if with_names else {}
+            for batch in file.iter_batches(_ROWS, columns=wanted):
+                reading.at(number, file.metadata.num_rows)
+                cells = (_values(batch.column(column), classes.get(column)) for column in wanted)
+                for values in zip(*cells, strict=True):
+                    number += 1
+                    yield f"{name}, row {number}", dict(zip(wanted, values, strict=True))
+    except (ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise DataError(f"Cannot read {path} as Parquet after row {number}: {reason}. Copy it again.") from error
+
+
+def _present(path: Path, columns: Sequence[str], there: Sequence[str], *, all_of: bool) -> list[str]:
+    """Those columns that a file has."""
+    wanted = [column for column in columns if column in there]
+    missing = [column for column in columns if column not in there]
+    if missing and (all_of or not wanted):
+        lacks = f"column {missing[0]!r}" if all_of else f"of the columns {', '.join(columns)}"
+        raise ConfigError(f"{path.name} has {'no' if all_of else 'none'} {lacks}. It has: {', '.join(there)}.")
+    return wanted
+
+
+def _classes(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of classes by column, as `datasets` writes them into a file's metadata."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return {column: kind["names"] for column, kind in features.items() if "names" in kind}
+    except (ValueError, KeyError, TypeError, AttributeError):  # what somebody else wrote under this key
+        return {}
+
+
+def _values(cells: Any, names: Sequence[str] | None) -> list[Any]:
+    """The values of a column's cells, an Arrow array."""
+    try:
+        values: list[Any] = cells.to_pylist()
+    except UnicodeDecodeError:
+        values = [_text(raw) for raw in cells.cast("binary").to_pylist()]
+    if names is None:
+        return values
+    return [names[value] if type(value) is int and 0 <= value < len(names) else None for value in values]
+
+
+def _text(raw: bytes | None) -> str | bytes | None:
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return raw
