@@ -50,12 +50,18 @@ def build_body(config: Config) -> MTLBody:
         start_body(start, body)
     owners = _owners(config)
     heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
-    for key, dataset in config["datamodule"]["dataset"]["datasets"].items():
+    nodes = config["datamodule"]["dataset"]["datasets"]
+    sharing = {each for key, owner in owners.items() if key != owner for each in (key, owner)}
+    tasks: dict[str, Task] = {
+        key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task)
+        for key, dataset in nodes.items()
+        if key in sharing or heads[key].num_labels is not None
+    }
+    _check_shared(config, {key: tasks[key] for key in sharing})
+    for key, dataset in nodes.items():
         check_length(key, dataset, body.backbone, body.max_length)
-        if heads[key].num_labels is not None:
-            task: Task = instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task)
-            if task.kind != "classification":  # the number of classes is in the data
-                _check_outputs(key, heads[key], task)
+        if heads[key].num_labels is not None and tasks[key].kind != "classification":  # that number is in the data
+            _check_outputs(key, heads[key], tasks[key])
     return body
 
 
@@ -72,10 +78,10 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     built = {
         key: _build_head(config, body, key, datasets[key].task.output_dim) for key in datasets if owners[key] == key
     }
-    heads = {dataset.name: built[owners[key]] for key, dataset in datasets.items()}
     for key, dataset in datasets.items():
-        _check_outputs(key, heads[dataset.name], dataset.task)
-        _check_pooler(key, dataset, heads[dataset.name].pooler)
+        _check_outputs(key, built[owners[key]], dataset.task)
+        _check_pooler(key, dataset, built[owners[key]].pooler)
+    heads = {dataset.name: built.get(key, datasets[owners[key]].name) for key, dataset in datasets.items()}
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
     model: MultiTaskModel = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
     if start := _start_from(config):
@@ -87,7 +93,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
         )
     elif config["model"]["body"].get("pretrained", True):
         for key, dataset in datasets.items():
-            head = heads[dataset.name]
+            head = model.head(dataset.name)
             if head.backbone:
                 _check_classes(key, head, dataset.task)
                 head.load_published()
@@ -259,19 +265,22 @@ def _check_classes(key: str, head: MTLHead, task: Task) -> None:
 
 def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:
     """Refuse a head of tasks, by key, whose outputs mean different things."""
-    for key, other in _owners(config).items():
-        here, there = _outputs(tasks[key]), _outputs(tasks[other])
+    owners = _owners(config)
+    for key, task in tasks.items():
+        here, there = _outputs(task), _outputs(tasks[owners[key]])
         if here != there:
             raise ConfigError(
-                f"{key!r} and {other!r} share a head, but their outputs differ: {here} and {there}. "
-                f"Give one of them its own, as in model/heads@model.heads.{key}=cls."
+                f"{key!r} and {owners[key]!r} share a head, but their outputs differ: {here} and {there}. Give one of them "
+                f"its own, as in model/heads@model.heads.{key}=cls."
             )
 
 
 def _outputs(task: Task) -> str:
-    """What a head of a task gives."""
-    classes = list(getattr(task, "classes", []))
-    return f"the classes {', '.join(classes)}" if classes else counted(task.output_dim, "score")
+    """What a head of a task gives, as far as it is known before the classes are."""
+    what = counted(task.output_dim, "score") if task.kind != "classification" else "classes"
+    if classes := getattr(task, "classes", None):
+        what = f"the classes {', '.join(classes)}"
+    return f"{what} of {counted(task.num_spans, 'span')}" if task.num_spans else what
 
 
 def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:

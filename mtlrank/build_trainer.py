@@ -63,7 +63,7 @@ def build_milestones(
     )
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
-    identity |= {f"heads.{name}": f"that of {other}" for name, other in model.shared_heads().items()}
+    identity |= {f"heads.{name}": f"that of {other}" for name, other in model.shared.items()}
     identity |= {
         "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
         "body": model.body.describe(),

@@ -58,6 +58,8 @@ def check_output(output: Path, inputs: Mapping[str, str | None]) -> None:
     """Refuse an output that is no file, or one of the inputs, which are given by the names of their settings."""
     if str(output) == "-" or (output.exists() and not output.is_file()):
         raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
+    if output.suffix == ".gz":
+        raise ConfigError(f"output is {str(output)!r}, but it is not compressed: leave out .gz.")
     for name, path in inputs.items():
         if path and output.exists() and Path(path).exists() and output.samefile(path):
             raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")

@@ -25,7 +25,14 @@ from yaml import YAMLError
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings, unread, unread_of_collection
-from mtlrank.untrusted import check_overrides, check_targets, config_files, is_config_name, own_config_dir
+from mtlrank.untrusted import (
+    check_overrides,
+    check_targets,
+    config_files,
+    is_config_name,
+    own_collections,
+    own_config_dir,
+)
 
 Config = dict[str, Any]
 
@@ -81,7 +88,7 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     for key in unread(written, name):
         known = [other for other in keys_of(config) if other.partition(".")[0] != key]
         raise ConfigError(f"There is no setting {key}, and no ${{{key}}} refers to it.{_nearest_key(key, known)}")
-    not_read, read = unread_of_collection(written, config_files(own))
+    not_read, read = unread_of_collection(written, config_files(own), "".join(own_collections(own)))
     for key in not_read:
         raise ConfigError(f"There is no setting {key}, and no config refers to ${{{key}}}.{nearest(key, read)}")
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -196,7 +203,9 @@ def _nearest_key(name: str, known: list[str]) -> str:
     inside = [key.removeprefix(prefix) for key in known if key.startswith(prefix)]
     near = [key for key in inside if key.endswith(f".{last}")]
     if len(near) != 1:
-        near = difflib.get_close_matches(name.removeprefix(prefix), inside, n=1)
+        near = difflib.get_close_matches(
+            name.removeprefix(prefix), (key for key in inside if prefix + key != name), n=1
+        )
     return f" Did you mean {prefix + near[0]!r}?" if near else ""
 
 

@@ -58,13 +58,13 @@ def select_tasks(config: Config) -> Config:
 
 
 def _chosen_heads(heads: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
-    """The heads of chosen tasks. Of those that share one, the first has its settings, and the others name that task."""
-    found, first = dict[str, Any](), dict[str, str]()  # the latter by the task that has the settings in the config
-    for key in chosen:
-        owner = _owner(heads, key)
-        found[key] = {"of": first[owner]} if owner in first else heads[owner]
-        first.setdefault(owner, key)
-    return found
+    """The heads of chosen tasks. Those that share one name the task that has its settings, or if that is not chosen, the
+    first of them, which then has these.
+    """
+    chosen = list(chosen)
+    owners = {key: _owner(heads, key) for key in chosen}
+    first = {owner: key for key, owner in reversed(owners.items())} | {owner: owner for owner in chosen}
+    return {key: heads[owner] if first[owner] == key else {"of": first[owner]} for key, owner in owners.items()}
 
 
 def _owner(heads: Mapping[str, Any], key: str) -> str:

@@ -61,17 +61,19 @@ def unread(config: Any, name: str) -> list[str]:
     return [str(key) for key in config if key not in _root_keys(name) and key not in words]
 
 
-def unread_of_collection(config: Any, files: Iterable[str]) -> tuple[list[str], list[str]]:
+def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[list[str], list[str]]:
     """The keys below `collection` to which neither the config nor a config file's text refers, and those that are read.
 
-    A key is also read where all of what it lies in is (`${collection.test}`, of `collection.test.run`).
+    A key is also read where all of what it lies in is (`${collection.test}`, of `collection.test.run`). `own` is the text
+    of somebody's own collections, where more keys may be written, as for an anchor.
     """
     if not config.get("collection"):
         return [], []
     texts = [*_texts(config), *files]
-    found = [key for text in texts for key in re.findall(r"\$\{(?:[\w.]+:)?([\w.-]+)", text)]
+    found = [key for text in texts for key in re.findall(r"\$\{\s*(?:[\w.]+:\s*)?['\"]?([\w.-]+)", text)]
     read = {key.rstrip(".") for key in found if key.split(".")[0] == "collection"} | {"collection.name"}
     near = {word for key in found if key.startswith(".") for word in key.split(".")}  # as in ${..folder}/docs.tsv
+    near |= set(re.findall(r"([\w-]+)['\"]?\s*:", own))
     unread = [
         key
         for key in _all_keys(config.get("collection"), "collection.")

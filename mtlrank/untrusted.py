@@ -97,10 +97,17 @@ def check_names(folder: Path) -> None:
 
 
 def config_files(own: str | Path | None) -> Iterator[str]:
-    """The texts of mtlrank's configs and of those in somebody's own folder."""
+    """The texts of mtlrank's configs and of those in somebody's own folder, but for collections: one is chosen of them."""
     for folder in (Path(conf.__file__).parent, *([] if own is None else [Path(own)])):
         for path in sorted(folder.rglob("*.yaml")):
-            yield path.read_text(encoding="utf-8", errors="replace")
+            if path.parent != folder / "collection":
+                yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def own_collections(own: str | Path | None) -> Iterator[str]:
+    """The texts of somebody's own collections."""
+    for path in sorted((Path(own) / "collection").glob("*.yaml")) if own is not None else ():
+        yield path.read_text(encoding="utf-8", errors="replace")
 
 
 @cache

@@ -175,6 +175,7 @@ def test_a_key_of_ones_own_at_the_root_may_be_referred_to(reference):
         ("missing_text=skip", " Did you mean 'collection.missing_texts'?"),
         ("numcandidates=5", "Did you mean 'collection.num_candidates'?"),
         ("pairs.perquery=5", "setting collection.pairs.perquery, and no"),
+        ("bm25={k1: 5}", "There is no setting collection.bm25, and no config refers"),  # that of msmarco does
         ("pairs.perquery=5", "Did you mean 'collection.pairs.per_query'?"),
     ],
 )
@@ -184,7 +185,10 @@ def test_a_key_of_the_collection_that_nothing_reads_is_refused(override, complai
     assert complaint in str(error.value)
 
 
-@pytest.mark.parametrize("reference", ["collection.titles", "oc.select:collection.titles,none", "..collection.titles"])
+@pytest.mark.parametrize(
+    "reference",
+    ["collection.titles", " collection.titles ", "..collection.titles"],
+)
 def test_a_key_of_the_collection_may_be_referred_to(reference):
     words = ["+collection.titles=there", f"training.checkpoint_dir='x/${{{reference}}}'"]
     assert "there" in composed(*words)["training"]["checkpoint_dir"]
@@ -209,9 +213,17 @@ def test_a_collection_of_ones_own_may_have_keys_that_another_config_reads(tmp_pa
     monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
     words = ["collection=mine", "datamodule/dataset=vaswani"]
     assert composed(*words)["collection"]["titles"] == "there"
-    (tmp_path / "datamodule" / "dataset" / "mine.yaml").unlink()
+
+
+def test_a_collection_of_ones_own_may_have_more_keys_but_not_a_command_line(tmp_path, monkeypatch):
+    (tmp_path / "collection").mkdir()
+    text = "licence: none\nfiles: &files {docs: d.tsv, queries: q.tsv}\ntrain: null\ntest: {<<: *files, qrels: x}\n"
+    (tmp_path / "collection" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    words = ["collection=mine", "datamodule/dataset=vaswani"]
+    assert composed(*words)["collection"]["test"] == {"docs": "d.tsv", "queries": "q.tsv", "qrels": "x"}
     with pytest.raises(ConfigError, match="There is no setting collection.titles, and no config refers to"):
-        composed(*words)
+        composed(*words, "+collection.titles=there")
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,7 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
         ({"input": None, "docs": "mtlrank-embedded/docs.tsv"}, "There are no queries"),
         ({"input": None, "ir_dataset": "vaswanni"}, "Did you mean vaswani"),
         ({"output": "pairs.tsv"}, "output is 'pairs.tsv', the same file as input"),
+        ({"output": "o.run.gz"}, "output is 'o.run.gz', but it is not compressed: leave out .gz"),
         ({"output": "-"}, "output is '-', expected the name of a file"),
         ({"output": "/dev/null"}, "output is '/dev/null', expected the name of a file"),
         (

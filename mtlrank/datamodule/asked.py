@@ -9,6 +9,7 @@ from mtlrank.datamodule.candidates import Candidate, cleaned
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.shard import check_spans
 from mtlrank.datamodule.lines import IMPOSSIBLE, is_header, is_json, read_json, read_lines
+from mtlrank.datamodule.parquet import is_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
@@ -48,6 +49,8 @@ def asked_of_file(path: Path, reading: Reading, form: Form, size: int) -> Iterat
     """
     if is_json(path):
         rows = _json_rows(path, reading, form)
+    elif is_parquet(path):
+        raise DataError(f"{path} is Parquet, which is not predicted from: give JSON Lines or TSV.")
     elif form.num_spans:
         raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
     else:
@@ -76,7 +79,8 @@ def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
         keys = next((keys for keys in possible if len(keys) == len(texts)), None)
         if keys is None:
             layouts = " or ".join(f"{1 + len(keys)} tab-separated columns (id, {', '.join(keys)})" for keys in possible)
-            raise DataError(f"{place}: expected {layouts}, found {1 + len(texts)}: {line[:60]!r}.")
+            way = " The name of JSON Lines ends in .jsonl." if line.startswith("{") else ""
+            raise DataError(f"{place}: expected {layouts}, found {1 + len(texts)}: {line[:60]!r}.{way}")
         if number == 0 and is_header([name], texts):
             raise DataError(f"{place}: found a header, but TSV files are expected to start with their first text.")
         yield Asked({"id": name}, _candidate(number, place, texts, keys, reading))

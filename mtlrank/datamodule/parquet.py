@@ -60,6 +60,8 @@ def _present(path: Path, columns: Sequence[str], there: Sequence[str], *, all_of
     if missing and (all_of or not wanted):
         lacks = f"column {missing[0]!r}" if all_of else f"of the columns {', '.join(columns)}"
         raise ConfigError(f"{path.name} has {'no' if all_of else 'none'} {lacks}. It has: {', '.join(there)}.")
+    if twice := [column for column in wanted if there.count(column) > 1]:
+        raise ConfigError(f"{path.name} has the column {twice[0]!r} twice. Rename one.")
     return wanted
 
 

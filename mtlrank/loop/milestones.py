@@ -108,7 +108,12 @@ class Milestones(pl.Callback):
             return where
         weights = state["state_dict"]
         # What a combiner knows is of the tasks that there were.
-        known = {name: weight for name, weight in loop.state_dict().items() if name.startswith("model.")}
+        again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # heads that have another name too
+        known = {
+            name: weight
+            for name, weight in loop.state_dict().items()
+            if name.startswith("model.") and not name.startswith(again)
+        }
         kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
         loop.load_state_dict({**loop.state_dict(), **kept})
         changed = ", ".join(self.accept_changes)

@@ -15,10 +15,10 @@ from mtlrank.model.head import MTLHead
 class MultiTaskModel(nn.Module):
     """A shared body and heads by dataset name. All tasks of a step go through the body together, once.
 
-    Several names may have the same head, which then learns from all of these datasets.
+    A name in the place of a head stands for the head of that name, which then learns from both datasets.
     """
 
-    def __init__(self, body: MTLBody, heads: Mapping[str, MTLHead]) -> None:
+    def __init__(self, body: MTLBody, heads: Mapping[str, MTLHead | str]) -> None:
         super().__init__()
         taken = sorted(name for name in heads if hasattr(nn.ModuleDict(), name))
         if taken:
@@ -26,7 +26,9 @@ class MultiTaskModel(nn.Module):
                 f"A dataset cannot be called {taken[0]!r}, as torch uses that name. Give it another `name`."
             )
         self.body = body
-        self.heads = nn.ModuleDict(dict(heads))
+        self.shared = {name: head for name, head in heads.items() if isinstance(head, str)}  # with the other name
+        own = {name: head for name, head in heads.items() if not isinstance(head, str)}
+        self.heads = nn.ModuleDict({name: own[self.shared.get(name, name)] for name in heads})
         for weight in self.idle(self.heads) if body.family else []:
             weight.requires_grad_(False)  # layers that no head reads: nothing would ever move them
 
@@ -39,12 +41,6 @@ class MultiTaskModel(nn.Module):
     def head_kinds(self) -> dict[str, str]:
         """What makes heads the same, by name."""
         return {name: self.head(name).describe() for name in self.heads}
-
-    def shared_heads(self) -> dict[str, str]:
-        """The names whose head is that of an earlier one, with that name."""
-        first = dict[MTLHead, str]()
-        earlier = {name: first.setdefault(self.head(name), name) for name in self.heads}
-        return {name: other for name, other in earlier.items() if name != other}
 
     def idle(self, names: Iterable[str]) -> list[nn.Parameter]:
         """The weights that a batch of these tasks does not use: other heads, and layers that only they read."""

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from mtlrank.backbone import load_config, load_tokenizer
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, WEIGHTS, read_model
 from mtlrank.storage import read_json, read_manifest
@@ -40,20 +39,24 @@ def start_heads(
 ) -> tuple[list[str], list[str]]:
     """Let heads begin as those of a saved model with the same name, kind and classes: names of (these, the others).
 
+    A head that several tasks share begins as that of the task whose settings it has.
+
     `labels` holds, by dataset name, what each task knows of its labels.
     """
     config, known = read_model(folder)
     kinds, weights = read_manifest(folder).get("head_kinds", {}), load_file(folder / WEIGHTS)
     datasets = config["datamodule"]["dataset"]["datasets"]
     classes = {node["name"]: known[key].get("classes") for key, node in datasets.items()}
-    taken = dict[MTLHead, str]()  # with the name that it was taken by: the first, of several that share one
-    for name, kind in model.head_kinds().items():
-        head, prefix = model.head(name), f"heads.{name}."
-        if head not in taken and kinds.get(name) == kind and classes.get(name) == labels[name].get("classes"):
-            head.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
-            taken[head] = name
-    names = [name for name in model.heads if model.head(name) in taken]
-    return names, [name for name in model.heads if name not in names]
+    own = [name for name in model.heads if name not in model.shared]
+    taken = list[str]()
+    for name in own:
+        prefix, kind = f"heads.{name}.", model.head_kinds()[name]
+        if kinds.get(name) == kind and classes.get(name) == labels[name].get("classes"):
+            model.head(name).load_state_dict(
+                {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+            )
+            taken.append(name)
+    return taken, [name for name in own if name not in taken]
 
 
 def backbone_of(folder: Path) -> str:

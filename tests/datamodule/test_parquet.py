@@ -116,6 +116,18 @@ def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
         read(pairs(write(tmp_path / "x.parquet", NLI), **settings))
 
 
+def test_a_column_that_is_there_twice_is_told(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table(
+        [["a dog"], ["an animal"], ["a cat"], [1]], names=["premise", "hypothesis", "premise", "label"]
+    )
+    parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(ConfigError, match=r"x\.parquet has the column 'premise' twice\. Rename one\."):
+        read(pairs(tmp_path / "x.parquet"))
+
+
 def test_what_is_no_parquet_or_not_whole_is_told(tmp_path):
     (tmp_path / "x.parquet").write_text("1\ta\tb\n")
     with pytest.raises(DataError, match=r"Cannot read .*x\.parquet as Parquet after row 0: .* Copy it again\."):

@@ -52,7 +52,7 @@ class CrossEncoderHead(MTLHead):
         self.backbone: str = backbone
         self.num_labels = int(config.num_labels)
         names = [str(config.id2label.get(i)) for i in range(self.num_labels)]
-        self.classes = () if any(re.fullmatch(r"LABEL_\d+|None", name) for name in names) else names
+        self.classes = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names]  # transformers' way to say a number
         is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
         super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)
 

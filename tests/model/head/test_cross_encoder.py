@@ -191,6 +191,17 @@ def test_classes_must_be_in_the_order_of_the_outputs(tmp_path, capsys):
     assert "the classes" not in capsys.readouterr().err
 
 
+def test_outputs_without_names_are_numbered(tmp_path, capsys):
+    """Numbers as names of classes come as texts do: 10 before 2."""
+    config = entailment(tmp_path)
+    with pytest.raises(ConfigError, match=r"the classes are 0, 2, 1, and the outputs of \S+ 0, 1, 2, in another order"):
+        build.build_saved_model(config, {"nli": {"classes": ["0", "2", "1"]}})
+    build.build_saved_model(config, {"nli": {"classes": ["0", "1", "2"]}})
+    assert "the classes" not in capsys.readouterr().err
+    build.build_saved_model(config, {"nli": {"classes": ["no", "perhaps", "yes"]}})
+    assert "the classes are no, perhaps, yes, and the outputs of" in capsys.readouterr().err
+
+
 def entailment(tmp_path, **settings):
     """The config of a classification that starts from a published classifier with three outputs."""
     checkpoint = write_classifier(tmp_path / "checkpoint", "bert", num_labels=3, **settings)

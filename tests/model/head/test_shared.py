@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import shutil
+from copy import copy
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from tests.loop.test_processes import NO_DROPOUT, TORCHRUN, TWO
 from tests.saved_models import settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+SLOW = "loop.optimizer.lr=1e-30"  # weights stay
 PLACE = "datamodule.dataset.datasets.trec_lambda"
 SECOND = [  # the same data once more, learnt with another loss
     f"+datamodule/dataset@{PLACE}=trec2019",
@@ -48,12 +51,12 @@ def heads(*words):
     return select_tasks(compose_config(words, trusted=True))["model"]["heads"]
 
 
-def test_the_first_of_the_tasks_that_share_a_head_has_its_settings():
+def test_the_task_that_others_name_has_the_head_or_the_first_of_these():
     own = heads()["msm_bm25"]
     words = shared(trec2019="msm_bm25", msm_sem_sim="trec2019")
-    of = {"of": "trec2019"}
+    of = {"of": "msm_bm25"}
     found = heads(*words)
-    assert [found[key] for key in ("trec2019", "msm_bm25", "msm_sem_sim")] == [own, of, of]
+    assert [found[key] for key in ("trec2019", "msm_bm25", "msm_sem_sim")] == [of, own, of]
     assert heads(*words, "tasks=[msm_sem_sim,trec2019]") == {"msm_sem_sim": own, "trec2019": {"of": "msm_sem_sim"}}
     assert heads(*words, "tasks=[msm_sem_sim]") == {"msm_sem_sim": own}
     assert heads(*words, "datamodule/dataset=trec2019") == {"trec2019": own}
@@ -89,14 +92,37 @@ def test_a_head_of_no_other_task_is_refused(words, complaint):
 @pytest.mark.parametrize(
     ("of", "complaint"),
     [
-        ({"msm_ner": "msm_coref"}, "'msm_coref' and 'msm_ner' share a head, .*: the classes coreferent, distinct and"),
-        ({"msm_ner": "trec2019"}, "'msm_ner' and 'trec2019' share a head, .* and 1 score. Give one of them its own"),
+        (
+            {"msm_ner": "msm_coref"},
+            "'msm_ner' and 'msm_coref' share a head, .*: classes of 1 span and classes of 2 spans",
+        ),
+        (
+            {"msm_ner": "trec2019"},
+            "'msm_ner' and 'trec2019' share a head, .* 1 span and 1 score. Give one of them its own",
+        ),
     ],
 )
-def test_tasks_whose_outputs_mean_other_things_share_no_head(datasets, of, complaint):
+def test_tasks_whose_outputs_mean_other_things_share_no_head(of, complaint):
+    """Which is told before data is prepared."""
     config = select_tasks(compose_config(shared(**of), trusted=True))
     with pytest.raises(ConfigError, match=complaint):
-        build.build_model(config, build.build_body(config), datasets)
+        build.build_body(config)
+
+
+def test_tasks_with_other_classes_share_no_head(datasets):
+    words = [*shared(msm_ner="msm_coref"), "model.heads.msm_coref.pooler.num_spans=1"]
+    config = select_tasks(compose_config(words, trusted=True))
+    ner, other = copy(datasets["msm_ner"]), copy(datasets["msm_ner"])
+    other.task = copy(ner.task)
+    other.name, other.task.classes = "msm_coref", ["PER", "LOC"]
+    with pytest.raises(
+        ConfigError, match="the classes DATE, LOC, ORG, PER, WORK of 1 span and the classes PER, LOC of 1"
+    ):
+        build.build_model(
+            config,
+            build.build_body(select_tasks(compose_config([], trusted=True))),
+            {"msm_ner": ner, "msm_coref": other},
+        )
 
 
 @pytest.fixture
@@ -111,7 +137,7 @@ def models(tmp_path):
 
     one = head(1)
     bodies = MTLBody(str(tmp_path)), MTLBody(str(tmp_path))
-    sharing = MultiTaskModel(bodies[0], {"a": one, "b": one, "c": head(3)})
+    sharing = MultiTaskModel(bodies[0], {"a": one, "b": "a", "c": head(3)})
     apart = MultiTaskModel(bodies[1], {"a": head(1), "b": head(1), "c": head(3)})
     return sharing.eval(), apart.eval()
 
@@ -126,8 +152,8 @@ def test_a_shared_head_learns_from_all_of_its_tasks(models):
     ):
         assert weight.grad.abs().max() > 0
         torch.testing.assert_close(weight.grad, first.grad + second.grad)
-    assert sharing.shared_heads() == {"b": "a"}
-    assert not apart.shared_heads()
+    assert sharing.shared == {"b": "a"}
+    assert not apart.shared
 
 
 def test_a_shared_head_is_idle_only_without_all_of_its_tasks(models):
@@ -191,6 +217,37 @@ def test_training_starts_from_a_shared_head_with_and_without_sharing(data_dir, t
         datasets = train.prepare.run(config, None)
         model = build.build_model(config, build.build_body(config), datasets)
         assert all(weight.equal(saved[key]) for key, weight in model.head(name).state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def apart(data_dir, tmp_path_factory):
+    """A run of the same tasks with a head for each."""
+    output = tmp_path_factory.mktemp("apart")
+    words = [word for word in SECOND if "shared" not in word and ".of=" not in word]
+    own = "+model/heads@model.heads.trec_lambda=trec2019"
+    train.run(runs.settings(data_dir, output, *words, own, "training.epochs=1", SLOW))
+    return output
+
+
+@pytest.mark.parametrize("tasks", ["[trec2019,trec_lambda]", "[trec_lambda,trec2019]"])
+def test_a_shared_head_starts_as_that_of_the_task_that_is_named(data_dir, apart, tasks, capsys):
+    saved = load_head(apart / "model", "trec2019").module.state_dict()
+    start = f"model.start_from={apart / 'model'}"
+    config = select_tasks(runs.settings(data_dir, data_dir / "output", *SECOND, f"tasks={tasks}", start))
+    model = build.build_model(config, build.build_body(config), train.prepare.run(config, None))
+    assert all(weight.equal(saved[key]) for key, weight in model.head("trec_lambda").state_dict().items())
+    assert "its heads trec2019; new heads: none" in "".join(capsys.readouterr())
+
+
+def test_a_run_that_starts_over_shares_the_head_that_is_named(data_dir, apart, tmp_path, capsys):
+    saved = load_head(apart / "model", "trec2019").module.state_dict()
+    output = shutil.copytree(apart, tmp_path / "run")
+    more = ["training.epochs=1", "training.accept_changes=[heads]", SLOW]
+    train.run(runs.settings(data_dir, output, *SECOND, *more))
+    assert "starting over with the weights of" in "".join(capsys.readouterr())
+    assert all(
+        weight.equal(saved[key]) for key, weight in load_head(output / "model", "trec2019").module.state_dict().items()
+    )
 
 
 def test_a_checkpoint_of_a_shared_head_is_not_continued_with_one_each(data_dir, trained, tmp_path):
