@@ -224,7 +224,7 @@ def apart(data_dir, tmp_path_factory):
     """A run of the same tasks with a head for each."""
     output = tmp_path_factory.mktemp("apart")
     words = [word for word in SECOND if "shared" not in word and ".of=" not in word]
-    own = "+model/heads@model.heads.trec_lambda=trec2019"
+    own = "+model/heads@model.heads.trec_lambda=average"
     train.run(runs.settings(data_dir, output, *words, own, "training.epochs=1", SLOW))
     return output
 
