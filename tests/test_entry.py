@@ -264,6 +264,7 @@ class Told(Callback):
 """
 
 
+@pytest.mark.slow
 def test_a_sweeper_is_told_what_a_run_reached_in_validation_also_if_it_was_finished(tmp_path, data_dir):
     """By the metric that chose the weights, by default the first measure of the first task with a val split."""
     (tmp_path / "my_told.py").write_text(TOLD)
