@@ -96,8 +96,9 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
             head = model.head(dataset.name)
             if head.backbone:
                 _check_classes(key, head, dataset.task)
-                head.load_published()
-                say(f"the head {dataset.name} starts as the classifier of {head.backbone}")
+                if dataset.name not in model.shared:
+                    head.load_published()
+                    say(f"the head {dataset.name} starts as the classifier of {head.backbone}")
     return model
 
 

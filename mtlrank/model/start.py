@@ -48,10 +48,10 @@ def start_heads(
     datasets = config["datamodule"]["dataset"]["datasets"]
     classes = {node["name"]: known[key].get("classes") for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]
-    taken = list[str]()
+    taken, mine = list[str](), model.head_kinds()
     for name in own:
-        prefix, kind = f"heads.{name}.", model.head_kinds()[name]
-        if kinds.get(name) == kind and classes.get(name) == labels[name].get("classes"):
+        prefix = f"heads.{name}."
+        if kinds.get(name) == mine[name] and classes.get(name) == labels[name].get("classes"):
             model.head(name).load_state_dict(
                 {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
             )
