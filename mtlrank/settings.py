@@ -247,6 +247,7 @@ _SETTINGS: dict[str, _Kind] = {
     "study.measures": _NAMES,
     "study.margin": _ABOVE_ZERO,
     "study.resamples": _whole(1),
+    "study.shard": _SHARD,
     "probe": _GROUP,
     "probe.layers": _Kind(
         lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),

@@ -10,7 +10,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from mtlrank import train
 from mtlrank.build_dataset import has_split
 from mtlrank.checks import all_known
 from mtlrank.compose import Config
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError
@@ -31,6 +32,7 @@ from mtlrank.progress import time_left
 from mtlrank.run_folder import METRICS
 from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
+from mtlrank.words import counted
 
 _JOINED = "all-folds"  # beside the folds: the heads that they are when they are joined
 Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
@@ -41,28 +43,56 @@ class Run(NamedTuple):
 
     mixture: tuple[str, ...]
     seed: int
-    folder: Path
     fold: int | None = None  # of a cross-validation
+
+    @property
+    def place(self) -> Path:
+        """Its folder in that of the study."""
+        name = "+".join(safe_name(task, "The dataset key") for task in self.mixture)
+        name = name if len(name) < 200 else fingerprint(list(self.mixture))  # file names are at most 255 bytes long
+        place = Path(name) / f"seed-{self.seed}"
+        return place if self.fold is None else place / f"fold-{self.fold}"
 
 
 def run(vary: Vary) -> list[Comparison]:
     """Train every mixture with every seed, finished runs excepted, and compare each head with its single task.
 
-    `vary` gives the study's config with some keys changed: those that depend on the seed change with it.
+    `vary` gives the study's config with some keys changed: those that depend on the seed change with it. With
+    `study.shard`, only that share of the runs is trained, and nothing is compared.
     """
     config = vary({})
-    study = _checked(config)
-    mixtures = _mixtures(config)
+    runs = plan(config)
     root = local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
-    runs = [
-        run for tasks in mixtures for seed in study["seeds"] for run in _runs(tasks, seed, _folder(root, tasks), config)
-    ]
-    configs = {each: _config_of(each, vary, root) for each in runs}  # all, before any of them takes its time
+    shard = Shard.parse(config["study"]["shard"]) if config["study"]["shard"] else Shard()
+    mine = runs[shard.number - 1 :: shard.total]  # so that each has short runs of single tasks and long ones
+    configs = {each: config_of(each, vary, root) for each in mine}  # all, before any of them takes its time
     writable_folder(root)
-    for each in _told(runs):
+    for each in _told(mine, root):
         train.run(configs[each])
+    if shard.total > 1:
+        print(
+            f"trained {len(mine)} of the study's {counted(len(runs), 'run')} ({root}). When all shards have ended, the "
+            "same command without study.shard compares them.",
+            file=sys.stderr,
+        )
+        return []
+    return conclude(config, runs, root)
+
+
+def plan(config: Config) -> list[Run]:
+    """The runs of a study: single tasks first, as all else is compared with them.
+
+    Raises `ConfigError` for what cannot be trained or compared.
+    """
+    seeds = _checked(config)["seeds"]
+    return [run for tasks in _mixtures(config) for seed in seeds for run in _runs(tasks, seed, config)]
+
+
+def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison]:
+    """Compare the heads of finished runs, which lie in their places below `root`; the results go to `root/transfer`."""
+    study = config["study"]
     for folder, folds in _folds_of(runs).items():
-        write_joined(folder / _JOINED, folds)
+        write_joined(root / folder / _JOINED, [root / fold for fold in folds])
     places = [*root.glob("*/seed-*/metrics.json"), *root.glob(f"*/seed-*/{_JOINED}/{JUDGED_RUN}")]
     others = sorted({path.relative_to(root).parts[1] for path in places} - {f"seed-{each.seed}" for each in runs})
     if others:
@@ -71,8 +101,8 @@ def run(vary: Vary) -> list[Comparison]:
             file=sys.stderr,
         )
     systems = {
-        tasks: read_system("+".join(tasks), [each.folder for each in runs if each.mixture == tasks])
-        for tasks in mixtures
+        tasks: read_system("+".join(tasks), [root / each.place for each in runs if each.mixture == tasks])
+        for tasks in dict.fromkeys(each.mixture for each in runs)
     }
     rows = transfer(systems, study["measures"], study["margin"], study["resamples"])
     write_transfer(root / "transfer", rows, systems, select_tasks(config))
@@ -81,20 +111,18 @@ def run(vary: Vary) -> list[Comparison]:
     return rows
 
 
-def _runs(tasks: tuple[str, ...], seed: int, folder: Path, config: Config) -> list[Run]:
+def _runs(tasks: tuple[str, ...], seed: int, config: Config) -> list[Run]:
     """The runs of a mixture with a seed: one, or one for each fold."""
-    place = folder / f"seed-{seed}"
-    if not (number := _num_folds(config, tasks)):
-        return [Run(tasks, seed, place)]
-    return [Run(tasks, seed, place / f"fold-{fold}", fold) for fold in range(number)]
+    folds = range(_num_folds(config, tasks))
+    return [Run(tasks, seed, fold) for fold in folds] if folds else [Run(tasks, seed)]
 
 
-def _folds_of(runs: list[Run]) -> dict[Path, list[Path]]:
-    """The folds of each mixture and seed, by the folder that they have in common."""
+def _folds_of(runs: Iterable[Run]) -> dict[Path, list[Path]]:
+    """The places of the folds of each mixture and seed, by the folder that they have in common."""
     found: dict[Path, list[Path]] = {}
     for each in runs:
         if each.fold is not None:
-            found.setdefault(each.folder.parent, []).append(each.folder)
+            found.setdefault(each.place.parent, []).append(each.place)
     return found
 
 
@@ -115,12 +143,12 @@ def _num_folds(config: Config, tasks: tuple[str, ...]) -> int:
     return next(iter(numbers.values()), 0)
 
 
-def _config_of(each: Run, vary: Vary, root: Path) -> Config:
+def config_of(each: Run, vary: Vary, root: Path) -> Config:
     """A run's own config: its tasks and seed, and checkpoints that no other run takes for its own."""
-    changes: dict[str, Any] = {"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(each.folder)}
+    changes: dict[str, Any] = {"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(root / each.place)}
     training = vary({})["training"]
     if training["checkpoint_dir"]:
-        changes["training.checkpoint_dir"] = join(training["checkpoint_dir"], *each.folder.relative_to(root).parts)
+        changes["training.checkpoint_dir"] = join(training["checkpoint_dir"], *each.place.parts)
     config = vary(changes)
     names = {dataset["name"] for dataset in _datasets(config).values()}
     if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
@@ -179,7 +207,7 @@ def _has_folds(dataset: Mapping[str, Any]) -> bool:
     return dataset.get("folds") is not None
 
 
-def _told(runs: list[Run]) -> Iterator[Run]:
+def _told(runs: Sequence[Run], root: Path) -> Iterator[Run]:
     """The runs one by one, with what is still to come."""
     spent = list[float]()
     for number, each in enumerate(runs, 1):
@@ -190,23 +218,18 @@ def _told(runs: list[Run]) -> Iterator[Run]:
             left = sum(spent) / len(spent) * (len(runs) - number + 1)
             what += f", {time_left(left)} in all"
         print(what, file=sys.stderr, flush=True)
-        finished, started = (each.folder / METRICS).exists(), time.monotonic()
+        finished, started = (root / each.place / METRICS).exists(), time.monotonic()
         yield each
         if not finished:
             spent.append(time.monotonic() - started)
-
-
-def _folder(root: Path, tasks: tuple[str, ...]) -> Path:
-    name = "+".join(safe_name(task, "The dataset key") for task in tasks)
-    return root / (name if len(name) < 200 else fingerprint(list(tasks)))  # file names are at most 255 bytes long
 
 
 def _checked(config: Config) -> dict[str, Any]:
     study: dict[str, Any] = config["study"]
     if num_processes(config["trainer"]) > 1:
         raise ConfigError(
-            "A study runs on one device: each process of several would run all of it. Start its runs with `mtlrank train` "
-            "and compare them with `mtlrank compare`."
+            "Each run of a study has one device: leave out trainer.devices and trainer.num_nodes. Several devices train a "
+            "share of the runs each, with study.shard=1/4 to study.shard=4/4."
         )
     if not config["test"]:
         raise ConfigError("A study compares test results: leave out test=false.")

@@ -74,6 +74,20 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     assert f"<td>{both}</td><td>2</td><td>{steps}</td>" in page
 
 
+def test_shards_train_each_run_once_and_the_command_without_them_compares(data_dir, tmp_path, capsys):
+    words = ["study.seeds=[1]", "study.heads=[msm_ner]"]
+    trained = []
+    for shard in ("2/2", "1/2"):
+        assert run(data_dir, tmp_path, *words, f"study.shard={shard}") == []
+        assert "When all shards have ended, the same command without study.shard" in capsys.readouterr().err
+        trained.append({path.parent.parent.name for path in tmp_path.glob("*/seed-1/metrics.json")})
+    assert trained == [{"msm_sem_sim+msm_ner"}, {"msm_sem_sim+msm_ner", "msm_ner"}]
+    assert not (tmp_path / "transfer").exists()
+    (row,) = run(data_dir, tmp_path, *words)
+    assert capsys.readouterr().err.count("already finished") == 2
+    assert (row.head, row.baseline_runs, row.system_runs) == ("msm_ner", 1, 1)
+
+
 def test_seeds_and_what_is_derived_from_them_change_together():
     config = vary_with(*SHORT)({"seed": 7})
     assert (config["seed"], config["datamodule"]["seed"]) == (7, 7)
@@ -95,7 +109,8 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("study.measures=[accuracy]", "study.measures names unknown measures: accuracy. Did you mean 'Accuracy'"),
         ("study.margin=-1", "study.margin is -1, expected a finite number above 0"),
         ("study.resamples=0", "study.resamples is 0, expected a whole number, at least 1"),
-        ("trainer.devices=2", "A study runs on one device"),
+        ("study.shard=0/2", "The shard is '0/2', expected i/n with i from 1 to n"),
+        ("trainer.devices=2", "Each run of a study has one device"),
         ("test=false", "compares test results"),
     ],
 )
@@ -141,8 +156,8 @@ def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so(
 
 def test_each_run_has_its_own_checkpoints_and_a_monitor_that_it_has(tmp_path):
     vary = vary_with(*SHORT, "training.checkpoint_dir=gs://bucket/study", "training.monitor=val/msm_ner/Accuracy")
-    runs = [study.Run((task,), 3, tmp_path / task / "seed-3") for task in ("msm_ner", "msm_sem_sim")]
-    training = [study._config_of(each, vary, tmp_path)["training"] for each in runs]
+    runs = [study.Run((task,), 3) for task in ("msm_ner", "msm_sem_sim")]
+    training = [study.config_of(each, vary, tmp_path)["training"] for each in runs]
     assert [each["checkpoint_dir"] for each in training] == [
         "gs://bucket/study/msm_ner/seed-3",
         "gs://bucket/study/msm_sem_sim/seed-3",
@@ -228,6 +243,6 @@ def test_folds_that_cannot_be_are_refused_before_anything_runs(tmp_path, words, 
 def test_folds_may_be_given_by_a_file(tmp_path):
     file = write(tmp_path / "folds.tsv", [f"q{i}\t{i % 4}" for i in range(8)])
     config = folded(tmp_path, f"datamodule.dataset.datasets.trec2019.folds={file}")({})
-    runs = study._runs(("trec2019", "msm_bm25"), 7, tmp_path, config)
-    assert [(run.fold, run.folder) for run in runs] == [(i, tmp_path / "seed-7" / f"fold-{i}") for i in range(4)]
-    assert study._runs(("msm_bm25",), 7, tmp_path, config) == [study.Run(("msm_bm25",), 7, tmp_path / "seed-7")]
+    runs = study._runs(("trec2019", "msm_bm25"), 7, config)
+    assert [str(run.place) for run in runs] == [f"trec2019+msm_bm25/seed-7/fold-{i}" for i in range(4)]
+    assert study._runs(("msm_bm25",), 7, config) == [study.Run(("msm_bm25",), 7)]
