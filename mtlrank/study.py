@@ -76,7 +76,9 @@ def run(vary: Vary) -> list[Comparison]:
             file=sys.stderr,
         )
         return []
-    return conclude(config, runs, root)
+    rows = conclude(config, runs, root)
+    print(f"results: {root}   report: {root / 'transfer' / 'transfer.html'}")
+    return rows
 
 
 def plan(config: Config) -> list[Run]:
@@ -107,7 +109,6 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
     rows = transfer(systems, study["measures"], study["margin"], study["resamples"])
     write_transfer(root / "transfer", rows, systems, select_tasks(config))
     print_transfer(rows)
-    print(f"results: {root}   report: {root / 'transfer' / 'transfer.html'}")
     return rows
 
 

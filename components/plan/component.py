@@ -1,0 +1,48 @@
+"""List the runs of a study."""
+
+from typing import List
+
+from kfp import dsl
+
+from components.base import step
+
+
+@step
+def plan(
+    tasks: List[str],
+    seeds: List[int],
+    mixtures: List[List[str]],
+    heads: List[str],
+    measures: List[str],
+    margin: float,
+    experiment: str,
+    body: str,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    sampler: str,
+    loss: str,
+    precision: str,
+    overrides: List[str],
+    gpus: str,
+    config: dsl.Output[dsl.Artifact],
+) -> List[str]:
+    """List the runs of a study, each mixture and each single task with each seed, and write the config that it has.
+
+    A study that cannot be is refused here, before anything is trained.
+    """
+    from pathlib import Path
+
+    from components.plan.runs import plan_runs, run_settings, study_settings
+    from mtlrank.compose import pipeline_config
+    from mtlrank.storage import write_json
+
+    settings = {
+        **run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus),
+        **study_settings(tasks, seeds, mixtures, heads, measures, margin),
+    }
+    composed = pipeline_config(settings, overrides, name="study")
+    runs = plan_runs(composed)
+    write_json(Path(config.path), composed, sort_keys=False)
+    print(*runs, sep="\n")
+    return runs

@@ -1,0 +1,61 @@
+"""The runs of a study as texts, which a loop of a pipeline hands to its steps one by one."""
+
+import json
+from typing import Any, List
+
+from components.train.settings import number_of_gpus, train_settings
+from mtlrank import study
+from mtlrank.compose import Config
+from mtlrank.errors import ConfigError
+
+
+def plan_runs(config: Config) -> list[str]:
+    """Every run of a study. Raises `ConfigError` for a study that cannot be, or not in a pipeline."""
+    runs = study.plan(config)
+    if any(run.fold is not None for run in runs):
+        raise ConfigError(
+            "The study is cross-validated, but the pipeline prepares each dataset once, not for each fold: run `mtlrank "
+            "study`, with study.shard on several machines."
+        )
+    return [json.dumps({"tasks": run.mixture, "seed": run.seed}) for run in runs]
+
+
+def read_run(text: str) -> study.Run:
+    """The run that a text names."""
+    told = json.loads(text)
+    return study.Run(tuple(told["tasks"]), told["seed"])
+
+
+def study_settings(
+    tasks: List[str], seeds: List[int], mixtures: List[List[str]], heads: List[str], measures: List[str], margin: float
+) -> dict[str, Any]:
+    """What is compared, by config key. What is empty is left to the config."""
+    return {
+        "tasks": tasks,
+        "study.seeds": [int(seed) if seed == int(seed) else seed for seed in seeds],  # a server sends them as 1.0
+        "study.mixtures": mixtures or None,
+        "study.heads": heads or None,
+        "study.measures": measures or None,
+        "study.margin": margin,
+    }
+
+
+def run_settings(
+    experiment: str,
+    body: str,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    sampler: str,
+    loss: str,
+    precision: str,
+    gpus: str,
+) -> dict[str, Any]:
+    """What all runs have in common, by config key. None leaves a setting to the experiment."""
+    number = number_of_gpus(gpus)
+    if number > 1:
+        raise ConfigError(f"gpus is {gpus}: expected 0 or 1, as each run of a study has a pod with one device.")
+    settings = train_settings(
+        [], experiment, body, batch_size, learning_rate, epochs, sampler, loss, 0, precision, number
+    )
+    return {key: value for key, value in settings.items() if key not in ("tasks", "seed", "test")}
