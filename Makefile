@@ -52,13 +52,15 @@ format: $(INSTALLED)  ## Rewrite the code in the house format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-pipeline: $(INSTALLED)  ## Compile the pipelines into build/, for one node and for several
+pipeline: $(INSTALLED)  ## Compile the pipelines into build/, for one node, for several, and for studies
 	@$(BIN)/python -m pipelines.compile build/mtl_ranking.yaml
 	@$(BIN)/python -m pipelines.compile build/mtl_ranking_nodes.yaml
+	@$(BIN)/python -m pipelines.compile build/mtl_study.yaml
 
 golden: $(INSTALLED)  ## Rewrite tests/golden; review the diff
 	@MTLRANK_IMAGE= $(BIN)/python -m pipelines.compile tests/golden/mtl_ranking.yaml
 	@MTLRANK_IMAGE= $(BIN)/python -m pipelines.compile tests/golden/mtl_ranking_nodes.yaml
+	@MTLRANK_IMAGE= $(BIN)/python -m pipelines.compile tests/golden/mtl_study.yaml
 
 bench: $(INSTALLED)  ## Run the benchmarks; BODY=/path/to/a/bert measures training and scoring too
 	@$(BIN)/python -m benchmarks.batches

@@ -60,16 +60,18 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
     for text in overrides:
         key = _key(text).strip()
         if settings.get(key) is not None:
-            raise ConfigError(f"overrides has {text!r}, but {_set_by(key)}")
+            raise ConfigError(f"overrides has {text!r}, but {_set_by(key, settings)}")
     typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
     return _compose(overrides, typed, trusted=False, name=name)
 
 
-def _set_by(key: str) -> str:
+def _set_by(key: str, settings: Mapping[str, Any]) -> str:
     """What sets a setting of a pipeline in place of an override."""
     if key in ("test", "output_dir", "data_dir"):
         return f"the pipeline sets {key} itself. Leave it out."
     name = _PARAMETERS.get(key) or re.split("[./]", key.partition("@")[0])[-1]
+    if key == "seed" and "study.seeds" in settings:
+        name = "seeds"
     return f"the pipeline's parameter {name} sets {key}. Give that one instead."
 
 

@@ -11,6 +11,7 @@ from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
 from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
+from components.plan.runs import plan_runs, run_settings, study_settings
 from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
 from mtlrank.compose import Config, pipeline_config
@@ -25,6 +26,9 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
     values = _with_defaults(parameters, declared)
     _check_lists(values["tasks"], values["shards"])
     gpus = _check_machine(values)
+    if "seeds" in values:
+        _check_study(parameters, values)
+        return
     if values["margin"] < 0:
         raise ConfigError(f"margin is {values['margin']}: expected at least 0, in the measures' own unit.")
     settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
@@ -35,11 +39,7 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
     if "tasks" not in parameters:
         _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
     config = select_tasks(config)
-    if config["prepare"]["shard"]:
-        raise ConfigError(
-            f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
-            'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
-        )
+    _check_shard(config)
     check_monitor(config)
     if values["registry"]:
         _check_promotion(config, values["measures"])
@@ -66,7 +66,7 @@ def check_for_cluster(
     if "num_nodes" in values:
         check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
     for name in ("checkpoints", "registry"):
-        if values[name]:
+        if values.get(name):
             _check_place(name, values[name])
     check_for_image(parameters, declared)
 
@@ -93,7 +93,7 @@ def _check_place(name: str, path: str) -> None:
 
 def _check_machine(values: Mapping[str, Any]) -> int:
     """Refuse what no cluster gives; returns the number of GPUs that train together."""
-    gpus, judging_gpus = (number_of_gpus(values[name], name) for name in ("gpus", "judging_gpus"))
+    gpus, judging_gpus = (number_of_gpus(values.get(name, "0"), name) for name in ("gpus", "judging_gpus"))
     if judging_gpus > 1:
         raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
     empty = [name for name in ("cpu", "memory") if not values[name]]
@@ -101,6 +101,27 @@ def _check_machine(values: Mapping[str, Any]) -> int:
         raise ConfigError(f"{empty[0]} is empty: expected {EXPECTED[empty[0]]}.")
     check_machine({name: values[name] for name in Nodes._fields if name in values} | {"gpus": gpus})
     return gpus
+
+
+def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuse a study of which the steps `plan` and `trial` would say that it cannot be."""
+    of_study, of_runs = (
+        {name: values[name] for name in signature(f).parameters} for f in (study_settings, run_settings)
+    )
+    settings = {**study_settings(**of_study), **run_settings(**of_runs), "seed": 0, "output_dir": "of the step"}
+    config = pipeline_config(settings, values["overrides"], name="study")
+    if "tasks" not in parameters:
+        _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)
+    _check_shard(config)
+    plan_runs(config)
+
+
+def _check_shard(config: Config) -> None:
+    if config["prepare"]["shard"]:
+        raise ConfigError(
+            f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
+            'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
+        )
 
 
 def _check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:

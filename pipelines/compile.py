@@ -2,6 +2,7 @@
 
 python -m pipelines.compile build/mtl_ranking.yaml
 python -m pipelines.compile build/mtl_ranking_nodes.yaml
+python -m pipelines.compile build/mtl_study.yaml
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtlrank.errors import ConfigError
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
+from pipelines.mtl_study import mtl_study
 
 
 def write(path: Path, pipeline: GraphComponent = mtl_ranking) -> None:
@@ -38,7 +40,7 @@ def main(
     ),
 ) -> None:
     """Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE."""
-    by_name = {f"{each.name.replace('-', '_')}.yaml": each for each in (mtl_ranking, mtl_ranking_nodes)}
+    by_name = {f"{each.name.replace('-', '_')}.yaml": each for each in (mtl_ranking, mtl_ranking_nodes, mtl_study)}
     if target.name not in by_name:
         raise ConfigError(f"Expected a path that ends in {' or '.join(by_name)}, found {str(target)!r}.")
     write(target, by_name[target.name])

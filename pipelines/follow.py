@@ -13,7 +13,7 @@ PATIENCE = 600.0  # seconds without an answer: longer than a rolling restart of 
 _ENDS = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 # What Kubeflow Pipelines runs around a step: the workflow, drivers, and the loops and conditions that it is in.
 _AROUND = re.compile(
-    r"root|executor|mtl-ranking\S*-[a-z0-9]{5}|.*-driver|.*-iterator|(iteration|for-loop|condition|exit-handler)\b.*"
+    r"root|executor|mtl-\S+-[a-z0-9]{5}|.*-driver|.*-iterator|(iteration|for-loop|condition|exit-handler)\b.*"
 )
 
 
@@ -38,7 +38,7 @@ def follow(client: Client, run_id: str, interval: float = 10.0) -> None:
     if run.state != "SUCCEEDED":
         raise RunFailedError(f"Run {run.display_name!r} {_words(run.state)}{_blame(run)}. See {link}")
     print(f"{run.display_name} succeeded{_duration(run)}")
-    print(f"report: step `report` at {link}")
+    print(f"report: step `{_report_step(run)}` at {link}")
     if files := report_files(run):
         print(f"        {files}")
 
@@ -51,9 +51,18 @@ def command(run_id: str) -> str:
 def report_files(run: Any) -> str | None:
     """Where the report's page is, with a star for the part that only the server knows; None if it chose the root."""
     root = getattr(run.runtime_config, "pipeline_root", None)
+    name = _pipeline_of(run)
+    return f"{root.rstrip('/')}/{name}/{run.run_id}/{_report_step(run)}/*/page" if root and name else None
+
+
+def _report_step(run: Any) -> str:
+    return "transfer" if _pipeline_of(run) == "mtl-study" else "report"
+
+
+def _pipeline_of(run: Any) -> str | None:
     spec = run.pipeline_spec or {}
-    name = spec.get("pipeline_spec", spec).get("pipelineInfo", {}).get("name")
-    return f"{root.rstrip('/')}/{name}/{run.run_id}/report/*/page" if root and name else None
+    name: str | None = spec.get("pipeline_spec", spec).get("pipelineInfo", {}).get("name")
+    return name
 
 
 def _wait(client: Client, run_id: str, interval: float) -> Any:

@@ -1,6 +1,7 @@
 """Run the compiled topology on this machine, without a cluster.
 
 python -m pipelines.local key=value ...
+python -m pipelines.local --pipeline mtl_study key=value ...
 python -m pipelines.local --runner docker --image mtlrank:0.1.0-g1a2b3c4 key=value ...
 """
 
@@ -26,13 +27,20 @@ from pipelines.containers import check_outputs, docker_runner
 from pipelines.follow import RunFailedError
 from pipelines.image import set_image
 from pipelines.mtl_ranking import mtl_ranking
+from pipelines.package import Pipeline, load
 from pipelines.parameters import parse
 
 Runner = Literal["subprocess", "docker"]
 
 
-def run(root: Path, runner: Runner = "subprocess", image: str = IMAGE, **parameters: Any) -> Path:
-    """Run the pipeline with one of kfp's runners; returns the folder of its artifacts.
+def run(
+    root: Path,
+    runner: Runner = "subprocess",
+    image: str = IMAGE,
+    pipeline: GraphComponent = mtl_ranking,
+    **parameters: Any,
+) -> Path:
+    """Run a pipeline with one of kfp's runners; returns the folder of its artifacts.
 
     Raises:
         ConfigError: There is no Docker engine, or no such image on it.
@@ -40,14 +48,14 @@ def run(root: Path, runner: Runner = "subprocess", image: str = IMAGE, **paramet
 
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    pipeline = deepcopy(mtl_ranking)  # what others compile stays as it is
+    pipeline = deepcopy(pipeline)  # what others compile stays as it is
     set_image(pipeline, image)
     _fail_at_once(pipeline)
     chosen = docker_runner(image, root) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     local.init(runner=chosen, pipeline_root=str(root), raise_on_error=True)
-    before = set(root.glob("mtl-ranking-*"))
+    before = set(root.glob(f"{pipeline.name}-*"))
     pipeline(**parameters)
-    folders = set(root.glob("mtl-ranking-*")) - before
+    folders = set(root.glob(f"{pipeline.name}-*")) - before
     check_outputs(pipeline, folders)
     return folders.pop()
 
@@ -74,6 +82,7 @@ def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
     runner: Annotated[Runner, typer.Option(help="Run steps as processes or in containers.")] = "subprocess",
     image: Annotated[str, typer.Option(help="Image of the containers.")] = IMAGE,
+    pipeline: Pipeline = "mtl_ranking",
 ) -> None:
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
     named = os.environ.get("MTLRANK_PIPELINE_ROOT") or "runs/pipeline"
@@ -82,21 +91,24 @@ def main(
             f"MTLRANK_PIPELINE_ROOT is {named!r}: expected a folder of this machine. python -m pipelines.submit runs on a "
             "cluster, with artifacts on gs://."
         )
-    root = Path(named)
-    declared = mtl_ranking.component_spec.inputs
+    root, chosen = Path(named), load(pipeline)
+    declared = chosen.component_spec.inputs or {}
+    if "num_nodes" in declared:
+        raise ConfigError(f"{pipeline} trains on several nodes of a cluster: python -m pipelines.submit runs it.")
     values = parse(parameters or [], declared)
     (check if runner == "subprocess" else check_for_image)(values, declared)
     if runner == "subprocess":
         _check_words(root, values)
     try:
-        result = run(root, runner, image, **values)
+        result = run(root, runner, image, chosen, **values)
     except RuntimeError as error:
         told = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
         if "finished with status FAILURE" not in told:
             raise
         raise RunFailedError(f"{' '.join(told.split())} Its output is above.") from error
-    (page,) = result.glob("report/page")
-    print_table(head_folders(sorted(result.rglob("evaluate/result"))))
+    if heads := head_folders(sorted(result.rglob("evaluate/result"))):
+        print_table(heads)
+    (page,) = (page for step in ("report", "transfer") for page in result.glob(f"{step}/page"))
     print(f"results: {result}   report: {page}")
 
 

@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 from mtlrank.entry import start
+from pipelines.package import load
+
+
+def pipeline_of(words):
+    """The pipeline that a command's words choose."""
+    return load(words[words.index("--pipeline") + 1] if "--pipeline" in words else "mtl_ranking")
 
 
 def typed(folder, step, *words):

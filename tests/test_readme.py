@@ -10,9 +10,8 @@ import pytest
 
 from mtlrank.compose import compose_config
 from mtlrank.selection import select_tasks
-from pipelines.mtl_ranking import mtl_ranking
-from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.parameters import parse
+from tests.commands import pipeline_of
 
 ROOT = Path(__file__).parent.parent
 TEXT = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -69,8 +68,7 @@ def test_uses_of_a_model_compose(command):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"pipelines.(local|submit|schedule)|kfp run", c)])
 def test_pipeline_parameters_are_understood(command):
     words = [word for word in shlex.split(command) if "=" in word]
-    pipeline = mtl_ranking_nodes if "mtl_ranking_nodes" in command else mtl_ranking
-    assert len(parse(words, pipeline.component_spec.inputs)) == len(words)
+    assert len(parse(words, pipeline_of(shlex.split(command)).component_spec.inputs)) == len(words)
 
 
 @pytest.mark.parametrize(("path", "text"), TEXT.items(), ids=lambda value: getattr(value, "name", ""))

@@ -32,7 +32,6 @@ def trial(
     outlives the pod. `result` is what is compared: the run without its model, in its place in the study's folder.
     """
     import shutil
-    from functools import partial
     from pathlib import Path
 
     from components.plan.runs import read_run, run_settings
@@ -46,7 +45,7 @@ def trial(
     config = {**study.config_of(trained, vary, Path(model.path)), "output_dir": model.path}
     folders = folders_by_key([dataset.path for dataset in datasets])
     values = train.run_step(config, checkpoints, {task: folders[task] for task in trained.mixture})
-    without = shutil.ignore_patterns("model", "logs")
+    without = shutil.ignore_patterns("model", "logs", "tensorboard", ".lock")
     shutil.copytree(model.path, Path(result.path) / trained.place, ignore=without)
     for key, value in values.items():
         metrics.log_metric(key, value)

@@ -13,7 +13,9 @@ from mtlrank.selection import select_tasks
 from pipelines.check import check, check_for_cluster, check_for_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
+from pipelines.mtl_study import mtl_study
 from pipelines.parameters import parse
+from tests.commands import pipeline_of
 
 DECLARED = mtl_ranking.component_spec.inputs
 BACKBONE = ["model.body.backbone=/a/bert"]  # what the experiments on real data leave to the user
@@ -30,7 +32,7 @@ def complaint(**parameters):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes], ids=lambda pipeline: pipeline.name)
+@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes, mtl_study], ids=lambda pipeline: pipeline.name)
 def test_the_defaults_are_right(pipeline):
     check({}, pipeline.component_spec.inputs)
 
@@ -252,11 +254,40 @@ def examples():
                 yield shlex.split(line, comments=True)[3:]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"tasks": ["msm_ner"]}, "expected at least two tasks, found msm_ner"),
+        ({"mixtures": [["trec2019", "msm_nr"]]}, "study.mixtures names unknown tasks: msm_nr. Did you mean 'msm_ner'"),
+        ({"heads": ["msm_nr"]}, "study.heads names unknown heads: msm_nr"),
+        ({"measures": ["nDCG"]}, "study.measures names unknown measures: nDCG"),
+        ({"seeds": [1, 1]}, "expected a list of different seeds"),
+        ({"margin": 0.0}, "study.margin is 0.0, expected a finite number above 0"),
+        ({"gpus": "2"}, "gpus is 2: expected 0 or 1"),
+        ({"memory": ""}, "memory is empty"),
+        ({"shards": ["1/2"]}, "expected all shards of one number"),
+        ({"experiment": "msmarco", "tasks": ["trec2019", "msm_ner"], "checkpoints": "here"}, "checkpoints is 'here'"),
+        ({"overrides": ["test=false"]}, "leave out test=false"),
+        ({"overrides": ["seed=3"]}, "the pipeline's parameter seeds sets seed"),
+        ({"overrides": ["study.seeds=[4]"]}, "the pipeline's parameter seeds sets study.seeds"),
+        ({"overrides": ["trainer.devices=2"]}, "Each run of a study has one device"),
+        ({"overrides": ["prepare.shard=1/2"]}, "Leave prepare.shard out"),
+        (
+            {"overrides": ["+datamodule.dataset.datasets.trec2019={folds: 3, val: null, test: null}"]},
+            "The study is cross-validated, but the pipeline prepares each dataset once",
+        ),
+    ],
+)
+def test_a_study_that_cannot_be_is_told(parameters, said):
+    with pytest.raises(ConfigError) as caught:
+        check_for_cluster(parameters, mtl_study.component_spec.inputs)
+    assert said in str(caught.value)
+
+
 def test_what_the_documentation_shows_is_right():
     checked = 0
     for words in examples():
-        pipeline = mtl_ranking_nodes if "mtl_ranking_nodes" in words else mtl_ranking
-        declared = pipeline.component_spec.inputs
+        declared = pipeline_of(words).component_spec.inputs
         given = parse([word for word in words if "=" in word and not word.startswith("-")], declared)
         check_for_cluster(given, declared)
         checked += bool(given)

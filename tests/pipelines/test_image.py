@@ -76,7 +76,7 @@ def test_a_file_that_is_called_as_no_pipeline_is_refused(name, tmp_path):
     app.command()(main)
     done = CliRunner().invoke(app, [str(tmp_path / name)])
     assert done.exit_code == 2
-    assert "Expected a path that ends in mtl_ranking.yaml or mtl_ranking_nodes.yaml" in done.stderr
+    assert "Expected a path that ends in mtl_ranking.yaml or mtl_ranking_nodes.yaml or mtl_study.yaml" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

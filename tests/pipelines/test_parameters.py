@@ -11,6 +11,7 @@ from kfp import dsl
 from mtlrank.errors import ConfigError
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
+from pipelines.mtl_study import mtl_study
 from pipelines.parameters import parse
 
 
@@ -164,7 +165,7 @@ def test_wrong_parameters_of_our_pipeline_are_named(argument, complaint):
         parse([argument], mtl_ranking.component_spec.inputs)
 
 
-@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes], ids=lambda pipeline: pipeline.name)
+@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes, mtl_study], ids=lambda pipeline: pipeline.name)
 def test_the_docs_explain_every_parameter(pipeline):
     docs = Path(__file__).parent.parent.parent / "docs"
     text = (docs / "pipelines.md").read_text() + (docs / "kubernetes.md").read_text()
