@@ -11,6 +11,10 @@ from mtlrank.errors import ConfigError
 
 def plan_runs(config: Config) -> list[str]:
     """Every run of a study. Raises `ConfigError` for a study that cannot be, or not in a pipeline."""
+    if config["study"]["shard"]:
+        raise ConfigError(
+            f"study.shard is {config['study']['shard']!r}, but each run has a step of its own: leave it out."
+        )
     runs = study.plan(config)
     if any(run.fold is not None for run in runs):
         raise ConfigError(

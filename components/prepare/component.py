@@ -28,5 +28,5 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
     from mtlrank.selection import select_tasks
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
-    config = select_tasks(pipeline_config(settings, overrides))
+    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
     prepare_shard(config, task, Shard.parse(shard), Path(part.path))

@@ -270,6 +270,7 @@ def examples():
         ({"overrides": ["test=false"]}, "leave out test=false"),
         ({"overrides": ["seed=3"]}, "the pipeline's parameter seeds sets seed"),
         ({"overrides": ["study.seeds=[4]"]}, "the pipeline's parameter seeds sets study.seeds"),
+        ({"overrides": ["study.shard=1/2"]}, "each run has a step of its own"),
         ({"overrides": ["trainer.devices=2"]}, "Each run of a study has one device"),
         ({"overrides": ["prepare.shard=1/2"]}, "Leave prepare.shard out"),
         (
