@@ -2,11 +2,15 @@ import os
 import threading
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from pipelines.compile import write
+from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_study import mtl_study
 
 from .kfp_server import FakeKubeflow
+from .pods import Pod
 
 
 @pytest.fixture
@@ -23,6 +27,24 @@ def server(monkeypatch, tmp_path):
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def cluster(bucket, tmp_path, home):
+    """A function that starts a step of any pipeline in a pod of its own, with Google Cloud Storage on this machine."""
+    specs = []
+    for pipeline in (mtl_ranking, mtl_study):
+        write(tmp_path / "pipeline.yaml", pipeline)
+        specs.append(next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())))
+    count = iter(range(100))
+
+    def start(step, **inputs):
+        folder = tmp_path / f"{next(count)}-{step}"
+        folder.mkdir()
+        spec = next(spec for spec in specs if f"comp-{step}" in spec["components"])
+        return Pod(spec, f"gs://bucket/root/{folder.name}", folder, step, **inputs)
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,11 @@ the command of the compiled spec, and uploads the outputs. A step is tried again
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,10 +105,10 @@ class Pod:
         return self.mount / uri.removeprefix("gs://")
 
     def _download(self, uri: str) -> None:
-        for name in list_files(uri):
-            path = self._path(uri) / name
+        for place in [f"{uri}/{name}" for name in list_files(uri)] or [uri]:  # a folder, or one file
+            path = self._path(place)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(read_bytes(f"{uri}/{name}"))
+            path.write_bytes(read_bytes(place))
 
     def _upload(self, uri: str) -> None:
         path = self._path(uri)
@@ -114,6 +117,23 @@ class Pod:
         for file in path.rglob("*"):
             if file.is_file():
                 write_bytes(f"{uri}/{file.relative_to(path).as_posix()}", file.read_bytes())
+
+
+def whole(pod: Pod) -> dict[str, Artifact]:
+    """The outputs of a step that ended well."""
+    assert pod.ends() == 0, pod.log()
+    return pod.outputs
+
+
+def kill_after_a_checkpoint(pod: Pod, checkpoints: str) -> None:
+    """End a training pod as Kubernetes does, once it has a checkpoint to go on from."""
+    end = time.monotonic() + 300
+    while not any(re.search(r"step-\d+/manifest.json", name) for name in list_files(checkpoints)):
+        assert pod.process.poll() is None, pod.log()
+        assert time.monotonic() < end, pod.log()
+        time.sleep(0.05)
+    os.killpg(pod.process.pid, signal.SIGTERM)
+    assert pod.ends() != 0
 
 
 def _is_one(value: Any) -> bool:

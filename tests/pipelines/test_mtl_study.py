@@ -8,11 +8,14 @@ from components.plan.runs import plan_runs, read_run, study_settings
 from mtlrank import study
 from mtlrank.compose import pipeline_config
 from mtlrank.errors import ConfigError
+from mtlrank.storage import list_files, read_bytes
 from pipelines.local import run
 from pipelines.mtl_study import mtl_study
+from tests.pipelines.pods import kill_after_a_checkpoint, whole
 from tests.test_study import vary_with
 
 TASKS = ["msm_sem_sim", "msm_ner"]
+SMALL = ["training.max_val_queries=20", "datamodule.train_sampler.limits={msm_sem_sim: 80, msm_ner: 80}"]
 
 
 def settings(seeds):
@@ -56,3 +59,43 @@ def test_the_pipeline_gives_what_the_command_gives(tmp_path, home, monkeypatch):
     assert found["baseline_runs"] == 2
     metrics = told["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert metrics == {"msm_sem_sim+msm_ner/msm_ner/Accuracy": expected["difference"]}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_run_goes_on_in_another_pod_and_all_are_compared(cluster):
+    what = {"experiment": "embedded", "body": "tiny", "overrides": [*SMALL, "training.checkpoint_steps=2"]}
+    how = {
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "epochs": 1,
+        "sampler": "",
+        "loss": "",
+        "precision": "",
+        "gpus": "0",
+    }
+    compared = {"tasks": TASKS, "seeds": [1.0], "mixtures": [], "heads": ["msm_ner"], "measures": [], "margin": 0.01}
+    plan = cluster("plan", **compared, **how, **what)
+    config = whole(plan)["config"]
+    single, both = json.loads(plan.told.read_text())["parameterValues"]["Output"]
+    datasets = []
+    for task in TASKS:
+        part = whole(cluster("prepare", task=task, shard="1/1", **what))["part"]
+        datasets.append(whole(cluster("merge", task=task, parts=[part], **what))["dataset"])
+
+    def trial(run, checkpoints):
+        return cluster("trial", run=run, datasets=datasets, checkpoints=checkpoints, **how, **what)
+
+    kill_after_a_checkpoint(trial(both, "gs://bucket/checkpoints"), "gs://bucket/checkpoints")
+    again = trial(both, "gs://bucket/checkpoints")
+    results = [whole(again)["result"], whole(trial(single, ""))["result"]]
+    assert "resuming at epoch" in again.log()
+    assert not any(name.endswith(".safetensors") for result in results for name in list_files(result.uri))
+    undisturbed = whole(trial(both, ""))["result"]
+    place = "msm_sem_sim+msm_ner/seed-1/metrics.json"
+    assert read_bytes(f"{results[0].uri}/{place}") == read_bytes(f"{undisturbed.uri}/{place}")
+
+    last = whole(cluster("transfer", results=results, config=config))
+    assert list(last["metrics"].metadata) == ["msm_sem_sim+msm_ner/msm_ner/Accuracy"]
+    assert b"1 comparison" in read_bytes(last["page"].uri)
+    assert "comparison.csv" in list_files(last["tables"].uri)

@@ -1,18 +1,13 @@
 """The pipeline with everything on Google Cloud Storage, in pods that are killed, tried again, and race each other."""
 
-import os
 import re
-import signal
-import time
 from threading import Barrier
 
 import pytest
-import yaml
 
 from mtlrank.registry import Registry
-from mtlrank.storage import list_files, read_bytes
-from pipelines.compile import write
-from tests.pipelines.pods import Pod
+from mtlrank.storage import read_bytes
+from tests.pipelines.pods import kill_after_a_checkpoint, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -24,26 +19,6 @@ OFTEN = [
     "datamodule.train_sampler.limits={trec2019: 160}",
 ]
 REGISTRY = "gs://bucket/registry"
-
-
-@pytest.fixture
-def cluster(bucket, tmp_path, home):
-    """A function that starts a step in a pod of its own."""
-    write(tmp_path / "pipeline.yaml")
-    spec = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
-    count = iter(range(100))
-
-    def start(step, **inputs):
-        folder = tmp_path / f"{next(count)}-{step}"
-        folder.mkdir()
-        return Pod(spec, f"gs://bucket/root/{folder.name}", folder, step, **inputs)
-
-    return start
-
-
-def whole(pod):
-    assert pod.ends() == 0, pod.log()
-    return pod.outputs
 
 
 @pytest.fixture
@@ -78,19 +53,8 @@ def weights(model):
     return read_bytes(f"{model.uri}/model/model.safetensors")
 
 
-def wait_for_a_checkpoint(pod):
-    end = time.monotonic() + 300
-    while not any(re.search(r"step-\d+/manifest.json", name) for name in list_files("gs://bucket/checkpoints")):
-        assert pod.process.poll() is None, pod.log()
-        assert time.monotonic() < end, pod.log()
-        time.sleep(0.05)
-
-
 def test_a_killed_training_goes_on_in_another_pod(training):
-    killed = training()
-    wait_for_a_checkpoint(killed)
-    os.killpg(killed.process.pid, signal.SIGTERM)
-    assert killed.ends() != 0
+    kill_after_a_checkpoint(training(), "gs://bucket/checkpoints")
     again = training()
     model = whole(again)["model"]
     assert re.search(r"resuming at epoch \d, step [1-9]", again.log())
