@@ -64,7 +64,7 @@ def run(config: Config) -> Path:
     if layout == MULTITASK:
         _copy_model(model_dir, output, trust=config["trust_model"])
     else:
-        head = load_head(model_dir, config["head"], trust=config["trust_model"], any_kind=config["head"] is not None)
+        head = load_head(model_dir, config["head"], trust=config["trust_model"], kinds="texts")
         is_choice = head.task.kind == "classification"
         layout = layout or ("transformers" if is_choice or has_stock_type(head) else "sentence-transformers")
         with new_folder(output) as part:

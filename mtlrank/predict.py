@@ -9,15 +9,10 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("predict")
 
 import json
-import math
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from mtlrank.checks import check_output
 from mtlrank.compose import Config
@@ -25,13 +20,12 @@ from mtlrank.datamodule.asked import Asked, asked_of_file
 from mtlrank.datamodule.lines import locate, standard_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.loop.predict import one_late
+from mtlrank.loop.answers import answers
 from mtlrank.loop.scorer import Scorer
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
-from mtlrank.task import Buckets, Task
 from mtlrank.trained import load_head
 
 _CHUNK = 4096  # lines that are in memory at a time
@@ -45,7 +39,7 @@ def run(config: Config) -> int:
     output = local_path(config["output"])
     check_output(output, {"input": config["input"]})
     writable_folder(output.resolve().parent)  # through links
-    head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], any_kind=True)
+    head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], kinds="any")
     scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"predict {head.name}/predictions", "lines")
@@ -60,32 +54,9 @@ def run(config: Config) -> int:
 
 
 def _lines(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading) -> Iterator[str]:
-    """The lines of the output, while the next chunk is with the model."""
-    pending = ((chunk, scorer.ask([asked.candidate for asked in chunk])) for chunk in chunks)
-    for chunk, scored in one_late(pending):
-        told = _told(scored.scores(), scorer.task)
-        for asked in chunk:
-            found = list(islice(told, len(asked.candidate.items)))
-            reading.count("items without a prediction, as a span is cut off or holds no token", found.count(None))
-            answer: Any = {"predictions": found} if scorer.task.num_spans else found[0]
-            yield json.dumps({**asked.given, **answer}, ensure_ascii=False) + "\n"
-        reading.progress.advance(len(chunk))
+    """The lines of the output."""
+    for rows in answers(chunks, scorer, reading):
+        yield from (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        reading.progress.advance(len(rows))
     if not reading.progress.done:
         raise DataError("There is nothing to predict: the input has no lines.")
-
-
-def _told(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:
-    """What is told of each item; None where there are no scores."""
-    choices = scores.argmax(-1).tolist() if scores.dim() > 1 else [0] * len(scores)
-    for row, choice in zip(scores.tolist(), choices, strict=True):
-        values = row if isinstance(row, list) else [row]
-        yield None if math.isnan(values[0]) else _answer([float(f"{value:.9g}") for value in values], choice, task)
-
-
-def _answer(values: Sequence[float], choice: int, task: Task) -> dict[str, Any]:
-    """One number, or a class with the probabilities of all; of a bucket also its range."""
-    if task.kind != "classification":
-        return {"score": values[0]}
-    classes: list[str] = task.classes  # type: ignore[attr-defined]
-    answer = {"class": classes[choice], "probabilities": dict(zip(classes, values, strict=True))}
-    return {**answer, "range": [None, *task.edges, None][choice : choice + 2]} if isinstance(task, Buckets) else answer

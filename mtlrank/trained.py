@@ -1,7 +1,7 @@
 """A head of a trained model, ready to be used."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -24,6 +24,9 @@ from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 from mtlrank.untrusted import check_targets
+
+Kinds = Literal["pairs", "texts", "any"]  # of heads
+_HEADS = {"pairs": "Heads that score a query and a passage", "texts": "Heads on whole texts", "any": "Heads"}
 
 
 class TrainedHead(NamedTuple):
@@ -100,40 +103,51 @@ def parts_of_model(config: Config) -> dict[str, Any]:
     return {"model": config["model"], "datamodule": config["datamodule"]}
 
 
-def load_head(folder: Path, head: str | None, *, trust: bool = False, any_kind: bool = False) -> TrainedHead:
-    """Load the head of this name, or the only one, that gives a query and a passage a score; or one of `any_kind`.
+def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kinds = "pairs") -> TrainedHead:
+    """Load the head of this name, or the one that needs no name, if it is one of some kinds.
 
-    Raises `ConfigError` for one that is not there or not of that kind, and as `read_trained` does.
+    Raises `ConfigError` for one that is not there or not of these, and as `read_trained` does.
     """
     config, labels = read_trained(folder, trust=trust)
-    key, dataset = choose_head(config, head, any_kind=any_kind)
+    key, dataset = choose_head(config, head, kinds=kinds)
     dataset.task.learn_labels(labels[key])
     model = build_saved_model(config, labels).eval()
     load_weights(folder, model)
     return TrainedHead(folder, config, key, dataset, model)
 
 
-def unfit(task: Task) -> str | None:
-    """Why a task's head gives no score to a query and a passage; None if it does."""
-    if task.num_spans:
-        return f"judges {'a span' if task.num_spans == 1 else f'{task.num_spans} spans'} of a text"
-    return "chooses a class" if task.kind == "classification" else None
+def unfit(dataset: PreparedDataset) -> str | None:
+    """Why a dataset's head gives no score to a query and a passage; None if it does."""
+    if spans := dataset.task.num_spans:
+        return f"judges {'a span' if spans == 1 else f'{spans} spans'} of a text"
+    if dataset.task.kind == "classification":
+        return "chooses a class"
+    return "reads single texts" if len(dataset.text_keys or PAIR) == 1 else None
 
 
-def choose_head(config: Config, head: str | None, *, any_kind: bool = False) -> tuple[str, PreparedDataset]:
-    """The dataset, with its key, of the head that `load_head` loads. It is not opened."""
+def choose_head(config: Config, head: str | None, *, kinds: Kinds = "pairs") -> tuple[str, PreparedDataset]:
+    """The dataset, with its key, of the head that `load_head` loads. It is not opened.
+
+    A head needs no name if it is the only one of these kinds, or the only one that scores a query and a passage.
+    """
     datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
-    fit = [dataset.name for dataset in datasets.values() if any_kind or not unfit(dataset.task)]
-    listed = f"Heads{'' if any_kind else ' that score a query and a passage'}: {', '.join(fit) or 'none'}."
+    scoring = [dataset.name for dataset in datasets.values() if not unfit(dataset)]
+    fit = {
+        "pairs": scoring,
+        "texts": [dataset.name for dataset in datasets.values() if not dataset.task.num_spans],
+        "any": [dataset.name for dataset in datasets.values()],
+    }[kinds]
+    listed = f"{_HEADS[kinds]}: {', '.join(fit) or 'none'}."
     if head is None:
-        if len(fit) != 1:
+        only = fit if len(fit) == 1 else scoring
+        if len(only) != 1:
             raise ConfigError(f"Which head? Choose one with head=... {listed}")
-        head = fit[0]
+        head = only[0]
     keys = {dataset.name: key for key, dataset in datasets.items()}
     key = keys.get(head, head)
     if key not in datasets:
         raise ConfigError(f"The model has no head {head!r}.{nearest(head, keys)} {listed}")
-    if (reason := unfit(datasets[key].task)) and not any_kind:
+    if kinds == "pairs" and (reason := unfit(datasets[key])):
         raise ConfigError(
             f"Head {head!r} {reason} and does not score a query and a passage. {listed} `mtlrank predict` uses any head."
         )

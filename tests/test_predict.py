@@ -1,5 +1,6 @@
 """Predicting with a trained model: what evaluation finds, for heads of every kind, and mistakes told in one line."""
 
+import ast
 import csv
 import gzip
 import io
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlrank import embedded, evaluate, predict, prepare
+import mtlrank
+from mtlrank import embedded, evaluate, loaded, predict, prepare
 from mtlrank.datamodule.dataset.shard import samples_of
 from mtlrank.errors import ConfigError, DataError, StorageError
+from mtlrank.loop.answers import told
 from mtlrank.progress import Progress
 from mtlrank.storage import read_json, write_json, write_manifest
 from mtlrank.task import Buckets, Classification, Ordinal
@@ -160,6 +163,83 @@ def test_what_evaluation_leaves_out_is_null_and_counted(trained, predicted, tmp_
     assert capsys.readouterr().err.endswith(told)
 
 
+@pytest.mark.parametrize("head", [*USUAL, *ADDED])
+def test_a_program_is_given_what_the_command_writes(trained, predicted, tmp_path, monkeypatch, head):
+    """To the bit in equal chunks, in the order of the texts, with or without an id."""
+    for module in (predict, loaded):
+        monkeypatch.setattr(module, "_CHUNK", 16)
+    rows = [{**row, **({"id": i} if i % 3 else {})} for i, row in enumerate(lines_of(trained[1][head]))][:50]
+    found = mtlrank.load(trained[0], head).predict(iter(rows))
+    assert found == predicted(head, input=as_jsonl(tmp_path / "in.jsonl", rows))
+    assert [row.get("id") for row in found] == [row.get("id") for row in rows]
+    assert len({json.dumps(item) for item in items_of(found)}) > 2, "predictions that do not differ show nothing"
+    assert mtlrank.load(trained[0], head).predict([]) == []
+
+
+@pytest.mark.parametrize("head", ["topics", "relations", "msm_sem_sim", "msm_bm25", "trec2019"])
+def test_a_program_may_give_bare_texts_and_pairs_where_there_are_no_spans(trained, head):
+    rows = list(lines_of(trained[1][head]))[:20]
+    bare = [row["text"] if len(row) == 1 else (row["query"], row["text"]) for row in rows]
+    model = mtlrank.load(trained[0], head)
+    assert model.predict(bare) == model.predict(rows) == model.predict(map(list, bare) if "query" in rows[0] else bare)
+
+
+def test_the_program_of_the_page_runs(model, capsys):
+    page = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
+    program = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    exec(program.replace("runs/my-run", str(model)), {})
+    entities, similarity = map(ast.literal_eval, capsys.readouterr().out.splitlines())
+    assert len(entities) == 2
+    assert list(similarity[0]) == ["score"]
+
+
+def test_spans_of_a_program_may_be_tuples(model):
+    text = "Orbis Motors lies in the harbour."
+    for head, spans in (("msm_ner", [[0, 12], [25, 32]]), ("msm_coref", [[[0, 12], [25, 32]]])):
+        as_tuples = tuple(tuple(tuple(part) if isinstance(part, list) else part for part in span) for span in spans)
+        given = [{"text": text, "spans": spans}, {"text": text, "spans": as_tuples}]
+        first, second = mtlrank.load(model, head).predict(given, batch_size=1)
+        assert first == second
+        assert None not in first["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("head", "texts", "complaint"),
+    [
+        ("topics", ["a", ("a", "b")], r"texts\[1\]: expected a text, or a dict of such, found \('a', 'b'\)\."),
+        ("topics", ["a", None], r"texts\[1\]: expected a text, or a dict of such, found None\."),
+        ("topics", ["a", " "], r"texts\[1\]: expected text, but the text is empty\."),
+        ("topics", ["a", "\u00ad"], r"texts\[1\]: expected text, found one without tokens\."),
+        ("topics", [{"text": "a"}, {"txt": "a"}], r"texts\[1\]: expected text as utterance, found none as utterance\."),
+        ("topics", "one text", r"texts: expected a list, found a single one, 'one text'\. Put it into brackets\."),
+        ("topics", {"text": "a"}, r"texts: expected a list, found a single one, \{'text': 'a'\}\."),
+        ("relations", [("a", "b"), "a"], r"texts\[1\]: expected a pair of texts, or a dict of such, found 'a'\."),
+        ("relations", [("a", "b", "c")], r"texts\[0\]: expected a pair of texts, or a dict of such"),
+        ("relations", [("a", 5)], r"texts\[0\]: expected a pair of texts, or a dict of such, found \('a', 5\)\."),
+        ("msm_ner", ["a"], r"texts\[0\]: expected spans as \[\[start, end\], \.\.\.\], found none as spans\."),
+        ("msm_ner", [{"text": "a", "spans": [(0, 2)]}], r"texts\[0\]: span 0:2 lies outside the text"),
+        ("msm_coref", [{"text": "a", "spans": [(0, 1)]}], r"texts\[0\]: expected spans as \[\[\[start"),
+    ],
+)
+def test_what_a_program_cannot_ask_is_told_with_its_position(model, head, texts, complaint):
+    with pytest.raises(ValueError, match=f"^{complaint}") as found:
+        mtlrank.load(model, head).predict(texts)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("head", [*USUAL, *ADDED])
+def test_a_head_scores_pairs_or_says_that_it_predicts(trained, head):
+    task, reads = trained[1][head].task, mtlrank.load(trained[0], head)
+    if task.num_spans or task.kind == "classification":
+        with pytest.raises(
+            ConfigError, match=f"^Head '{head}' (judges|chooses) .*: use `predict`, which is for any head."
+        ):
+            reads.score([("a query", "a passage")])
+    else:
+        pairs = [("a query", "a passage"), ("another", "one more passage")]
+        assert [row["score"] for row in reads.predict(pairs)] == pytest.approx(reads.score(pairs).tolist(), rel=1e-8)
+
+
 @pytest.mark.parametrize("head", ["msm_ner", "msm_coref", "terms", "relations", "msm_sem_sim"])
 def test_chunks_and_batches_change_predictions_by_rounding_only(trained, predicted, tmp_path, monkeypatch, head):
     file = as_jsonl(tmp_path / "in.jsonl", list(lines_of(trained[1][head]))[:60])
@@ -241,16 +321,16 @@ def test_the_lines_of_the_page_are_understood(predicted, tmp_path):
 
 def test_a_number_is_in_the_labels_own_unit_and_a_bucket_has_its_range():
     bucket = opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5])
-    ranges = [answer["range"] for answer in predict._told(torch.eye(3), bucket)]
+    ranges = [answer["range"] for answer in told(torch.eye(3), bucket)]
     assert ranges == [[None, 0.5], [0.5, 1.5], [1.5, None]]
     classes = opened(Classification(["Accuracy"]), classes=["no", "yes"])
-    assert list(predict._told(torch.tensor([[0.25, 0.75], [torch.nan, torch.nan]]), classes)) == [
+    assert list(told(torch.tensor([[0.25, 0.75], [torch.nan, torch.nan]]), classes)) == [
         {"class": "yes", "probabilities": {"no": 0.25, "yes": 0.75}},
         None,
     ]
     grades = Ordinal(["MSE"], [0, 1, 3])
     scores = grades.scores(torch.tensor([[50.0, 50.0], [0.0, -50.0]]))
-    assert list(predict._told(scores, grades)) == [{"score": 3.0}, {"score": 0.5}]
+    assert list(told(scores, grades)) == [{"score": 3.0}, {"score": 0.5}]
 
 
 SINGLE = '{"text": "the harbour"}'

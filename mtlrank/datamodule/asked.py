@@ -1,6 +1,6 @@
-"""Texts that a head of any kind is asked about: JSON Lines, or TSV where there are no spans, a chunk at a time."""
+"""Texts that a head of any kind is asked about, by a file or a program, a chunk at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
 SINGLE, PAIR = ("text",), ("query", "text")
+Given = str | Sequence[str] | Mapping[str, Any]  # what a program asks: a text, a pair, or either by name
 
 
 class Form(NamedTuple):
@@ -24,11 +25,20 @@ class Form(NamedTuple):
     spans_in: Literal["text", "query"]
 
     @property
+    def layouts(self) -> list[tuple[str, ...]]:
+        """What the head reads, where the texts have no names: a text, a pair of texts or both."""
+        return [keys for keys in (SINGLE, PAIR) if self.text_keys is None or len(keys) == len(self.text_keys)]
+
+    def layout(self, number: int) -> tuple[str, ...] | None:
+        """That of so many texts, if there is one."""
+        return next((keys for keys in self.layouts if len(keys) == number), None)
+
+    @property
     def is_single(self) -> bool:
         """Whether the head reads single texts only."""
         return self.text_keys is not None and len(self.text_keys) == 1
 
-    def keys(self, row: dict[str, Any]) -> tuple[str, ...]:
+    def keys(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The keys of a row's texts: those of the head's own data, or `query` and `text`."""
         own = self.text_keys or (SINGLE if row.get("query") is None else PAIR)
         usual = PAIR[-len(own) :]
@@ -58,27 +68,60 @@ def asked_of_file(path: Path, reading: Reading, form: Form, size: int) -> Iterat
     return chunks(rows, size)
 
 
+def asked_of_program(texts: Iterable[Given], reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
+    """What a program asks, in its order: texts, pairs of texts, or what a line of JSON Lines would hold.
+
+    Raises `DataError` with the position of what the head cannot be asked.
+    """
+    if isinstance(texts, str | Mapping):
+        raise DataError(f"texts: expected a list, found a single one, {texts!r:.60}. Put it into brackets.")
+    return chunks((_given(number, given, reading, form) for number, given in enumerate(texts)), size)
+
+
+def _given(number: int, given: Given, reading: Reading, form: Form) -> Asked:
+    place = f"texts[{number}]"
+    match given:
+        case Mapping():
+            return _named(number, place, given, reading, form)
+        case str():
+            words = [given]
+        case (str(), str()):
+            words = [*given]
+        case _:
+            words = []
+    if (keys := form.layout(len(words))) is None:
+        expected = " or ".join("a text" if keys == SINGLE else "a pair of texts" for keys in form.layouts)
+        raise DataError(f"{place}: expected {expected}, or a dict of such, found {given!r:.60}.")
+    return Asked({}, _with_items(_candidate(number, place, words, keys, reading), {}, form))
+
+
 def _json_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
     for number, (place, row) in enumerate(read_json(path, reading)):
-        keys, name = form.keys(row), row.get("id")
-        for key in keys:
-            if not isinstance(row.get(key), str):
-                raise DataError(f"{place}: expected text as {' and '.join(keys)}, found {_shown(row, key)}.")
-        if len(keys) == 1 and "query" not in keys and row.get("query") is not None:
-            raise DataError(f"{place}: found a query, but the head reads single texts. Leave it out.")
-        if not (name is None or type(name) is int or (isinstance(name, str) and not IMPOSSIBLE.search(name))):
-            raise DataError(f"{place}: expected text or a whole number as id, found {_shown(row, 'id')}.")
-        candidate = _candidate(number, place, [row[key] for key in keys], keys, reading)
-        yield Asked({} if name is None else {"id": name}, _with_items(candidate, row, form))
+        yield _named(number, place, row, reading, form)
+
+
+def _named(number: int, place: str, row: Mapping[str, Any], reading: Reading, form: Form) -> Asked:
+    """What a row asks that has its texts by name."""
+    keys, name = form.keys(row), row.get("id")
+    for key in keys:
+        if not isinstance(row.get(key), str):
+            raise DataError(f"{place}: expected text as {' and '.join(keys)}, found {_shown(row, key)}.")
+    if len(keys) == 1 and "query" not in keys and row.get("query") is not None:
+        raise DataError(f"{place}: found a query, but the head reads single texts. Leave it out.")
+    if not (name is None or type(name) is int or (isinstance(name, str) and not IMPOSSIBLE.search(name))):
+        raise DataError(f"{place}: expected text or a whole number as id, found {_shown(row, 'id')}.")
+    candidate = _candidate(number, place, [row[key] for key in keys], keys, reading)
+    return Asked({} if name is None else {"id": name}, _with_items(candidate, row, form))
 
 
 def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
-    possible = [keys for keys in (SINGLE, PAIR) if form.text_keys is None or len(keys) == len(form.text_keys)]
     for number, (place, line) in enumerate(read_lines(path, reading)):
         name, *texts = line.split("\t")
-        keys = next((keys for keys in possible if len(keys) == len(texts)), None)
+        keys = form.layout(len(texts))
         if keys is None:
-            layouts = " or ".join(f"{1 + len(keys)} tab-separated columns (id, {', '.join(keys)})" for keys in possible)
+            layouts = " or ".join(
+                f"{1 + len(keys)} tab-separated columns (id, {', '.join(keys)})" for keys in form.layouts
+            )
             way = " The name of JSON Lines ends in .jsonl." if line.startswith("{") else ""
             raise DataError(f"{place}: expected {layouts}, found {1 + len(texts)}: {line[:60]!r}.{way}")
         if number == 0 and is_header([name], texts):
@@ -91,7 +134,7 @@ def _candidate(number: int, place: str, texts: Sequence[str], keys: Sequence[str
     return Candidate(number, place, query[0] if query else None, text)
 
 
-def _with_items(candidate: Candidate, row: dict[str, Any], form: Form) -> Candidate:
+def _with_items(candidate: Candidate, row: Mapping[str, Any], form: Form) -> Candidate:
     """The candidate with the spans that its row gives."""
     found, place = row.get("spans"), candidate.place
     if not form.num_spans:
@@ -115,7 +158,7 @@ def _with_items(candidate: Candidate, row: dict[str, Any], form: Form) -> Candid
 
 def _items(spans: Any, num_spans: int) -> tuple[tuple[Span, ...], ...]:
     """The spans of each item. A single pair of spans may be there as `SpanPairs` has it, without a list around it."""
-    if not isinstance(spans, list):
+    if not isinstance(spans, list | tuple):
         raise TypeError
     if num_spans == 1:
         return tuple((_span(span),) for span in spans)
@@ -134,5 +177,5 @@ def _span(value: Any) -> Span:
     return start, end
 
 
-def _shown(row: dict[str, Any], key: str) -> str:
+def _shown(row: Mapping[str, Any], key: str) -> str:
     return f"{row[key]!s:.60} as {key}" if row.get(key) is not None else f"none as {key}"

@@ -35,7 +35,7 @@ def plain_head(head: TrainedHead) -> PlainHead:
     module, body = head.module, head.model.body
     pooling = _POOLINGS.get(type(module.pooler))
     if head.task.num_spans:
-        reason = f"it {unfit(head.task)}, and stock models judge whole ones"
+        reason = f"it {unfit(head.dataset)}, and stock models judge whole ones"
         raise _refused(head, reason, "use it with `mtlrank predict`, or keep it with format=multitask")
     choose = f"train with model/heads@model.heads.{head.key}=cls, or keep it with format=multitask"
     if pooling is None:

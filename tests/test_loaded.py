@@ -1,4 +1,4 @@
-"""Scoring in a program: the same scores as the command's, in the order of the pairs."""
+"""A head in a program: the same scores as the command's, in the order of the pairs."""
 
 import re
 import shutil
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import mtlrank
-from mtlrank import rank, scoring
+from mtlrank import loaded, rank
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.registry import Registry
 from mtlrank.storage import write_manifest
-from tests.saved_models import save_random, settings
+from tests.exports import save
+from tests.saved_models import composed, save_random, settings
 from tests.tiny_collection import write
 
 WORDS = ["silent", "harbour", "garden", "letter", "winter", "stone", "river", "lantern"]
@@ -48,7 +49,7 @@ def ranked(model, tmp_path, given, head):
 @pytest.mark.parametrize("head", ["trec2019", "msm_sem_sim"])
 def test_scores_are_those_of_the_command_in_the_order_of_the_pairs(model, tmp_path, head, monkeypatch):
     given = pairs(150)
-    for module in (rank, scoring):
+    for module in (rank, loaded):
         monkeypatch.setattr(module, "_CHUNK", 64)
     found = mtlrank.load(str(model.parent), head).score(iter(given))  # the folder of the run
     assert (found.shape, found.dtype) == ((150,), np.float32)
@@ -92,6 +93,35 @@ def test_mistakes_in_settings_are_told(model, scorer):
         mtlrank.load(model, "trec2091")
     with pytest.raises(ConfigError, match="batch_size is 0, expected a whole number, at least 1."):
         scorer.score([], batch_size=0)
+
+
+def test_a_head_needs_no_name_where_only_one_is_there_or_scores_pairs(tmp_path, config, datasets):
+    for tasks, expected in (
+        (["msm_ner"], "msm_ner"),
+        (["msm_ner", "trec2019"], "trec2019"),
+        (["msm_ner", "msm_coref"], ""),
+    ):
+        chosen = composed(f"tasks=[{','.join(tasks)}]")
+        folder = save_random(tmp_path / "-".join(tasks), chosen, {key: datasets[key] for key in tasks})
+        if not expected:
+            with pytest.raises(ConfigError, match="^Which head. Choose one with head=... Heads: msm_ner, msm_coref.$"):
+                mtlrank.load(folder)
+            continue
+        found, named = (mtlrank.load(folder, head) for head in (None, expected))
+        asked = [("a", "b")] if expected == "trec2019" else [{"text": "the harbour", "spans": [[4, 11]]}]
+        assert found.predict(asked) == named.predict(asked)
+
+
+def test_a_head_on_single_texts_scores_no_pairs(tmp_path):
+    """A regression's, whose numbers for pairs would mean nothing."""
+    model = save(tmp_path, "bert", "+datamodule.dataset.datasets.msm_sem_sim.columns=[1]")
+    complaint = "^Head 'msm_sem_sim' reads single texts and does not score a query and a passage"
+    with pytest.raises(ConfigError, match=f"{complaint}: use `predict`"):
+        mtlrank.load(model, "msm_sem_sim").score([("a", "b")])
+    with pytest.raises(ConfigError, match=f"{complaint}. Heads .*: trec2019. `mtlrank predict` uses any head"):
+        ranked(model, tmp_path, [("a", "b")], "msm_sem_sim")
+    assert list(mtlrank.load(model, "msm_sem_sim").predict(["a text"])[0]) == ["score"]
+    assert mtlrank.load(model).score([("a", "b")]).shape == (1,)
 
 
 def test_a_model_that_names_code_needs_trust(tmp_path, config, datasets, monkeypatch):

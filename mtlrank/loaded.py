@@ -1,0 +1,69 @@
+"""A head of a trained model in a program.
+
+mtlrank.load("runs/my-run", head="trec2019").score([("a query", "a passage")])
+mtlrank.load("runs/my-run", head="msm_ner").predict([{"text": "Orbis Motors lies here.", "spans": [[0, 12]]}])
+"""
+
+from collections.abc import Iterable
+from copy import copy
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlrank.checks import at_least
+from mtlrank.datamodule.asked import Given, asked_of_program
+from mtlrank.datamodule.candidates import pairs_of_texts
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError
+from mtlrank.loop.answers import answers
+from mtlrank.loop.predict import one_late
+from mtlrank.loop.scorer import Scorer
+from mtlrank.registry import model_folder
+from mtlrank.trained import TrainedHead, load_head, unfit
+
+_CHUNK = 4096  # texts that are in memory at a time, as in the commands: equal batches give equal scores to the bit
+
+
+class LoadedHead:
+    """What `mtlrank.load` gives."""
+
+    def __init__(self, head: TrainedHead, max_passages: int | None) -> None:
+        self._head = head
+        self._scorer = head.scorer(max_passages=max_passages)
+
+    def score(self, pairs: Iterable[tuple[str, str]], batch_size: int = 128) -> NDArray[np.float32]:
+        """The scores of pairs of a query and a passage, in their order: those that `mtlrank rank` gives them.
+
+        `batch_size` changes them by rounding only. Raises `DataError`, a `ValueError`, for a pair without a text, and
+        `ConfigError`, another, if the head scores no pairs.
+        """
+        if reason := unfit(self._head.dataset):
+            raise ConfigError(
+                f"Head {self._head.name!r} {reason} and does not score a query and a passage: use `predict`, which is for "
+                "any head."
+            )
+        asked = map(self._by(batch_size).ask, pairs_of_texts(pairs, _CHUNK))
+        return np.concatenate([np.zeros(0, np.float32), *(each.scores().numpy() for each in one_late(asked))])
+
+    def predict(self, texts: Iterable[Given], batch_size: int = 128) -> list[dict[str, Any]]:
+        """What `mtlrank predict` writes of each text, in their order: class and probabilities, a number, or predictions.
+
+        `texts` are dicts, each with what a line of the command's JSON Lines holds; an `id` comes back. Where there are no
+        spans, a text may be a string and a pair a tuple. `batch_size` changes numbers by rounding only. Raises
+        `DataError`, a `ValueError`, with the position of what the head cannot be asked.
+        """
+        asked = asked_of_program(texts, reading := Reading(hint=False), self._head.form, _CHUNK)
+        return [row for rows in answers(asked, self._by(batch_size), reading) for row in rows]
+
+    def _by(self, batch_size: int) -> Scorer:
+        """The scorer with batches of this size."""
+        scorer = copy(self._scorer)
+        scorer.batch_size = at_least("batch_size", batch_size, 1)
+        return scorer
+
+
+def load(folder: str | PathLike[str], head: str | None, *, max_passages: int | None, trust: bool) -> LoadedHead:
+    """As `mtlrank.load` says."""
+    return LoadedHead(load_head(model_folder(fspath(folder)), head, trust=trust, kinds="any"), max_passages)

@@ -1,0 +1,45 @@
+"""What is told of texts that a head was asked about: classes with their probabilities, numbers and scores."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from torch import Tensor
+
+from mtlrank.datamodule.asked import Asked
+from mtlrank.datamodule.reading import Reading
+from mtlrank.loop.predict import one_late
+from mtlrank.loop.scorer import Scorer
+from mtlrank.task import Buckets, Task
+
+
+def answers(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading) -> Iterator[list[dict[str, Any]]]:
+    """What is told of each chunk, an object for each of its lines, while the next chunk is with the model."""
+    pending = ((chunk, scorer.ask([asked.candidate for asked in chunk])) for chunk in chunks)
+    for chunk, scored in one_late(pending):
+        items = told(scored.scores(), scorer.task)
+        rows = list[dict[str, Any]]()
+        for asked in chunk:
+            found = list(islice(items, len(asked.candidate.items)))
+            reading.count("items without a prediction, as a span is cut off or holds no token", found.count(None))
+            answer: Any = {"predictions": found} if scorer.task.num_spans else found[0]
+            rows.append({**asked.given, **answer})
+        yield rows
+
+
+def told(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:
+    """What is told of each item; None where there are no scores."""
+    choices = scores.argmax(-1).tolist() if scores.dim() > 1 else [0] * len(scores)
+    for row, choice in zip(scores.tolist(), choices, strict=True):
+        values = row if isinstance(row, list) else [row]
+        yield None if math.isnan(values[0]) else _answer([float(f"{value:.9g}") for value in values], choice, task)
+
+
+def _answer(values: Sequence[float], choice: int, task: Task) -> dict[str, Any]:
+    """One number, or a class with the probabilities of all; of a bucket also its range."""
+    if task.kind != "classification":
+        return {"score": values[0]}
+    classes: list[str] = task.classes  # type: ignore[attr-defined]
+    answer = {"class": classes[choice], "probabilities": dict(zip(classes, values, strict=True))}
+    return {**answer, "range": [None, *task.edges, None][choice : choice + 2]} if isinstance(task, Buckets) else answer
