@@ -279,6 +279,26 @@ def test_texts_come_as_json_lines_tsv_gzip_or_standard_input(trained, predicted,
     for name in ("in.tsv", "in.jsonl"):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((tmp_path / name).read_bytes())))
         assert predicted("relations", input="-") == expected
+        (tmp_path / "texts").write_bytes((tmp_path / name).read_bytes())  # as /dev/stdin, which has no ending either
+        assert predicted("relations", input=tmp_path / "texts") == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "expected"),
+    [
+        ("relations", '{"query": "a", "text": "b"}', "expected a JSON object"),
+        ("msm_ner", '{"text": "a", "spans": [[0, 1]]}', "expected a JSON object"),
+        ("relations", "1\ta\tb", r"expected 3 tab-separated columns \(id, query, text\)"),
+    ],
+)
+def test_a_blank_line_at_the_beginning_is_told_as_such(predicted, tmp_path, monkeypatch, head, line, expected):
+    """A line of the output for each of the input: none is left out."""
+    given = f"\n{line}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    (tmp_path / "texts").write_bytes(given)
+    for name in ("-", tmp_path / "texts"):
+        with pytest.raises(DataError, match=f"/texts:1: {expected}, found a blank line: remove it"):
+            predicted(head, input=name)
 
 
 def test_single_texts_as_tsv(predicted, evaluated, tmp_path):
@@ -351,7 +371,7 @@ PAIR = '{"query": "harbour", "text": "the harbour"}'
         ("topics", SINGLE, '{"id": [1], "text": "x"}', r"expected text or a whole number as id, found \[1\] as id"),
         ("topics", SINGLE, '{"id": "\\ud800", "text": "x"}', "expected text or a whole number as id"),
         ("topics", SINGLE, '{"text": "x"', "expected a JSON object"),
-        ("topics", SINGLE, "", "expected a JSON object, found ''"),
+        ("topics", SINGLE, "", "expected a JSON object, found a blank line: remove it"),
         ("relations", PAIR, SINGLE, "expected text as query and text, found none as query"),
         ("relations", PAIR, '{"query": "\\u00ad", "text": "x"}', "expected text, found one without tokens"),
         ("relations", PAIR, '{"query": "", "text": "x"}', "expected text, but the query is empty"),

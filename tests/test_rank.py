@@ -180,6 +180,22 @@ def test_pairs_come_as_tsv_json_lines_gzip_or_standard_input(ranked, tmp_path, m
         piped = io.TextIOWrapper(io.BytesIO(given))
         monkeypatch.setattr(sys, "stdin", piped)
         assert ranked(input="-") == expected
+        (tmp_path / "pairs").write_bytes(given)  # as /dev/stdin, which has no ending either
+        assert ranked(input=tmp_path / "pairs") == expected
+    (tmp_path / "pairs").write_bytes(b"\n" + json_lines)
+    with pytest.raises(DataError, match="/pairs:1: expected a JSON object, found a blank line: remove it"):
+        ranked(input=tmp_path / "pairs")
+
+
+def test_queries_and_documents_may_be_json_lines_whatever_their_files_are_called(ranked, tmp_path):
+    write(tmp_path / "bm25.run", ["q1 Q0 d1 1 2 x", "q1 Q0 d2 2 1 x"])
+    texts = {"queries": {"q1": "silent harbour"}, "docs": {"d1": "harbour lights", "d2": "a garden"}}
+    found = []
+    for as_line in ("{0}\t{1}".format, lambda name, text: json.dumps({"id": name, "text": text})):
+        for part, rows in texts.items():
+            write(tmp_path / part, [as_line(name, text) for name, text in rows.items()])
+        found.append(ranked(run=tmp_path / "bm25.run", **{part: tmp_path / part for part in texts}))
+    assert found[0] == found[1]
 
 
 def test_scores_of_pairs_come_in_the_order_of_the_input(ranked, tmp_path):

@@ -8,7 +8,7 @@ from mtlrank.batch import Span
 from mtlrank.datamodule.candidates import Candidate, cleaned
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.shard import check_spans
-from mtlrank.datamodule.lines import IMPOSSIBLE, is_header, is_json, read_json, read_lines
+from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, is_json, read_json, read_lines
 from mtlrank.datamodule.parquet import is_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -53,7 +53,7 @@ class Asked(NamedTuple):
 
 
 def asked_of_file(path: Path, reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
-    """The lines of a file in its order: JSON Lines by its name, or TSV.
+    """The lines of a file in its order, JSON Lines or TSV (`is_json`).
 
     Raises `DataError` with the place of a line that the head cannot be asked.
     """
@@ -122,8 +122,9 @@ def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
             layouts = " or ".join(
                 f"{1 + len(keys)} tab-separated columns (id, {', '.join(keys)})" for keys in form.layouts
             )
+            found = f"{1 + len(texts)}: {line[:60]!r}" if line.strip() else BLANK
             way = " The name of JSON Lines ends in .jsonl." if line.startswith("{") else ""
-            raise DataError(f"{place}: expected {layouts}, found {1 + len(texts)}: {line[:60]!r}.{way}")
+            raise DataError(f"{place}: expected {layouts}, found {found}.{way}")
         if number == 0 and is_header([name], texts):
             raise DataError(f"{place}: found a header, but TSV files are expected to start with their first text.")
         yield Asked({"id": name}, _candidate(number, place, texts, keys, reading))

@@ -16,9 +16,9 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
 
+BLANK = "a blank line: remove it"
 _BOM = b"\xef\xbb\xbf"
-_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")  # perhaps after a byte order mark and blanks
-
+_OBJECT = re.compile(r"""\s*\{\s*(["'}]|$)""")  # also one that JSON would write otherwise, but no id in braces
 
 CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest means nothing in text
 IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL and halves of surrogate pairs are no characters of a text
@@ -73,8 +73,12 @@ def wrong_id(what: str, name: str) -> str:
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file is JSON Lines, by its name, which may end in .gz."""
-    return Path(path.name.removesuffix(".gz")).suffix in (".jsonl", ".json", ".ndjson")
+    """Whether a file is JSON Lines: by its name, which may end in .gz, or by its first line that is not blank."""
+    ending = Path(path.name.removesuffix(".gz")).suffix
+    if ending in (".jsonl", ".json", ".ndjson", ".tsv", ".parquet"):
+        return ending not in (".tsv", ".parquet")
+    first = next((text for _, text in read_lines(path, Reading.silent()) if text.strip()), "")
+    return bool(_OBJECT.match(first))
 
 
 def locate(name: str, what: str) -> Path:
@@ -101,14 +105,12 @@ def describe_file(name: str, path: Path) -> dict[str, str]:
 
 
 def standard_input(folder: Path, name: str) -> Path:
-    """What comes in, as a file in a folder, so that errors can name its lines: JSON Lines if it begins with an object."""
-    path = folder / "stdin" / f"{name}.tsv"
+    """What comes in, as a file in a folder, so that errors can name its lines."""
+    path = folder / "stdin" / name
     path.parent.mkdir()
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    with path.open("rb") as file:
-        begins = file.read(1000)
-    return path.rename(path.with_suffix(".jsonl")) if _OBJECT.match(begins) else path
+    return path
 
 
 def unset_variable(path: str) -> str:
@@ -183,7 +185,7 @@ def read_cells(
             yield place, cells
         else:
             expected = f"expected {'at least ' if more else ''}{columns} tab-separated columns ({layout})"
-            found = f"{len(cells)}: {text[:60]!r}" if text.strip() else "a blank line: remove it"
+            found = f"{len(cells)}: {text[:60]!r}" if text.strip() else BLANK
             reading.reject(place, f"{expected}, found {found}", text)
 
 
@@ -193,7 +195,8 @@ def read_json(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            reading.reject(place, f"expected a JSON object, found {text[:60]!r}: {error}", text)
+            found = f"{text[:60]!r}: {error}" if text.strip() else BLANK
+            reading.reject(place, f"expected a JSON object, found {found}", text)
             continue
         if isinstance(row, dict):
             yield place, row
