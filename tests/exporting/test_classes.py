@@ -139,3 +139,22 @@ def test_without_a_head_it_is_the_only_one_that_scores_a_pair(tmp_path):
     model = saved(tmp_path, "bert", *head_of("cls"), *CHOICE)
     folder = exported(model, tmp_path / "exported", None)
     assert read_json(folder / "config.json")["id2label"] == {"0": "trec2019"}
+
+
+def test_without_a_head_it_is_the_only_one_on_whole_texts(tmp_path):
+    """Beside one on spans, which has no stock form."""
+    model = saved(tmp_path, "bert", *CHOICE, f"tasks=[{HEAD},msm_ner]")
+    folder = exported(model, tmp_path / "exported", None, layout=None)
+    assert list(read_json(folder / "config.json")["id2label"].values()) == labels_of(3)[HEAD]["classes"]
+
+
+def test_without_a_head_those_that_can_be_exported_are_listed(tmp_path):
+    second = "datamodule.dataset.datasets.topics"
+    words = [f"+datamodule/dataset@{second}=msm_sem_sim", f"{second}.name=topics", f"task@{second}.task=classes"]
+    words += ["+model/heads@model.heads.topics=cls", f"tasks=[{HEAD},topics,msm_ner]"]
+    labels = {**labels_of(3), "topics": {"classes": ["a", "b"]}}
+    model = save(tmp_path, "bert", *CHOICE, *words, labels=labels)
+    with pytest.raises(
+        ConfigError, match=f"^Which head. Choose one with head=... Heads on whole texts: {HEAD}, topics.$"
+    ):
+        exported(model, tmp_path / "exported", None, layout=None)

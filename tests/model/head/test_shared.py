@@ -7,22 +7,25 @@ from copy import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
 import mtlrank
 from mtlrank import build, evaluate, train
+from mtlrank.backbone import load_classifier
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import Linear
+from mtlrank.model.head import Linear, cross_encoder
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.selection import select_tasks
 from mtlrank.trained import load_head
 from tests.batches import batch
+from tests.exports import write_classifier
 from tests.loop import runs
 from tests.loop.test_processes import NO_DROPOUT, TORCHRUN, TWO
-from tests.saved_models import settings
+from tests.saved_models import composed, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 SLOW = "loop.optimizer.lr=1e-30"  # weights stay
@@ -123,6 +126,24 @@ def test_tasks_with_other_classes_share_no_head(datasets):
             build.build_body(select_tasks(compose_config([], trusted=True))),
             {"msm_ner": ner, "msm_coref": other},
         )
+
+
+def test_a_published_head_takes_its_weights_once(tmp_path, monkeypatch, capsys):
+    """Whichever of its tasks comes first."""
+    checkpoint = write_classifier(tmp_path / "checkpoint", "bert", num_labels=1)
+    loaded = []
+    monkeypatch.setattr(cross_encoder, "load_classifier", lambda name: loaded.append(name) or load_classifier(name))
+    words = ["model/body=pretrained", f"model.body.backbone={checkpoint}", *SECOND]
+    words += ["model/heads@model.heads.trec2019=cross_encoder"]
+    for tasks in ("trec2019,trec_lambda", "trec_lambda,trec2019"):
+        config = composed(*words, f"tasks=[{tasks}]", "datamodule.train_sampler.limits=null")
+        model = build.build_saved_model(config, {"trec2019": {}, "trec_lambda": {}})
+        assert loaded == [str(checkpoint)]
+        assert f"the head trec2019 starts as the classifier of {checkpoint}\n" in (said := capsys.readouterr().err)
+        assert said.count("starts as the classifier") == 1
+        published = load_file(checkpoint / "model.safetensors")["classifier.weight"]
+        assert model.head("trec_lambda").projection[-1].weight.equal(published)
+        loaded.clear()
 
 
 @pytest.fixture
