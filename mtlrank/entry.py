@@ -263,9 +263,11 @@ def _stop(error: UserError) -> NoReturn:
 
 def quiet() -> None:
     """Silence messages of libraries that users cannot act on."""
-    from transformers.utils.logging import disable_progress_bar
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers heeds it too
+    if "huggingface_hub" in sys.modules:  # it has read that already
+        from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+        disable_progress_bar()
     # The second one stays quiet if Lightning is imported later, which sets the first one's level.
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -196,6 +196,22 @@ def test_lightning_is_quiet_also_if_it_is_imported_later():
     assert done.stdout + done.stderr == ""
 
 
+def test_transformers_is_quiet_also_if_it_is_imported_later():
+    program = "from mtlrank.entry import quiet; quiet(); from transformers.utils import logging"
+    program += "; from huggingface_hub.utils import are_progress_bars_disabled"
+    program += "; print(logging.is_progress_bar_enabled(), are_progress_bars_disabled())"
+    for before in ("", "import huggingface_hub.utils; "):
+        done = subprocess.run([sys.executable, "-c", before + program], capture_output=True, text=True, check=True)
+        assert done.stdout + done.stderr == "False True\n"
+
+
+def test_what_only_reads_results_does_not_wait_for_torch():
+    program = "import sys, mtlrank.compare, mtlrank.runs, mtlrank.registry; from mtlrank.entry import guarded\n"
+    program += "with guarded(): print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_a_hint_is_a_key_of_the_config_that_the_command_line_composes(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nmine: {harbour: 1}\n")

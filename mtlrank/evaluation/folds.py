@@ -10,7 +10,6 @@ import numpy as np
 from mtlrank.errors import DataError
 from mtlrank.evaluation.grouping import identity_of, without_fold
 from mtlrank.evaluation.judged_head import JUDGED_RUN, Head, evaluation_of, head_folders
-from mtlrank.evaluation.results import write_summary
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
 
 _TABLES = ("run.trec", "qrels.txt", "queries.tsv")  # of a judged head, without a header
@@ -62,6 +61,8 @@ def write_joined(output: Path, runs: Sequence[Path]) -> None:
 
 
 def _write_head(output: Path, parts: Sequence[Path]) -> None:
+    from mtlrank.evaluation.results import write_summary  # here, as it brings torch
+
     (output / "metrics.json").unlink(missing_ok=True)
     for table in _TABLES:
         write_text(output / table, "".join(_text(part / table) for part in parts))

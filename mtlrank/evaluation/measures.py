@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ir_measures
-import torch
 from ir_measures import Qrel, ScoredDoc
-from torch import Tensor
 
 from mtlrank.errors import ConfigError
 from mtlrank.trec import in_order
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 
@@ -138,7 +139,7 @@ def means(values: PerQuery) -> dict[str, float]:
     return {measure: fmean(by_query.values()) for measure, by_query in values.items()}
 
 
-def label_values(kind: str, measures: Sequence[str], scores: Tensor, labels: Tensor) -> dict[str, float]:
+def label_values(kind: str, measures: Sequence[str], scores: "Tensor", labels: "Tensor") -> dict[str, float]:
     """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,)."""
     if kind == "classification":
         return {m: _classification_value(m, scores, labels.long()) for m in measures}
@@ -153,8 +154,10 @@ class Constant(NamedTuple):
     values: dict[str, float]
 
 
-def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: Tensor) -> Constant:
+def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: "Tensor") -> Constant:
     """The most frequent class, or the mean, of the training labels, of which a manifest says what is `known`."""
+    import torch  # seconds to import, which tables of values should not wait for
+
     if kind == "classification":
         counts = torch.tensor(known["counts"])
         name, prediction = "majority class", float(counts.argmax())
@@ -165,7 +168,7 @@ def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], label
     return Constant(name, prediction, label_values(kind, measures, scores, labels))
 
 
-def _classification_value(measure: str, scores: Tensor, labels: Tensor) -> float:
+def _classification_value(measure: str, scores: "Tensor", labels: "Tensor") -> float:
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score  # seconds to import
 
     classes = scores.shape[1]
@@ -174,7 +177,7 @@ def _classification_value(measure: str, scores: Tensor, labels: Tensor) -> float
     return float(multiclass_f1_score(scores, labels, classes, average="macro"))
 
 
-def _regression_value(measure: str, scores: Tensor, labels: Tensor) -> float:
+def _regression_value(measure: str, scores: "Tensor", labels: "Tensor") -> float:
     same_labels, same_scores = (bool((values == values[0]).all()) for values in (labels, scores))
     if (measure in ("Pearson", "Spearman", "R2") and same_labels) or (
         measure in ("Pearson", "Spearman") and same_scores

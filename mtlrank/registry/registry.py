@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError, ConflictError, DataError
-from mtlrank.model.saved import WEIGHTS
 from mtlrank.storage import (
     MANIFEST,
     Version,
@@ -140,6 +139,8 @@ class Registry:
 
     def _weights(self, model: str) -> str | None:
         """The hash of a model's weights; None if it has none, is damaged, or is not there any more."""
+        from mtlrank.model.saved import WEIGHTS  # here, as it brings torch
+
         data, _ = read_versioned(join(self.folder(model), MANIFEST))
         try:
             return None if data is None else listed_files(data, self.folder(model)).get(f"{MODEL}/{WEIGHTS}")
