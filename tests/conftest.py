@@ -8,10 +8,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # each worker has a core to itself
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
+import gc
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
+import yaml
+from hydra._internal import defaults_list
 
 from mtlrank import embedded
 from mtlrank.compose import compose_config
@@ -28,6 +32,33 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays: each full collection would look at all of it again
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compose_in_half_the_time():
+    """Hundreds of tests compose a config, in each of which Hydra parses the same files and makes maps that it discards."""
+    mapped, load, parsed = defaults_list._create_interpolation_map, yaml.load, {}
+
+    def map_if_needed(overrides, defaults, self_added):
+        needed = any(default.is_interpolation() for default in defaults if not default.is_self())
+        return mapped(overrides, defaults, self_added) if needed else None
+
+    def load_once(stream, Loader):  # noqa: N803
+        if Loader.__name__ != "OmegaConfLoader" or isinstance(stream, str):
+            return load(stream, Loader)
+        if (text := stream.read()) not in parsed:
+            stream.seek(0)  # whose name is in what is said of a mistake
+            parsed[text] = load(stream, Loader)
+        return deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(defaults_list, "_create_interpolation_map", map_if_needed)
+        patch.setattr(yaml, "load", load_once)
+        yield
 
 
 @pytest.fixture(autouse=True)
