@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from mtlrank.datamodule.candidates import pairs_of_file
+from mtlrank.datamodule.candidates import pairs_of_files
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import BIOSpans, LabelledAnswers, SentencePairs, SpanPairs
 from mtlrank.datamodule.pair_store import PairStore
@@ -245,7 +245,7 @@ def test_pairs_of_spans_may_be_parquet(tmp_path):
 def test_pairs_to_rank_may_be_parquet(tmp_path):
     rows = {"query_id": [7], "doc_id": ["d1"], "query": ["who"], "text": ["Ann"], "more": [0.5]}
     store = PairStore(tmp_path / "pairs.sqlite")
-    ((pair,),) = pairs_of_file(write(tmp_path / "x.parquet", rows), Reading(), store, 10)
+    ((pair,),) = pairs_of_files([write(tmp_path / "x.parquet", rows)], Reading(), store, 10)
     assert (pair.query, pair.text) == ("who", "Ann")
     store.put([pair.number], [0.5])
     assert list(store.in_order()) == [("7", "d1", 0.5)]

@@ -1,12 +1,16 @@
 """Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
+from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.parquet import read_objects
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
 _ONE_LABEL = "one label of a text with its spans"
@@ -22,15 +26,17 @@ class BIOSpans(FileDataset):
     text_keys = ("text",)
 
     def records(self, split: str) -> Iterable[Record]:
-        for number, (place, sentence) in enumerate(self._sentences(split)):
+        files = self.reading.each(self.paths(split))
+        sentences = chain.from_iterable(self._sentences(path, reading) for path, reading in files)
+        for number, (place, sentence) in enumerate(sentences):
             text, spans = _entities(sentence)
             for span, label in spans:
                 yield Record("-", f"{split}-{number}", None, text, label, (span,), number, place=place)
 
-    def _sentences(self, split: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    def _sentences(self, path: Path, reading: Reading) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """(place of the first line, tokens with tags) of each sentence; one with a bad line is a bad row."""
         sentence, first, good = list[tuple[str, str]](), "", True
-        for place, line in self.lines(split):
+        for place, line in read_lines(path, reading, strict=True):  # the sentence of what is no text may be any
             if not line.strip() or line.startswith("-DOCSTART-"):
                 if sentence and good:
                     yield first, sentence
@@ -40,7 +46,7 @@ class BIOSpans(FileDataset):
             first = first if sentence else place
             sentence.append((cells[0], cells[-1]))
             if len(cells) < 2 or not cells[0] or not _is_tag(cells[-1]):
-                self.reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
+                reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
                 good = False
         if sentence and good:
             yield first, sentence
@@ -52,11 +58,10 @@ class SpanPairs(FileDataset):
     text_keys = ("text",)
 
     def records(self, split: str) -> Iterable[Record]:
-        path = self.path(split)
-        if path is None:
-            return
         items = Duplicates(self.reading, "items", _ONE_LABEL)
-        for number, (place, row) in enumerate(read_objects(path, ("text", "spans", "label"), self.reading)):
+        files = self.reading.each(self.paths(split))
+        rows = chain.from_iterable(read_objects(path, ("text", "spans", "label"), reading) for path, reading in files)
+        for number, (place, row) in enumerate(rows):
             try:
                 spans = tuple((_offset(start), _offset(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
@@ -89,9 +94,8 @@ class GAP(FileDataset):
 
     def records(self, split: str) -> Iterable[Record]:
         items = Duplicates(self.reading, "items", _ONE_LABEL)
-        for number, (place, cells) in enumerate(self.rows(split, range(len(self.COLUMNS)), "tsv")):
-            if tuple(cells) == self.COLUMNS:
-                continue
+        rows = self.rows(split, range(len(self.COLUMNS)), "tsv")
+        for number, (place, cells) in enumerate(row for row in rows if tuple(row[1]) != self.COLUMNS):
             row = dict(zip(self.COLUMNS, cells, strict=True))
             try:
                 pronoun, *names = (_gap_span(row, name) for name in ("Pronoun", "A", "B"))
