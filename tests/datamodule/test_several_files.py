@@ -34,6 +34,7 @@ NAMED = {"score_column": "score", "columns": ("a", "b")}
 ANSWERS = [{"qtext": f"question {i // 2}", "label": i % 2, "atext": f"answer {i}"} for i in range(7)]
 SPANS = [{"text": f"Ann met Mia {i}", "spans": [[0, 3], [8, 11]], "label": "distinct"} for i in range(7)]
 SENTENCES = [f"Mira\tB-PER\nslept\tO\n\nnobody\tO\n\nin\tO\nQuellin{i}\tB-LOC\n\n" for i in range(7)]
+TAGGED = [{"tokens": ["in", f"Quellin{i}"], "ner_tags": ["O", "B-LOC"]} for i in range(7)]
 DOCUMENTS = [CONLL.replace("(b)", f"(book {i})") for i in range(7)]
 TEXTS = [{"_id": f"d{i}", "title": f"Title {i}", "text": f"text {i}"} for i in range(7)]
 QRELS = [{"query-id": f"q{i}", "corpus-id": f"d{i}", "score": i % 3} for i in range(7)]
@@ -103,7 +104,9 @@ CASES = {
     "LabelledAnswers-tsv": (answers, {"columns": (0, 1, 2)}, ".tsv", lines(ANSWERS, "qtext", "label", "atext"), ""),
     "LabelledAnswers-jsonl": (answers, {}, ".jsonl", objects(ANSWERS), ""),
     "LabelledAnswers-parquet": (answers, {}, ".parquet", ANSWERS, ""),
-    "BIOSpans": (bio, {}, ".conll", SENTENCES, ""),
+    "BIOSpans-conll": (bio, {}, ".conll", SENTENCES, ""),
+    "BIOSpans-jsonl": (bio, {}, ".jsonl", objects(TAGGED), ""),
+    "BIOSpans-parquet": (bio, {}, ".parquet", TAGGED, ""),
     "SpanPairs-jsonl": (span_pairs, {}, ".jsonl", objects(SPANS), ""),
     "SpanPairs-parquet": (span_pairs, {}, ".parquet", SPANS, ""),
     "GAP": (gap, {}, ".tsv", None, None),
