@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import close_session, constants
+from huggingface_hub import HfApi, close_session, constants
 from huggingface_hub.utils import _http
 
 from mtlrank.build_dataset import build_dataset, prepared_folder
@@ -347,17 +347,16 @@ def test_a_folder_of_several_pages_is_read_whole(parts):
 
 
 def test_files_of_one_pattern_are_of_one_commit(parts):
-    """Also if the branch moves after its files were listed."""
+    """Also if the branch moves before they are listed."""
     first = parts.branches["my-team/my-data", "main"]
-    listed = hub._folder
+    listed = HfApi.list_repo_tree
 
-    def moved(*args):
-        found = listed(*args)
+    def moved(*args, **kwargs):
         parts.commit({"pairs/train-0-of-3.tsv": "9\tx\ty\n", "pairs/train-3-of-3.tsv": PAIRS})
-        return found
+        return listed(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "_folder", moved)
+        patch.setattr(HfApi, "list_repo_tree", moved)
         assert texts() == list(THREE.values())
     assert texts() == list(THREE.values())  # all of a process reads the same
     assert again() == ["9\tx\ty\n", *list(THREE.values())[1:], PAIRS]
