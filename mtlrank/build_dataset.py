@@ -1,6 +1,6 @@
 """Where a config becomes a dataset: apart from what trains, because preparing should not wait for Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from inspect import getsourcefile
 from pathlib import Path
@@ -13,9 +13,11 @@ from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.merge import SCHEMA
+from mtlrank.datamodule.lines import locate_all
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.objects import build_object, locate, parameters_of
+from mtlrank.patterns import is_pattern
 from mtlrank.returned import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.task import Task
@@ -67,7 +69,7 @@ def dataset_fingerprint(config: Config, key: str) -> str:
             if isinstance(value, str) and value and key not in _NO_PATHS and (key, value) != ("run", RETRIEVED)
         }
     )
-    found = [_content(path, only_tokenizer=is_tokenizer) for word, is_tokenizer in words if (path := _found(word))]
+    found = [_content(_found(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     own = own_code(dataset)  # of ours the data changes with `SCHEMA`
     return fingerprint([dataset, [files for files in found if files], how, embedded.VERSION, SCHEMA, *own])
@@ -94,21 +96,25 @@ def _code(target: str) -> str:
         return ""  # building it says what is wrong
 
 
-def _found(word: str) -> Path | None:
-    """Where a setting's file or folder is, if the setting names one; a file on the hub may have changed there."""
+def _found(word: str) -> list[Path]:
+    """Where a setting's files or its folder are, if the setting names some; files on the hub may have changed there."""
     try:
-        return hub.fetch(word) if hub.is_uri(word) else Path(word)
+        return locate_all(word, "file") if hub.is_uri(word) or is_pattern(word) else [Path(word)]
     except (ConfigError, DataError):
-        return None  # building it says what is wrong
+        return []  # building it says what is wrong
 
 
-def _content(path: Path, *, only_tokenizer: bool) -> list[list[str | int]]:
-    """Names and hashes of the files that a setting names, by itself or in its folder.
+def _content(paths: Sequence[Path], *, only_tokenizer: bool) -> list[list[str | int]]:
+    """Names and hashes of the files that a setting names, by itself, by a pattern or in its folder.
 
     Of weights that lie beside a tokenizer only the size is told: they may be gigabytes, and do not change the data.
     """
     try:
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        files = [
+            file
+            for path in paths
+            for file in ([path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()))
+        ]
         return [
             [
                 file.name,
@@ -117,7 +123,7 @@ def _content(path: Path, *, only_tokenizer: bool) -> list[list[str | int]]:
             for file in files
         ]
     except OSError as error:
-        raise DataError(f"Cannot read {str(path)[:200]!r}, which the dataset names: {error.strerror}.") from error
+        raise DataError(f"Cannot read {str(paths[0])[:200]!r}, which the dataset names: {error.strerror}.") from error
 
 
 def _state(file: Path) -> tuple[int, int, int]:

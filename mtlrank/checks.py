@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError
+from mtlrank.patterns import is_pattern, matching
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
@@ -63,6 +64,10 @@ def check_output(output: Path, inputs: Mapping[str, str | None]) -> None:
     for name, path in inputs.items():
         if path and output.exists() and Path(path).exists() and output.samefile(path):
             raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
+        if path and is_pattern(path) and matching(Path(path).name, [output.name]):
+            folder = Path(path).parent
+            if folder.exists() and output.parent.exists() and output.parent.samefile(folder):
+                raise ConfigError(f"output is {str(output)!r}, one of the files of {name}={path}. Choose another name.")
 
 
 def all_known(setting: str, names: Iterable[str], known: Iterable[str], what: str) -> None:

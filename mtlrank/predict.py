@@ -16,8 +16,8 @@ from pathlib import Path
 
 from mtlrank.checks import check_output
 from mtlrank.compose import Config
-from mtlrank.datamodule.asked import Asked, asked_of_file
-from mtlrank.datamodule.lines import locate, standard_input
+from mtlrank.datamodule.asked import Asked, asked_of_files
+from mtlrank.datamodule.lines import locate_all, standard_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.loop.answers import answers
@@ -44,8 +44,9 @@ def run(config: Config) -> int:
     reading = Reading(hint=False)
     reading.progress = Progress(f"predict {head.name}/predictions", "lines")
     with tempfile.TemporaryDirectory() as folder, explained("compile"):
-        path = standard_input(Path(folder), "texts") if config["input"] == "-" else locate(config["input"], "input")
-        lines = _lines(asked_of_file(path, reading, head.form, _CHUNK), scorer, reading)
+        is_piped = config["input"] == "-"
+        paths = [standard_input(Path(folder), "texts")] if is_piped else locate_all(config["input"], "input")
+        lines = _lines(asked_of_files(paths, reading, head.form, _CHUNK), scorer, reading)
         write_lines(output, lines)
     number = reading.progress.done
     notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]

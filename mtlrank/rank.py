@@ -19,10 +19,10 @@ from typing import Any
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import check_output, one_of
 from mtlrank.compose import Config
-from mtlrank.datamodule.candidates import Candidate, pairs_of_file, pairs_of_run, pairs_retrieved
+from mtlrank.datamodule.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.lines import locate, standard_input
+from mtlrank.datamodule.lines import locate_all, standard_input
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -73,8 +73,9 @@ def _chunks(
 ) -> Iterator[list[Candidate]]:
     """The pairs of a shard to score, from wherever the config says."""
     if config["input"]:
-        path = standard_input(folder, "pairs") if config["input"] == "-" else locate(config["input"], "input")
-        return pairs_of_file(path, reading, store, _CHUNK, shard.holds)
+        is_piped = config["input"] == "-"
+        paths = [standard_input(folder, "pairs")] if is_piped else locate_all(config["input"], "input")
+        return pairs_of_files(paths, reading, store, _CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
     parts["bm25"] = config["bm25"]
     collection = Collection(parts, reading, shard.holds)

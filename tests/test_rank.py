@@ -198,6 +198,18 @@ def test_queries_and_documents_may_be_json_lines_whatever_their_files_are_called
     assert found[0] == found[1]
 
 
+def test_pairs_of_several_files_are_ranked_as_those_of_one(ranked, tmp_path):
+    pairs = rows()
+    expected = ranked(input=as_tsv(tmp_path / "all.tsv", pairs))
+    for number, some in enumerate((pairs[:5], pairs[5:])):
+        as_tsv(tmp_path / f"pairs-{number}.tsv", some)
+    assert ranked(input=tmp_path / "pairs-*.tsv") == expected
+    with pytest.raises(
+        ConfigError, match=r"pairs-9\.tsv', one of the files of input=.*pairs-\*\.tsv\. Choose another name"
+    ):
+        ranked(input=tmp_path / "pairs-*.tsv", output="pairs-9.tsv")
+
+
 def test_scores_of_pairs_come_in_the_order_of_the_input(ranked, tmp_path):
     pairs = rows()
     random.Random(1).shuffle(pairs)

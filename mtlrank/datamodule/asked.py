@@ -1,6 +1,7 @@
 """Texts that a head of any kind is asked about, by a file or a program, a chunk at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -52,20 +53,22 @@ class Asked(NamedTuple):
     candidate: Candidate
 
 
-def asked_of_file(path: Path, reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
-    """The lines of a file in its order, JSON Lines or TSV (`is_json`).
+def asked_of_files(paths: Sequence[Path], reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
+    """The lines of files in their order, JSON Lines or TSV (`is_json`).
 
     Raises `DataError` with the place of a line that the head cannot be asked.
     """
-    if is_json(path):
-        rows = _json_rows(path, reading, form)
-    elif is_parquet(path):
-        raise DataError(f"{path} is Parquet, which is not predicted from: give JSON Lines or TSV.")
-    elif form.num_spans:
-        raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
-    else:
-        rows = _tsv_rows(path, reading, form)
-    return chunks(rows, size)
+    for path in paths:
+        if is_parquet(path):
+            raise DataError(f"{path} is Parquet, which is not predicted from: give JSON Lines or TSV.")
+        if form.num_spans and not is_json(path):
+            raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
+    files = reading.each(paths)
+    return chunks(chain.from_iterable(_rows(path, each, form) for path, each in files), size)
+
+
+def _rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+    return _json_rows(path, reading, form) if is_json(path) else _tsv_rows(path, reading, form)
 
 
 def asked_of_program(texts: Iterable[Given], reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:

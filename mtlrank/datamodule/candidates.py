@@ -1,6 +1,7 @@
-"""What is to be scored, a chunk at a time: pairs of one file or a program, a run with its texts, or what BM25 retrieves."""
+"""What is to be scored, a chunk at a time: pairs of files or a program, a run with its texts, or what BM25 retrieves."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,14 +33,15 @@ class Candidate(NamedTuple):
         return self.query if self.spans_in == "query" and self.query is not None else self.text
 
 
-def pairs_of_file(
-    path: Path, reading: Reading, store: PairStore, size: int, holds: Callable[[str], bool] = lambda _: True
+def pairs_of_files(
+    paths: Sequence[Path], reading: Reading, store: PairStore, size: int, holds: Callable[[str], bool] = lambda _: True
 ) -> Iterator[list[Candidate]]:
-    """The pairs of a TSV (query_id, doc_id, query, text), JSON Lines or Parquet file (the same keys), in the file's order.
+    """The pairs of TSV (query_id, doc_id, query, text), JSON Lines or Parquet files (the same keys), in the files' order.
 
     `holds` says whose queries' pairs are wanted.
     """
-    for chunk in chunks((row for row in _rows(path, reading) if holds(row[1][0])), size):
+    rows = chain.from_iterable(_rows(path, each) for path, each in reading.each(paths))
+    for chunk in chunks((row for row in rows if holds(row[1][0])), size):
         store.check_texts(_named_texts(chunk))
         asked = store.add([(query_id, doc_id, 0.0, place) for place, (query_id, doc_id, *_) in chunk])
         yield [

@@ -5,16 +5,20 @@
 """
 
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from mtlrank.errors import ConfigError, DataError, StorageError, UserError
+from mtlrank.patterns import matching, told
 from mtlrank.progress import say
+from mtlrank.storage import fingerprint, home, read_json, write_json
 
 _SCHEME = "hf://"
 _EXAMPLE = "hf://datasets/sentence-transformers/all-nli@main/pair-class/dev-00000-of-00001.parquet"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # Revisions with a slash are written with %2F, but for those that the hub makes itself.
 _URI = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(refs/(?:convert|pr)/[\w.-]+|[^/@]+))?/([^@]+)", re.ASCII)
 
@@ -32,16 +36,25 @@ def is_uri(name: str) -> bool:
     return name.startswith(_SCHEME)
 
 
-def parse(uri: str) -> HubFile:
-    """What a URI names. Raises `ConfigError` for one that is no file of a dataset."""
+class Folder(NamedTuple):
+    """What a folder of a repository holds in a commit."""
+
+    commit: str
+    files: list[str]  # their names, without those of folders in it
+
+
+def parse(uri: str, *, may_match: bool = False) -> HubFile:
+    """What a URI names. Raises `ConfigError` for one that is no file of a dataset, or (`may_match`) no pattern of some."""
     found = _URI.fullmatch(uri)
     repository, revision, path = found.groups() if found else ("", None, "")
     revision = None if revision is None else unquote(revision)
     steps = [*path.split("/"), *(revision or "main").split("/")]
-    if not found or {"", ".", ".."}.intersection(steps) or re.search(r"[*\\\0]", uri):
+    plain = uri.rpartition("/")[0] if may_match else uri  # where * means nothing
+    if not found or {"", ".", ".."}.intersection(steps) or "*" in plain or re.search(r"[\\\0]", uri):
+        hint = " A * may stand in the name of the file, not of a folder." if "*" in uri.rpartition("/")[0] else ""
         raise ConfigError(
             f"Expected one file on the Hugging Face hub as hf://datasets/OWNER/NAME[@REVISION]/PATH, such as {_EXAMPLE}, "
-            f"found {uri!r}."
+            f"found {uri!r}.{hint}"
         )
     return HubFile(repository, revision, path)
 
@@ -52,7 +65,52 @@ def fetch(uri: str) -> Path:
 
     It is asked for once in a process, so that all of a process reads the same content.
     """
-    file = parse(uri)
+    return _fetch(uri, parse(uri))
+
+
+@cache
+def fetch_all(uri: str) -> tuple[Path, ...]:
+    """The files behind a URI with `*` in its last part, in the order of their names, all of one commit.
+
+    The hub is asked for their names once in a process, of a commit once on this machine. If it cannot be asked, the names
+    that it told last are taken, as files come from the cache: what the cache holds may be a part of them.
+    """
+    pattern = parse(uri, may_match=True)
+    folder, _, name = pattern.path.rpartition("/")
+    commit, there = _folder(uri, pattern, folder)
+    found = matching(name, there)
+    if not found:
+        where = f"The folder {folder!r}" if folder else "The root"
+        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {told(there)}.")
+    files = [HubFile(pattern.repository, commit, f"{folder}/{each}".lstrip("/")) for each in found]
+    return tuple(_fetch(f"hf://datasets/{file.repository}@{commit}/{file.path}", file) for file in files)
+
+
+def _folder(uri: str, pattern: HubFile, path: str) -> Folder:
+    """What a folder holds, as the hub tells it, or told it when it could be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    repository, revision, _ = pattern
+    known = home() / "hub" / f"{repository.replace('/', '--')}-{fingerprint([repository, revision, path])}.json"
+    if known.exists() and _COMMIT.fullmatch(revision or ""):
+        return Folder(**read_json(known))
+    try:
+        api = HfApi()
+        commit = api.dataset_info(repository, revision=revision).sha or ""
+        tree = api.list_repo_tree(repository, path or None, revision=commit, repo_type="dataset")
+        there = Folder(commit, [each.path.rpartition("/")[2] for each in tree if isinstance(each, RepoFile)])
+    except Exception as error:  # as in `_fetch`
+        if known.exists() and not isinstance(error, RevisionNotFoundError | EntryNotFoundError):
+            return Folder(**read_json(known))
+        raise _told(uri, pattern, error) from error
+    with suppress(OSError):  # where nothing can be kept, the hub is asked again
+        write_json(known, there._asdict())
+    return there
+
+
+def _fetch(uri: str, file: HubFile) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache  # here, as most data lie elsewhere
 
     try:
@@ -92,6 +150,11 @@ def _told(uri: str, file: HubFile, error: Exception) -> UserError:
             return StorageError(
                 f"{uri} is not in the hub's cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE is set. Unset it to "
                 "download the file, or set HF_HOME to a folder that has it."
+            )
+        case errors.OfflineModeIsEnabled():
+            return StorageError(
+                f"Which files match {uri} was never asked on this machine ({home()}), and HF_HUB_OFFLINE is set. Unset it "
+                "once to ask the hub and download them."
             )
         case errors.LocalEntryNotFoundError():
             reason = _line(error.__cause__ or error)

@@ -14,6 +14,7 @@ from mtlrank import embedded
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.patterns import is_pattern, matching, told
 from mtlrank.storage import file_hash
 
 BLANK = "a blank line: remove it"
@@ -94,14 +95,53 @@ def locate(name: str, what: str) -> Path:
         way = " Pipe it in with input=- instead." if what == "input" else " Write it to a file."
         raise DataError(f"The {what} {name!r} is not a regular file.{way}")
     if not path.is_file():
-        where = "" if path.is_absolute() or unset_variable(name) else f" in the current folder {str(Path.cwd())!r}"
-        raise DataError(f"The {what} {name!r} does not exist{where}.{unset_variable(name)}")
+        expected = " Expected the name of one file." if is_pattern(name) else ""
+        raise DataError(f"The {what} {name!r} does not exist{_where(name, path)}{expected}")
     return path
+
+
+def locate_all(name: str, what: str) -> list[Path]:
+    """The files that a config names: one as `locate` does, or all that match a name with `*`, in the order of their names.
+
+    Raises `DataError` if none does.
+    """
+    if not isinstance(name, str) or not is_pattern(name):
+        return [locate(name, what)]
+    if hub.is_uri(name):
+        return list(hub.fetch_all(name))
+    path = Path(embedded.locate(name))
+    try:
+        there = [each.name for each in path.parent.iterdir() if not each.is_dir()]
+    except FileNotFoundError as error:
+        raise DataError(f"The folder of the {what} {name!r} does not exist{_where(name, path)}") from error
+    except OSError as error:
+        raise DataError(f"Cannot read the folder of the {what} {name!r}: {error.strerror}.") from error
+    found = matching(path.name, there)
+    if not found:
+        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {told(there)}.")
+    return [locate(str(path.with_name(each)), what) for each in found]
+
+
+def _where(name: str, path: Path) -> str:
+    """Where a file was looked for in vain, and what may be wrong with its name."""
+    hint = unset_variable(name)
+    folder = "" if path.is_absolute() or hint else f" in the current folder {str(Path.cwd())!r}"
+    if "*" in name.rpartition("/")[0]:
+        hint += " A * may stand in the name of the file, not of a folder."
+    return f"{folder}.{hint}"
 
 
 def describe_file(name: str, path: Path) -> dict[str, str]:
     """For the manifest: the name of a file, where it is on the hub if it is there, and its hash."""
     return {"file": name if hub.is_uri(name) else path.name, "sha256": file_hash(path)}
+
+
+def describe_files(name: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """For the manifest: a file that a config names or, of a name with `*`, each of those that match."""
+    if not is_pattern(name):
+        return describe_file(name, paths[0])
+    parts = [describe_file(path.name, path) for path in paths]
+    return {"file": name if hub.is_uri(name) else Path(name).name, "parts": parts}
 
 
 def standard_input(folder: Path, name: str) -> Path:

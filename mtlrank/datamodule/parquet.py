@@ -29,8 +29,9 @@ def read_parquet(
     """(place, values by column) of each row. Places are `folder/file.parquet, row 12`, counted from 1.
 
     Raises `ConfigError` if the file lacks one of the columns, or (not `all_of`) has none of them. `with_names` gives the
-    classes of a column by their names if the file tells these, as the library `datasets` writes them (`ClassLabel`), and
-    None for what is no class. Text that is not UTF-8 stays bytes. Needs pyarrow: `pip install 'mtlrank[parquet]'`.
+    classes of a column, or of its lists, by their names if the file tells these, as the library `datasets` writes them
+    (`ClassLabel`), and None for what is no class. Text that is not UTF-8 stays bytes. Needs pyarrow:
+    `pip install 'mtlrank[parquet]'`.
     """
     try:
         from pyarrow import ArrowException
@@ -69,9 +70,18 @@ def _classes(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
     """The names of classes by column, as `datasets` writes them into a file's metadata."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {column: kind["names"] for column, kind in features.items() if "names" in kind}
-    except (ValueError, KeyError, TypeError, AttributeError):  # what somebody else wrote under this key
+        return {column: names for column, kind in features.items() if (names := _names(kind))}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # what somebody else wrote under this key
         return {}
+
+
+def _names(kind: Any) -> list[str] | None:
+    """The names of the classes of a feature, or of one that is a list of them."""
+    if isinstance(kind, list):  # another way to write a list
+        return _names(kind[0])
+    if kind.get("_type") == "ClassLabel":
+        return list(kind["names"])
+    return _names(kind["feature"]) if kind.get("_type") in ("Sequence", "List", "LargeList") else None
 
 
 def _values(cells: Any, names: Sequence[str] | None) -> list[Any]:
@@ -79,13 +89,24 @@ def _values(cells: Any, names: Sequence[str] | None) -> list[Any]:
     try:
         values: list[Any] = cells.to_pylist()
     except UnicodeDecodeError:
-        values = [_text(raw) for raw in cells.cast("binary").to_pylist()]
-    if names is None:
-        return values
-    return [names[value] if type(value) is int and 0 <= value < len(names) else None for value in values]
+        import pyarrow
+
+        of_lists = pyarrow.types.is_nested(cells.type)
+        values = _text(cells.cast(pyarrow.list_(pyarrow.binary()) if of_lists else "binary").to_pylist())
+    return values if names is None else [_named(value, names) for value in values]
 
 
-def _text(raw: bytes | None) -> str | bytes | None:
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class; of a list, each."""
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    return names[value] if type(value) is int and 0 <= value < len(names) else None
+
+
+def _text(raw: Any) -> Any:
+    """Bytes as text, where they are some; of a list, each."""
+    if isinstance(raw, list):
+        return [_text(each) for each in raw]
     try:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError:

@@ -2,6 +2,9 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from copy import copy
+from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.checks import one_of
@@ -32,6 +35,7 @@ class Reading:
         self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
         self._counted: set[tuple[str, str]] = set()
         self.what = what
+        self._file, self._files = 0, 1  # the number of the file that is read, of so many
         self.start("train")
 
     @classmethod
@@ -66,7 +70,16 @@ class Reading:
 
     def at(self, done: int, total: int) -> None:
         """The source has read `done` of `total` queries, bytes or whatever it counts, of the current split."""
-        self.progress.share = done / total if total else None
+        self.progress.share = (self._file + done / total) / self._files if total else None
+
+    def each(self, files: Sequence[Path]) -> Iterator[tuple[Path, "Reading"]]:
+        """Files that are read one after the other, each with a reading that knows how far it is in all of them."""
+        for number, file in enumerate(files):
+            part = copy(self)  # counts and bad rows are the same ones
+            part._file, part._files = number, len(files)
+            if len(files) > 1:
+                part.at(0, 1)
+            yield file, part
 
 
 def _text(text: str) -> str:

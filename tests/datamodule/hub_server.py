@@ -3,13 +3,13 @@
 import hashlib
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 REPOSITORY = "my-team/my-data"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves `/datasets/OWNER/NAME/resolve/REVISION/PATH` and remembers what it was asked."""
+    """Serves `/datasets/OWNER/NAME/resolve/REVISION/PATH`, commits and folders, and remembers what it was asked."""
 
     daemon_threads = True
 
@@ -19,7 +19,8 @@ class HubServer(ThreadingHTTPServer):
         self.branches = {}  # (repository, name): commit
         self.gated = set()
         self.is_hub = True  # False: answers as any other server
-        self.asked = []  # HEAD and GET of files
+        self.asked = []  # HEAD and GET of files, and what of the API
+        self.page = 1000  # entries of a folder in an answer
 
     @property
     def url(self):
@@ -48,12 +49,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, with_body):
-        hub, parts = self.server, [unquote(part) for part in self.path.split("/", 6)]
+        hub, url = self.server, urlsplit(self.path)
+        is_api = url.path.startswith("/api/")
+        parts = [unquote(part) for part in url.path.removeprefix("/api").split("/", 6)]
         if parts[1] != "datasets":  # the client asks for other things too, that it can do without
             self._send(404, b"", {}, with_body)
             return
-        hub.asked.append(self.command)
-        _, _, owner, name, _, revision, path = parts
+        _, _, owner, name, what, revision, path = [*parts, "revision", "main", ""][:7] if is_api else parts
+        path = path if len(parts) == 7 else ""
+        hub.asked.append(what if is_api else self.command)
         repository = f"{owner}/{name}"
         known = {each for each, _ in hub.commits}
         commit = hub.branches.get((repository, revision), revision)
@@ -64,11 +68,35 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RepoNotFound", "Repository not found", with_body)
         elif files is None:
             self._refuse(404, "RevisionNotFound", "Invalid rev id: no-such", with_body)
+        elif is_api and what == "revision":
+            self._send(200, json.dumps({"id": repository, "sha": commit}).encode(), {}, with_body)
+        elif is_api and path and not any(file.startswith(f"{path}/") for file in files):
+            self._refuse(404, "EntryNotFound", "Entry not found", with_body)
+        elif is_api:
+            self._list(files, path, int(parse_qs(url.query).get("from", ["0"])[0]), with_body)
         elif path not in files:
             self._refuse(404, "EntryNotFound", "Entry not found", with_body, {"X-Repo-Commit": commit})
         else:
             etag = f'"{hashlib.sha1(files[path]).hexdigest()}"'
             self._send(200, files[path], {"ETag": etag, "X-Repo-Commit": commit} if hub.is_hub else {}, with_body)
+
+    def _list(self, files, folder, first, with_body):
+        """A page of what a folder holds, with the address of the next one."""
+        start = f"{folder}/" if folder else ""
+        below = sorted(file.removeprefix(start) for file in files if file.startswith(start))
+        names = list(dict.fromkeys(name.partition("/")[0] for name in below))
+        entries = [
+            {
+                "type": "file" if name in below else "directory",
+                "path": f"{folder}/{name}".lstrip("/"),
+                "oid": "0",
+                "size": 1,
+            }
+            for name in names[first : first + self.server.page]
+        ]
+        after = first + self.server.page
+        more = {"Link": f'<{self.server.url}{urlsplit(self.path).path}?from={after}>; rel="next"'}
+        self._send(200, json.dumps(entries).encode(), more if after < len(names) else {}, with_body)
 
     def _refuse(self, status, code, message, with_body, headers=None):
         told = {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})}

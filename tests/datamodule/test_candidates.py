@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from mtlrank.datamodule.candidates import pairs_of_file, pairs_of_run
+from mtlrank.datamodule.candidates import pairs_of_files, pairs_of_run
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
@@ -28,7 +28,7 @@ def peak_of(chunks):
 def test_memory_does_not_grow_with_a_file_of_pairs(tmp_path):
     write(tmp_path / "pairs.tsv", [f"q{i // 10}\td{i}\tquery {i // 10}\t{'a word ' * 60}{i}" for i in range(NUMBER)])
     with closing(PairStore(tmp_path / "pairs.sqlite")) as store:
-        peak, number = peak_of(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))
+        peak, number = peak_of(pairs_of_files([tmp_path / "pairs.tsv"], Reading(), store, 500))
     assert number == NUMBER
     assert peak < (tmp_path / "pairs.tsv").stat().st_size / 4
 
@@ -40,10 +40,10 @@ def test_a_header_of_a_file_of_pairs_is_named(tmp_path, header):
         closing(PairStore(tmp_path / "pairs.sqlite")) as store,
         pytest.raises(DataError, match=":1: found a header, but"),
     ):
-        list(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))
+        list(pairs_of_files([tmp_path / "pairs.tsv"], Reading(), store, 500))
     write(tmp_path / "pairs.tsv", ["q1\td1\tquery\ttext"])
     with closing(PairStore(tmp_path / "others.sqlite")) as store:
-        assert len(list(pairs_of_file(tmp_path / "pairs.tsv", Reading(), store, 500))) == 1
+        assert len(list(pairs_of_files([tmp_path / "pairs.tsv"], Reading(), store, 500))) == 1
 
 
 def test_memory_does_not_grow_with_a_run(tmp_path):

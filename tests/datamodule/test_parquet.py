@@ -7,14 +7,14 @@ from collections import Counter
 
 import pytest
 
-from mtlrank.datamodule.candidates import pairs_of_file
+from mtlrank.datamodule.candidates import pairs_of_files
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.dataset import BIOSpans, LabelledAnswers, SentencePairs, SpanPairs
+from mtlrank.datamodule.dataset import GAP, BIOSpans, LabelledAnswers, SentencePairs, SpanPairs
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.task import Buckets, Classification, Regression, Relevance, SpanPairClassification
+from mtlrank.task import Buckets, Classification, Regression, Relevance, SpanClassification, SpanPairClassification
 from tests.datamodule.dataset.labelled import TINY, read
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -161,7 +161,7 @@ def test_a_file_that_is_read_as_lines_is_told(tmp_path):
     with pytest.raises(DataError, match=r"x\.parquet is Parquet, expected lines of text\. .* set format=parquet"):
         read(SentencePairs("x", Regression(["MSE"]), TINY, str(path)))
     with pytest.raises(DataError, match=r"x\.parquet is Parquet, expected lines of text\."):
-        read(BIOSpans("x", Classification(["Accuracy"]), TINY, str(path)))
+        read(GAP("x", Classification(["Accuracy"]), TINY, str(path)))
 
 
 def test_a_row_group_is_not_read_whole(tmp_path):
@@ -245,8 +245,132 @@ def test_pairs_of_spans_may_be_parquet(tmp_path):
 def test_pairs_to_rank_may_be_parquet(tmp_path):
     rows = {"query_id": [7], "doc_id": ["d1"], "query": ["who"], "text": ["Ann"], "more": [0.5]}
     store = PairStore(tmp_path / "pairs.sqlite")
-    ((pair,),) = pairs_of_file(write(tmp_path / "x.parquet", rows), Reading(), store, 10)
+    ((pair,),) = pairs_of_files([write(tmp_path / "x.parquet", rows)], Reading(), store, 10)
     assert (pair.query, pair.text) == ("who", "Ann")
     store.put([pair.number], [0.5])
     assert list(store.in_order()) == [("7", "d1", 0.5)]
     store.close()
+
+
+# -- lists of tokens and of tags -------------------------------------------------------------------------------------
+
+TAGS = ["O", "B-PER", "I-PER", "B-LOC"]
+TAGGED = {
+    "tokens": [["Mira", " Halden ", "saw", "Quellin"], ["no", "name"], [], ["Voss", "Pell"]],
+    "ner_tags": [[1, 2, 0, 3], [0, 0], [], [1, 1]],
+    "id": ["0", "1", "2", "3"],
+}
+TEXT_TAGS = TAGGED | {"ner_tags": [[TAGS[tag] for tag in tags] for tags in TAGGED["ner_tags"]]}
+ENTITIES = [
+    ("Mira Halden saw Quellin", "PER", ((0, 11),), 0),
+    ("Mira Halden saw Quellin", "LOC", ((16, 23),), 0),
+    ("Voss Pell", "PER", ((0, 4),), 2),
+    ("Voss Pell", "PER", ((5, 9),), 2),
+]
+
+
+def bio(path, **settings):
+    return BIOSpans("x", SpanClassification(["Accuracy"]), TINY, str(path), **settings)
+
+
+def entities(dataset):
+    return [(r.text, r.label, r.spans, r.group) for r in read(dataset)]
+
+
+def write_tagged(path, columns, feature=None):
+    """A file with the feature of `ner_tags` as the library `datasets` tells it."""
+    struct = {"a": {"dtype": "string", "_type": "Value"}}  # of another column, and without a type of its own
+    features = {"ner_tags": feature, "struct": struct, "structs": {"feature": struct, "_type": "Sequence"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if feature else {}
+    parquet.write_table(pyarrow.table(columns).replace_schema_metadata(metadata), path)
+    return path
+
+
+CLASSES = {"names": TAGS, "_type": "ClassLabel"}
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"feature": CLASSES, "length": -1, "_type": "Sequence"},  # before version 4 of datasets
+        {"feature": CLASSES, "_type": "List"},
+        {"feature": CLASSES, "_type": "LargeList"},
+        [CLASSES],
+    ],
+)
+def test_tagged_tokens_are_read_as_a_conll_file(tmp_path, feature):
+    rows = zip(TEXT_TAGS["tokens"], TEXT_TAGS["ner_tags"], strict=True)
+    sentences = ["".join(f"{token}\t{tag}\n" for token, tag in zip(*row, strict=True)) for row in rows]
+    (tmp_path / "x.conll").write_text("\n".join(sentences))
+    assert entities(bio(tmp_path / "x.conll")) == ENTITIES
+    assert entities(bio(write_tagged(tmp_path / "x.parquet", TAGGED, feature))) == ENTITIES
+    assert entities(bio(write_tagged(tmp_path / "y.parquet", TEXT_TAGS))) == ENTITIES
+    lines = [json.dumps(row) for row in pyarrow.table(TEXT_TAGS).to_pylist()]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines) + "\n")
+    assert entities(bio(tmp_path / "x.jsonl")) == ENTITIES
+    places = [record.place.rpartition("/")[2] for record in read(bio(tmp_path / "x.parquet"))]
+    assert places == ["x.parquet, row 1"] * 2 + ["x.parquet, row 4"] * 2
+
+
+def test_tokens_and_tags_may_have_other_names(tmp_path):
+    columns = {"words": TEXT_TAGS["tokens"], "tags": TEXT_TAGS["ner_tags"]}
+    dataset = bio(write_tagged(tmp_path / "x.parquet", columns), columns=["words", "tags"])
+    assert entities(dataset) == ENTITIES
+    with pytest.raises(ConfigError, match=r"x\.parquet has no column 'tokens'\. It has: words, tags\."):
+        read(bio(tmp_path / "x.parquet"))
+    with pytest.raises(ConfigError, match=r"columns is \['tags'\], expected a list of 2: tokens and tags, by name"):
+        bio(tmp_path / "x.parquet", columns=["tags"])
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl"])
+def test_numbers_of_tags_without_names_are_told_with_the_ways_out(tmp_path, name):
+    write_tagged(tmp_path / "x.parquet", TAGGED)
+    (tmp_path / "x.jsonl").write_text(json.dumps({"tokens": ["Mira"], "ner_tags": [1]}) + "\n")
+    dataset = bio(tmp_path / name)
+    dataset.reading = Reading("quarantine")  # it is no matter of one row
+    with pytest.raises(ConfigError, match=rf"{name}.* ner_tags are numbers, .* text, such as B-PER, or .*ClassLabel"):
+        read(dataset)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tags", "complaint"),
+    [
+        (["Mira", "slept"], ["B-PER"], "expected a tag for each token, found 2 tokens and 1 ner_tags"),
+        (
+            ["Mira", None],
+            ["B-PER", "O"],
+            r"expected tokens of text with BIO tags \(O, B-PER, I-PER\), found None with 'O'",
+        ),
+        (["Mira", " "], ["B-PER", "O"], "found ' ' with 'O'"),
+        (["Mira"], ["PER"], "found 'Mira' with 'PER'"),
+        (["Mira"], [None], "found 'Mira' with None"),
+        (["Mira"], None, "expected a list of tokens and one of tags as tokens and ner_tags, found .*'Mira'.* and None"),
+        (
+            "Mira",
+            ["B-PER"],
+            r"expected a list of tokens and one of tags as .*, found Mira and \['B-PER'\]",
+        ),
+    ],
+)
+def test_a_row_of_tokens_that_cannot_be_read_is_named_or_set_aside(tmp_path, tokens, tags, complaint):
+    good = {"tokens": ["Voss"], "ner_tags": ["B-PER"]}
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in (good, {"tokens": tokens, "ner_tags": tags}))
+    )
+    with pytest.raises(DataError, match=rf"{tmp_path.name}/x\.jsonl:2: .*{complaint}"):
+        read(bio(tmp_path / "x.jsonl"))
+    dataset = bio(tmp_path / "x.jsonl")
+    dataset.reading = Reading("quarantine")
+    assert [record.text for record in read(dataset)] == ["Voss"]
+    assert [place.rpartition("/")[2] for place in dataset.reading.bad_rows] == ["x.jsonl:2"]
+
+
+def test_tags_that_are_no_class_and_tokens_that_are_no_text_are_bad_rows(tmp_path):
+    raw = pyarrow.array([[b"Mira"], [b"caf\xe9"], [b"Voss"]], pyarrow.list_(pyarrow.binary()))
+    values = pyarrow.Array.from_buffers(pyarrow.string(), 3, raw.values.buffers())
+    columns = {"tokens": pyarrow.ListArray.from_arrays(raw.offsets, values), "ner_tags": [[1], [1], [-1]]}
+    dataset = bio(write_tagged(tmp_path / "x.parquet", columns, {"feature": CLASSES, "_type": "List"}))
+    dataset.reading = Reading("quarantine")
+    assert [record.text for record in read(dataset)] == ["Mira"]
+    reasons = [bad.reason.rpartition("found ")[2] for bad in dataset.reading.bad_rows.values()]
+    assert reasons == [r"b'caf\xe9' with 'B-PER'", "'Voss' with None"]

@@ -16,7 +16,7 @@ from mtlrank import embedded
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import parse_number
 from mtlrank.datamodule import hub
-from mtlrank.datamodule.lines import describe_file, is_header, is_json, locate, read_cells, read_lines, wrong_id
+from mtlrank.datamodule.lines import describe_files, is_header, is_json, locate_all, read_cells, read_lines, wrong_id
 from mtlrank.datamodule.parquet import is_parquet, read_objects, read_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -56,7 +56,7 @@ class Triple(NamedTuple):
 
 
 class Source(ABC):
-    """The five parts of a collection, as rows in the order of their file."""
+    """The five parts of a collection, as rows in the order of their files."""
 
     name: str
     bm25_settings = BM25Settings()  # of BM25 wherever it ranks or scores these documents
@@ -91,7 +91,8 @@ def open_source(source: str | Mapping[str, Any]) -> Source:
 
     A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, JSON Lines or Parquet),
     `qrels` (TREC, or BEIR's TSV or Parquet), `run` (TREC) and `docpairs` (TSV with query, better and worse document,
-    perhaps after a teacher's two scores), all but Parquet also gzipped. What it lacks is taken from `id`, an ir_datasets
+    perhaps after a teacher's two scores), all but Parquet also gzipped. A `*` in the name of a file stands for all that
+    match, which are read as one. What it lacks is taken from `id`, an ir_datasets
     id, or from `beir`, a folder, with `split` of its qrels and the queries that are judged there.
     `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own. `bm25` is a mapping
     with other settings of BM25 than the usual (see `BM25Settings`).
@@ -143,12 +144,12 @@ class FileSource(Source):
         bm25_settings: BM25Settings,
     ) -> None:
         self.given = files  # as the config names them
-        self.files = {part: locate(name, f"collection's {part} file") for part, name in files.items()}
+        self.files = {part: locate_all(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
         self.left_out = left_out  # parts of the rest that are not wanted
         self.only_judged = only_judged  # queries without a judgement are of another split
         self.bm25_settings = bm25_settings
-        self.name = "+".join([*([rest.name] if rest else []), *(path.name for path in self.files.values())])
+        self.name = "+".join([*([rest.name] if rest else []), *(Path(name).name for name in files.values())])
 
     def has(self, part: str) -> bool:
         in_rest = self.rest is not None and part not in self.left_out and self.rest.has(part)
@@ -164,59 +165,34 @@ class FileSource(Source):
     def _texts(self, part: str, reading: Reading) -> Iterator[Text]:
         if part not in self.files:
             yield from self._rest.texts(part, reading)
-        elif is_json(self.files[part]) or is_parquet(self.files[part]):
-            yield from _named_texts(self.files[part], reading)
-        else:
-            for number, (place, (name, text)) in enumerate(read_cells(self.files[part], 2, "id, text", reading)):
-                if number == 0 and is_header([name], [text]):
-                    reading.reject(
-                        place, f"expected an id and a text, found a header ({name}, {text}): remove it", name
-                    )
-                else:
-                    yield Text(name, text, place)
+            return
+        for path, each in reading.each(self.files[part]):
+            yield from _named_texts(path, each) if is_json(path) or is_parquet(path) else _tsv_texts(path, each)
 
     def pair_values(self, part: str, reading: Reading) -> Iterator[PairValue]:
         if part not in self.files:
             yield from self._rest.pair_values(part, reading)
             return
-        if part == "qrels" and is_parquet(self.files[part]):
-            yield from _named_qrels(self.files[part], reading)
-            return
         parse = {"qrels": _qrel, "run": _scored}[part]
-        for place, text in read_lines(self.files[part], reading):
-            try:
-                row = parse(text, place)
-            except ValueError as error:
-                reading.reject(place, f"expected {error}, found {text[:60]!r}", text)
-            else:
-                if row:
-                    yield row
+        for path, each in reading.each(self.files[part]):
+            is_named = part == "qrels" and is_parquet(path)
+            yield from _named_qrels(path, each) if is_named else _parsed(path, parse, each)
 
     def docpairs(self, reading: Reading) -> Iterator[Triple]:
         if "docpairs" not in self.files:
             yield from self._rest.docpairs(reading)
             return
-        path, layout = self.files["docpairs"], "query id, better doc id, worse doc id"
-        scored = next((text.count("\t") == 4 for _, text in read_lines(path, Reading.silent())), False)
-        if scored:
-            layout = f"score of the better, score of the worse, {layout}"
-        for place, (*scores, query_id, better, worse) in read_cells(path, 5 if scored else 3, layout, reading):
-            try:
-                yield Triple(query_id, better, worse, place, tuple(_score(score) for score in scores))
-            except ValueError:
-                reading.reject(place, f"expected two finite scores, found {scores[0][:30]!r}, {scores[1][:30]!r}")
+        for path, each in reading.each(self.files["docpairs"]):
+            yield from _triples(path, each)
 
     def identity(self, part: str) -> list[Any]:
         if part not in self.files:
             return self._rest.identity(part) if self.has(part) else []
-        path = self.files[part].resolve()
-        state = path.stat()
-        # In the hub's cache a link leads to a file that is called after its content.
-        name = path / self.files[part].name if hub.is_uri(self.given[part]) else path
-        return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
+        is_on_hub = hub.is_uri(self.given[part])
+        return [told for file in self.files[part] for told in _state(file, is_on_hub=is_on_hub)]
 
     def describe(self) -> dict[str, Any]:
-        files = {part: describe_file(self.given[part], path) for part, path in self.files.items()}
+        files = {part: describe_files(self.given[part], paths) for part, paths in self.files.items()}
         bm25 = {"bm25": str(self.bm25_settings)} if self.bm25_settings != BM25Settings() else {}
         return {**(self.rest.describe() if self.rest else {}), **files, **bm25}
 
@@ -272,6 +248,24 @@ class IRSource(Source):
             ) from error
 
 
+def _state(file: Path, *, is_on_hub: bool) -> list[Any]:
+    """What changes with a file."""
+    path = file.resolve()
+    state = path.stat()
+    name = (
+        path / file.name if is_on_hub else path
+    )  # in its cache a link leads to a file that is called after its content
+    return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
+
+
+def _tsv_texts(path: Path, reading: Reading) -> Iterator[Text]:
+    for number, (place, (name, text)) in enumerate(read_cells(path, 2, "id, text", reading)):
+        if number == 0 and is_header([name], [text]):
+            reading.reject(place, f"expected an id and a text, found a header ({name}, {text}): remove it", name)
+        else:
+            yield Text(name, text, place)
+
+
 def _named_texts(path: Path, reading: Reading) -> Iterator[Text]:
     """BEIR's and Anserini's names of keys; a title goes before the text."""
     for place, row in read_objects(path, (*_IDS, *_TEXTS, "title"), reading):
@@ -296,6 +290,31 @@ def _named_qrels(path: Path, reading: Reading) -> Iterator[PairValue]:
             reading.reject(place, wrong)
         else:
             yield PairValue(query_id, doc_id, int(grade), place)
+
+
+def _parsed(path: Path, parse: Callable[[str, str], PairValue | None], reading: Reading) -> Iterator[PairValue]:
+    """The lines of a file of text; `parse` says with a `ValueError` what it expects."""
+    for place, text in read_lines(path, reading):
+        try:
+            row = parse(text, place)
+        except ValueError as error:
+            reading.reject(place, f"expected {error}, found {text[:60]!r}", text)
+        else:
+            if row:
+                yield row
+
+
+def _triples(path: Path, reading: Reading) -> Iterator[Triple]:
+    """The rows of a file of `docpairs`, whose first line tells whether they have scores."""
+    layout = "query id, better doc id, worse doc id"
+    scored = next((text.count("\t") == 4 for _, text in read_lines(path, Reading.silent())), False)
+    if scored:
+        layout = f"score of the better, score of the worse, {layout}"
+    for place, (*scores, query_id, better, worse) in read_cells(path, 5 if scored else 3, layout, reading):
+        try:
+            yield Triple(query_id, better, worse, place, tuple(_score(score) for score in scores))
+        except ValueError:
+            reading.reject(place, f"expected two finite scores, found {scores[0][:30]!r}, {scores[1][:30]!r}")
 
 
 def _is_grade(value: Any) -> bool:

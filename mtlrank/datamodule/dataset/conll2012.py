@@ -15,9 +15,11 @@ from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import describe_file, read_lines, unset_variable
+from mtlrank.datamodule.lines import describe_files, locate_all, read_lines, unset_variable
 from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.patterns import is_pattern
 from mtlrank.storage import file_hash
 from mtlrank.task import Task
 
@@ -35,9 +37,10 @@ class Sentence(NamedTuple):
 class CoNLLCoreference(PreparedDataset):
     """Whether two mentions mean the same, from files in the CoNLL-2012 format (OntoNotes, LitBank).
 
-    A split is a file, a folder of `*conll` files, or a share of the training documents, as in `val=0.2`. Documents are cut
-    into passages of whole sentences with up to `max_words` words; a passage's pairs are neighbouring mentions of an entity
-    and as many pairs of different ones. The word is in the fourth column, the brackets are in the last.
+    A split is a file, all that match a name with `*`, a folder of `*conll` files, or a share of the training documents, as
+    in `val=0.2`. Documents are cut into passages of whole sentences with up to `max_words` words; a passage's pairs are
+    neighbouring mentions of an entity and as many pairs of different ones. The word is in the fourth column, the brackets
+    are in the last.
     """
 
     text_keys = ("text",)
@@ -64,11 +67,8 @@ class CoNLLCoreference(PreparedDataset):
         if source is None:
             return
         passages, known = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
-        files = _files(str(source))
-        for number, path in enumerate(files):
-            for document, sentences in self._documents(path):
-                if len(files) > 1:
-                    self.reading.at(number, len(files))  # of one, its lines tell
+        for path, reading in self.reading.each(_files(str(source))):
+            for document, sentences in self._documents(path, reading):
                 whole = document.partition(";")[0]  # parts of one document stay together
                 if split in self.held_out and self.held_out.split_of(whole) != split:
                     continue
@@ -97,12 +97,12 @@ class CoNLLCoreference(PreparedDataset):
                 for first, second, label in mention_pairs(clusters, draw)
             ]
 
-    def _documents(self, path: Path) -> Iterator[tuple[str, list[Sentence]]]:
+    def _documents(self, path: Path, reading: Reading) -> Iterator[tuple[str, list[Sentence]]]:
         """(id, sentences) of each document of a file."""
         document, sentences = "", list[Sentence]()
         rows, good = list[tuple[str, str]](), True
         first = ""
-        for place, line in read_lines(path, self.reading, strict=True):
+        for place, line in read_lines(path, reading, strict=True):
             if line.startswith("#begin document"):
                 if sentences or rows:
                     raise DataError(
@@ -146,14 +146,16 @@ class CoNLLCoreference(PreparedDataset):
         return Sentence([word for word, _ in rows], mentions, place)
 
 
-def _describe(source: str) -> dict[str, str]:
+def _describe(source: str) -> dict[str, Any]:
     files = _files(source)
-    return describe_file(source, files[0]) if hub.is_uri(source) else {path.name: file_hash(path) for path in files}
+    if hub.is_uri(source) or is_pattern(source):
+        return describe_files(source, files)
+    return {path.name: file_hash(path) for path in files}
 
 
 def _files(source: str) -> list[Path]:
-    if hub.is_uri(source):
-        return [hub.fetch(source)]
+    if hub.is_uri(source) or is_pattern(source):
+        return locate_all(source, "source")
     path = Path(embedded.locate(source))
     files = sorted(path.glob("*conll")) if path.is_dir() else [path]
     if not files or not files[0].is_file():

@@ -1,14 +1,15 @@
-"""Datasets that are read from a user's own files: one file for each split."""
+"""Datasets that are read from a user's own files: one for each split, or several that are read as one."""
 
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import Line, describe_file, locate, name_of, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import describe_files, locate_all, name_of, read_cells, read_json, read_lines
 from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -21,7 +22,7 @@ csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characte
 
 
 class FileDataset(PreparedDataset):
-    """A dataset of one file for each split; a split without a file is empty."""
+    """A dataset of one file for each split, or of all that match a name with `*`; a split without a file is empty."""
 
     def __init__(
         self,
@@ -36,30 +37,26 @@ class FileDataset(PreparedDataset):
         self.files = {"train": train, "val": val, "test": test}
 
     def describe(self) -> dict[str, Any]:
-        paths = {split: (name, self.path(split)) for split, name in self.files.items()}
-        return {split: describe_file(name, path) for split, (name, path) in paths.items() if name and path}
+        return {split: describe_files(name, self.paths(split)) for split, name in self.files.items() if name}
 
     def check_sources(self) -> None:
         for split in self.files:
-            self.path(split)
+            self.paths(split)
 
-    def path(self, split: str) -> Path | None:
-        """The file of a split, if it has one."""
+    def paths(self, split: str) -> list[Path]:
+        """The files of a split, in the order in which they are read; none if it has none."""
         name = self.files[split]
-        return None if name is None else locate(name, f"file of split {split!r}")
+        return [] if name is None else locate_all(name, f"file of split {split!r}")
 
-    def lines(self, split: str) -> Iterator[Line]:
-        """The lines of a split's file, several to a row: one that is not text stops, as its row may be anything."""
-        path = self.path(split)
-        if path is not None:
-            yield from read_lines(path, self.reading, strict=True)
+    def tables(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[Iterator[tuple[str, list[Any]]]]:
+        """The rows of each of a split's files: (place, the wanted columns); their format is `layout`."""
+        with_names = self.task.kind == "classification" and not isinstance(self.task, Buckets)  # of numbers
+        for path, reading in self.reading.each(self.paths(split)):
+            yield read_columns(path, columns, layout, reading, with_names=with_names)
 
     def rows(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[tuple[str, list[Any]]]:
-        """(place, the wanted columns) of each row of a split's file, whose format is `layout`."""
-        path = self.path(split)
-        if path is not None:
-            with_names = self.task.kind == "classification" and not isinstance(self.task, Buckets)  # of numbers
-            yield from read_columns(path, columns, layout, self.reading, with_names=with_names)
+        """(place, the wanted columns) of each row of a split, whatever file it is in."""
+        return chain.from_iterable(self.tables(split, columns, layout))
 
 
 def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Column, ...]:

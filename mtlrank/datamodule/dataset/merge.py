@@ -122,6 +122,7 @@ def _names(source: Any) -> Iterator[str]:
             yield f"{name} (empty)" if source.get("sha256") == _EMPTY else str(name)
         for part in source.values():
             yield from _names(part)
+        yield from (name for part in source.get("parts", ()) for name in _names(part) if part["sha256"] == _EMPTY)
 
 
 def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:

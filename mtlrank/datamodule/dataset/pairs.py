@@ -38,11 +38,12 @@ class SentencePairs(FileDataset):
         self.format = format
 
     def records(self, split: str) -> Iterable[Record]:
-        rows = self.rows(split, self.columns, self.format)
-        for number, (place, (score, *texts)) in enumerate(rows):
+        tables = self.tables(split, self.columns, self.format)
+        rows = chain.from_iterable(map(enumerate, tables))  # each file may have a header
+        for number, (row, (place, (score, *texts))) in enumerate(rows):
             if not all(isinstance(text, str) for text in texts):
                 self.reading.reject(place, f"expected text, found {' and '.join(map(repr, texts))}")
-            elif number == 0 and is_header_of_labels(str(score), texts):
+            elif row == 0 and is_header_of_labels(str(score), texts):
                 found = ", ".join([str(score), *texts])
                 self.reading.reject(place, f"expected a label and a text, found a header ({found}): remove it", found)
             elif len(texts) == 1:

@@ -21,7 +21,7 @@ from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.dataset.teacher import check_teacher, labels_of
 from mtlrank.datamodule.dataset.texts import Labelled, Texts
-from mtlrank.datamodule.lines import locate
+from mtlrank.datamodule.lines import locate_all
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -251,7 +251,7 @@ class IRDataset(PreparedDataset):
         for source in (each for each in self.sources.values() if each is not None and not isinstance(each, float)):
             Collection(source)
         if self.negatives_run is not None:
-            locate(self.negatives_run, "negatives_run")
+            locate_all(self.negatives_run, "negatives_run")
         if isinstance(self.held_out, Folds):
             self.held_out.check_file()
 

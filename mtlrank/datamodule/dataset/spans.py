@@ -1,36 +1,84 @@
-"""Texts with labelled spans: named entities from BIO files, related mentions from JSON lines and GAP."""
+"""Texts with labelled spans: named entities by BIO tags, related mentions from JSON lines and GAP."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.duplicates import Duplicates
-from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
-from mtlrank.datamodule.parquet import read_objects
-from mtlrank.errors import DataError
+from mtlrank.datamodule.dataset.files import FileDataset, columns_of, columns_of_conll
+from mtlrank.datamodule.lines import is_json, read_json, read_lines
+from mtlrank.datamodule.parquet import is_parquet, read_objects, read_parquet
+from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.task import Task
 
 _ONE_LABEL = "one label of a text with its spans"
+Tagged = list[tuple[str, str]]  # the tokens of a sentence with their tags
 
 
 class BIOSpans(FileDataset):
-    """CoNLL files: a line for each token, its tag in the last column (`O`, `B-PER`, `I-PER`).
+    """Named entities by the tags of tokens (`O`, `B-PER`, `I-PER`), from CoNLL, JSON Lines or Parquet files.
 
-    A blank line is between sentences. Columns are separated by tabs, or by blanks where there is no tab. A sample is a
-    sentence with its entities as spans; the class is the entity's type. Sentences without one are skipped.
+    CoNLL files have a line for each token, with its tag in the last column, and a blank line between sentences. Columns are
+    separated by tabs, or by blanks where there is no tab. By their endings, JSON Lines and Parquet have a sentence in each
+    row, as a list of tokens and one of tags; `columns` are their names. Tags are text, or a `ClassLabel` of Parquet.
+
+    A sample is a sentence with its entities as spans; the class is the entity's type. Sentences without one are skipped.
     """
 
     text_keys = ("text",)
 
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        preprocessor: Preprocessor,
+        train: str,
+        val: str | None = None,
+        test: str | None = None,
+        columns: Sequence[str] = ("tokens", "ner_tags"),
+    ) -> None:
+        super().__init__(name, task, preprocessor, train, val, test)
+        self.columns = [str(column) for column in columns_of(columns, 2, "tokens and tags, by name")]
+
     def records(self, split: str) -> Iterable[Record]:
-        for number, (place, sentence) in enumerate(self._sentences(split)):
+        files = self.reading.each(self.paths(split))
+        sentences = chain.from_iterable(self._sentences(path, reading) for path, reading in files)
+        for number, (place, sentence) in enumerate(sentences):
             text, spans = _entities(sentence)
             for span, label in spans:
                 yield Record("-", f"{split}-{number}", None, text, label, (span,), number, place=place)
 
-    def _sentences(self, split: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """(place of the first line, tokens with tags) of each sentence; one with a bad line is a bad row."""
-        sentence, first, good = list[tuple[str, str]](), "", True
-        for place, line in self.lines(split):
+    def _sentences(self, path: Path, reading: Reading) -> Iterator[tuple[str, Tagged]]:
+        """(place, tokens with tags) of each sentence of a file."""
+        if is_parquet(path):
+            return self._rows(read_parquet(path, self.columns, reading, with_names=True), reading)
+        return self._rows(read_json(path, reading), reading) if is_json(path) else self._lines(path, reading)
+
+    def _rows(self, rows: Iterable[tuple[str, dict[str, Any]]], reading: Reading) -> Iterator[tuple[str, Tagged]]:
+        """Sentences of rows with a list of tokens and one of tags."""
+        for place, row in rows:
+            tokens, tags = (row.get(column) for column in self.columns)
+            if isinstance(tags, list) and any(type(tag) is int for tag in tags):
+                raise ConfigError(
+                    f"{place}: {self.columns[1]} are numbers, and the file does not tell their names. Write tags as text, "
+                    "such as B-PER, or as Parquet with the library datasets, where `ClassLabel(names=[...])` gives names."
+                )
+            try:
+                sentence = _tagged(tokens, tags, self.columns)
+            except DataError as error:
+                reading.reject(place, str(error), str(row))
+            else:
+                if sentence:
+                    yield place, sentence
+
+    def _lines(self, path: Path, reading: Reading) -> Iterator[tuple[str, Tagged]]:
+        """Sentences of a CoNLL file, each with the place of its first line; one with a bad line is a bad row."""
+        sentence, first, good = Tagged(), "", True
+        for place, line in read_lines(path, reading, strict=True):  # the sentence of what is no text may be any
             if not line.strip() or line.startswith("-DOCSTART-"):
                 if sentence and good:
                     yield first, sentence
@@ -39,8 +87,8 @@ class BIOSpans(FileDataset):
             cells = columns_of_conll(line)
             first = first if sentence else place
             sentence.append((cells[0], cells[-1]))
-            if len(cells) < 2 or not cells[0] or not _is_tag(cells[-1]):
-                self.reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
+            if len(cells) < 2 or not _is_tagged(*sentence[-1]):
+                reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
                 good = False
         if sentence and good:
             yield first, sentence
@@ -52,11 +100,10 @@ class SpanPairs(FileDataset):
     text_keys = ("text",)
 
     def records(self, split: str) -> Iterable[Record]:
-        path = self.path(split)
-        if path is None:
-            return
         items = Duplicates(self.reading, "items", _ONE_LABEL)
-        for number, (place, row) in enumerate(read_objects(path, ("text", "spans", "label"), self.reading)):
+        files = self.reading.each(self.paths(split))
+        rows = chain.from_iterable(read_objects(path, ("text", "spans", "label"), reading) for path, reading in files)
+        for number, (place, row) in enumerate(rows):
             try:
                 spans = tuple((_offset(start), _offset(end)) for start, end in row["spans"])
                 text, label = row["text"], row["label"]
@@ -89,9 +136,8 @@ class GAP(FileDataset):
 
     def records(self, split: str) -> Iterable[Record]:
         items = Duplicates(self.reading, "items", _ONE_LABEL)
-        for number, (place, cells) in enumerate(self.rows(split, range(len(self.COLUMNS)), "tsv")):
-            if tuple(cells) == self.COLUMNS:
-                continue
+        rows = self.rows(split, range(len(self.COLUMNS)), "tsv")
+        for number, (place, cells) in enumerate(row for row in rows if tuple(row[1]) != self.COLUMNS):
             row = dict(zip(self.COLUMNS, cells, strict=True))
             try:
                 pronoun, *names = (_gap_span(row, name) for name in ("Pronoun", "A", "B"))
@@ -122,11 +168,29 @@ def _gap_label(row: dict[str, Any], name: str) -> str:
     return labels[found.upper()]
 
 
-def _is_tag(tag: str) -> bool:
-    return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
+def _tagged(tokens: Any, tags: Any, columns: Sequence[str]) -> Tagged:
+    """The tokens of a row with their tags. Raises `DataError` if it is not two lists that belong together."""
+    if not isinstance(tokens, list) or not isinstance(tags, list):
+        found = " and ".join(f"{value!s:.40}" for value in (tokens, tags))
+        raise DataError(f"expected a list of tokens and one of tags as {' and '.join(columns)}, found {found}")
+    if len(tokens) != len(tags):
+        raise DataError(f"expected a tag for each token, found {len(tokens)} {columns[0]} and {len(tags)} {columns[1]}")
+    sentence = Tagged()
+    for token, tag in zip(tokens, tags, strict=True):
+        word = token.strip(" \r") if isinstance(token, str) else token
+        if not _is_tagged(word, tag):
+            raise DataError(f"expected tokens of text with BIO tags (O, B-PER, I-PER), found {token!r} with {tag!r}")
+        sentence.append((word, tag))
+    return sentence
 
 
-def _entities(sentence: list[tuple[str, str]]) -> tuple[str, list[tuple[Span, str]]]:
+def _is_tagged(token: Any, tag: Any) -> bool:
+    """Whether a token is a word, and its tag a BIO tag."""
+    is_tag = isinstance(tag, str) and (tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2))
+    return is_tag and isinstance(token, str) and bool(token)
+
+
+def _entities(sentence: Tagged) -> tuple[str, list[tuple[Span, str]]]:
     """The tokens joined by blanks, and the entities among them. An I- that continues nothing starts an entity."""
     text, entities = "", list[tuple[Span, str]]()
     previous = "O"

@@ -1,0 +1,24 @@
+"""Names of several files at once: `*` in the last part stands for any characters."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 5  # names of files in a message
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a config's name of a file stands for all that match; `*` in the name of a folder means nothing."""
+    return "*" in name.rpartition("/")[2]
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that match, in order; those that begin with a dot, as a shell does, only if the pattern does too."""
+    wanted = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    hidden = pattern.startswith(".")
+    return sorted(name for name in names if wanted.fullmatch(name) and name.startswith(".") <= hidden)
+
+
+def told(names: Sequence[str]) -> str:
+    """What a folder holds, as far as it fits into a line."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(sorted(names)[:_SHOWN]) + more or "no file"
