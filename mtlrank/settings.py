@@ -58,7 +58,8 @@ def unread(config: Any, name: str) -> list[str]:
     As in `check_parts`, interpolations are not resolved yet: `${my_folder}` may refer to a key of a user's own.
     """
     words = {word for text in _texts(config) if "${" in text for word in re.findall(r"[\w-]+", text)}
-    return [str(key) for key in config if key not in _root_keys(name) and key not in words]
+    known = _root_keys(name)
+    return [str(key) for key in config if key not in known and key not in words]
 
 
 def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[list[str], list[str]]:
