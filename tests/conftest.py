@@ -10,12 +10,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import gc
 import threading
-from copy import deepcopy
 
 import pytest
 import torch
-import yaml
-from hydra._internal import defaults_list
 
 from mtlrank import embedded
 from mtlrank.compose import compose_config
@@ -36,29 +33,6 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported stays: each full collection would look at all of it again
-
-
-@pytest.fixture(autouse=True, scope="session")
-def compose_in_half_the_time():
-    """Hundreds of tests compose a config, in each of which Hydra parses the same files and makes maps that it discards."""
-    mapped, load, parsed = defaults_list._create_interpolation_map, yaml.load, {}
-
-    def map_if_needed(overrides, defaults, self_added):
-        needed = any(default.is_interpolation() for default in defaults if not default.is_self())
-        return mapped(overrides, defaults, self_added) if needed else None
-
-    def load_once(stream, Loader):  # noqa: N803
-        if Loader.__name__ != "OmegaConfLoader" or isinstance(stream, str):
-            return load(stream, Loader)
-        if (text := stream.read()) not in parsed:
-            stream.seek(0)  # whose name is in what is said of a mistake
-            parsed[text] = load(stream, Loader)
-        return deepcopy(parsed[text])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(defaults_list, "_create_interpolation_map", map_if_needed)
-        patch.setattr(yaml, "load", load_once)
-        yield
 
 
 @pytest.fixture(autouse=True)
