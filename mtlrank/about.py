@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from mtlrank import __version__
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec-eval-terrier")
@@ -19,6 +17,8 @@ PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec
 
 def describe(started: float) -> dict[str, str | int]:
     """Of the run that began at `started` (seconds, as `time.time` counts)."""
+    import torch  # here, as reports and pipelines only ask for PACKAGES or the commit
+
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     program = Path(sys.argv[0])
     module = f"python -m mtlrank.{program.stem}" if program.parent == Path(__file__).parent else sys.argv[0]

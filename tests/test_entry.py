@@ -205,9 +205,17 @@ def test_transformers_is_quiet_also_if_it_is_imported_later():
         assert done.stdout + done.stderr == "False True\n"
 
 
-def test_what_only_reads_results_does_not_wait_for_torch():
-    program = "import sys, mtlrank.compare, mtlrank.runs, mtlrank.registry; from mtlrank.entry import guarded\n"
-    program += "with guarded(): print({'torch', 'transformers'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("modules", "slow"),
+    [
+        ("mtlrank.compare, mtlrank.runs, mtlrank.registry", {"torch", "transformers"}),
+        ("mtlrank.runs, mtlrank.registry, pipelines.submit", {"torch", "transformers", "scipy"}),
+        ("pipelines.local", {"torch", "transformers"}),
+    ],
+)
+def test_what_only_reads_results_or_starts_a_run_elsewhere_does_not_wait_for_libraries(modules, slow):
+    program = f"import sys, {modules}; from mtlrank.entry import guarded\n"
+    program += f"with guarded(): print({slow} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

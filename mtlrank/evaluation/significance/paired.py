@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from mtlrank.dtypes import Floats
 
@@ -17,6 +16,8 @@ def t_test(baseline: Floats, system: Floats) -> float | None:
         return 1.0
     if _is_constant(system - baseline):
         return None
+    from scipy import stats  # here, as most that read results make no test, and it takes long to import
+
     return float(stats.ttest_rel(system, baseline).pvalue)
 
 
@@ -31,6 +32,8 @@ def tost(baseline: Floats, system: Floats, margin: float) -> float | None:
         return None
     if _is_constant(differences):
         return 0.0 if abs(differences[0]) < margin else 1.0
+    from scipy import stats
+
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
     return float(max(above, below))
