@@ -1,16 +1,20 @@
 """The runs of a study as texts, which a loop of a pipeline hands to its steps one by one."""
 
 import json
-from typing import Any, List
+from typing import TYPE_CHECKING, Any, List
 
 from components.train.settings import number_of_gpus, train_settings
-from mtlrank import study
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mtlrank.study import Run
 
 
 def plan_runs(config: Config) -> list[str]:
     """Every run of a study. Raises `ConfigError` for a study that cannot be, or not in a pipeline."""
+    from mtlrank import study  # here, as other pipelines that are started should not wait for torch
+
     if config["study"]["shard"]:
         raise ConfigError(
             f"study.shard is {config['study']['shard']!r}, but each run has a step of its own: leave it out."
@@ -24,10 +28,12 @@ def plan_runs(config: Config) -> list[str]:
     return [json.dumps({"tasks": run.mixture, "seed": run.seed}) for run in runs]
 
 
-def read_run(text: str) -> study.Run:
+def read_run(text: str) -> "Run":
     """The run that a text names."""
+    from mtlrank.study import Run
+
     told = json.loads(text)
-    return study.Run(tuple(told["tasks"]), told["seed"])
+    return Run(tuple(told["tasks"]), told["seed"])
 
 
 def study_settings(
