@@ -76,7 +76,7 @@ def complaint(workplace, capsys):
 
 
 def test_batch_size_and_learning_rate(workplace):
-    metrics = trained(workplace, "training.batch_size=32", "loop.optimizer.lr=1e-4")
+    metrics = trained_here(workplace, "training.batch_size=32", "loop.optimizer.lr=1e-4")
     for head in ("trec2019/nDCG@10", "msm_bm25/MSE", "msm_sem_sim/Spearman", "msm_ner/Accuracy", "msm_coref/Accuracy"):
         assert f"test/{head}" in metrics
 
