@@ -64,9 +64,10 @@ def check_output(output: Path, inputs: Mapping[str, str | None]) -> None:
     for name, path in inputs.items():
         if path and output.exists() and Path(path).exists() and output.samefile(path):
             raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
-        if path and is_pattern(path) and matching(Path(path).name, [output.name]):
+        written = output.resolve()  # where a link leads
+        if path and is_pattern(path) and matching(Path(path).name, [written.name]):
             folder = Path(path).parent
-            if folder.exists() and output.parent.exists() and output.parent.samefile(folder):
+            if folder.exists() and written.parent.exists() and written.parent.samefile(folder):
                 raise ConfigError(f"output is {str(output)!r}, one of the files of {name}={path}. Choose another name.")
 
 

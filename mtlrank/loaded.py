@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mtlrank.checks import at_least
 from mtlrank.datamodule.asked import Given, asked_of_program
 from mtlrank.datamodule.candidates import pairs_of_texts
+from mtlrank.datamodule.given import plain
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
 from mtlrank.loop.answers import answers
@@ -60,10 +61,12 @@ class LoadedHead:
     def _by(self, batch_size: int) -> Scorer:
         """The scorer with batches of this size."""
         scorer = copy(self._scorer)
-        scorer.batch_size = at_least("batch_size", batch_size, 1)
+        scorer.batch_size = at_least("batch_size", plain(batch_size), 1)
         return scorer
 
 
 def load(folder: str | PathLike[str], head: str | None, *, max_passages: int | None, trust: bool) -> LoadedHead:
     """As `mtlrank.load` says."""
+    if not isinstance(head, str | None):
+        raise ConfigError(f"head is {head!r}, expected the name of a head.")
     return LoadedHead(load_head(model_folder(fspath(folder)), head, trust=trust, kinds="any"), max_passages)

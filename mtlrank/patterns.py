@@ -1,5 +1,6 @@
 """Names of several files at once: `*` in the last part stands for any characters."""
 
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +14,7 @@ def is_pattern(name: str) -> bool:
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
     """The names that match, in order; those that begin with a dot, as a shell does, only if the pattern does too."""
-    wanted = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    wanted = re.compile(fnmatch.translate(re.sub(r"([?[])", r"[\1]", pattern)))  # only * means anything
     hidden = pattern.startswith(".")
     return sorted(name for name in names if wanted.fullmatch(name) and name.startswith(".") <= hidden)
 

@@ -20,6 +20,7 @@ from mtlrank.checks import all_known
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset.folds import number_of_folds
+from mtlrank.datamodule.dataset.mtl import check_names
 from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
@@ -70,9 +71,10 @@ def run(vary: Vary) -> list[Comparison]:
     for each in _told(mine, root):
         train.run(configs[each])
     if shard.total > 1:
+        without = "study.shard and force" if config["force"] else "study.shard"
         print(
             f"trained {len(mine)} of the study's {counted(len(runs), 'run')} ({root}). When all shards have ended, the "
-            "same command without study.shard compares them.",
+            f"same command without {without} compares them.",
             file=sys.stderr,
         )
         return []
@@ -192,9 +194,13 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
             f"study.heads is {config['study']['heads']}: expected tasks of the mixtures that have "
             f"{'folds' if folded else 'a val and a test split'}. These have: {', '.join(judged)}."
         )
-    left_out = [key for key in known if (key,) not in singles]
-    if left_out:
-        print(f"trained with others, but not compared: {', '.join(left_out)}", file=sys.stderr)
+    mixed = {key for mixture in several for key in mixture}
+    for what, left_out in (
+        ("trained with others, but not compared", [key for key in known if key in mixed and (key,) not in singles]),
+        ("in no mixture, so not trained", [key for key in known if key not in mixed]),
+    ):
+        if left_out:
+            print(f"{what}: {', '.join(left_out)}", file=sys.stderr)
     return [*singles, *several]
 
 
@@ -238,6 +244,7 @@ def _checked(config: Config) -> dict[str, Any]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     datasets = _datasets(config)
+    check_names(dataset["name"] for dataset in datasets.values())  # of single tasks, none of which would notice
     all_known("study.heads", study["heads"] or [], datasets, "heads")
     check_monitor(select_tasks(config))
     measures = [

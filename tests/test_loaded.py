@@ -88,7 +88,29 @@ def test_what_is_no_pair_is_told_with_its_place(scorer, given, complaint):
         scorer.score(given)
 
 
+def test_tables_give_texts_spans_and_numbers_of_numpy(model, scorer):
+    given = pairs(3)
+    expected = scorer.score(given)
+    np.testing.assert_array_equal(scorer.score(np.array(given, dtype=object)), expected)
+    np.testing.assert_array_equal(scorer.score(given, batch_size=np.int64(128)), expected)
+    assert scorer.predict(np.array(given)) == scorer.predict(given)
+    entities = mtlrank.load(model, "msm_ner")
+    plain = {"id": 3, "text": "the harbour", "spans": [(4, 11)]}
+    table = {"id": np.int64(3), "text": np.str_("the harbour"), "spans": np.array([[4, 11]])}
+    assert entities.predict([table]) == entities.predict([plain])
+
+
+@pytest.mark.parametrize("call", ["score", "predict"])
+def test_nothing_is_no_list(scorer, call):
+    with pytest.raises(DataError, match="^(pairs|texts): expected a list, found None.$"):
+        getattr(scorer, call)(None)
+
+
 def test_mistakes_in_settings_are_told(model, scorer):
+    with pytest.raises(ConfigError, match=r"config.json is a file: expected the folder of a finished run"):
+        mtlrank.load(model / "config.json")
+    with pytest.raises(ConfigError, match="^head is 3, expected the name of a head.$"):
+        mtlrank.load(model, 3)
     with pytest.raises(ConfigError, match="no head 'trec2091'. Did you mean 'trec2019'"):
         mtlrank.load(model, "trec2091")
     with pytest.raises(ConfigError, match="batch_size is 0, expected a whole number, at least 1."):

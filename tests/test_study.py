@@ -79,7 +79,7 @@ def test_shards_train_each_run_once_and_the_command_without_them_compares(data_d
     trained = []
     for shard in ("2/2", "1/2"):
         assert run(data_dir, tmp_path, *words, f"study.shard={shard}") == []
-        assert "When all shards have ended, the same command without study.shard" in capsys.readouterr().err
+        assert "When all shards have ended, the same command without study.shard compares" in capsys.readouterr().err
         trained.append({path.parent.parent.name for path in tmp_path.glob("*/seed-1/metrics.json")})
     assert trained == [{"msm_sem_sim+msm_ner"}, {"msm_sem_sim+msm_ner", "msm_ner"}]
     assert not (tmp_path / "transfer").exists()
@@ -109,6 +109,7 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("study.measures=[accuracy]", "study.measures names unknown measures: accuracy. Did you mean 'Accuracy'"),
         ("study.margin=-1", "study.margin is -1, expected a finite number above 0"),
         ("study.resamples=0", "study.resamples is 0, expected a whole number, at least 1"),
+        ("datamodule.dataset.datasets.msm_ner.name=msm_sem_sim", "Two datasets share the name msm_sem_sim"),
         ("study.shard=0/2", "The shard is '0/2', expected i/n with i from 1 to n"),
         ("trainer.devices=2", "Each run of a study has one device"),
         ("test=false", "compares test results"),
@@ -144,6 +145,13 @@ def test_tasks_without_a_split_of_their_own_are_learnt_but_not_compared(data_dir
     config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
     assert study._mixtures(config) == [("msm_sem_sim",), ("msm_sem_sim", "msm_ner")]
     assert "trained with others, but not compared: msm_ner" in capsys.readouterr().err
+
+
+def test_a_task_in_no_mixture_is_said_not_to_be_trained(data_dir, tmp_path, capsys):
+    words = ["tasks=[msm_sem_sim,msm_ner,msm_coref]", "study.mixtures=[[msm_sem_sim,msm_ner]]"]
+    config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
+    assert {task for run in study.plan(config) for task in run.mixture} == {"msm_sem_sim", "msm_ner"}
+    assert capsys.readouterr().err == "in no mixture, so not trained: msm_coref\n"
 
 
 def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so():

@@ -45,7 +45,8 @@ def trial(
     config = {**study.config_of(trained, vary, Path(model.path)), "output_dir": model.path}
     folders = folders_by_key([dataset.path for dataset in datasets])
     values = train.run_step(config, checkpoints, {task: folders[task] for task in trained.mixture})
-    without = shutil.ignore_patterns("model", "logs", "tensorboard", ".lock")
+    left_out = {"model", "logs", "tensorboard", ".lock"}  # here, and not below: a head may be called so
+    without = lambda folder, names: left_out.intersection(names) if folder == model.path else set()  # noqa: E731
     shutil.copytree(model.path, Path(result.path) / trained.place, ignore=without)
     for key, value in values.items():
         metrics.log_metric(key, value)

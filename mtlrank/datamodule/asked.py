@@ -9,6 +9,7 @@ from mtlrank.batch import Span
 from mtlrank.datamodule.candidates import Candidate, cleaned
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.shard import check_spans
+from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, is_json, read_json, read_lines
 from mtlrank.datamodule.parquet import is_parquet
 from mtlrank.datamodule.reading import Reading
@@ -78,7 +79,8 @@ def asked_of_program(texts: Iterable[Given], reading: Reading, form: Form, size:
     """
     if isinstance(texts, str | Mapping):
         raise DataError(f"texts: expected a list, found a single one, {texts!r:.60}. Put it into brackets.")
-    return chunks((_given(number, given, reading, form) for number, given in enumerate(texts)), size)
+    given = enumerate(map(plain, iterable(texts, "texts")))
+    return chunks((_given(number, each, reading, form) for number, each in given), size)
 
 
 def _given(number: int, given: Given, reading: Reading, form: Form) -> Asked:

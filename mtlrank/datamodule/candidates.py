@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
 from mtlrank.datamodule.pair_store import Asked, PairStore
 from mtlrank.datamodule.parquet import is_parquet, read_objects
@@ -52,8 +53,8 @@ def pairs_of_files(
 def pairs_of_texts(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[Candidate]]:
     """Pairs of a query and a passage that a program gives, in its order."""
     reading = Reading(hint=False)
-    for chunk in chunks(enumerate(pairs), size):
-        yield [_given(number, pair, reading) for number, pair in chunk]
+    for chunk in chunks(enumerate(iterable(pairs, "pairs")), size):
+        yield [_given(number, plain(pair), reading) for number, pair in chunk]
 
 
 def pairs_of_run(

@@ -73,11 +73,14 @@ def wrong_id(what: str, name: str) -> str:
     return ""
 
 
-def is_json(path: Path) -> bool:
-    """Whether a file is JSON Lines: by its name, which may end in .gz, or by its first line that is not blank."""
+def is_json(path: Path, *, by_name: bool = False) -> bool:
+    """Whether a file is JSON Lines: by its name, which may end in .gz, or by its first line that is not blank.
+
+    `by_name` alone where other files may begin with a brace, too.
+    """
     ending = Path(path.name.removesuffix(".gz")).suffix
-    if ending in (".jsonl", ".json", ".ndjson", ".tsv", ".parquet"):
-        return ending not in (".tsv", ".parquet")
+    if by_name or ending in (".jsonl", ".json", ".ndjson", ".tsv", ".parquet"):
+        return ending in (".jsonl", ".json", ".ndjson")
     first = next((text for _, text in read_lines(path, Reading.silent()) if text.strip()), "")
     return bool(_OBJECT.match(first))
 

@@ -182,6 +182,8 @@ def model_folder(path: str | Path | None) -> Path:
     """The local folder of a saved model: a folder, local or on Google Cloud Storage, or the model in use of a registry."""
     if path is None:
         raise ConfigError("model_dir has no value: expected the folder of a finished run, of its model, or a registry.")
+    if "://" not in str(path) and Path(path).is_file():
+        raise ConfigError(f"{path} is a file: expected the folder of a finished run, of its model, or a registry.")
     if exists(join(path, POINTER)):
         registry = Registry(path)
         current = registry.current()

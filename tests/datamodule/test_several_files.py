@@ -337,6 +337,9 @@ def test_an_output_is_none_of_the_inputs(tmp_path, monkeypatch):
             check_output(Path("x-9.tsv"), {"input": pattern})  # though it does not exist yet
     check_output(Path("scores.tsv"), {"input": "x-*.tsv", "run": None})
     check_output(Path("x-9.tsv"), {"input": "parts/x-*.tsv"})
+    Path("link.tsv").symlink_to("x-9.tsv")
+    with pytest.raises(ConfigError, match=r"output is 'link\.tsv', one of the files of input=x-\*\.tsv"):
+        check_output(Path("link.tsv"), {"input": "x-*.tsv"})
 
 
 # -- which files they are --------------------------------------------------------------------------------------------
@@ -357,6 +360,10 @@ def test_an_output_is_none_of_the_inputs(tmp_path, monkeypatch):
 )
 def test_a_star_stands_for_any_characters_and_nothing_else_does(pattern, expected):
     assert matching(pattern, ["y", "x-2", ".x-1", "x-10", "x-1", "X-1", "x-[1]"]) == expected
+
+
+def test_many_stars_are_not_tried_in_all_ways():
+    assert matching("*a" * 20, ["a" * 200 + "b", "a" * 20]) == ["a" * 20]
 
 
 def test_a_star_in_a_folder_makes_no_pattern():

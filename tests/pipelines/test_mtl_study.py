@@ -42,23 +42,29 @@ def test_seeds_that_a_server_sends_as_floats_are_whole_numbers():
 def test_the_pipeline_gives_what_the_command_gives(tmp_path, home, monkeypatch):
     """To the bit: the steps train and judge each run by itself, the command one after the other."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = ["debug=limit", "study.resamples=500"]
+    words = ["debug=limit", "study.resamples=500", "datamodule.dataset.datasets.msm_sem_sim.name=model"]
     folder = run(
-        tmp_path / "root", pipeline=mtl_study, tasks=TASKS, seeds=[1, 2], heads=["msm_ner"], epochs=1, overrides=words
+        tmp_path / "root",
+        pipeline=mtl_study,
+        tasks=TASKS,
+        seeds=[1, 2],
+        heads=["msm_sem_sim"],
+        epochs=1,
+        overrides=words,
     )
     assert len(list(folder.rglob("trial/model/model/model.safetensors"))) == 4
     (page,) = folder.glob("transfer/page")
     assert "msm_sem_sim+msm_ner" in page.read_text()
     told = json.loads((folder / "transfer" / "executor_output.json").read_text())
 
-    mine = [f"tasks=[{','.join(TASKS)}]", "study.seeds=[1,2]", "study.heads=[msm_ner]", "training.epochs=1", *words]
+    mine = [f"tasks=[{','.join(TASKS)}]", "study.seeds=[1,2]", "study.heads=[msm_sem_sim]", "training.epochs=1", *words]
     study.run(vary_with(*mine, f"output_dir={tmp_path / 'study'}", f"data_dir={tmp_path / 'data'}"))
     (expected,) = json.loads((tmp_path / "study" / "transfer" / "comparison.json").read_text())["comparisons"]
     (found,) = json.loads((folder / "transfer" / "tables" / "comparison.json").read_text())["comparisons"]
     assert found == expected
     assert found["baseline_runs"] == 2
     metrics = told["artifacts"]["metrics"]["artifacts"][0]["metadata"]
-    assert metrics == {"msm_sem_sim+msm_ner/msm_ner/Accuracy": expected["difference"]}
+    assert metrics == {"msm_sem_sim+msm_ner/model/Spearman": expected["difference"]}  # called as a folder of a run
 
 
 @pytest.mark.slow

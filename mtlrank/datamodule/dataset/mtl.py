@@ -1,5 +1,6 @@
 """The datasets that are learnt together."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,6 +13,13 @@ from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raise `ConfigError` if two of the datasets that are learnt together have one name."""
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise ConfigError(f"Two datasets share the name {', '.join(twice)}. Give each its own name.")
+
+
 class MTLDataset:
     """Several datasets in config order; the key binds a dataset to its head, its `name` labels both.
 
@@ -20,10 +28,7 @@ class MTLDataset:
 
     def __init__(self, datasets: Mapping[str, PreparedDataset]) -> None:
         self.datasets = dict(datasets)
-        names = [dataset.name for dataset in self.datasets.values()]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ConfigError(f"Two datasets share the name {', '.join(twice)}. Give each its own name.")
+        check_names(dataset.name for dataset in self.datasets.values())
 
     @property
     def by_name(self) -> dict[str, PreparedDataset]:

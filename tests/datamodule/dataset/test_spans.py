@@ -31,6 +31,12 @@ def test_entities_of_a_bio_file(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("first", ["{ } SYM O", "{} O", '{" O', "{\tO"])
+def test_a_conll_file_may_begin_with_a_brace(tmp_path, first):
+    (tmp_path / "x").write_text(f"{first}\nMira\tB-PER\n".replace("\t", " "))
+    assert [record.label for record in read(spans(tmp_path / "x"))] == ["PER"]
+
+
 def test_conll_2003_has_blanks_between_its_columns(tmp_path):
     (tmp_path / "x").write_text("-DOCSTART- -X- -X- O\n\nMira NNP I-NP B-PER\nslept VBD O O\n")
     assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira slept", "PER")]
