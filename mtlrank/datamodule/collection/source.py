@@ -92,8 +92,8 @@ def open_source(source: str | Mapping[str, Any]) -> Source:
     A string is an ir_datasets id. A mapping has files: `docs` and `queries` (TSV with id and text, JSON Lines or Parquet),
     `qrels` (TREC, or BEIR's TSV or Parquet), `run` (TREC) and `docpairs` (TSV with query, better and worse document,
     perhaps after a teacher's two scores), all but Parquet also gzipped. A `*` in the name of a file stands for all that
-    match, which are read as one. What it lacks is taken from `id`, an ir_datasets
-    id, or from `beir`, a folder, with `split` of its qrels and the queries that are judged there.
+    match, which are read as one. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with
+    `split` of its qrels and the queries that are judged there.
     `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own. `bm25` is a mapping
     with other settings of BM25 than the usual (see `BM25Settings`).
     """
@@ -252,9 +252,8 @@ def _state(file: Path, *, is_on_hub: bool) -> list[Any]:
     """What changes with a file."""
     path = file.resolve()
     state = path.stat()
-    name = (
-        path / file.name if is_on_hub else path
-    )  # in its cache a link leads to a file that is called after its content
+    # In the hub's cache a link leads to a file that is called after its content.
+    name = path / file.name if is_on_hub else path
     return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
 
 
