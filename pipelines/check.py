@@ -108,12 +108,13 @@ def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> No
     of_study, of_runs = (
         {name: values[name] for name in signature(f).parameters} for f in (study_settings, run_settings)
     )
-    settings = {**study_settings(**of_study), **run_settings(**of_runs), "seed": 0, "output_dir": "of the step"}
+    same = run_settings(**of_runs)
+    settings = {**study_settings(**of_study), **same, "seed": 0, "output_dir": "of the step"}
     config = pipeline_config(settings, values["overrides"], name="study")
     if "tasks" not in parameters:
         _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)
     _check_shard(config)
-    plan_runs(config)
+    plan_runs(config, same, values["overrides"])
 
 
 def _check_shard(config: Config) -> None:

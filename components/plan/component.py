@@ -37,12 +37,10 @@ def plan(
     from mtlrank.compose import pipeline_config
     from mtlrank.storage import write_json
 
-    settings = {
-        **run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus),
-        **study_settings(tasks, seeds, mixtures, heads, measures, margin),
-    }
-    composed = pipeline_config(settings, overrides, name="study")
-    runs = plan_runs(composed)
+    settings = run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus)
+    compared = study_settings(tasks, seeds, mixtures, heads, measures, margin)
+    composed = pipeline_config({**settings, **compared}, overrides, name="study")
+    runs = plan_runs(composed, settings, overrides)
     write_json(Path(config.path), composed, sort_keys=False)
     print(*runs, sep="\n")
     return runs

@@ -1,18 +1,22 @@
-"""The runs of a study as texts, which a loop of a pipeline hands to its steps one by one."""
+"""The runs of a study as texts, which a loop of a pipeline hands to its steps one by one, with all that makes them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, List
 
 from components.train.settings import number_of_gpus, train_settings
-from mtlrank.compose import Config
+from mtlrank.compose import Config, pipeline_config
 from mtlrank.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mtlrank.study import Run
+    from mtlrank.study import Run, Vary
 
 
-def plan_runs(config: Config) -> list[str]:
-    """Every run of a study. Raises `ConfigError` for a study that cannot be, or not in a pipeline."""
+def plan_runs(config: Config, settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Every run of a study, with the settings and overrides that all have in common.
+
+    Raises `ConfigError` for a study that cannot be, or not in a pipeline.
+    """
     from mtlrank import study  # here, as other pipelines that are started should not wait for torch
 
     if config["study"]["shard"]:
@@ -25,15 +29,20 @@ def plan_runs(config: Config) -> list[str]:
             "The study is cross-validated, but the pipeline prepares each dataset once, not for each fold: run `mtlrank "
             "study`, with study.shard on several machines."
         )
-    return [json.dumps({"tasks": run.mixture, "seed": run.seed}) for run in runs]
+    same = {"settings": {key: value for key, value in settings.items() if value is not None}, "overrides": overrides}
+    return [json.dumps({"tasks": run.mixture, "seed": run.seed, **same}) for run in runs]
 
 
-def read_run(text: str) -> "Run":
-    """The run that a text names."""
+def read_run(text: str) -> tuple["Run", "Vary"]:
+    """The run that a text names, and the function that gives its study's config with some keys changed."""
     from mtlrank.study import Run
 
     told = json.loads(text)
-    return Run(tuple(told["tasks"]), told["seed"])
+
+    def vary(changes: Mapping[str, Any]) -> Config:
+        return pipeline_config({**told["settings"], **changes}, told["overrides"], name="study")
+
+    return Run(tuple(told["tasks"]), told["seed"]), vary
 
 
 def study_settings(

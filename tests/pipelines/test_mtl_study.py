@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from components.plan.runs import plan_runs, read_run, study_settings
+from components.plan.runs import plan_runs, read_run, run_settings, study_settings
 from mtlrank import study
 from mtlrank.compose import pipeline_config
 from mtlrank.errors import ConfigError
@@ -24,15 +24,19 @@ def settings(seeds):
 
 def test_runs_travel_as_texts():
     config = pipeline_config(settings([2, 4]), [], name="study")
-    runs = [read_run(text) for text in plan_runs(config)]
-    assert runs == study.plan(config)
+    same = run_settings("embedded", "", 32, 0.0, 0, "", "", "", "0")
+    texts = plan_runs(config, same, ["training.epochs=7"])
+    runs, varies = zip(*map(read_run, texts), strict=True)
+    assert list(runs) == study.plan(config)
+    training = varies[0]({"seed": 3})["training"]
+    assert (training["batch_size"], training["epochs"]) == (32, 7)
     assert runs[-1] == study.Run(("msm_sem_sim", "msm_ner"), 4)
     assert len(runs) == 6
 
 
 def test_seeds_that_a_server_sends_as_floats_are_whole_numbers():
     config = pipeline_config(settings([2.0]), [], name="study")
-    assert [read_run(text).seed for text in plan_runs(config)] == [2, 2, 2]
+    assert [read_run(text)[0].seed for text in plan_runs(config, {}, [])] == [2, 2, 2]
     with pytest.raises(ConfigError, match=r"study.seeds is \[2.5\], expected a list of different seeds"):
         pipeline_config(settings([2.5]), [], name="study")
 
@@ -90,7 +94,7 @@ def test_a_killed_run_goes_on_in_another_pod_and_all_are_compared(cluster):
         datasets.append(whole(cluster("merge", task=task, parts=[part], **what))["dataset"])
 
     def trial(run, checkpoints):
-        return cluster("trial", run=run, datasets=datasets, checkpoints=checkpoints, **how, **what)
+        return cluster("trial", run=run, datasets=datasets, checkpoints=checkpoints)
 
     kill_after_a_checkpoint(trial(both, "gs://bucket/checkpoints"), "gs://bucket/checkpoints")
     again = trial(both, "gs://bucket/checkpoints")
