@@ -7,6 +7,7 @@ retry of the step finds one that failed. If only the connection is lost it conti
 
 import json
 import signal
+import threading
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ from mtlrank.storage import join, read_bytes
 
 POLL = 10.0  # seconds between two looks at the job
 LATE = 600.0  # seconds past the deadline after which the launcher does what the cluster did not
+GRACE = 20.0  # seconds until a creation that is under way has ended, of the 30 that Kubernetes gives
 
 
 def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
@@ -36,17 +38,50 @@ def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
 
 
 def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
-    """Run a job to its end, in so many seconds at most. Raises `TrainJobError` if it does not complete."""
+    """Run a job to its end, in so many seconds at most. Raises `TrainJobError` if it does not complete.
+
+    A signal raises its error anywhere in this thread. In the midst of a request that would leave a lock of the HTTP
+    client taken for ever, so that another thread asks the cluster, and this one only waits.
+    """
+    supervision = _Supervision(cluster, job, seconds)
     try:
-        begin(cluster, job)
-        wait(cluster, job, seconds)
+        supervision.start()
+        supervision.join()
     except (SigTerm, KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
-        remove(cluster, job)
+        supervision.cancel()
+        remove(Cluster.connect(), job)
         raise
+    if supervision.error is not None:
+        raise supervision.error
 
 
-def begin(cluster: Cluster, job: dict[str, Any]) -> None:
+class _Supervision(threading.Thread):
+    """Creates a job and waits for its end. `error` is what it ended with."""
+
+    def __init__(self, cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
+        super().__init__(daemon=True, name="supervision of the job")
+        self.error: BaseException | None = None
+        self._cluster, self._job, self._seconds = cluster, job, seconds
+        self._has_begun, self._is_cancelled = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        try:
+            begin(self._cluster, self._job, self._is_cancelled)
+            self._has_begun.set()
+            wait(self._cluster, self._job, self._seconds)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._has_begun.set()
+
+    def cancel(self) -> None:
+        """Create nothing any more, and wait until what was being created can be seen."""
+        self._is_cancelled.set()
+        self._has_begun.wait(GRACE)
+
+
+def begin(cluster: Cluster, job: dict[str, Any], is_cancelled: threading.Event) -> None:
     """Create the job, or adopt the one that an earlier attempt of this step created.
 
     One of this run that failed is created again, also if a retry asks for something else, such as another output.
@@ -54,6 +89,8 @@ def begin(cluster: Cluster, job: dict[str, Any]) -> None:
     name, owner = job["metadata"]["name"], cluster.owner()
     owned = {**job, "metadata": {**job["metadata"], **({"ownerReferences": [owner]} if owner else {})}}
     latest = time.monotonic() + LATE
+    if is_cancelled.is_set():
+        return
     while not cluster.create(owned):
         found = cluster.read(name)
         if found is None:
@@ -71,7 +108,8 @@ def begin(cluster: Cluster, job: dict[str, Any]) -> None:
                 f"TrainJob {name} of an earlier attempt failed: creating it again, to continue from its last checkpoint"
             )
             cluster.delete(found)
-        time.sleep(min(POLL, 2.0))
+        if is_cancelled.wait(min(POLL, 2.0)):
+            return
     say(f"created TrainJob {name}: kubectl -n {cluster.namespace} get trainjob {name}")
 
 

@@ -32,6 +32,13 @@ NODES = Nodes(
     runtime="torch-distributed",
     deadline_hours=6,
 )
+CREATE = "POST .*/trainjobs"
+
+
+def made(**metadata):
+    """The job as the launcher makes it, with other metadata."""
+    job = trainjob(ORDER, NODES, RUN, IMAGE)
+    return {**job, "metadata": {**job["metadata"], **metadata}}
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -18,20 +15,14 @@ from components.launch.trainjob import trainjob
 from mtlrank.errors import ConfigError, ResourceError
 from mtlrank.storage import write_bytes
 
-from .conftest import IMAGE, JOB, NODES, ORDER, RUN
+from .conftest import CREATE, IMAGE, JOB, NODES, ORDER, RUN, made
 
 METRICS = {"val/trec2019/nDCG@10": 0.5}
-CREATE = "POST .*/trainjobs"
 POLLED = f"GET .*/trainjobs/{JOB}$"
 
 
 def lines(text):
     return [line for line in text.splitlines() if line.startswith("step ")]
-
-
-def made(**metadata):
-    job = trainjob(ORDER, NODES, RUN, IMAGE)
-    return {**job, "metadata": {**job["metadata"], **metadata}}
 
 
 # -- success -----------------------------------------------------------------------------------------------------------
@@ -254,7 +245,7 @@ def test_a_job_that_failed_before_is_made_anew(kube, launched, labels):
 def test_a_job_that_is_being_deleted_is_not_adopted(kube):
     kube.store(made(deletionTimestamp="2026-11-24T12:00:00Z"))
     threading.Timer(0.3, kube.jobs.clear).start()
-    launcher.begin(cluster.Cluster.connect(), made())
+    launcher.begin(cluster.Cluster.connect(), made(), threading.Event())
     assert kube.jobs[JOB]["metadata"]["uid"] == "uid-2"
     assert kube.asked("DELETE") == 0
 
@@ -379,34 +370,3 @@ def test_the_cluster_has_time_to_end_a_job_first(kube, bucket, monkeypatch):
     assert launcher.run(ORDER, NODES, RUN, IMAGE) == METRICS
     ((spec, seconds),) = given
     assert seconds == spec["activeDeadlineSeconds"] + launcher.LATE > spec["activeDeadlineSeconds"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_step_that_is_cancelled_deletes_its_job(kube, number):
-    """In a process of its own, as the pod of the step gets the signal."""
-    code = (
-        "import json, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
-        "from components.launch import launcher\n"
-        "from components.train.order import Order\n"
-        "from components.launch.trainjob import Nodes\n"
-        "from mtlrank.entry import guarded\n"
-        "with guarded():\n"
-        "    launcher.run(Order.loads(sys.argv[1]), Nodes(**json.loads(sys.argv[2])), sys.argv[3], 'image:1')\n"
-    )
-    arguments = [ORDER.dumps(), json.dumps(NODES._asdict()), RUN]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
-    kube.wait_for("GET .*/pods")
-    assert JOB in kube.jobs
-    process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode != 0
-    assert kube.jobs == {}, said
-    assert f"deleted TrainJob {JOB}" in said
-
-
-def test_a_step_that_is_cancelled_leaves_others_jobs_alone(kube, launched):
-    job = made()
-    kube.store(made(labels={"mtlrank/run": JOB, "mtlrank/spec": "0123"}))
-    launcher.remove(cluster.Cluster.connect(), job)
-    assert JOB in kube.jobs
