@@ -27,6 +27,8 @@ from mtlrank.returned import instance_of
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 
+_CHOOSE_POOLER = " Choose a pooler with `model/heads/pooler@model.heads.{}.pooler=...`."
+
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
     """The datamodule over opened datasets by key, whose validation is from here on as small as it is to be."""
@@ -51,15 +53,13 @@ def build_body(config: Config) -> MTLBody:
     owners = _owners(config)
     heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
     nodes = config["datamodule"]["dataset"]["datasets"]
-    sharing = {each for key, owner in owners.items() if key != owner for each in (key, owner)}
     tasks: dict[str, Task] = {
-        key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task)
-        for key, dataset in nodes.items()
-        if key in sharing or heads[key].num_labels is not None
+        key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task) for key, dataset in nodes.items()
     }
-    _check_shared(config, {key: tasks[key] for key in sharing})
+    _check_shared(config, tasks)
     for key, dataset in nodes.items():
         check_length(key, dataset, body.backbone, body.max_length)
+        _check_spans(key, heads[key].pooler, tasks[key])
         if heads[key].num_labels is not None and tasks[key].kind != "classification":  # that number is in the data
             _check_outputs(key, heads[key], tasks[key])
     return body
@@ -80,7 +80,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     }
     for key, dataset in datasets.items():
         _check_outputs(key, built[owners[key]], dataset.task)
-        _check_pooler(key, dataset, built[owners[key]].pooler)
+        _check_pairs(key, built[owners[key]].pooler, dataset)
     heads = {dataset.name: built.get(key, datasets[owners[key]].name) for key, dataset in datasets.items()}
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
     model: MultiTaskModel = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
@@ -267,11 +267,10 @@ def _check_classes(key: str, head: MTLHead, task: Task) -> None:
 def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:
     """Refuse a head of tasks, by key, whose outputs mean different things."""
     owners = _owners(config)
-    for key, task in tasks.items():
-        here, there = _outputs(task), _outputs(tasks[owners[key]])
-        if here != there:
+    for key, owner in owners.items():
+        if key != owner and (here := _outputs(tasks[key])) != (there := _outputs(tasks[owner])):
             raise ConfigError(
-                f"{key!r} and {owners[key]!r} share a head, but their outputs differ: {here} and {there}. Give one of them "
+                f"{key!r} and {owner!r} share a head, but their outputs differ: {here} and {there}. Give one of them "
                 f"its own, as in model/heads@model.heads.{key}=cls."
             )
 
@@ -284,16 +283,22 @@ def _outputs(task: Task) -> str:
     return f"{what} of {counted(task.num_spans, 'span')}" if task.num_spans else what
 
 
-def _check_pooler(key: str, dataset: PreparedDataset, pooler: Pooler) -> None:
-    num_spans = pooler.num_spans
+def _check_spans(key: str, pooler: Pooler, task: Task) -> None:
+    """Refuse a head that pools another number of spans than its task labels."""
+    pooled, labelled = (
+        counted(number, "span") if number else "no spans" for number in (pooler.num_spans, task.num_spans)
+    )
+    if pooled != labelled:
+        raise ConfigError(
+            f"Head {key!r} pools {pooled} with {type(pooler).__name__}, but its task {type(task).__name__} labels "
+            f"{labelled} per item.{_CHOOSE_POOLER.format(key)}"
+        )
+
+
+def _check_pairs(key: str, pooler: Pooler, dataset: PreparedDataset) -> None:
+    """Refuse a head that compares two texts where there is one."""
     if pooler.needs_pairs and not dataset.has_pairs:
         raise ConfigError(
-            f"Head {key!r} pools with {type(pooler).__name__}, which compares two texts, but its dataset has single texts. "
-            f"Choose a pooler with `model/heads/pooler@model.heads.{key}.pooler=...`."
-        )
-    if num_spans != dataset.task.num_spans:
-        expected = dataset.task.num_spans or "no"
-        raise ConfigError(
-            f"Head {key!r} pools {num_spans or 'no'} spans, but its dataset labels {expected} spans per item. "
-            f"Choose a pooler with `model/heads/pooler@model.heads.{key}.pooler=...`."
+            f"Head {key!r} pools with {type(pooler).__name__}, which compares two texts, but its dataset has single "
+            f"texts.{_CHOOSE_POOLER.format(key)}"
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
+from mtlrank.build import check_loss, check_samplers
 from mtlrank.build_dataset import has_split
 from mtlrank.checks import all_known
 from mtlrank.compose import Config
@@ -29,7 +30,7 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.objects import parameters_of
-from mtlrank.progress import time_left
+from mtlrank.progress import say, time_left
 from mtlrank.run_folder import METRICS
 from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
@@ -68,6 +69,7 @@ def run(vary: Vary) -> list[Comparison]:
     mine = runs[shard.number - 1 :: shard.total]  # so that each has short runs of single tasks and long ones
     configs = {each: config_of(each, vary, root) for each in mine}  # all, before any of them takes its time
     writable_folder(root)
+    _rehearse(configs, vary, root)
     for each in _told(mine, root):
         train.run(configs[each])
     if shard.total > 1:
@@ -112,6 +114,16 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
     write_transfer(root / "transfer", rows, systems, select_tasks(config))
     print_transfer(rows)
     return rows
+
+
+def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
+    """Find mistakes in any run, and prepare the data of all, before the first one takes its time."""
+    left = [each for each, config in configs.items() if config["force"] or not (root / each.place / METRICS).exists()]
+    if left:
+        say(f"checking {counted(len(left), 'run')}, and preparing what they learn from")
+        tasks = tuple(dict.fromkeys(task for each in left for task in each.mixture))
+        folds = [each.fold for each in left if each.fold is not None]
+        train.rehearse(config_of(Run(tasks, left[0].seed, min(folds, default=None)), vary, root))
 
 
 def _runs(tasks: tuple[str, ...], seed: int, config: Config) -> list[Run]:
@@ -246,7 +258,10 @@ def _checked(config: Config) -> dict[str, Any]:
     datasets = _datasets(config)
     check_names(dataset["name"] for dataset in datasets.values())  # of single tasks, none of which would notice
     all_known("study.heads", study["heads"] or [], datasets, "heads")
-    check_monitor(select_tasks(config))
+    selected = select_tasks(config)
+    check_monitor(selected)
+    check_loss(selected)
+    check_samplers(selected)
     measures = [
         m
         for key, dataset in datasets.items()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -49,14 +50,17 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     `prepared` holds folders by dataset key; without it, datasets are prepared in `data_dir`. A run that was stopped
     continues from its last checkpoint; one that is finished is not run again unless `force` is set.
     """
-    config = select_tasks(config)
-    if config["prepare"]["shard"]:
-        raise ConfigError(
-            "prepare.shard is for `mtlrank prepare`: it prepares a part of each dataset. Train without it."
-        )
+    config = _selected(config)
     output = run_folder.output_folder(config)
     with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
         return _run(run_folder.output_folder(config), config, prepared)
+
+
+def rehearse(config: Config) -> None:
+    """Raise what `run` would refuse before its first step, and prepare what is missing."""
+    config = _selected(config)
+    _check_settings(config)
+    _build(config, None)
 
 
 def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
@@ -67,36 +71,26 @@ def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
     return next((metrics[key] for key in ([monitor] if monitor else keys) if key in metrics), None)
 
 
+def _selected(config: Config) -> Config:
+    config = select_tasks(config)
+    if config["prepare"]["shard"]:
+        raise ConfigError(
+            "prepare.shard is for `mtlrank prepare`: it prepares a part of each dataset. Train without it."
+        )
+    return config
+
+
 def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
     """The run of one process, in a folder that no other run uses."""
     started = time.time()
     finished = output / run_folder.METRICS
     if not config["force"] and run_folder.holds(output, config):
         return _reached(output, config, prepared)
-    check_monitor(config)
-    build.check_loss(config)
-    build.check_samplers(config)
-    build_trainer.check_trainer(config)
+    _check_settings(config)
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build_trainer.build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
-    body = build.build_body(config)
-    if config["training"]["compile"]:
-        build.compile_body(config, body)
-    datasets = prepare.run(config, prepared)
-    build.check_tokenizers(config, datasets)
-    for left_out in leave_out_leaks(list(datasets.values())):
-        say(f"mtlrank: {left_out}")
-    leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
-    for leak in leaks:
-        say(f"mtlrank: {leak}")
-    leaks += [
-        f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
-    ]  # prepare says it
-
-    datamodule = build.build_datamodule(config, datasets)
-    check_judges("test", datamodule.samplers["test"])  # now, not after the training
-    model = build.build_model(config, body, datasets)
+    datasets, leaks, datamodule, model = _build(config, prepared)
     with StopSignals(forced=config["force"]) as signals:
         milestones = build_trainer.build_milestones(config, checkpoints, datasets, model, signals)
         service = build_trainer.build_service(config)
@@ -134,6 +128,41 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
             print_table(heads)
             print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
+
+
+class _Built(NamedTuple):
+    datasets: dict[str, PreparedDataset]
+    leaks: list[str]  # what the report tells of them
+    datamodule: MTLDataModule
+    model: MultiTaskModel
+
+
+def _check_settings(config: Config) -> None:
+    """Refuse what shows before anything is read or loaded."""
+    check_monitor(config)
+    build.check_loss(config)
+    build.check_samplers(config)
+    build_trainer.check_trainer(config)
+
+
+def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
+    """Data and model of a run. Mistakes that show without data are found before any is prepared."""
+    body = build.build_body(config)
+    if config["training"]["compile"]:
+        build.compile_body(config, body)
+    datasets = prepare.run(config, prepared)
+    build.check_tokenizers(config, datasets)
+    for left_out in leave_out_leaks(list(datasets.values())):
+        say(f"mtlrank: {left_out}")
+    leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
+    for leak in leaks:
+        say(f"mtlrank: {leak}")
+    leaks += [
+        f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
+    ]  # prepare says it
+    datamodule = build.build_datamodule(config, datasets)
+    check_judges("test", datamodule.samplers["test"])  # now, not after the training
+    return _Built(datasets, leaks, datamodule, build.build_model(config, body, datasets))
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:

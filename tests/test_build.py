@@ -96,13 +96,6 @@ def test_a_layer_deeper_than_the_body_is_named_with_its_head(config):
         build.build_body({**config, "model": {**config["model"], "heads": heads}})
 
 
-def test_a_pooler_without_spans_on_a_span_dataset_is_refused(config, datasets):
-    heads = {**config["model"]["heads"], "msm_ner": config["model"]["heads"]["trec2019"]}
-    wrong = {**config, "model": {**config["model"], "heads": heads}}
-    with pytest.raises(ConfigError, match="Head 'msm_ner' pools no spans, but its dataset labels 1 spans"):
-        build.build_model(wrong, build.build_body(config), datasets)
-
-
 def test_a_pooler_that_compares_two_texts_on_single_texts_is_refused(config, datasets):
     compare = {**config["model"]["heads"]["trec2019"]["pooler"], "_target_": "mtlrank.model.head.pooler.PairProduct"}
     heads = {**config["model"]["heads"], "msm_ner": {**config["model"]["heads"]["trec2019"], "pooler": compare}}
@@ -123,6 +116,14 @@ def test_datasets_of_another_tokenizer_are_refused(config, datasets):
         (["training.monitor=val/msm_bm25/Mse"], "Did you mean 'val/msm_bm25/MSE'"),
         (["datamodule.dataset.datasets.msm_bm25.task.measures=null"], "at least one measure"),
         (["loop/loss=static_weights", "loop.loss.weights={nope: 2}"], "names unknown tasks: nope"),
+        (
+            ["model/heads@model.heads.msm_bm25=span"],
+            "pools 1 span with SpanAverage, but its task Regression labels no spans",
+        ),
+        (
+            ["tasks=[msm_ner]", "model/heads@model.heads.msm_ner=cls"],
+            "pools no spans with CLSToken, but its task SpanClassification labels 1",
+        ),
     ],
 )
 def test_a_name_that_is_wrong_is_told_before_data_is_prepared(tmp_path, words, complaint):

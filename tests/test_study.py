@@ -113,12 +113,43 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("study.shard=0/2", "The shard is '0/2', expected i/n with i from 1 to n"),
         ("trainer.devices=2", "Each run of a study has one device"),
         ("test=false", "compares test results"),
+        ("prepare.shard=1/2", "prepare.shard is for `mtlrank prepare`"),
+        (
+            "datamodule/sampler@datamodule.train_sampler=temperature datamodule.train_sampler.temperature=0",
+            "temperature",
+        ),
     ],
 )
 def test_studies_that_cannot_be_are_refused_before_anything_runs(data_dir, tmp_path, word, message):
     with pytest.raises(ConfigError, match=message):
         run(data_dir, tmp_path, word)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model/heads@model.heads.msm_ner=cls"], "Head 'msm_ner' pools no spans"),
+        (
+            ["tasks=[trec2019,msm_sem_sim]", "model/heads/pooler@model.heads.msm_sem_sim.pooler=span_average"],
+            "Head 'msm_sem_sim' pools 1 span",
+        ),
+        (["loop/loss=static_weights", "loop.loss.weights={msm_ner: -1}"], "msm_ner"),
+    ],
+)
+def test_a_mistake_in_a_later_run_is_found_before_the_first_one(data_dir, tmp_path, words, message):
+    with pytest.raises(ConfigError, match=message):
+        run(data_dir, tmp_path, "study.seeds=[1]", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_is_wrong_is_found_before_the_first_run(data_dir, tmp_path):
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("query\ttext\tnot a number\n")
+    words = [f"datamodule.dataset.datasets.msm_ner.train={bad}", "study.seeds=[1]"]
+    with pytest.raises(DataError, match="bad"):
+        run(data_dir, tmp_path / "study", *words)
+    assert not list((tmp_path / "study").iterdir())
 
 
 def test_a_study_in_a_bucket_is_refused(data_dir, tmp_path, monkeypatch):
@@ -193,7 +224,7 @@ def test_a_study_trains_all_folds_and_compares_over_all_queries(data_dir, tmp_pa
     told = capsys.readouterr()
     assert "trained with others, but not compared: msm_bm25" in told.err
     assert "run 6/6: trec2019, msm_bm25, seed 1, fold 2, about" in told.err
-    assert told.err.count("mtlrank: msm_bm25 learns without the ") == 3
+    assert told.err.count("mtlrank: msm_bm25 learns without the ") == 4  # for each fold, and when all is checked
     assert "learns from" not in told.err  # no leak is left
     assert "A run is 3 models: each ranks the queries of its own fold." in " ".join(told.out.split())
     assert (row.head, row.num_units, row.baseline_runs, row.folds) == ("trec2019", 50, 1, 3)
