@@ -114,10 +114,7 @@ def test_seeds_and_what_is_derived_from_them_change_together():
         ("trainer.devices=2", "Each run of a study has one device"),
         ("test=false", "compares test results"),
         ("prepare.shard=1/2", "prepare.shard is for `mtlrank prepare`"),
-        (
-            "datamodule/sampler@datamodule.train_sampler=temperature datamodule.train_sampler.temperature=0",
-            "temperature",
-        ),
+        ("+datamodule.train_sampler.limits.msm_nr=64", "unknown datasets: msm_nr. Did you mean 'msm_ner'"),
     ],
 )
 def test_studies_that_cannot_be_are_refused_before_anything_runs(data_dir, tmp_path, word, message):
