@@ -103,7 +103,9 @@ def _folder(uri: str, pattern: HubFile, path: str) -> Folder:
         there = Folder(commit, [each.path.rpartition("/")[2] for each in tree if isinstance(each, RepoFile)])
     except Exception as error:  # as in `_fetch`
         if known.exists() and not isinstance(error, RevisionNotFoundError | EntryNotFoundError):
-            return Folder(**read_json(known))
+            there = Folder(**read_json(known))
+            say(f"{uri}: the hub cannot be asked, so the files are those of {there.commit}, the commit it named last")
+            return there
         raise _told(uri, pattern, error) from error
     with suppress(OSError):  # where nothing can be kept, the hub is asked again
         write_json(known, there._asdict())

@@ -118,13 +118,14 @@ def interrupted(*_):
     raise StorageError("interrupted")
 
 
-def test_without_a_connection_the_last_known_files_are_taken(parts, monkeypatch):
+def test_without_a_connection_the_last_known_files_are_taken_and_it_is_said(parts, monkeypatch, capsys):
     assert texts() == list(THREE.values())
     parts.shutdown()
     parts.server_close()
     close_session()
     monkeypatch.setattr(_http.time, "sleep", lambda _: None)
     assert again() == list(THREE.values())
+    assert "the hub cannot be asked, so the files are those of " in capsys.readouterr().err
     with pytest.raises(StorageError, match=r"Cannot fetch hf://.*/other/\*\.tsv: ConnectError: "):
         texts("hf://datasets/my-team/my-data/other/*.tsv")
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -41,6 +42,7 @@ class DocStore:
                     self._build(source)
         uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"  # quotes what a file name may hold
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        weakref.finalize(self, self._database.close)
         try:
             (self._size,) = self._database.execute("SELECT count(*) FROM docs").fetchone()
         except sqlite3.DatabaseError as error:

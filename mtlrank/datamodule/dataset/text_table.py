@@ -1,6 +1,7 @@
 """The distinct texts of a shard."""
 
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ class TextTable:
         self.num_unknown = 0  # tokens that stand for what the vocabulary has no word for
         self._path = folder / ".texts.sqlite"
         self._database = sqlite3.connect(self._path)
+        weakref.finalize(self, self._database.close)  # of a shard that is not finished
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, row INT, length INT) WITHOUT ROWID")
