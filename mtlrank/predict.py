@@ -17,6 +17,7 @@ from pathlib import Path
 from mtlrank.checks import check_output
 from mtlrank.compose import Config
 from mtlrank.datamodule.asked import Asked, asked_of_files
+from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.lines import locate_all, standard_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -37,6 +38,7 @@ def run(config: Config) -> int:
     Equal batches give equal numbers to the bit: those that `evaluate` finds, as far as they are of one chunk.
     """
     output = local_path(config["output"])
+    shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
     check_output(output, {"input": config["input"]})
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], kinds="any")
@@ -46,18 +48,18 @@ def run(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder, explained("compile"):
         is_piped = config["input"] == "-"
         paths = [standard_input(Path(folder), "texts")] if is_piped else locate_all(config["input"], "input")
-        lines = _lines(asked_of_files(paths, reading, head.form, _CHUNK), scorer, reading)
-        write_lines(output, lines)
+        asked = asked_of_files(paths, reading, head.form, _CHUNK, shard)
+        write_lines(output, _lines(asked, scorer, reading, may_be_none=shard.total > 1))
     number = reading.progress.done
     notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
     print("; ".join([f"predicted {number:,} lines with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
     return number
 
 
-def _lines(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading) -> Iterator[str]:
+def _lines(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading, *, may_be_none: bool) -> Iterator[str]:
     """The lines of the output."""
     for rows in answers(chunks, scorer, reading):
         yield from (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         reading.progress.advance(len(rows))
-    if not reading.progress.done:
+    if not reading.progress.done and not may_be_none:
         raise DataError("There is nothing to predict: the input has no lines.")

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 from mtlrank.batch import Span
 from mtlrank.datamodule.candidates import Candidate, cleaned
 from mtlrank.datamodule.chunks import chunks
-from mtlrank.datamodule.dataset.shard import check_spans
+from mtlrank.datamodule.dataset.shard import Shard, check_spans
 from mtlrank.datamodule.given import iterable, plain
-from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, is_json, read_json, read_lines
-from mtlrank.datamodule.parquet import is_parquet
+from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, is_json, read_lines
+from mtlrank.datamodule.parquet import count_rows, is_parquet, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
@@ -40,6 +40,11 @@ class Form(NamedTuple):
         """Whether the head reads single texts only."""
         return self.text_keys is not None and len(self.text_keys) == 1
 
+    @property
+    def columns(self) -> list[str]:
+        """What of a row is looked at."""
+        return list(dict.fromkeys([*(self.text_keys or ()), *PAIR, "id", "spans"]))
+
     def keys(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The keys of a row's texts: those of the head's own data, or `query` and `text`."""
         own = self.text_keys or (SINGLE if row.get("query") is None else PAIR)
@@ -54,22 +59,39 @@ class Asked(NamedTuple):
     candidate: Candidate
 
 
-def asked_of_files(paths: Sequence[Path], reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
-    """The lines of files in their order, JSON Lines or TSV (`is_json`).
+def asked_of_files(
+    paths: Sequence[Path], reading: Reading, form: Form, size: int, shard: Shard | None = None
+) -> Iterator[list[Asked]]:
+    """The lines of files in their order, or a shard's part: JSON Lines, Parquet (by its name) or TSV (`is_json`).
 
     Raises `DataError` with the place of a line that the head cannot be asked.
     """
     for path in paths:
-        if is_parquet(path):
-            raise DataError(f"{path} is Parquet, which is not predicted from: give JSON Lines or TSV.")
-        if form.num_spans and not is_json(path):
+        if form.num_spans and not _is_named(path):
             raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
-    files = reading.each(paths)
+    files = reading.each(paths) if shard is None or shard.total == 1 else _parts(paths, reading, shard)
     return chunks(chain.from_iterable(_rows(path, each, form) for path, each in files), size)
 
 
+def _parts(paths: Sequence[Path], reading: Reading, shard: Shard) -> Iterator[tuple[Path, Reading]]:
+    """The files that have lines of a shard, each with a reading that wants these: the lines of all files are shared."""
+    sizes = [count_rows(path) for path in paths]
+    wanted, first = shard.part(sum(sizes)), 0
+    reading.progress.total = len(wanted)
+    for (path, each), size in zip(reading.each(paths), sizes, strict=True):
+        each.part = slice(max(wanted.start - first, 0), min(wanted.stop - first, size))
+        if each.part.start < each.part.stop:
+            yield path, each
+        first += size
+
+
 def _rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
-    return _json_rows(path, reading, form) if is_json(path) else _tsv_rows(path, reading, form)
+    return _named_rows(path, reading, form) if _is_named(path) else _tsv_rows(path, reading, form)
+
+
+def _is_named(path: Path) -> bool:
+    """Whether the texts of a file have names."""
+    return is_parquet(path) or is_json(path)
 
 
 def asked_of_program(texts: Iterable[Given], reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
@@ -100,8 +122,8 @@ def _given(number: int, given: Given, reading: Reading, form: Form) -> Asked:
     return Asked({}, _with_items(_candidate(number, place, words, keys, reading), {}, form))
 
 
-def _json_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
-    for number, (place, row) in enumerate(read_json(path, reading)):
+def _named_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+    for number, (place, row) in enumerate(read_objects(path, form.columns, reading), reading.part.start):
         yield _named(number, place, row, reading, form)
 
 
@@ -120,7 +142,7 @@ def _named(number: int, place: str, row: Mapping[str, Any], reading: Reading, fo
 
 
 def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
-    for number, (place, line) in enumerate(read_lines(path, reading)):
+    for number, (place, line) in enumerate(read_lines(path, reading), reading.part.start):
         name, *texts = line.split("\t")
         keys = form.layout(len(texts))
         if keys is None:

@@ -7,6 +7,8 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -190,7 +192,7 @@ def is_header_of_labels(label: str, texts: Sequence[str]) -> bool:
 
 
 def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterator[Line]:
-    """The lines of a UTF-8 file, also a gzipped one. A byte order mark and Windows line ends are left out.
+    """The lines that `reading` wants of a UTF-8 file, also a gzipped one, without a byte order mark and Windows line ends.
 
     `strict` stops at a line that is no text, whatever `reading` does with bad rows: for files whose rows are several lines.
     """
@@ -200,20 +202,32 @@ def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterato
             "and qrels are read as Parquet too, runs and other files as text only."
         )
     judge = Reading(hint=False) if strict else reading
+    with _opened(path) as (raw, file):
+        name, size = name_of(path), path.stat().st_size
+        for number, line in islice(enumerate(file, 1), reading.part.start, reading.part.stop):
+            if number % 1000 == 0:
+                reading.at(raw.tell(), size)
+            text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", judge)
+            if text is not None:
+                yield Line(f"{name}:{number}", text)
+
+
+def count_lines(path: Path) -> int:
+    """How many lines a file has, also a gzipped one."""
+    with _opened(path) as (_, file):
+        return sum(1 for _ in file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """The bytes of a file as they lie on the disk, and what they say if it is gzipped."""
     try:
-        size, opened = path.stat().st_size, path.open("rb")
+        opened = path.open("rb")
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Fix its permissions.") from error
     with opened as raw:
-        file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
         try:
-            name = name_of(path)
-            for number, line in enumerate(file, 1):
-                if number % 1000 == 0:
-                    reading.at(raw.tell(), size)
-                text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", judge)
-                if text is not None:
-                    yield Line(f"{name}:{number}", text)
+            yield raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[misc]
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path} is not a complete gzip file: {error}. Copy it again.") from error
 

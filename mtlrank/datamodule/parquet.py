@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.datamodule.lines import name_of, read_json
+from mtlrank.datamodule.lines import count_lines, name_of, read_json
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 
@@ -26,32 +26,59 @@ def read_objects(path: Path, keys: Sequence[str], reading: Reading) -> Iterator[
 def read_parquet(
     path: Path, columns: Sequence[str], reading: Reading, *, all_of: bool = True, with_names: bool = False
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, values by column) of each row. Places are `folder/file.parquet, row 12`, counted from 1.
+    """(place, values by column) of the rows that `reading` wants. Places are `folder/file.parquet, row 12`, counted from 1.
 
     Raises `ConfigError` if the file lacks one of the columns, or (not `all_of`) has none of them. `with_names` gives the
     classes of a column, or of its lists, by their names if the file tells these, as the library `datasets` writes them
     (`ClassLabel`), and None for what is no class. Text that is not UTF-8 stays bytes. Needs pyarrow:
     `pip install 'mtlrank[parquet]'`.
     """
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise ConfigError(f"{path.name} is Parquet, which needs pyarrow: pip install 'mtlrank[parquet]'.") from error
+    pyarrow = _pyarrow(path)
     name, number = name_of(path), 0
     try:
-        with ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             wanted = _present(path, columns, file.schema_arrow.names, all_of=all_of)
             classes = _classes(file.schema_arrow.metadata or {}) if with_names else {}
+            rows = range(file.metadata.num_rows)[reading.part]
             for batch in file.iter_batches(_ROWS, columns=wanted):
                 reading.at(number, file.metadata.num_rows)
-                cells = (_values(batch.column(column), classes.get(column)) for column in wanted)
+                skipped = min(max(rows.start - number, 0), batch.num_rows)
+                number += skipped
+                piece = batch.slice(skipped, max(rows.stop - number, 0))
+                cells = (_values(piece.column(column), classes.get(column)) for column in wanted)
                 for values in zip(*cells, strict=True):
                     number += 1
                     yield f"{name}, row {number}", dict(zip(wanted, values, strict=True))
-    except (ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise DataError(f"Cannot read {path} as Parquet after row {number}: {reason}. Copy it again.") from error
+                if number >= rows.stop:
+                    break
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(path, number, error) from error
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a Parquet file has, or lines any other file."""
+    if not is_parquet(path):
+        return count_lines(path)
+    pyarrow = _pyarrow(path)
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(path, 0, error) from error
+
+
+def _pyarrow(path: Path) -> Any:
+    """The library that reads a Parquet file."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError(f"{path.name} is Parquet, which needs pyarrow: pip install 'mtlrank[parquet]'.") from error
+    return pyarrow
+
+
+def _unreadable(path: Path, number: int, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:200].rstrip(".")
+    return DataError(f"Cannot read {path} as Parquet after row {number}: {reason}. Copy it again.")
 
 
 def _present(path: Path, columns: Sequence[str], there: Sequence[str], *, all_of: bool) -> list[str]:

@@ -35,6 +35,7 @@ class Reading:
         self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
         self._counted: set[tuple[str, str]] = set()
         self.what = what
+        self.part = slice(0, None)  # which lines, or rows, of a file are wanted, counted from 0
         self._file, self._files = 0, 1  # the number of the file that is read, of so many
         self.start("train")
 

@@ -20,7 +20,10 @@ _CHUNK = 2_000  # records that are in memory at a time
 
 
 class Shard(NamedTuple):
-    """Shard `number` (from 1) of `total`: samples belong to one by a hash of their query, or of their document."""
+    """Shard `number` (from 1) of `total`: samples belong to one by a hash of their query, or of their document (`holds`).
+
+    Lines that are read one by one belong to one by where they stand (`part`).
+    """
 
     number: int = 1
     total: int = 1
@@ -41,6 +44,10 @@ class Shard(NamedTuple):
     def holds(self, key: str) -> bool:
         """Whether the samples of a query (or, where there is none, of a document) belong to this shard."""
         return self.total == 1 or zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.total == self.number - 1
+
+    def part(self, size: int) -> range:
+        """Which of so many things are this shard's, from 0: a piece, so that all shards in their order are the whole."""
+        return range(size * (self.number - 1) // self.total, size * self.number // self.total)
 
 
 class ShardWriter:
