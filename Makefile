@@ -25,6 +25,8 @@ help:  ## List the targets
 setup: $(INSTALLED)  ## Install everything into .venv
 
 $(INSTALLED): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || \
+		{ echo "mtlrank needs Python 3.11 to 3.13: name one, as in make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12"; exit 1; }
 	@echo "Installing into $(VENV): a few minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
