@@ -27,7 +27,10 @@ from mtlrank.returned import instance_of
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 
-_CHOOSE_POOLER = " Choose a pooler with `model/heads/pooler@model.heads.{}.pooler=...`."
+_CHOOSE = (
+    " Choose another head (`model/heads@model.heads.{0}=...`) or pooler "
+    "(`model/heads/pooler@model.heads.{0}.pooler=...`)."
+)
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
@@ -291,7 +294,7 @@ def _check_spans(key: str, pooler: Pooler, task: Task) -> None:
     if pooled != labelled:
         raise ConfigError(
             f"Head {key!r} pools {pooled} with {type(pooler).__name__}, but its task {type(task).__name__} labels "
-            f"{labelled} per item.{_CHOOSE_POOLER.format(key)}"
+            f"{labelled} per item.{_CHOOSE.format(key)}"
         )
 
 
@@ -300,5 +303,5 @@ def _check_pairs(key: str, pooler: Pooler, dataset: PreparedDataset) -> None:
     if pooler.needs_pairs and not dataset.has_pairs:
         raise ConfigError(
             f"Head {key!r} pools with {type(pooler).__name__}, which compares two texts, but its dataset has single "
-            f"texts.{_CHOOSE_POOLER.format(key)}"
+            f"texts.{_CHOOSE.format(key)}"
         )

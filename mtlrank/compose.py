@@ -162,6 +162,11 @@ def _explain_parsing(error: OverrideParseException) -> str:
     key, equals, value = str(error.override).partition("=")
     if not equals:
         return f"Cannot read {error.override!r}: expected key=value."
+    if value[:1] + value[-1:] in ("{}", "[]"):
+        return (
+            f"Cannot read {error.override!r}. Quote texts in it that have other characters than letters, digits and _, "
+            f"as in '{key}=[\"a b\"]'; names before a colon cannot have any: write these in a YAML file."
+        )
     return f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
 
 

@@ -248,6 +248,7 @@ _SETTINGS: dict[str, _Kind] = {
     "study.measures": _NAMES,
     "study.margin": _ABOVE_ZERO,
     "study.resamples": _whole(1),
+    "study.keep_checkpoints": _FLAG,
     "study.shard": _SHARD,
     "probe": _GROUP,
     "probe.layers": _Kind(

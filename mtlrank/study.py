@@ -11,12 +11,14 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
-from mtlrank.build import check_loss, check_samplers
+from mtlrank.build import build_datamodule, check_loss, check_samplers
 from mtlrank.build_dataset import has_split
+from mtlrank.build_trainer import build_checkpoints
 from mtlrank.checks import all_known
 from mtlrank.compose import Config
 from mtlrank.datamodule.dataset import Shard
@@ -72,6 +74,8 @@ def run(vary: Vary) -> list[Comparison]:
     _rehearse(configs, vary, root)
     for each in _told(mine, root):
         train.run(configs[each])
+        if not config["study"]["keep_checkpoints"]:
+            build_checkpoints(configs[each], root / each.place).clear()
     if shard.total > 1:
         without = "study.shard and force" if config["force"] else "study.shard"
         print(
@@ -123,7 +127,24 @@ def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
         say(f"checking {counted(len(left), 'run')}, and preparing what they learn from")
         tasks = tuple(dict.fromkeys(task for each in left for task in each.mixture))
         folds = [each.fold for each in left if each.fold is not None]
-        train.rehearse(config_of(Run(tasks, left[0].seed, min(folds, default=None)), vary, root))
+        datasets = train.rehearse(config_of(Run(tasks, left[0].seed, min(folds, default=None)), vary, root))
+        for each in {each.mixture: each for each in left}.values():
+            with _naming(each.mixture):
+                config = select_tasks(configs[each])
+                check_loss(config)
+                check_samplers(config)
+                built = build_datamodule(config, {key: datasets[key] for key in each.mixture})
+                built.num_batches("train")  # of a sampler that its own datasets suit
+
+
+@contextmanager
+def _naming(mixture: tuple[str, ...]) -> Iterator[None]:
+    """Say of a mistake in which run it is: what all tasks together can be is not always what some of them can."""
+    try:
+        yield
+    except ConfigError as error:
+        by_itself = "by itself: study.heads says which tasks are" if len(mixture) == 1 else "together"
+        raise ConfigError(f"{error} (Where {', '.join(mixture)} would be learnt {by_itself}.)") from error
 
 
 def _runs(tasks: tuple[str, ...], seed: int, config: Config) -> list[Run]:

@@ -56,11 +56,11 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         return _run(run_folder.output_folder(config), config, prepared)
 
 
-def rehearse(config: Config) -> None:
-    """Raise what `run` would refuse before its first step, and prepare what is missing."""
+def rehearse(config: Config) -> dict[str, PreparedDataset]:
+    """Raise what `run` would refuse before its first step, prepare what is missing, and open it, by key."""
     config = _selected(config)
     _check_settings(config)
-    _build(config, None)
+    return _build(config, None).datasets
 
 
 def objective(config: Config, metrics: Mapping[str, float]) -> float | None:

@@ -319,6 +319,11 @@ def test_what_hydra_cannot_read_is_put_in_quotes(override):
     assert compose_config(["data_dir='über'"], trusted=True)["data_dir"] == "über"
 
 
+def test_names_that_hydra_cannot_read_belong_into_a_file():
+    with pytest.raises(ConfigError, match="names before a colon cannot have any: write these in a YAML file"):
+        compose_config(["+collection.weights={größe 1: 2}"], trusted=True)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize(
     ("override", "complaint"),

@@ -381,7 +381,7 @@ PAIR = '{"query": "harbour", "text": "the harbour"}'
         ("msm_ner", SPANS, SPANS.replace("0, 3", "0, 3.0"), "expected spans as"),
         ("msm_ner", SPANS, SPANS.replace("0, 3", "false, 3"), "expected spans as"),
         ("msm_ner", SPANS, SPANS.replace("0, 3", "4, 12"), "span 4:12 lies outside the text, which has 11 characters"),
-        ("msm_ner", SPANS, SPANS.replace("0, 3", "3, 3"), "span 3:3 lies outside the text"),
+        ("msm_ner", SPANS, SPANS.replace("0, 3", "3, 3"), "span 3:3 has no characters: expected start < end"),
         (
             "msm_coref",
             SPANS.replace("[[0, 3]]", "[[[0, 3], [4, 11]]]"),

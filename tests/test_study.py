@@ -140,6 +140,24 @@ def test_a_mistake_in_a_later_run_is_found_before_the_first_one(data_dir, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+PROBABILITIES = "datamodule/sampler@datamodule.train_sampler=probabilities"
+
+
+def test_a_sampler_that_a_single_task_cannot_have_is_refused_before_the_first_run(data_dir, tmp_path):
+    given = "datamodule.train_sampler.probabilities={msm_sem_sim: 1, msm_ner: 0}"
+    words = ["tasks=[msm_sem_sim,msm_ner]", PROBABILITIES, given, f"data_dir={data_dir}", f"output_dir={tmp_path}"]
+    told = r"not all 0.*\(Where msm_ner would be learnt by itself: study.heads says which tasks are.\)"
+    with pytest.raises(ConfigError, match=told):
+        study.run(vary_with(*words))
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_of_finished_runs_can_be_left_out(data_dir, tmp_path):
+    run(data_dir, tmp_path, "study.seeds=[1]", "study.keep_checkpoints=false", "study.heads=[msm_ner]")
+    assert len(list(tmp_path.glob("*/seed-1/model/model.safetensors"))) == 2
+    assert not [path for path in tmp_path.glob("*/seed-1/checkpoints/**/*") if path.suffix in (".ckpt", ".safetensors")]
+
+
 def test_data_that_is_wrong_is_found_before_the_first_run(data_dir, tmp_path):
     bad = tmp_path / "bad.tsv"
     bad.write_text("query\ttext\tnot a number\n")

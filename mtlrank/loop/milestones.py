@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from torch.optim.lr_scheduler import LambdaLR
 
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError
@@ -173,8 +174,10 @@ class Milestones(pl.Callback):
             self._validate(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Lightning has put its own handler of signals in the place of ours."""
+        """Lightning has put its own handler of signals in the place of ours, and a checkpoint its last learning rates."""
         self.signals.listen()
+        for each in trainer.lr_scheduler_configs:
+            _follow(each.scheduler)
         self._is_restored, self._saved_at = True, time.monotonic()
         self._stop_early_if_due(trainer)
         if trainer.should_stop:
@@ -295,3 +298,11 @@ def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) 
 def _at(number: int) -> dict[str, int]:
     """Lightning's way of saying that so many of something are over."""
     return dict.fromkeys(("ready", "started", "processed", "completed"), number)
+
+
+def _follow(schedule: Any) -> None:
+    """Set the rates of a schedule's place: a checkpoint may hold those of a shorter course, or of fewer processes."""
+    if isinstance(schedule, LambdaLR):  # others know their rates from the last ones only
+        groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, peak, factor in groups:
+            group["lr"] = peak * factor(schedule.last_epoch)

@@ -69,7 +69,7 @@ def test_classes_are_read_by_their_names_where_a_task_learns_classes(tmp_path):
 @pytest.mark.parametrize("number", [-1, 3, None])
 def test_what_is_no_class_is_a_bad_row(tmp_path, number):
     path = write(tmp_path / "x.parquet", NLI | {"label": [1, number]}, {"label": ["yes", "no", "perhaps"]})
-    with pytest.raises(DataError, match=r"x\.parquet, row 2: expected text or numbers as label, .*'label': None"):
+    with pytest.raises(DataError, match=r"x\.parquet, row 2: expected text or a number as label, found None"):
         read(pairs(path, Classification(["Accuracy"])))
 
 
@@ -82,9 +82,9 @@ def test_other_metadata_does_not_disturb(tmp_path, metadata):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"premise": ["a", None]}, "row 2: expected text or numbers as label, premise, hypothesis, found "),
-        ({"label": [True, False]}, "row 1: expected text or numbers as label, premise, hypothesis, found "),
-        ({"premise": [["a"], ["b"]]}, "row 1: expected text or numbers as label, premise, hypothesis, found "),
+        ({"premise": ["a", None]}, "row 2: expected text or a number as premise, found None"),
+        ({"label": [True, False]}, "row 1: expected text or a number as label, found True"),
+        ({"premise": [["a"], ["b"]]}, r"row 1: expected text or a number as premise, found \['a'\]"),
         ({"premise": [1, 2]}, "row 1: expected text, found 1 and 'an animal'"),
     ],
 )

@@ -109,14 +109,12 @@ def read_columns(
         rows = read_json(path, reading) if is_json else read_parquet(path, names, reading, with_names=with_names)
         for place, row in rows:
             values = [row.get(name) for name in names]
-            if all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
+            wrong = [name for name in names if type(row.get(name)) not in (str, int, float)]
+            if not wrong:
                 yield place, values
-            else:
-                reading.reject(
-                    place,
-                    f"expected text or numbers as {', '.join(names)}, found {str(row)[:60]}",
-                    str(row),
-                )
+                continue
+            found = f"{row[wrong[0]]!r:.60}" if wrong[0] in row else f"none in {row!s:.60}"
+            reading.reject(place, f"expected text or a number as {wrong[0]}, found {found}", str(row))
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:

@@ -160,6 +160,8 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
     count = sum(len(block) for block in _blocks(shards, "train"))
     mean = sum(float(block.sum(dtype=np.float64)) for block in _blocks(shards, "train")) / count
     squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _blocks(shards, "train"))
+    if task.kind == "regression" and count > 1 and _are_equal(_blocks(shards, "train")):
+        raise DataError(f"All labels of {name}/train are {mean:g}: there is nothing to learn. Is it the right column?")
     labels: dict[str, Any] = {"mean": mean, "std": (squares / count) ** 0.5}
     if isinstance(task, Buckets):
         everything = np.concatenate(
@@ -245,3 +247,8 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _are_equal(blocks: Iterable[np.ndarray]) -> bool:
+    """Whether all numbers are the same."""
+    return len({number for block in blocks for number in (block.min(), block.max())}) == 1

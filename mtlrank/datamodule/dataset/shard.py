@@ -213,6 +213,8 @@ def check_spans(spans: Iterable[Span], text: str) -> None:
     """Raise `DataError` for spans of characters that the text has not."""
     for start, end in spans:
         if not 0 <= start < end <= len(text):
+            if start >= end:
+                raise DataError(f"span {start}:{end} has no characters: expected start < end")
             raise DataError(f"span {start}:{end} lies outside the text, which has {len(text)} characters")
 
 

@@ -110,7 +110,11 @@ def test_each_text_is_stored_once(tmp_path):
 def test_long_texts_are_cut_and_the_query_keeps_its_share(tmp_path):
     long = Record("q", "d", "what " * 50, "garden " * 50, 1)
     dataset = prepared(
-        tmp_path, regression(), [long, long._replace(query_id="r", query="who")], max_length=20, max_query_length=6
+        tmp_path,
+        regression(),
+        [long, long._replace(query_id="r", query="who", label=2)],
+        max_length=20,
+        max_query_length=6,
     )
     first, second = (dataset.split("train").collate([i]) for i in (0, 1))
     assert len(first.input_ids) == len(second.input_ids) == 20
@@ -183,6 +187,12 @@ def test_a_span_outside_the_text_is_named(tmp_path):
 def test_a_single_class_is_refused(tmp_path):
     with pytest.raises(DataError, match="has only the class 'A'"):
         prepared(tmp_path, SpanClassification(["Accuracy"]), [Record("-", "d", None, "text", "A", ((0, 4),))])
+
+
+def test_labels_that_are_all_the_same_are_refused(tmp_path):
+    same = [Record("-", f"d{i}", None, f"text {i}", 2.5) for i in range(3)]
+    with pytest.raises(DataError, match=r"All labels of .*/train are 2\.5: there is nothing to learn"):
+        prepared(tmp_path, regression(), same)
 
 
 def test_a_sample_that_truncation_empties_is_left_out(tmp_path):

@@ -42,7 +42,14 @@ def items(dataset, split):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), texts, texts, st.floats(0, 1, width=32)), min_size=2, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), texts, texts, st.floats(0, 1, width=32)),
+        min_size=2,
+        max_size=30,
+        unique_by=lambda row: row[3],
+    )
+)
 def test_the_number_of_shards_does_not_change_what_is_learnt(tmp_path_factory, rows):
     queries = {f"q{q}": query for q, query, _, _ in rows}
     records = [
