@@ -98,7 +98,7 @@ def test_training_may_read_the_start_of_documents_only(tmp_path, tokens):
 
 
 def test_a_document_is_cut_where_its_last_passage_ends(tmp_path, tokens):
-    records = [pair(document(tokens, n), doc_id=f"d{n}") for n in (16, 32, 33, 80)]
+    records = [pair(document(tokens, n), doc_id=f"d{n}", label=n) for n in (16, 32, 33, 80)]
     dataset = prepared(tmp_path, Regression(["MSE"]), records, **SMALL)
     assert dataset.manifest["splits"]["train"]["sequences_cut"] == 2
     kept = np.diff(np.load(dataset.folder / "shard-1-of-1" / "token_offsets.npy"))
@@ -107,7 +107,7 @@ def test_a_document_is_cut_where_its_last_passage_ends(tmp_path, tokens):
 
 def test_documents_that_only_begin_alike_are_told_apart(tmp_path, tokens):
     text = document(tokens, 20)
-    records = [pair(text, doc_id="d1"), pair(f"{text} garden", doc_id="d2"), pair(text, doc_id="d3")]
+    records = [pair(text, doc_id="d1"), pair(f"{text} garden", doc_id="d2", label=2), pair(text, doc_id="d3")]
     first, second, third = prepared(tmp_path, Regression(["MSE"]), records, **SMALL).split("train").digests()
     assert first == third != second
 

@@ -46,7 +46,8 @@ def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
     supervision = _Supervision(cluster, job, seconds)
     try:
         supervision.start()
-        supervision.join()
+        while supervision.is_alive():
+            supervision.join(0.1)  # a signal that comes just before a wait begins does not end it
     except (SigTerm, KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do takes a second
         supervision.cancel()
