@@ -67,7 +67,7 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
         self.last_loss = torch.tensor(float("nan"))  # of the last batch, on its device
-        self._losses: dict[str, Tensor] = {}  # by task: (sum, number) of the finite losses since they were logged
+        self._losses: dict[str, Tensor] = {}  # by key: (sum, number) of the finite losses since they were logged
         self._logged_step = 0
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
@@ -204,21 +204,20 @@ class MultiTaskLoop(pl.LightningModule):
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
         self.last_loss = total.detach()
-        for name, loss in losses.items() if batch.weight else ():
-            finite = loss.isfinite()
-            found = torch.stack([loss.detach().float().where(finite, 0.0).sum(), finite.sum().float()])
-            self._losses[name] = found + self._losses.get(name, 0.0)
+        found = {"train/loss": total, **{f"train/{name}/loss": loss for name, loss in losses.items()}}
+        for key, loss in found.items() if batch.weight else ():
+            self._losses[key] = _finite_sum(loss) + self._losses.get(key, 0.0)
 
     def _log_losses(self) -> None:
-        """The last loss, and each task's mean since the last time, over all processes, without those not finite."""
+        """The mean loss of batches and of each task since the last time, of all processes, without those not finite."""
         none = torch.zeros(2, device=self.device)
-        sums = torch.stack([self._losses.get(name, none) for name in self.datasets])
+        keys = ["train/loss", *(f"train/{name}/loss" for name in self.datasets)]
+        sums = torch.stack([self._losses.get(key, none) for key in keys])
         if world_size() > 1:
             dist.all_reduce(sums)
-        found = zip(self.datasets, sums.tolist(), strict=True)
-        values = {f"train/{name}/loss": total / count for name, (total, count) in found if count}
+        values = {key: total / count for key, (total, count) in zip(keys, sums.tolist(), strict=True) if count}
         for logger in self.loggers:
-            logger.log_metrics({"train/loss": float(self.last_loss), **values}, step=self.global_step)
+            logger.log_metrics(values, step=self.global_step)
         self._losses, self._logged_step = {}, self.global_step
 
     def _is_watched(self, batch_idx: int) -> bool:
@@ -235,6 +234,13 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
+
+
+def _finite_sum(losses: Tensor) -> Tensor:
+    """The sum of the losses that are finite, and their number, without waiting for the device."""
+    losses = losses.detach().float()
+    finite = losses.isfinite()
+    return torch.stack([losses.where(finite, 0.0).sum(), finite.sum().float()])
 
 
 class _Zero(torch.autograd.Function):
@@ -256,7 +262,7 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
     """Dropout belongs to the batch, so that a run that continues needs no state of generators."""
     torch.default_generator.manual_seed(
         seed
-    )  # torch.manual_seed would seed devices that are not there, for a millisecond
+    )  # torch.manual_seed seeds devices that are not there too, for a millisecond
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
