@@ -67,7 +67,7 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
         self.last_loss = torch.tensor(float("nan"))  # of the last batch, on its device
-        self._losses: dict[str, Tensor] = {}  # by key: (sum, number) of the finite losses since they were logged
+        self._sums: dict[str, Tensor] = {}  # by key: (sum, number) of the finite values since they were logged
         self._logged_step = 0
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
@@ -133,6 +133,7 @@ class MultiTaskLoop(pl.LightningModule):
         by_value = gradient_clip_algorithm == "value"
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = gradient_norm(weights, None if by_value else gradient_clip_val)
+        self._add("train/grad_norm", norm)
         if by_value:
             torch.nn.utils.clip_grad_value_(weights, gradient_clip_val or float("inf"))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
@@ -147,12 +148,12 @@ class MultiTaskLoop(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: MTLBatch, batch_idx: int) -> None:
         """Log now and then, not in each step, as that would wait for the GPU."""
         if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step > self._logged_step:
-            self._log_losses()
+            self._log_means()
 
     def on_train_epoch_end(self) -> None:
         """Log what has come since the last time."""
         if self.global_step > self._logged_step:
-            self._log_losses()
+            self._log_means()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.finite.look()
@@ -204,21 +205,29 @@ class MultiTaskLoop(pl.LightningModule):
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
         self.last_loss = total.detach()
-        found = {"train/loss": total, **{f"train/{name}/loss": loss for name, loss in losses.items()}}
-        for key, loss in found.items() if batch.weight else ():
-            self._losses[key] = _finite_sum(loss) + self._losses.get(key, 0.0)
+        if batch.weight:
+            self._add("train/loss", self.last_loss)
+            for name, loss in losses.items():
+                self._add(f"train/{name}/loss", loss)
 
-    def _log_losses(self) -> None:
-        """The mean loss of batches and of each task since the last time, of all processes, without those not finite."""
+    def _add(self, key: str, values: Tensor) -> None:
+        """Add what is finite to what is logged next, without waiting for the device."""
+        values = values.detach().float()
+        finite = values.isfinite()
+        found = torch.stack([values.where(finite, 0.0).sum(), finite.sum().float()])
+        self._sums[key] = found + self._sums.get(key, 0.0)
+
+    def _log_means(self) -> None:
+        """Means since the last time, over all processes: losses of batches and of tasks, and the norm of the gradient."""
         none = torch.zeros(2, device=self.device)
-        keys = ["train/loss", *(f"train/{name}/loss" for name in self.datasets)]
-        sums = torch.stack([self._losses.get(key, none) for key in keys])
+        keys = ["train/loss", *(f"train/{name}/loss" for name in self.datasets), "train/grad_norm"]
+        sums = torch.stack([self._sums.get(key, none) for key in keys])
         if world_size() > 1:
             dist.all_reduce(sums)
         values = {key: total / count for key, (total, count) in zip(keys, sums.tolist(), strict=True) if count}
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
-        self._losses, self._logged_step = {}, self.global_step
+        self._sums, self._logged_step = {}, self.global_step
 
     def _is_watched(self, batch_idx: int) -> bool:
         return bool(self.diagnose_every_n_steps) and batch_idx % self.diagnose_every_n_steps == 0
@@ -234,13 +243,6 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
-
-
-def _finite_sum(losses: Tensor) -> Tensor:
-    """The sum of the losses that are finite, and their number, without waiting for the device."""
-    losses = losses.detach().float()
-    finite = losses.isfinite()
-    return torch.stack([losses.where(finite, 0.0).sum(), finite.sum().float()])
 
 
 class _Zero(torch.autograd.Function):

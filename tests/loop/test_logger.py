@@ -123,17 +123,17 @@ def test_the_same_run_goes_on_with_another_service(data_dir, tmp_path):
     )
 
 
-def test_logged_losses_are_means_over_all_batches_since_the_last_line(data_dir, tmp_path):
-    each = logged_losses(data_dir, tmp_path / "each", 1)
-    mean = logged_losses(data_dir, tmp_path / "mean", 4)
-    assert [step for step, _ in each] == list(range(1, 9))
-    assert [step for step, _ in mean] == [4, 8]
-    for step, loss in mean:
-        assert loss == pytest.approx(fmean(dict(each)[i] for i in range(step - 3, step + 1)), rel=1e-5)
+def test_logged_losses_and_norms_are_means_over_all_steps_since_the_last_line(data_dir, tmp_path):
+    each = logged(data_dir, tmp_path / "each", 1)
+    mean = logged(data_dir, tmp_path / "mean", 4)
+    for key in ("train/loss", "train/grad_norm"):
+        assert [step for step, _ in each[key]] == list(range(1, 9))
+        assert [step for step, _ in mean[key]] == [4, 8]
+        for step, value in mean[key]:
+            assert value == pytest.approx(fmean(dict(each[key])[i] for i in range(step - 3, step + 1)), rel=1e-5)
 
 
-def logged_losses(data_dir, output, every):
-    train.run(
-        settings(data_dir, output, *SHORT, "training.epochs=1", "test=false", f"trainer.log_every_n_steps={every}")
-    )
-    return read_curves(output)["train/loss"]
+def logged(data_dir, output, every):
+    short = [*SHORT, "training.epochs=1", "test=false"]
+    train.run(settings(data_dir, output, *short, f"trainer.log_every_n_steps={every}"))
+    return read_curves(output)
