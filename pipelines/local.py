@@ -8,7 +8,9 @@ python -m pipelines.local --runner docker --image mtlrank:0.1.0-g1a2b3c4 key=val
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,9 +22,8 @@ from kfp.dsl.graph_component import GraphComponent
 from components.base import IMAGE
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import head_folders
-from mtlrank.evaluation.report import print_table
 from pipelines.check import check, check_for_image
+from pipelines.console import readable
 from pipelines.containers import check_outputs, docker_runner
 from pipelines.follow import RunFailedError
 from pipelines.image import set_image
@@ -38,6 +39,7 @@ def run(
     runner: Runner = "subprocess",
     image: str = IMAGE,
     pipeline: GraphComponent = mtl_ranking,
+    verbose: bool = False,
     **parameters: Any,
 ) -> Path:
     """Run a pipeline with one of kfp's runners; returns the folder of its artifacts.
@@ -54,7 +56,8 @@ def run(
     chosen = docker_runner(image, root) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     local.init(runner=chosen, pipeline_root=str(root), raise_on_error=True)
     before = set(root.glob(f"{pipeline.name}-*"))
-    pipeline(**parameters)
+    with nullcontext() if verbose else readable():
+        pipeline(**parameters)
     folders = set(root.glob(f"{pipeline.name}-*")) - before
     check_outputs(pipeline, folders)
     return folders.pop()
@@ -83,6 +86,7 @@ def main(
     runner: Annotated[Runner, typer.Option(help="Run steps as processes or in containers.")] = "subprocess",
     image: Annotated[str, typer.Option(help="Image of the containers.")] = IMAGE,
     pipeline: Pipeline = "mtl_ranking",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print all that kfp prints.")] = False,
 ) -> None:
     """Run the pipeline on this machine: `python -m pipelines.local seed=7`."""
     named = os.environ.get("MTLRANK_PIPELINE_ROOT") or "runs/pipeline"
@@ -100,16 +104,15 @@ def main(
     if runner == "subprocess":
         _check_words(root, values)
     try:
-        result = run(root, runner, image, chosen, **values)
+        result = run(root, runner, image, chosen, verbose, **values)
     except RuntimeError as error:
         told = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
         if "finished with status FAILURE" not in told:
             raise
         raise RunFailedError(f"{' '.join(told.split())} Its output is above.") from error
-    if heads := head_folders(sorted(result.rglob("evaluate/result"))):
-        print_table(heads)
     (page,) = (page for step in ("report", "transfer") for page in result.glob(f"{step}/page"))
-    print(f"results: {result}   report: {page}")
+    report = shutil.copyfile(page, result / "report.html")  # by the ending, a browser knows what it is
+    print(f"results: {result}   report: {report}")
 
 
 if __name__ == "__main__":

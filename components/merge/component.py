@@ -34,6 +34,7 @@ def merge(
 
     from mtlrank.compose import pipeline_config
     from mtlrank.prepare import merge as merge_shards
+    from mtlrank.progress import say
     from mtlrank.selection import select_tasks
     from mtlrank.storage import MANIFEST, read_json
 
@@ -45,3 +46,4 @@ def merge(
     manifest = read_json(folder / MANIFEST)
     samples = {split: counts["samples"] for split, counts in manifest["splits"].items()}
     dataset.metadata.update({"name": manifest["name"], "bad_rows": manifest["bad_rows"], **samples})
+    say(f"merged {task}: {', '.join(f'{split} {number:,}' for split, number in samples.items())} samples")

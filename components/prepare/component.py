@@ -25,8 +25,10 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
     from mtlrank.compose import pipeline_config
     from mtlrank.datamodule.dataset import Shard
     from mtlrank.prepare import prepare_shard
+    from mtlrank.progress import say
     from mtlrank.selection import select_tasks
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
     config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
+    say(f"preparing {task}, shard {shard}")
     prepare_shard(config, task, Shard.parse(shard), Path(part.path))

@@ -1,5 +1,6 @@
 """BM25 over a collection: first-stage candidates, and the exact score of any (query, document) pair."""
 
+import logging
 import math
 from array import array
 from collections import Counter
@@ -17,6 +18,7 @@ from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.annotate.versions import version_of
 from mtlrank.dtypes import Floats32, Ints
 
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would tell of every index
 _DEFAULTS = BM25Settings()
 _TEXTS = 1_000  # whose words are in memory at a time
 _DOCS = 10_000  # whose scores are computed at a time

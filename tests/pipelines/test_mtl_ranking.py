@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -15,11 +16,16 @@ from pipelines.local import main, run
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_pipeline_runs_whole(tmp_path, home):
+def test_the_pipeline_runs_whole(tmp_path, home, capsys):
     small = {"tasks": ["trec2019", "msm_ner"], "epochs": 1, "shards": ["1/2", "2/2"], "overrides": ["debug=limit"]}
     folder = run(
         tmp_path / "root", **small, registry=str(tmp_path / "registry"), checkpoints=str(tmp_path / "checkpoints")
     )
+    told = capsys.readouterr().out.splitlines()
+    assert {"    preparing trec2019, shard 1/2", "    preparing msm_ner, shard 2/2"} <= set(told)
+    assert any("validation at step" in line for line in told)
+    assert sum("finished with status SUCCESS" in line for line in told) == 4 + 2 + 1 + 2 + 1 + 1 + 1  # and the pipeline
+    assert not [line for line in told if not line.strip() or "KFP Executor" in line or line.strip() in ("{", "}")]
     (page,) = folder.glob("report/page")
     assert "heads beat their baseline" in page.read_text()
     assert "trec2019" in page.read_text()
@@ -111,8 +117,17 @@ def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):
         env={**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path)},
     )
     assert done.returncode == 8, done.stderr
-    assert "mtlrank: The file of split 'train' 'nowhere' does not exist" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    told = [re.sub(r"^[0-9:]{8} ", "", line) for line in done.stdout.splitlines()]
+    missing = told.pop(3)
+    assert missing.startswith("    mtlrank: The file of split 'train' 'nowhere' does not exist")
+    assert told[:4] == [
+        "Running pipeline: 'mtl-ranking'",
+        "Executing task 'prepare'",
+        "    preparing msm_ner, shard 1/1",
+        "ERROR - Task 'prepare' finished with status FAILURE",
+    ]
+    assert all(line.startswith("Skipping task ") for line in told[4:])
+    assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mtlrank:")]
     assert "Inner task failed: 'prepare'" in line
     assert "\033" not in line
