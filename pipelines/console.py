@@ -27,9 +27,7 @@ def readable() -> Iterator[None]:
     level, handlers = root.level, root.handlers
     try:
         with redirect_stdout(_Lines(sys.stdout)), warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", module=r"kfp\.local\."
-            )  # of resources and images, which are not used here
+            warnings.filterwarnings("ignore", module=r"kfp\.local\.")  # of resources and images: none is used here
             logged = logging.StreamHandler(sys.stdout)
             logged.setFormatter(logging.Formatter("%(asctime)s.0 - %(levelname)s - %(message)s", "%H:%M:%S"))
             root.setLevel(logging.INFO)
