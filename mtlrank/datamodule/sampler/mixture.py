@@ -56,9 +56,8 @@ class Mixture(MTLSampler):
         ]
         done, parts = np.zeros(len(drawn), dtype=np.int64), []
         for counts in pieces:
-            mine = [samples[start : start + n] for samples, start, n in zip(drawn, done, counts, strict=True)]
-            pairs = np.concatenate([pairs_of(idx, samples) for idx, samples in enumerate(mine)])
-            parts.append(self._shuffled(random, pairs))
+            mine = (samples[start : start + n] for samples, start, n in zip(drawn, done, counts, strict=True))
+            parts.append(self._shuffled(random, pairs_of(mine)))
             done += counts
         return np.concatenate(parts)
 
