@@ -108,7 +108,7 @@ def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
 
 def _what_was_read(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], split: str) -> str:
     """The source of a split that is left without samples, and what was left out of it, as far as it is known."""
-    left_out = Counter(_sum(manifest["counts"].get(split, {}) for manifest in manifests))
+    left_out = _sum(manifest["counts"].get(split, {}) for manifest in manifests)
     left_out["items whose spans are cut off"] += sum(m["splits"][split]["items_dropped"] for m in manifests)
     left_out["bad rows of all splits"] += len(_bad_rows(shards))
     known = [", ".join(_names(manifests[0]["source"].get(split))), *(f"{k}: {n:,}" for k, n in left_out.items() if n)]
@@ -157,16 +157,14 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
         )
     if isinstance(task, Classification) and not isinstance(task, Buckets):
         return _learn_classes(shards, manifests, name)
-    count = sum(len(block) for block in _blocks(shards, "train"))
-    mean = sum(float(block.sum(dtype=np.float64)) for block in _blocks(shards, "train")) / count
-    squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _blocks(shards, "train"))
-    if task.kind == "regression" and count > 1 and _are_equal(_blocks(shards, "train")):
+    count = sum(len(block) for block in _labels(shards))
+    mean = sum(float(block.sum(dtype=np.float64)) for block in _labels(shards)) / count
+    squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _labels(shards))
+    if task.kind == "regression" and count > 1 and _are_equal(_labels(shards)):
         raise DataError(f"All labels of {name}/train are {mean:g}: there is nothing to learn. Is it the right column?")
     labels: dict[str, Any] = {"mean": mean, "std": (squares / count) ** 0.5}
     if isinstance(task, Buckets):
-        everything = np.concatenate(
-            list(_blocks(shards, "train"))
-        )  # four bytes for each item: quantiles need all of them
+        everything = np.concatenate(list(_labels(shards)))  # four bytes for each item: quantiles need all of them
         labels["edges"] = task.find_edges(everything)
         if not labels["edges"]:
             raise DataError(f"The training labels of {name} are too similar for {task.num_buckets} buckets.")
@@ -184,7 +182,7 @@ def _is_only_judged(manifests: Sequence[dict[str, Any]], task: Task) -> bool:
 def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     counts = Counter[str]()
     for shard, manifest in zip(shards, manifests, strict=True):
-        for block in _blocks([shard], "train"):
+        for block in _labels([shard]):
             numbers = np.bincount(block.astype(np.int64), minlength=len(manifest["classes"]))
             counts.update({label: int(n) for label, n in zip(manifest["classes"], numbers, strict=True) if n})
     classes = sorted(counts)
@@ -204,7 +202,7 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
 def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task, *, learns: bool) -> None:
     """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
     level = task.relevance_level or 1
-    if learns and not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
+    if learns and not task.distils and not any((block >= level).any() for block in _labels(shards)):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
         files = [file for shard in shards if (file := shard / split / "qrels.txt").exists()]
@@ -215,9 +213,10 @@ def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, 
             )
 
 
-def _blocks(shards: Sequence[Path], split: str) -> Iterator[NDArray[np.float32]]:
+def _labels(shards: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
+    """The labels of training, some at a time."""
     for shard in shards:
-        labels = np.load(shard / split / "labels.npy", mmap_mode="r")
+        labels = np.load(shard / "train" / "labels.npy", mmap_mode="r")
         for start in range(0, len(labels), _BLOCK):
             yield np.array(labels[start : start + _BLOCK])
 
@@ -232,11 +231,10 @@ def _lines(path: Path) -> list[str]:
     return [f"{line}\n" for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total = dict[str, int]()
+def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total = Counter[str]()
     for part in counts:
-        for key, value in part.items():
-            total[key] = total.get(key, 0) + value
+        total.update(part)
     return total
 
 
