@@ -35,56 +35,38 @@ def merge_shards(
     Raises `DataError` for shards that are missing, damaged or of another config, and for data that cannot be learnt from.
     """
     name = description["name"]
-    manifests = [read_manifest(shard) for shard in shards]
-    whole = [str(shard) for shard, manifest in zip(shards, manifests, strict=True) if "shard" not in manifest]
-    if whole:
-        raise DataError(
-            f"{whole[0]} is not a shard of a dataset. Give the folders that `prepare` writes for each shard."
-        )
-    order = _order(shards, manifests)
-    shards, manifests = [shards[i] for i in order], [manifests[i] for i in order]
+    shards, manifests = _in_order(shards)
     labels = _learn_labels(shards, manifests, name, task)
     splits = {split: _sum(manifest["splits"][split] for manifest in manifests) for split in manifests[0]["splits"]}
-    empty = [split for split in manifests[0]["source"] if split in splits and not splits[split]["samples"]]
     counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
-    if empty:
-        if WITHOUT_CANDIDATES in counts[empty[0]]:
-            raise DataError(_nothing_found(empty[0], name, manifests[0]["source"]))
-        raise DataError(
-            f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null"
-            f"{_what_was_read(shards, manifests, empty[0])}."
-        )
+    for split in manifests[0]["source"]:
+        if split in splits and not splits[split]["samples"]:
+            raise DataError(_why_empty(split, name, shards, manifests, counts[split]))
     if task.kind == "ranking":
-        learns = not _is_only_judged(manifests, task)
-        if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
-            raise DataError(
-                f"{name}/train has no sample of two documents, so {type(task).__name__} has nothing to compare. Give the "
-                "records of a query the same `group`, one after another."
-            )
-        _check_positives(shards, splits, name, task, learns=learns)
+        _check_ranking(shards, splits, name, task, learns=not _is_only_judged(manifests, task))
     with new_folder(target) as folder:
-        names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
-        for shard, manifest, short in zip(shards, manifests, names, strict=True):
-            for file in (*manifest["files"], MANIFEST):
-                if not file.startswith("tokenizer/"):
-                    _link(shard / file, folder / short / file)
-        for file in manifests[0]["files"]:
-            if file.startswith("tokenizer/"):
-                _link(shards[0] / file, folder / file)
+        names = _link_all(shards, manifests, folder)
         bad_rows = _bad_rows(shards)
         if len(bad_rows) > max_bad_rows:
             raise DataError(f"{name}: {len(bad_rows)} bad rows in all, more than prepare.max_bad_rows={max_bad_rows}.")
         if bad_rows:
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
-        same = {key: manifests[0][key] for key in _SAME} | {"relevance_level": task.relevance_level}
-        tokens = _sum(m["tokens"] for m in manifests)  # of all shards' texts
-        summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
-        summary["tokens"] = tokens
+        manifest = {
+            **description,
+            **{key: manifests[0][key] for key in _SAME},
+            "relevance_level": task.relevance_level,
+            "shards": names,
+            "labels": labels,
+            "splits": splits,
+            "counts": counts,
+            "bad_rows": len(bad_rows),
+            "tokens": _sum(m["tokens"] for m in manifests),  # of all shards' texts
+        }
         if task.kind != "ranking":  # whose queries are looked at instead: see `LeakedQueries`
-            for split, times in _learnt_too(open_splits(folder, {**same, **summary}, task)).items():
+            for split, times in _learnt_too(open_splits(folder, manifest, task)).items():
                 counts[split][LEARNT_TOO] = times
-        write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
-        write_manifest(folder, {**description, **same, **summary})
+        write_text(folder / "card.html", card(folder, manifest, task))
+        write_manifest(folder, manifest)
 
 
 def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
@@ -93,6 +75,18 @@ def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
     learnt = set[bytes]().union(*judged.values()).intersection(opened["train"].digests())
     times = {split: sum(count for text, count in texts.items() if text in learnt) for split, texts in judged.items()}
     return {split: count for split, count in times.items() if count}
+
+
+def _why_empty(
+    split: str, name: str, shards: Sequence[Path], manifests: Sequence[dict[str, Any]], counts: Mapping[str, int]
+) -> str:
+    """Why a split that has a source is left without samples."""
+    if WITHOUT_CANDIDATES in counts:
+        return _nothing_found(split, name, manifests[0]["source"])
+    return (
+        f"The split {split!r} of {name} has a source but no samples. Correct it, or set it to null"
+        f"{_what_was_read(shards, manifests, split)}."
+    )
 
 
 def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
@@ -125,9 +119,14 @@ def _names(source: Any) -> Iterator[str]:
         yield from (name for part in source.get("parts", ()) for name in _names(part) if part["sha256"] == _EMPTY)
 
 
-def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:
-    """The positions of shards 1 to n, if they are all there and belong together."""
+def _in_order(shards: Sequence[Path]) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Shards 1 to n with their manifests, if they are all there and belong together."""
+    manifests = [read_manifest(shard) for shard in shards]
     for shard, manifest in zip(shards, manifests, strict=True):
+        if "shard" not in manifest:
+            raise DataError(
+                f"{shard} is not a shard of a dataset. Give the folders that `prepare` writes for each shard."
+            )
         for key in _SAME:
             if manifest.get(key) != manifests[0].get(key):
                 raise DataError(
@@ -141,7 +140,8 @@ def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[
         raise DataError(
             f"Expected the shards 1 to {total} once each, found {have}; missing: {', '.join(missing) or 'none'}."
         )
-    return [found.index((number, total)) for number in range(1, total + 1)]
+    order = [found.index((number, total)) for number in range(1, total + 1)]
+    return [shards[i] for i in order], [manifests[i] for i in order]
 
 
 def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str, task: Task) -> dict[str, Any]:
@@ -199,8 +199,15 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
     return {"classes": classes, "counts": [counts[label] for label in classes]}
 
 
-def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task, *, learns: bool) -> None:
+def _check_ranking(
+    shards: Sequence[Path], splits: Mapping[str, Mapping[str, int]], name: str, task: Task, *, learns: bool
+) -> None:
     """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
+    if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
+        raise DataError(
+            f"{name}/train has no sample of two documents, so {type(task).__name__} has nothing to compare. Give the "
+            "records of a query the same `group`, one after another."
+        )
     level = task.relevance_level or 1
     if learns and not task.distils and not any((block >= level).any() for block in _labels(shards)):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
@@ -236,6 +243,19 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     for part in counts:
         total.update(part)
     return total
+
+
+def _link_all(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], folder: Path) -> list[str]:
+    """Put the shards' files into `folder`, with one tokenizer for all; gives the names of their folders in it."""
+    names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
+    for shard, manifest, short in zip(shards, manifests, names, strict=True):
+        for file in (*manifest["files"], MANIFEST):
+            if not file.startswith("tokenizer/"):
+                _link(shard / file, folder / short / file)
+    for file in manifests[0]["files"]:
+        if file.startswith("tokenizer/"):
+            _link(shards[0] / file, folder / file)
+    return names
 
 
 def _link(source: Path, target: Path) -> None:
