@@ -61,6 +61,9 @@ class Mixture(MTLSampler):
             done += counts
         return np.concatenate(parts)
 
+    def _sizes(self) -> Floats:
+        return np.array(list(self.sizes.values()), dtype=np.float64)
+
     def _shuffled(self, random: np.random.Generator, pairs: SampleOrder) -> SampleOrder:
         """Samples in random order or, with `one_task`, batches of them, which are of one dataset each."""
         if not self.one_task:
@@ -101,11 +104,8 @@ class Uniform(Mixture):
     def weights(self, epoch: int, progress: float) -> Floats:
         return (self._sizes() > 0).astype(np.float64)
 
-    def _sizes(self) -> Floats:
-        return np.array(list(self.sizes.values()), dtype=np.float64)
 
-
-class Temperature(Uniform):
+class Temperature(Mixture):
     """In proportion to min(size, cap)^(1/temperature): 1 is proportional, more is nearer to uniform.
 
     Examples-proportional mixing with an artificial limit and temperature scaling (T5; Raffel et al. 2020, section 3.5.2).
@@ -154,7 +154,7 @@ class Probabilities(Mixture):
         return self.probabilities
 
 
-class Annealed(Uniform):
+class Annealed(Mixture):
     """In proportion to size^alpha, where alpha goes from `start` to `end` in the course of training.
 
     From proportional to nearly uniform (Stickland and Murray 2019: alpha = 1 - 0.8 (e - 1) / (E - 1) in
