@@ -9,6 +9,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("prepare", config="train")
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -215,12 +216,10 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
     dropped = sum(split["items_dropped"] for split in splits.values())
     notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
     notes += [f"warning: {leaks}"] if (leaks := leaks_within(dataset)) else []
-    totals = dict[str, int]()
+    totals = Counter[str]()
     for counts in manifest["counts"].values():
-        for what, times in counts.items():
-            if what != LEARNT_TOO:
-                totals[what] = totals.get(what, 0) + times
-    notes += [f"{what}: {times:,}" for what, times in totals.items()]
+        totals.update(counts)
+    notes += [f"{what}: {times:,}" for what, times in totals.items() if what != LEARNT_TOO]
     notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
     for name, split in splits.items():
         if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
