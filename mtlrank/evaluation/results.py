@@ -78,9 +78,9 @@ def _of_ties(tied: int, queries: int) -> str:
 
 def _tell_levels(dataset: PreparedDataset) -> None:
     """Warn of measures that take other documents as relevant than the task does."""
-    level = dataset.task.relevance_level
-    for measure in dataset.task.measures if level else ():
-        assert level
+    if (level := dataset.task.relevance_level) is None:
+        return
+    for measure in dataset.task.measures:
         if (unsaid := unsaid_level(measure, level)) is not None:
             told = f"{measure} of {dataset.name} takes documents from grade {unsaid} on as relevant"
             print(f"{told}, its task from grade {level}: that is {with_level(measure, level)}", file=sys.stderr)
