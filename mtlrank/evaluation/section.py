@@ -222,12 +222,8 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> figures.Pictures:
     measure = head.measures[0]
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]
-        return [
-            (
-                f"Gain over the {head.baseline_name}, per query ({measure})",
-                figures.gains(differences, measure, head.baseline_name, head.name),
-            )
-        ]
+        title = f"Gain over the {head.baseline_name}, per query ({measure})"
+        return [(title, figures.gains(differences, measure, head.baseline_name, head.name))]
     if head.kind == "regression":
         return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]
     classes, counts = confusion_matrix(head)
