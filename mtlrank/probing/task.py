@@ -19,6 +19,7 @@ from mtlrank.probing.probes import Training
 from mtlrank.probing.vectors import Vectors, draw_units, read_vectors, standardise
 
 _HELD_OUT = 10  # one unit of so many
+_BATCH_SIZE = 64  # samples that the body runs on at once
 
 
 class Amounts(NamedTuple):
@@ -29,7 +30,6 @@ class Amounts(NamedTuple):
     max_test: int
     max_bytes: float
     portions: Sequence[float]
-    batch_size: int = 64  # samples that the body runs on at once
 
 
 class Layers(NamedTuple):
@@ -169,5 +169,5 @@ def _read(
 ) -> Vectors:
     what = f"{dataset.name}, {split}"
     return read_vectors(
-        body, pooler, dataset.split(split), samples, list(amounts.layers), amounts.batch_size, amounts.max_bytes, what
+        body, pooler, dataset.split(split), samples, list(amounts.layers), _BATCH_SIZE, amounts.max_bytes, what
     )
