@@ -45,6 +45,7 @@ from mtlrank.words import counted
 _BODY = "mtlrank.model.body.MTLBody"  # one of somebody's own may divide longer texts
 _MANY = 0.5  # of the texts cut: more are told
 _MANY_UNKNOWN = 0.05  # of the tokens
+_FEW = 20  # queries of a validation: fewer are told
 
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
@@ -229,6 +230,10 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
             )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
+    if dataset.has_judgements and dataset.has("val"):
+        queries = {qrel.query_id for qrel in dataset.split("val").qrels()}
+        if len(queries) < _FEW:
+            notes.append(f"warning: val has only {counted(len(queries), 'query', 'queries')} to choose the weights by")
     if dataset.has_judgements and (zero := _always_zero(dataset)):
         notes.append(f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures")
     say("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})")
