@@ -31,6 +31,7 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict({name: own[self.shared.get(name, name)] for name in heads})
         for weight in self.idle(self.heads) if body.family else []:
             weight.requires_grad_(False)  # layers that no head reads: nothing would ever move them
+        self.train()  # loaded weights come without dropout, and Lightning trains a module in the mode that it finds
 
     def head(self, name: str) -> MTLHead:
         """The head of a dataset."""
