@@ -301,11 +301,11 @@ def _parts(config: Any) -> Iterator[tuple[str, str]]:
         yield f"loop.{part}", f"loop/{part}"
     for split in ("train", "val", "test"):
         yield f"datamodule.{split}_sampler", "datamodule/sampler"
-    for key in _keys_of(config, "model.heads"):
-        yield f"model.heads.{key}", "model/heads"
-        yield f"model.heads.{key}.pooler", "model/heads/pooler"
-    for key in _keys_of(config, "datamodule.dataset.datasets"):
-        place = f"datamodule.dataset.datasets.{key}"
+    for place in ("model.default_head", *(f"model.heads.{key}" for key in _keys_of(config, "model.heads"))):
+        yield place, "model/heads"
+        yield f"{place}.pooler", "model/heads/pooler"
+    mixture = "datamodule.dataset"
+    for place in (mixture, *(f"{mixture}.datasets.{key}" for key in _keys_of(config, f"{mixture}.datasets"))):
         yield place, "datamodule/dataset"
         yield f"{place}.task", "task"
         yield f"{place}.preprocessor", "datamodule/preprocessor"

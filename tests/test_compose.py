@@ -100,7 +100,6 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
         ("tasks=[msm_ner,msm_ner]", "expected null or a list of at least one name, each once, as in [a,b]."),
         ("tasks=[]", "tasks is [], expected null or a list of at least one name, each once, as in [a,b]."),
         ("model.heads=5", "model.heads is 5, expected a group of settings."),
-        ("datamodule.dataset=null", "datamodule.dataset is None, expected a group of settings."),
         ("trainer.accelerator=tpu", "trainer.accelerator is 'tpu', expected auto, cpu, gpu, cuda or mps."),
         ("training.patience=-1", "training.patience is -1"),
         ("output_dir=5", "output_dir is 5, expected a path."),
@@ -238,12 +237,32 @@ def test_a_collection_of_ones_own_may_have_more_keys_but_not_a_command_line(tmp_
         ("model.heads.trec2019=average", "model/heads@model.heads.trec2019=..."),
         ("model.heads.trec2019.pooler=average", "model/heads/pooler@model.heads.trec2019.pooler=..."),
         ("datamodule.dataset.datasets.trec2019.task=relevance", "task@datamodule.dataset.datasets.trec2019.task=..."),
+        ("model.default_head=average", "model/heads@model.default_head=..."),
+        (
+            "datamodule.dataset=msm_bm25",
+            "datamodule.dataset is 'msm_bm25', expected settings. To choose another config,",
+        ),
+        ("datamodule.dataset=msm_bm25", "use a slash: datamodule/dataset=..."),
         ("loop.optimizer=null", "loop.optimizer is None, expected settings."),
+        ("datamodule.dataset=null", "datamodule.dataset is None, expected settings."),
     ],
 )
 def test_a_part_chosen_with_a_dot_is_told_how(override, complaint):
     with pytest.raises(ConfigError) as error:
         compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("datamodule.dataset.task=relevance_lambda", "use a slash: task@datamodule.dataset.task=..."),
+        ("datamodule.dataset.preprocessor=pair", "slash: datamodule/preprocessor@datamodule.dataset.preprocessor=..."),
+    ],
+)
+def test_so_is_a_part_of_a_single_dataset(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config(["datamodule/dataset=vaswani", override], trusted=True)
     assert complaint in str(error.value)
 
 
