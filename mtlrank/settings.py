@@ -25,10 +25,10 @@ CLOSED = ("prepare", "training", "study", "probe")  # groups whose settings are 
 def check_settings(config: Any) -> None:
     """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
     for key, other in INSTEAD.items():
-        if _value_of(config, key) is not _ABSENT:
+        if value_of(config, key) is not _ABSENT:
             raise ConfigError(f"There is no setting {key}: use {other}.")
     for key, kind in _SETTINGS.items():
-        value = _value_of(config, key)
+        value = value_of(config, key)
         if value is not _ABSENT and not kind.fits(value):
             raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
     for group in CLOSED:
@@ -44,7 +44,7 @@ def check_parts(config: Any) -> None:
     The config is one whose interpolations are not resolved yet: some refer to settings of parts.
     """
     for key, group in _parts(config):
-        value = _value_of(config, key)
+        value = value_of(config, key)
         if value is not _ABSENT and not isinstance(value, dict) and not str(value).startswith("${"):
             slashed = group if group.replace("/", ".") == key else f"{group}@{key}"
             raise ConfigError(
@@ -77,7 +77,7 @@ def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[l
     near |= set(re.findall(r"([\w-]+)['\"]?\s*:", own))
     unread = [
         key
-        for key in _all_keys(config.get("collection"), "collection.")
+        for key in all_keys(config.get("collection"), "collection.")
         if near.isdisjoint(key.split(".")[1:])
         and not any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in read)
     ]
@@ -287,11 +287,11 @@ def _texts(node: Any) -> Iterator[str]:
         yield from _texts(child)
 
 
-def _all_keys(node: Any, prefix: str) -> Iterator[str]:
+def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """The dotted keys of a config, those of groups before what is in them."""
     for key, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{key}"
-        yield from _all_keys(value, f"{prefix}{key}.")
+        yield from all_keys(value, f"{prefix}{key}.")
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:
@@ -312,11 +312,11 @@ def _parts(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _keys_of(config: Any, key: str) -> list[str]:
-    node = _value_of(config, key)
+    node = value_of(config, key)
     return list(node) if isinstance(node, dict) else []
 
 
-def _value_of(config: Any, key: str) -> Any:
+def value_of(config: Any, key: str) -> Any:
     """The value of a dotted key; `_ABSENT` if there is none."""
     for part in key.split("."):
         config = config.get(part, _ABSENT) if isinstance(config, dict) else _ABSENT

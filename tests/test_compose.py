@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -66,6 +67,45 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
         compose_config(overrides, trusted=True)
     assert (f"Did you mean '{hint}'?" in str(error.value)) == bool(hint)
     assert ("Did you mean" in str(error.value)) == bool(hint)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("datamodule.dataset.num_negatives=8", ": IRDataset takes num_negatives (default 4). Write `+{}`."),
+        ("datamodule.dataset.max_queries='8'", ": IRDataset takes max_queries (default null). Write `+{}`."),
+        (
+            "datamodule.dataset.num_negative=8",
+            ". Did you mean `+datamodule.dataset.num_negatives=...`? IRDataset takes it",
+        ),
+        ("datamodule.dataset.foo=8", ": IRDataset takes no foo. With a + in front it takes "),
+        ("datamodule.dataset.task.foo=8", ": Relevance takes no foo. (`--cfg job` prints all keys.)"),
+        ("loop.optimizer.betas=[0.9,0.98]", ": AdamW takes betas (default [0.9, 0.999]). Write `+{}`."),
+        (
+            "model.heads.trec2019.body_dim=8",
+            ". (`--cfg job` prints all keys; `+model.heads.trec2019.body_dim=...` adds",
+        ),
+        (
+            "trainer.val_check_intervall=8",
+            ". (`--cfg job` prints all keys; `+trainer.val_check_intervall=...` adds a n",
+        ),
+        (
+            "datamodule.dataset.train.foo=8",
+            ". (`--cfg job` prints all keys; `+datamodule.dataset.train.foo=...` adds a n",
+        ),
+    ],
+)
+def test_what_the_class_of_a_node_takes_is_told(tmp_path, monkeypatch, override, complaint):
+    """The README's dataset, which does not name all of its settings."""
+    (tmp_path / "datamodule" / "dataset").mkdir(parents=True)
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    text = readme.partition("`my_conf/datamodule/dataset/my_dataset.yaml`:\n\n```yaml\n")[2].partition("```")[0]
+    (tmp_path / "datamodule" / "dataset" / "my_dataset.yaml").write_text(text)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(ConfigError) as error:
+        compose_config(["datamodule/dataset=my_dataset", override], trusted=True)
+    key = override.partition("=")[0]
+    assert f"Unknown config key {key!r}{complaint.format(override)}" in str(error.value)
 
 
 @pytest.mark.parametrize(
