@@ -187,7 +187,10 @@ def _explain_key(name: str, config_without: Callable[[str], Config], typed: str)
     if other := INSTEAD.get(name):
         return f"Unknown config key {name!r}: use {other}."
     config = config_without(name)
-    hint = _nearest_key(name, list(all_keys(config)))
+    keys = list(all_keys(config))
+    hint = _nearest_key(name, keys)
+    if not hint and (other := INSTEAD.get(f"training.{name}")) in keys:
+        hint = f" Did you mean {other!r}?"
     if argument := _of_class(name, value_of(config, name.rpartition(".")[0]), typed, hint):
         return f"Unknown config key {name!r}{argument}"
     group, dot, _ = name.partition(".")

@@ -10,7 +10,20 @@ import yaml
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 
-INSTEAD = {  # of keys that there are not
+INSTEAD = {  # of keys that there are not; those of training may be meant at the root, too
+    "training.lr": "loop.optimizer.lr",
+    "training.learning_rate": "loop.optimizer.lr",
+    "training.weight_decay": "loop.optimizer.weight_decay",
+    "training.warmup": "loop.schedule.warmup",
+    "training.seed": "seed",
+    "training.max_length": "max_length",
+    "training.num_epochs": "training.epochs",
+    "training.num_train_epochs": "training.epochs",
+    "training.grad_accum": "trainer.accumulate_grad_batches",
+    "training.accumulate_grad_batches": "trainer.accumulate_grad_batches",
+    "training.gradient_accumulation_steps": "trainer.accumulate_grad_batches",
+    "training.precision": "trainer.precision",
+    "training.devices": "trainer.devices",
     "training.limit_val_batches": "training.max_val_queries",
     "trainer.limit_val_batches": "training.max_val_queries",
     "trainer.val_check_interval": "training.val_checks_per_epoch",

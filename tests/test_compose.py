@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mtlrank.compose import _literal, compose_config, pipeline_config
 from mtlrank.errors import ConfigError
+from mtlrank.settings import INSTEAD, all_keys
 from tests.saved_models import composed
 
 
@@ -25,6 +26,10 @@ from tests.saved_models import composed
             "Unknown config key 'training.limit_val_batches': use training.max_val_queries.",
         ),
         ("tasks=a,b", "tasks=a,b names several values: -m runs the command with each, [brackets] make them a list."),
+        ("training.lr=3", "Unknown config key 'training.lr': use loop.optimizer.lr."),
+        ("learning_rate=3", "Unknown config key 'learning_rate'. Did you mean 'loop.optimizer.lr'?"),
+        ("++training.seed=3", "There is no setting training.seed: use seed."),
+        ("training.grad_accum=3", "Unknown config key 'training.grad_accum': use trainer.accumulate_grad_batches."),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
         (
@@ -161,6 +166,18 @@ def test_values_of_the_wrong_kind_are_named(override, complaint):
     with pytest.raises(ConfigError) as error:
         compose_config([override], trusted=True)
     assert complaint in str(error.value)
+
+
+def test_no_setting_of_another_step_is_suggested():
+    with pytest.raises(ConfigError) as error:
+        compose_config(["devices=2"], trusted=True, name="rank")
+    assert str(error.value).startswith("Unknown config key 'devices'. (")
+
+
+def test_what_is_to_be_typed_instead_is_there():
+    keys = [*all_keys(composed())]
+    wrong = [other for other in INSTEAD.values() if other.split(",")[0] not in keys]
+    assert not wrong
 
 
 @pytest.mark.parametrize("key", ["training.max_step", "prepare.num_shard", "more_tests"])
