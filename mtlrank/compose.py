@@ -1,6 +1,7 @@
 """From a command line's words, or a pipeline's parameters, to one config of plain values."""
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,17 @@ from yaml import YAMLError
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.settings import CLOSED, INSTEAD, check_parts, check_settings, unread, unread_of_collection
+from mtlrank.objects import parameters_of, takes_any
+from mtlrank.settings import (
+    CLOSED,
+    INSTEAD,
+    all_keys,
+    check_parts,
+    check_settings,
+    unread,
+    unread_of_collection,
+    value_of,
+)
 from mtlrank.untrusted import (
     check_overrides,
     check_targets,
@@ -85,12 +96,12 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
 
     `own` is the folder of further configs. From outside, every `_target_` is checked before anything is imported.
     """
-    written = OmegaConf.to_container(config, resolve=False)
-    check_parts(written)
-    for key in unread(written, name):
-        known = [other for other in keys_of(config) if other.partition(".")[0] != key]
+    unresolved = written(config)
+    check_parts(unresolved)
+    for key in unread(unresolved, name):
+        known = [other for other in all_keys(unresolved) if other.partition(".")[0] != key]
         raise ConfigError(f"There is no setting {key}, and no ${{{key}}} refers to it.{_nearest_key(key, known)}")
-    not_read, read = unread_of_collection(written, config_files(own), "".join(own_collections(own)))
+    not_read, read = unread_of_collection(unresolved, config_files(own), "".join(own_collections(own)))
     for key in not_read:
         raise ConfigError(f"There is no setting {key}, and no config refers to ${{{key}}}.{nearest(key, read)}")
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -101,10 +112,10 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     return plain  # type: ignore[return-value]
 
 
-def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
+def explain(error: Exception, config_without: Callable[[str], Config]) -> str:
     """Hydra's complaint in one line, with the nearest key that exists.
 
-    `keys_without` gives the keys of the config if nothing is said of the one that is complained of.
+    `config_without` gives the config, not resolved, if nothing is said of the key that is complained of.
     """
     first = str(error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
@@ -137,7 +148,7 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
         return f"{several[1]} names several values: -m runs the command with each{as_list}."
     typed = re.match(r"Could not override '([^']+)'", first)
     if typed and (known := re.search(r"Did you mean to override (?:one of )?(.+)\?", str(error))):
-        hint = "" if "/" in typed[1] else _nearest_key(typed[1], keys_without(typed[1]))
+        hint = "" if "/" in typed[1] else _nearest_key(typed[1], list(all_keys(config_without(typed[1]))))
         adding = f" `+{typed[1]}=...` adds a head." if typed[1].startswith("model/heads@model.heads.") else ""
         return f"{typed[1]!r} chooses nothing in this config.{hint} What can be chosen: {known[1]}.{adding}"
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -145,7 +156,8 @@ def explain(error: Exception, keys_without: Callable[[str], list[str]]) -> str:
         key = (
             typed[1] if typed and "." in unknown.full_key else unknown.full_key
         )  # the whole of it, if its group is known
-        return _explain_key(key.lstrip("+~"), keys_without)
+        whole = re.search(r"To append to your config use \+(.+)", str(error))
+        return _explain_key(key.lstrip("+~"), config_without, whole[1] if whole else f"{key}=...")
     return f"{first.removeprefix('ConfigError raised while resolving interpolation: ')} (config)"
 
 
@@ -170,19 +182,52 @@ def _explain_parsing(error: OverrideParseException) -> str:
     return f"Cannot read {error.override!r}. Quote its value so that the shell keeps the quotes: \"{key}='{value}'\""
 
 
-def _explain_key(name: str, keys_without: Callable[[str], list[str]]) -> str:
+def _explain_key(name: str, config_without: Callable[[str], Config], typed: str) -> str:
+    """What to do about a key that there is not; `typed` is the whole override."""
     if other := INSTEAD.get(name):
         return f"Unknown config key {name!r}: use {other}."
-    hint = _nearest_key(name, keys_without(name))
+    config = config_without(name)
+    keys = list(all_keys(config))
+    hint = _nearest_key(name, keys)
+    if not hint and (other := INSTEAD.get(f"training.{name}")) in keys:
+        hint = f" Did you mean {other!r}?"
+    if argument := _of_class(name, value_of(config, name.rpartition(".")[0]), typed, hint):
+        return f"Unknown config key {name!r}{argument}"
     group, dot, _ = name.partition(".")
     adding = f"; `+{name}=...` adds a new one" if dot and group not in CLOSED else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys{adding}.)"
 
 
+def _of_class(name: str, node: Any, typed: str, hint: str) -> str:
+    """What the class that is built of `node` says of a key that the node has not; nothing if it cannot tell.
+
+    The class is imported, and torch with most. An argument without a default is left out: the code supplies it.
+    """
+    if not isinstance(node, dict) or "_target_" not in node:
+        return ""
+    group, _, last = name.rpartition(".")
+    target = str(node["_target_"])
+    title, taken = target.rpartition(".")[2], parameters_of(target)
+    free = {
+        key: json.dumps(p.default, default=str)
+        for key, p in taken.items()
+        if key not in node and p.default is not p.empty
+    }
+    if last in free:
+        return f": {title} takes {last} (default {free[last]}). Write `+{typed}`."
+    if hint or last in taken or not taken or takes_any(taken):
+        return ""
+    known = [key for key in free if not key.startswith("_") and f"{group}.{key}" not in INSTEAD]
+    if near := difflib.get_close_matches(last, known, n=1):
+        return f". Did you mean `+{group}.{near[0]}=...`? {title} takes it (default {free[near[0]]})."
+    more = f" With a + in front it takes {', '.join(known)}." if known else " (`--cfg job` prints all keys.)"
+    return f": {title} takes no {last}.{more}"
+
+
 def explain_composing(error: Exception, name: str, overrides: Sequence[str]) -> str | None:
     """Why the config `name` cannot be composed with these overrides; None if the error is of something else."""
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return explain(error, partial(_keys_without, name, overrides))
+        return explain(error, partial(_config_without, name, overrides))
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _explain_yaml(error)
     if "Invalid defaults list in" in str(error):
@@ -216,13 +261,13 @@ def _nearest_key(name: str, known: list[str]) -> str:
     return f" Did you mean {prefix + near[0]!r}?" if near else ""
 
 
-def _keys_without(name: str, overrides: Sequence[str], wrong: str) -> list[str]:
-    """Every key of the config `name` without what is said of one key. More may be wrong: then of the chosen parts only."""
+def _config_without(name: str, overrides: Sequence[str], wrong: str) -> Config:
+    """The config `name` without what is said of one key, not resolved. More may be wrong: then of the chosen parts only."""
     others = [override for override in overrides if _key(override) != wrong]
     for tried in (others, [override for override in others if _names_group(_key(override))]):
         with suppress(HydraException, OmegaConfBaseException, YAMLError, ValueError):
-            return keys_of(_composed(name, tried))
-    return []
+            return written(_composed(name, tried))
+    return {}
 
 
 def _key(override: str) -> str:
@@ -235,18 +280,10 @@ def _names_group(key: str) -> bool:
     return group == "hydra.searchpath" or files("mtlrank.conf").joinpath(group).is_dir()
 
 
-def keys_of(config: DictConfig) -> list[str]:
-    """Every key of a config, dotted."""
-    keys = list[str]()
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            keys.append(f"{prefix}{key}")
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-
-    walk(OmegaConf.to_container(config, resolve=False), "")
-    return keys
+def written(config: DictConfig) -> Config:
+    """A config as plain values, interpolations as they are written."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    return plain  # type: ignore[no-any-return]
 
 
 def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bool, name: str) -> Config:

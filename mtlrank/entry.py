@@ -34,7 +34,7 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.compose import Config, explain, explain_composing, keys_of, resolve
+from mtlrank.compose import Config, explain, explain_composing, resolve, written
 from mtlrank.errors import (
     ConfigError,
     OwnCodeError,
@@ -156,7 +156,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                     found = module.run(argument)
                     return module.objective(argument, found) if hasattr(module, "objective") else None
             except OmegaConfBaseException as error:
-                raise ConfigError(explain(error, lambda _: keys_of(config))) from error
+                raise ConfigError(explain(error, lambda _: written(config))) from error
 
     with told_in_one_line():
         _tidy_command_line()

@@ -45,7 +45,7 @@ def _check_settings(node: Any) -> None:
             locate(target)
         taken = parameters_of(target) if target else {}
         for name, value in node.items():
-            if name not in taken and taken and not _takes_any(taken) and not name.startswith("_"):
+            if name not in taken and taken and not takes_any(taken) and not name.startswith("_"):
                 known = [each for each in taken if each != "self"]
                 raise ConfigError(
                     f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
@@ -89,14 +89,15 @@ def parameters_of(target: str) -> dict[str, Parameter]:
         for taker in (each for each in getattr(made, "__mro__", (made,)) if each not in (object, ABC)):
             takes = dict(signature(taker).parameters)
             found = takes | found
-            if not _takes_any(takes):
+            if not takes_any(takes):
                 return {name: parameter for name, parameter in found.items() if parameter.kind is not _ANY}
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}  # building it says what is wrong
     return found
 
 
-def _takes_any(parameters: Mapping[str, Parameter]) -> bool:
+def takes_any(parameters: Mapping[str, Parameter]) -> bool:
+    """Whether there are arguments of any name, as in **kwargs."""
     return any(parameter.kind is _ANY for parameter in parameters.values())
 
 

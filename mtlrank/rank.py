@@ -87,7 +87,15 @@ def _chunks(
                 f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
                 "BM25 retrieves, or leave bm25 out."
             )
-        return pairs_of_run(collection, store, _CHUNK, config["top_k"], config["missing_texts"])
+        may_be_of_others = config["run"] or config["queries"]  # a user's own run is often that of all splits
+        return pairs_of_run(
+            collection,
+            store,
+            _CHUNK,
+            config["top_k"],
+            config["missing_texts"],
+            missing_queries="skip" if may_be_of_others else "stop",
+        )
     return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
 
 

@@ -10,7 +10,20 @@ import yaml
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 
-INSTEAD = {  # of keys that there are not
+INSTEAD = {  # of keys that there are not; those of training may be meant at the root, too
+    "training.lr": "loop.optimizer.lr",
+    "training.learning_rate": "loop.optimizer.lr",
+    "training.weight_decay": "loop.optimizer.weight_decay",
+    "training.warmup": "loop.schedule.warmup",
+    "training.seed": "seed",
+    "training.max_length": "max_length",
+    "training.num_epochs": "training.epochs",
+    "training.num_train_epochs": "training.epochs",
+    "training.grad_accum": "trainer.accumulate_grad_batches",
+    "training.accumulate_grad_batches": "trainer.accumulate_grad_batches",
+    "training.gradient_accumulation_steps": "trainer.accumulate_grad_batches",
+    "training.precision": "trainer.precision",
+    "training.devices": "trainer.devices",
     "training.limit_val_batches": "training.max_val_queries",
     "trainer.limit_val_batches": "training.max_val_queries",
     "trainer.val_check_interval": "training.val_checks_per_epoch",
@@ -25,10 +38,10 @@ CLOSED = ("prepare", "training", "study", "probe")  # groups whose settings are 
 def check_settings(config: Any) -> None:
     """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
     for key, other in INSTEAD.items():
-        if _value_of(config, key) is not _ABSENT:
+        if value_of(config, key) is not _ABSENT:
             raise ConfigError(f"There is no setting {key}: use {other}.")
     for key, kind in _SETTINGS.items():
-        value = _value_of(config, key)
+        value = value_of(config, key)
         if value is not _ABSENT and not kind.fits(value):
             raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
     for group in CLOSED:
@@ -44,7 +57,7 @@ def check_parts(config: Any) -> None:
     The config is one whose interpolations are not resolved yet: some refer to settings of parts.
     """
     for key, group in _parts(config):
-        value = _value_of(config, key)
+        value = value_of(config, key)
         if value is not _ABSENT and not isinstance(value, dict) and not str(value).startswith("${"):
             slashed = group if group.replace("/", ".") == key else f"{group}@{key}"
             raise ConfigError(
@@ -77,7 +90,7 @@ def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[l
     near |= set(re.findall(r"([\w-]+)['\"]?\s*:", own))
     unread = [
         key
-        for key in _all_keys(config.get("collection"), "collection.")
+        for key in all_keys(config.get("collection"), "collection.")
         if near.isdisjoint(key.split(".")[1:])
         and not any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in read)
     ]
@@ -287,11 +300,11 @@ def _texts(node: Any) -> Iterator[str]:
         yield from _texts(child)
 
 
-def _all_keys(node: Any, prefix: str) -> Iterator[str]:
+def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """The dotted keys of a config, those of groups before what is in them."""
     for key, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{key}"
-        yield from _all_keys(value, f"{prefix}{key}.")
+        yield from all_keys(value, f"{prefix}{key}.")
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:
@@ -301,22 +314,22 @@ def _parts(config: Any) -> Iterator[tuple[str, str]]:
         yield f"loop.{part}", f"loop/{part}"
     for split in ("train", "val", "test"):
         yield f"datamodule.{split}_sampler", "datamodule/sampler"
-    for key in _keys_of(config, "model.heads"):
-        yield f"model.heads.{key}", "model/heads"
-        yield f"model.heads.{key}.pooler", "model/heads/pooler"
-    for key in _keys_of(config, "datamodule.dataset.datasets"):
-        place = f"datamodule.dataset.datasets.{key}"
+    for place in ("model.default_head", *(f"model.heads.{key}" for key in _keys_of(config, "model.heads"))):
+        yield place, "model/heads"
+        yield f"{place}.pooler", "model/heads/pooler"
+    mixture = "datamodule.dataset"
+    for place in (mixture, *(f"{mixture}.datasets.{key}" for key in _keys_of(config, f"{mixture}.datasets"))):
         yield place, "datamodule/dataset"
         yield f"{place}.task", "task"
         yield f"{place}.preprocessor", "datamodule/preprocessor"
 
 
 def _keys_of(config: Any, key: str) -> list[str]:
-    node = _value_of(config, key)
+    node = value_of(config, key)
     return list(node) if isinstance(node, dict) else []
 
 
-def _value_of(config: Any, key: str) -> Any:
+def value_of(config: Any, key: str) -> Any:
     """The value of a dotted key; `_ABSENT` if there is none."""
     for part in key.split("."):
         config = config.get(part, _ABSENT) if isinstance(config, dict) else _ABSENT

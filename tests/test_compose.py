@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from mtlrank.compose import _literal, compose_config, pipeline_config
 from mtlrank.errors import ConfigError
+from mtlrank.settings import INSTEAD, all_keys
 from tests.saved_models import composed
 
 
@@ -24,6 +26,10 @@ from tests.saved_models import composed
             "Unknown config key 'training.limit_val_batches': use training.max_val_queries.",
         ),
         ("tasks=a,b", "tasks=a,b names several values: -m runs the command with each, [brackets] make them a list."),
+        ("training.lr=3", "Unknown config key 'training.lr': use loop.optimizer.lr."),
+        ("learning_rate=3", "Unknown config key 'learning_rate'. Did you mean 'loop.optimizer.lr'?"),
+        ("++training.seed=3", "There is no setting training.seed: use seed."),
+        ("training.grad_accum=3", "Unknown config key 'training.grad_accum': use trainer.accumulate_grad_batches."),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
         (
@@ -71,6 +77,45 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
+        ("datamodule.dataset.num_negatives=8", ": IRDataset takes num_negatives (default 4). Write `+{}`."),
+        ("datamodule.dataset.max_queries='8'", ": IRDataset takes max_queries (default null). Write `+{}`."),
+        (
+            "datamodule.dataset.num_negative=8",
+            ". Did you mean `+datamodule.dataset.num_negatives=...`? IRDataset takes it",
+        ),
+        ("datamodule.dataset.foo=8", ": IRDataset takes no foo. With a + in front it takes "),
+        ("datamodule.dataset.task.foo=8", ": Relevance takes no foo. (`--cfg job` prints all keys.)"),
+        ("loop.optimizer.betas=[0.9,0.98]", ": AdamW takes betas (default [0.9, 0.999]). Write `+{}`."),
+        (
+            "model.heads.trec2019.body_dim=8",
+            ". (`--cfg job` prints all keys; `+model.heads.trec2019.body_dim=...` adds",
+        ),
+        (
+            "trainer.val_check_intervall=8",
+            ". (`--cfg job` prints all keys; `+trainer.val_check_intervall=...` adds a n",
+        ),
+        (
+            "datamodule.dataset.train.foo=8",
+            ". (`--cfg job` prints all keys; `+datamodule.dataset.train.foo=...` adds a n",
+        ),
+    ],
+)
+def test_what_the_class_of_a_node_takes_is_told(tmp_path, monkeypatch, override, complaint):
+    """The README's dataset, which does not name all of its settings."""
+    (tmp_path / "datamodule" / "dataset").mkdir(parents=True)
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    text = readme.partition("`my_conf/datamodule/dataset/my_dataset.yaml`:\n\n```yaml\n")[2].partition("```")[0]
+    (tmp_path / "datamodule" / "dataset" / "my_dataset.yaml").write_text(text)
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(ConfigError) as error:
+        compose_config(["datamodule/dataset=my_dataset", override], trusted=True)
+    key = override.partition("=")[0]
+    assert f"Unknown config key {key!r}{complaint.format(override)}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
         ("training.epochs=-1", "training.epochs is -1, expected a whole number, at least 0."),
         ("prepare.shard=''", "prepare.shard is '', expected null or i/n, as in 3/8"),
         ("training.batch_size=abc", "training.batch_size is 'abc'"),
@@ -100,7 +145,6 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
         ("tasks=[msm_ner,msm_ner]", "expected null or a list of at least one name, each once, as in [a,b]."),
         ("tasks=[]", "tasks is [], expected null or a list of at least one name, each once, as in [a,b]."),
         ("model.heads=5", "model.heads is 5, expected a group of settings."),
-        ("datamodule.dataset=null", "datamodule.dataset is None, expected a group of settings."),
         ("trainer.accelerator=tpu", "trainer.accelerator is 'tpu', expected auto, cpu, gpu, cuda or mps."),
         ("training.patience=-1", "training.patience is -1"),
         ("output_dir=5", "output_dir is 5, expected a path."),
@@ -122,6 +166,18 @@ def test_values_of_the_wrong_kind_are_named(override, complaint):
     with pytest.raises(ConfigError) as error:
         compose_config([override], trusted=True)
     assert complaint in str(error.value)
+
+
+def test_no_setting_of_another_step_is_suggested():
+    with pytest.raises(ConfigError) as error:
+        compose_config(["devices=2"], trusted=True, name="rank")
+    assert str(error.value).startswith("Unknown config key 'devices'. (")
+
+
+def test_what_is_to_be_typed_instead_is_there():
+    keys = [*all_keys(composed())]
+    wrong = [other for other in INSTEAD.values() if other.split(",")[0] not in keys]
+    assert not wrong
 
 
 @pytest.mark.parametrize("key", ["training.max_step", "prepare.num_shard", "more_tests"])
@@ -238,12 +294,32 @@ def test_a_collection_of_ones_own_may_have_more_keys_but_not_a_command_line(tmp_
         ("model.heads.trec2019=average", "model/heads@model.heads.trec2019=..."),
         ("model.heads.trec2019.pooler=average", "model/heads/pooler@model.heads.trec2019.pooler=..."),
         ("datamodule.dataset.datasets.trec2019.task=relevance", "task@datamodule.dataset.datasets.trec2019.task=..."),
+        ("model.default_head=average", "model/heads@model.default_head=..."),
+        (
+            "datamodule.dataset=msm_bm25",
+            "datamodule.dataset is 'msm_bm25', expected settings. To choose another config,",
+        ),
+        ("datamodule.dataset=msm_bm25", "use a slash: datamodule/dataset=..."),
         ("loop.optimizer=null", "loop.optimizer is None, expected settings."),
+        ("datamodule.dataset=null", "datamodule.dataset is None, expected settings."),
     ],
 )
 def test_a_part_chosen_with_a_dot_is_told_how(override, complaint):
     with pytest.raises(ConfigError) as error:
         compose_config([override], trusted=True)
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("datamodule.dataset.task=relevance_lambda", "use a slash: task@datamodule.dataset.task=..."),
+        ("datamodule.dataset.preprocessor=pair", "slash: datamodule/preprocessor@datamodule.dataset.preprocessor=..."),
+    ],
+)
+def test_so_is_a_part_of_a_single_dataset(override, complaint):
+    with pytest.raises(ConfigError) as error:
+        compose_config(["datamodule/dataset=vaswani", override], trusted=True)
     assert complaint in str(error.value)
 
 

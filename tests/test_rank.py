@@ -5,11 +5,15 @@ import io
 import json
 import os
 import random
+import re
 import sys
 from pathlib import Path
 
+import ir_datasets
 import pytest
 import torch
+from ir_datasets.formats import TrecScoredDocs, TsvDocs, TsvQueries
+from ir_datasets.util import LocalDownload
 from torch._dynamo.utils import counters
 
 from mtlrank import embedded, evaluate, rank
@@ -19,7 +23,9 @@ from mtlrank.storage import home, read_json, write_json
 from mtlrank.trec import read_run
 from tests.marks import needs_compiler
 from tests.saved_models import save_random, settings
-from tests.tiny_collection import write
+from tests.tiny_collection import FILES, write
+
+READERS = {"docs": TsvDocs, "queries": TsvQueries, "run": TrecScoredDocs}
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +288,6 @@ def test_a_bad_object_is_told_with_its_place(ranked, tmp_path, line, expected):
     ("line", "expected"),
     [
         ("q1 Q0 d9 2 2 x", "bm25.run:2: document 'd9' of query 'q1' has no text"),
-        ("q9 Q0 d1 2 2 x", "bm25.run:2: query 'q9' has no text in"),
         ("q1 Q0 d1 2 2 x", "bm25.run:2: document 'd1' of query 'q1' is given twice, first at .*bm25.run:1"),
         ("q1 Q0 d2 2", "bm25.run:2: expected a line of a TREC run"),
     ],
@@ -298,6 +303,39 @@ def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, caps
     found = ranked(run=tmp_path / "bm25.run", queries=source["queries"], docs=source["docs"], missing_texts="skip")
     assert len(found) == 1
     assert "documents without a text: 1" in capsys.readouterr().err
+
+
+def test_lines_of_a_run_of_other_queries_are_left_out_and_counted(ranked, tmp_path, source, capsys):
+    """The run may be that of all splits, and the queries those of one."""
+    files = {"queries": source["queries"], "docs": source["docs"]}
+    expected = ranked(run=source["run"], **files)
+    whole = write(tmp_path / "whole.run", ["q0 Q0 d1 1 9 x", *FILES["run"], "q9 Q0 nowhere 1 9 x", "q9 Q0 d2 2 8 x"])
+    capsys.readouterr()
+    found = [ranked(run=whole, **files, shard=shard) for shard in (None, "1/3", "2/3", "3/3")]
+    assert found[0] == expected
+    assert sorted(line.split()[:4] for shard in found[1:] for line in shard) == sorted(
+        line.split()[:4] for line in expected
+    )
+    told = re.findall(r"run lines of queries without a text: (\d+)", capsys.readouterr().err)
+    assert (told[0], sum(map(int, told[1:]))) == ("3", 3)
+
+
+def test_a_run_of_other_queries_only_is_refused(ranked, tmp_path, source):
+    """By every shard, so that none waits for a part that has none."""
+    write(tmp_path / "other.run", ["q8 Q0 d1 1 9 x", "q9 Q0 d1 1 9 x"])
+    for shard in (None, "1/3", "2/3", "3/3"):
+        with pytest.raises(DataError, match=r"other.run:1: query 'q8' has no text in .*, and neither has any other"):
+            ranked(run=tmp_path / "other.run", queries=source["queries"], docs=source["docs"], shard=shard)
+
+
+def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatch):
+    """Its run is of its queries, so something is missing."""
+    write(source["run"], [*FILES["run"], "q9 Q0 d1 1 9 x"])
+    parts = (kind(LocalDownload(Path(source[part]))) for part, kind in READERS.items())
+    monkeypatch.setitem(ir_datasets.registry._registered, "incomplete", ir_datasets.Dataset(*parts))
+    with pytest.raises(DataError, match="query 'q9' has no text in incomplete. Add it"):
+        ranked(ir_dataset="incomplete")
+    assert len(ranked(ir_dataset="incomplete", run=source["run"])) == len(FILES["run"])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.collection.source import PairValue
 from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
 from mtlrank.datamodule.pair_store import Asked, PairStore
@@ -58,26 +59,51 @@ def pairs_of_texts(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list
 
 
 def pairs_of_run(
-    collection: Collection, store: PairStore, size: int, top_k: int | None, missing_texts: str
+    collection: Collection,
+    store: PairStore,
+    size: int,
+    top_k: int | None,
+    missing_texts: str,
+    missing_queries: str = "stop",
 ) -> Iterator[list[Candidate]]:
     """The best of each query of the collection's run, in the order of its queries. The run may be in any order."""
     if top_k is not None:
         collection.require_order("top_k")
     store.order_queries(collection.queries)
-    rows = (row for row in collection.source.pair_values("run", collection.reading) if collection.holds(row.query_id))
-    for chunk in chunks(rows, size):
-        for row in chunk:
-            if row.query_id not in collection.queries:
-                raise DataError(
-                    f"{row.place}: query {row.query_id!r} has no text in {collection.source.name}. Add it, or leave its "
-                    "documents out of the run."
-                )
+    for chunk in chunks(_lines_of_run(collection, missing_queries), size):
         store.add(chunk)
     done = 0
     for asked in chunks(store.best(top_k), size):
         yield _with_texts(asked, collection, missing_texts)
         done += len(asked)
         collection.reading.at(done, len(store))
+
+
+def _lines_of_run(collection: Collection, missing_queries: str) -> Iterator[PairValue]:
+    """The run's lines of wanted queries. Those of queries without a text are counted, if these may be missing.
+
+    Raises `DataError` for such a query otherwise, and if there is no other, whichever queries are wanted.
+    """
+    missing, first, is_known = 0, None, False
+    for row in collection.source.pair_values("run", collection.reading):
+        if row.query_id in collection.all_queries:
+            is_known = True
+            if collection.holds(row.query_id):
+                yield row
+        elif missing_queries == "stop":
+            raise DataError(
+                f"{row.place}: query {row.query_id!r} has no text in {collection.source.name}. Add it, or leave its "
+                "documents out of the run."
+            )
+        else:
+            first = first or row
+            missing += collection.holds(row.query_id)
+    if first and not is_known:
+        raise DataError(
+            f"{first.place}: query {first.query_id!r} has no text in {collection.source.name}, and neither has any other "
+            "query of the run. Give the queries that it was made for."
+        )
+    collection.reading.count("run lines of queries without a text", missing)
 
 
 def pairs_retrieved(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,4 +193,20 @@ def model_folder(path: str | Path | None) -> Path:
         return registry.fetch(current) / MODEL
     if exists(join(path, MODEL, MANIFEST)):  # the folder of a run
         path = join(path, MODEL)
+    if _is_published(str(path)):
+        raise ConfigError(
+            f"{path} is no model of mtlrank's. A cross-encoder of Hugging Face's becomes one with `mtlrank train "
+            f"datamodule/dataset=my_dataset model/body=pretrained model.body.backbone={path} "
+            "model/heads@model.default_head=cross_encoder output_dir=runs/published`; training.epochs=0 leaves its weights "
+            "as they are (docs/methods.md, Published cross-encoders)."
+        )
     return fetch_folder(path, mirror(path))
+
+
+def _is_published(path: str) -> bool:
+    """Whether a path is the folder of a Hugging Face model or, where there is nothing, looks like the name of one."""
+    folder = Path(path)
+    if folder.is_dir():
+        of_ours = any((folder / name).exists() for name in (MANIFEST, "labels.json"))
+        return (folder / "config.json").is_file() and not of_ours
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None and not folder.parent.exists()

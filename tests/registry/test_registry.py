@@ -218,3 +218,21 @@ def test_a_registry_stands_for_its_model_in_use(registry, place, tmp_path):
     assert (found / "model.safetensors").read_bytes() == b"run"
     assert model_folder(join(registry.folder(model), "model")) != run
     assert model_folder(run / "model") == run / "model"
+
+
+def test_a_model_of_hugging_face_is_told_from_one_of_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "minilm" / "config.json", {"model_type": "bert"})
+    for name in ("cross-encoder/ms-marco-MiniLM-L6-v2", "minilm"):
+        with pytest.raises(
+            ConfigError, match=f"^{name} is no model of mtlrank's.* model.body.backbone={name} model/heads"
+        ):
+            model_folder(name)
+
+
+def test_a_run_that_lacks_something_is_not_taken_for_a_model_of_hugging_face(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("config.json", "labels.json"):
+        write_json(tmp_path / "runs" / "no-manifest" / name, {})
+    for name in ("runs/my-run", "my-run", "deep/runs/my-run", "runs/no-manifest"):
+        assert str(model_folder(name)) == name  # whoever reads it says what is missing
