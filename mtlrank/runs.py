@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.evaluation.grouping import group_runs, split_run
-from mtlrank.pages.tables import as_csv, console
+from mtlrank.pages.tables import as_csv, show
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json, write_text
 
@@ -120,13 +119,8 @@ def _worth(value: float | None, *, less: bool) -> float:
 
 
 def _print(rows: Sequence[Reached], keys: Sequence[str]) -> None:
-    table = Table(show_edge=False)
-    table.add_column("system", overflow="fold")
-    for name in ("runs", *(key.replace("/", "\n") for key in keys)):
-        table.add_column(name, justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys))
-    console(160).print(table)
+    cells = [[escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys)] for row in rows]
+    show(["system", "runs", *(escape(key.replace("/", "\n")) for key in keys)], cells, names=1, width=160)
 
 
 def _cell(row: Reached, key: str) -> str:

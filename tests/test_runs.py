@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from mtlrank import runs as step
 from mtlrank.cli import app
 from mtlrank.storage import read_json, write_json
+from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 MEASURES = {"rank": ["nDCG@10", "AP"], "sim": ["MSE"]}
 
@@ -45,6 +47,12 @@ def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp
     assert float(second["test/rank/nDCG@10"]) == pytest.approx(0.45)
     assert float(second["val/sim/MSE (sd)"]) == pytest.approx(0.1 / 2**0.5)
     assert "0.4500 ± 0.0707" in done.stdout
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numbers_are_whole_on_any_terminal(runs, width):
+    shown = printed(width, lambda: step.run(["a", "b", "c", "d"]))
+    assert_uncut(shown, ["0.4500", "0.0707", "0.7000", "0.4500", "0.0707", "0.7000", "0.5500", "0.0707", "0.3000"])
 
 
 def test_less_of_an_error_comes_first_and_what_has_none_last(runs, tmp_path):
