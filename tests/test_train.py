@@ -1,0 +1,71 @@
+"""What a run says and writes when it begins."""
+
+import re
+
+import pytest
+
+from mtlrank import prepare, train
+from mtlrank.selection import select_tasks
+from tests.loop.runs import StoppedError, run_until, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+
+
+@pytest.fixture(scope="module")
+def data(data_dir, home):
+    prepare.run(select_tasks(settings(data_dir, data_dir / "none")))
+    return data_dir
+
+
+@pytest.fixture
+def begin(data, tmp_path, monkeypatch, capsys):
+    """Begin a run and stop before its first step; the line that it begins with."""
+
+    def stop(*_):
+        raise StoppedError
+
+    def begun(*more):
+        monkeypatch.setattr(train, "_fit", stop)
+        with pytest.raises(StoppedError):
+            train.run(settings(data, tmp_path / "run", *more))
+        said = capsys.readouterr().err.partition("\nresuming at ")
+        (line,) = re.findall("^training .*", said[2] or said[0], re.MULTILINE)
+        return line
+
+    return begun
+
+
+def test_a_run_begins_with_what_it_trains_where_and_how_long(begin, tmp_path):
+    start, end = begin().split(" on cpu in 32-true, ")
+    learn, total = re.fullmatch(r"training ([\d,]+) of ([\d,]+) parameters of \S+ with 2 heads", start).groups()
+    assert learn == total
+    assert end == f"45 steps of 8 samples, into {tmp_path / 'run'}; val/trec2019/nDCG@10 chooses the weights"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["trainer.accumulate_grad_batches=2"], "24 steps of 16 samples"),
+        (["trainer.accumulate_grad_batches=2", "training.max_tokens=2000"], "steps of at most 4,000 tokens"),
+        (["training.max_steps=1"], "1 step of 8 samples"),
+        (["training.monitor=val/msm_ner/Accuracy"], "val/msm_ner/Accuracy chooses the weights"),
+        (["training.epochs=0"], "training nothing: "),
+        (["model.body.frozen_layers=2"], ", 2 layers frozen with 2 heads"),
+    ],
+)
+def test_what_is_told_is_what_is_done(begin, more, told):
+    line = begin(*more)
+    assert told in line
+    assert ("steps" in line or "1 step" in line) == ("training nothing" not in line)
+
+
+def test_weights_that_do_not_learn_are_told(begin):
+    learn, total = (
+        int(number.replace(",", "")) for number in re.findall(r"[\d,]{4,}", begin("model.body.frozen_layers=all"))[:2]
+    )
+    assert 0 < learn < total / 10
+
+
+def test_a_run_that_goes_on_says_it_again(data, tmp_path, begin):
+    run_until(settings(data, tmp_path / "run"), 5)
+    assert "45 steps of 8 samples" in begin()
