@@ -43,6 +43,7 @@ from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, s
 from mtlrank.trained import parts_of_model
 from mtlrank.words import counted
 
+_ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
 _OWN = "classes of your own"  # their key in what a run was made from
 
 
@@ -107,7 +108,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         if trainer.is_global_zero:  # others read what it writes
             if service:
                 service.open(output, run_folder.run_identity(config), anew=config["force"])
-            _open(output, checkpoints, config)
+            told = about.describe(started)  # now, as the code may change while it runs
+            _open(output, checkpoints, config, told)
             say(_announced(config, output, trainer, loop, milestones))
         _fit(trainer, loop, datamodule, checkpoint)
     metrics = dict[str, float]()
@@ -116,8 +118,9 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         kept = milestones.chosen()
         say(f"kept the weights of {kept}")
         _save(output / "model", model, datasets, config)
-        noted = {"steps": trainer.global_step, "weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
-        write_json(output / "about.json", {**about.describe(started), **noted}, sort_keys=False)
+        reached = {"seconds": round(time.time() - started), "steps": trainer.global_step, "weights": kept}
+        noted = {"leaks": " ".join(leaks)} if leaks else {}
+        write_json(output / _ABOUT, {**told, **reached, **noted}, sort_keys=False)
         write_json(output / run_folder.DATA, _data(config, prepared))
         if config["test"]:
             judged = _judge(config, output, model, datasets, datamodule)
@@ -168,7 +171,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
     return _Built(datasets, leaks, datamodule, build.build_model(config, body, datasets))
 
 
-def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:
+def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[str, str]) -> None:
     """Make the folders this run's. Only when training begins: a mistake before leaves a finished run as it is."""
     (output / run_folder.METRICS).unlink(missing_ok=True)
     if config["force"]:
@@ -177,6 +180,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
+    write_json(output / _ABOUT, told, sort_keys=False)
 
 
 def _announced(config: Config, output: Path, trainer: pl.Trainer, loop: MultiTaskLoop, milestones: Milestones) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from mtlrank import prepare, train
 from mtlrank.selection import select_tasks
+from mtlrank.storage import read_json
 from tests.loop.runs import StoppedError, run_until, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -69,3 +70,28 @@ def test_weights_that_do_not_learn_are_told(begin):
 def test_a_run_that_goes_on_says_it_again(data, tmp_path, begin):
     run_until(settings(data, tmp_path / "run"), 5)
     assert "45 steps of 8 samples" in begin()
+
+
+def test_a_run_that_is_not_finished_says_how_it_began_and_which_attempt_was_the_last(data, tmp_path, monkeypatch):
+    for number, command in enumerate(("first", "second")):
+        monkeypatch.setattr("sys.argv", ["mtlrank train", command])
+        monkeypatch.setattr("mtlrank.about.commit", lambda command=command: f"commit of the {command}")
+        run_until(settings(data, tmp_path), 5 + number)
+        told = read_json(tmp_path / "about.json")
+        assert (told["command"], told["commit"]) == (f"mtlrank train {command}", f"commit of the {command}")
+        assert {"seconds", "steps", "weights"}.isdisjoint(told)
+
+
+def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkeypatch):
+    fit = train._fit
+
+    def fit_and_commit(*args):
+        fit(*args)
+        monkeypatch.setattr("mtlrank.about.commit", lambda: "later")
+
+    monkeypatch.setattr("mtlrank.about.commit", lambda: "then")
+    monkeypatch.setattr(train, "_fit", fit_and_commit)
+    train.run(settings(data, tmp_path, "training.max_steps=2"))
+    told = read_json(tmp_path / "about.json")
+    assert (told["commit"], told["steps"]) == ("then", 2)
+    assert told["seconds"] < 600
