@@ -106,10 +106,12 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
                 f"{output} is finished, and its checkpoints are gone: it cannot go on. force=true starts over."
             )
         if trainer.is_global_zero:  # others read what it writes
+            settings = run_folder.run_identity(config)
             if service:
-                service.open(output, run_folder.run_identity(config), anew=config["force"])
+                service.open(output, settings, anew=config["force"])
             told = about.describe(started)  # now, as the code may change while it runs
             _open(output, checkpoints, config, told)
+            build_trainer.log_settings(trainer, settings, milestones.monitored.key)
             say(_announced(config, output, trainer, loop, milestones))
         _fit(trainer, loop, datamodule, checkpoint)
     metrics = dict[str, float]()

@@ -3,6 +3,9 @@
 import re
 
 import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mtlrank import prepare, train
 from mtlrank.selection import select_tasks
@@ -95,3 +98,19 @@ def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkey
     told = read_json(tmp_path / "about.json")
     assert (told["commit"], told["steps"]) == ("then", 2)
     assert told["seconds"] < 600
+
+
+def test_tensorboard_knows_the_settings_of_a_run_and_shows_no_value_that_was_not_measured(data, tmp_path):
+    run_until(settings(data, tmp_path, "loop.optimizer.lr=0.0123", "training.monitor=val/msm_ner/Accuracy"), 5)
+    known = {**read_json(tmp_path / "run.json")}
+    for logs in ("logs", "tensorboard"):
+        assert yaml.safe_load((tmp_path / logs / "attempt_1" / "hparams.yaml").read_text()) == known
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "attempt_1")).Reload()
+    assert {tag for tag in events.Tags()["scalars"] if not tag.startswith("lr-")} == set()
+    begun, experiment = (
+        HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content)
+        for tag in ("session_start_info", "experiment")
+    )
+    assert begun.session_start_info.hparams["loop.optimizer.lr"].number_value == 0.0123
+    assert [each.name.tag for each in experiment.experiment.metric_infos] == ["val/msm_ner/Accuracy"]
+    assert set(begun.session_start_info.hparams) == set(known)
