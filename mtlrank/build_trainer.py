@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -105,12 +104,7 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
         max_epochs=config["training"]["epochs"],
         max_steps=config["training"]["max_steps"] or -1,
         limit_val_batches=0,  # milestones judge
-        callbacks=[
-            LearningRateMonitor("step"),
-            progress,
-            *own,
-            milestones,
-        ],  # the last one writes checkpoints, with the state of all
+        callbacks=[progress, *own, milestones],  # the last one writes checkpoints, with the state of all
         plugins=[milestones.io],
         logger=[
             CSVLogger(output, name=csv, version=attempt),

@@ -41,8 +41,8 @@ def run(
     chosen = {(found := _baseline(systems, wanted)).name: found for wanted in baselines or ()}
     folder = None if output is None else writable_folder(output)
     for system in systems:
-        runs = counted(system.num_runs, "run") + (f" of {system.num_folds} folds" if system.num_folds > 1 else "")
-        print(f"{system.name}: {runs}, {', '.join(system.heads)}", file=sys.stderr)
+        folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
+        print(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}", file=sys.stderr)
     comparisons = compare_systems(systems, list(chosen.values()), measures, margin, resamples, seed, first_stage)
     told = not_compared(systems), [*confounds(groups), *notes]
     print_comparison(comparisons, *told)

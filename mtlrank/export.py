@@ -55,11 +55,9 @@ def run(config: Config) -> Path:
     output = local_path(config["output_dir"]).resolve()  # through links, so that data lie where the user keeps them
     if output in (model_dir.resolve(), Path.cwd()):
         raise ConfigError(f"output_dir is {output}, which is in use here. Choose a folder that is not there yet.")
-    if layout not in (*WRITERS, MULTITASK, None):
-        known = ", ".join((*WRITERS, MULTITASK))
-        raise ConfigError(
-            f"format is {layout!r}.{nearest(str(layout), [*WRITERS, MULTITASK])} Expected one of {known}."
-        )
+    formats = [*WRITERS, MULTITASK]
+    if layout is not None and layout not in formats:
+        raise ConfigError(f"format is {layout!r}.{nearest(str(layout), formats)} Expected one of {', '.join(formats)}.")
     _check_free(output, replace=config["force"])
     if layout == MULTITASK:
         _copy_model(model_dir, output, trust=config["trust_model"])

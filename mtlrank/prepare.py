@@ -9,6 +9,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("prepare", config="train")
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -44,6 +45,7 @@ from mtlrank.words import counted
 _BODY = "mtlrank.model.body.MTLBody"  # one of somebody's own may divide longer texts
 _MANY = 0.5  # of the texts cut: more are told
 _MANY_UNKNOWN = 0.05  # of the tokens
+_FEW = 20  # queries of a validation: fewer are told
 
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
@@ -215,12 +217,10 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
     dropped = sum(split["items_dropped"] for split in splits.values())
     notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
     notes += [f"warning: {leaks}"] if (leaks := leaks_within(dataset)) else []
-    totals = dict[str, int]()
+    totals = Counter[str]()
     for counts in manifest["counts"].values():
-        for what, times in counts.items():
-            if what != LEARNT_TOO:
-                totals[what] = totals.get(what, 0) + times
-    notes += [f"{what}: {times:,}" for what, times in totals.items()]
+        totals.update(counts)
+    notes += [f"{what}: {times:,}" for what, times in totals.items() if what != LEARNT_TOO]
     notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
     for name, split in splits.items():
         if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
@@ -230,6 +230,10 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
             )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
+    if dataset.has_judgements and dataset.has("val"):
+        queries = {qrel.query_id for qrel in dataset.split("val").qrels()}
+        if len(queries) < _FEW:
+            notes.append(f"warning: val has only {counted(len(queries), 'query', 'queries')} to choose the weights by")
     if dataset.has_judgements and (zero := _always_zero(dataset)):
         notes.append(f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures")
     say("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})")

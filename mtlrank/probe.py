@@ -42,8 +42,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     own_heads = config["model"].get("heads") or {}
     config = select_tasks(config)
     settings = config["probe"]
-    identity = {k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "force")}
-    output = _own_folder(config, fingerprint(identity))
+    identity = fingerprint({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "force")})
+    output = _own_folder(config, identity)
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
@@ -60,7 +60,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
-    write_results(output, results, heads, settings["margin"], name, config, fingerprint(identity))
+    write_results(output, results, heads, settings["margin"], name, config, identity)
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
     for note in notes(results, settings["margin"]):

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import check_output, one_of
@@ -95,9 +94,13 @@ def _chunks(
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
     if layout == "run":
         yield from (run_line(*doc, tag=tag) for doc in store.ranking(keep))
-    for query_id, doc_id, score in store.in_order() if layout != "run" else ():
-        row: dict[str, Any] = {"query_id": query_id, "doc_id": doc_id, "score": float(f"{score:.9g}")}
-        yield f"{query_id}\t{doc_id}\t{score:.9g}\n" if layout == "tsv" else json.dumps(row, ensure_ascii=False) + "\n"
+        return
+    for query_id, doc_id, score in store.in_order():
+        if layout == "tsv":
+            yield f"{query_id}\t{doc_id}\t{score:.9g}\n"
+        else:
+            row = {"query_id": query_id, "doc_id": doc_id, "score": float(f"{score:.9g}")}
+            yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _format(config: Config) -> str:

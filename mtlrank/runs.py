@@ -93,7 +93,8 @@ def _parted(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
 
 def _validated(curves: Curves) -> dict[str, float]:
     """What the last validation of a run measured."""
-    return {key: points[-1][1] for key, points in curves.items() if key.startswith("val/")}
+    measured = {key: points[-1][1] for key, points in curves.items() if key.startswith("val/")}
+    return {key: value for key, value in measured.items() if not key.endswith("/loss")}
 
 
 def _read(system: str, folders: list[Path]) -> Reached:

@@ -10,7 +10,7 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,18 +123,19 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
 def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
     """Find mistakes in any run, and prepare the data of all, before the first one takes its time."""
     left = [each for each, config in configs.items() if config["force"] or not (root / each.place / METRICS).exists()]
-    if left:
-        say(f"checking {counted(len(left), 'run')}, and preparing what they learn from")
-        tasks = tuple(dict.fromkeys(task for each in left for task in each.mixture))
-        folds = [each.fold for each in left if each.fold is not None]
-        datasets = train.rehearse(config_of(Run(tasks, left[0].seed, min(folds, default=None)), vary, root))
-        for each in {each.mixture: each for each in left}.values():
-            with _naming(each.mixture):
-                config = select_tasks(configs[each])
-                check_loss(config)
-                check_samplers(config)
-                built = build_datamodule(config, {key: datasets[key] for key in each.mixture})
-                built.num_batches("train")  # of a sampler that its own datasets suit
+    if not left:
+        return
+    say(f"checking {counted(len(left), 'run')}, and preparing what they learn from")
+    tasks = tuple(dict.fromkeys(task for each in left for task in each.mixture))
+    folds = [each.fold for each in left if each.fold is not None]
+    datasets = train.rehearse(config_of(Run(tasks, left[0].seed, min(folds, default=None)), vary, root))
+    for each in {each.mixture: each for each in left}.values():
+        with _naming(each.mixture):
+            config = select_tasks(configs[each])
+            check_loss(config)
+            check_samplers(config)
+            built = build_datamodule(config, {key: datasets[key] for key in each.mixture})
+            built.num_batches("train")  # of a sampler that its own datasets suit
 
 
 @contextmanager
@@ -202,14 +203,28 @@ def _datasets(config: Config) -> dict[str, Any]:
 
 def _mixtures(config: Config) -> list[tuple[str, ...]]:
     """What is learnt together: single tasks first, as all else is compared with them."""
-    known = list(_datasets(config))
-    wanted = config["study"]["mixtures"] or [known]
+    study, datasets = config["study"], _datasets(config)
+    several = _several(study["mixtures"], list(datasets))
+    mixed = {key for mixture in several for key in mixture}
+    compared = _compared(study["heads"], mixed, datasets)
+    for what, left_out in (
+        ("trained with others, but not compared", [key for key in datasets if key in mixed and key not in compared]),
+        ("in no mixture, so not trained", [key for key in datasets if key not in mixed]),
+    ):
+        if left_out:
+            print(f"{what}: {', '.join(left_out)}", file=sys.stderr)
+    return [*((key,) for key in compared), *several]
+
+
+def _several(given: Sequence[Sequence[str]] | None, known: list[str]) -> list[tuple[str, ...]]:
+    """The mixtures of several tasks, by default one of all; each once, with its tasks in the order of the config."""
+    wanted = given or [known]
     all_known("study.mixtures", (task for mixture in wanted for task in mixture), known, "tasks")
     ordered = [tuple(key for key in known if key in mixture) for mixture in wanted]
     several = list(dict.fromkeys(mixture for mixture in ordered if len(mixture) > 1))
-    if not several and config["study"]["mixtures"]:
+    if not several and given:
         raise ConfigError(
-            f"study.mixtures is {wanted}: expected one of several tasks, as in [[trec2019,msm_bm25]]. Each task is "
+            f"study.mixtures is {given}: expected one of several tasks, as in [[trec2019,msm_bm25]]. Each task is "
             "also trained by itself, without being named."
         )
     if not several:
@@ -217,24 +232,21 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
             "A study compares mixtures of several tasks with single ones: expected at least two tasks, found "
             f"{', '.join(known)}. Add some with tasks=[...]."
         )
-    judged = [key for key, dataset in _datasets(config).items() if _is_judged(dataset)]
-    folded = [key for key in judged if _has_folds(_datasets(config)[key])]
+    return several
+
+
+def _compared(heads: Sequence[str] | None, mixed: Collection[str], datasets: Mapping[str, Any]) -> list[str]:
+    """The tasks of mixtures that are also trained by themselves: `heads`, by default all that can be compared."""
+    judged = [key for key, dataset in datasets.items() if _is_judged(dataset)]
+    folded = [key for key in judged if _has_folds(datasets[key])]
     judged = folded or judged  # all models of a cross-validation are judged on the test sets of the others
-    wanted = config["study"]["heads"] or judged
-    singles = [(key,) for key in judged if key in wanted and any(key in mixture for mixture in several)]
-    if not singles:
+    compared = [key for key in judged if key in mixed and key in (heads or judged)]
+    if not compared:
         raise ConfigError(
-            f"study.heads is {config['study']['heads']}: expected tasks of the mixtures that have "
+            f"study.heads is {heads}: expected tasks of the mixtures that have "
             f"{'folds' if folded else 'a val and a test split'}. These have: {', '.join(judged)}."
         )
-    mixed = {key for mixture in several for key in mixture}
-    for what, left_out in (
-        ("trained with others, but not compared", [key for key in known if key in mixed and (key,) not in singles]),
-        ("in no mixture, so not trained", [key for key in known if key not in mixed]),
-    ):
-        if left_out:
-            print(f"{what}: {', '.join(left_out)}", file=sys.stderr)
-    return [*singles, *several]
+    return compared
 
 
 def _is_judged(dataset: Mapping[str, Any]) -> bool:
@@ -276,10 +288,10 @@ def _checked(config: Config) -> dict[str, Any]:
     seeds = study["seeds"]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
-    datasets = _datasets(config)
+    selected = select_tasks(config)
+    datasets = selected["datamodule"]["dataset"]["datasets"]
     check_names(dataset["name"] for dataset in datasets.values())  # of single tasks, none of which would notice
     all_known("study.heads", study["heads"] or [], datasets, "heads")
-    selected = select_tasks(config)
     check_monitor(selected)
     check_loss(selected)
     check_samplers(selected)

@@ -31,6 +31,7 @@ def test_the_page_has_files():
     assert len(FILE.findall(PAGE)) == 19
 
 
+@pytest.mark.slow
 def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
     train, evaluate, train_ranking, train_more = (shlex.split(line) for line in block.splitlines())

@@ -106,6 +106,13 @@ def test_measures_that_the_grades_make_useless_are_told(tmp_path, capsys):
         assert ("always 0, as no judged document has such a grade: AP(rel=9):" in capsys.readouterr().err) is told
 
 
+def test_a_validation_on_few_queries_is_told(tmp_path, capsys):
+    for share, told in (("0.02", True), ("0.2", False)):
+        prepare.run(composed(tmp_path, "tasks=[trec2019]", f"datamodule.dataset.datasets.trec2019.val={share}"))
+        said = capsys.readouterr().err
+        assert bool(re.search(r"; warning: val has only \d+ queries to choose the weights by", said)) is told
+
+
 def _prepare_in(folder, began):
     began.wait()
     prepare.run(composed(folder, "tasks=[msm_ner]"))

@@ -66,7 +66,7 @@ def test_less_of_an_error_comes_first_and_what_has_none_last(runs, tmp_path):
 
 
 def test_runs_that_are_not_finished_follow_with_their_last_validation(runs, tmp_path):
-    header = "step,train/loss,val/rank/nDCG@10,val/rank/AP,val/sim/MSE\n"
+    header = "step,train/loss,val/rank/nDCG@10,val/rank/loss,val/sim/MSE\n"
     write_text(
         tmp_path / "d" / "logs" / "attempt_1" / "metrics.csv", f"{header}900,,0.11,0.12,0.13\n1800,,0.2,0.2,0.2\n"
     )
@@ -80,6 +80,7 @@ def test_runs_that_are_not_finished_follow_with_their_last_validation(runs, tmp_
     (alone,) = (line.split() for line in typed("d").stdout.splitlines()[4:])
     assert alone == ["d", "2,100", "0.4321", "0.2500"]
     assert typed("d", "--measure", "val/sim/MSE").stdout.split()[-3:] == ["d", "2,100", "0.2500"]
+    assert "No run has the measure 'val/rank/loss'." in typed("a", "d", "--measure", "val/rank/loss").stderr
 
 
 def test_a_run_that_has_logged_nothing_yet_is_shown_too(runs):

@@ -133,12 +133,10 @@ class Cluster:
         if not pod:
             return None
         found = self._ask("read the launcher's pod", self._core.read_namespaced_pod, pod, self.namespace)
-        owners = [owner for owner in found.metadata.owner_references or [] if owner.kind == "Workflow"]
-        return (
-            {"apiVersion": owners[0].api_version, "kind": "Workflow", "name": owners[0].name, "uid": owners[0].uid}
-            if owners
-            else None
-        )
+        for owner in found.metadata.owner_references or []:
+            if owner.kind == "Workflow":
+                return {"apiVersion": owner.api_version, "kind": "Workflow", "name": owner.name, "uid": owner.uid}
+        return None
 
     def _where(self) -> tuple[str, str, str, str]:
         return GROUP, VERSION, self.namespace, PLURAL

@@ -24,10 +24,10 @@ def train_in_processes(order: Order, count: int) -> dict[str, float]:
 
     Told to stop by SIGTERM, it tells them, and raises `TerminatedError` when all have saved and ended.
     """
-    torchrun = [sys.executable, "-m", "components.train.processes", "--standalone", f"--nproc-per-node={count}"]
-    torchrun += [f"--shutdown-timeout={_SECONDS_TO_SAVE}"]
+    command = [sys.executable, "-m", "components.train.processes", "--standalone", f"--nproc-per-node={count}"]
+    command += [f"--shutdown-timeout={_SECONDS_TO_SAVE}", "-m", "components.train.node", order.dumps()]
     with StopSignals() as signals:
-        running = subprocess.Popen([*torchrun, "-m", "components.train.node", order.dumps()])  # noqa: S603 - no shell
+        running = subprocess.Popen(command)  # noqa: S603 - no shell
         while running.poll() is None and not signals.noted:
             time.sleep(POLL)
         if signals.noted == signal.SIGTERM:  # a terminal's Ctrl-C reaches them without us

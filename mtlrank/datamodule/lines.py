@@ -184,11 +184,8 @@ def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
 
 def is_header_of_labels(label: str, texts: Sequence[str]) -> bool:
     """Whether the cells of a first line name columns of labels and of texts, where a row would have them."""
-    return all(
-        names.fullmatch(cell.strip())
-        for names, cells in ((_NAMES_OF_LABELS, [label]), (_NAMES_OF_SENTENCES, texts))
-        for cell in cells
-    )
+    is_label = _NAMES_OF_LABELS.fullmatch(label.strip()) is not None
+    return is_label and all(_NAMES_OF_SENTENCES.fullmatch(text.strip()) for text in texts)
 
 
 def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterator[Line]:

@@ -76,20 +76,9 @@ class PackedPairs:
     def collate(self, numbers: Ints) -> TaskBatch:
         """Some pairs as a batch: a sample each, without labels."""
         rows = self._rows(numbers)
-        counts = np.diff(self._first)[numbers]
-        item_pair = np.repeat(np.arange(len(numbers)), counts)
+        item_pair = np.repeat(np.arange(len(numbers)), np.diff(self._first)[numbers])
         packed = self.store.pack(self.pairs[numbers])
-        spans = self._spans[rows] + packed.starts[packed.pair_starts[item_pair]][:, None, None]
-        return TaskBatch(
-            **packed.tensors(),
-            **packed.of_items(item_pair),
-            max_items=int(counts.max(initial=0)),
-            num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
-            labels=torch.zeros(len(rows)),
-            spans=torch.from_numpy(spans),
-            item_sample=torch.from_numpy(item_pair),
-            sample_ids=torch.from_numpy(numbers),
-        )
+        return packed.batch(item_pair, item_pair, torch.zeros(len(rows)), self._spans[rows], numbers)
 
 
 def _placed(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mtlrank.datamodule.collection import RankedDoc
 from mtlrank.datamodule.short_hash import short_hash
 from mtlrank.errors import DataError
 
@@ -24,15 +25,6 @@ class Asked(NamedTuple):
     query_id: str
     doc_id: str
     place: str  # where it was read
-
-
-class Ranked(NamedTuple):
-    """A line of a ranking; ranks count from 1."""
-
-    query_id: str
-    doc_id: str
-    rank: int
-    score: float
 
 
 class PairStore:
@@ -98,13 +90,13 @@ class PairStore:
         with self._database:
             self._database.executemany("INSERT INTO scores VALUES (?, ?)", zip(numbers, scores, strict=True))
 
-    def ranking(self, k: int | None = None) -> Iterator[Ranked]:
+    def ranking(self, k: int | None = None) -> Iterator[RankedDoc]:
         """The scored pairs query by query, best first, equal scores by document id, both descending; the `k` best."""
         scored = "SELECT query, doc, score FROM pairs JOIN scores ON pair = number"
         ranked = f"SELECT *, {_BEST.format(score='score')} AS rank FROM ({scored})"  # noqa: S608 - our own words
         select = f"SELECT name, doc, rank, score FROM ({ranked}) JOIN queries ON number = query"  # noqa: S608
         limit = "" if k is None else f"WHERE rank <= {int(k)}"
-        yield from map(Ranked._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
+        yield from map(RankedDoc._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
 
     def in_order(self) -> Iterator[tuple[str, str, float]]:
         """(query_id, doc_id, score) of the scored pairs, in the order of arrival."""

@@ -156,7 +156,7 @@ class LoadedPreprocessor:
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [Tokens(np.array(encoding.ids, dtype=np.int32), _pairs(encoding.offsets)) for encoding in encoded]
+        return [Tokens(np.array(e.ids, np.int32), np.array(e.offsets, np.int64).reshape(-1, 2)) for e in encoded]
 
     @property
     def room_of_query(self) -> Room:
@@ -185,7 +185,3 @@ class LoadedPreprocessor:
         end_second = len(of_text) - of_text[::-1].index(1)
         types = encoded.get("token_type_ids") or [0] * len(ids)
         return Template(tuple(ids[:first]), tuple(ids[end_first:second]), tuple(ids[end_second:]), types[second])
-
-
-def _pairs(offsets: Sequence[Span]) -> NDArray[np.int64]:
-    return np.array(offsets, dtype=np.int64).reshape(len(offsets), 2)

@@ -108,13 +108,9 @@ class World:
         if slot == "Y":
             return str(self.random.randint(1820, 1990))
         if slot in _KIND_OF_SLOT:
-            return self.random.choice([e for e in self.entities_of(slot) if e.name != about.name])
+            return self.random.choice([e for e in self.entities[_KIND_OF_SLOT[slot]] if e.name != about.name])
         word: str = self.random.choice(self.design["words"][slot])
         return word
-
-    def entities_of(self, slot: str) -> list[Entity]:
-        """The entities that may fill a slot."""
-        return self.entities[_KIND_OF_SLOT[slot]]
 
     # -- how it is told ----------------------------------------------------------------------------------------------
 
@@ -241,7 +237,7 @@ class World:
         """Write the collection and every task's labels as ordinary files."""
         texts = {passage.doc_id: passage.sentence.text for passage in self.passages}
         write_text(target / "docs.tsv", "".join(f"{doc_id}\t{text}\n" for doc_id, text in texts.items()))
-        index = BM25Index.build(list(texts.values()))
+        index = BM25Index.build(texts.values())
         names = list(texts)
         questions = list(self.questions())
         for split in SPLITS:

@@ -160,6 +160,8 @@ def _compare(
     values = pair.statistic(np.ones((num_units, 1)))[:, 0]
     before, after = (float(part.mean()) for part in (values[: baseline.num_runs], values[baseline.num_runs :]))
     interval = bootstrap_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
+    low, high = interval or (None, None)
+    p = randomisation_test(pair.swapped, num_units, resamples, seed)
     p_t = p_tost = None
     if pair.contributions:
         p_t, p_tost = t_test(*pair.contributions), tost(*pair.contributions, margin)
@@ -172,10 +174,10 @@ def _compare(
         baseline_value=before,
         system_value=after,
         difference=after - before,
-        low=interval[0] if interval else None,
-        high=interval[1] if interval else None,
+        low=low,
+        high=high,
         p_t=p_t,
-        p_randomisation=(p := randomisation_test(pair.swapped, num_units, resamples, seed)),
+        p_randomisation=p,
         p_holm=p,
         p_tost=p_tost,
         equivalent=None,

@@ -32,7 +32,7 @@ def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Hea
     """
     runs: dict[str, list[tuple[Path, Sequence[Head]]]] = {}
     for folder, heads in zip(folders, judged, strict=True):
-        runs.setdefault(_run_of(folder, heads), []).append((folder, heads))
+        runs.setdefault(_key_of_run(folder, heads), []).append((folder, heads))
     if all(len(parts) == 1 for parts in runs.values()):
         return JoinedRuns(list(folders), [list(heads) for heads in judged])
     joined = [_join_run(name, parts) for parts in runs.values()]
@@ -86,7 +86,7 @@ def _text(path: Path) -> str:
         return file.read()
 
 
-def _run_of(folder: Path, heads: Sequence[Head]) -> str:
+def _key_of_run(folder: Path, heads: Sequence[Head]) -> str:
     """What the folds of one run have in common: all settings but the fold, the seed too. Another run has its folder."""
     has_folds = any(head.fold for head in heads)
     try:

@@ -178,10 +178,8 @@ def _classification_value(measure: str, scores: "Tensor", labels: "Tensor") -> f
 
 
 def _regression_value(measure: str, scores: "Tensor", labels: "Tensor") -> float:
-    same_labels, same_scores = (bool((values == values[0]).all()) for values in (labels, scores))
-    if (measure in ("Pearson", "Spearman", "R2") and same_labels) or (
-        measure in ("Pearson", "Spearman") and same_scores
-    ):
+    must_vary = {"R2": [labels], "Pearson": [labels, scores], "Spearman": [labels, scores]}.get(measure, [])
+    if any(bool((values == values[0]).all()) for values in must_vary):
         return 0.0  # undefined: a constant has no order and no variance
     from torchmetrics.functional import regression  # seconds to import
 

@@ -9,7 +9,10 @@ from torch import Tensor
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DivergedError
 from mtlrank.evaluation import measures
+from mtlrank.task.groupwise import Groupwise
 from mtlrank.trec import read_run
+
+GROUP = 100  # candidates of a query that a loss over groups compares
 
 
 class Judgement(NamedTuple):
@@ -29,6 +32,7 @@ class PackedScores(NamedTuple):
 
     samples: Tensor
     scores: Tensor  # of all their items, sample by sample
+    losses: Tensor  # of the samples; NaN where there is none
 
 
 class Predictions:
@@ -40,23 +44,26 @@ class Predictions:
         self.split = dataset.split(split)
         self._seen = torch.zeros(len(self.split), dtype=torch.bool)  # by sample
         self._scores = torch.empty(0)  # by item of the split, once the first have come and told their shape
+        self._losses = torch.full((len(self.split),), float("nan"))  # by sample
 
     @property
     def num_samples(self) -> int:
         """How many samples have scores."""
         return int(self._seen.sum())
 
-    def add(self, sample_ids: Tensor, scores: Tensor) -> None:
-        """Take in the scores of a batch's items, sample by sample."""
+    def add(self, sample_ids: Tensor, scores: Tensor, losses: Tensor | None = None) -> None:
+        """Take in the scores of a batch's items, sample by sample, and perhaps the losses of its samples."""
         if not len(self._scores):
             self._scores = torch.zeros(len(self.split.labels), *scores.shape[1:], dtype=scores.dtype)
         self._scores[self._items(sample_ids)] = scores.detach().cpu()
         self._seen[sample_ids] = True
+        if losses is not None:
+            self._losses[sample_ids] = losses.detach().float().cpu()
 
     def pack(self) -> PackedScores:
         """All that came, in few pieces."""
         samples = self._seen.nonzero().squeeze(1)
-        return PackedScores(samples, self._scores[self._items(samples)])
+        return PackedScores(samples, self._scores[self._items(samples)], self._losses[samples])
 
     def unpack(self, packed: PackedScores) -> None:
         """Take in what another process has packed."""
@@ -78,6 +85,33 @@ class Predictions:
                 f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower loop.optimizer.lr."
             )
         return self._judge_ranking() if self.dataset.has_judgements else self._judge_labels()
+
+    def loss(self) -> float | None:
+        """The mean of the samples' losses, without those not finite; None if there are none.
+
+        A loss over groups, which training draws and a split that is judged does not have, is that over the first
+        `GROUP` candidates of each query in which it can compare some. A teacher's scores are known in training only.
+        """
+        task = self.dataset.task
+        losses = self._group_losses(task) if isinstance(task, Groupwise) and not task.distils else self._losses
+        finite = losses[losses.isfinite()]
+        return float(finite.mean()) if len(finite) else None
+
+    def _group_losses(self, task: Groupwise) -> Tensor:
+        """The loss of each query, (queries,)."""
+        scores, items = self.scores()
+        labels = torch.from_numpy(self.split.labels[items.numpy()])
+        groups: dict[str, list[int]] = {}
+        for place, sequence in enumerate(self.split.sequence_of_item[items.numpy()]):
+            groups.setdefault(self.split.ids[sequence][0], []).append(place)
+        rows = [torch.tensor(group[:GROUP]) for group in groups.values()]
+        rows = [row for row in rows if labels[row].min() < labels[row].max()]
+        found = [torch.empty(0)]
+        for part in (rows[start : start + GROUP] for start in range(0, len(rows), GROUP)):
+            places = torch.nn.utils.rnn.pad_sequence(part, batch_first=True, padding_value=-1)
+            present = places >= 0
+            found.append(task.group_loss(scores[places] * present, labels[places] * present, present))
+        return torch.cat(found)
 
     def labels(self) -> tuple[Tensor, Tensor]:
         """Scores and labels, item by item."""

@@ -78,14 +78,13 @@ def print_table(folders: Sequence[Path]) -> None:
 def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:
     """Losses, validation and, where they were watched, the tasks' gradients over training."""
     pictures = []
-    losses = {s.name: curves[key] for s in sections if (key := f"train/{s.name}/loss") in curves}
-    if losses:
-        pictures.append(("Training loss per task", figures.learning_curves(losses, "loss")))
     for section in sections:
-        measure = section.rows[0].measure
-        if (key := f"val/{section.name}/{measure}") in curves:
-            curve = figures.learning_curves({section.name: curves[key]}, measure)
-            pictures.append((f"Validation of {section.name}", curve))
+        name, measure = section.name, section.rows[0].measure
+        losses = {"training": f"train/{name}/loss", "validation": f"val/{name}/loss"}
+        reached = {name: f"val/{name}/{measure}", section.baseline_name: f"baseline/{name}/{measure}"}
+        for title, keys, ylabel in ((f"Loss of {name}", losses, "loss"), (f"Validation of {name}", reached, measure)):
+            if found := {what: curves[key] for what, key in keys.items() if key in curves}:
+                pictures.append((title, figures.learning_curves(found, ylabel)))
     for ending, title, ylabel in (
         ("gradient_cosine", "Do the tasks' gradients agree?", "cosine between gradients"),
         ("gradient_norm", "Gradient norm per task", "norm of the gradient"),

@@ -41,24 +41,7 @@ def write_head(
         "num_samples": predictions.num_samples,
         "weights": weights,
     }
-    if dataset.has_judgements:
-        write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")
-        qrels = "".join(path.read_text(encoding="utf-8") for path in predictions.split.files("qrels.txt"))
-        write_text(folder / "qrels.txt", qrels)  # by which other systems' runs can be judged
-        write_text(folder / "per_query.tsv", _per_query(judgement))
-        write_text(folder / "queries.tsv", _queries(predictions))
-        summary["num_queries"] = len(next(iter(judgement.per_query.values())))
-        summary["max_candidates"] = max(Counter(doc.query_id for doc in judgement.run).values())
-        folds = dataset.manifest["source"].get("folds")
-        if folds and predictions.split_name in Folds.shares:
-            summary["fold"] = Fold(folds["fold"], folds["of"])
-        if (found := ties(judgement.run)).decide:
-            summary["note"] = _of_ties(found.num_tied, found.num_queries)
-            print(f"{head_name(dataset.name, predictions.split_name)}: {summary['note']}", file=sys.stderr)
-    else:
-        write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
-        classes = getattr(dataset.task, "classes", None)
-        summary["constant"] = classes[int(judgement.constant)] if classes else judgement.constant
+    summary |= (_write_ranking if dataset.has_judgements else _write_labels)(folder, dataset, predictions, judgement)
     write_summary(folder, summary)
 
 
@@ -69,18 +52,45 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     write_json(folder / "metrics.json", summary)
 
 
-def _of_ties(tied: int, queries: int) -> str:
-    return (
-        f"For {tied:,} of {queries:,} queries all scores are equal but for rounding: it and document ids decide the "
-        "measures. If training collapsed, lower loop.optimizer.lr."
-    )
+def _write_ranking(
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement
+) -> dict[str, Any]:
+    """Write the ranking and each query's results; returns what metrics.json says of rankings only."""
+    write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")
+    qrels = "".join(path.read_text(encoding="utf-8") for path in predictions.split.files("qrels.txt"))
+    write_text(folder / "qrels.txt", qrels)  # by which other systems' runs can be judged
+    write_text(folder / "per_query.tsv", _per_query(judgement))
+    write_text(folder / "queries.tsv", _queries(predictions))
+    told: dict[str, Any] = {
+        "num_queries": len(next(iter(judgement.per_query.values()))),
+        "max_candidates": max(Counter(doc.query_id for doc in judgement.run).values()),
+    }
+    folds = dataset.manifest["source"].get("folds")
+    if folds and predictions.split_name in Folds.shares:
+        told["fold"] = Fold(folds["fold"], folds["of"])
+    if (found := ties(judgement.run)).decide:
+        told["note"] = (
+            f"For {found.num_tied:,} of {found.num_queries:,} queries all scores are equal but for rounding: it and "
+            "document ids decide the measures. If training collapsed, lower loop.optimizer.lr."
+        )
+        print(f"{head_name(dataset.name, predictions.split_name)}: {told['note']}", file=sys.stderr)
+    return told
+
+
+def _write_labels(
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement
+) -> dict[str, Any]:
+    """Write each item's prediction; returns what metrics.json says of all but rankings."""
+    write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
+    classes = getattr(dataset.task, "classes", None)
+    return {"constant": classes[int(judgement.constant)] if classes else judgement.constant}
 
 
 def _tell_levels(dataset: PreparedDataset) -> None:
     """Warn of measures that take other documents as relevant than the task does."""
-    level = dataset.task.relevance_level
-    for measure in dataset.task.measures if level else ():
-        assert level
+    if (level := dataset.task.relevance_level) is None:
+        return
+    for measure in dataset.task.measures:
         if (unsaid := unsaid_level(measure, level)) is not None:
             told = f"{measure} of {dataset.name} takes documents from grade {unsaid} on as relevant"
             print(f"{told}, its task from grade {level}: that is {with_level(measure, level)}", file=sys.stderr)

@@ -147,7 +147,6 @@ def read_section(folder: Path) -> Section:
 def section_of(folder: Path, summary: dict[str, Any]) -> Section:
     """A head's section from what its metrics.json says, and the other files of its folder."""
     head = head_of(folder, summary)
-    gains = _gains(folder, head, head.measures[0]) if head.kind == "ranking" else []
     return Section(
         name=head.name,
         dataset=summary["name"],
@@ -157,7 +156,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
         num_items=len(head.items),
         units=_units(summary),
         rows=[_row(summary, measure) for measure in head.measures],
-        gains=gains,
+        gains=_gains(folder, head) if head.kind == "ranking" else [],
         head=head,
         note=summary.get("note", ""),
     )
@@ -203,16 +202,13 @@ def _of_gain(head: Head, measure: str) -> Interval | None:
     return bootstrap_interval(pair.statistic, int(head.units.max()) + 1, 1, _RESAMPLES)
 
 
-def _gains(folder: Path, head: Head, measure: str) -> list[Gain]:
-    """All queries, the one that won most first."""
+def _gains(folder: Path, head: Head) -> list[Gain]:
+    """All queries, the one that won most by the primary measure first."""
     texts = _texts(folder / "queries.tsv")
-    values, baselines = head.values[measure][0], head.first_stage[measure][0]
-    order = np.argsort(baselines - values, kind="stable")
-    ids = [head.items[i][0] for i in order]
-    return [
-        Gain(query_id, texts.get(query_id, ""), float(values[i]), float(baselines[i]))
-        for query_id, i in zip(ids, order, strict=True)
-    ]
+    values, baselines = (of[head.measures[0]][0].tolist() for of in (head.values, head.first_stage))
+    found = zip(head.items, values, baselines, strict=True)
+    gains = [Gain(query_id, texts.get(query_id, ""), value, baseline) for (query_id,), value, baseline in found]
+    return sorted(gains, key=lambda gain: gain.baseline - gain.value)
 
 
 def _texts(path: Path) -> dict[str, str]:
@@ -226,12 +222,8 @@ def _pictures(head: Head, gains: Sequence[Gain]) -> figures.Pictures:
     measure = head.measures[0]
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]
-        return [
-            (
-                f"Gain over the {head.baseline_name}, per query ({measure})",
-                figures.gains(differences, measure, head.baseline_name, head.name),
-            )
-        ]
+        title = f"Gain over the {head.baseline_name}, per query ({measure})"
+        return [(title, figures.gains(differences, measure, head.baseline_name, head.name))]
     if head.kind == "regression":
         return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]
     classes, counts = confusion_matrix(head)

@@ -19,6 +19,13 @@ from mtlrank.task import Buckets
 from mtlrank.trained import TrainedHead
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
+_CROSS_ENCODER = """
+```python
+from sentence_transformers import CrossEncoder
+model = CrossEncoder(folder)
+scores = model.predict([(query, passage) for passage in passages])
+```
+"""
 _USE = {
     "transformers": """
 With transformers:
@@ -31,20 +38,9 @@ scores = model(**inputs).logits[:, 0]
 ```
 
 With sentence-transformers:
-
-```python
-from sentence_transformers import CrossEncoder
-model = CrossEncoder(folder)
-scores = model.predict([(query, passage) for passage in passages])
-```
-""",
-    "sentence-transformers": """
-```python
-from sentence_transformers import CrossEncoder
-model = CrossEncoder(folder)
-scores = model.predict([(query, passage) for passage in passages])
-```
-""",
+"""
+    + _CROSS_ENCODER,
+    "sentence-transformers": _CROSS_ENCODER,
     "onnx": """
 ```python
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -11,6 +11,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import check_one_logit, copy_body, plain_head, stock_config
 from mtlrank.exporting.stock import stock_tokenizer
+from mtlrank.model.body import MTLBody
 from mtlrank.trained import TrainedHead
 
 
@@ -32,7 +33,7 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
             "holds it as it is, and its CrossEncoder loads that too."
         )
     with tempfile.TemporaryDirectory() as encoder:
-        _encoder(head).save_pretrained(encoder)
+        _encoder(head.model.body, plain.depth).save_pretrained(encoder)
         stock_tokenizer(head).save_pretrained(encoder)
         modules: list[nn.Module] = [Transformer(encoder), Pooling(size, pooling_mode=plain.pooling)]
         if plain.hidden is not None:
@@ -48,11 +49,10 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
 
 
 @torch.no_grad()
-def _encoder(head: TrainedHead) -> Any:
-    """As much of the body as the head reads, as a stock encoder."""
+def _encoder(body: MTLBody, depth: int) -> Any:
+    """As many of the body's layers as the head reads, as a stock encoder."""
     from transformers import AutoModel
 
-    plain, body = plain_head(head), head.model.body
-    encoder = AutoModel.from_config(stock_config(body, plain.depth, body.config.model_type)).float().eval()
-    copy_body(body, plain.depth, encoder)
+    encoder = AutoModel.from_config(stock_config(body, depth, body.config.model_type)).float().eval()
+    copy_body(body, depth, encoder)
     return encoder

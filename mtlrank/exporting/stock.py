@@ -107,9 +107,8 @@ def stock_tokenizer(head: TrainedHead) -> Any:
 
 def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:
     own: dict[str, Any] = {}
-    if model_type == "modernbert" and not isinstance(
-        head.module, CrossEncoderHead
-    ):  # which the body's config describes
+    is_published = isinstance(head.module, CrossEncoderHead)  # then the body's config describes it
+    if model_type == "modernbert" and not is_published:
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}

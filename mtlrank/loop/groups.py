@@ -19,25 +19,27 @@ def parameter_groups(
     2018, section 3.2, discriminative fine-tuning; Clark et al. 2020, appendix B, layerwise decay. Theirs gives the
     last layer less than the heads.)
 
-    With `head_lr` the heads have groups of their own too, with this as their `lr`.
+    With `head_lr` the heads have groups of their own too, with this as their `lr`. By a group's `name` its learning rate is
+    logged.
     """
     if layer_decay == 1.0 and head_lr is None:
-        return _pair(trained(model))
+        return _pair("lr", trained(model))
     own = {} if head_lr is None else {"lr": head_lr}
-    groups = [{**group, **own} for group in _pair(trained(model.heads))]
+    groups = [{**group, **own} for group in _pair("lr/heads", trained(model.heads))]
     if layer_decay == 1.0:
-        groups += _pair(trained(model.body))
+        groups += _pair("lr/body", trained(model.body))
     else:
         layers = model.body.by_layer()
         for layer, weights in enumerate(layers):
             factor = layer_decay ** (len(layers) - 1 - layer)
-            groups += [{**group, "lr_factor": factor} for group in _pair(w for w in weights if w.requires_grad)]
+            pair = _pair(f"lr/layer_{layer}", (weight for weight in weights if weight.requires_grad))
+            groups += [{**group, "lr_factor": factor} for group in pair]
     return [group for group in groups if group["params"]]
 
 
-def _pair(weights: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+def _pair(name: str, weights: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
     weights = list(weights)
     return [
-        {"params": [weight for weight in weights if weight.ndim >= 2]},
-        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+        {"name": name, "params": [weight for weight in weights if weight.ndim >= 2]},
+        {"name": name, "params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
     ]

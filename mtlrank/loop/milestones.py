@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.predictions import Judgement
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -221,16 +222,18 @@ class Milestones(pl.Callback):
             len(loader),
             precision,
             after_batch=partial(self._leave_if_asked, trainer),
+            with_losses=True,
         )
         gather(predictions)
         judged = {name: found.judge() for name, found in predictions.items() if found.num_samples}
         self.values = {f"val/{name}/{m}": v for name, found in judged.items() for m, v in found.values.items()}
         self.pending = False
+        losses = {f"val/{name}/loss": loss for name in judged if (loss := predictions[name].loss()) is not None}
+        baselines = {f"baseline/{name}/{m}": v for name, found in judged.items() for m, v in found.baseline.items()}
         for logger in trainer.loggers:
-            logger.log_metrics(self.values, step=self.step)
+            logger.log_metrics({**self.values, **losses, **baselines}, step=self.step)
             logger.save()
-        shown = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in self.values.items())
-        say(f"validation at step {self.step}: {shown}")
+        say("\n".join([f"validation at step {self.step}", *(_in_words(name, each) for name, each in judged.items())]))
         self._keep_the_best(loop)
 
     def _keep_the_best(self, loop: MultiTaskLoop) -> None:
@@ -282,6 +285,13 @@ class Milestones(pl.Callback):
                 self._save(trainer)
             raise self.signals.error(asked)
         return bool(late)
+
+
+def _in_words(name: str, judged: Judgement) -> str:
+    """A head's values in a line, the first one beside that of its baseline."""
+    (measure, value), *others = judged.values.items()
+    baseline = f"({judged.baseline_name} {judged.baseline[measure]:.4f})"
+    return "  ".join([f"  {name}: {measure} {value:.4f} {baseline}", *(f"{m} {v:.4f}" for m, v in others)])
 
 
 def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:

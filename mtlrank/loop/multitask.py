@@ -68,6 +68,8 @@ class MultiTaskLoop(pl.LightningModule):
         self._drawn = set[str]()  # tasks that any process has learnt from since then
         self.last_loss = torch.tensor(float("nan"))  # of the last batch, on its device
         self._sums: dict[str, Tensor] = {}  # by key: (sum, number) of the finite values since they were logged
+        self._rates: dict[str, Any] = {}  # of the last step, by name
+        self._names_of_rates: list[str] = []  # a name for each group of weights
         self._logged_step = 0
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
 
@@ -134,6 +136,8 @@ class MultiTaskLoop(pl.LightningModule):
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = gradient_norm(weights, None if by_value else gradient_clip_val)
         self._add("train/grad_norm", norm)
+        groups = zip(self._names_of_rates, optimizer.param_groups, strict=True)
+        self._rates = {name: group["lr"] for name, group in groups}
         if by_value:
             torch.nn.utils.clip_grad_value_(weights, gradient_clip_val or float("inf"))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
@@ -174,7 +178,8 @@ class MultiTaskLoop(pl.LightningModule):
         if weights := trained(self.loss):
             if self.loss.lr is None:
                 raise ConfigError(f"{name_of(self.loss)} learns, but has no rate to learn with: set its `lr`.")
-            groups.append({"params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
+            groups.append({"name": "lr/loss", "params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
+        self._names_of_rates = [group.pop("name") for group in groups]
         optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer)
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
@@ -218,13 +223,14 @@ class MultiTaskLoop(pl.LightningModule):
         self._sums[key] = found + self._sums.get(key, 0.0)
 
     def _log_means(self) -> None:
-        """Means since the last time, over all processes: losses of batches and of tasks, and the norm of the gradient."""
+        """Learning rates, and means since the last time, over all processes: of losses and of the gradient's norm."""
         none = torch.zeros(2, device=self.device)
         keys = ["train/loss", *(f"train/{name}/loss" for name in self.datasets), "train/grad_norm"]
         sums = torch.stack([self._sums.get(key, none) for key in keys])
         if world_size() > 1:
             dist.all_reduce(sums)
         values = {key: total / count for key, (total, count) in zip(keys, sums.tolist(), strict=True) if count}
+        values |= {name: float(rate) for name, rate in self._rates.items()}
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         self._sums, self._logged_step = {}, self.global_step

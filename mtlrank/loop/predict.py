@@ -1,6 +1,6 @@
 """Scoring whole splits with a model, for validation and for judging."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
@@ -30,24 +30,29 @@ def predict(
     total: int,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     after_batch: Callable[[], object] | None = None,
+    with_losses: bool = False,
 ) -> dict[str, Predictions]:
     """Score what a loader over a split of several datasets delivers, by dataset name.
 
     `total` is the number of batches, `precision` gives the context to compute in, `after_batch` may raise to stop early.
-    The model is back in its mode afterwards.
+    `with_losses` also keeps the losses of samples. The model is back in its mode afterwards.
     """
     predictions = {name: Predictions(dataset, split) for name, dataset in datasets.items() if dataset.has(split)}
     device, training = next(model.parameters()).device, model.training
     model.eval()
     progress = Progress(f"scoring {split}", "batches", total)
     tasks = {name: dataset.task for name, dataset in datasets.items()}
-    asked = ((batch, Arriving(scores(model, tasks, batch.tasks, device))) for batch in batches)
+
+    def ask(batch: MTLBatch) -> tuple[MTLBatch, Arriving, Arriving]:
+        found, losses = _outputs(model, tasks, batch.tasks, device, tasks if with_losses else ())
+        return batch, Arriving(found), Arriving(losses)
+
     try:
         with precision():
-            for batch, arriving in one_late(asked):
-                scored = arriving.values()
+            for batch, found, losses in one_late(map(ask, batches)):
+                scored, lost = found.values(), losses.values()
                 for name, part in batch.tasks.items():
-                    predictions[name].add(part.sample_ids, scored[name])
+                    predictions[name].add(part.sample_ids, scored[name], lost.get(name))
                 if after_batch is not None:
                     after_batch()
                 progress.advance()
@@ -92,14 +97,30 @@ def scores(
     Call it without gradients, within the context to compute in. One context for many batches converts weights once, which
     torch does not do in inference mode.
     """
+    return _outputs(model, tasks, batches, device)[0]
+
+
+def _outputs(
+    model: MultiTaskModel,
+    tasks: Mapping[str, Task],
+    batches: Mapping[str, TaskBatch],
+    device: torch.device,
+    learnt: Collection[str] = (),
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The scores, and of the tasks in `learnt` the loss of each sample, unless it needs groups or a teacher."""
     moved = {name: to_device(batch, device) for name, batch in batches.items()}
     logits = model(moved) if moved else {}
     with torch.autocast(device.type, enabled=False):
         found = {name: tasks[name].scores(logits[name]) for name in batches}
+        losses = {
+            name: tasks[name].loss(logits[name], moved[name])
+            for name in batches
+            if name in learnt and not (tasks[name].grouped or tasks[name].distils)
+        }
     for name, batch in batches.items():
         rest = getattr(found[name], "shape", ())[1:]  # classes, if there are any
         shaped(f"{name_of(tasks[name])}.scores", found[name], (len(batch.labels), *rest), "one row an item")
-    return found
+    return found, losses
 
 
 def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:

@@ -68,18 +68,19 @@ class Picture(str):
 Pictures = list[tuple[str, Picture]]  # each with its title
 
 
+@matplotlib.rc_context(_STYLE)
 def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
     """One line for each name, over training steps."""
-    with plt.rc_context(_STYLE):
-        figure, axes = _axes()
-        for name, points in curves.items():
-            steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, marker="." if len(points) < 30 else None, label=name, linewidth=1.2)
-        axes.set(xlabel="optimizer step", ylabel=ylabel)
-        _legend(axes)
-        return Picture.of(figure)
+    figure, axes = _axes()
+    for name, points in curves.items():
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, marker="." if len(points) < 30 else None, label=name, linewidth=1.2)
+    axes.set(xlabel="optimizer step", ylabel=ylabel)
+    _legend(axes)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def layer_curves(
     curves: Mapping[str, Curve],
     ylabel: str,
@@ -92,56 +93,53 @@ def layer_curves(
 
     Dashed is what needs no layer, as `level` says, and grey is the same body with random weights; a legend names both.
     """
-    with plt.rc_context(_STYLE):
-        columns = min(3, len(curves))
-        rows = -(-len(curves) // columns)
-        figure, grid = plt.subplots(
-            rows,
-            columns,
-            figsize=(max(4.0, 0.6 + 2.2 * columns), 0.4 + 2.1 * rows),
-            layout="constrained",
-            squeeze=False,
-        )
-        for axes in grid.flat[len(curves) :]:
-            axes.set_visible(False)
-        handles = dict[str, Line2D]()  # by label
-        for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
-            axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
-            if name in control:
-                grey = {"marker": ".", "markersize": 3, "color": "#999999", "linewidth": 0.9, "label": "random weights"}
-                axes.plot(*zip(*control[name], strict=True), **grey)
-            axes.axhline(levels[name], linestyle="--", color="black", linewidth=0.9, label=level)
-            handles |= {str(line.get_label()): line for line in axes.get_lines()}
-            if name in marked:
-                place = (marked[name], dict(points)[marked[name]])
-                axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
-            axes.set_title(name, fontsize=9)
-            axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
-            axes.set_xlim(points[0][0] - 0.3, points[-1][0] + 0.3)  # also of layers without a value
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        beside = 3 if columns == 3 else 2  # as many as the width has room for
-        figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
-        return Picture.of(figure)
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(4.0, 0.6 + 2.2 * columns), 0.4 + 2.1 * rows),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes in grid.flat[len(curves) :]:
+        axes.set_visible(False)
+    handles = dict[str, Line2D]()  # by label
+    for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
+        axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
+        if name in control:
+            grey = {"marker": ".", "markersize": 3, "color": "#999999", "linewidth": 0.9, "label": "random weights"}
+            axes.plot(*zip(*control[name], strict=True), **grey)
+        axes.axhline(levels[name], linestyle="--", color="black", linewidth=0.9, label=level)
+        handles |= {str(line.get_label()): line for line in axes.get_lines()}
+        if name in marked:
+            place = (marked[name], dict(points)[marked[name]])
+            axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
+        axes.set_title(name, fontsize=9)
+        axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
+        axes.set_xlim(points[0][0] - 0.3, points[-1][0] + 0.3)  # also of layers without a value
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    beside = max(2, columns)  # as many as the width has room for
+    figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def gains(differences: Sequence[float], measure: str, baseline: str, system: str) -> Picture:
     """One bar for each query, sorted: how much better or worse than the baseline the system is."""
-    with plt.rc_context(_STYLE):
-        figure, axes = _axes()
-        ordered = sorted(differences, reverse=True)
-        if len(ordered) <= _BARS:
-            axes.bar(
-                range(len(ordered)), ordered, color=[_GREEN if value > 0 else _RED for value in ordered], width=0.9
-            )
-        else:
-            places = np.linspace(0, len(ordered) - 1, min(len(ordered), _POINTS)).round().astype(int)
-            values = np.array(ordered)[places]
-            for colour, part in ((_GREEN, values.clip(min=0)), (_RED, values.clip(max=0))):
-                axes.fill_between(places, part, step="mid", color=colour, linewidth=0)
-        axes.axhline(0, color="black", linewidth=0.6)
-        axes.set(xlabel="query, by gain", ylabel=f"Δ{measure} per query", xticks=[])
-        axes.set_title(f"{_cut(system)} - {_cut(baseline)}", fontsize=9)
-        return Picture.of(figure)
+    figure, axes = _axes()
+    ordered = sorted(differences, reverse=True)
+    if len(ordered) <= _BARS:
+        axes.bar(range(len(ordered)), ordered, color=[_GREEN if value > 0 else _RED for value in ordered], width=0.9)
+    else:
+        places = np.linspace(0, len(ordered) - 1, min(len(ordered), _POINTS)).round().astype(int)
+        values = np.array(ordered)[places]
+        for colour, part in ((_GREEN, values.clip(min=0)), (_RED, values.clip(max=0))):
+            axes.fill_between(places, part, step="mid", color=colour, linewidth=0)
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set(xlabel="query, by gain", ylabel=f"Δ{measure} per query", xticks=[])
+    axes.set_title(f"{_cut(system)} - {_cut(baseline)}", fontsize=9)
+    return Picture.of(figure)
 
 
 class Cell(NamedTuple):
@@ -151,6 +149,7 @@ class Cell(NamedTuple):
     verdict: str  # better, worse, equivalent or not decided
 
 
+@matplotlib.rc_context(_STYLE)
 def heatmap(
     rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], legend: Sequence[str] = ()
 ) -> Picture:
@@ -160,130 +159,127 @@ def heatmap(
     """
     width, height = max(4.8, 1.6 + 1.3 * len(columns)), 0.9 + 0.6 * len(rows)
     lines = [line for part in legend for line in textwrap.wrap(part, int(18 * width))]
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(width, height + 0.13 * len(lines)), layout="constrained")
-        colours = np.ones((len(rows), len(columns), 4))
-        for row, line in enumerate(cells):
-            reach = max((abs(cell.difference) for cell in line if cell and cell.verdict in _DECIDED), default=0.0)
-            for column, cell in enumerate(line):
-                decided = cell is not None and cell.verdict in _DECIDED
-                if cell is not None and decided:
-                    colours[row, column] = to_rgba(_DECIDED[cell.verdict], 0.15 + 0.4 * abs(cell.difference) / reach)
-                text = "" if cell is None else f"{cell.difference:+.4f}".replace("-", _MINUS)
-                place = {"ha": "center", "va": "center"}
-                axes.text(column, row - 0.1, text, weight="bold" if decided else "normal", **place)
-                word = "not learnt" if cell is None else cell.verdict
-                axes.text(column, row + 0.24, word, fontsize=7, color="#444444", **place)
-        axes.imshow(colours, aspect="auto")
-        axes.set_xticks(range(len(columns)), columns)
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
-        axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
-        axes.grid(which="minor", color="#dddddd", linewidth=0.6)
-        axes.tick_params(which="minor", length=0)
-        if lines:
-            figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
-        return Picture.of(figure)
+    figure, axes = plt.subplots(figsize=(width, height + 0.13 * len(lines)), layout="constrained")
+    colours = np.ones((len(rows), len(columns), 4))
+    for row, line in enumerate(cells):
+        reach = max((abs(cell.difference) for cell in line if cell and cell.verdict in _DECIDED), default=0.0)
+        for column, cell in enumerate(line):
+            decided = cell is not None and cell.verdict in _DECIDED
+            if cell is not None and decided:
+                colours[row, column] = to_rgba(_DECIDED[cell.verdict], 0.15 + 0.4 * abs(cell.difference) / reach)
+            text = "" if cell is None else f"{cell.difference:+.4f}".replace("-", _MINUS)
+            place = {"ha": "center", "va": "center"}
+            axes.text(column, row - 0.1, text, weight="bold" if decided else "normal", **place)
+            word = "not learnt" if cell is None else cell.verdict
+            axes.text(column, row + 0.24, word, fontsize=7, color="#444444", **place)
+    axes.imshow(colours, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
+    axes.grid(which="minor", color="#dddddd", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def forest(panels: Mapping[str, Sequence[ForestRow]]) -> Picture:
     """A panel for each measure: each difference with its 95 % interval under its name, beside a line at no difference."""
-    with plt.rc_context(_STYLE):
-        heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
-        figure, grid = plt.subplots(
-            len(panels), figsize=(6.4, sum(heights)), layout="constrained", squeeze=False, height_ratios=heights
-        )
-        for axes, (measure, rows) in zip(grid[:, 0], panels.items(), strict=True):
-            for place, (name, difference, low, high) in enumerate(rows):
-                if low is not None and high is not None:
-                    axes.plot([low, high], [place, place], color="#555555", linewidth=1.4)
-                axes.plot(difference, place, "o", markersize=4, color=_GREEN)
-                axes.text(
-                    0, place - 0.3, _cut(name, 110), fontsize=7, va="center", transform=axes.get_yaxis_transform()
-                )
-                axes.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over the line
-            axes.axvline(0, color="black", linewidth=0.6)
-            axes.set(xlabel=f"difference in {measure}, with 95 % interval", yticks=[], ylim=(len(rows) - 0.5, -0.6))
-            axes.spines["left"].set_visible(False)
-        return Picture.of(figure)
+    heights = [0.42 * len(rows) + 0.6 for rows in panels.values()]
+    figure, grid = plt.subplots(
+        len(panels), figsize=(6.4, sum(heights)), layout="constrained", squeeze=False, height_ratios=heights
+    )
+    for axes, (measure, rows) in zip(grid[:, 0], panels.items(), strict=True):
+        for place, (name, difference, low, high) in enumerate(rows):
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color="#555555", linewidth=1.4)
+            axes.plot(difference, place, "o", markersize=4, color=_GREEN)
+            axes.text(0, place - 0.3, _cut(name, 110), fontsize=7, va="center", transform=axes.get_yaxis_transform())
+            axes.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over the line
+        axes.axvline(0, color="black", linewidth=0.6)
+        axes.set(xlabel=f"difference in {measure}, with 95 % interval", yticks=[], ylim=(len(rows) - 0.5, -0.6))
+        axes.spines["left"].set_visible(False)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 10) -> Picture:
     """How often predictions are right, by how sure they are: on the diagonal, a probability means what it says.
 
     A point a bin of equal width, its size the share of items in it; the title says the expected calibration error, the mean
     distance from the diagonal (Guo et al. 2017, eq. 3).
     """
-    with plt.rc_context(_STYLE):
-        figure, axes = _axes(height=3.4)
-        bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-        counts = np.bincount(bins, minlength=num_bins)
-        used = counts > 0
-        sure = np.bincount(bins, confidence, num_bins)[used] / counts[used]
-        correct = np.bincount(bins, right, num_bins)[used] / counts[used]
-        shares = counts[used] / counts.sum()
-        axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
-        axes.scatter(sure, correct, s=20 + 300 * shares, color=_GREEN, alpha=0.8, linewidths=0, clip_on=False)
-        axes.set(xlabel="probability of the predicted class", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-        axes.set_title(f"expected calibration error {np.sum(shares * np.abs(sure - correct)):.3f}", fontsize=9)
-        return Picture.of(figure)
+    figure, axes = _axes(height=3.4)
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    used = counts > 0
+    sure = np.bincount(bins, confidence, num_bins)[used] / counts[used]
+    correct = np.bincount(bins, right, num_bins)[used] / counts[used]
+    shares = counts[used] / counts.sum()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
+    axes.scatter(sure, correct, s=20 + 300 * shares, color=_GREEN, alpha=0.8, linewidths=0, clip_on=False)
+    axes.set(xlabel="probability of the predicted class", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.set_title(f"expected calibration error {np.sum(shares * np.abs(sure - correct)):.3f}", fontsize=9)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Picture:
     """Counts of (true class, predicted class), (classes, classes); of many classes only the colours."""
-    with plt.rc_context(_STYLE):
-        figure, axes = _axes(height=3.4)
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
-        for (i, j), count in np.ndenumerate(counts) if len(classes) <= _NUMBERS else ():
-            colour = "white" if shares[i, j] > 0.6 else "black"
-            axes.text(j, i, str(int(count)), ha="center", va="center", fontsize=8, color=colour)
-        positions = range(len(classes))
-        axes.set(xlabel="predicted", ylabel="true")
-        size = min(9, 230 / len(classes))
-        axes.set_xticks(positions, classes, rotation=45, fontsize=size)
-        axes.set_yticks(positions, classes, fontsize=size)
-        return Picture.of(figure)
+    figure, axes = _axes(height=3.4)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(counts) if len(classes) <= _NUMBERS else ():
+        colour = "white" if shares[i, j] > 0.6 else "black"
+        axes.text(j, i, str(int(count)), ha="center", va="center", fontsize=8, color=colour)
+    positions = range(len(classes))
+    axes.set(xlabel="predicted", ylabel="true")
+    size = min(9, 230 / len(classes))
+    axes.set_xticks(positions, classes, rotation=45, fontsize=size)
+    axes.set_yticks(positions, classes, fontsize=size)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> Picture:
     """A point for each item: true and predicted values, at most 2,000 of them."""
-    with plt.rc_context(_STYLE):
-        figure, axes = _axes(height=3.4)
-        step = max(1, len(labels) // 2000)
-        axes.scatter(labels[::step], scores[::step], s=6, alpha=0.4, linewidths=0)
-        low, high = float(labels.min()), float(labels.max())
-        axes.plot([low, high], [low, high], color="black", linewidth=0.6)
-        axes.set(xlabel="true", ylabel="predicted")
-        return Picture.of(figure)
+    figure, axes = _axes(height=3.4)
+    step = max(1, len(labels) // 2000)
+    axes.scatter(labels[::step], scores[::step], s=6, alpha=0.4, linewidths=0)
+    low, high = float(labels.min()), float(labels.max())
+    axes.plot([low, high], [low, high], color="black", linewidth=0.6)
+    axes.set(xlabel="true", ylabel="predicted")
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xlabel: str) -> Picture:
     """Shares of several samples of numbers over the same bins, as lines, so that they can lie over each other."""
-    with plt.rc_context(_STYLE):
-        figure, axes = _axes(height=2.2)
-        for name, values in counts.items():
-            total = sum(values) or 1
-            axes.stairs([value / total for value in values], list(edges), label=name, linewidth=1.4)
-        axes.set(xlabel=xlabel, ylabel="share", ylim=(0, None))
-        _legend(axes)
-        return Picture.of(figure)
+    figure, axes = _axes(height=2.2)
+    for name, values in counts.items():
+        total = sum(values) or 1
+        axes.stairs([value / total for value in values], list(edges), label=name, linewidth=1.4)
+    axes.set(xlabel=xlabel, ylabel="share", ylim=(0, None))
+    _legend(axes)
+    return Picture.of(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def bars(counts: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Picture:
     """The share of each class in several samples, side by side; the 30 first classes."""
-    with plt.rc_context(_STYLE):
-        shown = list(classes)[:30]
-        figure, axes = _axes(height=2.2)
-        width = 0.8 / max(len(counts), 1)
-        for number, (name, values) in enumerate(counts.items()):
-            total = sum(values) or 1
-            places = [place + (number - (len(counts) - 1) / 2) * width for place in range(len(shown))]
-            axes.bar(places, [value / total for value in values[: len(shown)]], width, label=name)
-        axes.set_xticks(range(len(shown)), shown, rotation=45 if len(shown) > 6 else 0)
-        axes.set(ylabel="share")
-        _legend(axes)
-        return Picture.of(figure)
+    shown = list(classes)[:30]
+    figure, axes = _axes(height=2.2)
+    width = 0.8 / max(len(counts), 1)
+    for number, (name, values) in enumerate(counts.items()):
+        total = sum(values) or 1
+        places = [place + (number - (len(counts) - 1) / 2) * width for place in range(len(shown))]
+        axes.bar(places, [value / total for value in values[: len(shown)]], width, label=name)
+    axes.set_xticks(range(len(shown)), shown, rotation=45 if len(shown) > 6 else 0)
+    axes.set(ylabel="share")
+    _legend(axes)
+    return Picture.of(figure)
 
 
 def _cut(name: str, most: int = 60) -> str:

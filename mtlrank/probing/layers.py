@@ -20,7 +20,7 @@ class LayerProbes:
         self.num_held = num_held
         self.how = how
         self.device = vectors.values.device
-        self.progress: Progress | None = None
+        self.progress = Progress("", "items")  # says nothing until `bits` knows how much there is
 
     def bits(self, coded: Coded, ends: list[int]) -> list[float]:
         """The length of the online code of the labels, by layer."""
@@ -54,6 +54,5 @@ class LayerProbes:
         there = targets.to(self.device)
         held, learnt = there[: self.num_held], there[self.num_held :][:num_items]
         probes = fit(self.learnt.part(0, num_items), learnt, self.held, held, bias, costs, self.how)
-        if self.progress is not None:
-            self.progress.advance(num_items)
+        self.progress.advance(num_items)
         return probes

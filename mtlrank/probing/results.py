@@ -93,7 +93,7 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
     rows = list[list[str]]()
     suggested = [suggested_layer(probed, margin) for probed in results]
     for row, layer in enumerate(results[0].found.layers):
-        cells = [f"{_cell(probed.found, probed.measures[0], row)}" for probed in results]
+        cells = [_cell(probed.found, probed.measures[0], row) for probed in results]
         marked = [f"[bold green]{c} *[/]" if layer == s else f"{c}  " for c, s in zip(cells, suggested, strict=True)]
         rows.append([str(layer), *marked])
     none = [f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results]
@@ -116,8 +116,9 @@ def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
     rows: list[list[Any]] = [_HEADER]
     for probed in results:
         for body, layers in (("given", probed.found), ("random weights", probed.control)):
-            for number, layer in enumerate(layers.layers if layers else []):
-                assert layers is not None
+            if layers is None:
+                continue
+            for number, layer in enumerate(layers.layers):
                 is_suggested = body == "given" and layer == suggested.get(probed.name)
                 code = [f"{layers.bits[number]:.1f}", f"{probed.uniform_bits:.1f}", f"{layers.compression[number]:.4f}"]
                 for measure, values in layers.values.items():

@@ -19,6 +19,7 @@ from mtlrank.probing.probes import Training
 from mtlrank.probing.vectors import Vectors, draw_units, read_vectors, standardise
 
 _HELD_OUT = 10  # one unit of so many
+_BATCH_SIZE = 64  # samples that the body runs on at once
 
 
 class Amounts(NamedTuple):
@@ -29,7 +30,6 @@ class Amounts(NamedTuple):
     max_test: int
     max_bytes: float
     portions: Sequence[float]
-    batch_size: int = 64  # samples that the body runs on at once
 
 
 class Layers(NamedTuple):
@@ -73,17 +73,17 @@ def probe_task(
     if len(units) < 2:
         raise DataError(f"{dataset.name} has only one sample to probe with: expected more. Raise probe.max_train.")
     cut = max(1, len(units) // _HELD_OUT)
-    held, learnt = np.concatenate(units[:cut]), np.concatenate(units[cut:])
+    drawn = np.concatenate(units)  # those that are held out come first
     tested = np.concatenate(draw_units(dataset, split, amounts.max_test, how.seed))
 
     train = dataset.split("train")
-    labels = torch.from_numpy(train.labels[train.items_of_samples(np.concatenate([held, learnt]))])
-    num_held = len(train.items_of_samples(held))
+    labels = torch.from_numpy(train.labels[train.items_of_samples(drawn)])
+    num_held = len(train.items_of_samples(np.concatenate(units[:cut])))
     coded = code_labels(dataset, labels)
     ends = portion_ends(len(labels) - num_held, amounts.portions)
 
     def probed(probed_body: MTLBody) -> tuple[Layers, Judge]:
-        vectors = _read(probed_body, pooler, dataset, "train", np.concatenate([held, learnt]), amounts)
+        vectors = _read(probed_body, pooler, dataset, "train", drawn, amounts)
         test = _read(probed_body, pooler, dataset, split, tested, amounts)
         standardise(vectors, test)
         device = next(probed_body.parameters()).device
@@ -169,5 +169,5 @@ def _read(
 ) -> Vectors:
     what = f"{dataset.name}, {split}"
     return read_vectors(
-        body, pooler, dataset.split(split), samples, list(amounts.layers), amounts.batch_size, amounts.max_bytes, what
+        body, pooler, dataset.split(split), samples, list(amounts.layers), _BATCH_SIZE, amounts.max_bytes, what
     )

@@ -1,6 +1,8 @@
 """Objects on Google Cloud Storage. Imported only for a `gs://` path: the client takes a second to import."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple
 
@@ -33,24 +35,17 @@ def read(place: Place) -> tuple[bytes | None, Version]:
 
     def attempt(timeout: float) -> tuple[bytes | None, Version]:
         blob = blob_of(place)
-        try:
+        with _perhaps_absent():
             data = blob.download_as_bytes(raw_download=True, checksum="crc32c", retry=None, timeout=timeout)
-        except NotFound as error:
-            if bucket_is_missing(error):
-                raise
-            return None, ABSENT
-        return data, version(blob)
+            return data, version(blob)
+        return None, ABSENT
 
     return persist(attempt, "read", place)
 
 
 def exists(place: Place) -> bool:
     """Whether there is such an object."""
-
-    def attempt(timeout: float) -> bool:
-        return reload(place, timeout) is not None
-
-    return persist(attempt, "look for", place)
+    return persist(lambda timeout: reload(place, timeout) is not None, "look for", place)
 
 
 def list_objects(folder: Place) -> dict[str, Stored]:
@@ -91,11 +86,8 @@ def delete(place: Place) -> None:
     """Remove an object; one that is not there is fine."""
 
     def attempt(timeout: float) -> None:
-        try:
+        with _perhaps_absent():
             blob_of(place).delete(retry=None, timeout=timeout)
-        except NotFound as error:
-            if bucket_is_missing(error):
-                raise
 
     persist(attempt, "remove", place)
 
@@ -103,13 +95,20 @@ def delete(place: Place) -> None:
 def reload(place: Place, timeout: float) -> Any:
     """The object's metadata, or None if there is no such object."""
     blob = blob_of(place)
-    try:
+    with _perhaps_absent():
         blob.reload(retry=None, timeout=timeout)
+        return blob
+    return None
+
+
+@contextmanager
+def _perhaps_absent() -> Iterator[None]:
+    """End the block without an error if there is no such object; a bucket that is missing is an error."""
+    try:
+        yield
     except NotFound as error:
         if bucket_is_missing(error):
             raise
-        return None
-    return blob
 
 
 def version(blob: Any) -> Version:

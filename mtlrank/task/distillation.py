@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlrank.checks import above_zero
-from mtlrank.task.groupwise import Groupwise, differences, masked
+from mtlrank.task.groupwise import Groupwise, all_pairs, differences, masked, mean_over
 from mtlrank.task.task import Task
 
 
@@ -41,8 +41,7 @@ class MarginMSE(Distillation):
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         errors = differences(scores - self.teacher_scale * labels).square()
-        pairs = (present[:, :, None] & present[:, None, :]).tril(-1)
-        return torch.where(pairs, errors, 0.0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
+        return mean_over(errors, all_pairs(present, present).tril(-1))
 
 
 class KLDistillation(Distillation):

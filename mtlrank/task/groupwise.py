@@ -51,8 +51,8 @@ class PairwiseRelevance(Groupwise):
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         relevant = self.is_relevant(labels)
-        pairs = _pairs(relevant & present, ~relevant & present)
-        return _mean(F.relu(self.margin - differences(scores)), pairs)
+        pairs = all_pairs(relevant & present, ~relevant & present)
+        return mean_over(F.relu(self.margin - differences(scores)), pairs)
 
 
 class RankNet(Groupwise):
@@ -67,7 +67,7 @@ class RankNet(Groupwise):
         self.sigma = above_zero("sigma", sigma)
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-        return _mean(F.softplus(-self.sigma * differences(scores)), _better(labels, present))
+        return mean_over(F.softplus(-self.sigma * differences(scores)), _better(labels, present))
 
 
 class LambdaLoss(Groupwise):
@@ -143,7 +143,7 @@ class ListMLE(Groupwise):
     """
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-        left = (differences(labels) >= 0) & _pairs(present, present)  # j is left where i is placed
+        left = (differences(labels) >= 0) & all_pairs(present, present)  # j is left where i is placed
         lowest = -torch.finfo(scores.dtype).max  # gradients of -inf would not be finite
         total = torch.where(left, scores[:, None, :], lowest).logsumexp(2)
         beats = _better(labels, present).any(2)
@@ -170,16 +170,18 @@ def differences(values: Tensor) -> Tensor:
     return values[:, :, None] - values[:, None, :]
 
 
-def _pairs(first: Tensor, second: Tensor) -> Tensor:
+def all_pairs(first: Tensor, second: Tensor) -> Tensor:
+    """Whether i is one of the first and j one of the second, (samples, documents i, documents j)."""
     return first[:, :, None] & second[:, None, :]
 
 
 def _better(labels: Tensor, present: Tensor) -> Tensor:
     """Whether i has a higher grade than j."""
-    return (differences(labels) > 0) & _pairs(present, present)
+    return (differences(labels) > 0) & all_pairs(present, present)
 
 
-def _mean(costs: Tensor, pairs: Tensor) -> Tensor:
+def mean_over(costs: Tensor, pairs: Tensor) -> Tensor:
+    """The mean cost of each sample's pairs, (samples,); 0 without any."""
     return torch.where(pairs, costs, 0.0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
 
 

@@ -148,7 +148,8 @@ def test_two_datasets_cannot_share_a_name(datasets):
         MTLDataset({"a": datasets["msm_ner"], "b": datasets["msm_ner"]})
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])  # what a system starts processes with differs
+# What a system starts processes with differs.
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_worker_processes_deliver_the_same_batches(datasets, method):
     mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_ner")})
     make = functools.partial(MTLDataModule, mixture, RandomProportional, Sequential, Sequential, 128, 1000)

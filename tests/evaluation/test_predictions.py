@@ -1,10 +1,13 @@
 """Scores are collected in whatever order samples come."""
 
+from statistics import fmean
+
 import pytest
 import torch
 
 from mtlrank.errors import DivergedError
-from mtlrank.evaluation.predictions import Predictions
+from mtlrank.evaluation.predictions import GROUP, Predictions
+from mtlrank.task import PairwiseRelevance
 
 
 @pytest.fixture(params=["trec2019", "msm_ner", "msm_bm25"])
@@ -59,3 +62,33 @@ def test_one_score_that_is_not_finite_is_a_divergence(dataset):
     predictions.add(samples, scores)
     with pytest.raises(DivergedError, match="predicts NaN or infinity"):
         predictions.judge()
+
+
+def test_the_loss_is_the_mean_over_samples_from_all_processes_without_those_not_finite(datasets):
+    dataset = datasets["msm_ner"]
+    first, second = Predictions(dataset, "test"), Predictions(dataset, "test")
+    assert first.loss() is None
+    first.add(*drawn(dataset, 9, 2, 7), torch.tensor([1.0, 2.0, float("nan")]))
+    second.add(*drawn(dataset, 4), torch.tensor([6.0]))
+    first.unpack(second.pack())
+    assert first.loss() == 3
+
+
+def test_a_loss_over_groups_is_that_of_each_querys_candidates(datasets):
+    dataset = datasets["trec2019"]
+    assert isinstance(dataset.task, PairwiseRelevance)
+    split, predictions = dataset.split("test"), Predictions(dataset, "test")
+    scores = torch.rand(len(split))
+    for samples in torch.randperm(len(split)).split(300):
+        predictions.add(samples, scores[samples])
+    by_query = {}
+    for sequence, (query_id, _) in enumerate(split.ids):
+        by_query.setdefault(query_id, []).append((float(scores[sequence]), split.labels[sequence]))
+    expected = []
+    for docs in by_query.values():
+        relevant = [s for s, grade in docs[:GROUP] if grade >= dataset.task.relevance_level]
+        others = [s for s, grade in docs[:GROUP] if grade < dataset.task.relevance_level]
+        pairs = [max(0, dataset.task.margin - a + b) for a in relevant for b in others]
+        if len({grade for _, grade in docs}) > 1:
+            expected.append(fmean(pairs) if pairs else 0)
+    assert predictions.loss() == pytest.approx(fmean(expected), rel=1e-5)

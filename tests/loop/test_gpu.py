@@ -11,7 +11,7 @@ from tests.loop.runs import content, run_until, settings
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 HALF = ["trainer.precision=bf16-mixed", "training.epochs=2"]
 TO_LEARN = ["training.batch_size=16", "datamodule.train_sampler.limits={trec2019: 120, msm_ner: 120}"]
-DEVICES = ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
+DEVICES = [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("gpu", marks=pytest.mark.gpu)]
 WAYS = {
     "plain": [],
     "activation checkpointing": ["model.body.activation_checkpointing=true", "model.body.attention_dropout=0.1"],

@@ -24,7 +24,7 @@ def model(**settings):
 
 def test_without_decay_there_are_two_groups():
     groups = parameter_groups(model())
-    assert [set(group) for group in groups] == [{"params"}, {"params", "weight_decay"}]
+    assert [set(group) for group in groups] == [{"name", "params"}, {"name", "params", "weight_decay"}]
     assert {weight.ndim for weight in groups[1]["params"]} == {1}
 
 

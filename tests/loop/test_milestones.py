@@ -63,6 +63,24 @@ def test_a_validation_on_few_queries_measures_what_judging_finds_of_these_querie
     assert found["val/trec2019/nDCG@10"] == pytest.approx(fmean(values), abs=1e-5)
 
 
+def test_validation_tells_and_logs_losses_and_what_the_baselines_reach(data_dir, tmp_path, datasets, capsys):
+    tasks = ["tasks=[msm_bm25,trec2019]", "datamodule.train_sampler.limits={msm_bm25: 60, trec2019: 60}"]
+    train.run(settings(data_dir, tmp_path, *tasks, "training.epochs=1", "training.val_checks_per_epoch=2"))
+    curves, labels = read_curves(tmp_path), datasets["msm_bm25"].manifest["labels"]
+    errors = [(step, error / labels["std"] ** 2) for step, error in curves["val/msm_bm25/MSE"]]  # as they are learnt
+    assert [step for step, _ in errors] == [7, 15]
+    for found, expected in zip(curves["val/msm_bm25/loss"], errors, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert [step for step, _ in curves["val/trec2019/loss"]] == [7, 15]
+    ((_, value), (_, again)), ((_, base), _) = curves["baseline/msm_bm25/MSE"], curves["baseline/trec2019/nDCG@10"]
+    assert value == again
+    said = capsys.readouterr().err
+    reached = curves["val/msm_bm25/MSE"][0][1]
+    first = f"validation at step 7\n  msm_bm25: MSE {reached:.4f} (training mean {value:.4f})  Pearson "
+    assert first in said
+    assert f"(first stage {base:.4f})  AP(rel=2) " in said
+
+
 def test_a_trained_model_that_gets_worse_is_kept(trained, data_dir, tmp_path, capsys):
     start, reached = trained
     metrics = train.run(settings(data_dir, tmp_path, *start, *TOO_FAST))

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Ids
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.ranking import RankedDocs
-from mtlrank.datamodule.collection.source import Triple, open_source
+from mtlrank.datamodule.collection.source import PairValue, Triple, open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading
@@ -165,32 +165,27 @@ class Collection:
         found = {query_id: RankedDocs.of(query_id, ()) for query_id in query_ids}
         least: dict[str, float] = {}  # that was kept of queries some of whose documents are forgotten
         unsure, unknown = set[str](), 0
-        current, scores, is_unknown = "", dict[str, float](), False
 
-        def pack() -> None:
-            best = self._best(current, scores, k)
-            found[current] = RankedDocs.of(current, best)
+        def pack(query_id: str, scores: Mapping[str, float]) -> None:
+            best = self._best(query_id, scores, k)
+            found[query_id] = RankedDocs.of(query_id, best)
             if len(best) < len(scores):
-                least[current] = best[-1][1]
+                least[query_id] = best[-1][1]
 
-        for query_id, doc_id, score, place in self.source.pair_values("run", self.reading):
-            if query_id != current:
-                if scores:
-                    pack()
-                current = query_id
-                scores = dict(found[query_id].pairs()) if query_id in found else {}
-                is_unknown = query_id not in self.queries and self.holds(query_id)
+        for query_id, lines in self._run_by_query():
             if query_id not in found:
-                unknown += is_unknown
+                if query_id not in self.queries and self.holds(query_id):
+                    unknown += sum(1 for _ in lines)
                 continue
-            if score >= least.get(query_id, math.inf):
-                unsure.add(query_id)
-            self._add(scores, doc_id, score, query_id, place)
-            if len(scores) > 4 * k:
-                pack()
-                scores = dict(found[query_id].pairs())
-        if scores:
-            pack()
+            scores = dict(found[query_id].pairs())
+            for _, doc_id, score, place in lines:
+                if score >= least.get(query_id, math.inf):
+                    unsure.add(query_id)
+                self._add(scores, doc_id, score, query_id, place)
+                if len(scores) > 4 * k:
+                    pack(query_id, scores)
+                    scores = dict(found[query_id].pairs())
+            pack(query_id, scores)
         if unsure and self.is_ordered:
             self._check_again(unsure, found)
         if is_first:
@@ -199,12 +194,16 @@ class Collection:
 
     def _check_again(self, unsure: Ids[str], found: Mapping[str, RankedDocs]) -> None:
         """What came late and is among the best may have been forgotten with another score."""
-        current, scores = "", dict[str, float]()
-        for query_id, doc_id, score, place in self.source.pair_values("run", self.reading):
-            if query_id != current:
-                current, scores = query_id, dict(found[query_id].pairs()) if query_id in unsure else {}
-            if doc_id in scores:
-                self._add(scores, doc_id, score, query_id, place)
+        for query_id, lines in self._run_by_query():
+            if query_id in unsure:
+                scores = dict(found[query_id].pairs())
+                for _, doc_id, score, place in lines:
+                    if doc_id in scores:
+                        self._add(scores, doc_id, score, query_id, place)
+
+    def _run_by_query(self) -> Iterator[tuple[str, Iterator[PairValue]]]:
+        """Lines of the run that follow each other and are of one query; a query's may come in several places."""
+        return groupby(self.source.pair_values("run", self.reading), key=lambda line: line.query_id)
 
     def _best(self, query_id: str, scores: Mapping[str, float], k: int) -> list[tuple[str, float]]:
         """Ordered as trec_eval does: by score, equal scores by document id, both descending. A pool is mixed by a hash."""

@@ -1,7 +1,7 @@
 """Arrays that are larger than memory: written row by row, read as one however many files they lie in."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,20 +62,13 @@ class Chained:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def part_of(self, rows: Ints) -> Ints:
-        """Which part each row is in."""
-        found: Ints = np.searchsorted(self.starts, rows, side="right") - 1
-        return found
-
     def __getitem__(self, rows: Ints) -> Array:
         """The rows, in the given order."""
         if len(self.parts) == 1:
             return self.decode(0, self.parts[0][rows])
-        part_of = self.part_of(rows)
-        taken = {part: part_of == part for part in np.unique(part_of).tolist()}
         result = None
-        for part, here in taken.items():
-            values = self.decode(part, self.parts[part][rows[here] - self.starts[part]])
+        for part, here, within in _by_part(self.starts, rows):
+            values = self.decode(part, self.parts[part][within])
             if result is None:
                 result = np.empty((len(rows), *values.shape[1:]), dtype=values.dtype)
             result[here] = values
@@ -109,10 +102,8 @@ class RowRanges:
             first = self._ends[0][numbers]
             return first, self._ends[0][numbers + 1] - first
         first, length = np.empty((2, len(numbers)), dtype=np.int64)
-        shards = np.searchsorted(self._first_range, numbers, side="right") - 1
-        for shard in np.unique(shards).tolist():
-            here = shards == shard
-            ends, mine = self._ends[shard], numbers[here] - self._first_range[shard]
+        for shard, here, mine in _by_part(self._first_range, numbers):
+            ends = self._ends[shard]
             first[here] = ends[mine] + self._first_row[shard]
             length[here] = ends[mine + 1] - ends[mine]
         return first, length
@@ -120,13 +111,18 @@ class RowRanges:
     def ranges_of(self, rows: Ints) -> Ints:
         """The ranges that some rows are in, each once and in order; those that are not chosen are left out."""
         found = np.empty(len(rows), dtype=np.int64)
-        shards = np.searchsorted(self._first_row, rows, side="right") - 1
-        for shard in np.unique(shards).tolist():
-            here = shards == shard
-            within = np.searchsorted(self._ends[shard], rows[here] - self._first_row[shard], side="right") - 1
-            found[here] = within + self._first_range[shard]
+        for shard, here, mine in _by_part(self._first_row, rows):
+            found[here] = np.searchsorted(self._ends[shard], mine, side="right") - 1 + self._first_range[shard]
         distinct = np.unique(found)
         return distinct if self._chosen is None else np.flatnonzero(np.isin(self._chosen, distinct))
+
+
+def _by_part(starts: Ints, numbers: Ints) -> Iterator[tuple[int, NDArray[np.bool_], Ints]]:
+    """For each part that some numbers are in: the part, which of the numbers these are, and their places in it."""
+    part_of = np.searchsorted(starts, numbers, side="right") - 1
+    for part in np.unique(part_of).tolist():
+        here = part_of == part
+        yield part, here, numbers[here] - starts[part]
 
 
 def mapped(path: Path) -> Array:

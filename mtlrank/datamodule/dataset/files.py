@@ -90,8 +90,7 @@ def read_columns(
     header. `jsonl`: columns are keys. `parquet`: columns are names; `with_names`, classes have their names, not numbers.
     """
     one_of("format", layout, FORMATS)
-    kind: type = int if layout == "tsv" else str
-    kinds = int | str if layout == "csv" else kind
+    kinds: Any = {"tsv": int, "csv": int | str}.get(layout, str)
     if not all(isinstance(column, kinds) and not (isinstance(column, int) and column < 0) for column in columns):
         expected = "numbers, from 0" if layout == "tsv" else "names"
         raise ConfigError(f"Columns of a {layout} file are {expected}, found {list(columns)}.")

@@ -75,7 +75,7 @@ class Folds:
             judged.sort(key=lambda query_id: part_of_one(f"fold {self.seed} {query_id}"))
             return {query_id: place % self.folds for place, query_id in enumerate(judged)}
         given = read_folds(self.folds)
-        check_number(self.name, number := len(set(given.values())), f" {self.folds}")
+        check_number(self.name, number := len(set(given.values())), self.folds)
         if self.fold >= number:
             raise ConfigError(
                 f"Dataset {self.name!r}: fold is {self.fold}, but the last one of {self.folds} is {number - 1}."
@@ -109,14 +109,15 @@ def check_divisible(name: str, task: Task, sources: Mapping[str, Any], train_lev
 
 def number_of_folds(name: str, folds: Any) -> int:
     """How many folds a dataset's setting asks for."""
-    number = len(set(read_folds(folds).values())) if isinstance(folds, str) else folds
-    return check_number(name, number, f" {folds}" if isinstance(folds, str) else "")
+    if isinstance(folds, str):
+        return check_number(name, len(set(read_folds(folds).values())), folds)
+    return check_number(name, folds)
 
 
 def check_number(name: str, number: Any, file: str = "") -> int:
     """`number`, if it is one of folds that can be cross-validated."""
     if type(number) is not int or number < _LEAST:
-        found = f"the file{file} has {number} folds" if file else f"folds is {number!r}"
+        found = f"the file {file} has {number} folds" if file else f"folds is {number!r}"
         raise ConfigError(
             f"Dataset {name!r}: {found}, expected {'' if file else 'a file, or '}at least {_LEAST}: one to test, one to "
             "validate, the others to learn from."

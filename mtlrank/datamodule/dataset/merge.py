@@ -35,56 +35,38 @@ def merge_shards(
     Raises `DataError` for shards that are missing, damaged or of another config, and for data that cannot be learnt from.
     """
     name = description["name"]
-    manifests = [read_manifest(shard) for shard in shards]
-    whole = [str(shard) for shard, manifest in zip(shards, manifests, strict=True) if "shard" not in manifest]
-    if whole:
-        raise DataError(
-            f"{whole[0]} is not a shard of a dataset. Give the folders that `prepare` writes for each shard."
-        )
-    order = _order(shards, manifests)
-    shards, manifests = [shards[i] for i in order], [manifests[i] for i in order]
+    shards, manifests = _in_order(shards)
     labels = _learn_labels(shards, manifests, name, task)
     splits = {split: _sum(manifest["splits"][split] for manifest in manifests) for split in manifests[0]["splits"]}
-    empty = [split for split in manifests[0]["source"] if split in splits and not splits[split]["samples"]]
     counts = {split: _sum(m["counts"].get(split, {}) for m in manifests) for split in splits}
-    if empty:
-        if WITHOUT_CANDIDATES in counts[empty[0]]:
-            raise DataError(_nothing_found(empty[0], name, manifests[0]["source"]))
-        raise DataError(
-            f"The split {empty[0]!r} of {name} has a source but no samples. Correct it, or set it to null"
-            f"{_what_was_read(shards, manifests, empty[0])}."
-        )
+    for split in manifests[0]["source"]:
+        if split in splits and not splits[split]["samples"]:
+            raise DataError(_why_empty(split, name, shards, manifests, counts[split]))
     if task.kind == "ranking":
-        learns = not _is_only_judged(manifests, task)
-        if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
-            raise DataError(
-                f"{name}/train has no sample of two documents, so {type(task).__name__} has nothing to compare. Give the "
-                "records of a query the same `group`, one after another."
-            )
-        _check_positives(shards, splits, name, task, learns=learns)
+        _check_ranking(shards, splits, name, task, learns=not _is_only_judged(manifests, task))
     with new_folder(target) as folder:
-        names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
-        for shard, manifest, short in zip(shards, manifests, names, strict=True):
-            for file in (*manifest["files"], MANIFEST):
-                if not file.startswith("tokenizer/"):
-                    _link(shard / file, folder / short / file)
-        for file in manifests[0]["files"]:
-            if file.startswith("tokenizer/"):
-                _link(shards[0] / file, folder / file)
+        names = _link_all(shards, manifests, folder)
         bad_rows = _bad_rows(shards)
         if len(bad_rows) > max_bad_rows:
             raise DataError(f"{name}: {len(bad_rows)} bad rows in all, more than prepare.max_bad_rows={max_bad_rows}.")
         if bad_rows:
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
-        same = {key: manifests[0][key] for key in _SAME} | {"relevance_level": task.relevance_level}
-        tokens = _sum(m["tokens"] for m in manifests)  # of all shards' texts
-        summary = {"shards": names, "labels": labels, "splits": splits, "counts": counts, "bad_rows": len(bad_rows)}
-        summary["tokens"] = tokens
+        manifest = {
+            **description,
+            **{key: manifests[0][key] for key in _SAME},
+            "relevance_level": task.relevance_level,
+            "shards": names,
+            "labels": labels,
+            "splits": splits,
+            "counts": counts,
+            "bad_rows": len(bad_rows),
+            "tokens": _sum(m["tokens"] for m in manifests),  # of all shards' texts
+        }
         if task.kind != "ranking":  # whose queries are looked at instead: see `LeakedQueries`
-            for split, times in _learnt_too(open_splits(folder, {**same, **summary}, task)).items():
+            for split, times in _learnt_too(open_splits(folder, manifest, task)).items():
                 counts[split][LEARNT_TOO] = times
-        write_text(folder / "card.html", card(folder, {**description, **same, **summary}, task))
-        write_manifest(folder, {**description, **same, **summary})
+        write_text(folder / "card.html", card(folder, manifest, task))
+        write_manifest(folder, manifest)
 
 
 def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
@@ -93,6 +75,18 @@ def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
     learnt = set[bytes]().union(*judged.values()).intersection(opened["train"].digests())
     times = {split: sum(count for text, count in texts.items() if text in learnt) for split, texts in judged.items()}
     return {split: count for split, count in times.items() if count}
+
+
+def _why_empty(
+    split: str, name: str, shards: Sequence[Path], manifests: Sequence[dict[str, Any]], counts: Mapping[str, int]
+) -> str:
+    """Why a split that has a source is left without samples."""
+    if WITHOUT_CANDIDATES in counts:
+        return _nothing_found(split, name, manifests[0]["source"])
+    return (
+        f"The split {split!r} of {name} has a source but no samples. Correct it, or set it to null"
+        f"{_what_was_read(shards, manifests, split)}."
+    )
 
 
 def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
@@ -108,7 +102,7 @@ def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
 
 def _what_was_read(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], split: str) -> str:
     """The source of a split that is left without samples, and what was left out of it, as far as it is known."""
-    left_out = Counter(_sum(manifest["counts"].get(split, {}) for manifest in manifests))
+    left_out = _sum(manifest["counts"].get(split, {}) for manifest in manifests)
     left_out["items whose spans are cut off"] += sum(m["splits"][split]["items_dropped"] for m in manifests)
     left_out["bad rows of all splits"] += len(_bad_rows(shards))
     known = [", ".join(_names(manifests[0]["source"].get(split))), *(f"{k}: {n:,}" for k, n in left_out.items() if n)]
@@ -125,9 +119,14 @@ def _names(source: Any) -> Iterator[str]:
         yield from (name for part in source.get("parts", ()) for name in _names(part) if part["sha256"] == _EMPTY)
 
 
-def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[int]:
-    """The positions of shards 1 to n, if they are all there and belong together."""
+def _in_order(shards: Sequence[Path]) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Shards 1 to n with their manifests, if they are all there and belong together."""
+    manifests = [read_manifest(shard) for shard in shards]
     for shard, manifest in zip(shards, manifests, strict=True):
+        if "shard" not in manifest:
+            raise DataError(
+                f"{shard} is not a shard of a dataset. Give the folders that `prepare` writes for each shard."
+            )
         for key in _SAME:
             if manifest.get(key) != manifests[0].get(key):
                 raise DataError(
@@ -141,7 +140,8 @@ def _order(shards: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> list[
         raise DataError(
             f"Expected the shards 1 to {total} once each, found {have}; missing: {', '.join(missing) or 'none'}."
         )
-    return [found.index((number, total)) for number in range(1, total + 1)]
+    order = [found.index((number, total)) for number in range(1, total + 1)]
+    return [shards[i] for i in order], [manifests[i] for i in order]
 
 
 def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str, task: Task) -> dict[str, Any]:
@@ -157,16 +157,14 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
         )
     if isinstance(task, Classification) and not isinstance(task, Buckets):
         return _learn_classes(shards, manifests, name)
-    count = sum(len(block) for block in _blocks(shards, "train"))
-    mean = sum(float(block.sum(dtype=np.float64)) for block in _blocks(shards, "train")) / count
-    squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _blocks(shards, "train"))
-    if task.kind == "regression" and count > 1 and _are_equal(_blocks(shards, "train")):
+    count = sum(len(block) for block in _labels(shards))
+    mean = sum(float(block.sum(dtype=np.float64)) for block in _labels(shards)) / count
+    squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _labels(shards))
+    if task.kind == "regression" and count > 1 and _are_equal(_labels(shards)):
         raise DataError(f"All labels of {name}/train are {mean:g}: there is nothing to learn. Is it the right column?")
     labels: dict[str, Any] = {"mean": mean, "std": (squares / count) ** 0.5}
     if isinstance(task, Buckets):
-        everything = np.concatenate(
-            list(_blocks(shards, "train"))
-        )  # four bytes for each item: quantiles need all of them
+        everything = np.concatenate(list(_labels(shards)))  # four bytes for each item: quantiles need all of them
         labels["edges"] = task.find_edges(everything)
         if not labels["edges"]:
             raise DataError(f"The training labels of {name} are too similar for {task.num_buckets} buckets.")
@@ -184,7 +182,7 @@ def _is_only_judged(manifests: Sequence[dict[str, Any]], task: Task) -> bool:
 def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     counts = Counter[str]()
     for shard, manifest in zip(shards, manifests, strict=True):
-        for block in _blocks([shard], "train"):
+        for block in _labels([shard]):
             numbers = np.bincount(block.astype(np.int64), minlength=len(manifest["classes"]))
             counts.update({label: int(n) for label, n in zip(manifest["classes"], numbers, strict=True) if n})
     classes = sorted(counts)
@@ -201,10 +199,17 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
     return {"classes": classes, "counts": [counts[label] for label in classes]}
 
 
-def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, task: Task, *, learns: bool) -> None:
+def _check_ranking(
+    shards: Sequence[Path], splits: Mapping[str, Mapping[str, int]], name: str, task: Task, *, learns: bool
+) -> None:
     """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
+    if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
+        raise DataError(
+            f"{name}/train has no sample of two documents, so {type(task).__name__} has nothing to compare. Give the "
+            "records of a query the same `group`, one after another."
+        )
     level = task.relevance_level or 1
-    if learns and not task.distils and not any((block >= level).any() for block in _blocks(shards, "train")):
+    if learns and not task.distils and not any((block >= level).any() for block in _labels(shards)):
         raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
         files = [file for shard in shards if (file := shard / split / "qrels.txt").exists()]
@@ -215,9 +220,10 @@ def _check_positives(shards: Sequence[Path], splits: dict[str, Any], name: str, 
             )
 
 
-def _blocks(shards: Sequence[Path], split: str) -> Iterator[NDArray[np.float32]]:
+def _labels(shards: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
+    """The labels of training, some at a time."""
     for shard in shards:
-        labels = np.load(shard / split / "labels.npy", mmap_mode="r")
+        labels = np.load(shard / "train" / "labels.npy", mmap_mode="r")
         for start in range(0, len(labels), _BLOCK):
             yield np.array(labels[start : start + _BLOCK])
 
@@ -232,12 +238,24 @@ def _lines(path: Path) -> list[str]:
     return [f"{line}\n" for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total = dict[str, int]()
+def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total = Counter[str]()
     for part in counts:
-        for key, value in part.items():
-            total[key] = total.get(key, 0) + value
+        total.update(part)
     return total
+
+
+def _link_all(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], folder: Path) -> list[str]:
+    """Put the shards' files into `folder`, with one tokenizer for all; gives the names of their folders in it."""
+    names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
+    for shard, manifest, short in zip(shards, manifests, names, strict=True):
+        for file in (*manifest["files"], MANIFEST):
+            if not file.startswith("tokenizer/"):
+                _link(shard / file, folder / short / file)
+    for file in manifests[0]["files"]:
+        if file.startswith("tokenizer/"):
+            _link(shards[0] / file, folder / file)
+    return names
 
 
 def _link(source: Path, target: Path) -> None:

@@ -17,9 +17,9 @@ class Negatives:
     Negatives are unjudged candidates within the ranks `negative_ranks` and, with `judged_negatives`, documents judged below
     the relevance level; at most `max_negatives` different ones per query.
 
-    - `pairwise`: one group per relevant document, with `num_negatives` negatives. If `max_negatives` is too small for that,
-      relevant documents share the negatives, at least one each.
-    - `listwise`: one group per query, with `num_negatives` negatives for each relevant document.
+    - `pairwise`: `groups_per_positive` groups per relevant document, with `num_negatives` negatives that are drawn anew for
+      each. If `max_negatives` is too small for that, groups share the negatives, at least one each.
+    - `listwise`: as many groups per query, with `num_negatives` negatives for each relevant document.
     - `pointwise`: single documents: the relevant ones, the judged negatives, and `num_negatives` unjudged ones per relevant
       one.
     """
@@ -32,6 +32,7 @@ class Negatives:
         max_negatives: int | None,
         negative_ranks: tuple[int, int],
         judged_negatives: bool,
+        groups_per_positive: int,
         seed: int,
     ) -> None:
         self.grouping = one_of("grouping", grouping, GROUPINGS)
@@ -45,6 +46,12 @@ class Negatives:
         first = at_least("negative_ranks[0]", negative_ranks[0], 1)
         self.ranks = slice(first - 1, at_least("negative_ranks[1]", negative_ranks[1], first))
         self.judged_negatives = judged_negatives
+        self.groups_per_positive = at_least("groups_per_positive", groups_per_positive, 1)
+        if grouping == "pointwise" and groups_per_positive > 1:
+            raise ConfigError(
+                f"groups_per_positive is {groups_per_positive}, but with grouping=pointwise there are no groups: expected "
+                "1. Raise num_negatives, or choose a loss over groups, such as task=relevance_pairwise."
+            )
         self.seed = seed
 
     @property
@@ -66,8 +73,9 @@ class Negatives:
             yield [*positives, *kept, *draw.sample(unjudged, min(wanted, len(unjudged)))]
             return
         pool = negatives + unjudged
-        groups = [positives] if self.grouping == "listwise" else [[positive] for positive in positives]
-        limited = self.num_negatives * len(positives) > left
+        contrasted = [positives] if self.grouping == "listwise" else [[positive] for positive in positives]
+        groups = [some for some in contrasted for _ in range(self.groups_per_positive)]
+        limited = self.num_negatives * sum(map(len, groups)) > left
         allowed = cycle(draw.sample(pool, min(left, len(pool))) if limited else [])
         for number, some in enumerate(groups):
             wanted = min(self.num_negatives * len(some), len(pool))

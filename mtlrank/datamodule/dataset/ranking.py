@@ -83,6 +83,7 @@ class IRDataset(PreparedDataset):
         max_negatives: int | None = None,
         negative_ranks: tuple[int, int] | None = None,
         judged_negatives: bool = True,
+        groups_per_positive: int = 1,
         negatives_run: str | None = None,
         train_relevance_level: int | None = None,
         missing_texts: str = "stop",
@@ -119,6 +120,7 @@ class IRDataset(PreparedDataset):
             max_negatives,
             negative_ranks or (1, num_candidates),
             judged_negatives,
+            groups_per_positive,
             seed,
         )
         self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))

@@ -120,25 +120,20 @@ class ShardWriter:
 
     def _unusable(self, records: list[Record], rows: dict[str, TokenisedText], split: str) -> set[int]:
         """Records whose ids stand for another text than the first time in this split, or whose text has no token."""
-        names = dict[str, int]()
-        for record in records:
-            names.setdefault(f"{split} doc {record.doc_id}", rows[record.text].row)
-            if record.query is not None:
-                names.setdefault(f"{split} query {record.query_id}", rows[record.query].row)
-        claimed = self.texts.claim(names)
+        named = [_by_name(record, rows, split) for record in records]
+        first = {name: text.row for texts in reversed(named) for name, text in texts.items()}
+        claimed = self.texts.claim(first)
         wrong = set[int]()
-        for record in records:
-            if not rows[record.text].length or (record.query is not None and not rows[record.query].length):
-                wrong.add(id(record))
-                self.reading.reject(place_of(record, split), "expected text, found one without tokens", record.text)
-                continue
-            same = claimed[f"{split} doc {record.doc_id}"] == rows[record.text].row
-            if record.query is not None:
-                same = same and claimed[f"{split} query {record.query_id}"] == rows[record.query].row
-            if not same:
-                wrong.add(id(record))
+        for record, texts in zip(records, named, strict=True):
+            if not all(text.length for text in texts.values()):
+                reason = "expected text, found one without tokens"
+            elif any(claimed[name] != text.row for name, text in texts.items()):
                 found = f"query {record.query_id!r} or doc {record.doc_id!r} has two different texts"
-                self.reading.reject(place_of(record, split), f"{found}, one of them {record.text[:40]!r}", record.text)
+                reason = f"{found}, one of them {record.text[:40]!r}"
+            else:
+                continue
+            wrong.add(id(record))
+            self.reading.reject(place_of(record, split), reason, record.text)
         return wrong
 
     def _row(self, record: Record, rows: dict[str, TokenisedText], places: dict[str, Tokens]) -> StoredRecord:
@@ -157,6 +152,14 @@ class ShardWriter:
         elif record.spans:
             spans = places[record.text].positions(record.spans, room)
         return StoredRecord((record.query_id, record.doc_id), texts, float(record.label), spans, cut)
+
+
+def _by_name(record: Record, rows: dict[str, TokenisedText], split: str) -> dict[str, TokenisedText]:
+    """The texts of a record by what their ids are called in a split."""
+    texts = {f"{split} doc {record.doc_id}": rows[record.text]}
+    if record.query is not None:
+        texts[f"{split} query {record.query_id}"] = rows[record.query]
+    return texts
 
 
 def samples_of(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -56,9 +56,9 @@ class BIOSpans(FileDataset):
         """(place, tokens with tags) of each sentence of a file."""
         if is_parquet(path):
             return self._rows(read_parquet(path, self.columns, reading, with_names=True), reading)
-        return (
-            self._rows(read_json(path, reading), reading) if is_json(path, by_name=True) else self._lines(path, reading)
-        )
+        if is_json(path, by_name=True):
+            return self._rows(read_json(path, reading), reading)
+        return self._lines(path, reading)
 
     def _rows(self, rows: Iterable[tuple[str, dict[str, Any]]], reading: Reading) -> Iterator[tuple[str, Tagged]]:
         """Sentences of rows with a list of tokens and one of tags."""

@@ -106,23 +106,14 @@ class PreparedSplit:
         item_pair = np.repeat(np.arange(len(sequences)), items_per_sequence)
         item_sample = np.repeat(np.arange(len(samples)), sequences_per_sample)[item_pair]
         packed = self.store.pack(self.sequences[sequences].astype(np.int64))
-        spans = self.spans[items] + packed.starts[packed.pair_starts[item_pair]][:, None, None]
-        return TaskBatch(
-            **packed.tensors(),
-            **packed.of_items(item_pair),
-            max_items=int(np.bincount(item_sample).max(initial=0)),
-            num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
-            labels=torch.from_numpy(self.labels[items]),
-            spans=torch.from_numpy(spans),
-            item_sample=torch.from_numpy(item_sample),
-            sample_ids=torch.from_numpy(samples),
-        )
+        labels = torch.from_numpy(self.labels[items])
+        return packed.batch(item_pair, item_sample, labels, self.spans[items], samples)
 
     def lengths(self) -> Ints:
         """How many tokens each sample has, (samples,), of all its sequences together."""
         first, sequences_per_sample = self.samples[np.arange(len(self))]
         tokens = self.store.lengths(self.sequences.all().astype(np.int64))
-        total = np.concatenate([[0], np.cumsum(tokens)])
+        total = offsets(tokens)
         lengths: Ints = total[first + sequences_per_sample] - total[first]
         return lengths
 

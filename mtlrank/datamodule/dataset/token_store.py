@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from mtlrank.batch import TaskBatch
 from mtlrank.datamodule.dataset.arrays import Array, Chained, RowRanges, mapped, offsets, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.preprocessor import Lengths, Template
@@ -25,25 +27,30 @@ class PackedSequences(NamedTuple):
     second_starts: Ints  # (sequences,), of the second texts; without one, the sequence's end
     pair_starts: Ints  # (pairs + 1,), of the pairs that were asked for, the first sequence of each, and their number
 
-    def tensors(self) -> dict[str, Any]:
-        """The fields of a `TaskBatch` that say what its sequences are."""
-        return {
-            "input_ids": torch.from_numpy(self.ids),
-            "token_type_ids": torch.from_numpy(self.types),
-            "second_starts": torch.from_numpy(self.second_starts),
-            "cu_seqlens": torch.from_numpy(self.starts.astype(np.int32)),
-            "max_seqlen": int(np.diff(self.starts).max(initial=0)),
-        }
-
-    def of_items(self, item_pair: Ints) -> dict[str, Any]:
-        """The fields of a `TaskBatch` that say which sequences its items have; `item_pair` is the pair of each."""
+    def batch(self, item_pair: Ints, item_sample: Ints, labels: Tensor, spans: Ints, sample_ids: Ints) -> TaskBatch:
+        """The sequences with their items, of which each has a pair, a sample, a label, and spans that count from the start
+        of the pair's first sequence.
+        """
         first = self.pair_starts[item_pair]
         passages = self.pair_starts[item_pair + 1] - first
-        fields: dict[str, Any] = {"item_sequence": torch.from_numpy(ranges(first, passages))}
-        if (most := int(passages.max(initial=1))) > 1:
-            of_item = np.repeat(np.arange(len(item_pair)), passages)
-            fields |= {"passage_item": torch.from_numpy(of_item), "max_passages": most}
-        return fields
+        most = int(passages.max(initial=1))
+        of_item = np.repeat(np.arange(len(item_pair)), passages) if most > 1 else None
+        return TaskBatch(
+            input_ids=torch.from_numpy(self.ids),
+            token_type_ids=torch.from_numpy(self.types),
+            second_starts=torch.from_numpy(self.second_starts),
+            cu_seqlens=torch.from_numpy(self.starts.astype(np.int32)),
+            max_seqlen=int(np.diff(self.starts).max(initial=0)),
+            max_items=int(np.bincount(item_sample).max(initial=0)),
+            num_span_tokens=int((spans[..., 1] - spans[..., 0]).sum()),
+            labels=labels,
+            spans=torch.from_numpy(spans + self.starts[first][:, None, None]),
+            item_sequence=torch.from_numpy(ranges(first, passages)),
+            item_sample=torch.from_numpy(item_sample),
+            sample_ids=torch.from_numpy(sample_ids),
+            passage_item=None if of_item is None else torch.from_numpy(of_item),
+            max_passages=most,
+        )
 
 
 class TokenStore:

@@ -54,8 +54,7 @@ class LimitedData(MTLSampler):
         return [len(samples) for samples in self.chosen]
 
     def order(self, random: np.random.Generator) -> SampleOrder:
-        parts = [pairs_of(idx, samples) for idx, samples in enumerate(self.chosen)]
-        return np.asarray(random.permutation(np.concatenate(parts)))
+        return np.asarray(random.permutation(pairs_of(self.chosen)))
 
     @cached_property
     def chosen(self) -> list[Ints]:

@@ -56,11 +56,13 @@ class Mixture(MTLSampler):
         ]
         done, parts = np.zeros(len(drawn), dtype=np.int64), []
         for counts in pieces:
-            mine = [samples[start : start + n] for samples, start, n in zip(drawn, done, counts, strict=True)]
-            pairs = np.concatenate([pairs_of(idx, samples) for idx, samples in enumerate(mine)])
-            parts.append(self._shuffled(random, pairs))
+            mine = (samples[start : start + n] for samples, start, n in zip(drawn, done, counts, strict=True))
+            parts.append(self._shuffled(random, pairs_of(mine)))
             done += counts
         return np.concatenate(parts)
+
+    def _sizes(self) -> Floats:
+        return np.array(list(self.sizes.values()), dtype=np.float64)
 
     def _shuffled(self, random: np.random.Generator, pairs: SampleOrder) -> SampleOrder:
         """Samples in random order or, with `one_task`, batches of them, which are of one dataset each."""
@@ -102,11 +104,8 @@ class Uniform(Mixture):
     def weights(self, epoch: int, progress: float) -> Floats:
         return (self._sizes() > 0).astype(np.float64)
 
-    def _sizes(self) -> Floats:
-        return np.array(list(self.sizes.values()), dtype=np.float64)
 
-
-class Temperature(Uniform):
+class Temperature(Mixture):
     """In proportion to min(size, cap)^(1/temperature): 1 is proportional, more is nearer to uniform.
 
     Examples-proportional mixing with an artificial limit and temperature scaling (T5; Raffel et al. 2020, section 3.5.2).
@@ -155,7 +154,7 @@ class Probabilities(Mixture):
         return self.probabilities
 
 
-class Annealed(Uniform):
+class Annealed(Mixture):
     """In proportion to size^alpha, where alpha goes from `start` to `end` in the course of training.
 
     From proportional to nearly uniform (Stickland and Murray 2019: alpha = 1 - 0.8 (e - 1) / (E - 1) in

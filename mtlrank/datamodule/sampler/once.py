@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import all_known, one_of
-from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, all_pairs, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of, repeated
 from mtlrank.errors import ConfigError
 
 
@@ -14,7 +14,7 @@ class Sequential(MTLSampler):
     """Every sample once, dataset after dataset, in the order of preparation."""
 
     def order(self, random: np.random.Generator) -> SampleOrder:
-        return all_pairs(list(self.sizes.values()))
+        return pairs_of(map(np.arange, self.sizes.values()))
 
 
 class LongestFirst(MTLSampler):
@@ -25,8 +25,7 @@ class LongestFirst(MTLSampler):
 
     def order(self, random: np.random.Generator) -> SampleOrder:
         assert self.lengths is not None, "the longest first needs the lengths"
-        orders = [np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths()]
-        return np.concatenate([pairs_of(idx, order) for idx, order in enumerate(orders)])
+        return pairs_of(np.argsort(-np.asarray(lengths), kind="stable") for lengths in self.lengths())
 
 
 class RandomProportional(MTLSampler):
@@ -48,12 +47,9 @@ class RandomProportional(MTLSampler):
         return [min(size, self.limits.get(name, size)) for name, size in self.sizes.items()]
 
     def order(self, random: np.random.Generator) -> SampleOrder:
-        sizes = self.sizes.values()
-        parts = [
-            pairs_of(idx, random.permutation(size)[:count])
-            for idx, (size, count) in enumerate(zip(sizes, self.counts(), strict=True))
-        ]
-        return np.asarray(random.permutation(np.concatenate(parts)))
+        sizes = zip(self.sizes.values(), self.counts(), strict=True)
+        pairs = pairs_of(random.permutation(size)[:count] for size, count in sizes)
+        return np.asarray(random.permutation(pairs))
 
 
 class RoundRobin(MTLSampler):
@@ -75,10 +71,8 @@ class RoundRobin(MTLSampler):
         return [turns if size else 0 for size in self.sizes.values()]
 
     def order(self, random: np.random.Generator) -> SampleOrder:
-        sizes, counts = self.sizes.values(), self.counts()
-        parts = [
-            pairs_of(idx, repeated(random, size, count))
-            for idx, (size, count) in enumerate(zip(sizes, counts, strict=True))
-        ]
+        counts = self.counts()
+        sizes = zip(self.sizes.values(), counts, strict=True)
+        pairs = pairs_of(repeated(random, size, count) for size, count in sizes)
         turns = np.concatenate([np.arange(count) for count in counts])
-        return np.concatenate(parts)[np.argsort(turns, kind="stable")]
+        return pairs[np.argsort(turns, kind="stable")]

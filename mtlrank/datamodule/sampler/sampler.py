@@ -6,7 +6,7 @@ processes, and all of them take equally many steps.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,14 +189,9 @@ def one_task_batches(order: SampleOrder, batch_size: int) -> tuple[SampleOrder, 
     return order[np.concatenate(batches)], offsets([len(places) for places in batches])
 
 
-def all_pairs(sizes: list[int]) -> SampleOrder:
-    """Every (dataset_idx, sample_idx), dataset after dataset."""
-    return np.concatenate([pairs_of(idx, np.arange(size)) for idx, size in enumerate(sizes)])
-
-
-def pairs_of(idx: int, samples: Ints) -> SampleOrder:
-    """(dataset_idx, sample_idx) of one dataset's samples."""
-    return np.stack([np.full(len(samples), idx), samples], axis=1)
+def pairs_of(samples: Iterable[Ints]) -> SampleOrder:
+    """(dataset_idx, sample_idx) of each dataset's samples, dataset after dataset."""
+    return np.concatenate([np.stack([np.full(len(mine), idx), mine], axis=1) for idx, mine in enumerate(samples)])
 
 
 def repeated(random: np.random.Generator, size: int, count: int) -> Ints:

@@ -1,9 +1,11 @@
 """Which documents are learnt from beside the relevant ones."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlrank.datamodule.dataset.negatives import GROUPINGS, Negatives
+from mtlrank.errors import ConfigError
 from mtlrank.task import PairwiseRelevance, Relevance
 from tests.datamodule.dataset.rankings import groups, ranking, rows
 from tests.tiny_collection import write
@@ -61,12 +63,30 @@ def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_docum
 
 def test_negatives_are_drawn_by_the_seed_and_the_query():
     def drawn(seed, query="q"):
-        negatives = Negatives("pairwise", 1, 5, None, (1, 100), True, seed)
+        negatives = Negatives("pairwise", 1, 5, None, (1, 100), True, 1, seed)
         return list(negatives.groups(query, {"p": 1}, [f"c{i}" for i in range(50)]))
 
     assert drawn(0) == drawn(0)
     assert drawn(0) != drawn(1)
     assert drawn(0) != drawn(0, "another")
+
+
+@pytest.mark.parametrize("grouping", ["pairwise", "listwise"])
+def test_a_positive_may_have_several_groups_each_with_other_negatives(source, grouping):
+    negatives = Negatives(grouping, 1, 5, None, (1, 100), True, 3, 0)
+    found = list(negatives.groups("q", {"p": 1, "r": 1}, [f"c{i}" for i in range(50)]))
+    positives = [tuple(d for d in group if d[0] != "c") for group in found]
+    assert positives == ([("p",)] * 3 + [("r",)] * 3 if grouping == "pairwise" else [("p", "r")] * 3)
+    drawn = {frozenset(group) - {"p", "r"} for group in found}
+    assert len(drawn) == len(found)
+    assert all(len(some) == 5 * len(positives[0]) for some in drawn)
+    task = PairwiseRelevance(["nDCG@10"], 2)
+    assert len(groups(ranking(source, task, num_negatives=1, grouping=grouping, groups_per_positive=3))) == 6
+
+
+def test_single_documents_are_in_no_group_of_which_there_could_be_several(source):
+    with pytest.raises(ConfigError, match=r"groups_per_positive is 2, but with grouping=pointwise there are no groups"):
+        ranking(source, groups_per_positive=2)
 
 
 @given(st.integers(1, 9), st.integers(0, 20), st.integers(1, 5), st.integers(0, 20), st.sampled_from(GROUPINGS))
@@ -75,7 +95,7 @@ def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_ne
     candidates = [f"c{i}" for i in range(others - others // 2)]
 
     def groups(most):
-        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 0).groups("q", judged, candidates))
+        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 1, 0).groups("q", judged, candidates))
 
     found = groups(most)
     assert len({doc_id for group in found for doc_id in group if doc_id[0] != "p"}) <= most
