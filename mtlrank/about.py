@@ -1,11 +1,10 @@
-"""What a run was: when, how long, on which machine, with which code."""
+"""What a run was: when, on which machine, with which code."""
 
 import os
 import platform
 import shlex
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +14,7 @@ from mtlrank import __version__
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec-eval-terrier")
 
 
-def describe(started: float) -> dict[str, str | int]:
+def describe(started: float) -> dict[str, str]:
     """Of the run that began at `started` (seconds, as `time.time` counts)."""
     import torch  # here, as reports and pipelines only ask for PACKAGES or the commit
 
@@ -25,7 +24,6 @@ def describe(started: float) -> dict[str, str | int]:
     return {
         "command": " ".join([module, *map(shlex.quote, sys.argv[1:])]),  # the first may be two words
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - started),
         "mtlrank": __version__,
         "commit": commit(),
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),

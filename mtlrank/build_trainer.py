@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.tensorboard.summary import hparams
 
 from mtlrank.build_dataset import code
 from mtlrank.checks import nearest
@@ -107,7 +108,7 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
         plugins=[milestones.io],
         logger=[
             CSVLogger(output, name=csv, version=attempt),
-            TensorBoardLogger(output, tensorboard, attempt),
+            TensorBoardLogger(output, tensorboard, attempt, default_hp_metric=False),
             *([service] if service else []),
         ],
         enable_progress_bar=on_terminal,
@@ -119,6 +120,18 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
     # With trainer.deterministic, torch would also fill new memory before it is written: hundreds of kernels in each step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer
+
+
+def log_settings(trainer: pl.Trainer, settings: Mapping[str, Any], metric: str) -> None:
+    """Write a run's settings beside its values, for TensorBoard to tell runs apart by them and by a metric."""
+    for logger in trainer.loggers:
+        logger.log_hyperparams(dict(settings))
+        if isinstance(
+            logger, TensorBoardLogger
+        ):  # Lightning would log a value of the metric too, which there is none of yet
+            plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
+            for summary in hparams(plain, {metric: 0.0})[:2]:  # the third says that the run has ended
+                logger.experiment._get_file_writer().add_summary(summary)
 
 
 def check_trainer(config: Config) -> None:

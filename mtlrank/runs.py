@@ -10,20 +10,20 @@ if __name__ == "__main__":  # `python -m mtlrank.runs` is `mtlrank runs`
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank.checks import nearest
 from mtlrank.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
+from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.grouping import group_runs, split_run
-from mtlrank.pages.tables import as_csv, console
-from mtlrank.run_folder import METRICS
+from mtlrank.pages.tables import as_csv, show
+from mtlrank.run_folder import METRICS, RUN
 from mtlrank.storage import read_json, write_text
 
 
@@ -47,35 +47,54 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
     """Show and keep the table, best first by its first measure.
 
     By default these are the measure that a run's checkpoint is chosen by and the first one of each head on its test set, or
-    in validation where no run was judged. Runs are grouped to systems as by `compare`; those that are not finished are left
-    out. Raises `ConfigError` for a measure that no run has, and `DataError` if no run is finished.
+    in validation where no run was judged. Runs are grouped to systems as by `compare`. Those that are not finished follow
+    with their last validation, in a table that is not kept. Raises `ConfigError` for a measure that no run has, and
+    `DataError` if no run has begun, or none is finished and there is an `output`.
     """
-    rows = [_read(system, folders) for system, folders in group_runs(_finished(runs)).items()]
+    finished, begun = _parted(runs)
+    if not finished and (output is not None or not begun):
+        raise DataError(f"None of the runs is finished: {', '.join(runs)}. Name the output_dir of finished ones.")
+    rows = [_read(system, folders) for system, folders in group_runs(finished).items()]
     known = {key for row in rows for key in row.values}
+    all_known = known.union(*map(_validated, begun.values()))
     for key in keys or ():
-        if key not in known:
-            raise ConfigError(
-                f"No run has the measure {key!r}.{nearest(key, known)} There are: {', '.join(sorted(known))}."
-            )
-    chosen = list(keys or _usual(rows, known))
-    _warn(rows, chosen)
-    less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
-    rows.sort(key=lambda row: _worth(row.mean(chosen[0]), less=less))
-    _print(rows, chosen)
+        if key not in all_known:
+            there = ", ".join(sorted(all_known)) or "none yet"
+            raise ConfigError(f"No run has the measure {key!r}.{nearest(key, all_known)} There are: {there}.")
+    if rows:
+        chosen = list(keys or _usual(rows, known))
+        _warn(rows, chosen)
+        less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
+        rows.sort(key=lambda row: _worth(row.mean(chosen[0]), less=less))
+        _print(rows, chosen)
+    if begun:
+        _print_begun(begun, keys or _firsts(begun))
     if output is not None:
         write_text(output, _as_csv(rows, chosen))
         print(f"results: {output}")
     return rows
 
 
-def _finished(runs: Sequence[str]) -> list[str]:
-    """The runs that are finished; `runs/*` has others too."""
-    left_out = [run for run in runs if not (split_run(run)[1] / METRICS).exists()]
-    if len(left_out) == len(runs):
-        raise DataError(f"None of the runs is finished: {', '.join(left_out)}. Name the output_dir of finished ones.")
-    if left_out:
+def _parted(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
+    """The runs that are finished, and what those have logged that are not; `runs/*` has other folders too."""
+    finished, begun, left_out = list[str](), dict[str, Curves](), list[str]()
+    for run in runs:
+        _, folder = split_run(run)
+        if (folder / METRICS).exists():
+            finished.append(run)
+        elif (folder / RUN).exists():
+            begun[run] = read_curves(folder)
+        else:
+            left_out.append(run)
+    if left_out and len(left_out) < len(runs):
         print(f"mtlrank: left out, because they are not finished: {', '.join(left_out)}", file=sys.stderr)
-    return [run for run in runs if run not in left_out]
+    return finished, begun
+
+
+def _validated(curves: Curves) -> dict[str, float]:
+    """What the last validation of a run measured."""
+    measured = {key: points[-1][1] for key, points in curves.items() if key.startswith("val/")}
+    return {key: value for key, value in measured.items() if not key.endswith("/loss")}
 
 
 def _read(system: str, folders: list[Path]) -> Reached:
@@ -120,13 +139,34 @@ def _worth(value: float | None, *, less: bool) -> float:
 
 
 def _print(rows: Sequence[Reached], keys: Sequence[str]) -> None:
-    table = Table(show_edge=False)
-    table.add_column("system", overflow="fold")
-    for name in ("runs", *(key.replace("/", "\n") for key in keys)):
-        table.add_column(name, justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys))
-    console(160).print(table)
+    cells = [[escape(row.system), str(len(row.folders)), *(_cell(row, key) for key in keys)] for row in rows]
+    show(["system", "runs", *map(_title, keys)], cells, names=1, width=160)
+
+
+def _firsts(begun: Mapping[str, Curves]) -> list[str]:
+    """The first measure of each head that was validated."""
+    keys = dict[str, None]()
+    for run in begun:
+        settings = read_json(split_run(run)[1] / RUN)
+        for place, found in settings.items():
+            before, end, _ = place.partition("task.measures")
+            if end and found:
+                keys[f"val/{settings.get(before + 'name')}/{found[0]}"] = None
+    return [key for key in keys if any(key in curves for curves in begun.values())]
+
+
+def _print_begun(begun: Mapping[str, Curves], keys: Sequence[str]) -> None:
+    keys = [key for key in keys if key.startswith("val/")]
+    cells = []
+    for run, curves in begun.items():
+        step = max((points[-1][0] for points in curves.values()), default=0)
+        found = _validated(curves)
+        cells.append([escape(run), f"{step:,}", *(f"{found[key]:.4f}" if key in found else "" for key in keys)])
+    show(["not finished", "last step", *map(_title, keys)], cells, names=1, width=160)
+
+
+def _title(key: str) -> str:
+    return escape(key.replace("/", "\n"))
 
 
 def _cell(row: Reached, key: str) -> str:

@@ -30,6 +30,7 @@ from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
+from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
@@ -40,7 +41,9 @@ from mtlrank.progress import say
 from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained import parts_of_model
+from mtlrank.words import counted
 
+_ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
 _OWN = "classes of your own"  # their key in what a run was made from
 
 
@@ -103,9 +106,13 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
                 f"{output} is finished, and its checkpoints are gone: it cannot go on. force=true starts over."
             )
         if trainer.is_global_zero:  # others read what it writes
+            settings = run_folder.run_identity(config)
             if service:
-                service.open(output, run_folder.run_identity(config), anew=config["force"])
-            _open(output, checkpoints, config)
+                service.open(output, settings, anew=config["force"])
+            told = about.describe(started)  # now, as the code may change while it runs
+            _open(output, checkpoints, config, told)
+            build_trainer.log_settings(trainer, settings, milestones.monitored.key)
+            say(_announced(config, output, trainer, loop, milestones))
         _fit(trainer, loop, datamodule, checkpoint)
     metrics = dict[str, float]()
     if trainer.is_global_zero:
@@ -113,8 +120,9 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         kept = milestones.chosen()
         say(f"kept the weights of {kept}")
         _save(output / "model", model, datasets, config)
-        noted = {"steps": trainer.global_step, "weights": kept} | ({"leaks": " ".join(leaks)} if leaks else {})
-        write_json(output / "about.json", {**about.describe(started), **noted}, sort_keys=False)
+        reached = {"seconds": round(time.time() - started), "steps": trainer.global_step, "weights": kept}
+        noted = {"leaks": " ".join(leaks)} if leaks else {}
+        write_json(output / _ABOUT, {**told, **reached, **noted}, sort_keys=False)
         write_json(output / run_folder.DATA, _data(config, prepared))
         if config["test"]:
             judged = _judge(config, output, model, datasets, datamodule)
@@ -165,7 +173,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
     return _Built(datasets, leaks, datamodule, build.build_model(config, body, datasets))
 
 
-def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:
+def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[str, str]) -> None:
     """Make the folders this run's. Only when training begins: a mistake before leaves a finished run as it is."""
     (output / run_folder.METRICS).unlink(missing_ok=True)
     if config["force"]:
@@ -174,6 +182,25 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config) -> None:
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
+    write_json(output / _ABOUT, told, sort_keys=False)
+
+
+def _announced(config: Config, output: Path, trainer: pl.Trainer, loop: MultiTaskLoop, milestones: Milestones) -> str:
+    """A line that says what is trained, how long, and where it goes."""
+    weights = [(weight.numel(), weight.requires_grad) for weight in loop.parameters()]
+    learn, total = sum(number for number, learns in weights if learns), sum(number for number, _ in weights)
+    heads = counted(len(loop.model.heads) - len(loop.model.shared), "head")
+    of = f"{total:,} parameters of {loop.model.body.describe()} with {heads}"
+    processes, device = trainer.world_size, trainer.strategy.root_device.type
+    where = f"on {device if processes == 1 else f'{processes} processes of {device}'} in {trainer.precision}"
+    rest = f"into {output}; {milestones.monitored.key} chooses the weights"
+    if not loop.total_steps:
+        return f"training nothing: {of} {where}, {rest}"
+    batches, max_tokens = processes * trainer.accumulate_grad_batches, config["training"]["max_tokens"]
+    size = counted(config["training"]["batch_size"] * batches, "sample")
+    if max_tokens is not None:
+        size = f"at most {counted(max_tokens * batches, 'token')}"
+    return f"training {learn:,} of {of} {where}, {counted(loop.total_steps, 'step')} of {size}, {rest}"
 
 
 def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], config: Config) -> None:

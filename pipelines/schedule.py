@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank.checks import nearest
 from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
-from mtlrank.pages.tables import console
+from mtlrank.pages.tables import show as show_table
 from pipelines.check import check_for_cluster
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
 from pipelines.cron import with_seconds
@@ -91,10 +90,8 @@ def show(
     if not found:
         print(f"no schedules in experiment {experiment}")
         return
-    table = Table("name", "cron (seconds first)", "state", "parameters", "id")
-    for schedule in found:
-        table.add_row(*(escape(cell) for cell in _cells(schedule)))
-    console(160).print(table)
+    header = "name", "cron (seconds first)", "state", "parameters", "id"
+    show_table(header, [list(map(escape, _cells(schedule))) for schedule in found], names=5, width=160)
 
 
 @app.command()

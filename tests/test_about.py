@@ -9,7 +9,6 @@ def test_a_run_says_what_it_was(monkeypatch):
     told = about.describe(0.0)
     assert told["command"] == "mtlrank train 'tasks=[trec2019, msm_ner]' seed=3"
     assert told["started"] == "1970-01-01T00:00:00+00:00"
-    assert told["seconds"] > 1e9
 
 
 def test_a_module_is_named_so_that_its_command_can_be_typed_again(monkeypatch):

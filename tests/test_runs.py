@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from mtlrank import runs as step
 from mtlrank.cli import app
-from mtlrank.storage import read_json, write_json
+from mtlrank.storage import read_json, write_json, write_text
+from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 MEASURES = {"rank": ["nDCG@10", "AP"], "sim": ["MSE"]}
 
@@ -16,13 +18,17 @@ MEASURES = {"rank": ["nDCG@10", "AP"], "sim": ["MSE"]}
 def runs(tmp_path, monkeypatch):
     """Two seeds at one learning rate, one run at another that is better in validation, one that is not finished."""
     for name, seed, lr, value in (("a", 1, 1e-3, 0.4), ("b", 2, 1e-3, 0.5), ("c", 1, 1e-4, 0.7), ("d", 2, 1e-4, 0.0)):
-        write_json(tmp_path / name / "run.json", {"seed": seed, "loop.optimizer.lr": lr})
+        settings = {f"datasets.{key}.task.measures": names for key, names in MEASURES.items()}
+        settings |= {f"datasets.{key}.name": key for key in MEASURES}
+        write_json(tmp_path / name / "run.json", {"seed": seed, "loop.optimizer.lr": lr, **settings})
         datasets = {key: {"name": key, "task": {"measures": names}} for key, names in MEASURES.items()}
         config = {"datamodule": {"dataset": {"datasets": datasets}}, "training": {"monitor": None}}
         write_json(tmp_path / name / "model" / "config.json", config)
         metrics = {f"{split}/rank/nDCG@10": value for split in ("val", "test")} | {"val/sim/MSE": 1 - value}
         if name != "d":
             write_json(tmp_path / name / "metrics.json", metrics)
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / ".lock").touch()
     monkeypatch.chdir(tmp_path)
     return ["a", "b", "c", "d"]
 
@@ -34,7 +40,7 @@ def typed(*words):
 def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp_path):
     done = typed(*runs, "--output", "sweep.csv")
     assert done.exit_code == 0, done.output
-    assert "left out, because they are not finished: d" in done.stderr
+    assert done.stderr == ""
     with (tmp_path / "sweep.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     keys = ["val/rank/nDCG@10", "test/rank/nDCG@10", "val/sim/MSE"]
@@ -47,10 +53,38 @@ def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp
     assert "0.4500 ± 0.0707" in done.stdout
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numbers_are_whole_on_any_terminal(runs, width):
+    shown = printed(width, lambda: step.run(["a", "b", "c", "d"]))
+    assert_uncut(shown, ["0.4500", "0.0707", "0.7000", "0.4500", "0.0707", "0.7000", "0.5500", "0.0707", "0.3000"])
+
+
 def test_less_of_an_error_comes_first_and_what_has_none_last(runs, tmp_path):
     write_json(tmp_path / "d" / "metrics.json", {"val/rank/nDCG@10": 0.9})
     done = typed("x=a", "y=c", "z=d", "--measure", "val/sim/MSE")
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["y", "x", "z"]
+
+
+def test_runs_that_are_not_finished_follow_with_their_last_validation(runs, tmp_path):
+    header = "step,train/loss,val/rank/nDCG@10,val/rank/loss,val/sim/MSE\n"
+    write_text(
+        tmp_path / "d" / "logs" / "attempt_1" / "metrics.csv", f"{header}900,,0.11,0.12,0.13\n1800,,0.2,0.2,0.2\n"
+    )
+    cut = "1800,,0.4321,0.3,0.25\n2100,0.5,,,\n2200,0.4"
+    write_text(tmp_path / "d" / "logs" / "attempt_2" / "metrics.csv", header + cut)
+    done = typed(*runs, "locked")
+    assert done.stderr == "mtlrank: left out, because they are not finished: locked\n"
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[-1] == ["d", "2,100", "0.4321", "0.2500"]
+    assert [line[0] for line in lines if "0.7000" in line] == ["lr=0.0001"]
+    (alone,) = (line.split() for line in typed("d").stdout.splitlines()[4:])
+    assert alone == ["d", "2,100", "0.4321", "0.2500"]
+    assert typed("d", "--measure", "val/sim/MSE").stdout.split()[-3:] == ["d", "2,100", "0.2500"]
+    assert "No run has the measure 'val/rank/loss'." in typed("a", "d", "--measure", "val/rank/loss").stderr
+
+
+def test_a_run_that_has_logged_nothing_yet_is_shown_too(runs):
+    assert typed("a", "d").stdout.split()[-2:] == ["d", "0"]
 
 
 def test_values_in_validation_that_cannot_be_compared_are_told(runs):
@@ -66,7 +100,8 @@ def test_values_in_validation_that_cannot_be_compared_are_told(runs):
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["d"], 3, "None of the runs is finished: d."),
+        (["locked"], 3, "None of the runs is finished: locked."),
+        (["d", "--output", "x.csv"], 3, "None of the runs is finished: d."),
         (["a", "e"], 3, "The run 'e' does not exist."),
         (
             ["a", "c", "--measure", "val/rank/nDCG"],

@@ -5,7 +5,6 @@ from itertools import groupby
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.comparison_captions import amounts, caption, method, notes
@@ -14,6 +13,7 @@ from mtlrank.pages import figures, tables
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
+_SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # what the verdict is found by; the files have it
 COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
 _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -65,13 +65,9 @@ def print_comparison(
     """Show a table for each pair of systems on the terminal, then how to read it."""
     console = tables.console(140)
     for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
-        table = Table(*_HEADER, "verdict", title=escape(f"{system} compared with {baseline}"), title_justify="left")
-        for column in table.columns[2:]:
-            column.justify = "right"
-        for row in rows:
-            colour = COLOURS[row.verdict]
-            table.add_row(*(escape(cell) for cell in _cells(row)), f"[{colour}]{row.verdict}[/]")
-        console.print(table)
+        cells = [[*map(escape, _cells(row)), f"[{COLOURS[row.verdict]}]{row.verdict}[/]"] for row in rows]
+        title = escape(f"{system} compared with {baseline}")
+        tables.show([*_HEADER, "verdict"], cells, names=2, width=140, spare=_SPARE, title=title)
     for line in (*notes(comparisons, not_compared, confounds), caption(comparisons)):
         console.print(line, markup=False, highlight=False)
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import yaml
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank import __version__
 from mtlrank.about import PACKAGES
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.section import Line, Row, Section, read_sections, table_of
 from mtlrank.pages import figures, render
-from mtlrank.pages.tables import console
+from mtlrank.pages.tables import show
 from mtlrank.storage import read_json, write_json, write_text
 
 
@@ -71,12 +70,9 @@ def markdown(sections: Sequence[Section]) -> str:
 
 def print_table(folders: Sequence[Path]) -> None:
     """Show the heads on the terminal."""
-    table = Table("head", "measure", "value", "baseline", "baseline model", "difference", "its 95 % interval")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for line in table_of(read_sections(folders)):
-        table.add_row(*_cells(line), style="bold" if line.is_first else None)
-    console(120).print(table)
+    header = "head", "measure", "value", "baseline", "baseline model", "difference", "its 95 % interval"
+    rows = [_cells(line) for line in table_of(read_sections(folders))]
+    show(header, rows, names=2, width=120, spare=["baseline model"])
 
 
 def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:
@@ -105,7 +101,8 @@ def _cells(line: Line) -> list[str]:
     colour = {"better": "green", "worse": "red"}.get(row.verdict, "default")
     difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
     values = f"{row.value:.4f}", f"{row.baseline:.4f}"
-    return [escape(line.name), row.shown, *values, line.baseline_name, difference, _interval(row)]
+    cells = [escape(line.name), row.shown, *values, line.baseline_name, difference, _interval(row)]
+    return [f"[bold]{cell}[/]" for cell in cells] if line.is_first else cells
 
 
 def _interval(row: Row) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
@@ -74,14 +73,15 @@ def verdict(rows: Sequence[Comparison]) -> str:
 def print_transfer(rows: Sequence[Comparison]) -> None:
     """The transfer table on the terminal: a row for each head, a column for each mixture."""
     mixtures = list(dict.fromkeys(row.system for row in rows))
-    table = Table("head", "measure", "single task", *(escape(name) for name in mixtures), title="transfer")
-    table.columns[2].justify = "right"
+    table = list[list[str]]()
     for head, measure in dict.fromkeys((row.head, row.measure) for row in rows):
         mine = {row.system: row for row in rows if (row.head, row.measure) == (head, measure)}
         single = next(iter(mine.values())).baseline_value
-        table.add_row(escape(head), shown(measure), f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures))
-    console = tables.console(60 + 25 * len(mixtures))
-    console.print(table)
+        table.append([escape(head), shown(measure), f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures)])
+    width = 60 + 25 * len(mixtures)
+    header = ["head", "measure", "single task", *map(escape, mixtures)]
+    tables.show(header, table, names=2, width=width, title="transfer")
+    console = tables.console(width)
     for line in (verdict(rows), *notes(rows), caption(rows)):
         console.print(line, markup=False, highlight=False)
 

@@ -3,19 +3,84 @@
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
 
 from mtlrank.checks import parse_number
 
+_TOGETHER = 10  # characters of a name that stay together
+_GAP = 2  # blanks between columns
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what they begin with
 
 
 def console(width: int) -> Console:
     """The terminal; `width` columns where output goes to a file or another program."""
     return Console(width=None if sys.stdout.isatty() else width)
+
+
+def show(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    names: int,
+    width: int,
+    spare: Sequence[str] = (),
+    title: str | None = None,
+) -> None:
+    """Print a table of cells in rich's markup: columns of names, then of numbers. A number is never cut.
+
+    Where the terminal (`width` columns elsewhere) is too narrow, long headers fold; then columns in `spare` are left out,
+    the first one first; then names fold, and cells with several words break between them. What is still too wide, the
+    terminal breaks.
+    """
+    out = console(width)
+    columns = [_Column(*cells, is_name=number < names) for number, cells in enumerate(zip(header, *rows, strict=True))]
+    left_out = list[str]()
+    for name in spare:
+        if _total([column.floors[0] for column in columns]) > out.width:
+            columns = [column for column in columns if column.header != name]
+            left_out.append(name)
+    for step in range(3):
+        for column in sorted(columns, key=lambda column: -column.width):
+            excess = _total([column.width for column in columns]) - out.width
+            column.width = max(column.floors[step], column.width - max(excess, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0))
+    table.show_edge = table.pad_edge = False
+    for column in columns:
+        side: JustifyMethod = "left" if column.is_name else "right"
+        table.add_column(column.header, justify=side, width=column.width, overflow="fold")
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
+    Console(width=max(out.width, _total([column.width for column in columns]))).print(table)
+    if left_out:
+        out.print(f"without {', '.join(left_out)}, as {out.width} columns are too few", highlight=False)
+
+
+class _Column:
+    """A column's cells, how wide it is, and how narrow it may become in three steps: its header, names, other cells."""
+
+    def __init__(self, header: str, *cells: str, is_name: bool) -> None:
+        self.header, self.cells, self.is_name = header, cells, is_name
+        lines, words = _longest(cells, str.splitlines), _longest(cells, str.split)
+        least = min(_longest([header], str.split), _TOGETHER)
+        folded = max(least, min(lines, _TOGETHER))
+        self.width = max(lines, _longest([header], str.splitlines))
+        whole = max(least, lines)
+        self.floors = (whole, folded, folded) if is_name else (whole, whole, max(least, words))
+
+
+def _longest(cells: Sequence[str], split: Callable[[str], list[str]]) -> int:
+    """The columns that the longest part of any cell takes on a terminal."""
+    return max((cell_len(part) for cell in cells for part in split(Text.from_markup(cell).plain)), default=0)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def as_csv(rows: Iterable[Sequence[Any]]) -> str:

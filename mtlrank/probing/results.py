@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import yaml
 from rich.markup import escape
-from rich.table import Table
 
 from mtlrank.evaluation.measures import shown
 from mtlrank.pages import figures, render
-from mtlrank.pages.tables import as_csv, console
+from mtlrank.pages.tables import as_csv, show
 from mtlrank.probing.task import Layers, Probed, by_compression, suggested_layer
 from mtlrank.storage import write_json, write_text
 
@@ -90,19 +89,15 @@ def overrides(results: Sequence[Probed], heads: Sequence[str | None], suggested:
 
 def print_table(results: Sequence[Probed], margin: float) -> None:
     """Show compression and first measure of each layer on the terminal; a star marks what is suggested."""
-    table = Table("layer")
-    for probed in results:
-        table.add_column(escape(f"{probed.name}\ncompression {shown(probed.measures[0])}"), justify="right")
+    header = ["layer", *(escape(f"{probed.name}\ncompression {shown(probed.measures[0])}") for probed in results)]
+    rows = list[list[str]]()
     suggested = [suggested_layer(probed, margin) for probed in results]
     for row, layer in enumerate(results[0].found.layers):
         cells = [_cell(probed.found, probed.measures[0], row) for probed in results]
         marked = [f"[bold green]{c} *[/]" if layer == s else f"{c}  " for c, s in zip(cells, suggested, strict=True)]
-        table.add_row(str(layer), *marked)
-    table.add_section()
-    table.add_row(
-        "none", *(f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results)
-    )
-    console(140).print(table)
+        rows.append([str(layer), *marked])
+    none = [f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results]
+    show(header, [*rows, ["none", *none]], names=1, width=140)
 
 
 def _name(body: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.comparison_captions import caption
 from mtlrank.evaluation.comparison_tables import as_csv, as_latex, print_comparison, write_comparison
+from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 
 @pytest.fixture
@@ -66,6 +67,14 @@ def test_the_caption_says_how_many_and_what_the_verdict_is(rows):
 def test_the_caption_says_what_intervals_know_of_seeds(rows, baseline, runs, expected):
     changes = {"baseline": baseline, "baseline_runs": runs[0], "system_runs": runs[1]}
     assert expected in caption([row._replace(**changes) for row in rows])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numbers_and_verdicts_are_whole_on_any_terminal(rows, width):
+    shown = printed(width, lambda: print_comparison(rows))
+    values = ["0.5000", "0.5200", "+0.0200"] * 2 + ["[+0.0010,", "+0.0400]", "better", "better"]
+    assert_uncut(shown, [*values, *(["0.030", "<0.001", "<0.001"] if width == 120 else [])])
+    assert ("\nwithout p (t), p (rand.)" in shown) == (width < 100)
 
 
 def test_csv_is_read_back_and_computes_nothing(rows):

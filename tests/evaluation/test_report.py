@@ -10,6 +10,7 @@ from mtlrank.evaluation.section import Row, find_intervals, read_sections, table
 from mtlrank.pages import figures, render
 from mtlrank.storage import read_json, write_json, write_text
 from tests.evaluation.judged_runs import write_labels
+from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 
 @pytest.fixture
@@ -76,10 +77,19 @@ def test_the_interval_beside_a_difference_is_that_of_the_difference(run_folder, 
     _, page, summary = written(run_folder)
     assert "| 0.5000 | 0.3000 (first stage) | +0.2000 | +0.0000 to +0.4000 |" in summary
     report.print_table(head_folders([run_folder / "evaluation"]))
-    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[3].split("│")]
-    assert cells[3:-1] == ["0.5000", "0.3000", "first stage", "+0.2000", "+0.0000 to +0.4000"]
+    cells = re.split(r"  +", capsys.readouterr().out.splitlines()[2])
+    assert cells[2:] == ["0.5000", "0.3000", "first stage", "+0.2000", "+0.0000 to +0.4000"]
     assert "<td>+0.0000 to +0.4000</td>" in page
     assert [page.count(f"<th>{title}</th>") for title in ("baseline model", "its 95 % interval")] == [1, 1]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numbers_are_whole_on_any_terminal(run_folder, width):
+    written(run_folder)
+    shown = printed(width, lambda: report.print_table(head_folders([run_folder / "evaluation"])))
+    values = ["0.5000", "0.3000", "+0.2000", "+0.0000", "+0.4000", "2.0000", "1.0000", "+1.0000", "+1.7500", "+1.7500"]
+    assert_uncut(shown, values)
+    assert width < 80 or len(shown.splitlines()) <= 5  # a line for each of two heads, and one about columns
 
 
 def test_how_many_documents_are_judged_is_neither_better_nor_worse():

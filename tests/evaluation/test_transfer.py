@@ -7,6 +7,7 @@ from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.storage import write_json
 from tests.evaluation.judged_runs import write_run
+from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 
 @pytest.fixture
@@ -49,6 +50,14 @@ def test_verdicts_are_words_and_errors_have_an_arrow_wherever_the_table_is(tmp_p
     page, picture = ((tmp_path / "out" / f"transfer.{ending}").read_text() for ending in ("html", "svg"))
     assert "<td>MSE ↓</td>" in page
     assert "<!-- Numbers: together - single task, in the measure's own unit; ↓: less is better. -->" in picture
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numbers_and_verdicts_are_whole_on_any_terminal(systems, width):
+    rows = transfer(systems, ["AP"])
+    shown = printed(width, lambda: print_transfer(rows))
+    words = [word for row in rows for word in (f"[{row.low:+.4f},", f"{row.high:+.4f}]", f"{row.difference:+.4f}")]
+    assert_uncut(shown.partition("Of 2 comparisons")[0], [*words, f"{rows[0].baseline_value:.4f}", "decided", "better"])
 
 
 @pytest.mark.parametrize(("steps", "differ"), [((5, 9), True), ((5, 5), False), ((None, 5), False)])

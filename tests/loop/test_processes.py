@@ -42,6 +42,8 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
     train.run(settings(data, tmp_path / "one", *more, "training.batch_size=6"))
     code, said = finish(*words(data, tmp_path / "two", *more, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
     assert code == 0, said
+    (line,) = (line for line in said.splitlines() if line.startswith("training "))
+    assert " with 2 heads on 2 processes of cpu in 32-true, 40 steps of 6 samples, into " in line
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert one["global_step"] == two["global_step"] == 40
     for name, weight in one["state_dict"].items():

@@ -5,6 +5,7 @@ import yaml
 
 from mtlrank.probing.results import notes, print_table, write_results
 from mtlrank.probing.task import Layers, Probed, suggested_layer
+from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 
 def probed(compression, name="x", kind="classification", measure="Accuracy", values=(0.5,) * 4, baseline=0.25):
@@ -51,6 +52,13 @@ def test_a_task_without_a_suggestion_is_said_to_have_none(tmp_path):
         "nothing: by compression, with 720 items, no layer predicts its labels better than their frequencies; no layer"
     )
     assert note in (tmp_path / "probe.html").read_text()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numbers_are_whole_on_any_terminal(width):
+    results = [probed([1.23, 1.97, 2.01, 1.9], name=name, values=(0.1234,) * 4) for name in ("trec2019", "ner") * 3]
+    words = ["1.23", "1.97", "2.01", "1.90", *["0.1234"] * 4, "1.10", "0.2500"] * 6
+    assert_uncut(printed(width, lambda: print_table(results, 0.02)), words)
 
 
 def test_a_head_whose_layer_is_fixed_gets_no_override(tmp_path):

@@ -1,0 +1,116 @@
+"""What a run says and writes when it begins."""
+
+import re
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from mtlrank import prepare, train
+from mtlrank.selection import select_tasks
+from mtlrank.storage import read_json
+from tests.loop.runs import StoppedError, run_until, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+
+
+@pytest.fixture(scope="module")
+def data(data_dir, home):
+    prepare.run(select_tasks(settings(data_dir, data_dir / "none")))
+    return data_dir
+
+
+@pytest.fixture
+def begin(data, tmp_path, monkeypatch, capsys):
+    """Begin a run and stop before its first step; the line that it begins with."""
+
+    def stop(*_):
+        raise StoppedError
+
+    def begun(*more):
+        monkeypatch.setattr(train, "_fit", stop)
+        with pytest.raises(StoppedError):
+            train.run(settings(data, tmp_path / "run", *more))
+        said = capsys.readouterr().err.partition("\nresuming at ")
+        (line,) = re.findall("^training .*", said[2] or said[0], re.MULTILINE)
+        return line
+
+    return begun
+
+
+def test_a_run_begins_with_what_it_trains_where_and_how_long(begin, tmp_path):
+    start, end = begin().split(" on cpu in 32-true, ")
+    learn, total = re.fullmatch(r"training ([\d,]+) of ([\d,]+) parameters of \S+ with 2 heads", start).groups()
+    assert learn == total
+    assert end == f"45 steps of 8 samples, into {tmp_path / 'run'}; val/trec2019/nDCG@10 chooses the weights"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["trainer.accumulate_grad_batches=2"], "24 steps of 16 samples"),
+        (["trainer.accumulate_grad_batches=2", "training.max_tokens=2000"], "steps of at most 4,000 tokens"),
+        (["training.max_steps=1"], "1 step of 8 samples"),
+        (["training.monitor=val/msm_ner/Accuracy"], "val/msm_ner/Accuracy chooses the weights"),
+        (["training.epochs=0"], "training nothing: "),
+        (["model.body.frozen_layers=2"], ", 2 layers frozen with 2 heads"),
+    ],
+)
+def test_what_is_told_is_what_is_done(begin, more, told):
+    line = begin(*more)
+    assert told in line
+    assert ("steps" in line or "1 step" in line) == ("training nothing" not in line)
+
+
+def test_weights_that_do_not_learn_are_told(begin):
+    learn, total = (
+        int(number.replace(",", "")) for number in re.findall(r"[\d,]{4,}", begin("model.body.frozen_layers=all"))[:2]
+    )
+    assert 0 < learn < total / 10
+
+
+def test_a_run_that_goes_on_says_it_again(data, tmp_path, begin):
+    run_until(settings(data, tmp_path / "run"), 5)
+    assert "45 steps of 8 samples" in begin()
+
+
+def test_a_run_that_is_not_finished_says_how_it_began_and_which_attempt_was_the_last(data, tmp_path, monkeypatch):
+    for number, command in enumerate(("first", "second")):
+        monkeypatch.setattr("sys.argv", ["mtlrank train", command])
+        monkeypatch.setattr("mtlrank.about.commit", lambda command=command: f"commit of the {command}")
+        run_until(settings(data, tmp_path), 5 + number)
+        told = read_json(tmp_path / "about.json")
+        assert (told["command"], told["commit"]) == (f"mtlrank train {command}", f"commit of the {command}")
+        assert {"seconds", "steps", "weights"}.isdisjoint(told)
+
+
+def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkeypatch):
+    fit = train._fit
+
+    def fit_and_commit(*args):
+        fit(*args)
+        monkeypatch.setattr("mtlrank.about.commit", lambda: "later")
+
+    monkeypatch.setattr("mtlrank.about.commit", lambda: "then")
+    monkeypatch.setattr(train, "_fit", fit_and_commit)
+    train.run(settings(data, tmp_path, "training.max_steps=2"))
+    told = read_json(tmp_path / "about.json")
+    assert (told["commit"], told["steps"]) == ("then", 2)
+    assert told["seconds"] < 600
+
+
+def test_tensorboard_knows_the_settings_of_a_run_and_shows_no_value_that_was_not_measured(data, tmp_path):
+    run_until(settings(data, tmp_path, "loop.optimizer.lr=0.0123", "training.monitor=val/msm_ner/Accuracy"), 5)
+    known = {**read_json(tmp_path / "run.json")}
+    for logs in ("logs", "tensorboard"):
+        assert yaml.safe_load((tmp_path / logs / "attempt_1" / "hparams.yaml").read_text()) == known
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "attempt_1")).Reload()
+    assert {tag for tag in events.Tags()["scalars"] if not tag.startswith("lr-")} == set()
+    begun, experiment = (
+        HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content)
+        for tag in ("session_start_info", "experiment")
+    )
+    assert begun.session_start_info.hparams["loop.optimizer.lr"].number_value == 0.0123
+    assert [each.name.tag for each in experiment.experiment.metric_infos] == ["val/msm_ner/Accuracy"]
+    assert set(begun.session_start_info.hparams) == set(known)
