@@ -3,8 +3,8 @@
     python -m benchmarks.quality --body /path/to/all-MiniLM-L6-v2 --queries 20
     python -m benchmarks.quality --body bert-base-uncased --device cuda
 
-Both learn from judged passages of TREC DL 2021 and BM25 negatives, one by one (binary cross-entropy), and re-rank BM25's top
-100 of TREC DL 2019. `mtlrank compare` compares them over seeds. mtlrank runs once as it is, and once with the attention
+Both learn from judged passages of TREC DL 2021 and BM25 negatives, one by one (binary cross-entropy), and re-rank BM25's
+top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. mtlrank runs once as it is, and once with the attention
 dropout that BERT was trained with. Needs `pip install 'mtlrank[annotate,bench]'` and what `experiment=trec2019` needs.
 """
 
