@@ -21,8 +21,11 @@ def describe(started: float) -> dict[str, str]:
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     program = Path(sys.argv[0])
     module = f"python -m mtlrank.{program.stem}" if program.parent == Path(__file__).parent else sys.argv[0]
+    command = " ".join([module, *map(shlex.quote, sys.argv[1:])])  # the first may be two words
+    if (option := "--function_to_execute") in sys.argv:  # kfp's, followed by all inputs as JSON
+        command = f"step {sys.argv[sys.argv.index(option) + 1]} of a pipeline"
     return {
-        "command": " ".join([module, *map(shlex.quote, sys.argv[1:])]),  # the first may be two words
+        "command": command,
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "mtlrank": __version__,
         "commit": commit(),

@@ -128,7 +128,7 @@ def log_settings(trainer: pl.Trainer, settings: Mapping[str, Any], metric: str) 
         logger.log_hyperparams(dict(settings))
         if isinstance(
             logger, TensorBoardLogger
-        ):  # Lightning would log a value of the metric too, which there is none of yet
+        ):  # Lightning would log a value of the metric too, of which there is none
             plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
             for summary in hparams(plain, {metric: 0.0})[:2]:  # the third says that the run has ended
                 logger.experiment._get_file_writer().add_summary(summary)

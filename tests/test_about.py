@@ -16,6 +16,12 @@ def test_a_module_is_named_so_that_its_command_can_be_typed_again(monkeypatch):
     assert about.describe(0.0)["command"] == "python -m mtlrank.train seed=3"
 
 
+def test_a_step_of_a_pipeline_is_named_without_all_that_it_is_given(monkeypatch):
+    given = ["--component_module_path", "/tmp/x.py", "--executor_input", "{}", "--function_to_execute", "train"]
+    monkeypatch.setattr(sys, "argv", ["/venv/kfp/dsl/executor_main.py", *given])
+    assert about.describe(0.0)["command"] == "step train of a pipeline"
+
+
 def test_the_commit_is_that_of_the_image_or_of_the_checkout(tmp_path, monkeypatch):
     assert about.commit(tmp_path) == "unknown"
     (tmp_path / ".git").write_text("gitdir: nowhere\n")
