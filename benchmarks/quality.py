@@ -4,7 +4,8 @@
     python -m benchmarks.quality --body bert-base-uncased --device cuda
 
 Both learn from judged passages of TREC DL 2021 and BM25 negatives, one by one (binary cross-entropy), and re-rank BM25's
-top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. mtlrank runs once as it is, and once with the attention
+top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. With several epochs, mtlrank keeps the best weights in
+validation, and sentence-transformers the last ones. mtlrank runs once as it is, and once with the attention
 dropout that BERT was trained with. Needs `pip install 'mtlrank[annotate,bench]'` and what `experiment=trec2019` needs.
 """
 
@@ -55,7 +56,7 @@ def _config(options: argparse.Namespace, folder: Path, *words: str) -> Config:
         f"model.body.backbone={options.body}",
         f"data_dir={folder / 'data'}",
         f"max_length={MAX_LENGTH}",
-        f"training={{batch_size: {options.batch_size}, epochs: {options.epochs}, val_checks_per_epoch: 1}}",
+        f"training={{batch_size: {options.batch_size}, epochs: {options.epochs}, val_checks_per_epoch: 1, patience: null}}",
         f"loop.optimizer.lr={options.lr}",
         f"trainer.accelerator={accelerator}",
         f"trainer.precision={precision}",
@@ -85,6 +86,7 @@ def _sentence_transformers(options: argparse.Namespace, config: Config, seed: in
             per_device_train_batch_size=options.batch_size,
             num_train_epochs=options.epochs,
             learning_rate=options.lr,
+            weight_decay=config["loop"]["optimizer"]["weight_decay"],
             warmup_ratio=config["loop"]["schedule"]["warmup"],
             seed=seed,
             save_strategy="no",

@@ -201,17 +201,19 @@ def _explain_key(name: str, config_without: Callable[[str], Config], typed: str)
 def _of_class(name: str, node: Any, typed: str, hint: str) -> str:
     """What the class that is built of `node` says of a key that the node has not; nothing if it cannot tell.
 
-    The class is imported, and torch with most. An argument without a default is left out: the code supplies it.
+    The class is imported, and torch with most. What the code supplies is left out: arguments without a default, and what
+    all samplers take.
     """
     if not isinstance(node, dict) or "_target_" not in node:
         return ""
     group, _, last = name.rpartition(".")
     target = str(node["_target_"])
     title, taken = target.rpartition(".")[2], parameters_of(target)
+    supplied = parameters_of("mtlrank.datamodule.sampler.MTLSampler") if group.endswith("_sampler") else {}
     free = {
         key: json.dumps(p.default, default=str)
         for key, p in taken.items()
-        if key not in node and p.default is not p.empty
+        if key not in node and key not in supplied and p.default is not p.empty
     }
     if last in free:
         return f": {title} takes {last} (default {free[last]}). Write `+{typed}`."

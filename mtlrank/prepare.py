@@ -233,7 +233,9 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
     if dataset.has_judgements and dataset.has("val"):
         queries = {qrel.query_id for qrel in dataset.split("val").qrels()}
         if len(queries) < _FEW:
-            notes.append(f"warning: val has only {counted(len(queries), 'query', 'queries')} to choose the weights by")
+            notes.append(
+                f"warning: val has only {counted(len(queries), 'query', 'queries')}, so its measures vary much"
+            )
     if dataset.has_judgements and (zero := _always_zero(dataset)):
         notes.append(f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures")
     say("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})")

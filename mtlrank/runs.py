@@ -87,7 +87,7 @@ def _parted(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
         else:
             left_out.append(run)
     if left_out and len(left_out) < len(runs):
-        print(f"mtlrank: left out, because they are not finished: {', '.join(left_out)}", file=sys.stderr)
+        print(f"mtlrank: left out, as no run has begun there: {', '.join(left_out)}", file=sys.stderr)
     return finished, begun
 
 

@@ -62,7 +62,7 @@ class _Lines(io.TextIOBase):
         self.line = _Line()
 
     def write(self, text: str) -> int:
-        if text.strip(" "):  # kfp prints an indentation by itself, another one for each loop
+        if self.line.begun or text.strip(" "):  # kfp prints an indentation by itself, another one for each loop
             *lines, self.line.begun = (self.line.begun + text).split("\n")
             for line in filter(self._is_shown, lines):
                 self.out.write(f"{self._shown(line)}\n")

@@ -84,6 +84,11 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
             ". Did you mean `+datamodule.dataset.num_negatives=...`? IRDataset takes it",
         ),
         ("datamodule.dataset.foo=8", ": IRDataset takes no foo. With a + in front it takes "),
+        ("datamodule.train_sampler.max_tokens=8", ": use training.max_tokens."),
+        (
+            "datamodule.train_sampler.world_size=8",
+            ". (`--cfg job` prints all keys; `+datamodule.train_sampler.world_size=...`",
+        ),
         ("datamodule.dataset.task.foo=8", ": Relevance takes no foo. (`--cfg job` prints all keys.)"),
         ("loop.optimizer.betas=[0.9,0.98]", ": AdamW takes betas (default [0.9, 0.999]). Write `+{}`."),
         (

@@ -73,7 +73,7 @@ def test_runs_that_are_not_finished_follow_with_their_last_validation(runs, tmp_
     cut = "1800,,0.4321,0.3,0.25\n2100,0.5,,,\n2200,0.4"
     write_text(tmp_path / "d" / "logs" / "attempt_2" / "metrics.csv", header + cut)
     done = typed(*runs, "locked")
-    assert done.stderr == "mtlrank: left out, because they are not finished: locked\n"
+    assert done.stderr == "mtlrank: left out, as no run has begun there: locked\n"
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[-1] == ["d", "2,100", "0.4321", "0.2500"]
     assert [line[0] for line in lines if "0.7000" in line] == ["lr=0.0001"]

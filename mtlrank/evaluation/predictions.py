@@ -105,7 +105,7 @@ class Predictions:
         for place, sequence in enumerate(self.split.sequence_of_item[items.numpy()]):
             groups.setdefault(self.split.ids[sequence][0], []).append(place)
         rows = [torch.tensor(group[:GROUP]) for group in groups.values()]
-        rows = [row for row in rows if labels[row].min() < labels[row].max()]
+        rows = [row for row in rows if task.compares(labels[row])]
         found = [torch.empty(0)]
         for part in (rows[start : start + GROUP] for start in range(0, len(rows), GROUP)):
             places = torch.nn.utils.rnn.pad_sequence(part, batch_first=True, padding_value=-1)

@@ -81,7 +81,7 @@ def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pi
     for section in sections:
         name, measure = section.name, section.rows[0].measure
         losses = {"training": f"train/{name}/loss", "validation": f"val/{name}/loss"}
-        reached = {name: f"val/{name}/{measure}", section.baseline_name: f"baseline/{name}/{measure}"}
+        reached = {name: f"val/{name}/{measure}", "baseline": f"baseline/{name}/{measure}"}
         for title, keys, ylabel in ((f"Loss of {name}", losses, "loss"), (f"Validation of {name}", reached, measure)):
             if found := {what: curves[key] for what, key in keys.items() if key in curves}:
                 pictures.append((title, figures.learning_curves(found, ylabel)))

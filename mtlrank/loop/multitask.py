@@ -181,6 +181,8 @@ class MultiTaskLoop(pl.LightningModule):
             groups.append({"name": "lr/loss", "params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
         self._names_of_rates = [group.pop("name") for group in groups]
         optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer)
+        if len(optimizer.param_groups) != len(groups):  # it has made groups of its own
+            self._names_of_rates = [f"lr/group_{number}" for number in range(len(optimizer.param_groups))]
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
@@ -210,10 +212,10 @@ class MultiTaskLoop(pl.LightningModule):
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
         self.last_loss = total.detach()
-        if batch.weight:
+        if batch.weight or self.loss.by_task:  # then a process without a batch has a share of 0 in the mean
             self._add("train/loss", self.last_loss)
-            for name, loss in losses.items():
-                self._add(f"train/{name}/loss", loss)
+        for name, loss in losses.items() if batch.weight else ():
+            self._add(f"train/{name}/loss", loss)
 
     def _add(self, key: str, values: Tensor) -> None:
         """Add what is finite to what is logged next, without waiting for the device."""

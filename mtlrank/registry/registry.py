@@ -194,8 +194,9 @@ def model_folder(path: str | Path | None) -> Path:
     if exists(join(path, MODEL, MANIFEST)):  # the folder of a run
         path = join(path, MODEL)
     if _is_published(str(path)):
+        found = f"{path} is no model of mtlrank's" if Path(path).is_dir() else f"There is no folder {path} here"
         raise ConfigError(
-            f"{path} is no model of mtlrank's. A cross-encoder of Hugging Face's becomes one with `mtlrank train "
+            f"{found}. A cross-encoder of Hugging Face's becomes a model of mtlrank's with `mtlrank train "
             f"datamodule/dataset=my_dataset model/body=pretrained model.body.backbone={path} "
             "model/heads@model.default_head=cross_encoder output_dir=runs/published`; training.epochs=0 leaves its weights "
             "as they are (docs/methods.md, Published cross-encoders)."

@@ -33,6 +33,10 @@ class Groupwise(Ranking):
         scores = shaped(f"{name_of(self)}.scores", self.scores(logits), batch.labels.shape, "one number an item")
         return self.group_loss(by_sample(scores, batch), by_sample(batch.labels, batch), present)
 
+    def compares(self, labels: Tensor) -> bool:
+        """Whether there is something to compare in a group with these labels, (documents,)."""
+        return bool(labels.min() < labels.max())
+
     @abstractmethod
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         """The loss of each sample, (samples,). All arguments are (samples, documents); `present` marks documents."""
@@ -48,6 +52,9 @@ class PairwiseRelevance(Groupwise):
     def __init__(self, measures: Sequence[str], relevance_level: int = 1, margin: float = 1.0) -> None:
         super().__init__(measures, relevance_level)
         self.margin = margin
+
+    def compares(self, labels: Tensor) -> bool:
+        return _has_both(self.is_relevant(labels))
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         relevant = self.is_relevant(labels)
@@ -157,12 +164,19 @@ class LocalizedContrastive(Groupwise):
     among the j.
     """
 
+    def compares(self, labels: Tensor) -> bool:
+        return _has_both(self.is_relevant(labels))
+
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         relevant = self.is_relevant(labels) & present
         others = scores.masked_fill(relevant | ~present, -torch.finfo(scores.dtype).max).logsumexp(1, keepdim=True)
         counts = relevant.any(1) & (~relevant & present).any(1)
         losses = torch.logaddexp(scores, others) - scores
         return torch.where(relevant, losses, 0.0).sum(1) / relevant.sum(1).clamp(min=1) * counts
+
+
+def _has_both(relevant: Tensor) -> bool:
+    return bool(relevant.any()) and not bool(relevant.all())
 
 
 def differences(values: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 from mtlrank import train
 from mtlrank.errors import ConfigError
 from mtlrank.loop.groups import parameter_groups
+from mtlrank.loop.loss import ExampleMean
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.schedule import linear_warmup
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import CLSToken
@@ -50,6 +52,17 @@ def test_heads_may_have_a_rate_of_their_own(decay):
     assert {rate[id(weight)] for weight in of.heads.parameters()} == {0.1}
     assert {rate[id(weight)] for weight in of.body.parameters()} == {None}
     assert {weight.ndim for group in groups if "weight_decay" in group for weight in group["params"]} == {1}
+
+
+def test_the_rates_of_an_optimizer_that_makes_groups_of_its_own_are_numbered():
+    def one_each(groups):
+        return torch.optim.SGD([{"params": [w]} for group in groups for w in group["params"]], lr=0.1)
+
+    of = model()
+    schedule = functools.partial(linear_warmup, warmup=0.1)
+    loop = MultiTaskLoop(of, {}, lambda kinds: ExampleMean(kinds), one_each, schedule, total_steps=9)
+    loop.configure_optimizers()
+    assert loop._names_of_rates == [f"lr/group_{number}" for number in range(len(list(of.parameters())))]
 
 
 def test_frozen_layers_are_in_no_group():

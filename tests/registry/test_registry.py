@@ -223,10 +223,9 @@ def test_a_registry_stands_for_its_model_in_use(registry, place, tmp_path):
 def test_a_model_of_hugging_face_is_told_from_one_of_ours(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "minilm" / "config.json", {"model_type": "bert"})
-    for name in ("cross-encoder/ms-marco-MiniLM-L6-v2", "minilm"):
-        with pytest.raises(
-            ConfigError, match=f"^{name} is no model of mtlrank's.* model.body.backbone={name} model/heads"
-        ):
+    hub = "cross-encoder/ms-marco-MiniLM-L6-v2"
+    for name, told in ((hub, f"^There is no folder {hub} here"), ("minilm", "^minilm is no model of mtlrank's")):
+        with pytest.raises(ConfigError, match=f"{told}.* model.body.backbone={name} model/heads"):
             model_folder(name)
 
 

@@ -103,3 +103,19 @@ def test_contrastive_by_hand():
 def test_high_grades_stay_numbers():
     loss = LambdaLoss(["AP"]).loss(torch.tensor([[0.0], [1.0]]), batch([1, 1], [1000, 200], item_sample=[0, 0]))
     assert torch.isfinite(loss).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "expected"),
+    [
+        (PairwiseRelevance, [0, 1], False),  # relevant from 2 on
+        (PairwiseRelevance, [2, 3], False),
+        (PairwiseRelevance, [1, 2], True),
+        (LocalizedContrastive, [0, 1], False),
+        (LocalizedContrastive, [0, 2, 2], True),
+        (RankNet, [0, 1], True),
+        (RankNet, [1, 1], False),
+    ],
+)
+def test_what_can_be_compared_in_a_group(kind, labels, expected):
+    assert kind(["nDCG@10"], 2).compares(torch.tensor(labels)) is expected

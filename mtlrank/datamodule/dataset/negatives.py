@@ -17,8 +17,8 @@ class Negatives:
     Negatives are unjudged candidates within the ranks `negative_ranks` and, with `judged_negatives`, documents judged below
     the relevance level; at most `max_negatives` different ones per query.
 
-    - `pairwise`: `groups_per_positive` groups per relevant document, with `num_negatives` negatives that are drawn anew for
-      each. If `max_negatives` is too small for that, groups share the negatives, at least one each.
+    - `pairwise`: `groups_per_positive` groups per relevant document, with `num_negatives` negatives each, other ones while
+      there are some. If `max_negatives` is too small for that, groups share the negatives, at least one each.
     - `listwise`: as many groups per query, with `num_negatives` negatives for each relevant document.
     - `pointwise`: single documents: the relevant ones, the judged negatives, and `num_negatives` unjudged ones per relevant
       one.
@@ -74,16 +74,20 @@ class Negatives:
             return
         pool = negatives + unjudged
         contrasted = [positives] if self.grouping == "listwise" else [[positive] for positive in positives]
-        groups = [some for some in contrasted for _ in range(self.groups_per_positive)]
+        times = self.groups_per_positive
+        groups = [some for some in contrasted for _ in range(times)]
         limited = self.num_negatives * sum(map(len, groups)) > left
         allowed = cycle(draw.sample(pool, min(left, len(pool))) if limited else [])
+        fresh = list[str]()
         for number, some in enumerate(groups):
             wanted = min(self.num_negatives * len(some), len(pool))
             if limited:  # a share of what is allowed, or one that another group has too: no relevant document is lost
                 share = max(left // len(groups) + (number < left % len(groups)), 1)
                 drawn = list(islice(allowed, min(wanted, share)))
             else:
-                drawn = draw.sample(pool, wanted)
+                if number % times == 0 or len(fresh) < wanted:
+                    fresh = draw.sample(pool, min(wanted * (times - number % times), len(pool)))
+                drawn, fresh = fresh[:wanted], fresh[wanted:]
             if some and drawn:
                 yield [*some, *drawn]
 

@@ -77,9 +77,12 @@ def test_a_positive_may_have_several_groups_each_with_other_negatives(source, gr
     found = list(negatives.groups("q", {"p": 1, "r": 1}, [f"c{i}" for i in range(50)]))
     positives = [tuple(d for d in group if d[0] != "c") for group in found]
     assert positives == ([("p",)] * 3 + [("r",)] * 3 if grouping == "pairwise" else [("p", "r")] * 3)
-    drawn = {frozenset(group) - {"p", "r"} for group in found}
-    assert len(drawn) == len(found)
+    drawn = [set(group) - {"p", "r"} for group in found]
     assert all(len(some) == 5 * len(positives[0]) for some in drawn)
+    for of_one in (drawn[:3], drawn[-3:]):
+        assert len(set.union(*of_one)) == 3 * len(of_one[0])
+    few = list(negatives.groups("q", {"p": 1}, [f"c{i}" for i in range(7)]))  # they come again when there are no others
+    assert [len(set(group)) for group in few] == [6, 6, 6]
     task = PairwiseRelevance(["nDCG@10"], 2)
     assert len(groups(ranking(source, task, num_negatives=1, grouping=grouping, groups_per_positive=3))) == 6
 
