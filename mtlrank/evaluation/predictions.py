@@ -13,6 +13,7 @@ from mtlrank.task.groupwise import Groupwise
 from mtlrank.trec import read_run
 
 GROUP = 100  # candidates of a query that a loss over groups compares
+_QUERIES = 100  # that are compared at a time
 
 
 class Judgement(NamedTuple):
@@ -107,7 +108,7 @@ class Predictions:
         rows = [torch.tensor(group[:GROUP]) for group in groups.values()]
         rows = [row for row in rows if task.compares(labels[row])]
         found = [torch.empty(0)]
-        for part in (rows[start : start + GROUP] for start in range(0, len(rows), GROUP)):
+        for part in (rows[start : start + _QUERIES] for start in range(0, len(rows), _QUERIES)):
             places = torch.nn.utils.rnn.pad_sequence(part, batch_first=True, padding_value=-1)
             present = places >= 0
             found.append(task.group_loss(scores[places] * present, labels[places] * present, present))

@@ -270,9 +270,8 @@ class _Zero(torch.autograd.Function):
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
     """Dropout belongs to the batch, so that a run that continues needs no state of generators."""
-    torch.default_generator.manual_seed(
-        seed
-    )  # torch.manual_seed seeds devices that are not there too, for a millisecond
+    # torch.manual_seed takes a millisecond for devices that are not there.
+    torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":

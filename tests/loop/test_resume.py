@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from mtlrank import embedded, evaluate, train
-from mtlrank.backbone import load_tokenizer
 from mtlrank.build_dataset import prepared_folder
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError
@@ -19,7 +18,6 @@ from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.model.body import MTLBody
 from mtlrank.selection import select_tasks
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
@@ -374,32 +372,3 @@ def test_the_place_in_the_schedule_is_counted_in_the_steps_of_this_number_of_pro
     checkpoint["lr_schedulers"] = [{"last_epoch": 10}]
     milestones.on_load_checkpoint(trainer, SimpleNamespace(total_steps=100), checkpoint)
     assert checkpoint["lr_schedulers"] == [{"last_epoch": place}]
-
-
-@pytest.fixture
-def pretrained(tmp_path):
-    """Words for a body that comes with weights, which are loaded for use: without dropout."""
-    folder, name = tmp_path / "bert", "mtlrank-embedded/tiny-bert"
-    MTLBody(name, pretrained=False).encoder.save_pretrained(folder)
-    load_tokenizer(name).save_pretrained(folder)
-    return ["model/body=pretrained", f"model.body.backbone={folder}", "model.body.attention_dropout=0.1"]
-
-
-def test_a_pretrained_body_learns_with_dropout_in_all_steps_also_after_it_was_stopped(
-    pretrained, tmp_path, monkeypatch
-):
-    modes, step = [], MultiTaskLoop.training_step
-
-    def noted(self, *args):
-        modes.append({module.training for module in self.modules()})
-        return step(self, *args)
-
-    monkeypatch.setattr(MultiTaskLoop, "training_step", noted)
-    more = [*pretrained, "tasks=[msm_ner]", "datamodule.train_sampler.limits={msm_ner: 60}", "training.epochs=2"]
-    whole, parts = (settings(tmp_path / "data", tmp_path / name, *more) for name in ("whole", "parts"))
-    train.run(whole)
-    run_until(parts, 11)
-    train.run(parts)
-    assert len(modes) == 2 * 16 + 11 - 8  # it goes on from a checkpoint after the eighth step
-    assert all(mode == {True} for mode in modes)
-    assert_same(content(tmp_path / "whole"), content(tmp_path / "parts"))
