@@ -63,6 +63,8 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
             raise ConfigError(f"No run has the measure {key!r}.{nearest(key, all_known)} There are: {there}.")
     if rows:
         chosen = list(keys or _usual(rows, known))
+        if not chosen:
+            raise DataError(f"No measure is in the {METRICS} of {', '.join(runs)}: nothing to compare.")
         _warn(rows, chosen)
         less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
         rows.sort(key=lambda row: _worth(row.mean(chosen[0]), less=less))

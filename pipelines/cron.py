@@ -40,7 +40,7 @@ def _check(item: str, name: str, bounds: tuple[int, int], cron: str) -> None:
     match = _ITEM.fullmatch(item)
     ends = [_number(end, name) for end in match.groups()[:2] if end] if match else [-1]
     right = all(low <= end <= high for end in ends) and ends == sorted(ends)
-    if not match or not right or match[3] == "0":
+    if not match or not right or (match[3] and not int(match[3])):
         raise ConfigError(
             f"--cron is {cron!r}: {item!r} is not a valid {name}. Expected {low} to {high}, a range like {low}-{high}, a "
             f"list with commas, or * with a step like */2."

@@ -87,6 +87,11 @@ def test_a_run_that_has_logged_nothing_yet_is_shown_too(runs):
     assert typed("a", "d").stdout.split()[-2:] == ["d", "0"]
 
 
+def test_runs_without_a_measure_are_told(runs):
+    write_json(Path("d/metrics.json"), {})
+    assert "No measure is in the metrics.json of d" in typed("d").stderr
+
+
 def test_values_in_validation_that_cannot_be_compared_are_told(runs):
     told = "val/ measures are of different queries: training.max_val_queries is 50, all"
     assert told not in typed(*runs).stderr

@@ -33,6 +33,7 @@ def test_five_fields_get_seconds(cron, expected):
         ("0 3 * * noday", "'noday' is not a valid day of the week"),
         ("0 9-3 * * *", "'9-3' is not a valid hour"),
         ("*/0 3 * * *", "'*/0' is not a valid minute"),
+        ("*/00 3 * * *", "'*/00' is not a valid minute"),
         ("-5 3 * * *", "'-5' is not a valid minute"),
         ("1,,2 3 * * *", "'' is not a valid minute"),
         ("61 0 3 * * *", "'61' is not a valid second"),

@@ -15,6 +15,7 @@ from mtlrank.storage import (
     home,
     manifest,
     new_folder,
+    read_json,
     read_manifest,
     safe_name,
     writable_folder,
@@ -148,6 +149,13 @@ def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "a").unlink()
     with pytest.raises(DataError, match="a is missing"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_a_broken_json_file_is_named(tmp_path, text):
+    write_text(tmp_path / "broken.json", text)
+    with pytest.raises(DataError, match="broken.json is not valid JSON"):
+        read_json(tmp_path / "broken.json")
 
 
 def test_json_refuses_what_json_cannot_say(tmp_path):

@@ -1,6 +1,7 @@
 """Cross-validation over queries: each fold is the test once, the one before it validates, the others are learnt from."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Task
 
 _LEAST = 3  # one to test, one to validate, one to learn from
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Folds:
@@ -146,7 +148,7 @@ def read_folds(name: str) -> dict[str, int]:
 def _tsv_rows(path: Path) -> Iterable[tuple[str, int, str]]:
     for place, text in read_lines(path, Reading(hint=False)):
         query_id, tab, fold = text.partition("\t")
-        if not tab or not query_id.strip() or not (fold.strip().isascii() and fold.strip().isdigit()):
+        if not tab or not query_id.strip() or not _NUMBER.fullmatch(fold.strip()):
             raise DataError(f"{place}: expected query_id<TAB>number of its fold, found {text[:80]!r}.")
         yield query_id.strip(), int(fold), place
 
@@ -154,7 +156,7 @@ def _tsv_rows(path: Path) -> Iterable[tuple[str, int, str]]:
 def _json_rows(path: Path) -> Iterable[tuple[str, int, str]]:
     try:
         folds = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}.") from error
     if not isinstance(folds, list) or not all(isinstance(ids, list) and ids for ids in folds):
         raise DataError(f"{path}: expected a JSON list with a list of query ids for each fold.")

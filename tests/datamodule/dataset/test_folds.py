@@ -143,6 +143,7 @@ def test_folds_are_of_rankings_with_a_source(source):
         (["x0\t0", "x1\t1", "x2\t1", "x3\t1", "y\t2"], 0, "fold 2 of .* has no judged query of the collection"),
         (["x0\t0", "x1\t1", "x2\t2", "x3\t2"], 3, "fold is 3, but the last one of .* is 2"),
         (["x0 0"], 0, r"folds.tsv:1: expected query_id<TAB>number of its fold, found 'x0 0'"),
+        (["x0\t" + "1" * 5000], 0, r"folds.tsv:1: expected query_id<TAB>number"),
         (["x0\tf1"], 0, r"folds.tsv:1: expected query_id<TAB>number"),
         ([], 0, "has 0 folds, expected at least 3"),
     ],
@@ -153,7 +154,7 @@ def test_files_that_do_not_divide_the_collection_are_refused(fresh_source, tmp_p
         parts(source, fold, folds=file)
 
 
-@pytest.mark.parametrize("text", ["{}", "[1, 2]", "[[], [1], [2]]", "[["])
+@pytest.mark.parametrize("text", ["{}", "[1, 2]", "[[], [1], [2]]", "[[", "[" * 100_000])
 def test_json_that_is_no_list_of_folds_is_refused(tmp_path, text):
     with pytest.raises(DataError, match="JSON"):
         read_folds(write(tmp_path / "folds.json", [text]))
