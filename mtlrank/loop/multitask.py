@@ -1,5 +1,6 @@
 """The loop holds the model instead of being it, so that a model can be used and exported without Lightning."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,8 @@ from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
 from mtlrank.returned import instance_of, name_of, shaped
+
+_RECENT = 50  # batches that a loss shown beside the progress is about
 
 
 class MultiTaskLoop(pl.LightningModule):
@@ -66,12 +69,18 @@ class MultiTaskLoop(pl.LightningModule):
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
-        self.last_loss = torch.tensor(float("nan"))  # of the last batch, on its device
+        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, less of those longer ago
         self._sums: dict[str, Tensor] = {}  # by key: (sum, number) of the finite values since they were logged
         self._rates: dict[str, Any] = {}  # of the last step, by name
         self._names_of_rates: list[str] = []  # a name for each group of weights
         self._logged_step = 0
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
+
+    @property
+    def recent_loss(self) -> float:
+        """An exponential mean of the batches' losses, which waits for the device; NaN if none was finite."""
+        total, number = torch.as_tensor(self._recent).expand(2).tolist()
+        return total / number if number else math.nan
 
     def on_train_epoch_start(self) -> None:
         """Deliver the epoch that Lightning counts, also after one that a limit cut short."""
@@ -211,18 +220,15 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
-        self.last_loss = total.detach()
         if batch.weight or self.loss.by_task:  # then a process without a batch has a share of 0 in the mean
-            self._add("train/loss", self.last_loss)
+            self._add("train/loss", total)
+            self._recent = _finite(total) + (1 - 1 / _RECENT) * self._recent
         for name, loss in losses.items() if batch.weight else ():
             self._add(f"train/{name}/loss", loss)
 
     def _add(self, key: str, values: Tensor) -> None:
         """Add what is finite to what is logged next, without waiting for the device."""
-        values = values.detach().float()
-        finite = values.isfinite()
-        found = torch.stack([values.where(finite, 0.0).sum(), finite.sum().float()])
-        self._sums[key] = found + self._sums.get(key, 0.0)
+        self._sums[key] = _finite(values) + self._sums.get(key, 0.0)
 
     def _log_means(self) -> None:
         """Learning rates, and means since the last time, over all processes: of losses and of the gradient's norm."""
@@ -251,6 +257,13 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """The sum and the number of the values that are finite, (2,)."""
+    values = values.detach().float()
+    finite = values.isfinite()
+    return torch.stack([values.where(finite, 0.0).sum(), finite.sum().float()])
 
 
 class _Zero(torch.autograd.Function):

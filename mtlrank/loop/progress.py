@@ -9,14 +9,14 @@ from mtlrank.progress import Progress
 
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar with the loss, which is fetched from the device only when the bar is drawn again."""
+    """Lightning's bar with the recent loss, which is fetched from the device only when the bar is drawn again."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         """What stands beside the bar."""
-        return {"loss": f"{float(pl_module.last_loss):.4f}"}
+        return {"loss": f"{pl_module.recent_loss:.4f}"}
 
 
 class PlainProgress(pl.Callback):
@@ -28,8 +28,8 @@ class PlainProgress(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         self.progress.done = _steps(trainer)
         if trainer.is_global_zero and self.progress.is_due():
-            loss = float(pl_module.last_loss)
-            self.progress.what = f"train epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, loss {loss:.4f}"
+            epoch, loss = f"{trainer.current_epoch + 1}/{trainer.max_epochs}", pl_module.recent_loss
+            self.progress.what = f"train epoch {epoch}, loss {loss:.4f}"
             self.progress.tell()
 
 
