@@ -34,6 +34,10 @@ class LoadedHead:
         self._head = head
         self._scorer = head.scorer(max_passages=max_passages)
 
+    def __repr__(self) -> str:
+        head = self._head
+        return f"<{type(self).__name__} {head.name!r}, a {head.task.kind} head of {head.folder}>"
+
     def score(self, pairs: Iterable[tuple[str, str]], batch_size: int = 128) -> NDArray[np.float32]:
         """The scores of pairs of a query and a passage, in their order: those that `mtlrank rank` gives them.
 

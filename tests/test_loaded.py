@@ -57,6 +57,10 @@ def test_scores_are_those_of_the_command_in_the_order_of_the_pairs(model, tmp_pa
     np.testing.assert_allclose(found, ranked(model, tmp_path, given, head), rtol=0, atol=1e-6)
 
 
+def test_it_says_what_it_is(model, scorer):
+    assert repr(scorer) == f"<LoadedHead 'trec2019', a ranking head of {model}>"
+
+
 def test_batches_change_scores_by_rounding_only(scorer):
     given = pairs(20)
     np.testing.assert_allclose(scorer.score(given, batch_size=3), scorer.score(given), rtol=0, atol=1e-5)
