@@ -4,6 +4,7 @@ Each task has forward and backward passes of its own, which cost as much as the 
 what costs more is memory, a gradient of the body for each task, and what is made of them.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -49,7 +50,10 @@ _AGGREGATORS = (  # those that keep no state: what a step learns is a function o
 class Aggregated(ByGradient):
     """An aggregator of torchjd that keeps no state, such as UPGrad, PCGrad, CAGrad or MGDA, by its name there.
 
-    `settings` are its arguments. Needs torchjd: `pip install 'mtlrank[balance]'`.
+    `settings` are its arguments. Needs torchjd: `pip install 'mtlrank[balance]'`. It gets gradients whose mean square norm
+    is 1, as some compare norms with a constant, and its result is scaled back: gradients half as long are combined in the
+    same way. A task whose gradient is 0 does not take part, as if the step had no samples of it: with it, the shortest
+    convex combination (MGDA) and others would be 0, and a satisfied hinge loss would stop all tasks.
     """
 
     def __init__(
@@ -61,7 +65,11 @@ class Aggregated(ByGradient):
     def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:
         if not bool(torch.isfinite(gradients).all()):
             return gradients.sum(0)  # which is not finite either: the step is skipped
-        combined: Tensor = self.aggregator(gradients)
+        rows = gradients[gradients.any(dim=1)]
+        if not len(rows):
+            return gradients.sum(0)
+        scale = rows.norm() / math.sqrt(len(rows))
+        combined: Tensor = self.aggregator(rows / scale) * scale
         return combined
 
 
