@@ -53,7 +53,7 @@ def test_all_parts_of_the_page_train_and_are_judged(page, datasets, data_dir):
     assert run["datamodule.dataset.datasets.trec2019.task._target_"] == "my_parts.ExpectedGrade"
     assert "test/trec2019/AP(rel=2)" in read_json(page / "runs" / "ranking" / "metrics.json")
     run = read_json(page / "runs" / "more" / "run.json")
-    assert run["loop.loss._target_"] == "my_more.Geometric"
+    assert run["loop.loss._target_"] == "my_more.Fading"
     assert run["model.body._target_"] == "my_more.FreshTop"
     assert run["datamodule.train_sampler._target_"] == "my_more.ShortFirst"
     assert (page / "runs" / "more" / "my_log").is_dir()

@@ -17,6 +17,7 @@ from mtlrank.loop.loss import (
     StaticWeights,
     TaskMean,
     Uncertainty,
+    gradient,
 )
 from mtlrank.loop.multitask import shares_of
 
@@ -65,6 +66,20 @@ def test_uncertainty_by_hand():
     assert [float(each) for each in drawn] == pytest.approx([(1 / 2 - 3 / 4) / 2, (1 / 2 - 7 / 2 / 2) / 2])
     assert absent is None  # so that no optimizer's momentum moves it
     assert combiner.idle(DRAWN) == [combiner.log_variances[2]]
+
+
+def test_the_weight_of_a_loss_that_is_zero_for_long_has_an_end_and_falls_again():
+    """A hinge loss is 0 while all groups are satisfied; by the formula alone its weight would be 1e8 here."""
+    combiner = make(Uncertainty, max_weight=50)
+    optimizer = torch.optim.Adam(combiner.parameters(), lr=0.1)
+    weights = []
+    for loss in [0.0] * 200 + [2.0] * 100:
+        combiner({"a": torch.tensor([loss])}, ["a"]).backward()
+        weights.append(math.exp(-combiner.log_variances[0].item()))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert weights[199] == pytest.approx(50)
+    assert weights[-1] < 5
 
 
 def test_dynamic_weight_average_by_hand():
@@ -189,6 +204,34 @@ def test_gradnorm_waits_for_a_task_whose_loss_is_zero():
         combiner.combine(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor(losses), DRAWN)
         assert combiner.weights.tolist() == [1, 1, 1]
     assert combiner.first[0].isnan()
+
+
+NEEDED = {"CAGrad": {"c": 0.5}, "FairGrad": {"alpha": 1.0}}  # settings without a default
+
+
+def combined(aggregator, gradients):
+    torch.manual_seed(0)  # Random draws weights
+    made = make(Aggregated, aggregator=aggregator, settings=NEEDED.get(aggregator))
+    return made.combine(gradients, torch.ones(len(gradients)), list(TASKS)[: len(gradients)])
+
+
+@pytest.mark.parametrize("aggregator", gradient._AGGREGATORS)
+def test_short_gradients_are_combined_as_long_ones(aggregator):
+    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(1)) / 7
+    for scale in (1e-4, 1e3):
+        torch.testing.assert_close(
+            combined(aggregator, rows * scale), combined(aggregator, rows) * scale, rtol=1e-3, atol=0
+        )
+
+
+@pytest.mark.parametrize("aggregator", gradient._AGGREGATORS)
+def test_a_task_without_a_gradient_does_not_stop_the_others(aggregator):
+    """A hinge loss whose groups are all satisfied is 0: the step is learnt as if it had no samples of that task."""
+    rows = torch.randn(2, 50, generator=torch.Generator().manual_seed(1))
+    satisfied = torch.stack([rows[0], torch.zeros(50), rows[1]])
+    torch.testing.assert_close(combined(aggregator, satisfied), combined(aggregator, rows))
+    assert combined(aggregator, satisfied).norm() > 0.1
+    assert combined(aggregator, torch.zeros(2, 50)).tolist() == [0.0] * 50
 
 
 @pytest.mark.parametrize("aggregator", ["UPGrad", "PCGrad", "MGDA", "AlignedMTL", "IMTLG", "ConFIG", "Mean", "Sum"])

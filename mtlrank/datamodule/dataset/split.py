@@ -45,6 +45,7 @@ class PreparedSplit:
         self.folders = list(folders)
         self.store = store
         self._opened = self.folders, store, task, classes, chosen, queries
+        self._task = task
         self._queries = queries
         self.samples = RowRanges([mapped(path) for path in self.files("sample_offsets.npy")], chosen)
         self.items = RowRanges([mapped(path) for path in self.files("item_offsets.npy")])
@@ -66,25 +67,29 @@ class PreparedSplit:
 
         A hash draws them, the same ones each time. Queries without a sample are drawn too: they count as 0.
         """
-        folders, store, task, classes, *_ = self._opened
         queries = None
-        if task.kind == "ranking":
+        if self._task.kind == "ranking":
             queries = frozenset(drawn(dict.fromkeys(qrel.query_id for qrel in self.qrels()), most, seed=0))
             numbers = [sample for sample, pairs in enumerate(self.pairs()) if pairs[0][0] in queries]
         else:
             numbers = list(map(int, drawn(map(str, range(len(self))), most, seed=0)))
-        return PreparedSplit(folders, store, task, classes, np.array(numbers, dtype=np.int64), queries)
+        return self._only(numbers, queries)
 
     def without(self, queries: Set[bytes], longest: int) -> "PreparedSplit":
         """The samples that ask none of these queries (see `queries`)."""
-        folders, store, task, classes, chosen, judged = self._opened
         texts, has_query = self._first_texts(np.arange(len(self.sequences)))
         known = np.unique(texts[has_query])
         unwanted = known[[query in queries for query in self._tokens_of(known, longest)]]
         times = offsets((has_query & np.isin(texts, unwanted)).astype(np.int64))
         first, count = self.samples[np.arange(len(self))]
         kept = np.flatnonzero(times[first + count] == times[first])
-        return PreparedSplit(folders, store, task, classes, kept if chosen is None else chosen[kept], judged)
+        return self._only(kept, self._queries)
+
+    def _only(self, samples: Sequence[int] | Ints, queries: frozenset[str] | None) -> "PreparedSplit":
+        """Some of the samples, by their places here."""
+        folders, store, task, classes, chosen, _ = self._opened
+        kept = np.asarray(samples, dtype=np.int64)
+        return PreparedSplit(folders, store, task, classes, kept if chosen is None else chosen[kept], queries)
 
     def qrels(self) -> list[Qrel]:
         """The judgements of a ranking's queries."""

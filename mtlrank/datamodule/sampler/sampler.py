@@ -161,8 +161,10 @@ class MTLSampler(Sampler[Draw], ABC):
     def _cuts(self, order: SampleOrder) -> Ints:
         if self.max_tokens is None:
             return np.append(np.arange(0, len(order), self.batch_size), len(order))
-        ends, number = np.cumsum(self._lengths_of(order)), self.num_batches()
-        cuts = np.searchsorted(ends, ends[-1] * np.arange(number) / number)
+        ends, batch = np.cumsum(self._lengths_of(order)), np.arange(number := self.num_batches())
+        cuts = np.searchsorted(ends, ends[-1] * batch / number)
+        # No batch is empty, also where another epoch than the first, whose batches are counted, has much shorter samples.
+        cuts = np.minimum(np.maximum.accumulate(cuts - batch), len(order) - number) + batch
         return np.append(cuts, len(order))
 
     def _lengths_of(self, order: SampleOrder) -> Ints:

@@ -1,5 +1,6 @@
 """Combiners whose weights change in the course of training. What they know is in buffers, so that checkpoints hold it."""
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -16,17 +17,22 @@ class Uncertainty(Combiner):
 
     With s_t the logarithm of a task's variance, the mean over tasks of exp(-s_t) L_t / 2 + s_t / 2 for squared errors, and
     of exp(-s_t) L_t + s_t / 2 for all others, such as cross-entropies. `lr` is that of the s_t: an optimizer such as Adam
-    moves them by about as much in a step.
+    moves them by about as much in a step. Unlike in the paper, exp(-s_t) is at most `max_weight`: while a loss is 0, as a
+    hinge loss of satisfied groups is, its s_t would fall without end.
     """
 
     by_task = True
 
-    def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-2) -> None:
+    def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-2, max_weight: float = 100.0) -> None:
         super().__init__(tasks)
         self.lr = above_zero("loop.loss.lr", lr)
+        self.least = -math.log(above_zero("loop.loss.max_weight", max_weight))
         self.log_variances = nn.ParameterList(torch.zeros(()) for _ in tasks)  # in config order
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
+        with torch.no_grad():
+            for s in self.log_variances:
+                s.clamp_(min=self.least)
         parts = [0 * s for s in self.log_variances] if world_size() > 1 else []  # each process needs all gradients
         parts += [self.log_variances[self.number_of(name)] / 2 for name in drawn]
         for name, loss in losses.items():

@@ -29,7 +29,8 @@ class Combiner(nn.Module, ABC):
         """The number to minimise, from losses by sample, (samples,) of each task, unreduced.
 
         `drawn` are the tasks that any process learns from in this step; `losses` has those that this one does. If
-        `by_task`, a task's mean, averaged over all processes, is the mean over all its samples in this step.
+        `by_task`, a task's mean, averaged over all processes, is the mean over all its samples in this step. Gradients are
+        averaged over processes, so only a weighted sum of means is the same with any number of them.
         """
 
     def start_epoch(self, epoch: int) -> None:

@@ -91,6 +91,19 @@ def test_len_counts_the_steps_and_none_is_empty_or_too_large(cls, counts, batch_
             assert all(sum(lengths[d][s] for d, s in draw.pairs) <= way["max_tokens"] for draw in draws)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_batch_is_empty_where_other_epochs_draw_shorter_samples(seed):
+    """The number of batches is that of the first epoch, in which the five samples may be long ones."""
+    lengths = [np.array([10, 100] * 50)]
+    limited = partial(RandomProportional, limits={"a": 5}, lengths=lambda: lengths, max_tokens=300, seed=seed)
+    sampler = limited({"a": 100}, 8)
+    for epoch in range(20):
+        sampler.set_position(epoch)
+        draws = list(sampler)
+        assert len(draws) == len(sampler)
+        assert all(draw.pairs for draw in draws)
+
+
 @given(sampler_class, sizes, st.integers(1, 16), st.integers(1, 9), ways)
 @example(Uniform, [5, 6, 30], 4, 2, {"max_tokens": 90})
 def test_every_epoch_has_equally_many_steps(cls, counts, batch_size, epoch, way):
