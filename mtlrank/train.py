@@ -182,6 +182,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
+    checkpoints.take()
     write_json(output / _ABOUT, told, sort_keys=False)
 
 

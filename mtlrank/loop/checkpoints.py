@@ -2,7 +2,9 @@
 
 import json
 import re
+import secrets
 import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mtlrank.checks import differing
-from mtlrank.errors import ConfigError, DataError, StorageError, UserError
+from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError, UserError
 from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
@@ -22,6 +24,7 @@ from mtlrank.storage import (
     new_folder,
     publish_folder,
     read_manifest,
+    read_versioned,
     remove_folder,
     writable_folder,
     write_bytes,
@@ -30,6 +33,7 @@ from mtlrank.storage import (
 
 STATE = "state.pt"
 CHECKPOINTS = "checkpoints"  # in the folder of a run, unless its config names another place
+_OWNER = "owner"  # a file that says which process writes here
 _NAME = re.compile(r"(step|best)-(\d{8})")
 
 
@@ -48,14 +52,32 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in a folder, local or on Google Cloud Storage.
 
-    The newest two states of training are kept, so that one that is damaged costs little, and the best weights.
+    The newest two states of training are kept, so that one that is damaged costs little, and the best weights. The folder
+    belongs to the process that took it last: another one that still trains the same run must not remove what that writes.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = str(folder)
+        self._owner: bytes | None = None
         writable_folder(mirror(self.folder))
         if "://" in self.folder:
             write_bytes(join(self.folder, "writable"), b"")  # before the first step, not after the first hour
+
+    def take(self) -> None:
+        """Make the folder this process's, and no longer that of a clone or of a pod that is only believed to be gone."""
+        self._owner = f"{socket.gethostname()} {secrets.token_hex(8)}\n".encode()
+        write_bytes(join(self.folder, _OWNER), self._owner)
+
+    def check_own(self) -> None:
+        """Raise `ConflictError` if another process has taken the folder since this one did."""
+        owner, _ = read_versioned(join(self.folder, _OWNER)) if self._owner else (None, None)
+        if owner not in (None, self._owner):
+            host = owner.decode(errors="replace").split(" ")[0]
+            raise ConflictError(
+                f"A later process, on {host}, trains the same run and goes on from its checkpoints in {self.folder}. This "
+                "one ends, and leaves them alone. If both should run, give one of them another training.checkpoint_dir (of "
+                "a pipeline: checkpoints)."
+            )
 
     def path(self, checkpoint: Checkpoint) -> str:
         """Where a checkpoint lies."""
@@ -93,6 +115,7 @@ class Checkpoints:
 
     def write_best(self, step: int, weights: Mapping[str, Any], values: Mapping[str, float]) -> None:
         """Keep weights and what they reached in validation."""
+        self.check_own()
         write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Checkpoint("best", step)))
 
     def prune(self, step: int, best: set[int | None]) -> None:

@@ -269,6 +269,7 @@ class Milestones(pl.Callback):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:
+        self._agreement.on_first(self.checkpoints.check_own)
         trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", self.step)), weights_only=False)
         self._agreement.raise_on_all(self.io.error)
         self._agreement.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))

@@ -17,6 +17,7 @@ from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.progress import PlainProgress
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.selection import select_tasks
 from mtlrank.storage import sole_user
@@ -273,6 +274,35 @@ def test_two_runs_do_not_share_a_folder(data_dir, tmp_path, monkeypatch):
         train.run(settings(data_dir, tmp_path, "training.epochs=1"))
     assert not (tmp_path / "run.json").exists()
     train.run(settings(data_dir, tmp_path, "training.epochs=1"))
+
+
+def test_of_two_runs_with_the_same_checkpoints_the_later_one_goes_on(data_dir, tmp_path, monkeypatch):
+    """A clone of a run, or the retry of a pod that is only believed to be gone: neither removes what the other needs."""
+    first, later = (
+        settings(data_dir, tmp_path / name, f"training.checkpoint_dir={tmp_path / 'checkpoints'}", "training.epochs=2")
+        for name in ("first", "later")
+    )
+    kept = []
+
+    def overtake(self, trainer, *args):
+        if trainer.global_step == 10 and not kept:
+            kept.append({})
+            train.run(later)
+            kept[0] = contents(tmp_path / "checkpoints")
+
+    monkeypatch.setattr(PlainProgress, "on_train_batch_end", overtake)
+    with pytest.raises(
+        ConflictError, match=r"A later process, on .*, trains the same run .* another training.checkpoint_dir"
+    ):
+        train.run(first)
+    assert contents(tmp_path / "checkpoints") == kept[0]
+    assert (tmp_path / "later" / "metrics.json").exists()
+    assert not (tmp_path / "first" / "metrics.json").exists()
+
+
+def contents(folder):
+    """The files below a folder with what they hold."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
