@@ -38,6 +38,7 @@ from mtlrank.settings import (
 )
 from mtlrank.untrusted import (
     check_overrides,
+    check_places,
     check_targets,
     config_files,
     is_config_name,
@@ -51,6 +52,10 @@ _PARAMETERS = {  # of pipelines, which otherwise are called as the last word of 
     "loop.optimizer.lr": "learning_rate",
     "trainer.accelerator": "gpus",
     "trainer.devices": "gpus",
+}
+_NOT_OF_A_PIPELINE = {
+    "force": "each retry would start over. To start anew, give another folder as the pipeline's parameter checkpoints.",
+    "training.checkpoint_dir": "the pipeline's parameter checkpoints says where. Give that one instead.",
 }
 
 
@@ -70,6 +75,8 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
     """
     for text in overrides:
         key = _key(text).strip()
+        if reason := _NOT_OF_A_PIPELINE.get(key):
+            raise ConfigError(f"overrides has {text!r}, but {reason}")
         if settings.get(key) is not None:
             raise ConfigError(f"overrides has {text!r}, but {_set_by(key, settings)}")
     typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
@@ -108,6 +115,7 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     assert isinstance(plain, dict)
     if not trusted:
         check_targets(plain)
+        check_places(plain)
     check_settings(plain)
     return plain  # type: ignore[return-value]
 
@@ -318,7 +326,9 @@ def _literal(key: str, value: Any) -> str:
         if "$" in value:
             raise ConfigError(f"{key} is {value!r}: '$' is not allowed in a parameter of a pipeline.")
         if is_group and not is_config_name(value):
-            raise ConfigError(f"{value!r} is not the name of a config for {key}: expected letters, digits and '_'.")
+            raise ConfigError(
+                f"{value!r} is not the name of a config for {key}: expected letters, digits, '_' and '-'."
+            )
         return value if is_group else quoted(value)
     return repr(value)
 

@@ -19,13 +19,21 @@ _VALUES_AT_ROOT = {
     "data_dir",
     "output_dir",
     "test",
-    "force",
     "model_dir",
     "split",
     "batch_size",
     "measures",
 }
-_NAME = re.compile(r"[a-z0-9_]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_OF_THE_SYSTEM = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc",
+    "/run",
+    "/var/run",
+)  # below /run, a pod has its service account's token
+_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -71,6 +79,19 @@ def check_targets(config: Any) -> None:
                 f"_target_ {value!r} is not allowed in a config from outside: no config of mtlrank names it. "
                 "The image's builder can allow a package in MTLRANK_ALLOWED_TARGETS."
             )
+
+
+def check_places(config: Any) -> None:
+    """Refuse files of the system and the key of Google Cloud: what a message quotes of bad data is in a step's log."""
+    places = [os.path.realpath(place) for place in (*_OF_THE_SYSTEM, os.environ.get(_KEY)) if place]
+    for key, value in leaves(config):
+        if isinstance(value, str) and ("/" in value or value.startswith("~")):
+            path = Path(os.path.realpath(Path(value).expanduser()))
+            if any(path.is_relative_to(place) for place in places):
+                raise ConfigError(
+                    f"{key} is {value!r}: a config from outside may not name files of the system or keys. Put data "
+                    "elsewhere."
+                )
 
 
 def own_config_dir() -> Path | None:

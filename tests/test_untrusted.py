@@ -43,6 +43,51 @@ def test_parameters_from_outside_cannot_read_secrets(key):
 
 
 @pytest.mark.parametrize(
+    "place",
+    [
+        "/etc/passwd",
+        "/var/run/secrets/token",
+        "/proc/self/environ",
+        "{tmp}/../../../../../etc/pass*",
+        "{tmp}/link/passwd",
+        "{tmp}/key",
+    ],
+)
+@pytest.mark.parametrize(
+    "key", ["datamodule.dataset.datasets.msm_bm25.train", "datamodule.dataset.datasets.msm_bm25.train.docs"]
+)
+def test_overrides_from_outside_cannot_read_files_of_the_system(key, place, tmp_path, monkeypatch):
+    """A line that is no row of data is quoted in the log."""
+    (tmp_path / "link").symlink_to("/etc")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key"))
+    value = place.format(tmp=tmp_path)
+    words = [f"{key.removesuffix('.docs')}={{docs: '{value}'}}" if key.endswith("docs") else f"{key}='{value}'"]
+    with pytest.raises(ConfigError, match="a config from outside may not name files of the system or keys"):
+        compose_config(words, trusted=False)
+    assert compose_config(words, trusted=True)
+
+
+def test_files_of_data_may_lie_anywhere_else(tmp_path):
+    for place in (
+        tmp_path / "etc" / "data.tsv",
+        "~/data.tsv",
+        "data/etc/x.tsv",
+        "gs://bucket/etc/x.tsv",
+        "hf://datasets/a/b/etc/x.tsv",
+    ):
+        assert compose_config([f"datamodule.dataset.datasets.msm_bm25.train='{place}'"], trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("override", "way"),
+    [("force=true", "each retry would start over"), ("training.checkpoint_dir=x", "parameter checkpoints says where")],
+)
+def test_what_would_lose_checkpoints_is_refused(override, way):
+    with pytest.raises(ConfigError, match=way):
+        pipeline_config({}, [override])
+
+
+@pytest.mark.parametrize(
     "override",
     ["debug=limit", "experiment=embedded", "loop/loss=task_mean", "training.epochs=2", "~model.heads.msm_ner"],
 )
@@ -78,6 +123,8 @@ def test_an_image_may_hold_further_configs_whose_code_is_trusted(tmp_path, monke
     monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path / "my conf"))
     config = compose_config(words, trusted=False)
     assert config["datamodule"]["dataset"]["datasets"]["mine"]["_target_"] == "my_data.Mine"
+    (folder / "My-other.yaml").write_text((folder / "mine.yaml").read_text())
+    assert compose_config([words[0].replace("=mine", "=My-other")], trusted=False) == config
     with pytest.raises(ConfigError, match="is not allowed in a config from outside"):
         check_targets({"_target_": "my_data.Other"})
     (folder / "trec2019.yaml").write_text("name: mine\n")
