@@ -5,7 +5,8 @@ which `Linear` heads have not. But their score is a single number s = w x + b, a
 units of the layer; of a head on classes, each logit through its own:
 
 - GELU, ReLU: f(s) - f(-s) = s, exactly.
-- tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30.
+- tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30. So s
+  comes in without b and at most as large as x, whatever the unit of the labels, and goes out with both.
 - ModernBERT: its activation is a setting (`linear`), but a layer norm follows. Units that are constant, half of them 1 and
   half -1, fix its mean and its deviation; s comes in as e s and -e s with e = 2^-12, which moves the deviation by
   e^2 s^2 / size of it, if most units are constant.
@@ -125,9 +126,10 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
 
 
 def _through_tanh(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
-    number = len(plain.bias)
-    dense.weight[:number], dense.bias[:number] = _TANH * plain.weight, _TANH * plain.bias
-    out.weight[:, :number] = torch.eye(number) / _TANH
+    number, unit = len(plain.bias), plain.weight.norm(dim=1).clamp(min=1.0)
+    dense.weight[:number] = _TANH * plain.weight / unit[:, None]
+    out.weight[:, :number] = torch.diag(unit) / _TANH
+    out.bias.copy_(plain.bias)
 
 
 def _through_rectifier(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:

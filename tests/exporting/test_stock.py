@@ -1,8 +1,12 @@
 """Exported heads give the head's scores in other people's libraries."""
 
 import pytest
+import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from mtlrank.exporting.plain import PlainHead
+from mtlrank.exporting.stock import _through_tanh
 from mtlrank.storage import read_json
 from mtlrank.trained import load_head
 from tests.exports import (
@@ -53,6 +57,19 @@ def test_large_scores_are_kept_too(tmp_path, pairs):
     expected = ranked(model, pairs, tmp_path)
     assert expected.abs().max() > 10
     assert_equal_scores(by_transformers(exported(model, tmp_path / "exported"), pairs), expected)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(2.5, 1.5), (2000.0, 300.0), (-5e4, 1e4)])
+def test_the_tanh_is_linear_in_any_unit_of_the_labels(mean, std):
+    torch.manual_seed(0)
+    dense, out = nn.Linear(32, 32), nn.Linear(32, 1)
+    weight, states = std * torch.randn(1, 32) / 32**0.5, torch.randn(500, 32)
+    with torch.no_grad():
+        for each in (*dense.parameters(), *out.parameters()):
+            each.zero_()
+        _through_tanh(dense, out, PlainHead(1, "cls", None, weight, torch.tensor([mean])))
+        found = out(dense(states).tanh())
+    torch.testing.assert_close(found, states @ weight.T + mean, atol=1e-5 * std, rtol=1e-6)
 
 
 def test_a_shallow_head_brings_only_the_layers_that_it_reads(tmp_path):
