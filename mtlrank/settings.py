@@ -195,6 +195,7 @@ _SETTINGS: dict[str, _Kind] = {
     "model.start_from": _PATH,
     "model.body.activation_checkpointing": _FLAG,
     "model.body.attention_dropout": _or_null(_SHARE),
+    "model.body.dropout": _or_null(_SHARE),
     "model.body.frozen_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
     "model.body.separate_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
     "model.body.lora": _or_null(

@@ -24,15 +24,16 @@ from mtlrank.progress import say
 class MTLBody(nn.Module):
     """An encoder that gives the hidden states of each layer; layer 0 is the embeddings.
 
-    `backbone` is a hub name, a local folder or a model of the embedded collection. Without `pretrained`, the weights are
-    drawn again from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and is what
-    recent encoders are trained with; null keeps what the config says. With `activation_checkpointing`, layers run again in
-    the backward pass instead of keeping what is inside them: a third more work for a fraction of the memory.
-    `initialisation="mimetic"` replaces the random start of a body without pretraining. The embeddings and the first
-    `frozen_layers` layers do not learn: 0 freezes nothing, -1 or "all" the whole body. `lora` holds settings of `adapt`:
-    then low-rank updates learn, and the weights of the encoder rest. In the first `separate_layers` layers the two texts of
-    a pair do not read each other, and positions restart at the second (PreTTR, MacAvaney et al. 2020, section 3.1): what
-    a bi-encoder has learnt stays of use; with -1 the body is one.
+    `backbone` is a hub name, a local folder or a model of the embedded collection. Without `pretrained`, the weights
+    are drawn again from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and
+    is what recent encoders are trained with; null keeps what the config says. So does `dropout`, which is that of
+    states. With `activation_checkpointing`, layers run again in the backward pass instead of keeping what is inside
+    them: a third more work for a fraction of the memory. `initialisation="mimetic"` replaces the random start of a body
+    without pretraining. The embeddings and the first `frozen_layers` layers do not learn: 0 freezes nothing, -1 or
+    "all" the whole body. `lora` holds settings of `adapt`: then low-rank updates learn, and the weights of the encoder
+    rest. In the first `separate_layers` layers the two texts of a pair do not read each other, and positions restart at
+    the second (PreTTR, MacAvaney et al. 2020, section 3.1): what a bi-encoder has learnt stays of use; with -1 the body
+    is one.
 
     What is called is `encode`: a subclass that overrides `forward` changes nothing.
     """
@@ -47,20 +48,29 @@ class MTLBody(nn.Module):
         frozen_layers: int | float | str = 0,
         lora: Mapping[str, Any] | None = None,
         separate_layers: int | float | str = 0,
+        dropout: float | None = None,
     ) -> None:
         super().__init__()
         config = load_config(backbone)
         self.family = FAMILIES.get(config.model_type)
-        overrides = {}
+        overrides: dict[str, float | None] = {}
         if self.family is None:
             say(
                 f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
                 f"These run packed: {', '.join(FAMILIES)}."
             )
-        elif attention_dropout is not None:
-            overrides[self.family.attention_dropout] = attention_dropout
+            if dropout is not None:
+                raise ConfigError(
+                    f"model.body.dropout is {dropout}, but what {config.model_type} calls it is not known: expected null."
+                )
+        else:
+            overrides = {
+                self.family.attention_dropout: attention_dropout,
+                **dict.fromkeys(self.family.dropout, dropout),
+            }
         self.backbone = backbone
-        self.encoder = load_encoder(backbone, pretrained=pretrained, **overrides)
+        changed = {key: value for key, value in overrides.items() if value is not None}
+        self.encoder = load_encoder(backbone, pretrained=pretrained, **changed)
         self.config = self.encoder.config
         self.activation_checkpointing = activation_checkpointing
         if initialisation not in (None, "mimetic"):

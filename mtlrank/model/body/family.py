@@ -18,6 +18,7 @@ class Family(NamedTuple):
     run: Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]  # a layer, at some positions or all; all attend
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
+    dropout: tuple[str, ...]  # the names of that of states
     adapted: tuple[str, ...]  # the layers that LoRA adapts unless told: queries and values (Hu et al. 2022, table 5)
 
 
@@ -101,6 +102,7 @@ _BERT = Family(
     run=_bert_run,
     finish=_as_it_is,
     attention_dropout="attention_probs_dropout_prob",
+    dropout=("hidden_dropout_prob",),
     adapted=("query", "value"),
 )
 _ROBERTA = _BERT._replace(embed=_roberta_embed)
@@ -117,6 +119,7 @@ FAMILIES = {
         run=_distilbert_run,
         finish=_as_it_is,
         attention_dropout="attention_dropout",
+        dropout=("dropout",),
         adapted=("q_lin", "v_lin"),
     ),
     "modernbert": Family(
@@ -126,6 +129,7 @@ FAMILIES = {
         run=_modernbert_run,
         finish=lambda e, hidden: e.final_norm(hidden),
         attention_dropout="attention_dropout",
+        dropout=("embedding_dropout", "mlp_dropout"),
         adapted=("Wqkv",),  # queries, keys and values in one
     ),
 }  # by the config's model_type

@@ -168,6 +168,27 @@ def test_activation_checkpointing_changes_no_gradient(tmp_path, kind):
         torch.testing.assert_close(kept, again)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in PADDED])
+def test_dropout_is_as_set_or_as_the_model_has_it(tmp_path, kind):
+    AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
+    data = batch(LENGTHS)
+
+    def differs(**settings):
+        """Whether two passes in training give different states."""
+        model = MTLBody(str(tmp_path), **settings).train()
+        return not torch.equal(whole(model, data)[-1], whole(model, data)[-1])
+
+    assert not differs(dropout=0.0)
+    assert differs(dropout=0.3)
+    assert differs() == (kind != "modernbert")  # whose own is 0
+
+
+def test_dropout_of_an_unknown_family_is_refused(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS[PADDED[0]])).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="model.body.dropout is 0.0, but what .* calls it is not known"):
+        MTLBody(str(tmp_path), dropout=0.0)
+
+
 @pytest.mark.parametrize("is_half", [False, True])
 @pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in PADDED])
 def test_a_layer_learns_as_its_own_forward_does(tmp_path, kind, is_half):
