@@ -81,5 +81,5 @@ class MTLBatch(NamedTuple):
 
     tasks: dict[str, TaskBatch]  # the tasks that were drawn here, in config order
     totals: dict[str, int]  # samples of each task in this step, over all processes
-    weight: float  # of this batch's loss in the mean over processes, so that every sample of the step counts alike
+    weight: float  # of this batch's loss: all samples of a step count alike, with max_tokens all of an epoch
     seed: int  # of dropout: a batch is learnt from in the same way whenever and wherever it comes

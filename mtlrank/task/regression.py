@@ -23,7 +23,6 @@ class Regression(ItemTask):
     kind = "regression"
     output_dim = 1
     prepared_by = ("minimum", "maximum")
-    is_squared_error = True
 
     def __init__(
         self,
@@ -40,6 +39,7 @@ class Regression(ItemTask):
             raise ConfigError(f"huber is {huber!r}, expected null or a number above 0.")
         self.minimum, self.maximum = minimum, maximum
         self.huber = huber
+        self.is_squared_error = huber is None  # the Huber loss is half of it already
         self.mean, self.std = 0.0, 1.0
 
     def parse_label(self, label: float | str) -> float:

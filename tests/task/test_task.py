@@ -84,6 +84,7 @@ def test_what_losses_are_is_told_to_those_that_balance_them():
     assert (TASKS["ordinal"].num_outcomes, TASKS["ordinal"].is_squared_error) == (2, False)
     assert (TASKS["spans"].num_outcomes, TASKS["regression"].num_outcomes) == (3, 2)
     assert TASKS["margin mse"].is_squared_error
+    assert (Regression(["MSE"]).is_squared_error, Regression(["MSE"], huber=1.0).is_squared_error) == (True, False)
     assert not TASKS["relevance"].is_squared_error
 
 
