@@ -25,7 +25,7 @@ from mtlrank.datamodule.named_files import locate_all, standard_input
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.loop.predict import one_late
+from mtlrank.loop.scoring import one_late
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
