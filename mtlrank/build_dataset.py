@@ -13,7 +13,7 @@ from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.merge import SCHEMA
-from mtlrank.datamodule.lines import locate_all
+from mtlrank.datamodule.named_files import locate_all
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.objects import build_object, locate, parameters_of

@@ -22,8 +22,9 @@ from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
-from mtlrank.loop.milestones import Milestones, Monitored, Plan, epoch_steps
+from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.progress import Bar, PlainProgress
+from mtlrank.loop.resume import epoch_steps
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.objects import build_object

@@ -27,7 +27,7 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.loop.predict import evaluation_precision, predict
+from mtlrank.loop.scoring import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of

@@ -19,8 +19,8 @@ from mtlrank.datamodule.given import plain
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
 from mtlrank.loop.answers import answers
-from mtlrank.loop.predict import one_late
 from mtlrank.loop.scorer import Scorer
+from mtlrank.loop.scoring import one_late
 from mtlrank.registry import model_folder
 from mtlrank.trained import TrainedHead, load_head, unfit
 

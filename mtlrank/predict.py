@@ -18,7 +18,7 @@ from mtlrank.checks import check_output
 from mtlrank.compose import Config
 from mtlrank.datamodule.asked import Asked, asked_of_files
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.lines import locate_all, standard_input
+from mtlrank.datamodule.named_files import locate_all, standard_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.loop.answers import answers

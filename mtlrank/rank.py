@@ -21,11 +21,11 @@ from mtlrank.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.lines import locate_all, standard_input
+from mtlrank.datamodule.named_files import locate_all, standard_input
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.loop.predict import one_late
+from mtlrank.loop.scoring import one_late
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder

@@ -15,8 +15,8 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.prepared import check_one_score
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
 from mtlrank.errors import ConfigError
-from mtlrank.loop.predict import evaluation_precision
 from mtlrank.loop.scorer import Scorer
+from mtlrank.loop.scoring import evaluation_precision
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model

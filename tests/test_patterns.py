@@ -8,7 +8,7 @@ from mtlrank.build_dataset import prepared_folder
 from mtlrank.compose import compose_config
 from mtlrank.datamodule.dataset import SentencePairs
 from mtlrank.datamodule.dataset.folds import read_folds
-from mtlrank.datamodule.lines import locate_all
+from mtlrank.datamodule.named_files import locate_all
 from mtlrank.errors import DataError
 from mtlrank.patterns import is_pattern, matching
 from mtlrank.selection import select_tasks

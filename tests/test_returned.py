@@ -11,7 +11,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.loop.gradients import losses_of
 from mtlrank.loop.loss import Combiner, ExampleMean, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
-from mtlrank.loop.predict import scores
+from mtlrank.loop.scoring import scores
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average

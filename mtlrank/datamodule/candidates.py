@@ -11,7 +11,7 @@ from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.collection.source import PairValue
 from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
-from mtlrank.datamodule.pair_store import Asked, PairStore
+from mtlrank.datamodule.pair_store import PairStore, StoredPair
 from mtlrank.datamodule.parquet import is_parquet, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
@@ -121,7 +121,7 @@ def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, f
             yield query_id, doc.doc_id, doc.score, f"{collection.source.name}, query {query_id!r}"
 
 
-def _with_texts(asked: Sequence[Asked], collection: Collection, missing_texts: str) -> list[Candidate]:
+def _with_texts(asked: Sequence[StoredPair], collection: Collection, missing_texts: str) -> list[Candidate]:
     """The texts of pairs. Raises `DataError` for a document without one, unless it may be."""
     texts = collection.docs.texts(pair.doc_id for pair in asked)
     missing = [pair for pair in asked if pair.doc_id not in texts]
@@ -140,11 +140,11 @@ def _given(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
     place = f"pairs[{number}]"
     match pair:
         case (str(query), str(text)):
-            return _candidate(Asked(number, "", "", place), query, text, reading)
+            return _candidate(StoredPair(number, "", "", place), query, text, reading)
     raise DataError(f"{place}: expected two texts, a query and a passage, found {pair!r}.")
 
 
-def _candidate(pair: Asked, query: str, text: str, reading: Reading) -> Candidate:
+def _candidate(pair: StoredPair, query: str, text: str, reading: Reading) -> Candidate:
     """A pair with texts that can be read."""
     query, text = (cleaned(words, what, pair.place, reading) for what, words in (("query", query), ("text", text)))
     return Candidate(pair.number, pair.place, query, text)

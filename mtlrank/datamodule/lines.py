@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import shutil
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mtlrank import embedded
-from mtlrank.datamodule import hub
+from mtlrank.datamodule.named_files import locate_all as locate_all  # until dataset/ranking.py asks there itself
+from mtlrank.datamodule.named_files import name_of
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError, DataError
-from mtlrank.patterns import is_pattern, matching, told
-from mtlrank.storage import file_hash
+from mtlrank.errors import DataError
 
 BLANK = "a blank line: remove it"
 _BOM = b"\xef\xbb\xbf"
@@ -85,94 +81,6 @@ def is_json(path: Path, *, by_name: bool = False) -> bool:
         return ending in (".jsonl", ".json", ".ndjson")
     first = next((text for _, text in read_lines(path, Reading.silent()) if text.strip()), "")
     return bool(_OBJECT.match(first))
-
-
-def locate(name: str, what: str) -> Path:
-    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection, `hf://` is on the hub."""
-    if not isinstance(name, str):
-        raise ConfigError(f"The {what} is {name!r}, expected the path of a file.")
-    if hub.is_uri(name):
-        return hub.fetch(name)
-    path = Path(embedded.locate(name))
-    if path.is_dir():
-        raise DataError(f"The {what} {name!r} is a folder, expected a file.")
-    if path.exists() and not path.is_file():
-        way = " Pipe it in with input=- instead." if what == "input" else " Write it to a file."
-        raise DataError(f"The {what} {name!r} is not a regular file.{way}")
-    if not path.is_file():
-        expected = " Expected the name of one file." if is_pattern(name) else ""
-        raise DataError(f"The {what} {name!r} does not exist{_where(name, path)}{expected}")
-    return path
-
-
-def locate_all(name: str, what: str) -> list[Path]:
-    """The files that a config names: one as `locate` does, or all that match a name with `*`, in the order of their names.
-
-    Raises `DataError` if none does.
-    """
-    if not isinstance(name, str) or not is_pattern(name):
-        return [locate(name, what)]
-    if hub.is_uri(name):
-        return list(hub.fetch_all(name))
-    path = Path(embedded.locate(name))
-    try:
-        there = [each.name for each in path.parent.iterdir() if not each.is_dir()]
-    except FileNotFoundError as error:
-        raise DataError(f"The folder of the {what} {name!r} does not exist{_where(name, path)}") from error
-    except OSError as error:
-        raise DataError(f"Cannot read the folder of the {what} {name!r}: {error.strerror}.") from error
-    found = matching(path.name, there)
-    if not found:
-        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {told(there)}.")
-    return [locate(str(path.with_name(each)), what) for each in found]
-
-
-def _where(name: str, path: Path) -> str:
-    """Where a file was looked for in vain, and what may be wrong with its name."""
-    hint = unset_variable(name)
-    folder = "" if path.is_absolute() or hint else f" in the current folder {str(Path.cwd())!r}"
-    if "*" in name.rpartition("/")[0]:
-        hint += " A * may stand in the name of the file, not of a folder."
-    return f"{folder}.{hint}"
-
-
-def describe_file(name: str, path: Path) -> dict[str, str]:
-    """For the manifest: the name of a file, where it is on the hub if it is there, and its hash."""
-    return {"file": name if hub.is_uri(name) else path.name, "sha256": file_hash(path)}
-
-
-def describe_files(name: str, paths: Sequence[Path]) -> dict[str, Any]:
-    """For the manifest: a file that a config names or, of a name with `*`, each of those that match."""
-    if not is_pattern(name):
-        return describe_file(name, paths[0])
-    parts = [describe_file(path.name, path) for path in paths]
-    return {"file": name if hub.is_uri(name) else Path(name).name, "parts": parts}
-
-
-def standard_input(folder: Path, name: str) -> Path:
-    """What comes in, as a file in a folder, so that errors can name its lines."""
-    path = folder / "stdin" / name
-    path.parent.mkdir()
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    return path
-
-
-def unset_variable(path: str) -> str:
-    """A hint at the environment variable that a config reads a path from, where it is not set."""
-    name = path.removeprefix("$").partition("/")[0]
-    return f" Set the environment variable {name}." if path.startswith("$") else ""
-
-
-def name_of(path: Path) -> str:
-    """How the places of a file's lines name it: with its folder, as files of several splits may have one name.
-
-    A file at the root of a repository of the hub lies in `datasets--OWNER--NAME/snapshots/COMMIT`.
-    """
-    folder = path.parent.name
-    if re.search(r"/datasets--[^/]+/snapshots$", str(path.parent.parent)):
-        folder = path.parents[2].name.rpartition("--")[2]
-    return f"{folder}/{path.name}".lstrip("/")
 
 
 def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ CREATE TABLE texts (name TEXT PRIMARY KEY, hash BLOB, place TEXT) WITHOUT ROWID;
 _BEST = "row_number() OVER (PARTITION BY query ORDER BY {score} DESC, doc DESC)"  # as trec_eval orders float32
 
 
-class Asked(NamedTuple):
+class StoredPair(NamedTuple):
     """A pair whose score is wanted, by its ids."""
 
     number: int  # in the order of arrival
@@ -50,7 +50,7 @@ class PairStore:
             insert = "INSERT OR IGNORE INTO queries (name) VALUES (?)"
             self._database.executemany(insert, ((name,) for name in query_ids))
 
-    def add(self, pairs: Sequence[tuple[str, str, float, str]]) -> list[Asked]:
+    def add(self, pairs: Sequence[tuple[str, str, float, str]]) -> list[StoredPair]:
         """Take in (query_id, doc_id, first-stage score, place). Raises `DataError` for a pair that is given twice."""
         self.order_queries(dict.fromkeys(pair[0] for pair in pairs))
         rows = [(self._size + i, pair[1], *pair[2:], pair[0]) for i, pair in enumerate(pairs)]
@@ -64,7 +64,7 @@ class PairStore:
                 except sqlite3.IntegrityError as error:
                     raise DataError(self._twice(row[4], row[1], str(row[3]))) from error
         self._size += len(rows)
-        return [Asked(row[0], row[4], row[1], str(row[3])) for row in rows]
+        return [StoredPair(row[0], row[4], row[1], str(row[3])) for row in rows]
 
     def check_texts(self, texts: Iterable[tuple[str, str, str]]) -> None:
         """Raise `DataError` if a name has two texts; `texts` are (name, text, place)."""
@@ -78,12 +78,12 @@ class PairStore:
                 if found != key:
                     raise DataError(f"{place}: {name} has a different text at {first}.")
 
-    def best(self, k: int | None) -> Iterator[Asked]:
+    def best(self, k: int | None) -> Iterator[StoredPair]:
         """The pairs query by query, the `k` best of the first stage; None for all."""
         ranked = f"SELECT *, {_BEST.format(score='first')} AS rank FROM pairs"  # noqa: S608 - our own words
         select = f"SELECT p.number, name, doc, place FROM ({ranked}) p JOIN queries q ON q.number = query"  # noqa: S608
         limit = "" if k is None else f"WHERE rank <= {int(k)}"
-        yield from map(Asked._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
+        yield from map(StoredPair._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
 
     def put(self, numbers: Iterable[int], scores: Iterable[float]) -> None:
         """Take in the scores of pairs."""

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.datamodule.lines import count_lines, name_of, read_json
+from mtlrank.datamodule.lines import count_lines, read_json
+from mtlrank.datamodule.named_files import name_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mtlrank.datamodule.asked import Asked
 from mtlrank.datamodule.reading import Reading
-from mtlrank.loop.predict import one_late
 from mtlrank.loop.scorer import Scorer
+from mtlrank.loop.scoring import one_late
 from mtlrank.task import Buckets, Task
 
 

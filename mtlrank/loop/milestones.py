@@ -1,6 +1,5 @@
 """What happens between two optimizer steps: validation, checkpoints, stopping early or because somebody asks."""
 
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -8,15 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from torch.optim.lr_scheduler import LambdaLR
 
-from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.predictions import Judgement
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
-from mtlrank.loop.predict import gather, predict
+from mtlrank.loop.resume import continue_at, follow, take_over
+from mtlrank.loop.scoring import gather, predict
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.progress import say
 
@@ -96,32 +94,22 @@ class Milestones(pl.Callback):
         found, state = newest
         mine = state["callbacks"][self.state_key]
         where = self.checkpoints.path(found)
-        if check_same(self.identity, mine["identity"], where, self.accept_changes):
-            for setting, end, done in (
-                ("epochs", self.plan.epochs, mine["epoch"]),
-                ("max_steps", self.plan.max_steps, found.step),
-            ):
-                if end is not None and end < done:
-                    raise ConfigError(f"training.{setting} is {end}, but {done} are over. Expected more.")
-            self._check_best(mine["best_step"])
-            say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
-            if (code := mine.get("code", self.code)) != self.code:
-                say(f"mtlrank: that checkpoint is of {code}, and this is {self.code}: the result may be neither's")
-            return where
-        weights = state["state_dict"]
-        # What a combiner knows is of the tasks that there were.
-        again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # heads that have another name too
-        known = {
-            name: weight
-            for name, weight in loop.state_dict().items()
-            if name.startswith("model.") and not name.startswith(again)
-        }
-        kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
-        loop.load_state_dict({**loop.state_dict(), **kept})
-        changed = ", ".join(self.accept_changes)
-        say(f"starting over with the weights of {where}: {len(kept)} of {len(known)} loaded, {changed} changed")
-        self.pending = True
-        return None  # its checkpoints go when this run has one
+        if not check_same(self.identity, mine["identity"], where, self.accept_changes):
+            loaded, changed = take_over(state["state_dict"], loop), ", ".join(self.accept_changes)
+            say(f"starting over with the weights of {where}: {loaded} loaded, {changed} changed")
+            self.pending = True
+            return None  # its checkpoints go when this run has one
+        for setting, end, done in (
+            ("epochs", self.plan.epochs, mine["epoch"]),
+            ("max_steps", self.plan.max_steps, found.step),
+        ):
+            if end is not None and end < done:
+                raise ConfigError(f"training.{setting} is {end}, but {done} are over. Expected more.")
+        self._check_best(mine["best_step"])
+        say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
+        if (code := mine.get("code", self.code)) != self.code:
+            say(f"mtlrank: that checkpoint is of {code}, and this is {self.code}: the result may be neither's")
+        return where
 
     def _check_best(self, step: int | None) -> None:
         """If the best weights are damaged, what is best from here on takes their place."""
@@ -145,23 +133,7 @@ class Milestones(pl.Callback):
             self.best, self.best_step, self.waited = None, None, 0
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Set the data and Lightning's loops to where training stands, whatever the number of processes was."""
-        state = checkpoint["callbacks"][self.state_key]
-        epoch = 0 if trainer.overfit_batches else state["epoch"]
-        trainer.datamodule.start_at(epoch, state["batches"])
-        whole = trainer.datamodule.num_batches("train")
-        steps = -(-whole // trainer.world_size) - -(-(whole - state["batches"]) // trainer.world_size)
-        if pl_module.total_steps != trainer.max_steps:  # else it ends after so many steps, whatever their size
-            processes = state.get("processes", trainer.world_size), trainer.world_size
-            then, now = (epoch_steps(trainer.datamodule, trainer, number) for number in processes)
-            for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
-                schedule["last_epoch"] = round(schedule["last_epoch"] * now / then)
-        loops = checkpoint["loops"]["fit_loop"]
-        loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
-        loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
-        begun = state["epoch"] + (1 if state["batches"] else 0)
-        epochs = {**_at(state["epoch"]), "ready": begun, "started": begun}
-        loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+        continue_at(checkpoint["callbacks"][self.state_key], trainer, pl_module, checkpoint)
 
     # -- Lightning's hooks ---------------------------------------------------------------------------------------------
 
@@ -178,7 +150,7 @@ class Milestones(pl.Callback):
         """Lightning has put its own handler of signals in the place of ours, and a checkpoint its last learning rates."""
         self.signals.listen()
         for each in trainer.lr_scheduler_configs:
-            _follow(each.scheduler)
+            follow(each.scheduler)
         self._is_restored, self._saved_at = True, time.monotonic()
         self._stop_early_if_due(trainer)
         if trainer.should_stop:
@@ -293,27 +265,3 @@ def _in_words(name: str, judged: Judgement) -> str:
     (measure, value), *others = judged.values.items()
     baseline = f"({judged.baseline_name} {judged.baseline[measure]:.4f})"
     return "  ".join([f"  {name}: {measure} {value:.4f} {baseline}", *(f"{m} {v:.4f}" for m, v in others)])
-
-
-def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:
-    """Optimizer steps of an epoch on so many processes, from our own samplers' lengths."""
-    batches: int = datamodule.num_batches("train", processes)
-    for limit in (trainer.limit_train_batches, trainer.overfit_batches):
-        if limit:
-            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a share, as Lightning cuts it
-            batches = min(batches, wanted)
-    steps: int = math.ceil(batches / trainer.accumulate_grad_batches)
-    return max(1, steps)
-
-
-def _at(number: int) -> dict[str, int]:
-    """Lightning's way of saying that so many of something are over."""
-    return dict.fromkeys(("ready", "started", "processed", "completed"), number)
-
-
-def _follow(schedule: Any) -> None:
-    """Set the rates of a schedule's place: a checkpoint may hold those of a shorter course, or of fewer processes."""
-    if isinstance(schedule, LambdaLR):  # others know their rates from the last ones only
-        groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
-        for group, peak, factor in groups:
-            group["lr"] = peak * factor(schedule.last_epoch)

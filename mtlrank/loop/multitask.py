@@ -1,13 +1,11 @@
 """The loop holds the model instead of being it, so that a model can be used and exported without Lightning."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -15,15 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
-from mtlrank.loop.gradients import TaskGradients, losses_of, task_gradients, trained
+from mtlrank.loop.gradients import losses_of, task_gradients, trained
 from mtlrank.loop.groups import parameter_groups
 from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
+from mtlrank.loop.training_log import TrainingLog
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.processes import world_size
 from mtlrank.returned import instance_of, name_of, shaped
-
-_RECENT = 50  # batches that a loss shown beside the progress is about
 
 
 class MultiTaskLoop(pl.LightningModule):
@@ -67,20 +64,10 @@ class MultiTaskLoop(pl.LightningModule):
         self.head_lr = head_lr
         self.examples = Counter[str]()  # samples of each task that were learnt from so far
         self.finite = FiniteSteps(max_bad_steps, self._name_of)
+        self.training_log = TrainingLog(self.datasets)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
-        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, less of those longer ago
-        self._sums: dict[str, Tensor] = {}  # by key: (sum, number) of the finite values since they were logged
-        self._rates: dict[str, Any] = {}  # of the last step, by name
-        self._names_of_rates: list[str] = []  # a name for each group of weights
-        self._logged_step = 0
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
-
-    @property
-    def recent_loss(self) -> float:
-        """An exponential mean of the batches' losses, which waits for the device; NaN if none was finite."""
-        total, number = torch.as_tensor(self._recent).expand(2).tolist()
-        return total / number if number else math.nan
 
     def on_train_epoch_start(self) -> None:
         """Deliver the epoch that Lightning counts, also after one that a limit cut short."""
@@ -89,7 +76,9 @@ class MultiTaskLoop(pl.LightningModule):
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
-            self._log_gradients(task_gradients(self.model, self.datasets, batch))
+            self.training_log.write_gradients(
+                task_gradients(self.model, self.datasets, batch), self.examples, self.global_step
+            )
         _seed_dropout(batch.seed, self.device)
         if isinstance(self.loss, ByGradient):
             return self._step_by_task(self.loss, batch, batch_idx)
@@ -106,7 +95,7 @@ class MultiTaskLoop(pl.LightningModule):
         """Compute the step's gradients here; `backward` hands them to the weights."""
         found = task_gradients(self.model, self.datasets, batch)
         if self._is_watched(batch_idx):
-            self._log_gradients(found)
+            self.training_log.write_gradients(found, self.examples, self.global_step)
         body, names = trained(self.model.body), list(found.losses)
         means = torch.stack([losses.mean() for losses in found.losses.values()])
         with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
@@ -144,9 +133,7 @@ class MultiTaskLoop(pl.LightningModule):
         by_value = gradient_clip_algorithm == "value"
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = gradient_norm(weights, None if by_value else gradient_clip_val)
-        self._add("train/grad_norm", norm)
-        groups = zip(self._names_of_rates, optimizer.param_groups, strict=True)
-        self._rates = {name: group["lr"] for name, group in groups}
+        self.training_log.add_step(norm, optimizer)
         if by_value:
             torch.nn.utils.clip_grad_value_(weights, gradient_clip_val or float("inf"))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
@@ -156,17 +143,16 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt, self._drawn = [], set()
 
     def on_train_start(self) -> None:
-        self._logged_step = self.global_step
+        self.training_log.begin(self.loggers, self.device, self.global_step)
 
     def on_train_batch_end(self, outputs: Any, batch: MTLBatch, batch_idx: int) -> None:
         """Log now and then, not in each step, as that would wait for the GPU."""
-        if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step > self._logged_step:
-            self._log_means()
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            self.training_log.write(self.global_step)
 
     def on_train_epoch_end(self) -> None:
         """Log what has come since the last time."""
-        if self.global_step > self._logged_step:
-            self._log_means()
+        self.training_log.write(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.finite.look()
@@ -188,10 +174,11 @@ class MultiTaskLoop(pl.LightningModule):
             if self.loss.lr is None:
                 raise ConfigError(f"{name_of(self.loss)} learns, but has no rate to learn with: set its `lr`.")
             groups.append({"name": "lr/loss", "params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
-        self._names_of_rates = [group.pop("name") for group in groups]
+        names = [group.pop("name") for group in groups]
         optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer)
         if len(optimizer.param_groups) != len(groups):  # it has made groups of its own
-            self._names_of_rates = [f"lr/group_{number}" for number in range(len(optimizer.param_groups))]
+            names = [f"lr/group_{number}" for number in range(len(optimizer.param_groups))]
+        self.training_log.names_of_rates = names
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
@@ -221,49 +208,15 @@ class MultiTaskLoop(pl.LightningModule):
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
         if batch.weight or self.loss.by_task:  # then a process without a batch has a share of 0 in the mean
-            self._add("train/loss", total)
-            self._recent = _finite(total) + (1 - 1 / _RECENT) * self._recent
+            self.training_log.add_loss(total)
         for name, loss in losses.items() if batch.weight else ():
-            self._add(f"train/{name}/loss", loss)
-
-    def _add(self, key: str, values: Tensor) -> None:
-        """Add what is finite to what is logged next, without waiting for the device."""
-        self._sums[key] = _finite(values) + self._sums.get(key, 0.0)
-
-    def _log_means(self) -> None:
-        """Learning rates, and means since the last time, over all processes: of losses and of the gradient's norm."""
-        none = torch.zeros(2, device=self.device)
-        keys = ["train/loss", *(f"train/{name}/loss" for name in self.datasets), "train/grad_norm"]
-        sums = torch.stack([self._sums.get(key, none) for key in keys])
-        if world_size() > 1:
-            dist.all_reduce(sums)
-        values = {key: total / count for key, (total, count) in zip(keys, sums.tolist(), strict=True) if count}
-        values |= {name: float(rate) for name, rate in self._rates.items()}
-        for logger in self.loggers:
-            logger.log_metrics(values, step=self.global_step)
-        self._sums, self._logged_step = {}, self.global_step
+            self.training_log.add_task_loss(name, loss)
 
     def _is_watched(self, batch_idx: int) -> bool:
         return bool(self.diagnose_every_n_steps) and batch_idx % self.diagnose_every_n_steps == 0
 
-    def _log_gradients(self, found: TaskGradients) -> None:
-        """What the tasks would do to the body, each by itself: how much, and how far they agree."""
-        values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in found.norms().items()}
-        values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in found.cosines().items()}
-        numbers = {key: float(value) for key, value in values.items()}
-        numbers |= {f"diagnostics/{name}/examples": float(self.examples[name]) for name in self.datasets}
-        for logger in self.loggers:
-            logger.log_metrics(numbers, step=self.global_step)
-
     def _name_of(self, name: str, sample: int) -> str:
         return self.datasets[name].split("train").name_of(sample)
-
-
-def _finite(values: Tensor) -> Tensor:
-    """The sum and the number of the values that are finite, (2,)."""
-    values = values.detach().float()
-    finite = values.isfinite()
-    return torch.stack([values.where(finite, 0.0).sum(), finite.sum().float()])
 
 
 class _Zero(torch.autograd.Function):

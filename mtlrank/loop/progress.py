@@ -16,7 +16,7 @@ class Bar(TQDMProgressBar):
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         """What stands beside the bar."""
-        return {"loss": f"{pl_module.recent_loss:.4f}"}
+        return {"loss": f"{pl_module.training_log.recent_loss:.4f}"}
 
 
 class PlainProgress(pl.Callback):
@@ -28,7 +28,7 @@ class PlainProgress(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         self.progress.done = _steps(trainer)
         if trainer.is_global_zero and self.progress.is_due():
-            epoch, loss = f"{trainer.current_epoch + 1}/{trainer.max_epochs}", pl_module.recent_loss
+            epoch, loss = f"{trainer.current_epoch + 1}/{trainer.max_epochs}", pl_module.training_log.recent_loss
             self.progress.what = f"train epoch {epoch}, loss {loss:.4f}"
             self.progress.tell()
 

@@ -12,7 +12,7 @@ from mtlrank.datamodule.candidates import Candidate
 from mtlrank.datamodule.packed import PackedPairs
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import DivergedError
-from mtlrank.loop.predict import Arriving, scores
+from mtlrank.loop.scoring import Arriving, scores
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 

@@ -18,7 +18,8 @@ from mtlrank.compose import compose_config
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
-from mtlrank.datamodule.lines import locate, name_of, read_lines
+from mtlrank.datamodule.lines import read_lines
+from mtlrank.datamodule.named_files import locate, name_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.selection import select_tasks

@@ -8,7 +8,7 @@ from huggingface_hub.utils import _http
 
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.lines import locate, locate_all
+from mtlrank.datamodule.named_files import locate, locate_all
 from mtlrank.errors import ConfigError, DataError, StorageError
 from tests.datamodule.dataset.labelled import sentences
 from tests.datamodule.test_hub import PAIRS, folder_of

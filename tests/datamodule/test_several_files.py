@@ -15,7 +15,7 @@ from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import GAP, BIOSpans, IRDataset, LabelledAnswers, Shard, SpanPairs
 from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
 from mtlrank.datamodule.dataset.files import FileDataset
-from mtlrank.datamodule.lines import locate_all
+from mtlrank.datamodule.named_files import locate_all
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError

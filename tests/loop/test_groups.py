@@ -62,7 +62,7 @@ def test_the_rates_of_an_optimizer_that_makes_groups_of_its_own_are_numbered():
     schedule = functools.partial(linear_warmup, warmup=0.1)
     loop = MultiTaskLoop(of, {}, lambda kinds: ExampleMean(kinds), one_each, schedule, total_steps=9)
     loop.configure_optimizers()
-    assert loop._names_of_rates == [f"lr/group_{number}" for number in range(len(list(of.parameters())))]
+    assert loop.training_log.names_of_rates == [f"lr/group_{number}" for number in range(len(list(of.parameters())))]
 
 
 def test_frozen_layers_are_in_no_group():

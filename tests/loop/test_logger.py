@@ -1,13 +1,10 @@
 """A service shows what a run logs, goes on with the run, and never stops it."""
 
-from statistics import fmean
-
 import pytest
 from pytorch_lightning.loggers import CSVLogger
 
 from mtlrank import train
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.logger import MLflow, Service
 from mtlrank.run_folder import run_identity
 from mtlrank.storage import read_json
@@ -121,19 +118,3 @@ def test_the_same_run_goes_on_with_another_service(data_dir, tmp_path):
     assert run_identity(settings(data_dir, tmp_path)) == run_identity(
         settings(data_dir, tmp_path, "loop/logger=wandb", "loop.logger.project=another")
     )
-
-
-def test_logged_losses_and_norms_are_means_over_all_steps_since_the_last_line(data_dir, tmp_path):
-    each = logged(data_dir, tmp_path / "each", 1)
-    mean = logged(data_dir, tmp_path / "mean", 4)
-    for key in ("train/loss", "train/grad_norm"):
-        assert [step for step, _ in each[key]] == list(range(1, 9))
-        assert [step for step, _ in mean[key]] == [4, 8]
-        for step, value in mean[key]:
-            assert value == pytest.approx(fmean(dict(each[key])[i] for i in range(step - 3, step + 1)), rel=1e-5)
-
-
-def logged(data_dir, output, every):
-    short = [*SHORT, "training.epochs=1", "test=false"]
-    train.run(settings(data_dir, output, *short, f"trainer.log_every_n_steps={every}"))
-    return read_curves(output)

@@ -1,21 +1,10 @@
-import math
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from mtlrank import train
-from mtlrank.batch import MTLBatch
-from mtlrank.loop.loss import ExampleMean
-from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
-from mtlrank.model.body import MTLBody
-from mtlrank.model.head import Linear
-from mtlrank.model.head.pooler import Average
-from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.progress import Progress
-from mtlrank.task import Regression
-from tests.batches import batch
 from tests.loop.runs import run_until, settings
 
 
@@ -38,32 +27,10 @@ def test_a_run_that_goes_on_with_more_processes_counts_steps_of_their_size(capsy
     schedule = SimpleNamespace(last_epoch=976)
     known = {"is_global_zero": True, "current_epoch": 4, "max_epochs": 8, "global_step": 1952}
     trainer = SimpleNamespace(lr_scheduler_configs=[SimpleNamespace(scheduler=schedule)], **known)
-    loop = SimpleNamespace(total_steps=1952, recent_loss=0.5)
+    loop = SimpleNamespace(total_steps=1952, training_log=SimpleNamespace(recent_loss=0.5))
     told = PlainProgress()
     told.on_train_start(trainer, loop)
     told.progress.SECONDS = 0.0
     schedule.last_epoch += 1
     told.on_train_batch_end(trainer, loop)
     assert "train epoch 5/8, loss 0.5000: 977/1,952 steps" in capsys.readouterr().err
-
-
-def test_the_loss_beside_the_progress_is_a_mean_that_forgets():
-    """After losses of 1 and 3: (3 + .98) / (1 + .98); one that is not finite does not count."""
-    losses = iter([math.nan, 1.0, 3.0, math.inf])
-
-    class Given(ExampleMean):
-        def forward(self, losses_of_tasks, drawn):
-            return super().forward(losses_of_tasks, drawn) * 0 + next(losses)
-
-    body = MTLBody("mtlrank-embedded/tiny-bert", pretrained=False)
-    model = MultiTaskModel(body, {"x": Linear(body.out_dim, body.num_layers, 1, Average)})
-    dataset = SimpleNamespace(name="x", task=Regression(["MSE"]))
-    loop = MultiTaskLoop(
-        model, {"x": dataset}, Given, torch.optim.AdamW, torch.optim.lr_scheduler.StepLR, total_steps=4
-    )
-    shown = []
-    for _ in range(4):
-        loop.training_step(MTLBatch({"x": batch([3])}, {"x": 1}, 1.0, 0), 0)
-        shown.append(loop.recent_loss)
-    assert shown[1:] == pytest.approx([1.0, 3.98 / 1.98, 3.98 / 1.98])
-    assert math.isnan(shown[0])

@@ -16,7 +16,8 @@ from mtlrank import embedded
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import parse_number
 from mtlrank.datamodule import hub
-from mtlrank.datamodule.lines import describe_files, is_header, is_json, locate_all, read_cells, read_lines, wrong_id
+from mtlrank.datamodule.lines import is_header, is_json, read_cells, read_lines, wrong_id
+from mtlrank.datamodule.named_files import describe_files, locate_all
 from mtlrank.datamodule.parquet import is_parquet, read_objects, read_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError

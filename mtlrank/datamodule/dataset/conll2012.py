@@ -15,7 +15,8 @@ from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import describe_files, locate_all, read_lines, unset_variable
+from mtlrank.datamodule.lines import read_lines
+from mtlrank.datamodule.named_files import describe_files, locate_all, unset_variable
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError

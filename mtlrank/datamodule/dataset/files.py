@@ -9,7 +9,8 @@ from typing import Any
 
 from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import describe_files, locate_all, name_of, read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import read_cells, read_json, read_lines
+from mtlrank.datamodule.named_files import describe_files, locate_all, name_of
 from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.datamodule.dataset.held_out import part_of_one
-from mtlrank.datamodule.lines import describe_file, locate, read_lines
+from mtlrank.datamodule.lines import read_lines
+from mtlrank.datamodule.named_files import describe_file, locate
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Task

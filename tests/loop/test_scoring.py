@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtlrank.datamodule.candidates import Candidate
-from mtlrank.loop.predict import one_late
 from mtlrank.loop.scorer import Scorer
+from mtlrank.loop.scoring import one_late
 from mtlrank.trained import load_head
 from tests.exports import save_bert
 

@@ -1,4 +1,4 @@
-"""Scoring whole splits with a model, for validation and for judging."""
+"""Scoring batches with a model: a whole split for validation and judging, or what a `Scorer` makes of texts."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext

@@ -1,0 +1,74 @@
+"""What a run does with an earlier checkpoint: it goes on where that ended, or takes its weights over and starts anew."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from mtlrank.datamodule.multitask import MTLDataModule
+from mtlrank.loop.multitask import MultiTaskLoop
+
+
+def take_over(weights: Mapping[str, Tensor], loop: MultiTaskLoop) -> str:
+    """Load those weights that fit the loop's model, and say how many these are."""
+    # What a combiner knows is of the tasks that there were.
+    again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # heads that have another name too
+    known = {
+        name: weight
+        for name, weight in loop.state_dict().items()
+        if name.startswith("model.") and not name.startswith(again)
+    }
+    kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
+    loop.load_state_dict({**loop.state_dict(), **kept})
+    return f"{len(kept)} of {len(known)}"
+
+
+def continue_at(
+    place: Mapping[str, Any], trainer: pl.Trainer, loop: MultiTaskLoop, checkpoint: Mapping[str, Any]
+) -> None:
+    """Set the data, and Lightning's loops in a checkpoint, to where training stands, whatever the number of processes was.
+
+    `place` is what `Milestones` have saved.
+    """
+    epoch = 0 if trainer.overfit_batches else place["epoch"]
+    trainer.datamodule.start_at(epoch, place["batches"])
+    whole = trainer.datamodule.num_batches("train")
+    steps = -(-whole // trainer.world_size) - -(-(whole - place["batches"]) // trainer.world_size)
+    if loop.total_steps != trainer.max_steps:  # else it ends after so many steps, whatever their size
+        processes = place.get("processes", trainer.world_size), trainer.world_size
+        then, now = (epoch_steps(trainer.datamodule, trainer, number) for number in processes)
+        for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
+            schedule["last_epoch"] = round(schedule["last_epoch"] * now / then)
+    loops = checkpoint["loops"]["fit_loop"]
+    loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
+    loops["epoch_loop.batch_progress"] = {"is_last_batch": False, "total": _at(steps), "current": _at(steps)}
+    begun = place["epoch"] + (1 if place["batches"] else 0)
+    epochs = {**_at(place["epoch"]), "ready": begun, "started": begun}
+    loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+
+
+def follow(schedule: Any) -> None:
+    """Set the rates of a schedule's place: a checkpoint may hold those of a shorter course, or of fewer processes."""
+    if isinstance(schedule, LambdaLR):  # others know their rates from the last ones only
+        groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, peak, factor in groups:
+            group["lr"] = peak * factor(schedule.last_epoch)
+
+
+def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:
+    """Optimizer steps of an epoch on so many processes, from our own samplers' lengths."""
+    batches: int = datamodule.num_batches("train", processes)
+    for limit in (trainer.limit_train_batches, trainer.overfit_batches):
+        if limit:
+            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a share, as Lightning cuts it
+            batches = min(batches, wanted)
+    steps: int = math.ceil(batches / trainer.accumulate_grad_batches)
+    return max(1, steps)
+
+
+def _at(number: int) -> dict[str, int]:
+    """Lightning's way of saying that so many of something are over."""
+    return dict.fromkeys(("ready", "started", "processed", "completed"), number)
