@@ -6,8 +6,7 @@ import pytest
 
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.dataset import ranking as ranking_module
+from mtlrank.datamodule.dataset import Shard, lessons
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import PairwiseRelevance, Regression
@@ -81,7 +80,7 @@ def test_an_annotator_can_teach(source):
 
 
 def test_what_an_annotator_teaches_comes_a_few_queries_at_a_time(source, monkeypatch):
-    monkeypatch.setattr(ranking_module, "_ANNOTATED", 1)
+    monkeypatch.setattr(lessons, "ANNOTATED", 1)
     asked = []
 
     class Asked(Length):
