@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.collection.source import PairValue
+from mtlrank.datamodule.collection.rows import PairValue
 from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
 from mtlrank.datamodule.pair_store import PairStore, StoredPair

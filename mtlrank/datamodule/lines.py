@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mtlrank.datamodule.named_files import locate_all as locate_all  # until dataset/ranking.py asks there itself
 from mtlrank.datamodule.named_files import name_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError

@@ -12,7 +12,8 @@ from typing import Any
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection.ranking import RankedDocs
-from mtlrank.datamodule.collection.source import PairValue, Triple, open_source
+from mtlrank.datamodule.collection.rows import PairValue, Triple
+from mtlrank.datamodule.collection.source import open_source
 from mtlrank.datamodule.collection.store import DocStore
 from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.chunks import chunks
-from mtlrank.datamodule.collection.source import Source, Text
+from mtlrank.datamodule.collection.rows import Text
+from mtlrank.datamodule.collection.source import Source
 from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError

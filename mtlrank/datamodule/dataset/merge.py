@@ -19,7 +19,7 @@ from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest,
 from mtlrank.task import Buckets, Classification, Task
 from mtlrank.trec import read_qrels
 
-SCHEMA = 4
+SCHEMA = 5
 WITHOUT_CANDIDATES = "judged queries without candidates"
 LEARNT_TOO = "texts that are in train too"
 _EMPTY = sha256().hexdigest()  # of a file with nothing in it

@@ -8,9 +8,9 @@ from typing import Any
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
-from mtlrank.checks import at_least, null_or_at_least, one_of
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.collection import Collection, RankedDocs
+from mtlrank.datamodule.dataset import training_samples
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.folds import Folds, check_divisible
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
@@ -19,9 +19,8 @@ from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.shard import Shard
-from mtlrank.datamodule.dataset.teacher import check_teacher, labels_of
 from mtlrank.datamodule.dataset.texts import Labelled, Texts
-from mtlrank.datamodule.lines import locate_all
+from mtlrank.datamodule.named_files import locate_all
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -30,8 +29,6 @@ from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line
 
 Source = str | Mapping[str, Any]
-_QUERIES = 200  # whose documents are in memory at a time
-_ANNOTATED = 20  # whose documents an annotator scores at a time, which may take a second each
 
 
 class IRDataset(PreparedDataset):
@@ -123,14 +120,9 @@ class IRDataset(PreparedDataset):
             groups_per_positive,
             seed,
         )
-        self.learn_from = one_of("learn_from", learn_from, ("judged", "docpairs", "run", "annotator"))
+        self.learn_from = learn_from
         self.negative_ranks = negative_ranks
         self.negatives_run = negatives_run
-        if negatives_run is not None and learn_from not in ("judged", "annotator"):
-            raise ConfigError(
-                f"Dataset {name!r}: negatives_run is for learn_from=judged or annotator, but learn_from is {learn_from}, "
-                "which has its own documents."
-            )
         self.annotator = annotator
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.seed = seed
@@ -142,11 +134,7 @@ class IRDataset(PreparedDataset):
                 f"Dataset {name!r}: a {type(task).__name__} task compares the documents of a group, and with "
                 "grouping=pointwise a group has one. Leave grouping out, or choose task=relevance."
             )
-        check_teacher(name, task, learn_from, annotator)
-        if max_queries is not None and learn_from == "docpairs":
-            raise ConfigError(
-                f"Dataset {name!r}: max_queries is not for learn_from=docpairs. Give a file of fewer docpairs."
-            )
+        training_samples.check(name, task, learn_from, annotator, negatives_run, max_queries)
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, RankedDocs]] = {}
 
@@ -161,17 +149,16 @@ class IRDataset(PreparedDataset):
         if self.sources[split] is None:
             return []
         slow = split == "train" and self.annotator is not None
-        size, whole = _ANNOTATED if slow else 10 * _QUERIES, self.learn_from == "docpairs"
-        return self.texts.records(self.collection(split), self._samples_of(split), size, self.reading, whole=whole)
+        size, whole = (
+            training_samples.ANNOTATED if slow else 10 * training_samples.QUERIES,
+            self.learn_from == "docpairs",
+        )
+        return self.texts.records(self.collection(split), self._samples_of(split), size, whole=whole)
 
     def _samples_of(self, split: str) -> Iterator[list[Labelled]]:
         if self.task.kind == "regression":
             return self._scored(split)
-        if split != "train":
-            return self._to_rerank(split)
-        if self.learn_from == "docpairs":
-            return self._triples()
-        return self._taught() if self.task.distils else self._judged()
+        return self._training_samples() if split == "train" else self._to_rerank(split)
 
     def collection(self, split: str) -> Collection:
         """The collection that a split is drawn from."""
@@ -280,9 +267,7 @@ class IRDataset(PreparedDataset):
         if split not in self._candidates:
             collection = self.pool(split)
             if split in self.held_out and collection is self.collection(split):
-                # Its run is read once for all of its parts.
-                has_train = self.learn_from != "docpairs" and self.negatives_run is None
-                parts = [*self.held_out.shares, *(["train"] if has_train else [])]
+                parts = dict.fromkeys([*self.held_out.shares, split])  # its run is read once for all of them
                 asked = [query_id for part in parts for query_id in self.query_ids(part)]
                 collection.read_run(asked, max(map(self._depth, parts)))
             ranked = collection.candidates(self.query_ids(split), self._depth(split))
@@ -299,58 +284,20 @@ class IRDataset(PreparedDataset):
 
     # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
 
-    def _judged(self) -> Iterator[list[Labelled]]:
-        learnt = self._training_queries()  # first: it may stop, and candidates take long
-        collection, ranked, qrels = self.collection("train"), self.candidates("train"), self.qrels("train")
-        for number, query_ids in enumerate(chunks(learnt, _QUERIES)):
-            self.reading.at(number * _QUERIES, len(ranked))
-            looked_at = {q: [d.doc_id for d in ranked[q]][self.negatives.ranks] for q in query_ids}
-            wanted = ((q, d) for q in query_ids for d in {**qrels[q], **dict.fromkeys(looked_at[q])})
-            texts = self.texts.of(collection, wanted, self.reading)
-            for query_id in query_ids:
-                grades = {d: grade for d, grade in qrels[query_id].items() if d in texts}
-                others = [d for d in looked_at[query_id] if d in texts]
-                for group in self.negatives.groups(query_id, grades, others):
-                    labelled = [(query_id, d, float(grades.get(d, 0))) for d in group]
-                    yield from ([d] for d in labelled) if self.negatives.grouping == "pointwise" else [labelled]
-
-    def _triples(self) -> Iterator[list[Labelled]]:
-        wanted = set(self._training_queries())
+    def _training_samples(self) -> Iterator[list[Labelled]]:
+        query_ids = self._training_queries()  # first: it may stop, and candidates take long
         collection = self.collection("train")
-        for query_id, better, worse, place, scores in collection.docpairs():
-            if better == worse:
-                self.reading.reject(place, f"expected two documents, found {better!r} twice")
-            elif query_id in wanted:
-                if self.task.distils and not scores:
-                    raise DataError(
-                        f"{self.name}: the docpairs of {collection.source.name} have no scores for a distillation. "
-                        "Give a TSV of better score, worse score, query id, better and worse document, or another task."
-                    )
-                first, second = scores if self.task.distils else (float(self.relevance_level), 0.0)
-                yield [(query_id, better, first), (query_id, worse, second)]
-
-    def _taught(self) -> Iterator[list[Labelled]]:
-        """Groups of candidates with a teacher's scores."""
-        collection, learnt = self.collection("train"), self._training_queries()
-        if self.annotator is None:
+        if self.learn_from == "docpairs":
+            labels = None if self.task.distils else (float(self.relevance_level), 0.0)
+            yield from training_samples.docpairs(self.name, collection, set(query_ids), labels)
+            return
+        if self.learn_from == "run":
             collection.require("run")
-        ranked = self.candidates("train")
-        size = _QUERIES if self.annotator is None else _ANNOTATED
-        for number, query_ids in enumerate(chunks(learnt, size)):
-            self.reading.at(number * size, len(ranked))
-            scores = {(d.query_id, d.doc_id): d.score for q in query_ids for d in list(ranked[q])[self.negatives.ranks]}
-            texts = self.texts.of(collection, scores, self.reading)
-            groups = [
-                [(query_id, doc_id) for doc_id in group]
-                for query_id in query_ids
-                for group in self.negatives.samples(
-                    query_id, [d.doc_id for d in ranked[query_id] if d.doc_id in texts], self.groups_per_query
-                )
-            ]
-            if self.annotator is not None:
-                asked = dict.fromkeys(pair for group in groups for pair in group)
-                scores = labels_of(self.annotator, collection, asked, texts)
-            yield from ([(q, d, scores[q, d]) for q, d in group if (q, d) in scores] for group in groups)
+        learnt = training_samples.TrainingQueries(query_ids, self.candidates("train"), collection, self.texts)
+        if self.learn_from == "judged":
+            yield from training_samples.judged(learnt, self.qrels("train"), self.negatives)
+        else:
+            yield from training_samples.taught(learnt, self.negatives, self.groups_per_query, self.annotator)
 
     def _to_rerank(self, split: str) -> Iterator[list[Labelled]]:
         qrels = self.qrels(split)
@@ -359,9 +306,9 @@ class IRDataset(PreparedDataset):
 
     def _scored(self, split: str) -> Iterator[list[Labelled]]:
         self.collection(split).require("run")
-        wanted = set(self._training_queries()) if split == "train" else set(self.query_ids(split))
-        for query_id, ranked in self.candidates(split).items():
-            yield from ([(query_id, d.doc_id, d.score)] for d in ranked if query_id in wanted)
+        query_ids = self._training_queries() if split == "train" else self.query_ids(split)
+        ranked = self.candidates(split)
+        yield from ([(query_id, d.doc_id, d.score)] for query_id in query_ids for d in ranked[query_id])
 
     # -- the queries to learn from, and what must be known of them -------------------------------------------------------
 

@@ -6,7 +6,6 @@ from mtlrank.batch import Record
 from mtlrank.checks import one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
@@ -23,7 +22,7 @@ class Texts:
         self.missing = one_of("missing_texts", missing, ("stop", "skip"))
         self.setting = setting
 
-    def of(self, collection: Collection, pairs: Iterable[tuple[str, ...]], reading: Reading) -> dict[str, str]:
+    def of(self, collection: Collection, pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
         """doc_id to text of the documents in (query_id, doc_id) pairs."""
         asked = list(dict.fromkeys(pairs))
         asked_by = {doc_id: query_id for query_id, doc_id in asked}
@@ -35,11 +34,11 @@ class Texts:
                 f"{self.dataset}: {first} has no text, or a blank one, in {collection.source.name}. {self.setting} leaves "
                 "such documents out."
             )
-        reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
+        collection.reading.count("documents without a text", sum(doc_id not in texts for _, doc_id in asked))
         return texts
 
     def records(
-        self, collection: Collection, samples: Iterable[list[Labelled]], size: int, reading: Reading, *, whole: bool
+        self, collection: Collection, samples: Iterable[list[Labelled]], size: int, *, whole: bool
     ) -> Iterator[Record]:
         """The records of samples of labelled documents, whose number is the group; `size` of them are read at a time.
 
@@ -47,7 +46,7 @@ class Texts:
         """
         numbered = enumerate(samples)
         for chunk in chunks(numbered, size):
-            texts = self.of(collection, (pair[:2] for _, sample in chunk for pair in sample), reading)
+            texts = self.of(collection, (pair[:2] for _, sample in chunk for pair in sample))
             for group, sample in chunk:
                 if whole and any(doc_id not in texts for _, doc_id, _ in sample):
                     continue

@@ -6,11 +6,10 @@ import pytest
 
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.dataset import ranking as ranking_module
+from mtlrank.datamodule.dataset import Shard, training_samples
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.task import PairwiseRelevance, Regression
+from mtlrank.task import Buckets, PairwiseRelevance, Regression
 from mtlrank.trec import read_run
 from tests.datamodule.dataset.rankings import distilled, groups, ranking, rows
 from tests.tiny_collection import write
@@ -44,6 +43,8 @@ def test_the_scores_of_a_run_can_be_learnt(source):
         ranking(source, PairwiseRelevance(["AP"], 2), learn_from="docpairs", max_queries=3)
     with pytest.raises(ConfigError, match="learn_from=run does not fit a Relevance task"):
         ranking(source, learn_from="run")
+    with pytest.raises(ConfigError, match="learn_from=docpairs does not fit a Buckets task"):
+        ranking(source, Buckets(["Accuracy"]), learn_from="docpairs")
 
 
 def test_a_runs_scores_can_be_distilled_in_groups_and_other_splits_are_judged(source):
@@ -61,6 +62,18 @@ def test_groups_of_a_query_do_not_overlap_and_one_document_is_none(source):
     taught = groups(distilled(source, learn_from="run", groups_per_query=5))
     assert [len(group) for group in taught] == [2, 2]  # of three and two candidates
     assert [len(group) for group in groups(distilled(source, learn_from="run", num_negatives=9))] == [3, 2]
+
+
+@pytest.mark.parametrize("way", ["run", "annotator"])
+def test_a_query_is_taught_the_documents_at_its_own_ranks_only(source, tmp_path, way):
+    """Also where another query has the others at these ranks."""
+    ranked = {"q1": ["d1", "d2", "d3"], "q2": ["d3", "d2", "d1"]}
+    lines = [f"{q} Q0 {d} {rank} {9 - rank} x" for q, docs in ranked.items() for rank, d in enumerate(docs, 1)]
+    files = {**source, "run": write(tmp_path / "run", lines)}
+    annotator = Length() if way == "annotator" else None
+    dataset = distilled(files, learn_from=way, annotator=annotator, negative_ranks=[2, 3], num_negatives=9)
+    taught = {(record.query_id, record.doc_id) for record in dataset.records("train")}
+    assert taught == {("q1", "d2"), ("q1", "d3"), ("q2", "d2"), ("q2", "d1")}
 
 
 class Length(Annotator):
@@ -81,7 +94,7 @@ def test_an_annotator_can_teach(source):
 
 
 def test_what_an_annotator_teaches_comes_a_few_queries_at_a_time(source, monkeypatch):
-    monkeypatch.setattr(ranking_module, "_ANNOTATED", 1)
+    monkeypatch.setattr(training_samples, "ANNOTATED", 1)
     asked = []
 
     class Asked(Length):
