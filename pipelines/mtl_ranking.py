@@ -1,9 +1,10 @@
-"""Wiring: prepare each dataset in shards, train on all of them on one node, judge each head, report, promote."""
+"""Wiring: check, prepare each dataset in shards, train on all of them on one node, judge each head, report, promote."""
 
 from typing import Any, Dict, List
 
 from kfp import dsl
 
+from components.check.component import check
 from components.train.component import train
 from pipelines.placement import place, place_on_gpus
 from pipelines.stages import judging, preparing
@@ -73,8 +74,12 @@ def mtl_ranking(
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
 
     """
+    checked = check(**locals())  # all parameters
+    place(checked, cpu="1", memory="1Gi", hours=1)
+    checked.set_caching_options(False)  # the cache does not know what the image's environment says
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
         prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
+        prepared.after(checked)
     trained = train(
         datasets=dsl.Collected(prepared.output),
         tasks=tasks,

@@ -131,13 +131,17 @@ def _tolerates(entry: dict[str, Any]) -> bool:
     """Whether Kubernetes takes it as a toleration. Without a key it must name no value: it tolerates every taint."""
     exists = entry.get("operator") == "Exists"
     return (
-        all(type(value) is _TOLERATION.get(name) for name, value in entry.items())
+        all(_is_of(_TOLERATION.get(name), value) for name, value in entry.items())
         and entry.get("operator", "Equal") in ("Equal", "Exists")
         and entry.get("effect", "") in ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
         and ("tolerationSeconds" not in entry or entry.get("effect") == "NoExecute")
         and (bool(entry.get("key")) or exists)
         and not (exists and entry.get("value"))
     )
+
+
+def _is_of(kind: type | None, value: Any) -> bool:
+    return type(value) is kind or (kind is int and type(value) is float and value.is_integer())  # a step may get 3.0
 
 
 def _from_secret(variable: str, key: str) -> dict[str, Any]:

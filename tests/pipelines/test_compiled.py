@@ -152,7 +152,7 @@ def test_every_parameter_reference_is_declared(compiled):
     assert checked > 20
 
 
-def test_only_training_for_use_and_promotion_are_never_answered_from_the_cache(compiled):
+def test_only_checks_training_for_use_and_promotion_are_never_answered_from_the_cache(compiled):
     """A study trains to compare: a run with the same inputs, image and settings has the same result."""
     tasks = {
         name: task
@@ -161,4 +161,4 @@ def test_only_training_for_use_and_promotion_are_never_answered_from_the_cache(c
         if task["componentRef"]["name"].replace("comp-", "exec-") in executors(compiled)
     }
     fresh = {name for name, task in tasks.items() if not task.get("cachingOptions", {}).get("enableCache")}
-    assert fresh == tasks.keys() & {"train", "launch", "promote"}
+    assert fresh == tasks.keys() & {"check", "train", "launch", "promote"}
