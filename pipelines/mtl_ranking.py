@@ -5,6 +5,7 @@ from typing import Any, Dict, List
 from kfp import dsl
 
 from components.check.component import check
+from components.launch.trainjob import TRAINING_KEYS
 from components.train.component import train
 from pipelines.placement import place, place_on_gpus
 from pipelines.stages import judging, preparing
@@ -97,7 +98,7 @@ def mtl_ranking(
         gpus=gpus,
     )
     trained.set_caching_options(False)  # a rerun trains again, or continues, instead of showing an old result
-    place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5)
+    place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5, secrets=TRAINING_KEYS)
     place_on_gpus(trained, gpu_type, gpus, node_selector, tolerations)
     judging(
         datasets=dsl.Collected(prepared.output),  # a fresh one: kfp changes a Collected when it is used

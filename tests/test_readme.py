@@ -93,3 +93,11 @@ def test_extras_that_are_named_exist():
     named = {extra for text in [*texts, TEXT[ROOT / "README.md"]] for extra in re.findall(r"mtlrank\[(\w+)\]", text)}
     assert len(named) > 3
     assert named <= set(extras)
+
+
+def test_the_image_holds_the_extras_that_its_page_names():
+    page = TEXT[ROOT / "docs" / "image.md"]
+    (named,) = re.findall(r"for \(the extras ([^)]*)\)", page)
+    (built,) = re.findall("^ARG EXTRAS=(.*)$", (ROOT / "images" / "mtlrank" / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", named) == built.split(",")
+    assert "loggers" in built.split(",")

@@ -92,6 +92,19 @@ def test_every_step_says_what_it_needs_and_how_long_it_may_take(compiled, platfo
             assert latest >= timeout * (task["retryPolicy"]["maxRetryCount"] + 1)
 
 
+def test_credentials_of_loggers_are_given_to_training_alone(platform):
+    """The nodes of a TrainJob have them from its manifest, and not its launcher."""
+    of_training = {"train", "trial"}
+    for name, told in on_kubernetes(platform).items():
+        (secret,) = told["secretAsEnv"]
+        assert secret["secretName"] == "mtlrank"
+        keys = {key["secretKey"] for key in secret["keyToEnv"]}
+        assert keys == {key["envVar"] for key in secret["keyToEnv"]}
+        credentials = {"WANDB_API_KEY"} | {f"MLFLOW_TRACKING_{word}" for word in ("USERNAME", "PASSWORD", "TOKEN")}
+        given = credentials if name.removeprefix("exec-") in of_training else set()
+        assert keys == {"HF_TOKEN", "MLFLOW_TRACKING_URI"} | given
+
+
 def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
     """A launcher only waits: its job has the GPUs."""
     for name in executors(compiled).keys() & {"exec-train", "exec-evaluate", "exec-trial"}:
