@@ -8,10 +8,12 @@ from typing import Any
 from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
+from components.base import IMAGE
 from components.check.parameters import check_lists, check_places, check_pods, check_shard, check_tasks, check_training
 from components.plan.runs import plan_runs, run_settings, study_settings
 from mtlrank.compose import pipeline_config
 from mtlrank.errors import ConfigError
+from pipelines.image import is_for_cpus
 
 
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
@@ -38,8 +40,16 @@ def check_for_cluster(
     parameters: Mapping[str, Any], declared: Mapping[str, InputSpec], pipeline_root: str | None = None
 ) -> None:
     """The same where each step is a pod, whose own disk is gone with it."""
-    check_places(_with_defaults(parameters, declared), pipeline_root)
+    values = _with_defaults(parameters, declared)
+    check_places(values, pipeline_root)
     check_for_image(parameters, declared)
+    asked = [f"{name}={values[name]}" for name in ("gpus", "judging_gpus") if int(values.get(name, 0))]
+    if asked and is_for_cpus(IMAGE):
+        print(
+            f"{' '.join(asked)}, but the image {IMAGE} is called as one for CPUs, on which no step can use a GPU. "
+            "`make image TORCH=cuda` builds the other.",
+            file=sys.stderr,
+        )
 
 
 def _with_defaults(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mtlrank import __version__
 from mtlrank.errors import ConfigError
 from pipelines.compile import main
-from pipelines.image import check_image, set_image
+from pipelines.image import check_image, is_for_cpus, set_image
 from pipelines.mtl_ranking import mtl_ranking
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,6 +53,23 @@ def test_names_that_always_mean_the_same(image):
 def test_names_that_can_change_their_meaning_are_refused(image):
     with pytest.raises(ConfigError, match=re.escape(f"The image {image!r} can change")):
         check_image(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (f"mtlrank:{__version__}", True),
+        ("ghcr.io:5000/team/mtlrank:0.1.0-g1a2b3c4d5e", True),
+        ("mtlrank:0.1.0-g1a2b3c4d5e-pipeline.lora", True),
+        ("mtlrank:0.1.0-g1a2b3c4d5e-cuda", False),
+        ("mtlrank:0.1.0-g1a2b3c4d5e-pipeline.lora-cuda", False),
+        ("my-mtlrank:0.1.0-1", False),
+        ("mtlrank:0.1.0-1", False),
+        (f"mtlrank@{DIGEST}", False),
+    ],
+)
+def test_the_name_tells_whether_an_image_is_for_cpus(image, told):
+    assert is_for_cpus(image) == told
 
 
 def test_compiling_refuses_such_a_name_in_one_line_and_writes_nothing(tmp_path):
