@@ -85,6 +85,18 @@ def test_tests_that_are_named_exist():
         assert f"def {test}(" in path.read_text(), test
 
 
+def test_an_interactive_bash_takes_every_line():
+    """Outside of single quotes, it puts a line of its history in the place of `!word`."""
+    lines = [
+        line
+        for text in TEXT.values()
+        for block in re.findall("(?s)```bash\n(.*?)```", text)
+        for line in block.splitlines()
+    ]
+    assert len(lines) > 50
+    assert not [line for line in lines if re.search(r"![^\s=(]", re.sub("'[^']*'", "", line))]
+
+
 def test_extras_that_are_named_exist():
     """In pages, configs and messages alike."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
