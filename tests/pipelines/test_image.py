@@ -119,11 +119,23 @@ def make(*words):
         (["COMMIT=", "DIRTY="], f"mtlrank:{__version__}"),
         (["COMMIT=", "DIRTY=", "TORCH=cuda", "REGISTRY=ghcr.io/team/"], f"ghcr.io/team/mtlrank:{__version__}-cuda"),
         (["COMMIT=", "DIRTY=-dirty"], f"mtlrank:{__version__}-dirty"),
+        (["COMMIT=", "DIRTY=", "EXTRAS=pipeline,lora"], f"mtlrank:{__version__}-pipeline.lora"),
+        (["COMMIT=", "DIRTY=", "EXTRAS=pipeline", "TORCH=cuda"], f"mtlrank:{__version__}-pipeline-cuda"),
         (["MTLRANK_IMAGE=a:1.2.3"], "a:1.2.3"),
     ],
 )
 def test_make_names_the_image(words, image):
     assert f"-t {image} -f" in make("--dry-run", "image", *words).stdout
+
+
+def test_other_extras_are_built_and_never_without_being_in_the_name(monkeypatch):
+    monkeypatch.setenv("EXTRAS", "pipeline")  # of another program
+    assert "--build-arg EXTRAS" not in make("--dry-run", "image").stdout
+    assert "--build-arg EXTRAS=pipeline,lora --build-arg" in make("--dry-run", "image", "EXTRAS=pipeline,lora").stdout
+    told = make("image", "DOCKER=false", "DOCKER_BUILD_FLAGS=--build-arg EXTRAS=pipeline")
+    assert told.returncode
+    assert "give EXTRAS=... to make" in told.stderr
+    assert check_image("mtlrank:0.1.0-g1a2b3c4d5e-pipeline.lora")
 
 
 def test_the_name_holds_the_commit_of_the_checkout():
