@@ -4,15 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# The image is named after the version and the commit, so that what a name stands for never changes.
+# The image is named after the version, the commit and other EXTRAS than usual, so that what a name stands for never changes.
 DOCKER ?= docker
 REGISTRY ?=
 TORCH ?= cpu
+EXTRAS =
+comma := ,
 CONTENTS := mtlrank components pipelines images .dockerignore pyproject.toml requirements.lock
 DIRTY = $(if $(shell git status --porcelain -- $(CONTENTS) 2>/dev/null),-dirty)
 COMMIT = $(shell git rev-parse --verify -q HEAD 2>/dev/null)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mtlrank/__init__.py)
-TAG = $(VERSION)$(if $(COMMIT),-g$(shell git rev-parse --short=10 HEAD))$(DIRTY)$(if $(filter cuda,$(TORCH)),-cuda)
+TAG = $(VERSION)$(if $(COMMIT),-g$(shell git rev-parse --short=10 HEAD))$(DIRTY)$(if $(EXTRAS),-$(subst $(comma),.,$(EXTRAS)))$(if $(filter cuda,$(TORCH)),-cuda)
 MTLRANK_IMAGE ?= $(if $(REGISTRY),$(REGISTRY:/=)/)mtlrank:$(TAG)
 pipeline submit schedule: export MTLRANK_IMAGE := $(MTLRANK_IMAGE)
 
@@ -80,8 +82,10 @@ submit: $(INSTALLED)  ## Run the pipeline on the cluster of KFP_ENDPOINT: make s
 schedule: $(INSTALLED)  ## Retrain on a schedule: make schedule ARGS="create nightly --cron '0 3 * * *' seed=7"
 	@$(BIN)/python -m pipelines.schedule $(ARGS)
 
-image:  ## Build the image of all steps; TORCH=cuda for GPUs, DOCKER_BUILD_FLAGS for what your engine needs
-	@$(DOCKER) build $(DOCKER_BUILD_FLAGS) --build-arg TORCH=$(TORCH) --build-arg VERSION=$(VERSION) \
+image:  ## Build the image of all steps; TORCH=cuda for GPUs, EXTRAS and DOCKER_BUILD_FLAGS as docs/image.md says
+	@test -z "$(findstring EXTRAS=,$(DOCKER_BUILD_FLAGS))" || \
+		(echo "make image: give EXTRAS=... to make, not to the build: the name must say what is in the image" >&2 && false)
+	@$(DOCKER) build $(DOCKER_BUILD_FLAGS) $(if $(EXTRAS),--build-arg EXTRAS=$(EXTRAS)) --build-arg TORCH=$(TORCH) --build-arg VERSION=$(VERSION) \
 		--build-arg COMMIT=$(or $(COMMIT),unknown)$(DIRTY) --build-arg SOURCE=$(SOURCE) -t $(MTLRANK_IMAGE) -f images/mtlrank/Dockerfile .
 	@echo "$(MTLRANK_IMAGE): $$(( $$($(DOCKER) image inspect --format '{{.Size}}' $(MTLRANK_IMAGE)) / 1000000 )) MB"
 

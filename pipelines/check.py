@@ -1,50 +1,28 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
-from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
+from components.base import IMAGE
+from components.check.parameters import check_lists, check_places, check_pods, check_shard, check_tasks, check_training
 from components.plan.runs import plan_runs, run_settings, study_settings
-from components.train.settings import number_of_gpus, train_settings
-from mtlrank.checks import nearest
-from mtlrank.compose import Config, pipeline_config
-from mtlrank.errors import ConfigError, StorageError
-from mtlrank.evaluation.judged_head import head_name
-from mtlrank.selection import check_monitor, select_tasks
-from mtlrank.storage.paths import parse as parse_path
+from mtlrank.compose import pipeline_config
+from mtlrank.errors import ConfigError
+from pipelines.image import is_for_cpus
 
 
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
     """Raise `ConfigError` for mistakes that the parameters and the configs on this machine show."""
     values = _with_defaults(parameters, declared)
-    _check_lists(values["tasks"], values["shards"])
-    gpus = _check_machine(values)
     if "seeds" in values:
         _check_study(parameters, values)
-        return
-    if values["margin"] < 0:
-        raise ConfigError(f"margin is {values['margin']}: expected at least 0, in the measures' own unit.")
-    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
-    settings["output_dir"] = "of the step"
-    if gpus > 1 or "num_nodes" in values:
-        settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
-    config = pipeline_config(settings, values["overrides"])
-    if "tasks" not in parameters:
-        _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
-    config = select_tasks(config)
-    _check_shard(config)
-    check_monitor(config)
-    if values["registry"]:
-        _check_promotion(config, values["measures"])
-    if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
-        raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
+    else:
+        check_training(values, "tasks" in parameters)
 
 
 def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
@@ -63,48 +41,25 @@ def check_for_cluster(
 ) -> None:
     """The same where each step is a pod, whose own disk is gone with it."""
     values = _with_defaults(parameters, declared)
-    if "num_nodes" in values:
-        check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
-    for name in ("checkpoints", "registry"):
-        if values.get(name):
-            _check_place(name, values[name])
+    check_places(values, pipeline_root)
     check_for_image(parameters, declared)
+    asked = [f"{name}={values[name]}" for name in ("gpus", "judging_gpus") if int(values.get(name, 0))]
+    if asked and is_for_cpus(IMAGE):
+        print(
+            f"{' '.join(asked)}, but the image {IMAGE} is called as one for CPUs, on which no step can use a GPU. "
+            "`make image TORCH=cuda` builds the other.",
+            file=sys.stderr,
+        )
 
 
 def _with_defaults(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> dict[str, Any]:
     return {name: spec.default for name, spec in declared.items()} | dict(parameters)
 
 
-def _check_place(name: str, path: str) -> None:
-    try:
-        place = parse_path(path)
-    except StorageError as error:
-        raise ConfigError(f"{name}: {error}") from error
-    if isinstance(place, Path):
-        if not place.is_absolute():
-            raise ConfigError(
-                f"{name} is {path!r}, which is on a pod's own disk and gone with it: expected gs://bucket/name."
-            )
-        print(
-            f"{name} is {path!r}: without a volume of the cluster there, it is gone with the pod. Safe is gs://bucket/name.",
-            file=sys.stderr,
-        )
-
-
-def _check_machine(values: Mapping[str, Any]) -> int:
-    """Refuse what no cluster gives; returns the number of GPUs that train together."""
-    gpus, judging_gpus = (number_of_gpus(values.get(name, "0"), name) for name in ("gpus", "judging_gpus"))
-    if judging_gpus > 1:
-        raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
-    empty = [name for name in ("cpu", "memory") if not values[name]]
-    if empty and "num_nodes" not in values:  # nodes may have what the cluster's runtime says
-        raise ConfigError(f"{empty[0]} is empty: expected {EXPECTED[empty[0]]}.")
-    check_machine({name: values[name] for name in Nodes._fields if name in values} | {"gpus": gpus})
-    return gpus
-
-
 def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Refuse a study of which the steps `plan` and `trial` would say that it cannot be."""
+    check_lists(values["tasks"], values["shards"])
+    check_pods(values)
     of_study, of_runs = (
         {name: values[name] for name in signature(f).parameters} for f in (study_settings, run_settings)
     )
@@ -112,58 +67,6 @@ def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> No
     settings = {**study_settings(**of_study), **same, "seed": 0, "output_dir": "of the step"}
     config = pipeline_config(settings, values["overrides"], name="study")
     if "tasks" not in parameters:
-        _check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)
-    _check_shard(config)
+        check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)
+    check_shard(config)
     plan_runs(config, same, values["overrides"])
-
-
-def _check_shard(config: Config) -> None:
-    if config["prepare"]["shard"]:
-        raise ConfigError(
-            f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
-            'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
-        )
-
-
-def _check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
-    """Each element of these gets steps of its own, whatever the configs say."""
-    if len(set(tasks)) < len(tasks):
-        raise ConfigError(f"tasks is {json.dumps(tasks)}: expected each task once.")
-    if sorted(shards) != sorted(f"{number}/{len(shards)}" for number in range(1, len(shards) + 1)):
-        raise ConfigError(
-            f'shards is {json.dumps(shards)}: expected all shards of one number, each once, as in ["1/3", "2/3", "3/3"].'
-        )
-
-
-def _check_tasks(config: Config, values: Mapping[str, Any]) -> None:
-    """Steps are made by the parameter `tasks` alone, so its default must be what the config would learn."""
-    learnt = list(select_tasks(config)["model"]["heads"])
-    if learnt != values["tasks"]:
-        raise ConfigError(
-            f"experiment={values['experiment']} has the tasks {', '.join(learnt)}, but the default of the pipeline's "
-            f"parameter tasks is {', '.join(values['tasks'])}. Add 'tasks={json.dumps(learnt)}'."
-        )
-
-
-def _check_promotion(config: Config, measures: Sequence[str]) -> None:
-    """Whether heads will be judged by what decides on promotion, as far as the configs name their tasks' measures."""
-    datasets = list(config["datamodule"]["dataset"]["datasets"].values())
-    judged = [each for each in datasets if each.get("test", "") is not None]
-    if not measures and datasets[0] not in judged:
-        print(
-            f"{datasets[0]['name']}, the first task, has no test split, so a first model of this registry would not be "
-            "promoted. Name what decides in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'.",
-            file=sys.stderr,
-        )
-    keys = [
-        f"{head_name(each['name'], split)}/{measure}"
-        for each in judged
-        for split in ("test", *(f"test@{name}" for name in each.get("more_tests") or ()))
-        for measure in each["task"].get("measures") or []
-    ]
-    for measure in measures:
-        if measure not in keys and all("measures" in each["task"] for each in judged):
-            raise ConfigError(
-                f"measures has {measure!r}, by which no head is judged.{nearest(measure, keys)} Expected some of "
-                f"{', '.join(keys)}."
-            )

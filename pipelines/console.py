@@ -43,7 +43,9 @@ def readable() -> Iterator[None]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a message of kfp is more than where a step's outputs lie, or that it goes on as always."""
     text = record.getMessage()
-    return not any(usual in text for usual in ("Streamed logs:", " outputs:", "Cleaned up workspace"))
+    return not any(
+        usual in text for usual in ("Streamed logs:", " outputs:", " has no outputs", "Cleaned up workspace")
+    )
 
 
 class _Line(threading.local):

@@ -26,6 +26,12 @@ def check_image(image: str) -> str:
     )
 
 
+def is_for_cpus(image: str) -> bool:
+    """Whether it is called as `make image` calls an image without CUDA. Another name says nothing."""
+    name = image.rpartition("/")[2]
+    return bool(re.fullmatch(r"mtlrank:\d+\.\d+\.\d+(-g[0-9a-f]{7,40})?(-[a-z.]+)?", name)) and "-cuda" not in name
+
+
 def set_image(pipeline: BaseComponent, image: str) -> None:
     """Let all steps of a pipeline run on `image`."""
     for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():

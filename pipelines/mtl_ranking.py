@@ -1,9 +1,11 @@
-"""Wiring: prepare each dataset in shards, train on all of them on one node, judge each head, report, promote."""
+"""Wiring: check, prepare each dataset in shards, train on all of them on one node, judge each head, report, promote."""
 
 from typing import Any, Dict, List
 
 from kfp import dsl
 
+from components.check.component import check
+from components.launch.trainjob import TRAINING_KEYS
 from components.train.component import train
 from pipelines.placement import place, place_on_gpus
 from pipelines.stages import judging, preparing
@@ -73,8 +75,12 @@ def mtl_ranking(
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
 
     """
+    checked = check(**locals())  # all parameters
+    place(checked, cpu="1", memory="1Gi", hours=1)
+    checked.set_caching_options(False)  # the cache does not know what the image's environment says
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
         prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
+        prepared.after(checked)
     trained = train(
         datasets=dsl.Collected(prepared.output),
         tasks=tasks,
@@ -92,7 +98,7 @@ def mtl_ranking(
         gpus=gpus,
     )
     trained.set_caching_options(False)  # a rerun trains again, or continues, instead of showing an old result
-    place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5)
+    place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5, secrets=TRAINING_KEYS)
     place_on_gpus(trained, gpu_type, gpus, node_selector, tolerations)
     judging(
         datasets=dsl.Collected(prepared.output),  # a fresh one: kfp changes a Collected when it is used

@@ -1,10 +1,11 @@
-"""Wiring: prepare each dataset in shards, train on all of them on several nodes, judge each head, report, promote."""
+"""Wiring: check, prepare each dataset in shards, train on all of them on several nodes, judge each, report, promote."""
 
 from typing import Any, Dict, List
 
 from kfp import dsl
 
 from components.base import IMAGE
+from components.check.component import check
 from components.launch.component import launch
 from pipelines.placement import place
 from pipelines.stages import judging, preparing
@@ -85,8 +86,12 @@ def mtl_ranking_nodes(
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
 
     """
+    checked = check(**locals(), on_nodes=True)  # all parameters
+    place(checked, cpu="1", memory="1Gi", hours=1)
+    checked.set_caching_options(False)  # the cache does not know what the image's environment says
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
         prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
+        prepared.after(checked)
     trained = launch(
         datasets=dsl.Collected(prepared.output),
         tasks=tasks,

@@ -4,6 +4,7 @@ from typing import Any, Dict, List
 
 from kfp import dsl
 
+from components.launch.trainjob import TRAINING_KEYS
 from components.plan.component import plan
 from components.transfer.component import transfer
 from components.trial.component import trial
@@ -25,7 +26,7 @@ def trying_one(
 ) -> dsl.Artifact:
     """Train and judge one run; a pipeline of its own, as kfp forgets a loop's resources that are parameters."""
     tried = trial(datasets=datasets, run=run, checkpoints=checkpoints)
-    place(tried, cpu=cpu, memory=memory, hours=24 * 7, retries=5)
+    place(tried, cpu=cpu, memory=memory, hours=24 * 7, retries=5, secrets=TRAINING_KEYS)
     return place_on_gpus(tried, gpu_type, gpus, node_selector, tolerations).outputs["result"]
 
 

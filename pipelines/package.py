@@ -49,19 +49,23 @@ class Package(NamedTuple):
 
 
 @contextmanager
-def opened(pipeline: str, file: Path | None, cache: bool | None = None) -> Iterator[Package]:
+def opened(
+    pipeline: str, file: Path | None, cache: bool | None = None, parallelism: int | None = None
+) -> Iterator[Package]:
     """The compiled pipeline of that name, or the file if one is given, while the context lasts.
 
-    `cache` sets the caching of every step; None leaves it as it is.
+    `cache` sets the caching of every step; None leaves it as it is. `parallelism` is for what is compiled here.
     """
+    if file is not None and parallelism:
+        raise ConfigError("--package is compiled already: give --parallelism to `python -m pipelines.compile` instead.")
     with TemporaryDirectory() as folder:
-        package = _compiled(pipeline, Path(folder)) if file is None else _read(file)
+        package = _compiled(pipeline, Path(folder), parallelism) if file is None else _read(file)
         yield package if cache is None else _with_caching(package, cache, Path(folder))
 
 
-def _compiled(pipeline: str, folder: Path) -> Package:
+def _compiled(pipeline: str, folder: Path, parallelism: int | None) -> Package:
     component, path = load(pipeline), folder / f"{pipeline}.yaml"
-    write(path, component)
+    write(path, component, parallelism)
     return Package(path, component.name, component.component_spec.inputs or {})
 
 

@@ -1,5 +1,6 @@
 """Where a step's pod runs and what it gets: resources, nodes, secrets, retries and time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kfp import kubernetes
@@ -11,14 +12,16 @@ HOURS = 3600
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount, not a file
 
 
-def place(task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 2) -> PipelineTask:
+def place(
+    task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 2, secrets: Sequence[str] = SECRET_KEYS
+) -> PipelineTask:
     """What every step has. A pod that fails is tried again, later each time; one that hangs is stopped after `hours`."""
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
     # Argo counts the longest duration from the first attempt's start, not from its end: a step that fails later ends there.
     task.set_retry(retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration=f"{hours * (retries + 1)}h")
     kubernetes.set_timeout(task, hours * HOURS)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")  # tags never move
-    kubernetes.use_secret_as_env(task, SECRET, SECRET_KEYS, optional=True)
+    kubernetes.use_secret_as_env(task, SECRET, {key: key for key in secrets}, optional=True)
     return task
 
 

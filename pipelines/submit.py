@@ -26,6 +26,7 @@ from pipelines.client import (
 )
 from pipelines.follow import command, follow
 from pipelines.package import Cache, File, Package, Pipeline, opened
+from pipelines.parallelism import Parallelism
 from pipelines.parameters import parse
 
 Root = Annotated[str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; default: the server's.")]
@@ -47,6 +48,7 @@ def main(
     pipeline_root: Root = None,
     service_account: Account = None,
     cache: Cache = None,
+    parallelism: Parallelism = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the run to its end.")] = False,
     follow_run: Annotated[
         str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that was submitted before.")
@@ -66,7 +68,7 @@ def main(
             raise ConfigError(f"--follow submits nothing: expected no parameters, found {' '.join(parameters)}.")
         follow(connect(endpoint, namespace, token), follow_run, interval)
         return
-    with opened(pipeline, package, cache) as compiled:
+    with opened(pipeline, package, cache, parallelism) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
             check_for_cluster(values, compiled.inputs, pipeline_root)

@@ -14,6 +14,7 @@ from mtlrank.entry import told_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.client import Client, Endpoint, Namespace, Token, answered, connect
 from pipelines.package import File, Package, Pipeline, opened
+from pipelines.parallelism import Parallelism
 
 Version = Annotated[str | None, typer.Option(help="Name of the version; default: the tag of the steps' image.")]
 
@@ -27,6 +28,7 @@ def main(
     version: Version = None,
     pipeline: Pipeline = "mtl_ranking",
     package: File = None,
+    parallelism: Parallelism = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
@@ -35,7 +37,7 @@ def main(
 
     A version that is there already is left as it is.
     """
-    with opened(pipeline, package) as compiled:
+    with opened(pipeline, package, parallelism=parallelism) as compiled:
         version = version_name(compiled, version)
         upload(connect(endpoint, namespace, token), compiled, name or compiled.name, version)
 

@@ -85,6 +85,18 @@ def test_tests_that_are_named_exist():
         assert f"def {test}(" in path.read_text(), test
 
 
+def test_an_interactive_bash_takes_every_line():
+    """Outside of single quotes, it puts a line of its history in the place of `!word`."""
+    lines = [
+        line
+        for text in TEXT.values()
+        for block in re.findall("(?s)```bash\n(.*?)```", text)
+        for line in block.splitlines()
+    ]
+    assert len(lines) > 50
+    assert not [line for line in lines if re.search(r"![^\s=(]", re.sub("'[^']*'", "", line))]
+
+
 def test_extras_that_are_named_exist():
     """In pages, configs and messages alike."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -93,3 +105,11 @@ def test_extras_that_are_named_exist():
     named = {extra for text in [*texts, TEXT[ROOT / "README.md"]] for extra in re.findall(r"mtlrank\[(\w+)\]", text)}
     assert len(named) > 3
     assert named <= set(extras)
+
+
+def test_the_image_holds_the_extras_that_its_page_names():
+    page = TEXT[ROOT / "docs" / "image.md"]
+    (named,) = re.findall(r"for \(the extras ([^)]*)\)", page)
+    (built,) = re.findall("^ARG EXTRAS=(.*)$", (ROOT / "images" / "mtlrank" / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", named) == built.split(",")
+    assert "loggers" in built.split(",")

@@ -12,8 +12,15 @@ GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUN, SPEC = "mtlrank/run", "mtlrank/spec"  # labels: whose job it is, and a hash of what was asked
 NODE = "node"  # what Trainer's runtimes call the replicated job and the container that train
 _LONGEST = 46  # of a name: with "-node-0-12-abcde" behind it, a pod's name still is a label of 63 characters
-SECRET = "mtlrank"  # of the namespace, if it exists; its keys become these variables
-SECRET_KEYS = {"HF_TOKEN": "HF_TOKEN"}
+SECRET = "mtlrank"  # of the namespace, if it exists; those of its keys that exist become variables of that name
+SECRET_KEYS = ("HF_TOKEN", "MLFLOW_TRACKING_URI")  # of all steps: loop/logger=mlflow is composed only with its address
+TRAINING_KEYS = (
+    *SECRET_KEYS,
+    "WANDB_API_KEY",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+)
 EXPECTED = {
     "num_nodes": "at least 1",
     "gpus": "a whole number, at least 0",
@@ -70,7 +77,7 @@ def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]
             "image": image,
             "command": ["torchrun"],  # its other arguments come from PET_*, which Trainer sets
             "args": ["-m", "components.train.node", order.dumps()],
-            "env": [_from_secret(variable, key) for key, variable in SECRET_KEYS.items()],
+            "env": [_from_secret(key) for key in TRAINING_KEYS],
             "numNodes": nodes.num_nodes,
             "numProcPerNode": max(1, nodes.gpus),  # Trainer's `auto` would be a process for each CPU
             **({"resourcesPerNode": {"limits": resources, "requests": resources}} if resources else {}),
@@ -131,7 +138,7 @@ def _tolerates(entry: dict[str, Any]) -> bool:
     """Whether Kubernetes takes it as a toleration. Without a key it must name no value: it tolerates every taint."""
     exists = entry.get("operator") == "Exists"
     return (
-        all(type(value) is _TOLERATION.get(name) for name, value in entry.items())
+        all(_is_of(_TOLERATION.get(name), value) for name, value in entry.items())
         and entry.get("operator", "Equal") in ("Equal", "Exists")
         and entry.get("effect", "") in ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
         and ("tolerationSeconds" not in entry or entry.get("effect") == "NoExecute")
@@ -140,9 +147,13 @@ def _tolerates(entry: dict[str, Any]) -> bool:
     )
 
 
-def _from_secret(variable: str, key: str) -> dict[str, Any]:
-    """A variable of the nodes that is set if the namespace has the secret, as in the pipeline's own steps."""
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key, "optional": True}}}
+def _is_of(kind: type | None, value: Any) -> bool:
+    return type(value) is kind or (kind is int and type(value) is float and value.is_integer())  # a step may get 3.0
+
+
+def _from_secret(key: str) -> dict[str, Any]:
+    """A variable of the nodes that is set if the namespace's secret has the key, as in the pipeline's own steps."""
+    return {"name": key, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key, "optional": True}}}
 
 
 def _patch(nodes: Nodes) -> dict[str, Any]:

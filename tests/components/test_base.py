@@ -40,7 +40,7 @@ def test_a_mistake_is_a_line_and_an_exit_code(spec, tmp_path, monkeypatch, step,
 def test_every_component_is_guarded(spec):
     """Each one's source makes a module in which the guard stands around the function."""
     executors = spec["deploymentSpec"]["executors"]
-    assert len(executors) == 6
+    assert len(executors) == 7
     for name, executor in executors.items():
         function = name.removeprefix("exec-")
         module = dict[str, object]()

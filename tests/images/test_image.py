@@ -117,6 +117,6 @@ def test_everything_has_the_locks_version(installed):
 def test_it_holds_what_steps_need_and_not_what_developers_need(installed):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {extra: {canonical(re.match(r"[\w-]+", line)[0]) for line in lines} for extra, lines in extras.items()}
-    for extra in ("pipeline", "annotate", "balance", "lora"):
+    for extra in ("pipeline", "annotate", "balance", "lora", "loggers"):
         assert named[extra] <= set(installed)
     assert not (named["dev"] | named["docker"]) & set(installed)

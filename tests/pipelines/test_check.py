@@ -234,6 +234,21 @@ def test_a_path_that_the_cluster_may_mount_is_used_with_a_warning(capsys):
 
 
 @pytest.mark.parametrize(
+    ("parameters", "asked"),
+    [({"gpus": "1"}, "gpus=1"), ({"gpus": "2", "judging_gpus": "1"}, "gpus=2 judging_gpus=1"), ({}, None)],
+)
+def test_gpus_on_an_image_for_cpus_are_told(parameters, asked, capsys, monkeypatch):
+    monkeypatch.setattr("pipelines.check.IMAGE", "r.example.com/mtlrank:0.1.0-g1a2b3c4")
+    check_for_cluster(parameters, DECLARED)
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == bool(asked)
+    assert not asked or warnings[0].startswith(f"{asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is called")
+    monkeypatch.setattr("pipelines.check.IMAGE", "r.example.com/mtlrank:0.1.0-g1a2b3c4-cuda")
+    check_for_cluster(parameters, DECLARED)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("seed=3", "the pipeline's parameter seed sets seed. Give that one instead."),

@@ -92,6 +92,19 @@ def test_every_step_says_what_it_needs_and_how_long_it_may_take(compiled, platfo
             assert latest >= timeout * (task["retryPolicy"]["maxRetryCount"] + 1)
 
 
+def test_credentials_of_loggers_are_given_to_training_alone(platform):
+    """The nodes of a TrainJob have them from its manifest, and not its launcher."""
+    of_training = {"train", "trial"}
+    for name, told in on_kubernetes(platform).items():
+        (secret,) = told["secretAsEnv"]
+        assert secret["secretName"] == "mtlrank"
+        keys = {key["secretKey"] for key in secret["keyToEnv"]}
+        assert keys == {key["envVar"] for key in secret["keyToEnv"]}
+        credentials = {"WANDB_API_KEY"} | {f"MLFLOW_TRACKING_{word}" for word in ("USERNAME", "PASSWORD", "TOKEN")}
+        given = credentials if name.removeprefix("exec-") in of_training else set()
+        assert keys == {"HF_TOKEN", "MLFLOW_TRACKING_URI"} | given
+
+
 def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
     """A launcher only waits: its job has the GPUs."""
     for name in executors(compiled).keys() & {"exec-train", "exec-evaluate", "exec-trial"}:
@@ -152,7 +165,7 @@ def test_every_parameter_reference_is_declared(compiled):
     assert checked > 20
 
 
-def test_only_training_for_use_and_promotion_are_never_answered_from_the_cache(compiled):
+def test_only_checks_training_for_use_and_promotion_are_never_answered_from_the_cache(compiled):
     """A study trains to compare: a run with the same inputs, image and settings has the same result."""
     tasks = {
         name: task
@@ -161,4 +174,4 @@ def test_only_training_for_use_and_promotion_are_never_answered_from_the_cache(c
         if task["componentRef"]["name"].replace("comp-", "exec-") in executors(compiled)
     }
     fresh = {name for name, task in tasks.items() if not task.get("cachingOptions", {}).get("enableCache")}
-    assert fresh == tasks.keys() & {"train", "launch", "promote"}
+    assert fresh == tasks.keys() & {"check", "train", "launch", "promote"}

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mtlrank import __version__
 from mtlrank.errors import ConfigError
 from pipelines.compile import main
-from pipelines.image import check_image, set_image
+from pipelines.image import check_image, is_for_cpus, set_image
 from pipelines.mtl_ranking import mtl_ranking
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,6 +53,23 @@ def test_names_that_always_mean_the_same(image):
 def test_names_that_can_change_their_meaning_are_refused(image):
     with pytest.raises(ConfigError, match=re.escape(f"The image {image!r} can change")):
         check_image(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (f"mtlrank:{__version__}", True),
+        ("ghcr.io:5000/team/mtlrank:0.1.0-g1a2b3c4d5e", True),
+        ("mtlrank:0.1.0-g1a2b3c4d5e-pipeline.lora", True),
+        ("mtlrank:0.1.0-g1a2b3c4d5e-cuda", False),
+        ("mtlrank:0.1.0-g1a2b3c4d5e-pipeline.lora-cuda", False),
+        ("my-mtlrank:0.1.0-1", False),
+        ("mtlrank:0.1.0-1", False),
+        (f"mtlrank@{DIGEST}", False),
+    ],
+)
+def test_the_name_tells_whether_an_image_is_for_cpus(image, told):
+    assert is_for_cpus(image) == told
 
 
 def test_compiling_refuses_such_a_name_in_one_line_and_writes_nothing(tmp_path):
@@ -102,11 +119,23 @@ def make(*words):
         (["COMMIT=", "DIRTY="], f"mtlrank:{__version__}"),
         (["COMMIT=", "DIRTY=", "TORCH=cuda", "REGISTRY=ghcr.io/team/"], f"ghcr.io/team/mtlrank:{__version__}-cuda"),
         (["COMMIT=", "DIRTY=-dirty"], f"mtlrank:{__version__}-dirty"),
+        (["COMMIT=", "DIRTY=", "EXTRAS=pipeline,lora"], f"mtlrank:{__version__}-pipeline.lora"),
+        (["COMMIT=", "DIRTY=", "EXTRAS=pipeline", "TORCH=cuda"], f"mtlrank:{__version__}-pipeline-cuda"),
         (["MTLRANK_IMAGE=a:1.2.3"], "a:1.2.3"),
     ],
 )
 def test_make_names_the_image(words, image):
     assert f"-t {image} -f" in make("--dry-run", "image", *words).stdout
+
+
+def test_other_extras_are_built_and_never_without_being_in_the_name(monkeypatch):
+    monkeypatch.setenv("EXTRAS", "pipeline")  # of another program
+    assert "--build-arg EXTRAS" not in make("--dry-run", "image").stdout
+    assert "--build-arg EXTRAS=pipeline,lora --build-arg" in make("--dry-run", "image", "EXTRAS=pipeline,lora").stdout
+    told = make("image", "DOCKER=false", "DOCKER_BUILD_FLAGS=--build-arg EXTRAS=pipeline")
+    assert told.returncode
+    assert "give EXTRAS=... to make" in told.stderr
+    assert check_image("mtlrank:0.1.0-g1a2b3c4d5e-pipeline.lora")
 
 
 def test_the_name_holds_the_commit_of_the_checkout():

@@ -24,7 +24,9 @@ def test_the_pipeline_runs_whole(tmp_path, home, capsys):
     told = capsys.readouterr().out.splitlines()
     assert {"    preparing trec2019, shard 1/2", "    preparing msm_ner, shard 2/2"} <= set(told)
     assert any("validation at step" in line for line in told)
-    assert sum("finished with status SUCCESS" in line for line in told) == 4 + 2 + 1 + 2 + 1 + 1 + 1  # and the pipeline
+    assert (
+        sum("finished with status SUCCESS" in line for line in told) == 1 + 4 + 2 + 1 + 2 + 1 + 1 + 1
+    )  # and the pipeline
     assert not [line for line in told if not line.strip() or "KFP Executor" in line or line.strip() in ("{", "}")]
     (page,) = folder.glob("report/page")
     assert "heads beat their baseline" in page.read_text()
@@ -118,15 +120,18 @@ def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):
     )
     assert done.returncode == 8, done.stderr
     told = [re.sub(r"^[0-9:]{8} ", "", line) for line in done.stdout.splitlines()]
-    missing = told.pop(3)
+    missing = told.pop(6)
     assert missing.startswith("    mtlrank: The file of split 'train' 'nowhere' does not exist")
-    assert told[:4] == [
+    assert told[:7] == [
         "Running pipeline: 'mtl-ranking'",
+        "Executing task 'check'",
+        "    No mistake found in the parameters.",
+        "Task 'check' finished with status SUCCESS",
         "Executing task 'prepare'",
         "    preparing msm_ner, shard 1/1",
         "ERROR - Task 'prepare' finished with status FAILURE",
     ]
-    assert all(line.startswith("Skipping task ") for line in told[4:])
+    assert all(line.startswith("Skipping task ") for line in told[7:])
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mtlrank:")]
     assert "Inner task failed: 'prepare'" in line

@@ -53,10 +53,15 @@ def test_the_manifest_is_the_golden_one():
                 "command": ["torchrun"],
                 "args": ["-m", "components.train.node", ORDER.dumps()],
                 "env": [
-                    {
-                        "name": "HF_TOKEN",
-                        "valueFrom": {"secretKeyRef": {"name": "mtlrank", "key": "HF_TOKEN", "optional": True}},
-                    }
+                    {"name": key, "valueFrom": {"secretKeyRef": {"name": "mtlrank", "key": key, "optional": True}}}
+                    for key in (
+                        "HF_TOKEN",
+                        "MLFLOW_TRACKING_URI",
+                        "WANDB_API_KEY",
+                        "MLFLOW_TRACKING_USERNAME",
+                        "MLFLOW_TRACKING_PASSWORD",
+                        "MLFLOW_TRACKING_TOKEN",
+                    )
                 ],
                 "numNodes": 2,
                 "numProcPerNode": 8,

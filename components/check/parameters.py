@@ -1,0 +1,136 @@
+"""Mistakes in a pipeline's parameters that these and the configs show, without data."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
+from components.train.settings import number_of_gpus, train_settings
+from mtlrank.checks import nearest
+from mtlrank.compose import Config, pipeline_config
+from mtlrank.errors import ConfigError, StorageError
+from mtlrank.evaluation.judged_head import head_name
+from mtlrank.selection import check_monitor, select_tasks
+from mtlrank.storage.paths import parse as parse_path
+
+
+def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> None:
+    """Raise `ConfigError` for what cannot be trained, judged and promoted.
+
+    `values` are all parameters. Those of several nodes are left out where a single one trains. With tasks that were not
+    given, the default must be what the experiment would learn.
+    """
+    check_lists(values["tasks"], values["shards"])
+    gpus = check_pods(values)
+    if values["margin"] < 0:
+        raise ConfigError(f"margin is {values['margin']}: expected at least 0, in the measures' own unit.")
+    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
+    settings["output_dir"] = "of the step"
+    if gpus > 1 or "num_nodes" in values:
+        settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
+    config = pipeline_config(settings, values["overrides"])
+    if not are_tasks_given:
+        check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
+    config = select_tasks(config)
+    check_shard(config)
+    check_monitor(config)
+    if values["registry"]:
+        _check_promotion(config, values["measures"])
+    if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
+        raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
+
+
+def check_places(values: Mapping[str, Any], pipeline_root: str | None = None) -> None:
+    """Refuse folders that a step's pod, or another node, would not find again."""
+    if "num_nodes" in values:
+        check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
+    for name in ("checkpoints", "registry"):
+        if values.get(name):
+            _check_place(name, values[name])
+
+
+def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
+    """Each element of these gets steps of its own, whatever the configs say."""
+    for name, elements in (("tasks", tasks), ("shards", shards)):
+        if not elements:
+            raise ConfigError(f"{name} is empty: expected at least one.")
+    if len(set(tasks)) < len(tasks):
+        raise ConfigError(f"tasks is {json.dumps(tasks)}: expected each task once.")
+    if sorted(shards) != sorted(f"{number}/{len(shards)}" for number in range(1, len(shards) + 1)):
+        raise ConfigError(
+            f'shards is {json.dumps(shards)}: expected all shards of one number, each once, as in ["1/3", "2/3", "3/3"].'
+        )
+
+
+def check_pods(values: Mapping[str, Any]) -> int:
+    """Refuse what no cluster gives; returns the number of GPUs that train together."""
+    gpus, judging_gpus = (number_of_gpus(values.get(name, "0"), name) for name in ("gpus", "judging_gpus"))
+    if judging_gpus > 1:
+        raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
+    empty = [name for name in ("cpu", "memory") if not values[name]]
+    if empty and "num_nodes" not in values:  # nodes may have what the cluster's runtime says
+        raise ConfigError(f"{empty[0]} is empty: expected {EXPECTED[empty[0]]}.")
+    check_machine({name: values[name] for name in Nodes._fields if name in values} | {"gpus": gpus})
+    return gpus
+
+
+def check_tasks(config: Config, values: Mapping[str, Any]) -> None:
+    """Steps are made by the parameter `tasks` alone, so its default must be what the config would learn."""
+    learnt = list(select_tasks(config)["model"]["heads"])
+    if learnt != values["tasks"]:
+        raise ConfigError(
+            f"experiment={values['experiment']} has the tasks {', '.join(learnt)}, but the default of the pipeline's "
+            f"parameter tasks is {', '.join(values['tasks'])}. Add 'tasks={json.dumps(learnt)}'."
+        )
+
+
+def check_shard(config: Config) -> None:
+    """Refuse a shard that an override chooses."""
+    if config["prepare"]["shard"]:
+        raise ConfigError(
+            f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
+            'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
+        )
+
+
+def _check_place(name: str, path: str) -> None:
+    try:
+        place = parse_path(path)
+    except StorageError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    if isinstance(place, Path):
+        if not place.is_absolute():
+            raise ConfigError(
+                f"{name} is {path!r}, which is on a pod's own disk and gone with it: expected gs://bucket/name."
+            )
+        print(
+            f"{name} is {path!r}: without a volume of the cluster there, it is gone with the pod. Safe is gs://bucket/name.",
+            file=sys.stderr,
+        )
+
+
+def _check_promotion(config: Config, measures: Sequence[str]) -> None:
+    """Whether heads will be judged by what decides on promotion, as far as the configs name their tasks' measures."""
+    datasets = list(config["datamodule"]["dataset"]["datasets"].values())
+    judged = [each for each in datasets if each.get("test", "") is not None]
+    if not measures and datasets[0] not in judged:
+        print(
+            f"{datasets[0]['name']}, the first task, has no test split, so a first model of this registry would not be "
+            "promoted. Name what decides in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'.",
+            file=sys.stderr,
+        )
+    keys = [
+        f"{head_name(each['name'], split)}/{measure}"
+        for each in judged
+        for split in ("test", *(f"test@{name}" for name in each.get("more_tests") or ()))
+        for measure in each["task"].get("measures") or []
+    ]
+    for measure in measures:
+        if measure not in keys and all("measures" in each["task"] for each in judged):
+            raise ConfigError(
+                f"measures has {measure!r}, by which no head is judged.{nearest(measure, keys)} Expected some of "
+                f"{', '.join(keys)}."
+            )

@@ -1,0 +1,123 @@
+"""The first step tells what later ones would, of parameters that nobody has checked before."""
+
+import json
+
+import pytest
+import yaml
+
+from components.check.component import check
+from mtlrank.errors import ConfigError
+from pipelines.compile import write
+from pipelines.local import run
+from pipelines.mtl_ranking import mtl_ranking
+from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+
+@pytest.fixture
+def in_a_pod(monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+
+
+def checked(pipeline=mtl_ranking, **changes):
+    defaults = {name: spec.default for name, spec in pipeline.component_spec.inputs.items()}
+    more = {"on_nodes": True} if "num_nodes" in defaults else {}
+    check.python_func(**{**defaults, **changes, **more})
+
+
+def complaint(pipeline=mtl_ranking, **changes):
+    with pytest.raises(ConfigError) as caught:
+        checked(pipeline, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": "tempreture"}, "datamodule/sampler has no option 'tempreture'. Did you mean 'temperature'?"),
+        (
+            {"registry": "/tmp/r", "measures": ["msm_sem_sim/spearman"]},
+            "measures has 'msm_sem_sim/spearman', by which no head is judged. Did you mean 'msm_sem_sim/Spearman'?",
+        ),
+        ({"tasks": ["msm_ner", "msm_bm26"]}, "Unknown task 'msm_bm26' in tasks."),
+        ({"tasks": []}, "tasks is empty: expected at least one."),
+        ({"shards": []}, "shards is empty: expected at least one."),
+        ({"shards": ["1/2"]}, "expected all shards of one number"),
+        ({"overrides": ["training.monitor=val/trec2019/nDCG"]}, "training.monitor is 'val/trec2019/nDCG'."),
+        ({"overrides": ["model.body._target_=os.system"]}, "not allowed from a pipeline"),
+        ({"gpus": "2", "overrides": ["trainer.devices=1"]}, "the pipeline's parameter gpus sets trainer.devices"),
+        ({"memory": "lots"}, "memory is 'lots', expected an amount with its unit"),
+        ({"margin": -1.0}, "margin is -1.0: expected at least 0"),
+    ],
+)
+def test_a_mistake_is_one_line(changes, said):
+    assert said in complaint(**changes)
+    assert said in complaint(mtl_ranking_nodes, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"gpus": "1", "overrides": ["trainer.devices=1"]},  # of a single process, an override may say it
+        {"checkpoints": "checkpoints", "registry": "registry"},  # a folder, where a pipeline runs on one machine
+        {"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 3.0}]},  # as a step gets it
+    ],
+)
+def test_what_is_right_passes(changes, capsys):
+    checked(**changes)
+    assert capsys.readouterr().out == "No mistake found in the parameters.\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_nodes": 0}, "num_nodes is 0, expected at least 1"),
+        ({"deadline_hours": 0}, "deadline_hours is 0"),
+        ({"runtime": ""}, "runtime is ''"),
+        ({"overrides": ["trainer.num_nodes=4"]}, "the pipeline's parameter num_nodes sets trainer.num_nodes"),
+    ],
+)
+def test_what_nodes_cannot_have_is_told(changes, said):
+    assert said in complaint(mtl_ranking_nodes, **changes)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "said"),
+    [
+        (mtl_ranking, {"registry": "registry"}, "registry is 'registry', which is on a pod's own disk"),
+        (mtl_ranking, {"registry": "s3://bucket/registry"}, "registry: "),
+        (mtl_ranking_nodes, {}, "checkpoints would be at ''"),
+    ],
+)
+def test_what_would_be_gone_with_its_pod_is_told_in_a_pod(pipeline, changes, said, in_a_pod):
+    assert said in complaint(pipeline, **changes)
+    checked(pipeline, checkpoints="gs://bucket/checkpoints", registry="gs://bucket/registry")
+
+
+@pytest.mark.parametrize("pipeline", [mtl_ranking, mtl_ranking_nodes], ids=lambda pipeline: pipeline.name)
+def test_every_other_step_waits_for_it(pipeline, tmp_path):
+    write(tmp_path / "pipeline.yaml", pipeline)
+    tasks = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))["root"]["dag"]["tasks"]
+    waiting = {"check"}
+    for _ in tasks:
+        waiting |= {name for name, task in tasks.items() if waiting.intersection(task.get("dependentTasks", []))}
+    assert waiting == tasks.keys()
+    assert "dependentTasks" not in tasks["check"]
+    assert "enableCache" not in json.dumps(tasks["check"])
+    given = tasks["check"]["inputs"]["parameters"].keys()
+    assert given - {"on_nodes"} == pipeline.component_spec.inputs.keys()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_is_prepared_for_a_run_that_cannot_be_trained(tmp_path, capsys):
+    with pytest.raises(RuntimeError, match="check"):
+        run(tmp_path, tasks=["msm_ner"], sampler="tempreture")
+    told = capsys.readouterr().out
+    assert "mtlrank: datamodule/sampler has no option 'tempreture'." in told
+    assert "preparing" not in told
