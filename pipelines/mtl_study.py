@@ -1,4 +1,4 @@
-"""Wiring: prepare each dataset in shards, train every mixture of tasks with every seed in a pod each, compare them."""
+"""Wiring: plan, prepare each dataset in shards, train every mixture of tasks with every seed in a pod each, compare."""
 
 from typing import Any, Dict, List
 
@@ -128,27 +128,11 @@ def mtl_study(
             [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
 
     """
-    planned = plan(
-        tasks=tasks,
-        seeds=seeds,
-        mixtures=mixtures,
-        heads=heads,
-        measures=measures,
-        margin=margin,
-        experiment=experiment,
-        body=body,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        sampler=sampler,
-        loss=loss,
-        precision=precision,
-        overrides=overrides,
-        gpus=gpus,
-    )
+    planned = plan(**locals())  # all parameters
     place(planned, cpu="1", memory="4Gi", hours=1)
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
         prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
+        prepared.after(planned)
     trying(
         datasets=dsl.Collected(prepared.output),
         runs=planned.outputs["Output"],

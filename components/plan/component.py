@@ -1,6 +1,6 @@
 """List the runs of a study."""
 
-from typing import List
+from typing import Any, Dict, List
 
 from kfp import dsl
 
@@ -23,23 +23,39 @@ def plan(
     sampler: str,
     loss: str,
     precision: str,
+    shards: List[str],
     overrides: List[str],
+    checkpoints: str,
     gpus: str,
+    gpu_type: str,
+    cpu: str,
+    memory: str,
+    node_selector: Dict[str, str],
+    tolerations: List[Dict[str, Any]],
     config: dsl.Output[dsl.Artifact],
 ) -> List[str]:
     """List the runs of a study, each mixture and each single task with each seed, and write the config that it has.
 
-    A study that cannot be is refused here, before anything is trained.
+    A study that cannot be is refused here, before anything is prepared. Its inputs are all parameters of the pipeline.
     """
+    values = dict(locals())
+
+    import os
     from pathlib import Path
 
+    from components.check.parameters import check_lists, check_places, check_pods, check_shard
     from components.plan.runs import plan_runs, run_settings, study_settings
     from mtlrank.compose import pipeline_config
     from mtlrank.storage import write_json
 
+    check_lists(tasks, shards)
+    check_pods(values)
+    if "KUBERNETES_SERVICE_HOST" in os.environ:  # a pod, whose own disk is gone with it
+        check_places(values)
     settings = run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus)
     compared = study_settings(tasks, seeds, mixtures, heads, measures, margin)
     composed = pipeline_config({**settings, **compared}, overrides, name="study")
+    check_shard(composed)
     runs = plan_runs(composed, settings, overrides)
     write_json(Path(config.path), composed, sort_keys=False)
     print(*runs, sep="\n")

@@ -85,7 +85,8 @@ def test_a_killed_run_goes_on_in_another_pod_and_all_are_compared(cluster):
         "gpus": "0",
     }
     compared = {"tasks": TASKS, "seeds": [1.0], "mixtures": [], "heads": ["msm_ner"], "measures": [], "margin": 0.01}
-    plan = cluster("plan", **compared, **how, **what)
+    machine = {"gpu_type": "nvidia.com/gpu", "cpu": "2", "memory": "16Gi", "node_selector": {}, "tolerations": []}
+    plan = cluster("plan", **compared, **how, **what, **machine, shards=["1/1"], checkpoints="gs://bucket/checkpoints")
     config = whole(plan)["config"]
     single, both = json.loads(plan.told.read_text())["parameterValues"]["Output"]
     datasets = []
