@@ -108,10 +108,13 @@ class Registry:
             raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another with --to.")
         if to == now:
             raise ConfigError(f"{to} is in use already.")
-        if not self._is_there(safe_name(to, "--to")):
-            raise self._lost(to)
+        self._check_there(safe_name(to, "--to"))
         if mirror(self.folder(to)) == Path(self.folder(to)):  # what is fetched from a bucket is checked on the way
-            read_manifest(self.folder(to))
+            try:
+                read_manifest(self.folder(to))
+            except DataError:
+                self._check_there(to)  # perhaps it is damaged because it is being removed
+                raise
         return self._move(Change(to, now, _now(), ROLLED_BACK, note, source_of(to, changes)), changes)
 
     def published(self) -> dict[str, Published]:
@@ -213,6 +216,12 @@ class Registry:
                 f"{self.folder(model)} is being removed, since {pointer.removed[model]}. Run the same command again when "
                 "`mtlrank models --prune` has ended; if that was killed, an hour later."
             )
+
+    def _check_there(self, model: str) -> None:
+        """Say what happened to a model that is not there, or is being removed."""
+        self._check_stays(model, self.pointer())
+        if not self._is_there(model):
+            raise self._lost(model)
 
     def _lost(self, model: str) -> ConfigError:
         """What to say of a model that is not there, or not whole."""

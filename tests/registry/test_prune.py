@@ -166,6 +166,10 @@ def test_a_model_that_was_removed_may_come_again(registry, five, tmp_path):
     assert registry.roll_back(to=five[0]).model == five[0]
 
 
+def killed(folder=""):
+    raise KeyboardInterrupt
+
+
 # -- at the same time --------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +188,26 @@ def meanwhile(monkeypatch, registry, work):
 def test_a_rollback_to_what_is_removed_meanwhile_is_refused(registry, place, five, monkeypatch):
     meanwhile(monkeypatch, registry, lambda: pruned(Registry(place), 1))
     with pytest.raises(ConflictError, match=f"{five[0]} was removed meanwhile, so it is not in use"):
+        registry.roll_back(to=five[0])
+    assert registry.current() == five[4]
+
+
+def test_a_rollback_that_reads_what_is_being_removed_says_so(place, five, monkeypatch):
+    if place.startswith("gs://"):
+        pytest.skip("what is fetched is checked anyway")
+    registry, read = Registry(place), module.read_manifest
+    first = Path(registry.folder(five[0]))
+
+    def begun(folder):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            other = Registry(place)
+            patch.setattr(other, "_settle", lambda gone, whole: None)
+            patch.setattr(module, "remove_folder", lambda folder: (first / "weights").unlink() or killed())
+            pruned(other, 1)
+        return read(folder)
+
+    monkeypatch.setattr(module, "read_manifest", begun)
+    with pytest.raises(ConflictError, match="is being removed"):
         registry.roll_back(to=five[0])
     assert registry.current() == five[4]
 
@@ -276,10 +300,6 @@ def test_files_that_cannot_be_removed_are_told(registry, five, monkeypatch):
 
 
 def test_a_removal_that_was_killed_is_finished_later(registry, five, monkeypatch):
-
-    def killed(folder):
-        raise KeyboardInterrupt
-
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(registry, "_settle", lambda gone, whole: None)
         patch.setattr(module, "remove_folder", killed)
