@@ -174,14 +174,36 @@ def rollback(
 
 
 @app.command()
-def models(registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")]) -> None:
-    """List the promotions and rollbacks of a registry."""
+def models(
+    registry: Annotated[str, typer.Option(help="Folder of the registry, local or gs://.")],
+    prune: Annotated[
+        int | None,
+        typer.Option(
+            metavar="KEEP",
+            help="Instead, say which models could be removed: all but the one in use, the last KEEP before it, those of "
+            "the last day and those that a rollback took back.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what --prune names.")] = False,
+) -> None:
+    """List the promotions and rollbacks of a registry, or remove models that are not needed any more."""
+    from mtlrank.errors import ConfigError
     from mtlrank.registry import Registry
+    from mtlrank.registry.prune import prune as prune_models
 
-    changes, _ = _guarded(lambda: Registry(registry).history())
-    for change in changes:
-        print(f"{change.when}  {change.model}  {change.how}  {change.note}")
-    print(f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else f"{registry} has no model in use")
+    def list_or_prune() -> None:
+        if prune is not None:
+            return prune_models(Registry(registry), prune, really=yes)
+        if yes:
+            raise ConfigError("--yes is for --prune: name how many models to keep, as in --prune 5 --yes.")
+        changes, _ = Registry(registry).history()
+        for change in changes:
+            source = f"  (from {change.source})" if change.source else ""
+            print(f"{change.when}  {change.model}  {change.how}  {change.note}{source}")
+        in_use = f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else ""
+        return print(in_use or f"{registry} has no model in use")
+
+    _guarded(list_or_prune)
 
 
 @app.command()

@@ -21,9 +21,10 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
-from mtlrank.registry import EVALUATION, MODEL, Registry
+from mtlrank.registry import EVALUATION, MODEL, Registry, Source
 from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
+from mtlrank.run_folder import about
 from mtlrank.storage import MANIFEST, local_path, read_json
 
 _FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
@@ -37,6 +38,7 @@ def run(
     margin: float = 0.02,
     prepared: Mapping[str, Path] | None = None,
     force: str = "",
+    trained_in: str = "",
 ) -> Decision:
     """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
@@ -44,12 +46,14 @@ def run(
     rolled back is promoted.
 
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
-    `force` is a reason to promote the model without a comparison.
+    `force` is a reason to promote the model without a comparison. `trained_in` is where others find the run that made the
+    model, by default the folder around it.
     """
     if not 0 <= margin < math.inf:
         raise ConfigError(
             f"The margin is {margin}, expected a finite number that is at least 0, in the measures' own unit."
         )
+    source = _source(model.absolute().parent, trained_in)
     with tempfile.TemporaryDirectory() as scratch:
         entry = Path(scratch) / "entry"
         write_entry(entry, model, heads)
@@ -63,14 +67,14 @@ def run(
         name = registry.publish(entry)
         if in_use == name:
             print(f"{name} is in use already", file=sys.stderr)
-            return Decision(True, f"{name} is in use already")
+            return Decision(True, f"{name} is in use already", model=name, source=source)
         if force:
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
             decision = Decision(True, "the first model: there was none to compare with")
         elif registry.same_weights(name, in_use):
             print(f"{in_use} is in use already, with the same weights as {name}", file=sys.stderr)
-            return Decision(True, f"{in_use} is in use already, with the same weights")
+            return Decision(True, f"{in_use} is in use already, with the same weights", model=name, source=source)
         elif rejected := registry.rejection(name, changes):
             why = f" ({rejected.note})" if rejected.note else ""
             decision = Decision(False, f"it was rolled back at {rejected.when}{why}: {_FORCE}")
@@ -78,9 +82,9 @@ def run(
             rival = registry.fetch(in_use)
             decision = _lacking(entry, rival) or _compared(rival, candidate, measures, margin, prepared, Path(scratch))
     if decision.promoted:
-        registry.promote(name, decision.reason, read)
+        registry.promote(name, decision.reason, read, source)
     print(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}", file=sys.stderr)
-    return decision
+    return decision._replace(model=name, source=source)
 
 
 def run_folder(
@@ -89,6 +93,12 @@ def run_folder(
     """The same for the folder of a finished training run."""
     model, heads = local_path(folder) / MODEL, head_folders([folder / EVALUATION])
     return run(model, heads, registry, measures, margin, force=force)
+
+
+def _source(run: Path, trained_in: str) -> Source:
+    """Where a model came from, as far as its run says."""
+    told = about(run)
+    return Source(trained_in or str(run), str(told.get("commit", "unknown")), str(told.get("mtlrank", "unknown")))
 
 
 def _main_measure(entry: Path, whose: str) -> str:

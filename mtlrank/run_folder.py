@@ -10,6 +10,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted
 
+ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
 RUN = "run.json"  # the config that a folder is of
 METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
 DATA = "data.json"  # what the datasets of a finished run, and the classes of somebody's own, were
@@ -88,6 +89,15 @@ def _claimed(folder: str | Path, setting: str) -> dict[str, Any] | None:
     except ValueError:
         pass
     raise DataError(f"{folder}/{RUN} is damaged. Choose another {setting}, or replace the run there with force=true.")
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What a run says of itself; nothing if it does not, as what was trained long ago."""
+    try:
+        told = json.loads((folder / ABOUT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def claim(folder: str | Path, config: Config) -> None:

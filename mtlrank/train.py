@@ -43,7 +43,6 @@ from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, s
 from mtlrank.trained import parts_of_model
 from mtlrank.words import counted
 
-_ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
 _OWN = "classes of your own"  # their key in what a run was made from
 
 
@@ -68,10 +67,28 @@ def rehearse(config: Config) -> dict[str, PreparedDataset]:
 
 def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
     """Of a run's metrics the one that chose its weights; None on all processes but the first, which have no metrics."""
-    datasets = select_tasks(config)["datamodule"]["dataset"]["datasets"].values()
+    key = _monitored(select_tasks(config), metrics)
+    return None if key is None else metrics[key]
+
+
+def told_of_model(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
+    """A finished run in a few words, for a page that shows models."""
+    config, about = read_json(folder / "model" / "config.json"), run_folder.about(folder)
+    told: dict[str, str | int | float] = {
+        key: about[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in about
+    }
+    told |= {"tasks": ", ".join(config["datamodule"]["dataset"]["datasets"]), "seed": config["seed"]}
+    if key := _monitored(config, metrics):
+        told |= {"chosen by": key, "reached": metrics[key]}
+    return told
+
+
+def _monitored(config: Config, metrics: Mapping[str, float]) -> str | None:
+    """The key of the measure that chose a run's weights, if it is one of its metrics."""
+    datasets = config["datamodule"]["dataset"]["datasets"].values()
     keys = [f"val/{node['name']}/{measure}" for node in datasets for measure in build_object(node["task"]).measures]
     monitor = config["training"]["monitor"]
-    return next((metrics[key] for key in ([monitor] if monitor else keys) if key in metrics), None)
+    return next((key for key in ([monitor] if monitor else keys) if key in metrics), None)
 
 
 def _selected(config: Config) -> Config:
@@ -122,7 +139,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         _save(output / "model", model, datasets, config)
         reached = {"seconds": round(time.time() - started), "steps": trainer.global_step, "weights": kept}
         noted = {"leaks": " ".join(leaks)} if leaks else {}
-        write_json(output / _ABOUT, {**told, **reached, **noted}, sort_keys=False)
+        write_json(output / run_folder.ABOUT, {**told, **reached, **noted}, sort_keys=False)
         write_json(output / run_folder.DATA, _data(config, prepared))
         if config["test"]:
             judged = _judge(config, output, model, datasets, datamodule)
@@ -183,7 +200,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
     checkpoints.take()
-    write_json(output / _ABOUT, told, sort_keys=False)
+    write_json(output / run_folder.ABOUT, told, sort_keys=False)
 
 
 def _announced(config: Config, output: Path, trainer: pl.Trainer, loop: MultiTaskLoop, milestones: Milestones) -> str:

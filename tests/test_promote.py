@@ -2,18 +2,22 @@
 
 import re
 import shutil
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from kfp import dsl
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from components.promote import component
 from mtlrank import evaluate, promote, train
 from mtlrank.cli import app
 from mtlrank.compose import compose_config
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.model.saved import WEIGHTS
-from mtlrank.registry import Registry
+from mtlrank.registry import Registry, prune
 from mtlrank.registry.decision import decide
 from mtlrank.selection import select_tasks
 from mtlrank.storage import file_hash, read_json, write_json, write_manifest
@@ -39,6 +43,63 @@ def test_better_models_take_over_and_worse_ones_do_not(place, tmp_path):
     listed = typed("models", "--registry", place).stdout.splitlines()
     assert len(listed) == 3
     assert listed[-1] == f"in use: {Registry(place).folder(Registry(place).current())}"
+
+
+def test_a_model_leads_to_its_run(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = write_finished(tmp_path / "run")
+    write_json(run / "about.json", {"command": "mtlrank train", "mtlrank": "0.1.0", "commit": "0123456789abcdef"})
+    typed("promote", "run", "--registry", place)
+    ((change,), _) = Registry(place).history()
+    assert change.source == (str(run), "0123456789abcdef", "0.1.0")
+    listed = typed("models", "--registry", place).stdout.splitlines()
+    assert listed[0].endswith(f"  (from {run}, mtlrank 0.1.0, commit 0123456789ab)")
+    write_json(run / "about.json", {"commit": "another"})
+    assert typed("promote", "run", "--registry", place).exit_code == 0
+    assert len(Registry(place).history()[0]) == 1  # where a model came from is no part of its name
+
+
+@pytest.mark.parametrize("about", ["", "[]", "{"])
+def test_a_run_that_does_not_say_what_it_was_can_be_promoted(tmp_path, about):
+    run = write_finished(tmp_path / "run")
+    (run / "about.json").write_text(about)
+    assert typed("promote", run, "--registry", tmp_path / "r").exit_code == 0
+    assert Registry(tmp_path / "r").history()[0][0].source == (str(run), "unknown", "unknown")
+
+
+def test_what_was_decided_names_the_model(place, tmp_path):
+    good, worse = (write_finished(tmp_path / name, gain=gain) for name, gain in (("good", 0.0), ("worse", -0.2)))
+    registry = Registry(place)
+    first, again, refused = (promote.run_folder(run, registry) for run in (good, good, worse))
+    assert first.model == again.model == registry.current()
+    assert refused.model in registry.published()
+    assert refused.source.run == str(worse)
+
+
+def test_a_step_of_a_pipeline_names_the_model_and_its_run(place, tmp_path):
+    write_finished(tmp_path / "model")
+    model = dsl.Model(name="model", uri=str(tmp_path / "model"))
+    decision = dsl.Markdown(name="decision", uri=str(tmp_path / "decision"))
+    result = dsl.Artifact(name="result", uri=str(tmp_path / "model" / "evaluation"))
+    given = {"datasets": [], "results": [result], "model": model, "measures": [], "margin": 0.02}
+    component.promote.python_func(**given, registry=place, decision=decision, metrics=dsl.Metrics(uri="m"))
+    ((change,), _) = Registry(place).history()
+    assert decision.metadata == {"model": change.model, "registry": place}
+    assert f"Model: `{change.model}`, from {model.uri}" in Path(decision.path).read_text()
+    assert change.source.run == model.uri
+
+
+def test_models_that_are_not_needed_go_when_asked(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(prune, "YOUNG", timedelta(seconds=-5))
+    for number, name in enumerate("abcd"):
+        typed("promote", write_finished(tmp_path / name, gain=0.1 * number), "--registry", place)
+    first, second, *kept = [change.model for change in Registry(place).history()[0]]
+    asked = typed("models", "--registry", place, "--prune", "1")
+    assert asked.stdout.splitlines()[-1].startswith("would remove 2 of 4 models")
+    assert len(Registry(place).published()) == 4
+    done = typed("models", "--registry", place, "--prune", "1", "--yes")
+    assert [line.split()[1] for line in done.stdout.splitlines()[:-1]] == [first, second]
+    assert set(Registry(place).published()) == set(kept)
 
 
 def test_a_repeated_command_changes_nothing(place, tmp_path):
@@ -176,6 +237,8 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
         (["promote", "run", "--registry", "r", "--margin", "inf"], 2, "The margin is inf, expected a finite number"),
         (["promote", "run", "--registry", "r", "--measure", "nope"], 2, "was not judged by 'nope'"),
         (["rollback", "--registry", "r"], 2, "first model"),
+        (["models", "--registry", "r", "--yes"], 2, "--yes is for --prune"),
+        (["models", "--registry", "r", "--prune", "0"], 2, "--prune is 0, expected at least 1"),
     ],
 )
 def test_a_mistake_gives_one_line(tmp_path, monkeypatch, words, code, complaint):

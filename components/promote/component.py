@@ -47,7 +47,9 @@ def promote(
             measures,
             margin,
             folders_by_key([dataset.path for dataset in datasets]),
+            trained_in=model.uri,
         )
+        decision.metadata.update({"model": made.model, "registry": registry})
     else:
         made = Decision(False, "the pipeline's parameter `registry` is empty")
     Path(decision.path).write_text(markdown(made, registry), "utf-8")

@@ -31,6 +31,8 @@ def train(
     A step that was killed and is retried continues from the last checkpoint, if `checkpoints` names a folder that
     outlives the pod. With `gpus`, it fails rather than train on the CPU.
     """
+    from pathlib import Path
+
     from components.train.order import Order
     from components.train.processes import train_in_processes
     from components.train.settings import number_of_gpus, train_settings
@@ -51,3 +53,4 @@ def train(
         values = train.run_step(config, checkpoints, folders)
     for key, value in values.items():
         metrics.log_metric(key, value)
+    model.metadata.update(train.told_of_model(Path(model.path), values))

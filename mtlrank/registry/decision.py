@@ -7,6 +7,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare
 from mtlrank.evaluation.measures import mode
 from mtlrank.evaluation.systems import System
+from mtlrank.registry.history import Source
 
 
 class Decision(NamedTuple):
@@ -15,6 +16,8 @@ class Decision(NamedTuple):
     promoted: bool
     reason: str
     comparisons: tuple[Comparison, ...] = ()  # of the measures that decide
+    model: str = ""  # its name in the registry
+    source: Source | None = None  # where it came from
 
 
 def decide(
@@ -49,6 +52,8 @@ def markdown(decision: Decision, registry: str) -> str:
     """The decision and its numbers for a page that shows Markdown."""
     verdict = "Promoted" if decision.promoted else "Not promoted"
     lines = [f"# {verdict}", "", f"{decision.reason}.", ""]
+    if decision.model:
+        lines += [f"Model: `{decision.model}`" + (f", from {decision.source}" if decision.source else ""), ""]
     if registry:
         lines += [f"Registry: `{registry}`", ""]
     if decision.comparisons:

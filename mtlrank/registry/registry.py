@@ -1,25 +1,31 @@
 """Which model is in use: a folder of published models and a pointer to one, local or on Google Cloud Storage."""
 
 import hashlib
-import json
 import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from mtlrank.errors import ConfigError, ConflictError, DataError
+from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError
+from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, previous, source_of, taken_back
+from mtlrank.registry.pointer import Pointer, dump, parse, without, written
 from mtlrank.storage import (
     MANIFEST,
     Version,
+    describe_files,
     exists,
     fetch_folder,
     join,
+    list_files,
     listed_files,
+    locked,
     mirror,
     publish_folder,
     read_manifest,
     read_versioned,
+    remove_folder,
     safe_name,
     write_bytes,
 )
@@ -29,23 +35,21 @@ MODELS = "models"
 MODEL = "model"  # folders of what is published: the model, and how each head was judged
 EVALUATION = "evaluation"
 _ID_LENGTH = 12
-_ROLLED_BACK = "rolled back"
+_TRIES = 3  # removals of a folder that somebody writes to at the same time
+_LONGEST_REMOVAL = timedelta(hours=1)
 
 
-class Change(NamedTuple):
-    """The pointer moved."""
+class Published(NamedTuple):
+    """What lies in the folder of a model, also if its publishing or its removal was cut."""
 
-    model: str  # that is in use since
-    replaced: str | None  # that was in use before; None for the first model
-    when: str  # UTC, as in 2026-11-24T16:30:00Z
-    how: str  # promoted or rolled back
-    note: str  # why
+    size: int  # bytes
+    when: datetime  # its latest file was written
 
 
 class Registry:
     """Models by name below `path`/models, and `path`/current.json with every change of the model in use, oldest first.
 
-    A model's name is a hash of all its files. Nothing is ever removed.
+    A model's name is a hash of all its files. What is removed is noted there first: nobody puts it in use meanwhile.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -54,23 +58,12 @@ class Registry:
 
     def history(self) -> tuple[list[Change], Version]:
         """All changes, and the version of the pointer that they were read from."""
-        data, version = read_versioned(join(self.path, POINTER))
-        if data is None:
-            return [], version
-        try:
-            changes = [Change(**row) for row in json.loads(data)["changes"]]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise DataError(
-                f"{join(self.path, POINTER)} is damaged: {error}. Restore an older version of it."
-            ) from error
-        fields = [field for change in changes for field in change._asdict().items()]
-        if not all(isinstance(value, str) or (name, value) == ("replaced", None) for name, value in fields):
-            raise DataError(
-                f"{join(self.path, POINTER)} is damaged: changes contain a value that is not text. Restore an older one."
-            )
-        for change in changes:
-            safe_name(change.model, f"A model in {join(self.path, POINTER)}")
-        return changes, version
+        pointer = self.pointer()
+        return pointer.changes, pointer.version
+
+    def pointer(self) -> Pointer:
+        """All that is kept beside the models."""
+        return parse(*read_versioned(join(self.path, POINTER)), join(self.path, POINTER))
 
     def current(self) -> str | None:
         """The name of the model in use."""
@@ -88,43 +81,84 @@ class Registry:
     def publish(self, entry: Path) -> str:
         """Make a local folder with a manifest one of the models; gives its name. The same folder twice is one model."""
         model = hashlib.sha256((entry / MANIFEST).read_bytes()).hexdigest()[:_ID_LENGTH]
+        self._check_stays(model, self.pointer())
         publish_folder(entry, self.folder(model))
         return model
 
-    def promote(self, model: str, note: str, read: tuple[list[Change], Version]) -> Change:
+    def promote(
+        self, model: str, note: str, read: tuple[list[Change], Version], source: Source | None = None
+    ) -> Change:
         """Promote a published model. `read` is the history that this was decided on.
 
         Raises `ConflictError` if the pointer has moved since: of two that decide at once, exactly one succeeds.
         """
         changes, _ = read
-        return self._move(model, "promoted", note, read, replaced=changes[-1].model if changes else None)
+        replaced = changes[-1].model if changes else None
+        return self._move(Change(model, replaced, _now(), PROMOTED, note, source), changes)
 
     def roll_back(self, to: str | None = None, note: str = "") -> Change:
         """Roll back to what the current model replaced, or to any published model. Repeated, it goes further back."""
-        changes, version = self.history()
+        changes, _ = self.history()
         if not changes:
             raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")
         now = changes[-1].model
         if to is None:
-            to = changes[_origins(changes)[-1]].replaced
+            to = previous(changes)
         if to is None:
             raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another with --to.")
         if to == now:
             raise ConfigError(f"{to} is in use already.")
-        if not exists(join(self.folder(safe_name(to, "--to")), MANIFEST)):
-            known = ", ".join(dict.fromkeys(change.model for change in changes))
-            raise ConfigError(f"{self.path} has no model {to!r}. Models that were in use: {known}.")
+        self._check_there(safe_name(to, "--to"))
         if mirror(self.folder(to)) == Path(self.folder(to)):  # what is fetched from a bucket is checked on the way
-            read_manifest(self.folder(to))
-        return self._move(to, _ROLLED_BACK, note, (changes, version), replaced=now)
+            try:
+                read_manifest(self.folder(to))
+            except DataError:
+                self._check_there(to)  # perhaps it is damaged because it is being removed
+                raise
+        return self._move(Change(to, now, _now(), ROLLED_BACK, note, source_of(to, changes)), changes)
+
+    def published(self) -> dict[str, Published]:
+        """What lies in the folders of models, by model."""
+        found = dict[str, Published]()
+        for name, file in describe_files(join(self.path, MODELS)).items():
+            model, _, inside = name.partition("/")
+            if inside and re.fullmatch(f"[0-9a-f]{{{_ID_LENGTH}}}", model):  # other folders are somebody else's
+                size, when = found.get(model, (0, file.written))
+                found[model] = Published(size + file.size, max(when, file.written))
+        return found
+
+    def remove(self, models: Sequence[str], read: Pointer, done: Callable[[str], None]) -> None:
+        """Remove models; tells `done` of each. `read` is the pointer that this was decided on.
+
+        They are noted as being removed before the first file goes: from then on, nobody puts them in use, and who was
+        about to finds another version of the pointer. Raises `ConflictError` if it has changed since it was read.
+        """
+        left = [model for model in read.removing if self.is_removing(model, read)]  # to the process that does it
+        noted = {**read.removed, **dict.fromkeys(models, _now())}
+        try:
+            self._write(read._replace(removed=noted, removing=[*left, *models]))
+        except ConflictError as error:
+            raise ConflictError(f"{self.path} was changed meanwhile: nothing was removed. Run again.") from error
+        gone = list[str]()
+        try:
+            for model in models:
+                self._remove(model)
+                gone.append(model)
+                done(model)
+        finally:
+            whole = [model for model in models if model not in gone and self._is_there(model)]
+            self._settle(gone, whole)
+
+    def is_removing(self, model: str, pointer: Pointer) -> bool:
+        """Whether the files of a model are being removed now. After an hour, who did it was killed."""
+        return model in pointer.removing and pointer.removed.get(model, "") > written(_time() - _LONGEST_REMOVAL)
 
     def rejection(self, model: str, changes: Sequence[Change]) -> Change | None:
         """The change by which a model, or one with the same weights, was taken back, unless it came again since.
 
         That a rollback leads forward, to a later model or one that never was in use, does not speak against what it leaves.
         """
-        origins = _origins(changes)
-        backwards = [changes[place] for place in range(1, len(changes)) if origins[place] < origins[place - 1]]
+        backwards = taken_back(changes)
         left = {change.replaced for change in backwards}
         same = {name for name in left if name and self.same_weights(model, name)}
         for change in reversed(changes):
@@ -148,35 +182,87 @@ class Registry:
         except DataError:
             return None
 
-    def _move(
-        self, model: str, how: str, note: str, read: tuple[list[Change], Version], replaced: str | None
-    ) -> Change:
-        changes, version = read
-        change = Change(model, replaced, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", how, note)
-        rows = [row._asdict() for row in [*changes, change]]
-        text = json.dumps({"current": model, "changes": rows}, indent=2, ensure_ascii=False) + "\n"
-        try:
-            write_bytes(join(self.path, POINTER), text.encode(), expected=version)
-        except ConflictError as error:
+    def _move(self, change: Change, decided_on: Sequence[Change]) -> Change:
+        """Put a model in use, if all changes are still the same. A removal of others meanwhile is no reason to fail."""
+        while True:
+            pointer = self.pointer()
+            if pointer.changes != decided_on:
+                raise ConflictError(
+                    f"Another model was promoted in {self.path} meanwhile, so {change.model} was not. Run the same "
+                    "command again to compare it with that one."
+                )
+            self._check_stays(change.model, pointer)
+            if not self._is_there(change.model):  # this late: whoever removes it now changes the pointer first
+                raise ConflictError(
+                    f"{self.folder(change.model)} was removed meanwhile, so it is not in use. Run the same command again."
+                )
+            moved = without(pointer, [change.model])._replace(changes=[*pointer.changes, change])
+            try:
+                self._write(moved)
+                return change
+            except ConflictError:
+                continue
+
+    def _write(self, pointer: Pointer) -> None:
+        """Move the pointer on from the version that it was read as."""
+        write_bytes(join(self.path, POINTER), dump(pointer), expected=pointer.version)
+
+    def _is_there(self, model: str) -> bool:
+        return exists(join(self.folder(model), MANIFEST))
+
+    def _check_stays(self, model: str, pointer: Pointer) -> None:
+        if self.is_removing(model, pointer):
             raise ConflictError(
-                f"Another model was promoted in {self.path} meanwhile, so {model} was not. Run the same command again "
-                "to compare it with that one."
-            ) from error
-        return change
+                f"{self.folder(model)} is being removed, since {pointer.removed[model]}. Run the same command again when "
+                "`mtlrank models --prune` has ended; if that was killed, an hour later."
+            )
+
+    def _check_there(self, model: str) -> None:
+        """Say what happened to a model that is not there, or is being removed."""
+        self._check_stays(model, self.pointer())
+        if not self._is_there(model):
+            raise self._lost(model)
+
+    def _lost(self, model: str) -> ConfigError:
+        """What to say of a model that is not there, or not whole."""
+        pointer = self.pointer()
+        were = list(dict.fromkeys(change.model for change in pointer.changes))
+        there = ", ".join(name for name in were if name not in {*pointer.removed, model})
+        if model in pointer.removed:
+            how = f"it was removed at {pointer.removed[model]} (`mtlrank models --prune`)"
+        elif model in were:
+            how = "somebody removed it"
+        else:
+            return ConfigError(f"{self.path} has no model {model!r}. Models that were in use: {there}.")
+        return ConfigError(f"{self.path} has no model {model!r} any more: {how}. Choose another with --to: {there}.")
+
+    def _remove(self, model: str) -> None:
+        """Remove the files of a model, also those that somebody publishes at the same time."""
+        folder = self.folder(model)
+        with nullcontext() if "://" in folder else locked(Path(folder).parent):  # publishing holds it too
+            for _ in range(_TRIES):
+                remove_folder(folder)
+                if not list_files(folder):
+                    return
+        raise StorageError(f"{folder} cannot be removed: files remain. Check its permissions, and run again.")
+
+    def _settle(self, gone: Sequence[str], whole: Sequence[str]) -> None:
+        """Note that the removal has ended: some models are gone, and some have stayed as they were."""
+        while True:
+            pointer = self.pointer()
+            left = [model for model in pointer.removing if model not in gone]
+            try:
+                return self._write(without(pointer._replace(removing=left), whole))
+            except ConflictError:
+                continue
 
 
-def _origins(changes: Sequence[Change]) -> list[int]:
-    """For each change, by its place, the one that its model is in use by: itself, or the earlier one that it goes back to.
+def _time() -> datetime:
+    return datetime.now(UTC)
 
-    That is the latest one before what it undoes, so that repeated rollbacks never come forward again; failing that, the
-    latest one at all, as after a rollback too far.
-    """
-    origins: list[int] = []
-    for place, change in enumerate(changes):
-        places = [i for i in range(place) if changes[i].model == change.model] if change.how == _ROLLED_BACK else []
-        before = [i for i in places if i < origins[-1]]
-        origins.append(origins[(before or places)[-1]] if places else place)
-    return origins
+
+def _now() -> str:
+    return written(_time())
 
 
 def model_folder(path: str | Path | None) -> Path:

@@ -2,7 +2,7 @@
 
 from mtlrank.errors import ConflictError
 from mtlrank.storage.fetch import fetch_folder, mirror
-from mtlrank.storage.files import exists, list_files, read_bytes, read_versioned, write_bytes
+from mtlrank.storage.files import describe_files, exists, list_files, read_bytes, read_versioned, write_bytes
 from mtlrank.storage.local import (
     file_hash,
     fingerprint,
@@ -27,6 +27,7 @@ __all__ = [
     "MANIFEST",
     "ConflictError",
     "Version",
+    "describe_files",
     "exists",
     "fetch_folder",
     "file_hash",

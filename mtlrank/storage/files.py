@@ -1,12 +1,21 @@
 """Single files, on a local disk or on Google Cloud Storage, by one set of words. The client is imported when needed."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from mtlrank.errors import StorageError
 from mtlrank.storage import local
 from mtlrank.storage.paths import Place, check_relative, parse, parse_object
 from mtlrank.storage.versions import Version
+
+
+class Described(NamedTuple):
+    """What a listing tells of a file."""
+
+    size: int  # bytes
+    written: datetime
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -56,6 +65,19 @@ def list_files(path: str | Path) -> list[str]:
     """The sorted relative names of all files below a folder; none if there is no folder."""
     place = parse(path)
     return [check_relative(name, path) for name in sorted(_names(place))]
+
+
+def describe_files(path: str | Path) -> dict[str, Described]:
+    """How large the files below a folder are, and when they were written, by relative name."""
+    place = parse(path)
+    if isinstance(place, Path):
+        found = local.list_sizes(place)
+    else:
+        from mtlrank.storage import gcs
+
+        found = {name: (stored.size, stored.written) for name, stored in gcs.list_objects(place).items()}
+    now = datetime.now(UTC)
+    return {check_relative(name, path): Described(size, written or now) for name, (size, written) in found.items()}
 
 
 def _names(folder: Path | Place) -> Iterable[str]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,6 +25,7 @@ class Stored(NamedTuple):
     crc32c: str
     md5: str | None  # None for objects that were composed of others
     version: Version
+    written: datetime | None = None
 
     def holds(self, content: Digest) -> bool:
         """Whether the object has these bytes already."""
@@ -55,7 +57,7 @@ def list_objects(folder: Place) -> dict[str, Stored]:
         blobs = _client().list_blobs(
             folder.bucket,
             prefix=folder.prefix or None,
-            fields="items(name,size,crc32c,md5Hash,generation),nextPageToken",
+            fields="items(name,size,crc32c,md5Hash,generation,timeCreated),nextPageToken",
             retry=None,
             timeout=timeout,
         )
@@ -118,7 +120,7 @@ def version(blob: Any) -> Version:
 
 def stored(blob: Any) -> Stored:
     """What an answer tells about an object."""
-    return Stored(blob.size, blob.crc32c, blob.md5_hash, version(blob))
+    return Stored(blob.size, blob.crc32c, blob.md5_hash, version(blob), blob.time_created)
 
 
 def blob_of(place: Place) -> Any:

@@ -8,7 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,16 @@ def list_names(folder: Path) -> list[str]:
     """The relative names of the files below a folder; none if there is no folder."""
     with system_errors(f"list {folder}"):
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def list_sizes(folder: Path) -> dict[str, tuple[int, datetime | None]]:
+    """Size and time of the files below a folder, by relative name. One that is removed meanwhile is left out."""
+    found = dict[str, tuple[int, datetime | None]]()
+    for name in list_names(folder):
+        with system_errors(f"list {folder}"), suppress(FileNotFoundError):
+            told = (folder / name).stat()
+            found[name] = (told.st_size, datetime.fromtimestamp(told.st_mtime, UTC))
+    return found
 
 
 def _version(data: bytes) -> Version:

@@ -67,6 +67,10 @@ def test_a_worse_model_is_not_promoted(cluster, dataset, training, promoting):
     assert promoted["metrics"].metadata["promoted"] == 1
     assert "the first model" in read_bytes(promoted["decision"].uri).decode()
     in_use = Registry(REGISTRY).current()
+    assert promoted["decision"].metadata == {"model": in_use, "registry": REGISTRY}
+    assert Registry(REGISTRY).history()[0][0].source.run == good.uri
+    assert (good.metadata["tasks"], good.metadata["seed"]) == ("trec2019", 1)
+    assert good.metadata["chosen by"] == "val/trec2019/nDCG@10"
 
     bad = whole(training(learning_rate=1e-9))["model"]
     refused = whole(promoting(bad, judged(cluster, dataset, bad)))

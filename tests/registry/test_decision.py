@@ -4,7 +4,8 @@ import pytest
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.systems import read_system
-from mtlrank.registry.decision import decide, markdown, worst
+from mtlrank.registry import Source
+from mtlrank.registry.decision import Decision, decide, markdown, worst
 from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
 
 
@@ -95,3 +96,9 @@ def test_the_page_shows_the_numbers(systems):
     assert page.startswith("# Promoted\n")
     assert "| rank/AP | 0.5000 | 0.7500 | +0.2500 | +0.2500 to +0.2500 | 0.02 |" in page
     assert "gs://bucket/registry" in page
+    assert "Model:" not in page
+
+
+def test_the_page_names_the_model_and_where_it_came_from():
+    decision = Decision(False, "no", model="3fa9c1d20b47", source=Source("gs://bucket/run-7/model", "unknown", "0.1.0"))
+    assert "\nModel: `3fa9c1d20b47`, from gs://bucket/run-7/model, mtlrank 0.1.0\n" in markdown(decision, "r")

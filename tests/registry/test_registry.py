@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 from mtlrank.errors import ConfigError, ConflictError, DataError
-from mtlrank.registry import Registry, model_folder
+from mtlrank.registry import Change, Registry, Source, model_folder
 from mtlrank.registry.entry import write_entry
 from mtlrank.storage import MANIFEST, join, read_bytes, write_bytes, write_json, write_manifest
 from tests.registry.conftest import write_finished
@@ -85,7 +85,7 @@ def test_of_two_that_promote_at_once_exactly_one_wins(registry, tmp_path):
 def test_rolling_back_goes_further_back_each_time(registry, three):
     first, second, third = three
     assert registry.roll_back(note="slow").model == second
-    assert registry.history()[0][-1]._replace(when="") == (second, third, "", "rolled back", "slow")
+    assert registry.history()[0][-1]._replace(when="") == (second, third, "", "rolled back", "slow", None)
     assert registry.roll_back().model == first
     with pytest.raises(ConfigError, match=f"{first} is the first model"):
         registry.roll_back()
@@ -183,6 +183,28 @@ def test_what_is_in_use_already_is_told(registry, three):
         registry.roll_back(to=three[-1])
 
 
+def test_a_change_says_where_its_model_came_from_also_when_it_is_rolled_back_to(registry, tmp_path):
+    sources = [Source(f"gs://bucket/pipelines/{name}/model", "0123456789abcdef", "0.1.0") for name in "ab"]
+    models = [publish(registry, tmp_path, name) for name in "ab"]
+    for model, source in zip(models, sources, strict=True):
+        registry.promote(model, "", registry.history(), source)
+    assert registry.roll_back().source == sources[0]
+    assert [change.source for change in registry.history()[0]] == [*sources, sources[0]]
+    assert str(sources[0]) == "gs://bucket/pipelines/a/model, mtlrank 0.1.0, commit 0123456789ab"
+
+
+def test_a_registry_of_before_sources_is_read_and_goes_on(registry, place, tmp_path):
+    old, new = (publish(registry, tmp_path, name) for name in "ab")
+    row = {"model": old, "replaced": None, "when": "2026-01-01T00:00:00Z", "how": "promoted", "note": "first"}
+    write_bytes(join(place, "current.json"), json.dumps({"current": old, "changes": [row]}).encode())
+    assert registry.history()[0] == [Change(**row)]
+    registry.promote(new, "", registry.history(), Source("runs/b", "unknown", "unknown"))
+    rows = json.loads(read_bytes(join(place, "current.json")))["changes"]
+    assert rows[0] == row
+    assert rows[1]["source"] == {"run": "runs/b", "commit": "unknown", "mtlrank": "unknown"}
+    assert registry.roll_back().source is None
+
+
 CHANGE = {"model": "a", "replaced": None, "when": "", "how": "promoted", "note": ""}
 
 
@@ -193,6 +215,11 @@ CHANGE = {"model": "a", "replaced": None, "when": "", "how": "promoted", "note":
         pytest.param("[" * 100_000, id="deep"),
         *(json.dumps({"changes": [{**CHANGE, key: value}]}) for key in CHANGE for value in (3, [])),
         *(json.dumps({"changes": [{**CHANGE, key: None}]}) for key in CHANGE if key != "replaced"),
+        *(
+            json.dumps({"changes": [{**CHANGE, "source": source}]})
+            for source in (3, [], {}, "runs/a", {"run": "a", "commit": None, "mtlrank": ""})
+        ),
+        *(json.dumps({"changes": [], **more}) for more in ({"removed": 3}, {"removed": {"a": 3}}, {"removing": [3]})),
     ],
 )
 def test_a_damaged_pointer_is_told(registry, place, text):

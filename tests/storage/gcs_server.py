@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class Object(NamedTuple):
     data: bytes
     generation: int
     metadata: dict[str, str]
+    written: datetime
 
     @property
     def crc32c(self) -> str:
@@ -39,7 +41,8 @@ class Object(NamedTuple):
     def resource(self) -> dict[str, object]:
         hashes = {"crc32c": self.crc32c, "md5Hash": self.md5}
         numbers = {"size": str(len(self.data)), "generation": str(self.generation)}
-        return {"name": self.name, "metadata": self.metadata, **hashes, **numbers}
+        times = {"timeCreated": f"{self.written:%Y-%m-%dT%H:%M:%S.%fZ}"}
+        return {"name": self.name, "metadata": self.metadata, **hashes, **numbers, **times}
 
 
 @dataclass
@@ -95,7 +98,7 @@ class Bucket:
         with self.lock:
             self.check(described["name"], query)
             self.clock += 1
-            made = Object(described["name"], data, self.clock, described.get("metadata", {}))
+            made = Object(described["name"], data, self.clock, described.get("metadata", {}), datetime.now(UTC))
             for key, found in (("crc32c", made.crc32c), ("md5Hash", made.md5)):
                 if described.get(key, found) != found:
                     raise RefusalError(400, f"Provided {key} {described[key]} doesn't match calculated {found}.")

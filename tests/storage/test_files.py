@@ -3,12 +3,23 @@
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 
 import pytest
 
 from mtlrank.errors import StorageError
-from mtlrank.storage import ABSENT, ConflictError, exists, join, list_files, read_bytes, read_versioned, write_bytes
+from mtlrank.storage import (
+    ABSENT,
+    ConflictError,
+    describe_files,
+    exists,
+    join,
+    list_files,
+    read_bytes,
+    read_versioned,
+    write_bytes,
+)
 
 LARGE = bytes(range(256)) * 3000  # three pieces of an upload
 
@@ -210,3 +221,12 @@ def test_the_client_is_imported_only_for_its_paths():
         "import sys, mtlrank.storage as s; s.exists('x'); s.list_files('x'); sys.exit('google.cloud' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_files_are_described(root):
+    assert describe_files(root) == {}
+    write_bytes(join(root, "a", "x"), b"123")
+    (found,) = describe_files(root).items()
+    assert found[0] == "a/x"
+    assert found[1].size == 3
+    assert abs(datetime.now(UTC) - found[1].written) < timedelta(minutes=10)
