@@ -106,7 +106,10 @@ class Checkpoints:
                 say(f"mtlrank: {reason}")
             return found, content
         if candidates:
-            raise DataError(f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true.")
+            raise DataError(
+                f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true, or in a pipeline with "
+                "another folder as checkpoints."
+            )
         return None
 
     def read(self, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class Milestones(pl.Callback):
         if self.best_step is None:
             raise ConfigError(
                 f"Training ended before {self.monitored.key} was measured: expected at least one batch and one epoch. "
-                "If the best weights were lost, force=true starts over."
+                "If the best weights were lost, force=true starts over, or in a pipeline another folder as checkpoints."
             )
         state = self.checkpoints.read(Checkpoint("best", self.best_step))
         loop.load_state_dict(state["state_dict"])
