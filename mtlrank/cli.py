@@ -200,8 +200,10 @@ def models(
         for change in changes:
             source = f"  (from {change.source})" if change.source else ""
             print(f"{change.when}  {change.model}  {change.how}  {change.note}{source}")
-        in_use = f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else ""
-        return print(in_use or f"{registry} has no model in use")
+        print(
+            f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else f"{registry} has no model in use"
+        )
+        return None
 
     _guarded(list_or_prune)
 

@@ -73,9 +73,9 @@ def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
 
 def told_of_model(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
     """A finished run in a few words, for a page that shows models."""
-    config, about = read_json(folder / "model" / "config.json"), run_folder.about(folder)
+    config, said = read_json(folder / "model" / "config.json"), run_folder.about(folder)
     told: dict[str, str | int | float] = {
-        key: about[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in about
+        key: said[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in said
     }
     told |= {"tasks": ", ".join(config["datamodule"]["dataset"]["datasets"]), "seed": config["seed"]}
     if key := _monitored(config, metrics):
@@ -193,13 +193,13 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
 def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[str, str]) -> None:
     """Make the folders this run's. Only when training begins: a mistake before leaves a finished run as it is."""
     (output / run_folder.METRICS).unlink(missing_ok=True)
+    checkpoints.take()  # first: an earlier process that is still alive must not write behind what follows
     if config["force"]:
         checkpoints.clear()
         for logs in build_trainer.LOGS:
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
-    checkpoints.take()
     write_json(output / run_folder.ABOUT, told, sort_keys=False)
 
 

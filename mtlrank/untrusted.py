@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mtlrank import conf
 from mtlrank.errors import ConfigError
+from mtlrank.patterns import is_pattern, matching
 
 _VALUES_AT_ROOT = {
     "tasks",
@@ -25,14 +26,7 @@ _VALUES_AT_ROOT = {
     "measures",
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_OF_THE_SYSTEM = (
-    "/proc",
-    "/sys",
-    "/dev",
-    "/etc",
-    "/run",
-    "/var/run",
-)  # below /run, a pod has its service account's token
+_OF_THE_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run")  # the last has a pod's service account's token
 _KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
@@ -86,12 +80,20 @@ def check_places(config: Any) -> None:
     places = [os.path.realpath(place) for place in (*_OF_THE_SYSTEM, os.environ.get(_KEY)) if place]
     for key, value in leaves(config):
         if isinstance(value, str) and ("/" in value or value.startswith("~")):
-            path = Path(os.path.realpath(Path(value).expanduser()))
-            if any(path.is_relative_to(place) for place in places):
+            if "\0" in value:
+                raise ConfigError(f"{key} is {value!r}: NUL is no part of a path.")
+            if any(path.is_relative_to(place) for path in _meant(value) for place in places):
                 raise ConfigError(
                     f"{key} is {value!r}: a config from outside may not name files of the system or keys. Put data "
                     "elsewhere."
                 )
+
+
+def _meant(name: str) -> list[Path]:
+    """The paths that a name stands for, links followed."""
+    path = Path(os.path.expanduser(name))
+    there = os.listdir(path.parent) if is_pattern(name) and path.parent.is_dir() else []
+    return [Path(os.path.realpath(each)) for each in (path, *map(path.with_name, matching(path.name, there)))]
 
 
 def own_config_dir() -> Path | None:
@@ -144,7 +146,7 @@ def _targets_below(root: Path) -> frozenset[str]:
 
 def is_config_name(value: Any) -> bool:
     """Whether a value can be the name of a config, or none."""
-    return value is None or _NAME.fullmatch(str(value)) is not None
+    return value is None or (not isinstance(value, bool) and _NAME.fullmatch(str(value)) is not None)
 
 
 def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

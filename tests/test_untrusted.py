@@ -27,6 +27,7 @@ from mtlrank.untrusted import check_targets
         "datamodule.dataset.datasets.msm_ner.annotator.pipeline=/tmp/evil",
         "+datamodule.dataset.datasets.x={annotator:{model:/tmp/evil}}",
         "loop.logger.tracking_uri=http://evil",
+        "trust_model=true",
         "+loop.logger={tracking_uri:http://evil}",
     ],
 )
@@ -51,6 +52,7 @@ def test_parameters_from_outside_cannot_read_secrets(key):
         "{tmp}/../../../../../etc/pass*",
         "{tmp}/link/passwd",
         "{tmp}/key",
+        "{tmp}/k*",
     ],
 )
 @pytest.mark.parametrize(
@@ -59,12 +61,27 @@ def test_parameters_from_outside_cannot_read_secrets(key):
 def test_overrides_from_outside_cannot_read_files_of_the_system(key, place, tmp_path, monkeypatch):
     """A line that is no row of data is quoted in the log."""
     (tmp_path / "link").symlink_to("/etc")
+    (tmp_path / "key").write_text("secret")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key"))
     value = place.format(tmp=tmp_path)
     words = [f"{key.removesuffix('.docs')}={{docs: '{value}'}}" if key.endswith("docs") else f"{key}='{value}'"]
     with pytest.raises(ConfigError, match="a config from outside may not name files of the system or keys"):
         compose_config(words, trusted=False)
     assert compose_config(words, trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("~nosuchuser/x.tsv", None), (r"a/\x00b", None), ("a/\0b", "NUL is no part of a path")]
+)
+def test_strange_names_of_files_are_no_traceback(value, told):
+    words = [f"datamodule.dataset.datasets.msm_bm25.train='{value}'"]
+    if "\\" in value:
+        told = "may not contain"
+    if told is None:
+        assert compose_config(words, trusted=False)
+        return
+    with pytest.raises(ConfigError, match=told):
+        compose_config(words, trusted=False)
 
 
 def test_files_of_data_may_lie_anywhere_else(tmp_path):

@@ -49,7 +49,7 @@ def check(
 
     if not on_nodes:
         del values["num_nodes"]
-    if "KUBERNETES_SERVICE_HOST" in os.environ:  # a pod, whose own disk is gone with it
+    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is gone with it
         check_places(values)
     check_training(values)
     print("No mistake found in the parameters.")

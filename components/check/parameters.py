@@ -1,6 +1,7 @@
 """Mistakes in a pipeline's parameters that these and the configs show, without data."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -25,8 +26,8 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
-    if values["margin"] < 0:
-        raise ConfigError(f"margin is {values['margin']}: expected at least 0, in the measures' own unit.")
+    if not 0 <= values["margin"] < math.inf:
+        raise ConfigError(f"margin is {values['margin']}: expected at least 0 and finite, in the measures' own unit.")
     settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
     settings["output_dir"] = "of the step"
     if gpus > 1 or "num_nodes" in values:

@@ -50,7 +50,7 @@ def plan(
 
     check_lists(tasks, shards)
     check_pods(values)
-    if "KUBERNETES_SERVICE_HOST" in os.environ:  # a pod, whose own disk is gone with it
+    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is gone with it
         check_places(values)
     settings = run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus)
     compared = study_settings(tasks, seeds, mixtures, heads, measures, margin)

@@ -107,8 +107,8 @@ class Checkpoints:
             return found, content
         if candidates:
             raise DataError(
-                f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true, or in a pipeline with "
-                "another folder as checkpoints."
+                f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true, or in a pipeline "
+                "with another folder as checkpoints."
             )
         return None
 

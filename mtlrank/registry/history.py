@@ -15,7 +15,8 @@ class Source(NamedTuple):
     mtlrank: str  # the version that trained it; `unknown` likewise
 
     def __str__(self) -> str:
-        code = [("mtlrank", self.mtlrank), ("commit", self.commit[:12])]
+        commit, dash, changed = self.commit.partition("-")  # -dirty
+        code = [("mtlrank", self.mtlrank), ("commit", f"{commit[:12]}{dash}{changed}")]
         return ", ".join([self.run, *(f"{what} {known}" for what, known in code if known != "unknown")])
 
 

@@ -60,8 +60,9 @@ def written(time: datetime) -> str:
 
 
 def _change(row: dict[str, Any]) -> Change:
-    source = row.get("source")
-    return Change(**{**row, "source": None if source is None else Source(**source)})
+    known = {field: row[field] for field in Change._fields if field in row}  # a later version may say more
+    source = known.get("source")
+    return Change(**{**known, "source": None if source is None else Source(*(source[f] for f in Source._fields))})
 
 
 def _row(change: Change) -> dict[str, Any]:

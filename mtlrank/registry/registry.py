@@ -37,6 +37,7 @@ EVALUATION = "evaluation"
 _ID_LENGTH = 12
 _TRIES = 3  # removals of a folder that somebody writes to at the same time
 _LONGEST_REMOVAL = timedelta(hours=1)
+_MARGIN = timedelta(minutes=10)  # before others take a removal for a dead one, whoever does it stops
 
 
 class Published(NamedTuple):
@@ -142,6 +143,8 @@ class Registry:
         gone = list[str]()
         try:
             for model in models:
+                if not self.is_removing(model, self.pointer(), _LONGEST_REMOVAL - _MARGIN):  # others may use it soon
+                    raise ConflictError(f"Removing took too long: {model} and those after it stay. Run again.")
                 self._remove(model)
                 gone.append(model)
                 done(model)
@@ -149,9 +152,9 @@ class Registry:
             whole = [model for model in models if model not in gone and self._is_there(model)]
             self._settle(gone, whole)
 
-    def is_removing(self, model: str, pointer: Pointer) -> bool:
-        """Whether the files of a model are being removed now. After an hour, who did it was killed."""
-        return model in pointer.removing and pointer.removed.get(model, "") > written(_time() - _LONGEST_REMOVAL)
+    def is_removing(self, model: str, pointer: Pointer, longest: timedelta = _LONGEST_REMOVAL) -> bool:
+        """Whether the files of a model are being removed now. After an hour, who did it was killed, or has given up."""
+        return model in pointer.removing and pointer.removed.get(model, "") > written(_time() - longest)
 
     def rejection(self, model: str, changes: Sequence[Change]) -> Change | None:
         """The change by which a model, or one with the same weights, was taken back, unless it came again since.

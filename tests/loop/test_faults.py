@@ -231,6 +231,7 @@ def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, buc
         "step-00000015",
         "step-00000019",
         "writable",
+        "owner",
     }
     monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "second"))
     assert train.run(settings(data_dir, tmp_path / "b", *place)) == whole[0]

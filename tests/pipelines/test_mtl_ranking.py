@@ -24,9 +24,8 @@ def test_the_pipeline_runs_whole(tmp_path, home, capsys):
     told = capsys.readouterr().out.splitlines()
     assert {"    preparing trec2019, shard 1/2", "    preparing msm_ner, shard 2/2"} <= set(told)
     assert any("validation at step" in line for line in told)
-    assert (
-        sum("finished with status SUCCESS" in line for line in told) == 1 + 4 + 2 + 1 + 2 + 1 + 1 + 1
-    )  # and the pipeline
+    steps, pipeline = 1 + 4 + 2 + 1 + 2 + 1 + 1, 1
+    assert sum("finished with status SUCCESS" in line for line in told) == steps + pipeline
     assert not [line for line in told if not line.strip() or "KFP Executor" in line or line.strip() in ("{", "}")]
     (page,) = folder.glob("report/page")
     assert "heads beat their baseline" in page.read_text()

@@ -120,8 +120,24 @@ def test_what_a_rollback_took_back_stays_so_that_it_is_known_when_it_comes_again
     assert spared(changes, 1, NOW) == {"e", "d", "b"}
 
 
-def test_folders_of_others_stay(registry, place, five):
+def test_a_removal_that_takes_too_long_stops_before_others_use_what_it_would_remove(registry, five, monkeypatch):
+    """As on a laptop that sleeps: an hour later, a rollback may lead to a model that is still to be removed."""
+    pointer = registry.pointer()
+
+    def sleep(model):
+        monkeypatch.setattr(module, "_time", lambda: datetime.now(UTC) + timedelta(hours=2))
+        registry.roll_back(five[1])
+
+    with pytest.raises(ConflictError, match=f"Removing took too long: {five[1]} and those after it stay"):
+        registry.remove(five[:3], pointer, sleep)
+    assert registry.current() == five[1]
+    assert set(five[1:]) <= registry.published().keys()
+    assert five[0] not in registry.published()
+
+
+def test_folders_of_others_stay(registry, place, five, age):
     write_bytes(join(place, "models", "notes", "x.txt"), b"mine")
+    age()
     pruned(registry, 1)
     assert read_bytes(join(place, "models", "notes", "x.txt")) == b"mine"
 

@@ -149,10 +149,8 @@ class IRDataset(PreparedDataset):
         if self.sources[split] is None:
             return []
         slow = split == "train" and self.annotator is not None
-        size, whole = (
-            training_samples.ANNOTATED if slow else 10 * training_samples.QUERIES,
-            self.learn_from == "docpairs",
-        )
+        size = training_samples.ANNOTATED if slow else 10 * training_samples.QUERIES
+        whole = self.learn_from == "docpairs"
         return self.texts.records(self.collection(split), self._samples_of(split), size, whole=whole)
 
     def _samples_of(self, split: str) -> Iterator[list[Labelled]]:

@@ -15,12 +15,12 @@ from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
 
 
 @pytest.fixture
 def in_a_pod(monkeypatch):
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KFP_POD_NAME", "pod")
 
 
 def checked(pipeline=mtl_ranking, **changes):
@@ -53,6 +53,7 @@ def complaint(pipeline=mtl_ranking, **changes):
         ({"gpus": "2", "overrides": ["trainer.devices=1"]}, "the pipeline's parameter gpus sets trainer.devices"),
         ({"memory": "lots"}, "memory is 'lots', expected an amount with its unit"),
         ({"margin": -1.0}, "margin is -1.0: expected at least 0"),
+        ({"margin": float("inf")}, "margin is inf: expected at least 0 and finite"),
     ],
 )
 def test_a_mistake_is_one_line(changes, said):

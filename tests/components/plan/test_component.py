@@ -29,7 +29,7 @@ def planned(tmp_path, **changes):
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, changes, said):
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")  # as in a pod
+    monkeypatch.setenv("KFP_POD_NAME", "pod")  # as in a pod
     with pytest.raises(ConfigError) as caught:
         planned(tmp_path, **changes)
     assert said in str(caught.value)
@@ -37,7 +37,7 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, changes, said):
 
 
 def test_what_is_right_is_planned(tmp_path, monkeypatch):
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
     assert len(planned(tmp_path, checkpoints="here", tasks=["msm_ner", "trec2019"])) == 9
 
 
