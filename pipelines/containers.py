@@ -11,7 +11,8 @@ from kfp.dsl.base_component import BaseComponent
 from mtlrank.errors import ConfigError, DataError
 
 USER = 10001  # the image's own
-PASSED_ON = ("HF_HUB_OFFLINE", "MTLRANK_ALLOWED_TARGETS", "OMP_NUM_THREADS")
+ORDER_OF_SUMS = ("OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # so that steps give what processes give
+PASSED_ON = ("HF_HUB_OFFLINE", "MTLRANK_ALLOWED_TARGETS", *ORDER_OF_SUMS)
 OUTPUT = "executor_output.json"  # what kfp's executor writes last
 
 
