@@ -92,7 +92,10 @@ def check_places(config: Any) -> None:
 def _meant(name: str) -> list[Path]:
     """The paths that a name stands for, links followed."""
     path = Path(os.path.expanduser(name))
-    there = os.listdir(path.parent) if is_pattern(name) and path.parent.is_dir() else []
+    try:
+        there = os.listdir(path.parent) if is_pattern(name) else []
+    except OSError:
+        there = []  # reading the data will say what is wrong with the folder
     return [Path(os.path.realpath(each)) for each in (path, *map(path.with_name, matching(path.name, there)))]
 
 

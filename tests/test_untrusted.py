@@ -70,22 +70,15 @@ def test_overrides_from_outside_cannot_read_files_of_the_system(key, place, tmp_
     assert compose_config(words, trusted=True)
 
 
-@pytest.mark.parametrize(
-    ("value", "told"), [("~nosuchuser/x.tsv", None), (r"a/\x00b", None), ("a/\0b", "NUL is no part of a path")]
-)
-def test_strange_names_of_files_are_no_traceback(value, told):
-    words = [f"datamodule.dataset.datasets.msm_bm25.train='{value}'"]
-    if "\\" in value:
-        told = "may not contain"
-    if told is None:
-        assert compose_config(words, trusted=False)
-        return
-    with pytest.raises(ConfigError, match=told):
-        compose_config(words, trusted=False)
+def test_nul_in_the_name_of_a_file_is_told():
+    with pytest.raises(ConfigError, match="NUL is no part of a path"):
+        compose_config(["datamodule.dataset.datasets.msm_bm25.train='a/\0b'"], trusted=False)
 
 
 def test_files_of_data_may_lie_anywhere_else(tmp_path):
     for place in (
+        "~nosuchuser/data.tsv",
+        "nowhere/data-*.tsv",
         tmp_path / "etc" / "data.tsv",
         "~/data.tsv",
         "data/etc/x.tsv",

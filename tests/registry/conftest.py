@@ -1,3 +1,6 @@
+import pytest
+
+from mtlrank.registry import Registry
 from mtlrank.storage import write_json, write_manifest
 from tests.evaluation.judged_runs import write_run
 
@@ -10,3 +13,17 @@ def write_finished(run, tasks=("rank",), **settings):
     (run / "model" / "model.safetensors").write_bytes(run.name.encode())
     write_manifest(run / "model", {"kind": "model"})
     return run
+
+
+@pytest.fixture
+def registry(place):
+    return Registry(place)
+
+
+def publish(registry, tmp_path, name):
+    """A small model of its own, published."""
+    folder = tmp_path / "entries" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights").write_text(name)
+    write_manifest(folder, {"kind": "registered model"})
+    return registry.publish(folder)

@@ -12,22 +12,10 @@ from mtlrank.registry import Registry
 from mtlrank.registry import registry as module
 from mtlrank.registry.history import Change
 from mtlrank.registry.prune import prune, spared
-from mtlrank.storage import join, list_files, read_bytes, remove_folder, write_bytes, write_manifest
+from mtlrank.storage import join, list_files, read_bytes, remove_folder, write_bytes
+from tests.registry.conftest import publish
 
 NOW = datetime.now(UTC)
-
-
-def publish(registry, tmp_path, name):
-    folder = tmp_path / "entries" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights").write_text(name)
-    write_manifest(folder, {"kind": "registered model"})
-    return registry.publish(folder)
-
-
-@pytest.fixture
-def registry(place):
-    return Registry(place)
 
 
 @pytest.fixture

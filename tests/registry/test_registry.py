@@ -8,23 +8,10 @@ from threading import Barrier
 import pytest
 
 from mtlrank.errors import ConfigError, ConflictError, DataError
-from mtlrank.registry import Change, Registry, Source, model_folder
+from mtlrank.registry import Change, Source, model_folder
 from mtlrank.registry.entry import write_entry
 from mtlrank.storage import MANIFEST, join, read_bytes, write_bytes, write_json, write_manifest
-from tests.registry.conftest import write_finished
-
-
-def publish(registry, tmp_path, name):
-    folder = tmp_path / "entries" / name
-    folder.mkdir(parents=True)
-    (folder / "weights").write_text(name)
-    write_manifest(folder, {"kind": "registered model"})
-    return registry.publish(folder)
-
-
-@pytest.fixture
-def registry(place):
-    return Registry(place)
+from tests.registry.conftest import publish, write_finished
 
 
 @pytest.fixture
