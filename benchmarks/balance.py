@@ -16,10 +16,13 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.memory import peak
-from mtlrank import build, prepare
-from mtlrank.compose import compose_config
+from mtlrank import prepare
+from mtlrank.building.datamodule import build_datamodule
+from mtlrank.building.loop import build_loop
+from mtlrank.building.model import build_body, build_model
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.entry import quiet
-from mtlrank.selection import select_tasks
 
 LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
 
@@ -42,9 +45,9 @@ def train(loss: str, steps: int, folder: str, words: Sequence[str]) -> None:
     quiet()
     torch.set_num_threads(1)
     config = select_tasks(compose_config([f"data_dir={folder}", f"loop/loss={loss}", *words], trusted=True))
-    body, datasets = build.build_body(config), prepare.run(config)
-    datamodule = build.build_datamodule(config, datasets)
-    loop = build.build_loop(config, build.build_model(config, body, datasets), datasets, total_steps=steps)
+    body, datasets = build_body(config), prepare.run(config)
+    datamodule = build_datamodule(config, datasets)
+    loop = build_loop(config, build_model(config, body, datasets), datasets, total_steps=steps)
     clock = Clock()
     trainer = pl.Trainer(
         max_steps=steps,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank import compare, train
-from mtlrank.build_dataset import build_dataset
-from mtlrank.compose import Config, compose_config
-from mtlrank.selection import select_tasks
+from mtlrank.building.dataset import build_dataset
+from mtlrank.composing.compose import Config, compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.storage import write_text
 from mtlrank.trec import run_line
 

@@ -248,8 +248,8 @@ def mtlrank(
     import pytorch_lightning as pl
     import torch
 
-    from mtlrank.build_trainer import build_trainer
-    from mtlrank.compose import compose_config
+    from mtlrank.building.trainer import build_trainer
+    from mtlrank.composing.compose import compose_config
     from mtlrank.loop.checkpoints import Checkpoints
     from mtlrank.loop.loss import ExampleMean
     from mtlrank.loop.milestones import Milestones, Monitored, Plan

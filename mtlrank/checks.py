@@ -3,11 +3,9 @@
 import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConfigError
-from mtlrank.patterns import is_pattern, matching
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
@@ -53,22 +51,6 @@ def above_zero(name: str, value: float) -> float:
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The keys in which two descriptions differ, sorted. One that is missing is the same as one that is None."""
     return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-
-
-def check_output(output: Path, inputs: Mapping[str, str | None]) -> None:
-    """Refuse an output that is no file, or one of the inputs, which are given by the names of their settings."""
-    if str(output) == "-" or (output.exists() and not output.is_file()):
-        raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
-    if output.suffix == ".gz":
-        raise ConfigError(f"output is {str(output)!r}, but it is not compressed: leave out .gz.")
-    for name, path in inputs.items():
-        if path and output.exists() and Path(path).exists() and output.samefile(path):
-            raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
-        written = output.resolve()  # where a link leads
-        if path and is_pattern(path) and matching(Path(path).name, [written.name]):
-            folder = Path(path).parent
-            if folder.exists() and written.parent.exists() and written.parent.samefile(folder):
-                raise ConfigError(f"output is {str(output)!r}, one of the files of {name}={path}. Choose another name.")
 
 
 def all_known(setting: str, names: Iterable[str], known: Iterable[str], what: str) -> None:

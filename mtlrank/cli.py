@@ -40,7 +40,7 @@ def prepare(
     shard: Annotated[str | None, typer.Option(help="Prepare only this shard of each dataset, as in 3/8.")] = None,
 ) -> None:
     """Read, check and tokenise datasets into folders."""
-    from mtlrank.compose import quoted
+    from mtlrank.composing.compose import quoted
 
     _start("prepare", context, [] if shard is None else [f"prepare.shard={quoted(shard)}"])
 

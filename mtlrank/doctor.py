@@ -20,10 +20,10 @@ from packaging.requirements import Requirement
 
 from mtlrank import __version__
 from mtlrank.about import PACKAGES
+from mtlrank.composing.untrusted import own_config_dir
 from mtlrank.errors import ResourceError, UserError
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory
 from mtlrank.storage import home, writable_folder
-from mtlrank.untrusted import own_config_dir
 
 _EXTRAS = {
     "annotate": "similarity, entities and coreference for any collection",

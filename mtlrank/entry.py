@@ -34,7 +34,9 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.compose import Config, explain, explain_composing, resolve, written
+from mtlrank.composing.compose import Config, explain, explain_composing, resolve, written
+from mtlrank.composing.untrusted import check_names, own_config_dir
+from mtlrank.composing.usage import usage
 from mtlrank.errors import (
     ConfigError,
     OwnCodeError,
@@ -45,8 +47,6 @@ from mtlrank.errors import (
     UserError,
 )
 from mtlrank.progress import say
-from mtlrank.untrusted import check_names, own_config_dir
-from mtlrank.usage import usage
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mtlrank import build, prepare
-from mtlrank.build_dataset import build_dataset, prepared_folder
-from mtlrank.compose import Config
+from mtlrank import prepare
+from mtlrank.building.dataset import build_dataset, prepared_folder
+from mtlrank.building.model import build_saved_model
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object
+from mtlrank.composing.selection import select_tasks, with_measures
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
@@ -31,11 +34,9 @@ from mtlrank.loop.scoring import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
-from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.run_folder import DATA, run_identity
-from mtlrank.selection import select_tasks, with_measures
 from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
 from mtlrank.trained import choose_head, read_trained
 
@@ -73,7 +74,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     else:
         chosen = with_measures(select_tasks(chosen), config["measures"])
         datasets = prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
-    model = build.build_saved_model(saved, labels)
+    model = build_saved_model(saved, labels)
     load_weights(model_dir, model)
     for dataset in datasets.values():
         dataset.require_measures(split)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtlrank.checks import nearest
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.card import head_card, model_card, without_folders
 from mtlrank.exporting.check import Score, check_scores

@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mtlrank.checks import check_output
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
 from mtlrank.datamodule.asked import Asked, asked_of_files
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_all, standard_input
@@ -27,6 +26,7 @@ from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
+from mtlrank.storage.output import check_output
 from mtlrank.trained import load_head
 
 _CHUNK = 4096  # lines that are in memory at a time

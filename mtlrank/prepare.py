@@ -18,8 +18,9 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from mtlrank.backbone import max_length_of
-from mtlrank.build_dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
-from mtlrank.compose import Config
+from mtlrank.building.dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
+from mtlrank.composing.compose import Config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.dataset.leaks import leaks_within
 from mtlrank.datamodule.dataset.merge import LEARNT_TOO
@@ -27,7 +28,6 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.measures import always_zero
 from mtlrank.progress import say
-from mtlrank.selection import select_tasks
 from mtlrank.storage import (
     MANIFEST,
     exists,

@@ -15,8 +15,11 @@ from typing import Any
 
 import torch
 
-from mtlrank import build, prepare
-from mtlrank.compose import Config
+from mtlrank import prepare
+from mtlrank.building.datamodule import check_tokenizers
+from mtlrank.building.model import build_body, build_model
+from mtlrank.composing.compose import Config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
@@ -29,7 +32,6 @@ from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.registry import model_folder
 from mtlrank.run_folder import RUN
-from mtlrank.selection import select_tasks
 from mtlrank.storage import fingerprint, read_json, writable_folder
 from mtlrank.trained import read_trained
 
@@ -51,7 +53,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     _check_tokenizers(config, datasets)
     splits = {key: _split(dataset, settings["split"]) for key, dataset in datasets.items()}
 
-    model = build.build_model(config, body, datasets)
+    model = build_model(config, body, datasets)
     results = []
     for key, dataset in datasets.items():
         pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])
@@ -89,15 +91,15 @@ def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
     if config["model_dir"]:
         folder = model_folder(config["model_dir"])
         saved = read_trained(folder, trust=config["trust_model"])[0]["model"]["body"]
-        body = build.build_body(_with_body(config, saved))
+        body = build_body(_with_body(config, saved))
         load_body(folder, body)
     else:
         saved = config["model"]["body"]
-        body = build.build_body(config)
+        body = build_body(config)
     control = None
     if config["probe"]["control"]:
         random = {**saved, "pretrained": False, **({"initialisation": None} if "initialisation" in saved else {})}
-        control = build.build_body(_with_body(config, random, start_from=None))
+        control = build_body(_with_body(config, random, start_from=None))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return body.to(device).eval(), control.to(device).eval() if control else None
 
@@ -135,7 +137,7 @@ def _training(config: Config) -> Training:
 
 def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
     """Datasets must have been prepared with the tokenizer of the body that reads them."""
-    build.check_tokenizers(config, datasets)
+    check_tokenizers(config, datasets)
     if config["model_dir"]:
         backbone = model_folder(config["model_dir"]) / BACKBONE
         trained_with = Preprocessor(str(backbone)).load().identity()["sha256"]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank import evaluate
-from mtlrank.compose import pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import head_folders

@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 from mtlrank.annotate.bm25_settings import BM25Settings
-from mtlrank.checks import check_output, one_of
-from mtlrank.compose import Config
+from mtlrank.checks import one_of
+from mtlrank.composing.compose import Config
 from mtlrank.datamodule.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
@@ -30,6 +30,7 @@ from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
+from mtlrank.storage.output import check_output
 from mtlrank.trained import load_head
 from mtlrank.trec import run_line
 

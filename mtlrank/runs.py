@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 
 from mtlrank.checks import nearest
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.evaluation.curves import Curves, read_curves

@@ -16,25 +16,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
-from mtlrank.build import build_datamodule, check_loss, check_samplers
-from mtlrank.build_dataset import has_split
-from mtlrank.build_trainer import build_checkpoints
+from mtlrank.building.datamodule import build_datamodule, check_samplers
+from mtlrank.building.dataset import has_split
+from mtlrank.building.devices import num_processes
+from mtlrank.building.loop import check_loss
+from mtlrank.building.trainer import build_checkpoints
 from mtlrank.checks import all_known
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import parameters_of
+from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
-from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.folds import write_joined
 from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
-from mtlrank.objects import parameters_of
 from mtlrank.progress import say, time_left
 from mtlrank.run_folder import METRICS
-from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted
 

@@ -20,9 +20,24 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
-from mtlrank import about, build, build_trainer, evaluate, prepare, run_folder
-from mtlrank.build_dataset import code, dataset_fingerprint, own_code
-from mtlrank.compose import Config
+from mtlrank import about, evaluate, prepare, run_folder
+from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
+from mtlrank.building.dataset import code, dataset_fingerprint, own_code
+from mtlrank.building.loop import build_loop, check_loss
+from mtlrank.building.model import build_body, build_model, compile_body
+from mtlrank.building.trainer import (
+    LOGS,
+    build_checkpoints,
+    build_milestones,
+    build_service,
+    build_trainer,
+    check_trainer,
+    log_settings,
+    plan_steps,
+)
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object
+from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
@@ -36,9 +51,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
-from mtlrank.objects import build_object
 from mtlrank.progress import say
-from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained import parts_of_model
 from mtlrank.words import counted
@@ -108,15 +121,15 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         return _reached(output, config, prepared)
     _check_settings(config)
     pl.seed_everything(config["seed"], verbose=False)
-    checkpoints = build_trainer.build_checkpoints(config, output)
+    checkpoints = build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
     datasets, leaks, datamodule, model = _build(config, prepared)
     with StopSignals(forced=config["force"]) as signals:
-        milestones = build_trainer.build_milestones(config, checkpoints, datasets, model, signals)
-        service = build_trainer.build_service(config)
-        trainer = build_trainer.build_trainer(config, output, milestones, service)
-        steps = build_trainer.plan_steps(config, datamodule, trainer)
-        loop = build.build_loop(config, model, datasets, total_steps=steps)
+        milestones = build_milestones(config, checkpoints, datasets, model, signals)
+        service = build_service(config)
+        trainer = build_trainer(config, output, milestones, service)
+        steps = plan_steps(config, datamodule, trainer)
+        loop = build_loop(config, model, datasets, total_steps=steps)
         checkpoint = None if config["force"] else milestones.resume_from(loop)
         if finished.exists() and not config["force"] and not checkpoints.all("step"):
             raise ConfigError(
@@ -128,7 +141,7 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
                 service.open(output, settings, anew=config["force"])
             told = about.describe(started)  # now, as the code may change while it runs
             _open(output, checkpoints, config, told)
-            build_trainer.log_settings(trainer, settings, milestones.monitored.key)
+            log_settings(trainer, settings, milestones.monitored.key)
             say(_announced(config, output, trainer, loop, milestones))
         _fit(trainer, loop, datamodule, checkpoint)
     metrics = dict[str, float]()
@@ -165,18 +178,18 @@ class _Built(NamedTuple):
 def _check_settings(config: Config) -> None:
     """Refuse what shows before anything is read or loaded."""
     check_monitor(config)
-    build.check_loss(config)
-    build.check_samplers(config)
-    build_trainer.check_trainer(config)
+    check_loss(config)
+    check_samplers(config)
+    check_trainer(config)
 
 
 def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
-    body = build.build_body(config)
+    body = build_body(config)
     if config["training"]["compile"]:
-        build.compile_body(config, body)
+        compile_body(config, body)
     datasets = prepare.run(config, prepared)
-    build.check_tokenizers(config, datasets)
+    check_tokenizers(config, datasets)
     for left_out in leave_out_leaks(list(datasets.values())):
         say(f"mtlrank: {left_out}")
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
@@ -185,9 +198,9 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
     leaks += [
         f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
     ]  # prepare says it
-    datamodule = build.build_datamodule(config, datasets)
+    datamodule = build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
-    return _Built(datasets, leaks, datamodule, build.build_model(config, body, datasets))
+    return _Built(datasets, leaks, datamodule, build_model(config, body, datasets))
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[str, str]) -> None:
@@ -196,7 +209,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[
     checkpoints.take()  # first: an earlier process that is still alive must not write behind what follows
     if config["force"]:
         checkpoints.clear()
-        for logs in build_trainer.LOGS:
+        for logs in LOGS:
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)

@@ -6,10 +6,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from mtlrank.backbone import load_tokenizer
-from mtlrank.build import build_saved_model
-from mtlrank.build_dataset import build_dataset, own_code
+from mtlrank.building.dataset import build_dataset, own_code
+from mtlrank.building.model import build_saved_model
 from mtlrank.checks import nearest
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
+from mtlrank.composing.untrusted import check_targets
 from mtlrank.datamodule.asked import PAIR, Form
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.prepared import check_one_score
@@ -23,7 +24,6 @@ from mtlrank.model.saved import BACKBONE, load_weights, read_model
 from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
-from mtlrank.untrusted import check_targets
 
 Kinds = Literal["pairs", "texts", "any"]  # of heads
 _HEADS = {"pairs": "Heads that score a query and a passage", "texts": "Heads on whole texts", "any": "Heads"}

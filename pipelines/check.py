@@ -11,7 +11,7 @@ from kfp.dsl.structures import InputSpec
 from components.base import IMAGE
 from components.check.parameters import check_lists, check_places, check_pods, check_shard, check_tasks, check_training
 from components.plan.runs import plan_runs, run_settings, study_settings
-from mtlrank.compose import pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.errors import ConfigError
 from pipelines.image import is_for_cpus
 

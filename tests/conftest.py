@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from mtlrank import embedded
-from mtlrank.compose import compose_config
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.prepare import prepare_dataset
-from mtlrank.selection import select_tasks
 from mtlrank.storage import gcs, patience, upload
 from tests.storage.gcs_server import FakeServer
 from tests.tiny_collection import FILES, write

@@ -2,11 +2,11 @@
 
 import torch
 
-from mtlrank import build
 from mtlrank.backbone import load_tokenizer
-from mtlrank.compose import compose_config
+from mtlrank.building.model import build_saved_model
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.model.saved import save_model
-from mtlrank.selection import select_tasks
 
 
 def save_random(folder, config, datasets, spread=1.0):
@@ -18,7 +18,7 @@ def save_random(folder, config, datasets, spread=1.0):
 def save_labelled(folder, config, labels, spread=1.0, sources=None):
     """The same, without datasets: `labels` is what each task knows of its labels."""
     torch.manual_seed(3)
-    model = build.build_saved_model(config, labels)
+    model = build_saved_model(config, labels)
     for head in model.heads.values():
         for weight in head.parameters():
             weight.data.mul_(spread)

@@ -18,7 +18,7 @@ FAST = ["debug=limit"]
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, home, config, datasets):
     """A folder to work in, where the five datasets are prepared already."""
-    from mtlrank.build_dataset import prepared_folder
+    from mtlrank.building.dataset import prepared_folder
 
     folder = tmp_path_factory.mktemp("work")
     for key, dataset in datasets.items():

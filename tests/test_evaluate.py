@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from mtlrank import build, compare, evaluate, predict, prepare, rank
-from mtlrank.compose import compose_config
+from mtlrank import compare, evaluate, predict, prepare, rank
+from mtlrank.building.model import build_body, build_model
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.selection import select_tasks
 from mtlrank.storage import MANIFEST, new_folder, read_json, write_json, write_manifest
 from mtlrank.trec import read_run
 from tests.commands import typed
@@ -24,7 +25,7 @@ def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
     ]
     config = select_tasks(compose_config(words, trusted=True))
     datasets = prepare.run(config)
-    model = build.build_model(config, build.build_body(config), datasets)
+    model = build_model(config, build_body(config), datasets)
     metrics = evaluate.judge_all(model, datasets, tmp_path, evaluate.Scoring(batch_size=128))
     assert {key.split("/")[0] for key in metrics} == {"test", "test@held"}
 

@@ -10,7 +10,7 @@ import torch
 import mtlrank
 from mtlrank import compare, evaluate, export, rank, train
 from mtlrank.batch import Record
-from mtlrank.compose import compose_config
+from mtlrank.composing.compose import compose_config
 from mtlrank.datamodule.preprocessor import Lengths, Preprocessor
 from mtlrank.errors import ConfigError
 from mtlrank.model.head import Linear

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from mtlrank import prepare
-from mtlrank.compose import compose_config
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError, StorageError
-from mtlrank.selection import select_tasks
 from mtlrank.storage import MANIFEST, list_files, read_manifest
 
 

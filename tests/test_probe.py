@@ -8,8 +8,9 @@ import sys
 import pytest
 import yaml
 
-from mtlrank import build, probe
-from mtlrank.compose import compose_config
+from mtlrank import probe
+from mtlrank.building.model import build_body, build_model
+from mtlrank.composing.compose import compose_config
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.model.saved import save_model
@@ -116,7 +117,7 @@ def test_a_single_dataset_is_suggested_a_layer_of_the_head_that_it_has(folders, 
 def save(config, datasets, tmp_path):
     """Write a model of ranking alone, as training leaves it; gives its folder and its body."""
     dataset = datasets["trec2019"]
-    model = build.build_model(config, build.build_body(config), {"trec2019": dataset})
+    model = build_model(config, build_body(config), {"trec2019": dataset})
 
     def write(*new_tokens):
         tokenizer = dataset.preprocessor.load().tokenizer

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from components.promote import component
 from mtlrank import evaluate, promote, train
 from mtlrank.cli import app
-from mtlrank.compose import compose_config
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.model.saved import WEIGHTS
 from mtlrank.registry import Registry, prune
 from mtlrank.registry.decision import decide
-from mtlrank.selection import select_tasks
 from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.evaluation.judged_runs import write_ranking
 from tests.registry.conftest import write_finished

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.compose import compose_config
-from mtlrank.selection import select_tasks
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from pipelines.parameters import parse
 from tests.commands import pipeline_of
 

@@ -12,12 +12,12 @@ import pytest
 import pytrec_eval
 from ir_measures import nDCG
 
-from mtlrank.build_dataset import build_dataset
-from mtlrank.compose import compose_config
+from mtlrank.building.dataset import build_dataset
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.evaluation.measures import means, ranking_values
 from mtlrank.prepare import prepare_dataset
-from mtlrank.selection import select_tasks
 from mtlrank.trec import read_qrels, read_run
 
 ROOT = os.environ.get("MTLRANK_REAL_DATA", "")

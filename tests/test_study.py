@@ -8,12 +8,12 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from mtlrank import study
-from mtlrank.build_dataset import has_split
-from mtlrank.compose import compose_config, resolve
+from mtlrank.building.dataset import has_split
+from mtlrank.composing.compose import compose_config, resolve
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.evaluation.judged_head import read_head
 from mtlrank.evaluation.systems import read_system
-from mtlrank.selection import select_tasks
 from mtlrank.storage import read_json
 from mtlrank.trec import read_qrels, read_run
 from tests.tiny_collection import write

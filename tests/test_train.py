@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mtlrank import __version__, prepare, train
-from mtlrank.selection import select_tasks
+from mtlrank.composing.selection import select_tasks
 from mtlrank.storage import read_json
 from tests.loop.runs import StoppedError, run_until, settings
 

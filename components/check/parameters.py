@@ -11,10 +11,10 @@ from typing import Any
 from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
 from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
-from mtlrank.compose import Config, pipeline_config
+from mtlrank.composing.compose import Config, pipeline_config
+from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
-from mtlrank.selection import check_monitor, select_tasks
 from mtlrank.storage.paths import parse as parse_path
 
 

@@ -25,7 +25,7 @@ def evaluate(
     from pathlib import Path
 
     from mtlrank import evaluate
-    from mtlrank.compose import pipeline_config
+    from mtlrank.composing.compose import pipeline_config
     from mtlrank.evaluation.judged_head import confusion_matrix, read_head
     from mtlrank.prepare import folders_by_key
     from mtlrank.storage import MANIFEST, read_json, write_text

@@ -16,11 +16,11 @@ from components.launch.logs import FirstNode
 from components.launch.story import TrainJobError, condition, failure, states
 from components.launch.trainjob import RUN, SPEC, Nodes, check_shared, trainjob
 from components.train.order import Order
-from mtlrank.compose import pipeline_config
+from mtlrank.composing.compose import pipeline_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import SigTerm
 from mtlrank.progress import say
 from mtlrank.run_folder import METRICS
-from mtlrank.selection import select_tasks
 from mtlrank.storage import join, read_bytes
 
 POLL = 10.0  # seconds between two looks at the job

@@ -32,10 +32,10 @@ def merge(
     from pathlib import Path
     from shutil import copyfile
 
-    from mtlrank.compose import pipeline_config
+    from mtlrank.composing.compose import pipeline_config
+    from mtlrank.composing.selection import select_tasks
     from mtlrank.prepare import merge as merge_shards
     from mtlrank.progress import say
-    from mtlrank.selection import select_tasks
     from mtlrank.storage import MANIFEST, read_json
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}

@@ -45,7 +45,7 @@ def plan(
 
     from components.check.parameters import check_lists, check_places, check_pods, check_shard
     from components.plan.runs import plan_runs, run_settings, study_settings
-    from mtlrank.compose import pipeline_config
+    from mtlrank.composing.compose import pipeline_config
     from mtlrank.storage import write_json
 
     check_lists(tasks, shards)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, List
 
 from components.train.settings import number_of_gpus, train_settings
-from mtlrank.compose import Config, pipeline_config
+from mtlrank.composing.compose import Config, pipeline_config
 from mtlrank.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
     """
     from pathlib import Path
 
-    from mtlrank.compose import pipeline_config
+    from mtlrank.composing.compose import pipeline_config
+    from mtlrank.composing.selection import select_tasks
     from mtlrank.datamodule.dataset import Shard
     from mtlrank.prepare import prepare_shard
     from mtlrank.progress import say
-    from mtlrank.selection import select_tasks
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
     config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys

@@ -37,7 +37,7 @@ def train(
     from components.train.processes import train_in_processes
     from components.train.settings import number_of_gpus, train_settings
     from mtlrank import train
-    from mtlrank.compose import pipeline_config
+    from mtlrank.composing.compose import pipeline_config
     from mtlrank.prepare import folders_by_key
 
     processes = number_of_gpus(gpus)

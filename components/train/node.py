@@ -10,7 +10,7 @@ from typing import Any
 
 from components.train.order import Order
 from mtlrank import train
-from mtlrank.compose import pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.entry import guarded
 from mtlrank.prepare import folders_by_key
 from mtlrank.storage import (

@@ -26,7 +26,7 @@ def train_settings(
     precision: str,
     gpus: int,
 ) -> dict[str, Any]:
-    """Settings by config key, for `mtlrank.compose.pipeline_config`. None leaves a setting to the experiment.
+    """Settings by config key, for `mtlrank.composing.compose.pipeline_config`. None leaves a setting to the experiment.
 
     With `gpus`, training fails rather than run on the CPU.
     """

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from mtlrank.errors import ConfigError, DataError, StorageError, UserError
-from mtlrank.patterns import matching, told
 from mtlrank.progress import say
 from mtlrank.storage import fingerprint, home, read_json, write_json
+from mtlrank.storage.patterns import matching, told
 
 _SCHEME = "hf://"
 _EXAMPLE = "hf://datasets/sentence-transformers/all-nli@main/pair-class/dev-00000-of-00001.parquet"

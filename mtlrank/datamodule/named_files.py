@@ -10,8 +10,8 @@ from typing import Any
 from mtlrank import embedded
 from mtlrank.datamodule import hub
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.patterns import is_pattern, matching, told
 from mtlrank.storage import file_hash
+from mtlrank.storage.patterns import is_pattern, matching, told
 
 
 def locate(name: str, what: str) -> Path:

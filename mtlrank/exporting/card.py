@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mtlrank import __version__
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.exporting.stock import stock_type
 from mtlrank.model.head import Linear

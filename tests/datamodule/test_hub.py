@@ -13,8 +13,9 @@ import yaml
 from huggingface_hub import close_session, constants
 from huggingface_hub.utils import _http
 
-from mtlrank.build_dataset import build_dataset, prepared_folder
-from mtlrank.compose import compose_config
+from mtlrank.building.dataset import build_dataset, prepared_folder
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
@@ -22,7 +23,6 @@ from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.named_files import locate, name_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError, StorageError
-from mtlrank.selection import select_tasks
 from mtlrank.storage import write_text
 from mtlrank.task import Classification
 from tests.datamodule.dataset.labelled import TINY, sentences

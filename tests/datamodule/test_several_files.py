@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.checks import check_output
 from mtlrank.datamodule.asked import Form, asked_of_files
 from mtlrank.datamodule.candidates import pairs_of_files
 from mtlrank.datamodule.collection import Collection
@@ -18,7 +17,7 @@ from mtlrank.datamodule.dataset.files import FileDataset
 from mtlrank.datamodule.named_files import locate_all
 from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import DataError
 from mtlrank.task import Relevance, SpanClassification, SpanPairClassification
 from tests.datamodule.dataset.labelled import CONLL, TINY, gap_file, read, sentences
 from tests.tiny_collection import FILES
@@ -322,15 +321,3 @@ def test_texts_to_predict_may_lie_in_parts(tmp_path):
     write(tmp_path / "x-3.tsv", ["t\ttext\n"])
     with pytest.raises(DataError, match=r"x-3\.tsv is TSV, but the head judges spans"):
         asked_of_files(locate_all(str(tmp_path / "x-*"), "input"), Reading(), form._replace(num_spans=1), 4)
-
-
-def test_an_output_is_none_of_the_inputs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for pattern in ("x-*.tsv", str(tmp_path / "x-*.tsv")):
-        with pytest.raises(ConfigError, match=r"output is 'x-9\.tsv', one of the files of input=.*x-\*\.tsv\. Choose"):
-            check_output(Path("x-9.tsv"), {"input": pattern})  # though it does not exist yet
-    check_output(Path("scores.tsv"), {"input": "x-*.tsv", "run": None})
-    check_output(Path("x-9.tsv"), {"input": "parts/x-*.tsv"})
-    Path("link.tsv").symlink_to("x-9.tsv")
-    with pytest.raises(ConfigError, match=r"output is 'link\.tsv', one of the files of input=x-\*\.tsv"):
-        check_output(Path("link.tsv"), {"input": "x-*.tsv"})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtlrank import train
-from mtlrank.compose import compose_config
+from mtlrank.composing.compose import compose_config
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.progress import PlainProgress
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from mtlrank import build_trainer, train
+from mtlrank import train
+from mtlrank.building import trainer as building
 from mtlrank.errors import DataError, DivergedError, ResourceError, StorageError, TerminatedError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, read_checkpoint, write_checkpoint
@@ -305,8 +306,8 @@ def test_a_gradient_scaler_does_not_skip_forever(data_dir, tmp_path, monkeypatch
         half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
         return trainer(plugins=[*plugins, half], **kwargs)
 
-    trainer = build_trainer.pl.Trainer
-    monkeypatch.setattr(build_trainer.pl, "Trainer", with_scaler)
+    trainer = building.pl.Trainer
+    monkeypatch.setattr(building.pl, "Trainer", with_scaler)
     poison(monkeypatch, set(range(5, 100)))
     with pytest.raises(DivergedError, match=r"of 'msm_ner' .*This is bad step 4, but training.max_bad_steps is 3"):
         train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3", "loop.optimizer.fused=false"))

@@ -9,11 +9,11 @@ import pytest
 from safetensors.torch import load_file
 
 from mtlrank import evaluate, prepare, train
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import TerminatedError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints
 from mtlrank.loop.milestones import Milestones
-from mtlrank.selection import select_tasks
 from mtlrank.storage import read_json
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.saved_models import settings as settings_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mtlrank import prepare, train
-from mtlrank.selection import select_tasks
+from mtlrank.composing.selection import select_tasks
 from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
 from tests.marks import needs_compiler
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mtlrank import embedded, evaluate, train
-from mtlrank.build_dataset import prepared_folder
-from mtlrank.compose import compose_config
+from mtlrank.building.dataset import prepared_folder
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints
@@ -19,7 +20,6 @@ from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.selection import select_tasks
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.marks import needs_compiler

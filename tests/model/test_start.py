@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mtlrank import build, evaluate, train
-from mtlrank.compose import compose_config
+from mtlrank import evaluate, train
+from mtlrank.building.model import build_body, build_model, build_saved_model
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.model.saved import load_weights, read_model
-from mtlrank.selection import select_tasks
 from mtlrank.storage import write_manifest
 from tests.batches import batch
 from tests.loop import runs
@@ -36,7 +37,7 @@ def started(data_dir, *more):
     """The model of a run before its first step."""
     config = select_tasks(runs.settings(data_dir, data_dir / "output", *more))
     datasets = train.prepare.run(config, None)
-    return build.build_model(config, build.build_body(config), datasets)
+    return build_model(config, build_body(config), datasets)
 
 
 def changed_copy(folder, target, change):
@@ -60,7 +61,7 @@ def test_a_run_with_updates_goes_on_to_the_bit(data_dir, trained, tmp_path):
 
 def test_a_saved_model_holds_merged_weights_that_score_as_it_did(data_dir, trained):
     saved, labels = read_model(trained / "model")
-    merged = build.build_saved_model(saved, labels).eval()
+    merged = build_saved_model(saved, labels).eval()
     load_weights(trained / "model", merged)
     assert not [name for name in merged.state_dict() if "lora" in name or "base_layer" in name]
     adapted, checkpoints = started(data_dir, *LORA).eval(), Checkpoints(trained / "checkpoints")

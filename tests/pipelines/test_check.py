@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from components.train.settings import train_settings
-from mtlrank.compose import compose_config, pipeline_config
+from mtlrank.composing.compose import compose_config, pipeline_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
-from mtlrank.selection import select_tasks
 from pipelines.check import check, check_for_cluster, check_for_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes

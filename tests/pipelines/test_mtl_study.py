@@ -6,7 +6,7 @@ import pytest
 
 from components.plan.runs import plan_runs, read_run, run_settings, study_settings
 from mtlrank import study
-from mtlrank.compose import pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.errors import ConfigError
 from mtlrank.storage import list_files, read_bytes
 from pipelines.local import run

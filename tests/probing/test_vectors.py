@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtlrank import build
+from mtlrank.building.model import build_body
 from mtlrank.errors import ConfigError
 from mtlrank.model.head.pooler import AttentionAverage, Average, CLSToken, SpanAverage
 from mtlrank.probing.vectors import Vectors, draw_units, frozen_pooler, read_vectors, standardise
@@ -14,7 +14,7 @@ LAYERS = [0, 1, 2, 3]
 
 @pytest.fixture(scope="module")
 def body(config):
-    return build.build_body(config).eval()
+    return build_body(config).eval()
 
 
 def read(body, pooler, dataset, samples, layers, **more):

@@ -20,8 +20,8 @@ from mtlrank.datamodule.named_files import describe_files, locate_all, unset_var
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.patterns import is_pattern
 from mtlrank.storage import file_hash
+from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task
 
 _BRACKETS = re.compile(r"(\()?(\d+)(\))?")

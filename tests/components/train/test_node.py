@@ -15,7 +15,7 @@ from components.train.node import processes
 from components.train.order import Order
 from components.train.settings import train_settings
 from mtlrank import evaluate
-from mtlrank.compose import pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.prepare import folders_by_key
 from mtlrank.storage import exists, fetch_folder, list_files, publish_folder, read_manifest
 from mtlrank.trained import load_head

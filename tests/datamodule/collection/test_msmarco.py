@@ -8,8 +8,9 @@ from ir_datasets.util import LocalDownload
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.annotate.bm25_settings import BM25Settings
-from mtlrank.build_dataset import build_dataset
-from mtlrank.compose import compose_config
+from mtlrank.building.dataset import build_dataset
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.candidates import pairs_of_run
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
@@ -22,7 +23,6 @@ from mtlrank.evaluation.report import markdown
 from mtlrank.evaluation.results import write_head
 from mtlrank.evaluation.section import read_section
 from mtlrank.prepare import prepare_dataset
-from mtlrank.selection import select_tasks
 from mtlrank.task import Regression
 from mtlrank.trec import in_order, read_run
 from tests.datamodule.dataset.rankings import distilled, ranking

@@ -4,7 +4,7 @@ import pytest
 
 from mtlrank import train
 from mtlrank.batch import Record
-from mtlrank.compose import compose_config
+from mtlrank.composing.compose import compose_config
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.preprocessor import Preprocessor

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from mtlrank import build, train
+from mtlrank import train
 from mtlrank.backbone import load_tokenizer
+from mtlrank.building.model import build_body, build_saved_model
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints
 from mtlrank.model.head.cross_encoder import CLASSIFIERS
@@ -55,7 +56,7 @@ def words(checkpoint, *more):
 def started(checkpoint, *more):
     """(config, model) before its first step."""
     config = composed(*words(checkpoint, *more))
-    return config, build.build_saved_model(config, {"trec2019": {}})
+    return config, build_saved_model(config, {"trec2019": {}})
 
 
 def saved(folder, config, model):
@@ -147,7 +148,7 @@ def test_half_of_the_precision_is_learnt_in_full(tmp_path, dtype):
 def refusal(checkpoint, *more):
     """What is said before any data are read."""
     with pytest.raises(ConfigError) as told:
-        build.build_body(composed(*words(checkpoint, *more)))
+        build_body(composed(*words(checkpoint, *more)))
     assert "\n" not in str(told.value)
     return str(told.value)
 
@@ -166,10 +167,10 @@ def test_classes_are_counted_when_their_names_are_known(tmp_path):
     config = entailment(tmp_path)
     for names in (["no", "yes", "perhaps"], ["no", "yes"]):
         if len(names) == 3:
-            assert build.build_saved_model(config, {"nli": {"classes": names}}).head("nli").is_pretrained
+            assert build_saved_model(config, {"nli": {"classes": names}}).head("nli").is_pretrained
         else:
             with pytest.raises(ConfigError, match="has 3 outputs, and its task Classification has 2"):
-                build.build_saved_model(config, {"nli": {"classes": names}})
+                build_saved_model(config, {"nli": {"classes": names}})
 
 
 def test_classes_must_be_in_the_order_of_the_outputs(tmp_path, capsys):
@@ -180,14 +181,14 @@ def test_classes_must_be_in_the_order_of_the_outputs(tmp_path, capsys):
         r"the classes are contradiction, entailment, neutral, and the outputs of \S+ Contradiction, neutral, entail"
     )
     with pytest.raises(ConfigError, match=f"^Head 'nli': {orders}ment, in another order. Rename the classes in the d"):
-        build.build_saved_model(config, {"nli": {"classes": ["contradiction", "entailment", "neutral"]}})
+        build_saved_model(config, {"nli": {"classes": ["contradiction", "entailment", "neutral"]}})
     assert "the classes" not in capsys.readouterr().err
     for names, is_told in ((["contradiction", "neutral", "Entailment"], False), (["0", "1", "2"], True)):
-        build.build_saved_model(config, {"nli": {"classes": names}})
+        build_saved_model(config, {"nli": {"classes": names}})
         told = "head nli: the classes are 0, 1, 2, and the outputs of"
         assert (told in capsys.readouterr().err) == is_told
     config["model"]["body"]["pretrained"] = False  # nothing of it is taken
-    build.build_saved_model(config, {"nli": {"classes": ["contradiction", "entailment", "neutral"]}})
+    build_saved_model(config, {"nli": {"classes": ["contradiction", "entailment", "neutral"]}})
     assert "the classes" not in capsys.readouterr().err
 
 
@@ -195,10 +196,10 @@ def test_outputs_without_names_are_numbered(tmp_path, capsys):
     """Numbers as names of classes come as texts do: 10 before 2."""
     config = entailment(tmp_path)
     with pytest.raises(ConfigError, match=r"the classes are 0, 2, 1, and the outputs of \S+ 0, 1, 2, in another order"):
-        build.build_saved_model(config, {"nli": {"classes": ["0", "2", "1"]}})
-    build.build_saved_model(config, {"nli": {"classes": ["0", "1", "2"]}})
+        build_saved_model(config, {"nli": {"classes": ["0", "2", "1"]}})
+    build_saved_model(config, {"nli": {"classes": ["0", "1", "2"]}})
     assert "the classes" not in capsys.readouterr().err
-    build.build_saved_model(config, {"nli": {"classes": ["no", "perhaps", "yes"]}})
+    build_saved_model(config, {"nli": {"classes": ["no", "perhaps", "yes"]}})
     assert "the classes are no, perhaps, yes, and the outputs of" in capsys.readouterr().err
 
 

@@ -11,15 +11,16 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
 import mtlrank
-from mtlrank import build, evaluate, train
+from mtlrank import evaluate, train
 from mtlrank.backbone import load_classifier
-from mtlrank.compose import compose_config
+from mtlrank.building.model import build_body, build_model, build_saved_model
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear, cross_encoder
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.selection import select_tasks
 from mtlrank.trained import load_head
 from tests.batches import batch
 from tests.exports import write_classifier
@@ -109,7 +110,7 @@ def test_tasks_whose_outputs_mean_other_things_share_no_head(of, complaint):
     """Which is told before data is prepared."""
     config = select_tasks(compose_config(shared(**of), trusted=True))
     with pytest.raises(ConfigError, match=complaint):
-        build.build_body(config)
+        build_body(config)
 
 
 def test_tasks_with_other_classes_share_no_head(datasets):
@@ -121,9 +122,9 @@ def test_tasks_with_other_classes_share_no_head(datasets):
     with pytest.raises(
         ConfigError, match="the classes DATE, LOC, ORG, PER, WORK of 1 span and the classes PER, LOC of 1"
     ):
-        build.build_model(
+        build_model(
             config,
-            build.build_body(select_tasks(compose_config([], trusted=True))),
+            build_body(select_tasks(compose_config([], trusted=True))),
             {"msm_ner": ner, "msm_coref": other},
         )
 
@@ -137,7 +138,7 @@ def test_a_published_head_takes_its_weights_once(tmp_path, monkeypatch, capsys):
     words += ["model/heads@model.heads.trec2019=cross_encoder"]
     for tasks in ("trec2019,trec_lambda", "trec_lambda,trec2019"):
         config = composed(*words, f"tasks=[{tasks}]", "datamodule.train_sampler.limits=null")
-        model = build.build_saved_model(config, {"trec2019": {}, "trec_lambda": {}})
+        model = build_saved_model(config, {"trec2019": {}, "trec_lambda": {}})
         assert loaded == [str(checkpoint)]
         assert f"the head trec2019 starts as the classifier of {checkpoint}\n" in (said := capsys.readouterr().err)
         assert said.count("starts as the classifier") == 1
@@ -236,7 +237,7 @@ def test_training_starts_from_a_shared_head_with_and_without_sharing(data_dir, t
     ):
         config = select_tasks(runs.settings(data_dir, data_dir / "output", *more, start))
         datasets = train.prepare.run(config, None)
-        model = build.build_model(config, build.build_body(config), datasets)
+        model = build_model(config, build_body(config), datasets)
         assert all(weight.equal(saved[key]) for key, weight in model.head(name).state_dict().items())
 
 
@@ -255,7 +256,7 @@ def test_a_shared_head_starts_as_that_of_the_task_that_is_named(data_dir, apart,
     saved = load_head(apart / "model", "trec2019").module.state_dict()
     start = f"model.start_from={apart / 'model'}"
     config = select_tasks(runs.settings(data_dir, data_dir / "output", *SECOND, f"tasks={tasks}", start))
-    model = build.build_model(config, build.build_body(config), train.prepare.run(config, None))
+    model = build_model(config, build_body(config), train.prepare.run(config, None))
     assert all(weight.equal(saved[key]) for key, weight in model.head("trec_lambda").state_dict().items())
     assert "its heads trec2019; new heads: none" in "".join(capsys.readouterr())
 

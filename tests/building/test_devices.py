@@ -1,6 +1,6 @@
 import pytest
 
-from mtlrank.devices import num_processes
+from mtlrank.building.devices import num_processes
 from mtlrank.errors import ConfigError
 
 

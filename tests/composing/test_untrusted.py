@@ -1,8 +1,8 @@
 import pytest
 
-from mtlrank.compose import compose_config, pipeline_config
+from mtlrank.composing.compose import compose_config, pipeline_config
+from mtlrank.composing.untrusted import check_targets
 from mtlrank.errors import ConfigError
-from mtlrank.untrusted import check_targets
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
-from mtlrank.selection import select_tasks
 from tests.conftest import KEYS
 from tests.saved_models import composed
 

@@ -1,13 +1,13 @@
 import pytest
 import pytorch_lightning as pl
 
-from mtlrank import build_trainer
-from mtlrank.compose import compose_config
+from mtlrank.building.trainer import build_trainer, monitored, plan_steps
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoints
-from mtlrank.loop.milestones import Milestones, Plan
+from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):
@@ -15,27 +15,24 @@ def composed(*overrides):
 
 
 def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
-    monitored = build_trainer.Monitored("val/x", "max")
+    monitored = Monitored("val/x", "max")
     milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     wrong = {**config, "trainer": {**config["trainer"], "precision": "17"}}
     with pytest.raises(ConfigError, match="Lightning refuses the trainer settings"):
-        build_trainer.build_trainer(wrong, tmp_path, milestones)
+        build_trainer(wrong, tmp_path, milestones)
 
 
 def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_path):
-    monitored = build_trainer.Monitored("val/x", "max")
+    monitored = Monitored("val/x", "max")
     milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     trainer = {**config["trainer"], "callbacks": [{"_target_": "pytorch_lightning.callbacks.Timer"}]}
-    kinds = [
-        type(each)
-        for each in build_trainer.build_trainer({**config, "trainer": trainer}, tmp_path, milestones).callbacks
-    ]
+    kinds = [type(each) for each in build_trainer({**config, "trainer": trainer}, tmp_path, milestones).callbacks]
     assert kinds.index(pl.callbacks.Timer) < kinds.index(Milestones)
     wrong = {**trainer, "callbacks": [{"_target_": "collections.Counter"}]}
     with pytest.raises(
         ConfigError, match=r"trainer.callbacks is a collections.Counter, expected a pytorch_lightning\."
     ):
-        build_trainer.build_trainer({**config, "trainer": wrong}, tmp_path, milestones)
+        build_trainer({**config, "trainer": wrong}, tmp_path, milestones)
     with pytest.raises(ConfigError, match=r"trainer.callbacks is \['a'\], expected null or a list of Lightning"):
         composed("+trainer.callbacks=[a]")
 
@@ -43,13 +40,13 @@ def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_p
 def test_a_monitor_that_is_never_computed_is_refused(config, datasets):
     wrong = {**config, "training": {**config["training"], "monitor": "val/trec2019/nDCG@1"}}
     with pytest.raises(ConfigError, match="Did you mean 'val/trec2019/nDCG@10'"):
-        build_trainer.monitored(wrong, datasets)
+        monitored(wrong, datasets)
 
 
 def test_a_monitor_in_other_letters_is_found(config, datasets):
     wrong = {**config, "training": {**config["training"], "monitor": "val/trec2019/ndcg@10"}}
     with pytest.raises(ConfigError, match="Did you mean 'val/trec2019/nDCG@10'"):
-        build_trainer.monitored(wrong, datasets)
+        monitored(wrong, datasets)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +72,10 @@ def test_the_schedule_ends_with_the_training(settings, steps):
     datamodule = Ten()
 
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
-    assert build_trainer.plan_steps({"training": {"epochs": 2}}, datamodule, trainer) == steps
+    assert plan_steps({"training": {"epochs": 2}}, datamodule, trainer) == steps
     assert datamodule.epochs == (steps / 10 if settings == {"max_steps": 7} else 2)
 
 
 def test_by_default_the_first_measure_of_the_first_dataset_is_monitored(config, datasets):
-    assert build_trainer.monitored(config, datasets) == ("val/trec2019/nDCG@10", "max")
-    assert build_trainer.monitored(config, {"msm_bm25": datasets["msm_bm25"]}) == ("val/msm_bm25/MSE", "min")
+    assert monitored(config, datasets) == ("val/trec2019/nDCG@10", "max")
+    assert monitored(config, {"msm_bm25": datasets["msm_bm25"]}) == ("val/msm_bm25/MSE", "min")

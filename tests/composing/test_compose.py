@@ -6,9 +6,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlrank.compose import _literal, compose_config, pipeline_config
+from mtlrank.composing.compose import _literal, compose_config, pipeline_config
+from mtlrank.composing.settings import INSTEAD, all_keys
 from mtlrank.errors import ConfigError
-from mtlrank.settings import INSTEAD, all_keys
 from tests.saved_models import composed
 
 
@@ -108,7 +108,7 @@ def test_a_hint_is_a_key_of_the_config_that_is_composed(overrides, hint):
 def test_what_the_class_of_a_node_takes_is_told(tmp_path, monkeypatch, override, complaint):
     """The README's dataset, which does not name all of its settings."""
     (tmp_path / "datamodule" / "dataset").mkdir(parents=True)
-    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
     text = readme.partition("`my_conf/datamodule/dataset/my_dataset.yaml`:\n\n```yaml\n")[2].partition("```")[0]
     (tmp_path / "datamodule" / "dataset" / "my_dataset.yaml").write_text(text)
     monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))

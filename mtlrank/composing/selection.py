@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtlrank.checks import nearest
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError
 
 _BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses that are tables by dataset name

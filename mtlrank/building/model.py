@@ -1,26 +1,19 @@
-"""Where a config becomes what learns: datamodule, body, heads, loop."""
+"""From a config to a body and its heads, which are known to fit."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtlrank.advice import advise
-from mtlrank.build_dataset import build_dataset, check_length
-from mtlrank.checks import all_known
-from mtlrank.compose import Config
+from mtlrank.building.dataset import build_dataset, check_length
+from mtlrank.building.devices import own_device
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.devices import num_processes, own_device
-from mtlrank.errors import ConfigError, UserError
-from mtlrank.loop.gradients import trained
-from mtlrank.loop.loss import ByGradient, Combiner, Learner
-from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
-from mtlrank.objects import build_object
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.returned import instance_of
@@ -31,19 +24,6 @@ _CHOOSE = (
     " Choose another head (`model/heads@model.heads.{0}=...`) or pooler "
     "(`model/heads/pooler@model.heads.{0}.pooler=...`)."
 )
-
-
-def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
-    """The datamodule over opened datasets by key, whose validation is from here on as small as it is to be."""
-    if (most := config["training"]["max_val_queries"]) is not None:
-        for dataset in datasets.values():
-            if dataset.has("val"):
-                dataset.limit("val", most)
-    node = {k: v for k, v in config["datamodule"].items() if k != "dataset"}
-    mixture = {k: v for k, v in config["datamodule"]["dataset"].items() if k != "datasets"}
-    built = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
-    datamodule: MTLDataModule = instance_of("datamodule", built, MTLDataModule)
-    return datamodule
 
 
 def build_body(config: Config) -> MTLBody:
@@ -111,103 +91,6 @@ def build_saved_model(config: Config, labels: Mapping[str, Any]) -> MultiTaskMod
     for key, dataset in datasets.items():
         dataset.task.learn_labels(labels[key])
     return build_model(config, build_body(config), datasets)
-
-
-def build_loop(
-    config: Config, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], total_steps: int
-) -> MultiTaskLoop:
-    """The loop around a model."""
-    by_name = {dataset.name: dataset for dataset in datasets.values()}
-    node = {k: v for k, v in config["loop"].items() if k != "logger"}
-    with _naming_loss():
-        built = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
-    loop: MultiTaskLoop = instance_of("loop", built, MultiTaskLoop)
-    if isinstance(loop.loss, ByGradient):
-        _check_by_gradient(config)
-        if not trained(model.body):
-            raise ConfigError(
-                "loop.loss combines gradients at the body, but model.body.frozen_layers freezes all of it."
-            )
-    if str(config["trainer"]["precision"]).startswith("16") and config["loop"]["optimizer"].get("fused"):
-        raise ConfigError(
-            "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use "
-            "bf16-mixed, or loop.optimizer.fused=false."
-        )
-    try:
-        usual = loop.configure_optimizers()["optimizer"].defaults  # now, as a mistake in it should leave no mark
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
-    if usual.get("fused") and usual.get("momentum"):
-        raise ConfigError(
-            "loop.optimizer has momentum and fused=true: torch's kernel fails in a step without samples of some task, as "
-            "its weights have no momentum yet. Set loop.optimizer.fused=false."
-        )
-    advise(config, datasets, loop.loss)
-    return loop
-
-
-def check_loss(config: Config) -> None:
-    """Refuse names and settings that a combiner of ours does not take, before any data is read for it.
-
-    What ours are told of the tasks here is made up. One of somebody's own may look at it, and is built with the loop.
-    """
-    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
-    loss = config["loop"]["loss"]
-    if not str(loss.get("_target_")).startswith("mtlrank."):
-        return
-    with _naming_loss():
-        built = build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
-    instance_of("loop.loss", built, Combiner)
-
-
-def check_samplers(config: Config) -> None:
-    """Refuse settings that a sampler does not take, and names of no dataset in ours, before any data is read for it."""
-    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
-    for split in ("train", "val", "test"):
-        node = config["datamodule"][f"{split}_sampler"]
-        build_object(node)
-        for table in ("limits", "probabilities"):
-            if str(node["_target_"]).startswith("mtlrank.") and isinstance(node.get(table), dict):
-                all_known(table, node[table], names, "datasets")
-
-
-@contextmanager
-def _naming_loss() -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise ConfigError(f"loop.loss does not take its settings: {error}.") from error
-
-
-def _check_by_gradient(config: Config) -> None:
-    """Refuse what combining gradients cannot go together with."""
-    trainer = config["trainer"]
-    if num_processes(trainer) > 1:
-        raise ConfigError(
-            "loop.loss combines the tasks' gradients, but several processes average gradients before they can be combined. "
-            "Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
-        )
-    if config["training"]["one_task_per_batch"]:
-        raise ConfigError(
-            "loop.loss combines the tasks' gradients of a step, but with training.one_task_per_batch a step has one task."
-        )
-    if str(trainer["precision"]).startswith("16"):
-        raise ConfigError(
-            "loop.loss combines the tasks' gradients, but trainer.precision=16-mixed would scale them. Use bf16-mixed."
-        )
-
-
-def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
-    """All datasets must have been prepared with the body's tokenizer."""
-    backbone = config["model"]["body"]["backbone"]
-    found = {key: dataset.manifest["tokenizer"] for key, dataset in datasets.items()}
-    if len({tokenizer["sha256"] for tokenizer in found.values()}) > 1 or any(
-        tokenizer["name"] != backbone for tokenizer in found.values()
-    ):
-        table = ", ".join(f"{key}: {tokenizer['name']}" for key, tokenizer in found.items())
-        raise ConfigError(f"The body is {backbone!r}, but datasets were prepared for other tokenizers: {table}.")
 
 
 def _start_from(config: Config) -> Path | None:

@@ -12,12 +12,13 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.tensorboard.summary import hparams
 
-from mtlrank.build_dataset import code
+from mtlrank.building.dataset import code
+from mtlrank.building.devices import num_processes
 from mtlrank.checks import nearest
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.devices import num_processes
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
@@ -27,7 +28,6 @@ from mtlrank.loop.progress import Bar, PlainProgress
 from mtlrank.loop.resume import epoch_steps
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.objects import build_object
 from mtlrank.returned import instance_of
 
 LOGS = ("logs", "tensorboard")  # folders in a run's, with a folder for each attempt

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank import about, embedded
-from mtlrank.compose import Config
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object, locate, parameters_of
+from mtlrank.composing.untrusted import leaves
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -16,12 +18,10 @@ from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.datamodule.named_files import locate_all
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
-from mtlrank.objects import build_object, locate, parameters_of
-from mtlrank.patterns import is_pattern
 from mtlrank.returned import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
+from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task
-from mtlrank.untrusted import leaves
 
 # Settings that are words, also where a folder is called so.
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}

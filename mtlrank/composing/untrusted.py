@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mtlrank import conf
 from mtlrank.errors import ConfigError
-from mtlrank.patterns import is_pattern, matching
+from mtlrank.storage.patterns import is_pattern, matching
 
 _VALUES_AT_ROOT = {
     "tasks",

@@ -2,10 +2,10 @@ import os
 
 import pytest
 
-from mtlrank.build_dataset import prepared_folder
-from mtlrank.compose import compose_config
+from mtlrank.building.dataset import prepared_folder
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import DataError
-from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mtlrank import advice
+from mtlrank.building import advice
 from mtlrank.loop.loss import DynamicWeightAverage
 from mtlrank.task.distillation import MarginMSE
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from mtlrank.composing.objects import build_object
 from mtlrank.errors import ConfigError
-from mtlrank.objects import build_object
 
 
 class Whole:

@@ -1,10 +1,13 @@
 import pytest
 
-from mtlrank import build, train
-from mtlrank.compose import compose_config
+from mtlrank import train
+from mtlrank.building.datamodule import build_datamodule, check_tokenizers
+from mtlrank.building.loop import build_loop, check_loss
+from mtlrank.building.model import build_body, build_model
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss import ExampleMean
-from mtlrank.selection import select_tasks
 
 
 def composed(*overrides):
@@ -38,11 +41,11 @@ def composed(*overrides):
 def test_settings_that_nothing_takes_are_named(datasets, word, message):
     config = composed(*word.split())
     with pytest.raises(ConfigError, match=message):
-        datamodule = build.build_datamodule(config, datasets)
+        datamodule = build_datamodule(config, datasets)
         for split in ("train", "val"):
             datamodule.num_batches(split)
-        model = build.build_model(config, build.build_body(config), datasets)
-        build.build_loop(config, model, datasets, total_steps=1)
+        model = build_model(config, build_body(config), datasets)
+        build_loop(config, model, datasets, total_steps=1)
 
 
 @pytest.mark.parametrize(
@@ -73,15 +76,15 @@ class OnlySquared(ExampleMean):
 
 def test_a_combiner_of_ones_own_is_built_for_the_tasks_that_there_are(config, datasets):
     config = composed("tasks=[msm_bm25]", f"loop.loss._target_={__name__}.OnlySquared")
-    build.check_loss(config)
+    check_loss(config)
     one = {"msm_bm25": datasets["msm_bm25"]}
-    model = build.build_model(config, build.build_body(config), one)
-    assert isinstance(build.build_loop(config, model, one, total_steps=1).loss, OnlySquared)
+    model = build_model(config, build_body(config), one)
+    assert isinstance(build_loop(config, model, one, total_steps=1).loss, OnlySquared)
 
 
 def test_a_datamodule_is_one(datasets):
     with pytest.raises(ConfigError, match=r"datamodule is a tests\S*\.Other, expected a mtlrank\S*MTLDataModule"):
-        build.build_datamodule(composed(f"datamodule._target_={__name__}.Other"), datasets)
+        build_datamodule(composed(f"datamodule._target_={__name__}.Other"), datasets)
 
 
 class Other:
@@ -93,7 +96,7 @@ def test_a_layer_deeper_than_the_body_is_named_with_its_head(config):
     heads = {**config["model"]["heads"]}
     heads["msm_ner"] = {**heads["msm_ner"], "pooler": {**heads["msm_ner"]["pooler"], "layers": [7]}}
     with pytest.raises(ConfigError, match="Head 'msm_ner': layer 7 is deeper than the body, which has 3 layers"):
-        build.build_body({**config, "model": {**config["model"], "heads": heads}})
+        build_body({**config, "model": {**config["model"], "heads": heads}})
 
 
 def test_a_pooler_that_compares_two_texts_on_single_texts_is_refused(config, datasets):
@@ -101,13 +104,13 @@ def test_a_pooler_that_compares_two_texts_on_single_texts_is_refused(config, dat
     heads = {**config["model"]["heads"], "msm_ner": {**config["model"]["heads"]["trec2019"], "pooler": compare}}
     wrong = {**config, "model": {**config["model"], "heads": heads}}
     with pytest.raises(ConfigError, match="Head 'msm_ner' pools with PairProduct, which compares two texts"):
-        build.build_model(wrong, build.build_body(config), datasets)
+        build_model(wrong, build_body(config), datasets)
 
 
 def test_datasets_of_another_tokenizer_are_refused(config, datasets):
     other = {**config, "model": {**config["model"], "body": {**config["model"]["body"], "backbone": "other"}}}
     with pytest.raises(ConfigError, match="The body is 'other', but datasets were prepared for other tokenizers"):
-        build.check_tokenizers(other, datasets)
+        check_tokenizers(other, datasets)
 
 
 @pytest.mark.parametrize(

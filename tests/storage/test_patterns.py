@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from mtlrank.build_dataset import prepared_folder
-from mtlrank.compose import compose_config
+from mtlrank.building.dataset import prepared_folder
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import SentencePairs
 from mtlrank.datamodule.dataset.folds import read_folds
 from mtlrank.datamodule.named_files import locate_all
 from mtlrank.errors import DataError
-from mtlrank.patterns import is_pattern, matching
-from mtlrank.selection import select_tasks
+from mtlrank.storage.patterns import is_pattern, matching
 from mtlrank.task import Regression
 from tests.datamodule.dataset.labelled import TINY, read, sentences
 from tests.datamodule.test_several_files import write

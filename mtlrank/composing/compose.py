@@ -24,9 +24,8 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from mtlrank.checks import nearest
-from mtlrank.errors import ConfigError
-from mtlrank.objects import parameters_of, takes_any
-from mtlrank.settings import (
+from mtlrank.composing.objects import parameters_of, takes_any
+from mtlrank.composing.settings import (
     CLOSED,
     INSTEAD,
     all_keys,
@@ -36,7 +35,7 @@ from mtlrank.settings import (
     unread_of_collection,
     value_of,
 )
-from mtlrank.untrusted import (
+from mtlrank.composing.untrusted import (
     check_overrides,
     check_places,
     check_targets,
@@ -45,6 +44,7 @@ from mtlrank.untrusted import (
     own_collections,
     own_config_dir,
 )
+from mtlrank.errors import ConfigError
 
 Config = dict[str, Any]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from mtlrank.compose import Config
+from mtlrank.building.devices import is_on_gpus
+from mtlrank.composing.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.devices import is_on_gpus
 from mtlrank.loop.loss import Combiner, DynamicWeightAverage
 from mtlrank.progress import say
 from mtlrank.task.distillation import Distillation

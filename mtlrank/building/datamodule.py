@@ -1,0 +1,46 @@
+"""From a config to the datamodule over prepared datasets."""
+
+from collections.abc import Mapping
+
+from mtlrank.checks import all_known
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.multitask import MTLDataModule
+from mtlrank.errors import ConfigError
+from mtlrank.returned import instance_of
+
+
+def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
+    """The datamodule over opened datasets by key, whose validation is from here on as small as it is to be."""
+    if (most := config["training"]["max_val_queries"]) is not None:
+        for dataset in datasets.values():
+            if dataset.has("val"):
+                dataset.limit("val", most)
+    node = {k: v for k, v in config["datamodule"].items() if k != "dataset"}
+    mixture = {k: v for k, v in config["datamodule"]["dataset"].items() if k != "datasets"}
+    built = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
+    datamodule: MTLDataModule = instance_of("datamodule", built, MTLDataModule)
+    return datamodule
+
+
+def check_samplers(config: Config) -> None:
+    """Refuse settings that a sampler does not take, and names of no dataset in ours, before any data is read for it."""
+    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
+    for split in ("train", "val", "test"):
+        node = config["datamodule"][f"{split}_sampler"]
+        build_object(node)
+        for table in ("limits", "probabilities"):
+            if str(node["_target_"]).startswith("mtlrank.") and isinstance(node.get(table), dict):
+                all_known(table, node[table], names, "datasets")
+
+
+def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
+    """All datasets must have been prepared with the body's tokenizer."""
+    backbone = config["model"]["body"]["backbone"]
+    found = {key: dataset.manifest["tokenizer"] for key, dataset in datasets.items()}
+    if len({tokenizer["sha256"] for tokenizer in found.values()}) > 1 or any(
+        tokenizer["name"] != backbone for tokenizer in found.values()
+    ):
+        table = ", ".join(f"{key}: {tokenizer['name']}" for key, tokenizer in found.items())
+        raise ConfigError(f"The body is {backbone!r}, but datasets were prepared for other tokenizers: {table}.")

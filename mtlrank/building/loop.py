@@ -1,0 +1,91 @@
+"""From a config to the loop, whose losses and optimizer are known to fit."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from mtlrank.building.advice import advise
+from mtlrank.building.devices import num_processes
+from mtlrank.composing.compose import Config
+from mtlrank.composing.objects import build_object
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import ConfigError, UserError
+from mtlrank.loop.gradients import trained
+from mtlrank.loop.loss import ByGradient, Combiner, Learner
+from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.returned import instance_of
+
+
+def build_loop(
+    config: Config, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], total_steps: int
+) -> MultiTaskLoop:
+    """The loop around a model."""
+    by_name = {dataset.name: dataset for dataset in datasets.values()}
+    node = {k: v for k, v in config["loop"].items() if k != "logger"}
+    with _naming_loss():
+        built = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
+    loop: MultiTaskLoop = instance_of("loop", built, MultiTaskLoop)
+    if isinstance(loop.loss, ByGradient):
+        _check_by_gradient(config)
+        if not trained(model.body):
+            raise ConfigError(
+                "loop.loss combines gradients at the body, but model.body.frozen_layers freezes all of it."
+            )
+    if str(config["trainer"]["precision"]).startswith("16") and config["loop"]["optimizer"].get("fused"):
+        raise ConfigError(
+            "trainer.precision=16-mixed scales gradients, and a fused optimizer would clip the scaled ones. Use "
+            "bf16-mixed, or loop.optimizer.fused=false."
+        )
+    try:
+        usual = loop.configure_optimizers()["optimizer"].defaults  # now, as a mistake in it should leave no mark
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
+    if usual.get("fused") and usual.get("momentum"):
+        raise ConfigError(
+            "loop.optimizer has momentum and fused=true: torch's kernel fails in a step without samples of some task, as "
+            "its weights have no momentum yet. Set loop.optimizer.fused=false."
+        )
+    advise(config, datasets, loop.loss)
+    return loop
+
+
+def check_loss(config: Config) -> None:
+    """Refuse names and settings that a combiner of ours does not take, before any data is read for it.
+
+    What ours are told of the tasks here is made up. One of somebody's own may look at it, and is built with the loop.
+    """
+    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
+    loss = config["loop"]["loss"]
+    if not str(loss.get("_target_")).startswith("mtlrank."):
+        return
+    with _naming_loss():
+        built = build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
+    instance_of("loop.loss", built, Combiner)
+
+
+@contextmanager
+def _naming_loss() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(f"loop.loss does not take its settings: {error}.") from error
+
+
+def _check_by_gradient(config: Config) -> None:
+    """Refuse what combining gradients cannot go together with."""
+    trainer = config["trainer"]
+    if num_processes(trainer) > 1:
+        raise ConfigError(
+            "loop.loss combines the tasks' gradients, but several processes average gradients before they can be combined. "
+            "Use trainer.devices=1, or combine losses (example_mean, task_mean, uncertainty, ...)."
+        )
+    if config["training"]["one_task_per_batch"]:
+        raise ConfigError(
+            "loop.loss combines the tasks' gradients of a step, but with training.one_task_per_batch a step has one task."
+        )
+    if str(trainer["precision"]).startswith("16"):
+        raise ConfigError(
+            "loop.loss combines the tasks' gradients, but trainer.precision=16-mixed would scale them. Use bf16-mixed."
+        )

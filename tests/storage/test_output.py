@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from mtlrank.errors import ConfigError
+from mtlrank.storage.output import check_output
+
+
+def test_an_output_is_none_of_the_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("x-*.tsv", str(tmp_path / "x-*.tsv")):
+        with pytest.raises(ConfigError, match=r"output is 'x-9\.tsv', one of the files of input=.*x-\*\.tsv\. Choose"):
+            check_output(Path("x-9.tsv"), {"input": pattern})  # though it does not exist yet
+    check_output(Path("scores.tsv"), {"input": "x-*.tsv", "run": None})
+    check_output(Path("x-9.tsv"), {"input": "parts/x-*.tsv"})
+    Path("link.tsv").symlink_to("x-9.tsv")
+    with pytest.raises(ConfigError, match=r"output is 'link\.tsv', one of the files of input=x-\*\.tsv"):
+        check_output(Path("link.tsv"), {"input": "x-*.tsv"})
