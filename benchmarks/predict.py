@@ -118,7 +118,7 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool, co
     from mtlrank.datamodule.dataset import MTLDataset
     from mtlrank.datamodule.multitask import MTLLoader
     from mtlrank.datamodule.sampler import LongestFirst
-    from mtlrank.loop.scoring import predict
+    from mtlrank.inference.scoring import predict
     from mtlrank.model.body import MTLBody
     from mtlrank.model.head import Linear
     from mtlrank.model.head.pooler import CLSToken

@@ -321,7 +321,7 @@ def _parts(options: argparse.Namespace, rows: list[Pair], mixed: bool, folder: P
 def _on(batches: Any, device: str) -> Iterator[Any]:
     import torch
 
-    from mtlrank.loop.scoring import to_device
+    from mtlrank.inference.scoring import to_device
 
     for batch in batches:
         yield batch._replace(tasks={name: to_device(part, torch.device(device)) for name, part in batch.tasks.items()})

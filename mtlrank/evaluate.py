@@ -30,7 +30,7 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.loop.scoring import evaluation_precision, predict
+from mtlrank.inference.scoring import evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
@@ -38,7 +38,7 @@ from mtlrank.progress import say
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.run_folder import DATA, run_identity
 from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
-from mtlrank.trained import choose_head, read_trained
+from mtlrank.trained_head import choose_head, read_trained
 
 
 class Scoring(NamedTuple):

@@ -34,7 +34,7 @@ from mtlrank.storage import (
     write_manifest,
     write_text,
 )
-from mtlrank.trained import TrainedHead, load_head, read_trained
+from mtlrank.trained_head import TrainedHead, load_head, read_trained
 
 WRITERS: dict[str, Callable[[Path, TrainedHead], Score]] = {
     "transformers": write_stock,

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.checks import at_least
-from mtlrank.datamodule.asked import Given, asked_of_program
-from mtlrank.datamodule.candidates import pairs_of_texts
-from mtlrank.datamodule.given import plain
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
-from mtlrank.loop.answers import answers
-from mtlrank.loop.scorer import Scorer
-from mtlrank.loop.scoring import one_late
+from mtlrank.inference.answers import answers
+from mtlrank.inference.candidates import pairs_of_texts
+from mtlrank.inference.program_input import plain
+from mtlrank.inference.questions import Given, asked_of_program
+from mtlrank.inference.scorer import Scorer
+from mtlrank.inference.scoring import one_late
 from mtlrank.registry import model_folder
-from mtlrank.trained import TrainedHead, load_head, unfit
+from mtlrank.trained_head import TrainedHead, load_head, unfit
 
 _CHUNK = 4096  # texts that are in memory at a time, as in the commands: equal batches give equal scores to the bit
 

@@ -15,19 +15,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mtlrank.composing.compose import Config
-from mtlrank.datamodule.asked import Asked, asked_of_files
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_all, standard_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.loop.answers import answers
-from mtlrank.loop.scorer import Scorer
+from mtlrank.inference.answers import answers
+from mtlrank.inference.questions import Asked, asked_of_files
+from mtlrank.inference.scorer import Scorer
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 
 _CHUNK = 4096  # lines that are in memory at a time
 

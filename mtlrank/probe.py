@@ -33,7 +33,7 @@ from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.registry import model_folder
 from mtlrank.run_folder import RUN
 from mtlrank.storage import fingerprint, read_json, writable_folder
-from mtlrank.trained import read_trained
+from mtlrank.trained_head import read_trained
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, int]:

@@ -18,20 +18,20 @@ from pathlib import Path
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import one_of
 from mtlrank.composing.compose import Config
-from mtlrank.datamodule.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_all, standard_input
-from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.loop.scoring import one_late
+from mtlrank.inference.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
+from mtlrank.inference.pair_store import PairStore
+from mtlrank.inference.scoring import one_late
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")

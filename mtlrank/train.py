@@ -53,7 +53,7 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
-from mtlrank.trained import parts_of_model
+from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
 
 _OWN = "classes of your own"  # their key in what a run was made from

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from mtlrank import entry
 from mtlrank.cli import app
 from mtlrank.evaluation import measures
-from mtlrank.loop.guard import FiniteSteps, Learnt
+from mtlrank.loop.finite_steps import FiniteSteps, Learnt
 from mtlrank.storage import read_json
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
@@ -70,7 +70,7 @@ def test_a_broken_pipe_to_something_else_is_no_reader_that_is_gone():
 
 def test_an_error_of_ones_own_class_is_told_with_its_line(tmp_path):
     (tmp_path / "my_parts.py").write_text("class Mine:\n    def records(self):\n        yield {}['a']\n")
-    lines = ["import my_parts", "from mtlrank.returned import records_of"]
+    lines = ["import my_parts", "from mtlrank.own_parts import records_of"]
     lines += ["list(records_of(my_parts.Mine()))"]
     environment = {**os.environ, "MTLRANK_TRACEBACK": ""}
     done = started(*lines, cwd=tmp_path, env=environment)

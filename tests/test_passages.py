@@ -17,7 +17,7 @@ from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import CLSToken
 from mtlrank.probing.vectors import read_vectors
 from mtlrank.task import Buckets, Regression, Relevance, RelevanceClasses, SpanClassification
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 from tests.batches import batch
 from tests.datamodule.dataset.test_prepared import TINY, prepared
 from tests.saved_models import save_random, settings

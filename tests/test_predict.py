@@ -17,7 +17,7 @@ import mtlrank
 from mtlrank import embedded, evaluate, loaded, predict, prepare
 from mtlrank.datamodule.dataset.shard import samples_of
 from mtlrank.errors import ConfigError, DataError, StorageError
-from mtlrank.loop.answers import told
+from mtlrank.inference.answers import told
 from mtlrank.progress import Progress
 from mtlrank.storage import read_json, write_json, write_manifest
 from mtlrank.task import Buckets, Classification, Ordinal

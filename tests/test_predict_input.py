@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from mtlrank import predict
-from mtlrank.datamodule.asked import Form, asked_of_files
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.inference.questions import Form, asked_of_files
 from tests.saved_models import save_random, settings
 
 TEXT = "Orbis Motors lies in the harbour of Quellin."

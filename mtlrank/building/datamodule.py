@@ -8,7 +8,7 @@ from mtlrank.composing.objects import build_object
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError
-from mtlrank.returned import instance_of
+from mtlrank.own_parts import instance_of
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:

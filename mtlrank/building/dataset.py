@@ -18,7 +18,7 @@ from mtlrank.datamodule.dataset.merge import SCHEMA
 from mtlrank.datamodule.named_files import locate_all
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
-from mtlrank.returned import instance_of
+from mtlrank.own_parts import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task

@@ -13,7 +13,7 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.returned import instance_of
+from mtlrank.own_parts import instance_of
 
 
 def build_loop(

@@ -14,9 +14,9 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
+from mtlrank.own_parts import instance_of
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
-from mtlrank.returned import instance_of
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 

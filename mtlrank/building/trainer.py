@@ -28,7 +28,7 @@ from mtlrank.loop.progress import Bar, PlainProgress
 from mtlrank.loop.resume import epoch_steps
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.returned import instance_of
+from mtlrank.own_parts import instance_of
 
 LOGS = ("logs", "tensorboard")  # folders in a run's, with a folder for each attempt
 

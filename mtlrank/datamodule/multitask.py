@@ -12,9 +12,9 @@ from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError
+from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
 from mtlrank.progress import say
-from mtlrank.returned import instance_of
 
 
 class MTLLoader(DataLoader[MTLBatch]):

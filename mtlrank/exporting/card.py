@@ -16,7 +16,7 @@ from mtlrank.model.head import Linear
 from mtlrank.model.saved import SOURCES, WEIGHTS
 from mtlrank.storage import file_hash, read_json
 from mtlrank.task import Buckets
-from mtlrank.trained import TrainedHead
+from mtlrank.trained_head import TrainedHead
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
 _CROSS_ENCODER = """

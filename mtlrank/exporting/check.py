@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from mtlrank.datamodule.candidates import Candidate
 from mtlrank.errors import ConfigError
-from mtlrank.loop.scorer import Scorer
-from mtlrank.trained import TrainedHead
+from mtlrank.inference.candidates import Candidate
+from mtlrank.inference.scorer import Scorer
+from mtlrank.trained_head import TrainedHead
 
 # From pairs, or single texts, to logits: one for each, or one for each class of each.
 Score = Callable[[list[tuple[str, ...]]], Tensor]

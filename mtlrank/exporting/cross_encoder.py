@@ -12,7 +12,7 @@ from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import check_one_logit, copy_body, plain_head, stock_config
 from mtlrank.exporting.stock import stock_tokenizer
 from mtlrank.model.body import MTLBody
-from mtlrank.trained import TrainedHead
+from mtlrank.trained_head import TrainedHead
 
 
 def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:

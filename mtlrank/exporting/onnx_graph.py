@@ -12,7 +12,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import check_one_logit
 from mtlrank.exporting.stock import stock_model, stock_tokenizer
-from mtlrank.trained import TrainedHead
+from mtlrank.trained_head import TrainedHead
 
 GRAPH = "model.onnx"
 

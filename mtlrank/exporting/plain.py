@@ -10,7 +10,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MLP, CrossEncoderHead, Linear
 from mtlrank.model.head.pooler import Average, CLSToken
 from mtlrank.task import Regression, RelevanceClasses
-from mtlrank.trained import TrainedHead, unfit
+from mtlrank.trained_head import TrainedHead, unfit
 
 _POOLINGS = {CLSToken: "cls", Average: "mean"}
 

@@ -23,7 +23,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import PlainHead, copy_body, plain_head, stock_config
 from mtlrank.model.head import MLP, CrossEncoderHead
-from mtlrank.trained import TrainedHead
+from mtlrank.trained_head import TrainedHead
 
 _TANH = 2.0**-16
 _NORM = 2.0**-12

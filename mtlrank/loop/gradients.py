@@ -10,7 +10,7 @@ from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.returned import name_of, shaped
+from mtlrank.own_parts import name_of, shaped
 
 
 class TaskGradients(NamedTuple):

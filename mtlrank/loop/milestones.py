@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.predictions import Judgement
+from mtlrank.inference.scoring import gather, predict
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.resume import continue_at, follow, take_over
-from mtlrank.loop.scoring import gather, predict
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.progress import say
 

@@ -13,14 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
+from mtlrank.loop.finite_steps import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.gradients import losses_of, task_gradients, trained
-from mtlrank.loop.groups import parameter_groups
-from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
+from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.training_log import TrainingLog
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.own_parts import instance_of, name_of, shaped
 from mtlrank.processes import world_size
-from mtlrank.returned import instance_of, name_of, shaped
 
 
 class MultiTaskLoop(pl.LightningModule):

@@ -12,7 +12,7 @@ from mtlrank.datamodule.dataset.arrays import offsets, ranges
 from mtlrank.datamodule.dataset.split import PreparedSplit
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
-from mtlrank.loop.scoring import to_device
+from mtlrank.inference.scoring import to_device
 from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.head import Pooler
 from mtlrank.model.head.pooler import Average, CLSToken

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
 from mtlrank.checks import above_zero, null_or_at_least, one_of
-from mtlrank.returned import name_of, shaped
+from mtlrank.own_parts import name_of, shaped
 from mtlrank.task.relevance import Ranking
 from mtlrank.task.task import by_sample
 

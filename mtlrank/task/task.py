@@ -12,7 +12,7 @@ from mtlrank.batch import TaskBatch, in_rows
 from mtlrank.checks import parse_number
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import DataError
-from mtlrank.returned import name_of, shaped
+from mtlrank.own_parts import name_of, shaped
 
 
 class Task(ABC):

@@ -7,13 +7,13 @@ from collections import Counter
 
 import pytest
 
-from mtlrank.datamodule.candidates import pairs_of_files
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import GAP, BIOSpans, LabelledAnswers, SentencePairs, SpanPairs
-from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.inference.candidates import pairs_of_files
+from mtlrank.inference.pair_store import PairStore
 from mtlrank.task import Buckets, Classification, Regression, Relevance, SpanClassification, SpanPairClassification
 from tests.datamodule.dataset.labelled import TINY, read
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.datamodule.asked import Form, asked_of_files
-from mtlrank.datamodule.candidates import pairs_of_files
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import GAP, BIOSpans, IRDataset, LabelledAnswers, Shard, SpanPairs
 from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
 from mtlrank.datamodule.dataset.files import FileDataset
 from mtlrank.datamodule.named_files import locate_all
-from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.inference.candidates import pairs_of_files
+from mtlrank.inference.pair_store import PairStore
+from mtlrank.inference.questions import Form, asked_of_files
 from mtlrank.task import Relevance, SpanClassification, SpanPairClassification
 from tests.datamodule.dataset.labelled import CONLL, TINY, gap_file, read, sentences
 from tests.tiny_collection import FILES

@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from mtlrank.exporting.plain import PlainHead
 from mtlrank.exporting.stock import _through_tanh
 from mtlrank.storage import read_json
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 from tests.exports import (
     LENGTHS,
     LINEAR_ON_AVERAGE,

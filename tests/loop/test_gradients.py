@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtlrank import train
 from mtlrank.errors import ConfigError
+from mtlrank.loop.finite_steps import FiniteSteps
 from mtlrank.loop.gradients import TaskGradients
-from mtlrank.loop.guard import FiniteSteps
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
 from tests.loop import runs

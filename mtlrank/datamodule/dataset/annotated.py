@@ -16,7 +16,7 @@ from mtlrank.datamodule.dataset.prepared import SPLITS, PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
-from mtlrank.returned import records_of
+from mtlrank.own_parts import records_of
 from mtlrank.task import Buckets, Classification, Task
 
 _QUERIES = 200  # whose pairs are in memory at a time

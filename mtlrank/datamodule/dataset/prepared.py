@@ -16,7 +16,7 @@ from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.returned import records_of
+from mtlrank.own_parts import records_of
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, write_run

@@ -11,6 +11,7 @@ from mtlrank.batch import Record
 from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset import training_samples
+from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.folds import Folds, check_divisible
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
@@ -19,7 +20,6 @@ from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.shard import Shard
-from mtlrank.datamodule.dataset.texts import Labelled, Texts
 from mtlrank.datamodule.named_files import locate_all
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading

@@ -7,10 +7,10 @@ from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.checks import one_of
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
+from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
 from mtlrank.datamodule.dataset.negatives import Negatives
-from mtlrank.datamodule.dataset.texts import Labelled, Texts
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.returned import records_of
+from mtlrank.own_parts import records_of
 from mtlrank.task import Task
 
 QUERIES = 200  # whose documents are in memory at a time

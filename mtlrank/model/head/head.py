@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mtlrank.batch import TaskBatch, in_rows
 from mtlrank.model.head.pooler import Pooler
-from mtlrank.returned import instance_of, name_of, shaped
+from mtlrank.own_parts import instance_of, name_of, shaped
 
 
 class MTLHead(nn.Module, ABC):

@@ -18,7 +18,7 @@ from mtlrank import evaluate
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.prepare import folders_by_key
 from mtlrank.storage import exists, fetch_folder, list_files, publish_folder, read_manifest
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 TASKS = ["trec2019", "msm_ner"]

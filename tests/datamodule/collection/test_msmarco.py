@@ -11,10 +11,8 @@ from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.building.dataset import build_dataset
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
-from mtlrank.datamodule.candidates import pairs_of_run
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.evaluation import systems
@@ -22,6 +20,8 @@ from mtlrank.evaluation.predictions import Predictions
 from mtlrank.evaluation.report import markdown
 from mtlrank.evaluation.results import write_head
 from mtlrank.evaluation.section import read_section
+from mtlrank.inference.candidates import pairs_of_run
+from mtlrank.inference.pair_store import PairStore
 from mtlrank.prepare import prepare_dataset
 from mtlrank.task import Regression
 from mtlrank.trec import in_order, read_run

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from mtlrank.errors import ConfigError, ResourceError, TerminatedError
-from mtlrank.loop.scoring import to_device
+from mtlrank.inference.scoring import to_device
 from mtlrank.model.body import Part, attention
 from mtlrank.model.body.compilation import compiled, explained
 from tests.batches import batch

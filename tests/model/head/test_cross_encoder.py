@@ -18,7 +18,7 @@ from mtlrank.model.head.cross_encoder import CLASSIFIERS
 from mtlrank.model.head.pooler import Average, CLSToken
 from mtlrank.model.saved import save_model
 from mtlrank.storage import read_json
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 from tests.batches import batch
 from tests.exports import (
     CONFIGS,

@@ -21,7 +21,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear, cross_encoder
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.trained import load_head
+from mtlrank.trained_head import load_head
 from tests.batches import batch
 from tests.exports import write_classifier
 from tests.loop import runs

@@ -1,7 +1,7 @@
 import pytest
 
 from mtlrank import train
-from mtlrank.trained import read_trained
+from mtlrank.trained_head import read_trained
 from tests.loop.runs import settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mtlrank.datamodule.candidates import Candidate
-from mtlrank.datamodule.packed import PackedPairs
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import DivergedError
-from mtlrank.loop.scoring import Arriving, scores
+from mtlrank.inference.candidates import Candidate
+from mtlrank.inference.packed import PackedPairs
+from mtlrank.inference.scoring import Arriving, scores
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 

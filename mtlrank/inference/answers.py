@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from mtlrank.datamodule.asked import Asked
 from mtlrank.datamodule.reading import Reading
-from mtlrank.loop.scorer import Scorer
-from mtlrank.loop.scoring import one_late
+from mtlrank.inference.questions import Asked
+from mtlrank.inference.scorer import Scorer
+from mtlrank.inference.scoring import one_late
 from mtlrank.task import Buckets, Task
 
 

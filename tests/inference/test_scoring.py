@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtlrank.datamodule.candidates import Candidate
-from mtlrank.loop.scorer import Scorer
-from mtlrank.loop.scoring import one_late
-from mtlrank.trained import load_head
+from mtlrank.inference.candidates import Candidate
+from mtlrank.inference.scorer import Scorer
+from mtlrank.inference.scoring import one_late
+from mtlrank.trained_head import load_head
 from tests.exports import save_bert
 
 

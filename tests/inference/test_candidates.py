@@ -5,11 +5,11 @@ from contextlib import closing
 
 import pytest
 
-from mtlrank.datamodule.candidates import pairs_of_files, pairs_of_run
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.inference.candidates import pairs_of_files, pairs_of_run
+from mtlrank.inference.pair_store import PairStore
 from tests.tiny_collection import write
 
 NUMBER = 30_000

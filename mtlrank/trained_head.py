@@ -11,13 +11,13 @@ from mtlrank.building.model import build_saved_model
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
 from mtlrank.composing.untrusted import check_targets
-from mtlrank.datamodule.asked import PAIR, Form
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.prepared import check_one_score
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
 from mtlrank.errors import ConfigError
-from mtlrank.loop.scorer import Scorer
-from mtlrank.loop.scoring import evaluation_precision
+from mtlrank.inference.questions import PAIR, Form
+from mtlrank.inference.scorer import Scorer
+from mtlrank.inference.scoring import evaluation_precision
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model

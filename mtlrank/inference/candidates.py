@@ -9,12 +9,12 @@ from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.collection.rows import PairValue
-from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
-from mtlrank.datamodule.pair_store import PairStore, StoredPair
 from mtlrank.datamodule.parquet import is_parquet, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.inference.pair_store import PairStore, StoredPair
+from mtlrank.inference.program_input import iterable, plain
 
 _KEYS = ("query_id", "doc_id", "query", "text")
 

@@ -8,15 +8,15 @@ from torch import nn
 
 from mtlrank.batch import MTLBatch, Record
 from mtlrank.errors import ConfigError
+from mtlrank.inference.scoring import scores
 from mtlrank.loop.gradients import losses_of
 from mtlrank.loop.loss import Combiner, ExampleMean, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
-from mtlrank.loop.scoring import scores
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.returned import instance_of, records_of
+from mtlrank.own_parts import instance_of, records_of
 from mtlrank.task import RankNet, Regression, Task
 from tests.batches import batch
 

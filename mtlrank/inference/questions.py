@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mtlrank.batch import Span
-from mtlrank.datamodule.candidates import Candidate, cleaned
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.shard import Shard, check_spans
-from mtlrank.datamodule.given import iterable, plain
 from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, is_json, read_lines
 from mtlrank.datamodule.parquet import count_rows, is_parquet, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
+from mtlrank.inference.candidates import Candidate, cleaned
+from mtlrank.inference.program_input import iterable, plain
 
 SINGLE, PAIR = ("text",), ("query", "text")
 Given = str | Sequence[str] | Mapping[str, Any]  # what a program asks: a text, a pair, or either by name

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from mtlrank.batch import Span, TaskBatch
-from mtlrank.datamodule.candidates import Candidate
 from mtlrank.datamodule.dataset.arrays import offsets, ranges
 from mtlrank.datamodule.dataset.split_files import NO_TEXT
 from mtlrank.datamodule.dataset.token_store import TokenStore
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Tokens
 from mtlrank.dtypes import Ints
 from mtlrank.errors import DataError
+from mtlrank.inference.candidates import Candidate
 
 
 class PackedPairs:

@@ -13,9 +13,9 @@ from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.evaluation.predictions import PackedScores, Predictions
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.own_parts import name_of, shaped
 from mtlrank.processes import world_size
 from mtlrank.progress import Progress
-from mtlrank.returned import name_of, shaped
 from mtlrank.task import Task
 
 T = TypeVar("T")

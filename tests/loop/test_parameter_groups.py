@@ -7,9 +7,9 @@ import torch
 
 from mtlrank import train
 from mtlrank.errors import ConfigError
-from mtlrank.loop.groups import parameter_groups
 from mtlrank.loop.loss import ExampleMean
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.schedule import linear_warmup
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear

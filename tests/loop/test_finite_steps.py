@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtlrank.errors import DivergedError
-from mtlrank.loop.guard import FiniteSteps, Learnt, gradient_norm
+from mtlrank.loop.finite_steps import FiniteSteps, Learnt, gradient_norm
 
 GOOD = Learnt(1, [("a", torch.tensor([1.0, 2.0]), torch.tensor([5, 7]))])
 BAD = Learnt(2, [*GOOD.losses, ("b", torch.tensor([0.5, float("nan")]), torch.tensor([1, 3]))])

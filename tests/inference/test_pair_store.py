@@ -2,8 +2,8 @@
 
 import pytest
 
-from mtlrank.datamodule.pair_store import PairStore
 from mtlrank.errors import DataError
+from mtlrank.inference.pair_store import PairStore
 
 PAIRS = [("q2", "d1", 1.0, "a:1"), ("q1", "d1", 1.0, "a:2"), ("q2", "d2", 3.0, "a:3"), ("q2", "d10", 3.0, "a:4")]
 
