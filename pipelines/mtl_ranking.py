@@ -25,6 +25,7 @@ def mtl_ranking(
     precision: str = "",
     shards: List[str] = ["1/1"],
     overrides: List[str] = [],
+    prepared: str = "",
     checkpoints: str = "",
     registry: str = "",
     measures: List[str] = [],
@@ -58,6 +59,8 @@ def mtl_ranking(
         shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
         overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
             among the image's configs, but not name code.
+        prepared: Storage - a folder for prepared datasets, such as gs://bucket/prepared. Later runs with the same data and
+            settings use them again, also with another image. Empty - each image prepares its own.
         checkpoints: Storage - a folder that outlives pods, such as gs://bucket/checkpoints. Training that was killed
             continues from there. Empty - it starts over.
         registry: Storage - the folder of the registry, such as gs://bucket/registry. Empty - nothing is promoted.
@@ -79,10 +82,12 @@ def mtl_ranking(
     place(checked, cpu="1", memory="1Gi", hours=1)
     checked.set_caching_options(False)  # the cache does not know what the image's environment says
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
-        prepared.after(checked)
+        dataset = preparing(
+            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
+        )
+        dataset.after(checked)
     trained = train(
-        datasets=dsl.Collected(prepared.output),
+        datasets=dsl.Collected(dataset.output),
         tasks=tasks,
         experiment=experiment,
         body=body,
@@ -101,7 +106,7 @@ def mtl_ranking(
     place(trained, cpu=cpu, memory=memory, hours=24 * 7, retries=5, secrets=TRAINING_KEYS)
     place_on_gpus(trained, gpu_type, gpus, node_selector, tolerations)
     judging(
-        datasets=dsl.Collected(prepared.output),  # a fresh one: kfp changes a Collected when it is used
+        datasets=dsl.Collected(dataset.output),  # a fresh one: kfp changes a Collected when it is used
         model=trained.outputs["model"],
         tasks=tasks,
         registry=registry,

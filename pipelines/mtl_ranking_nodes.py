@@ -25,6 +25,7 @@ def mtl_ranking_nodes(
     precision: str = "",
     shards: List[str] = ["1/1"],
     overrides: List[str] = [],
+    prepared: str = "",
     checkpoints: str = "",
     registry: str = "",
     measures: List[str] = [],
@@ -65,6 +66,8 @@ def mtl_ranking_nodes(
         shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
         overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
             among the image's configs, but not name code.
+        prepared: Storage - a folder for prepared datasets, such as gs://bucket/prepared. Later runs with the same data and
+            settings use them again, also with another image. Empty - each image prepares its own.
         checkpoints: Storage - a folder that all nodes can access, such as gs://bucket/checkpoints. Training that was
             killed continues from there.
         registry: Storage - the folder of the registry, such as gs://bucket/registry. Empty - nothing is promoted.
@@ -90,10 +93,12 @@ def mtl_ranking_nodes(
     place(checked, cpu="1", memory="1Gi", hours=1)
     checked.set_caching_options(False)  # the cache does not know what the image's environment says
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
-        prepared.after(checked)
+        dataset = preparing(
+            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
+        )
+        dataset.after(checked)
     trained = launch(
-        datasets=dsl.Collected(prepared.output),
+        datasets=dsl.Collected(dataset.output),
         tasks=tasks,
         experiment=experiment,
         body=body,
@@ -122,7 +127,7 @@ def mtl_ranking_nodes(
     trained.set_caching_options(False)  # a rerun trains again, or continues, instead of showing an old result
     place(trained, cpu="1", memory="4Gi", hours=24 * 30, retries=5)  # it waits; the job has a deadline of its own
     judging(
-        datasets=dsl.Collected(prepared.output),  # a fresh one: kfp changes a Collected when it is used
+        datasets=dsl.Collected(dataset.output),  # a fresh one: kfp changes a Collected when it is used
         model=trained.outputs["model"],
         tasks=tasks,
         registry=registry,

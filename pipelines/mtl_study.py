@@ -79,6 +79,7 @@ def mtl_study(
     precision: str = "",
     shards: List[str] = ["1/1"],
     overrides: List[str] = [],
+    prepared: str = "",
     checkpoints: str = "",
     measures: List[str] = [],
     margin: float = 0.01,
@@ -114,6 +115,8 @@ def mtl_study(
         shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
         overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
             among the image's configs, but not name code.
+        prepared: Storage - a folder for prepared datasets, such as gs://bucket/prepared. Later runs with the same data and
+            settings use them again, also with another image. Empty - each image prepares its own.
         checkpoints: Storage - a folder that outlives pods, such as gs://bucket/checkpoints. Training that was killed
             continues from there. Empty - it starts over.
         measures: Comparison - measures that are compared, such as ["nDCG@10"]. Empty - the first one of each head.
@@ -131,10 +134,12 @@ def mtl_study(
     planned = plan(**locals())  # all parameters
     place(planned, cpu="1", memory="4Gi", hours=1)
     with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        prepared = preparing(task=task, shards=shards, experiment=experiment, body=body, overrides=overrides)
-        prepared.after(planned)
+        dataset = preparing(
+            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
+        )
+        dataset.after(planned)
     trying(
-        datasets=dsl.Collected(prepared.output),
+        datasets=dsl.Collected(dataset.output),
         runs=planned.outputs["Output"],
         config=planned.outputs["config"],
         checkpoints=checkpoints,

@@ -13,13 +13,17 @@ from pipelines.placement import place, place_on_gpus
 
 
 @dsl.pipeline(name="preparing")
-def preparing(task: str, shards: List[str], experiment: str, body: str, overrides: List[str]) -> dsl.Dataset:
+def preparing(
+    task: str, shards: List[str], experiment: str, body: str, overrides: List[str], prepared: str
+) -> dsl.Dataset:
     """Prepare the shards of one dataset, then merge them; a pipeline of its own, as loops do not nest otherwise."""
     with dsl.ParallelFor(shards, name="prepare-shards") as shard:
-        prepared = prepare(task=task, shard=shard, experiment=experiment, body=body, overrides=overrides)
-        place(prepared, cpu="2", memory="16Gi", hours=24)
-    parts = dsl.Collected(prepared.outputs["part"])
-    merged = merge(task=task, parts=parts, experiment=experiment, body=body, overrides=overrides)
+        shared = prepare(
+            task=task, shard=shard, experiment=experiment, body=body, overrides=overrides, prepared=prepared
+        )
+        place(shared, cpu="2", memory="16Gi", hours=24)
+    parts = dsl.Collected(shared.outputs["part"])
+    merged = merge(task=task, parts=parts, experiment=experiment, body=body, overrides=overrides, prepared=prepared)
     return place(merged, cpu="1", memory="8Gi", hours=24).outputs["dataset"]
 
 

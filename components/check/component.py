@@ -19,6 +19,7 @@ def check(
     precision: str,
     shards: List[str],
     overrides: List[str],
+    prepared: str,
     checkpoints: str,
     registry: str,
     measures: List[str],

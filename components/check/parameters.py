@@ -48,7 +48,7 @@ def check_places(values: Mapping[str, Any], pipeline_root: str | None = None) ->
     """Refuse folders that a step's pod, or another node, would not find again."""
     if "num_nodes" in values:
         check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
-    for name in ("checkpoints", "registry"):
+    for name in ("prepared", "checkpoints", "registry"):
         if values.get(name):
             _check_place(name, values[name])
 

@@ -14,10 +14,13 @@ def merge(
     experiment: str,
     body: str,
     overrides: List[str],
+    prepared: str,
     dataset: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.HTML],
 ):
     """Merge the shards of a dataset into one self-contained dataset, and write its card.
+
+    With `prepared`, the dataset is kept there for later runs, and fetched if it is there already.
 
     Args:
         task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
@@ -25,6 +28,7 @@ def merge(
         experiment: Name of the experiment's config.
         body: Name of the body's config. Empty: the experiment's.
         overrides: Further settings, written as on the command line.
+        prepared: Folder where prepared datasets are kept. Empty: nowhere.
         dataset: The prepared dataset.
         card: What is in it, what was left out and why.
 
@@ -32,16 +36,16 @@ def merge(
     from pathlib import Path
     from shutil import copyfile
 
+    from components.prepare.kept import merge_or_fetch
     from mtlrank.composing.compose import pipeline_config
     from mtlrank.composing.selection import select_tasks
-    from mtlrank.prepare import merge as merge_shards
     from mtlrank.progress import say
     from mtlrank.storage import MANIFEST, read_json
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
     config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
     folder = Path(dataset.path)
-    merge_shards(config, task, [Path(part.path) for part in parts], folder)
+    merge_or_fetch(config, task, [Path(each.path) for each in parts], folder, prepared)
     copyfile(folder / "card.html", card.path)
     manifest = read_json(folder / MANIFEST)
     samples = {split: counts["samples"] for split, counts in manifest["splits"].items()}

@@ -25,6 +25,7 @@ def plan(
     precision: str,
     shards: List[str],
     overrides: List[str],
+    prepared: str,
     checkpoints: str,
     gpus: str,
     gpu_type: str,

@@ -8,8 +8,16 @@ from components.base import step
 
 
 @step
-def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[str], part: dsl.Output[dsl.Dataset]):
-    """Read, check and tokenise a shard of a dataset.
+def prepare(
+    task: str,
+    shard: str,
+    experiment: str,
+    body: str,
+    overrides: List[str],
+    prepared: str,
+    part: dsl.Output[dsl.Dataset],
+):
+    """Read, check and tokenise a shard of a dataset, unless the dataset is kept from an earlier run.
 
     Args:
         task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
@@ -17,18 +25,17 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
         experiment: Name of the experiment's config.
         body: Name of the body's config: datasets are tokenised for it. Empty: the experiment's.
         overrides: Further settings, written as on the command line.
-        part: The prepared shard.
+        prepared: Folder where prepared datasets are kept. Empty: nowhere.
+        part: The prepared shard, or where the whole dataset is kept.
 
     """
     from pathlib import Path
 
+    from components.prepare.kept import prepare_or_find
     from mtlrank.composing.compose import pipeline_config
     from mtlrank.composing.selection import select_tasks
     from mtlrank.datamodule.dataset import Shard
-    from mtlrank.prepare import prepare_shard
-    from mtlrank.progress import say
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
     config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
-    say(f"preparing {task}, shard {shard}")
-    prepare_shard(config, task, Shard.parse(shard), Path(part.path))
+    prepare_or_find(config, task, Shard.parse(shard), Path(part.path), prepared)

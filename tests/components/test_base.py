@@ -30,7 +30,7 @@ def run(spec, folder, step, **inputs):
 )
 def test_a_mistake_is_a_line_and_an_exit_code(spec, tmp_path, monkeypatch, step, inputs, complaint):
     monkeypatch.delenv("MTLRANK_TRACEBACK", raising=False)
-    usual = {"task": "msm_ner", "shard": "1/1", "experiment": "embedded", "body": "", "overrides": []}
+    usual = {"task": "msm_ner", "shard": "1/1", "experiment": "embedded", "body": "", "overrides": [], "prepared": ""}
     code, said = run(spec, tmp_path, step, **{**usual, **inputs})
     assert code == 2, said
     assert said.splitlines()[-1].startswith(complaint)

@@ -210,7 +210,7 @@ def test_what_nodes_cannot_have_is_told_before_data_is_prepared(parameters, root
     check_for_cluster({**NODES, "cpu": "", "memory": ""}, declared, "gs://bucket/runs")  # as the runtime says
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "registry"])
+@pytest.mark.parametrize("name", ["prepared", "checkpoints", "registry"])
 @pytest.mark.parametrize(
     ("place", "said"),
     [

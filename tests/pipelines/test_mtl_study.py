@@ -86,13 +86,15 @@ def test_a_killed_run_goes_on_in_another_pod_and_all_are_compared(cluster):
     }
     compared = {"tasks": TASKS, "seeds": [1.0], "mixtures": [], "heads": ["msm_ner"], "measures": [], "margin": 0.01}
     machine = {"gpu_type": "nvidia.com/gpu", "cpu": "2", "memory": "16Gi", "node_selector": {}, "tolerations": []}
-    plan = cluster("plan", **compared, **how, **what, **machine, shards=["1/1"], checkpoints="gs://bucket/checkpoints")
+    plan = cluster(
+        "plan", **compared, **how, **what, **machine, shards=["1/1"], prepared="", checkpoints="gs://bucket/checkpoints"
+    )
     config = whole(plan)["config"]
     single, both = json.loads(plan.told.read_text())["parameterValues"]["Output"]
     datasets = []
     for task in TASKS:
-        part = whole(cluster("prepare", task=task, shard="1/1", **what))["part"]
-        datasets.append(whole(cluster("merge", task=task, parts=[part], **what))["dataset"])
+        part = whole(cluster("prepare", task=task, shard="1/1", prepared="", **what))["part"]
+        datasets.append(whole(cluster("merge", task=task, parts=[part], prepared="", **what))["dataset"])
 
     def trial(run, checkpoints):
         return cluster("trial", run=run, datasets=datasets, checkpoints=checkpoints)

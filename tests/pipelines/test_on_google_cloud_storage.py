@@ -23,8 +23,8 @@ REGISTRY = "gs://bucket/registry"
 
 @pytest.fixture
 def dataset(cluster):
-    part = whole(cluster("prepare", task="trec2019", shard="1/1", **WHAT, overrides=[]))["part"]
-    return whole(cluster("merge", task="trec2019", parts=[part], **WHAT, overrides=[]))["dataset"]
+    part = whole(cluster("prepare", task="trec2019", shard="1/1", **WHAT, overrides=[], prepared=""))["part"]
+    return whole(cluster("merge", task="trec2019", parts=[part], **WHAT, overrides=[], prepared=""))["dataset"]
 
 
 @pytest.fixture
@@ -51,6 +51,23 @@ def judged(cluster, dataset, model):
 
 def weights(model):
     return read_bytes(f"{model.uri}/model/model.safetensors")
+
+
+def test_a_dataset_is_prepared_once_for_all_runs(cluster):
+    def prepare(*shards):
+        parts = []
+        what = {"task": "msm_ner", **WHAT, "overrides": [], "prepared": "gs://bucket/prepared"}
+        for shard in shards:
+            step = cluster("prepare", shard=shard, **what)
+            parts.append(whole(step)["part"])
+        merged = cluster("merge", parts=parts, **what)
+        return step.log() + merged.log(), whole(merged)["dataset"]
+
+    first, dataset = prepare("1/2", "2/2")
+    again, same = prepare("1/2", "2/2")
+    assert "is prepared already" not in first
+    assert again.count("msm_ner is prepared already: gs://bucket/prepared/") == 2
+    assert read_bytes(f"{same.uri}/manifest.json") == read_bytes(f"{dataset.uri}/manifest.json")
 
 
 def test_a_killed_training_goes_on_in_another_pod(training):

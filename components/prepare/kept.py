@@ -1,0 +1,57 @@
+"""Prepared datasets that outlive runs and images, in a folder that a pipeline's parameter names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtlrank.building.dataset import prepared_folder
+from mtlrank.composing.compose import Config
+from mtlrank.datamodule.dataset import Shard
+from mtlrank.errors import ConflictError, DataError
+from mtlrank.prepare import merge, prepare_shard
+from mtlrank.progress import say
+from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, write_text
+
+INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept
+
+
+def prepare_or_find(config: Config, key: str, shard: Shard, part: Path, kept_in: str) -> None:
+    """Prepare a shard in `part`, unless the whole dataset is kept in `kept_in`: then `part` says where."""
+    kept = _kept(config, key, shard.total, kept_in)
+    if kept and exists(join(kept, MANIFEST)):
+        write_text(part / INSTEAD, kept)
+        say(f"{key} is prepared already: {kept}")
+    else:
+        say(f"preparing {key}, shard {shard.number}/{shard.total}")
+        prepare_shard(config, key, shard, part)
+
+
+def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path, kept_in: str) -> None:
+    """Make the dataset of its shards in `folder` and keep it in `kept_in`, or fetch the one that is kept there.
+
+    Raises:
+        DataError: It was kept when the shards were asked for, and is not any more.
+
+    """
+    kept = _kept(config, key, len(parts), kept_in)
+    if kept and exists(join(kept, MANIFEST)):
+        if fetch_folder(kept, folder) != folder:  # a local one is only found
+            publish_folder(kept, folder)
+        say(f"{key} is prepared already: {kept}")
+        return
+    if gone := [part for part in parts if (part / INSTEAD).exists()]:
+        raise DataError(
+            f"{(gone[0] / INSTEAD).read_text()} was there when this run began and is gone. Start a new run without cached "
+            "results, or with another folder as `prepared`."
+        )
+    merge(config, key, parts, folder)
+    if kept:
+        try:
+            publish_folder(folder, kept)
+        except ConflictError:
+            say(f"another run kept {key} first: {kept}")
+
+
+def _kept(config: Config, key: str, num_shards: int, folder: str) -> str | None:
+    """Where a dataset that is prepared in so many shards is kept: as `prepare` with `data_dir=folder` keeps it."""
+    prepare = {**config["prepare"], "num_shards": num_shards}
+    return prepared_folder({**config, "data_dir": folder, "prepare": prepare}, key) if folder else None

@@ -1,0 +1,71 @@
+"""A dataset that is kept is prepared once, whatever the run and the image."""
+
+import pytest
+
+from components.prepare import kept
+from components.prepare.kept import INSTEAD, merge_or_fetch, prepare_or_find
+from mtlrank.composing.compose import compose_config
+from mtlrank.composing.selection import select_tasks
+from mtlrank.datamodule.dataset import Shard
+from mtlrank.errors import ConflictError, DataError
+from mtlrank.storage import MANIFEST, remove_folder
+
+SHARDS = [Shard(1, 2), Shard(2, 2)]
+
+
+def prepared(folder, kept_in, *words, shards=SHARDS):
+    """The parts and the dataset of a run whose artifacts lie in `folder`."""
+    config = select_tasks(compose_config(["tasks=[msm_ner]", *words], trusted=True))
+    parts = [folder / f"part{shard.number}" for shard in shards]
+    for part, shard in zip(parts, shards, strict=True):
+        prepare_or_find(config, "msm_ner", shard, part, kept_in)
+    merge_or_fetch(config, "msm_ner", parts, folder / "dataset", kept_in)
+    files = [path for path in (folder / "dataset").rglob("*") if path.is_file()]
+    return parts, {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+@pytest.fixture
+def first(tmp_path, place):
+    """What a first run made, which is kept from then on."""
+    return prepared(tmp_path / "first", place)
+
+
+def test_the_same_data_are_prepared_once(first, tmp_path, place, monkeypatch):
+    monkeypatch.setattr(kept, "prepare_shard", None)
+    monkeypatch.setattr(kept, "merge", None)
+    parts, dataset = prepared(tmp_path / "second", place)
+    assert dataset == first[1]
+    assert [[file.name for file in part.iterdir()] for part in parts] == [[INSTEAD], [INSTEAD]]
+
+
+def test_nothing_is_kept_without_a_folder(tmp_path, home):
+    parts, dataset = prepared(tmp_path / "run", "")
+    assert all((part / MANIFEST).exists() for part in parts)
+    assert f"dataset/{MANIFEST}" in dataset
+
+
+@pytest.mark.parametrize("changed", [["max_length=20"], ["prepare.on_bad_row=quarantine"]])
+def test_other_settings_are_other_data(first, tmp_path, place, changed):
+    parts, _ = prepared(tmp_path / "second", place, *changed)
+    assert not any((part / INSTEAD).exists() for part in parts)
+
+
+def test_what_another_run_has_kept_meanwhile_stays(tmp_path, place, monkeypatch, capsys):
+    def publish(folder, path):
+        raise ConflictError(f"{path} contains another folder already.")
+
+    monkeypatch.setattr(kept, "publish_folder", publish)
+    _, dataset = prepared(tmp_path / "run", place)
+    assert f"dataset/{MANIFEST}" in dataset
+    assert "another run kept msm_ner first" in capsys.readouterr().err
+
+
+def test_what_was_removed_while_a_run_began_is_told(first, tmp_path, place):
+    config = select_tasks(compose_config(["tasks=[msm_ner]"], trusted=True))
+    part = tmp_path / "part"
+    prepare_or_find(config, "msm_ner", SHARDS[0], part, place)
+    folder = (part / INSTEAD).read_text()
+    remove_folder(folder)
+    with pytest.raises(DataError, match=r"was there when this run began and is gone\. Start a new run"):
+        merge_or_fetch(config, "msm_ner", [part, part], tmp_path / "dataset", place)
+    assert not (tmp_path / "dataset").exists()
