@@ -26,6 +26,7 @@ _REGRESSION = {
 }
 _LOWER_IS_BETTER = {"MSE", "MAE"}
 _ROUNDING = 1e-5  # of the largest score: float32 has seven digits, of which computing may change the last two
+_HIGHEST = 2.0**24  # above all ranks, which count down from it: float32 holds all whole numbers below
 
 
 def is_better(measure: str, value: float, other: float) -> bool:
@@ -94,8 +95,9 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
     """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
 
     ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores in other ways: all are
-    given the ranks in trec_eval's order in place of scores. One (for ERR@k) knows queries only by numbers: all are given
-    the place of a query in place of its id.
+    given scores that follow trec_eval's order. These are above 0, which Compat takes for the score of a missing document.
+    ERR@k
+    knows queries only by numbers: all are given the place of a query in place of its id.
     """
     parsed: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:
@@ -105,7 +107,7 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
     places = {query_id: str(place) for place, query_id in enumerate(query_ids)}
     judged = [qrel._replace(query_id=places[qrel.query_id]) for qrel in qrels]
     ranked = in_order(doc for doc in run if doc.query_id in places)
-    ranks = [ScoredDoc(places[doc.query_id], doc.doc_id, -float(rank)) for rank, doc in ranked]
+    ranks = [ScoredDoc(places[doc.query_id], doc.doc_id, _HIGHEST - rank) for rank, doc in ranked]
     for value in ir_measures.iter_calc(list(parsed), judged, ranks):
         for measure in parsed[value.measure]:
             values[measure][query_ids[int(value.query_id)]] = value.value

@@ -29,7 +29,9 @@ def pair_heads(baseline: Head, system: Head, measure: str) -> PairedValues:
 def _of_means(baseline: Head, system: Head, measure: str) -> PairedValues:
     """A measure that is a mean over queries or items: the values are averaged over runs first."""
     units, both = baseline.units, (baseline.values[measure], system.values[measure])
-    before, after = (_contributions(values.mean(0), units) for values in both)
+    base, other = (values.mean(0) for values in both)
+    other = np.where(np.isclose(base, other, rtol=1e-12, atol=0), base, other)  # means over 1 and 3 equal runs differ
+    before, after = _contributions(base, units), _contributions(other, units)
     differences = after - before
     return PairedValues(
         mean(np.concatenate(both), units),

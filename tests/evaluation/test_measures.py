@@ -90,6 +90,18 @@ def test_err_and_ndcg_of_exponential_gains_by_hand_whatever_queries_are_called(i
     assert values["nDCG@10"] == pytest.approx({first: linear, second: 1.0})
 
 
+@pytest.mark.parametrize("missing", ["a", "z"])
+def test_compatibility_prefers_retrieved_documents_whatever_missing_ones_are_called(missing):
+    """Of equally good documents, the ideal ranking has those first that were retrieved (Clarke et al. 2020)."""
+    retrieved = ["m1", "m2"]
+    qrels = [Qrel("q", doc_id, 1) for doc_id in [*retrieved, *(f"{missing}{i}" for i in range(4))]]
+    run = [ScoredDoc("q", "m1", 2.0), ScoredDoc("q", "m2", 1.0)]
+    value = measures.ranking_values(["Compat(p=0.8)"], qrels, run)["Compat(p=0.8)"]["q"]
+    overlap = [min(depth, 2) / depth for depth in range(1, 7)]  # of the run and the ideal, down to the ideal's end
+    weights = [0.8**depth for depth in range(6)]
+    assert value == pytest.approx(sum(o * w for o, w in zip(overlap, weights, strict=True)) / sum(weights), abs=1e-9)
+
+
 def test_ndcg_by_hand():
     qrels = [Qrel("q", "a", 3), Qrel("q", "b", 1), Qrel("q", "c", 0)]
     run = [ScoredDoc("q", "c", 3.0), ScoredDoc("q", "a", 2.0), ScoredDoc("q", "b", 1.0)]

@@ -1,7 +1,7 @@
 """Samplers that mix datasets in proportions of their own, whatever their sizes.
 
 An epoch has `epoch_samples` samples, by default as many as all datasets together. Small datasets start again when they are
-through, and each epoch draws other samples of large ones.
+through, and each epoch continues with the samples of large ones where the last one ended.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import above_zero, all_known, null_or_at_least, one_of
-from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
 
@@ -45,15 +45,13 @@ class Mixture(MTLSampler):
         return -(-self.num_samples() // self.batch_size) if self.one_task else super().num_batches()
 
     def counts(self) -> list[int]:
-        totals: list[int] = np.sum(self._counts_of_pieces(), axis=0).tolist()
+        totals: list[int] = np.sum(self._counts_of_pieces()[1], axis=0).tolist()
         return totals
 
     def order(self, random: np.random.Generator) -> SampleOrder:
-        pieces = self._counts_of_pieces()
-        drawn = [
-            repeated(random, size, int(count))
-            for size, count in zip(self.sizes.values(), np.sum(pieces, axis=0), strict=True)
-        ]
+        before, pieces = self._counts_of_pieces()
+        totals = np.sum(pieces, axis=0)
+        drawn = [self.pass_through(dataset, *counts) for dataset, counts in enumerate(zip(before, totals, strict=True))]
         done, parts = np.zeros(len(drawn), dtype=np.int64), []
         for counts in pieces:
             mine = (samples[start : start + n] for samples, start, n in zip(drawn, done, counts, strict=True))
@@ -71,11 +69,13 @@ class Mixture(MTLSampler):
         batches = pairs.reshape(-1, self.batch_size, 2)
         return np.asarray(random.permutation(batches)).reshape(-1, 2)
 
-    def _counts_of_pieces(self) -> list[Ints]:
-        """Samples of each dataset in the pieces of the current epoch; what rounding has kept back before is owed."""
+    def _counts_of_pieces(self) -> tuple[Ints, list[Ints]]:
+        """Samples of each dataset in all earlier epochs, and in the pieces of this one; what rounding kept back is owed."""
         unit = self.batch_size if self.one_task else 1
         units, owed = self.num_samples() // unit, np.zeros(len(self.sizes))
+        before, counts = np.zeros(len(self.sizes), dtype=np.int64), list[Ints]()
         for epoch in range(self.epoch + 1):
+            before += sum(counts)
             counts = []
             for piece in range(self.num_pieces):
                 start, end = (units * number // self.num_pieces for number in (piece, piece + 1))
@@ -84,7 +84,7 @@ class Mixture(MTLSampler):
                 taken = _rounded(owed, end - start)
                 owed -= taken
                 counts.append(taken * unit)
-        return counts
+        return before, counts
 
 
 def _rounded(owed: Floats, total: int) -> Ints:

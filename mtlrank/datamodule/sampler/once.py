@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtlrank.checks import all_known, one_of
-from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of, repeated
+from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ class LongestFirst(MTLSampler):
 class RandomProportional(MTLSampler):
     """Every sample once, all datasets shuffled together, so that datasets appear in proportion to their size.
 
-    `limits` caps what some datasets give to an epoch; each epoch draws other samples.
+    `limits` caps what some datasets give to an epoch; the next epoch continues with their other samples.
     """
 
     def __init__(
@@ -47,9 +47,12 @@ class RandomProportional(MTLSampler):
         return [min(size, self.limits.get(name, size)) for name, size in self.sizes.items()]
 
     def order(self, random: np.random.Generator) -> SampleOrder:
-        sizes = zip(self.sizes.values(), self.counts(), strict=True)
-        pairs = pairs_of(random.permutation(size)[:count] for size, count in sizes)
-        return np.asarray(random.permutation(pairs))
+        sizes = enumerate(zip(self.sizes.values(), self.counts(), strict=True))
+        samples = (
+            random.permutation(size) if count == size else self.pass_through(dataset, self.epoch * count, count)
+            for dataset, (size, count) in sizes
+        )
+        return np.asarray(random.permutation(pairs_of(samples)))
 
 
 class RoundRobin(MTLSampler):
@@ -72,7 +75,6 @@ class RoundRobin(MTLSampler):
 
     def order(self, random: np.random.Generator) -> SampleOrder:
         counts = self.counts()
-        sizes = zip(self.sizes.values(), counts, strict=True)
-        pairs = pairs_of(repeated(random, size, count) for size, count in sizes)
+        pairs = pairs_of(self.pass_through(dataset, self.epoch * count, count) for dataset, count in enumerate(counts))
         turns = np.concatenate([np.arange(count) for count in counts])
         return pairs[np.argsort(turns, kind="stable")]

@@ -74,6 +74,21 @@ class MTLSampler(Sampler[Draw], ABC):
         """Length of an epoch's order."""
         return sum(self.counts())
 
+    def pass_through(self, dataset: int, start: int, count: int) -> Ints:
+        """`count` samples of a dataset after `start` earlier ones, in random order: none again before all were drawn.
+
+        For epochs that do not hold a dataset whole: each continues where the one before ended.
+        """
+        size = list(self.sizes.values())[dataset]
+        if not size:
+            return np.empty(0, np.int64)
+        passes = range(start // size, -(-(start + count) // size))
+        seeds = (
+            [self.seed, dataset, number, 1] for number in passes
+        )  # the 1: epochs are seeded by [seed, epoch, 0, 0]
+        samples = [np.empty(0, np.int64), *(np.random.default_rng(seed).permutation(size) for seed in seeds)]
+        return np.concatenate(samples)[start % size :][:count]
+
     def set_position(self, epoch: int, start: int = 0) -> None:
         """Continue in `epoch` after `start` of its batches, counted over all processes."""
         self.epoch, self.start = epoch, start
@@ -194,9 +209,3 @@ def one_task_batches(order: SampleOrder, batch_size: int) -> tuple[SampleOrder, 
 def pairs_of(samples: Iterable[Ints]) -> SampleOrder:
     """(dataset_idx, sample_idx) of each dataset's samples, dataset after dataset."""
     return np.concatenate([np.stack([np.full(len(mine), idx), mine], axis=1) for idx, mine in enumerate(samples)])
-
-
-def repeated(random: np.random.Generator, size: int, count: int) -> Ints:
-    """`count` of a dataset's samples in random order: none again before all were drawn."""
-    rounds = -(-count // size) if size else 0
-    return np.concatenate([np.empty(0, np.int64), *(random.permutation(size) for _ in range(rounds))])[:count]

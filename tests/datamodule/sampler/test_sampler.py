@@ -40,6 +40,13 @@ SAMPLERS = [
     ),
     few,
 ]
+
+
+def limited(sizes, batch_size, **settings):
+    """A third of each dataset in an epoch."""
+    return RandomProportional(sizes, batch_size, {name: -(-size // 3) for name, size in sizes.items()}, **settings)
+
+
 REPEATING = SAMPLERS[3:10]  # epochs hold other samples, of other lengths
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any)
 sampler_class = st.sampled_from(SAMPLERS)
@@ -75,6 +82,18 @@ def test_an_order_is_of_samples_that_there_are(order, told, way):
     sampler = Given(named([2, 1]), 2, lengths=lambda: lengths, **way)
     with pytest.raises(ConfigError, match=f"The sampler Given .*{told}") if told else nullcontext():
         list(sampler)
+
+
+@given(st.sampled_from([*SAMPLERS[:-1], limited]), sizes, st.integers(1, 16), st.integers(1, 5))
+def test_no_sample_comes_again_before_all_of_its_dataset_did(cls, counts, batch_size, epochs):
+    sampler, _ = make(cls, counts, batch_size)
+    drawn = Counter()
+    for epoch in range(epochs):
+        sampler.set_position(epoch)
+        drawn.update(pairs(sampler))
+    for dataset, size in enumerate(counts):
+        times = [drawn[dataset, sample] for sample in range(size)]
+        assert not times or max(times) - min(times) <= 1
 
 
 @given(sampler_class, sizes, st.integers(1, 16), ways)
