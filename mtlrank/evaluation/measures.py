@@ -96,8 +96,7 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
 
     ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores in other ways: all are
     given scores that follow trec_eval's order. These are above 0, which Compat takes for the score of a missing document.
-    ERR@k
-    knows queries only by numbers: all are given the place of a query in place of its id.
+    ERR@k knows queries only by numbers: all are given the place of a query in place of its id.
     """
     parsed: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:

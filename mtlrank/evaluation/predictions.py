@@ -10,7 +10,6 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DivergedError
 from mtlrank.evaluation import measures
 from mtlrank.task.groupwise import Groupwise
-from mtlrank.trec import read_run
 
 GROUP = 100  # candidates of a query that a loss over groups compares
 _QUERIES = 100  # that are compared at a time
@@ -128,9 +127,8 @@ class Predictions:
     def _judge_ranking(self) -> Judgement:
         names = self.dataset.task.measures
         qrels, run = self.split.qrels(), self.run()
-        first_stage = read_run(*self.split.files("candidates.run"))
         values = measures.ranking_values(names, qrels, run)
-        baseline = measures.ranking_values(names, qrels, first_stage)
+        baseline = measures.ranking_values(names, qrels, self.split.first_stage())
         name = self.split.baseline_name
         return Judgement(measures.means(values), measures.means(baseline), name, values, baseline, run)
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.dtypes import Ints
 from mtlrank.evaluation import measures
-from mtlrank.trec import read_run
 
 
 class Judge:
@@ -40,7 +39,7 @@ class Judge:
         """What knows nothing of the text, or for rankings the first stage, and its measures."""
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
-            return self.split.baseline_name, self._ranking_values(read_run(*self.split.files("candidates.run")))
+            return self.split.baseline_name, self._ranking_values(self.split.first_stage())
         constant = measures.baseline(task.kind, task.measures, known, self.labels)
         return constant.name, constant.values
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ir_measures import Qrel
+from ir_measures import Qrel, ScoredDoc
 from numpy.typing import NDArray
 
 from mtlrank.batch import TaskBatch
@@ -22,7 +22,7 @@ from mtlrank.datamodule.preprocessor import Lengths
 from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
-from mtlrank.trec import read_qrels, tag_of
+from mtlrank.trec import read_qrels, read_run, tag_of
 
 _BLOCK = 10_000  # sequences that are in memory at a time
 
@@ -95,6 +95,12 @@ class PreparedSplit:
         """The judgements of a ranking's queries."""
         everything = read_qrels(*self.files("qrels.txt"))
         return [qrel for qrel in everything if self._queries is None or qrel.query_id in self._queries]
+
+    def first_stage(self) -> list[ScoredDoc]:
+        """The ranking of the candidates that a head re-ranks: without those whose texts were missing or rejected."""
+        prepared = set(self.ids)
+        candidates = read_run(*self.files("candidates.run"))
+        return [doc for doc in candidates if (doc.query_id, doc.doc_id) in prepared]
 
     @cached_property
     def has_pairs(self) -> bool:

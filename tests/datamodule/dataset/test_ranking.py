@@ -189,6 +189,23 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
         rows(ranking(None, more_tests={"new": source}), "test@new")  # as `evaluate` does
 
 
+@pytest.mark.parametrize("lack", ["missing", "rejected"])
+def test_a_head_and_the_first_stage_rank_the_same_documents(source, tmp_path, lack):
+    with open(source["docs"], "a") as file:
+        file.write("gone\t  \n" if lack == "missing" else "gone\tone\ttwo\n")
+    write(source["qrels"], ["q1 0 gone 2", "q1 0 d1 2"])
+    write(source["run"], ["q1 Q0 gone 1 9 x", "q1 Q0 d1 2 8 x", "q1 Q0 d2 3 7 x"])
+    other = write(tmp_path / "asked", ["q2\tgarden"])
+    graded = write(tmp_path / "graded", ["q2 0 d3 2"])
+    train = {**source, "queries": other, "qrels": graded, "run": write(tmp_path / "run2", ["q2 Q0 d4 1 9 x"])}
+    dataset = ranking(train, test=source, missing_texts="skip")
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading("quarantine"))
+    dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+    dataset.open(tmp_path / "whole")
+    test = dataset.split("test")
+    assert [doc.doc_id for doc in test.first_stage()] == ["d1", "d2"] == [doc_id for _, doc_id in test.ids]
+
+
 @pytest.mark.parametrize("text", ["Silent  Harbour", "silent\x07harbour"])
 def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, tmp_path, text):
     write(tmp_path / "asked", [f"other\t{text}"])
