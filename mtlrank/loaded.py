@@ -19,12 +19,10 @@ from mtlrank.inference.answers import answers
 from mtlrank.inference.candidates import pairs_of_texts
 from mtlrank.inference.program_input import plain
 from mtlrank.inference.questions import Given, asked_of_program
-from mtlrank.inference.scorer import Scorer
+from mtlrank.inference.scorer import CHUNK, Scorer
 from mtlrank.inference.scoring import one_late
 from mtlrank.registry import model_folder
 from mtlrank.trained_head import TrainedHead, load_head, unfit
-
-_CHUNK = 4096  # texts that are in memory at a time, as in the commands: equal batches give equal scores to the bit
 
 
 class LoadedHead:
@@ -49,7 +47,7 @@ class LoadedHead:
                 f"Head {self._head.name!r} {reason} and does not score a query and a passage: use `predict`, which is for "
                 "any head."
             )
-        asked = map(self._by(batch_size).ask, pairs_of_texts(pairs, _CHUNK))
+        asked = map(self._by(batch_size).ask, pairs_of_texts(pairs, CHUNK))
         return np.concatenate([np.zeros(0, np.float32), *(each.scores().numpy() for each in one_late(asked))])
 
     def predict(self, texts: Iterable[Given], batch_size: int = 128) -> list[dict[str, Any]]:
@@ -59,7 +57,7 @@ class LoadedHead:
         spans, a text may be a string and a pair a tuple. `batch_size` changes numbers by rounding only. Raises
         `DataError`, a `ValueError`, with the position of what the head cannot be asked.
         """
-        asked = asked_of_program(texts, reading := Reading(hint=False), self._head.form, _CHUNK)
+        asked = asked_of_program(texts, reading := Reading(hint=False), self._head.form, CHUNK)
         return [row for rows in answers(asked, self._by(batch_size), reading) for row in rows]
 
     def _by(self, batch_size: int) -> Scorer:

@@ -20,11 +20,12 @@ from mtlrank.checks import one_of
 from mtlrank.composing.compose import Config
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.named_files import locate_all, standard_input
+from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.inference.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
 from mtlrank.inference.pair_store import PairStore
+from mtlrank.inference.scorer import CHUNK
 from mtlrank.inference.scoring import one_late
 from mtlrank.model.body.compilation import explained
 from mtlrank.progress import Progress
@@ -36,7 +37,6 @@ from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
-_CHUNK = 4096  # pairs that are in memory at a time
 
 
 def run(config: Config) -> int:
@@ -45,7 +45,7 @@ def run(config: Config) -> int:
     Equal batches give equal scores to the bit, so candidates of one chunk are ranked exactly as `evaluate` ranks them.
     """
     layout, output = _format(config), local_path(config["output"])
-    shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
+    shard = Shard.parse(config["shard"])
     _check_sources(config)
     check_output(output, {name: config[name] for name in ("input", *_SOURCES[1:])})
     writable_folder(output.resolve().parent)  # through links
@@ -63,8 +63,7 @@ def run(config: Config) -> int:
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
-    notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
-    print("; ".join([f"ranked {number:,} pairs with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
+    print("; ".join([f"ranked {number:,} pairs with {head.name}", *reading.notes()]) + f" ({output})", file=sys.stderr)
     return number
 
 
@@ -73,9 +72,8 @@ def _chunks(
 ) -> Iterator[list[Candidate]]:
     """The pairs of a shard to score, from wherever the config says."""
     if config["input"]:
-        is_piped = config["input"] == "-"
-        paths = [standard_input(folder, "pairs")] if is_piped else locate_all(config["input"], "input")
-        return pairs_of_files(paths, reading, store, _CHUNK, shard.holds)
+        paths = locate_input(config["input"], folder, "pairs")
+        return pairs_of_files(paths, reading, store, CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
     parts["bm25"] = config["bm25"]
     collection = Collection(parts, reading, shard.holds)
@@ -92,12 +90,12 @@ def _chunks(
         return pairs_of_run(
             collection,
             store,
-            _CHUNK,
+            CHUNK,
             config["top_k"],
             config["missing_texts"],
             missing_queries="skip" if may_be_of_others else "stop",
         )
-    return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
+    return pairs_retrieved(collection, store, CHUNK, config["depth"], config["missing_texts"])
 
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:

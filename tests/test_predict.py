@@ -167,7 +167,7 @@ def test_what_evaluation_leaves_out_is_null_and_counted(trained, predicted, tmp_
 def test_a_program_is_given_what_the_command_writes(trained, predicted, tmp_path, monkeypatch, head):
     """To the bit in equal chunks, in the order of the texts, with or without an id."""
     for module in (predict, loaded):
-        monkeypatch.setattr(module, "_CHUNK", 16)
+        monkeypatch.setattr(module, "CHUNK", 16)
     rows = [{**row, **({"id": i} if i % 3 else {})} for i, row in enumerate(lines_of(trained[1][head]))][:50]
     found = mtlrank.load(trained[0], head).predict(iter(rows))
     assert found == predicted(head, input=as_jsonl(tmp_path / "in.jsonl", rows))
@@ -244,7 +244,7 @@ def test_a_head_scores_pairs_or_says_that_it_predicts(trained, head):
 def test_chunks_and_batches_change_predictions_by_rounding_only(trained, predicted, tmp_path, monkeypatch, head):
     file = as_jsonl(tmp_path / "in.jsonl", list(lines_of(trained[1][head]))[:60])
     expected = items_of(predicted(head, input=file))
-    monkeypatch.setattr(predict, "_CHUNK", 7)
+    monkeypatch.setattr(predict, "CHUNK", 7)
     found = items_of(predicted(head, input=file, batch_size=3))
     flat = lambda item: item.get("probabilities") or {"score": item["score"]}  # noqa: E731
     assert len(found) == len(expected)
@@ -471,7 +471,7 @@ def test_a_folder_from_outside_may_not_name_code(tmp_path, config, datasets):
 
 def test_progress_tells_rate_and_time_left(predicted, monkeypatch, capsys):
     monkeypatch.setattr(Progress, "SECONDS", 0.0)
-    monkeypatch.setattr(predict, "_CHUNK", 400)
+    monkeypatch.setattr(predict, "CHUNK", 400)
     predicted("msm_coref", input="mtlrank-embedded/coref/test.jsonl")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("predict msm_coref/predictions")]
     assert len(lines) == 3

@@ -16,6 +16,8 @@ from mtlrank.inference.scoring import Arriving, scores
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 
+CHUNK = 4096  # texts or pairs in memory at a time; the same everywhere, as only equal batches give bit-equal scores
+
 
 class Scorer:
     """Scores pairs as evaluation does: packed batches of like length, long ones first.
