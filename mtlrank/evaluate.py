@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from mtlrank import prepare
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
@@ -30,7 +28,7 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.inference.scoring import evaluation_precision, predict
+from mtlrank.inference.scoring import evaluation_device, evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
@@ -194,7 +192,7 @@ def judge_all(
     `weights` is the hash of the model's, which is noted beside the results.
     """
     check_judges("test", scoring.sampler)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(evaluation_device())
     metrics = {}
     for dataset in datasets.values():
         if not dataset.sets(split):

@@ -23,6 +23,7 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
+from mtlrank.inference.scoring import evaluation_device
 from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
@@ -100,7 +101,7 @@ def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
     if config["probe"]["control"]:
         random = {**saved, "pretrained": False, **({"initialisation": None} if "initialisation" in saved else {})}
         control = build_body(_with_body(config, random, start_from=None))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = evaluation_device()
     return body.to(device).eval(), control.to(device).eval() if control else None
 
 

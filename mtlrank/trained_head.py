@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-
 from mtlrank.backbone import load_tokenizer
 from mtlrank.building.dataset import build_dataset, own_code
 from mtlrank.building.model import build_saved_model
@@ -17,7 +15,7 @@ from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
 from mtlrank.errors import ConfigError
 from mtlrank.inference.questions import PAIR, Form
 from mtlrank.inference.scorer import Scorer
-from mtlrank.inference.scoring import evaluation_precision
+from mtlrank.inference.scoring import evaluation_device, evaluation_precision
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
@@ -72,7 +70,7 @@ class TrainedHead(NamedTuple):
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
         """Scores what the head reads as evaluation does. The model goes to the GPU if there is one."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = evaluation_device()
         self.model.to(device)
         if is_compiled:
             self.model.body.compile_layers(device, scoring=True)

@@ -123,6 +123,11 @@ def _outputs(
     return found, losses
 
 
+def evaluation_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:
     """The context to score in for a trainer's `precision`: on a GPU, as it trained."""
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
