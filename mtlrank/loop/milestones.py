@@ -30,6 +30,23 @@ class Monitored(NamedTuple):
         return than is None or (value < than if self.mode == "min" else value > than)
 
 
+class Best(NamedTuple):
+    """The best validation so far, by the monitored metric."""
+
+    value: float | None = None
+    step: int | None = None
+    waited: int = 0  # validations since then, without improvement
+
+
+class Place(NamedTuple):
+    """How far training is."""
+
+    epoch: int = 0  # finished epochs
+    batches: int = 0  # of the current epoch, over all processes
+    step: int = 0  # optimizer steps
+    processes: int = 1
+
+
 class Plan(NamedTuple):
     """When things happen."""
 
@@ -69,15 +86,11 @@ class Milestones(pl.Callback):
         self.accept_changes = accept_changes
         self.io = VerifiedIO()
         self.values: dict[str, float] = {}  # of the last validation
-        self.best: float | None = None
-        self.best_step: int | None = None
-        self.waited = 0
+        self.best = Best()
         self.pending = plan.at_start  # a validation that is due
-        self.epoch, self.batches = 0, 0  # finished epochs, batches of the current one over all processes
-        self.step = 0  # optimizer steps
+        self.place = Place()
         self._saved_at = time.monotonic()
         self._saved_step = 0
-        self.processes = 1
         self.code = code
         self._has_lost_best = False
         self._best_before: int | None = None  # of the state that was saved last
@@ -121,16 +134,16 @@ class Milestones(pl.Callback):
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:
-        counts = ("waited", "pending", "epoch", "batches", "step", "processes")
-        return {name: getattr(self, name) for name in ("code", "identity", "values", "best", "best_step", *counts)}
+        best = {"best": self.best.value, "best_step": self.best.step, "waited": self.best.waited}
+        own = {"code": self.code, "identity": self.identity, "values": self.values, "pending": self.pending}
+        return {**own, **best, **self.place._asdict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in state_dict.items():
-            if name != "code":
-                setattr(self, name, value)
-        self._best_before = self.best_step
-        if self._has_lost_best:
-            self.best, self.best_step, self.waited = None, None, 0
+        self.values, self.pending = state_dict["values"], state_dict["pending"]
+        self.place = Place(**{name: state_dict[name] for name in Place._fields if name in state_dict})
+        self._best_before = state_dict["best_step"]
+        if not self._has_lost_best:
+            self.best = Best(state_dict["best"], state_dict["best_step"], state_dict["waited"])
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         continue_at(checkpoint["callbacks"][self.state_key], trainer, pl_module, checkpoint)
@@ -142,7 +155,7 @@ class Milestones(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A validation of what training starts from, or one that a stop has cut short, comes first."""
-        self._saved_step, self.processes = self.step, trainer.world_size
+        self._saved_step, self.place = self.place.step, self.place._replace(processes=trainer.world_size)
         if self.pending:
             self._validate(trainer, pl_module)
 
@@ -154,24 +167,28 @@ class Milestones(pl.Callback):
         self._is_restored, self._saved_at = True, time.monotonic()
         self._stop_early_if_due(trainer)
         if trainer.should_stop:
-            say(f"training.patience={self.plan.patience} has ended this run at step {self.step}: a larger one goes on")
+            say(
+                f"training.patience={self.plan.patience} has ended this run at step {self.place.step}: a larger one goes on"
+            )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After an optimizer step, do what is due."""
         done, whole = batch_idx + 1, int(trainer.num_training_batches)
         if done % trainer.accumulate_grad_batches and done < whole:
             return
-        self.step, self.epoch, self.batches = trainer.global_step, trainer.current_epoch, done * trainer.world_size
+        step, epoch, processes = trainer.global_step, trainer.current_epoch, trainer.world_size
         if done == whole:
-            self.epoch, self.batches = self.epoch + 1, 0
-        is_last = self.step == trainer.max_steps
+            self.place = Place(epoch + 1, 0, step, processes)
+        else:
+            self.place = Place(epoch, done * processes, step, processes)
+        is_last = step == trainer.max_steps
         self.pending = is_last or self._is_validation_due(done, whole, trainer.accumulate_grad_batches)
         is_late = self._leave_if_asked(trainer)
         if self.pending:
             self._validate(trainer, pl_module)
             self._save(trainer)
             self._stop_early_if_due(trainer)
-        elif is_late or self.step - self._saved_step >= (self.plan.checkpoint_steps or sys.maxsize):
+        elif is_late or step - self._saved_step >= (self.plan.checkpoint_steps or sys.maxsize):
             self._save(trainer)
 
     # -- judging -------------------------------------------------------------------------------------------------------
@@ -183,7 +200,7 @@ class Milestones(pl.Callback):
         return any(min(whole, -(-end // step) * step) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
-        loop.finite.require_some(self.step)
+        loop.finite.require_some(self.place.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(
@@ -203,50 +220,56 @@ class Milestones(pl.Callback):
         losses = {f"val/{name}/loss": loss for name in judged if (loss := predictions[name].loss()) is not None}
         baselines = {f"baseline/{name}/{m}": v for name, found in judged.items() for m, v in found.baseline.items()}
         for logger in trainer.loggers:
-            logger.log_metrics({**self.values, **losses, **baselines}, step=self.step)
+            logger.log_metrics({**self.values, **losses, **baselines}, step=self.place.step)
             logger.save()
-        say("\n".join([f"validation at step {self.step}", *(_in_words(name, each) for name, each in judged.items())]))
+        say(
+            "\n".join(
+                [f"validation at step {self.place.step}", *(_in_words(name, each) for name, each in judged.items())]
+            )
+        )
         self._keep_the_best(loop)
 
     def _keep_the_best(self, loop: MultiTaskLoop) -> None:
         value = self.values.get(self.monitored.key)
-        if value is None or not self.monitored.is_better(value, self.best):
-            self.waited += 1
+        if value is None or not self.monitored.is_better(value, self.best.value):
+            self.best = self.best._replace(waited=self.best.waited + 1)
             return
-        self.best, self.best_step, self.waited = value, self.step, 0
-        self._agreement.on_first(lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
+        step = self.place.step
+        self.best = Best(value, step)
+        self._agreement.on_first(lambda: self.checkpoints.write_best(step, loop.state_dict(), self.values))
 
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
-        if self.plan.patience is not None and self.waited and self.waited >= self.plan.patience:
+        if self.plan.patience is not None and self.best.waited and self.best.waited >= self.plan.patience:
             trainer.should_stop = True
 
     def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
         """Put the best weights into the loop and return the metrics that they reached."""
-        if self.best_step is None:
+        if self.best.step is None:
             raise ConfigError(
                 f"Training ended before {self.monitored.key} was measured: expected at least one batch and one epoch. "
                 "If the best weights were lost, force=true starts over, or in a pipeline another folder as checkpoints."
             )
-        state = self.checkpoints.read(Checkpoint("best", self.best_step))
+        state = self.checkpoints.read(Checkpoint("best", self.best.step))
         loop.load_state_dict(state["state_dict"])
         values: dict[str, float] = state["values"]
         return values
 
     def chosen(self) -> str:
         """Which weights are the best, and by what."""
-        kept = f"step {self.best_step}, the best by {self.monitored.key} ({self.best:.4f})"
-        why = "training did not improve on what it started from" if self.step else "nothing was trained"
-        return kept if self.best_step else f"{kept}: {why}"
+        kept = f"step {self.best.step}, the best by {self.monitored.key} ({self.best.value:.4f})"
+        why = "training did not improve on what it started from" if self.place.step else "nothing was trained"
+        return kept if self.best.step else f"{kept}: {why}"
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._agreement.on_first(self.checkpoints.check_own)
-        trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", self.step)), weights_only=False)
+        step = self.place.step
+        trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", step)), weights_only=False)
         self._agreement.raise_on_all(self.io.error)
-        self._agreement.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
-        self._best_before = self.best_step
-        self._saved_at, self._saved_step = time.monotonic(), self.step
+        self._agreement.on_first(lambda: self.checkpoints.prune(step, {self.best.step, self._best_before}))
+        self._best_before = self.best.step
+        self._saved_at, self._saved_step = time.monotonic(), step
 
     def _leave_if_asked(self, trainer: pl.Trainer) -> bool:
         """Save and raise if any process was asked to stop; else, whether the last checkpoint was long ago for any."""
