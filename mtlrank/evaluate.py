@@ -56,44 +56,64 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     names collections that a ranking head is judged on in place of its own dataset's.
     """
     _check_on(config)
-    model_dir = model_folder(config["model_dir"])
+    model_dir, split = model_folder(config["model_dir"]), config["split"]
     saved, labels = read_trained(model_dir, trust=config["trust_model"])
-    split = config["split"]
+    output = _output_folder(config, model_dir)
+    datasets = _datasets_to_judge(config, saved, model_dir, prepared)
+    model = build_saved_model(saved, labels)
+    load_weights(model_dir, model)
+    _check_split(config, datasets)
+    sampler = build_object(saved["datamodule"]["test_sampler"])
+    scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
+    identity, weights = _identity(config, model_dir), file_hash(model_dir / WEIGHTS)
+    folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
+    _check_output(writable_folder(output), identity, weights, folders)
+    write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
+    metrics = judge_all(model, datasets, output, scoring, split, weights)
+    print_table(folders)
+    print(f"results: {output}")
+    return metrics
+
+
+def _output_folder(config: Config, model_dir: Path) -> Path:
+    """The folder of the results, proven writable before any work."""
     given = Path(config["model_dir"])
     if not config["output_dir"] and model_dir not in (given, given / MODEL):
         raise ConfigError(
             f"{config['model_dir']} is not a local model folder: choose a folder for the results with output_dir=..."
         )
-    output = local_path(config["output_dir"] or _beside(model_dir, split))
-    writable_folder(output if output.exists() else output.resolve().parent)  # before any work
+    output = local_path(config["output_dir"] or _beside(model_dir, config["split"]))
+    writable_folder(output if output.exists() else output.resolve().parent)
+    return output
+
+
+def _datasets_to_judge(
+    config: Config, saved: Config, model_dir: Path, prepared: Mapping[str, Path] | None
+) -> dict[str, PreparedDataset]:
+    """The datasets of the chosen tasks, or one for each collection of `on`, prepared and opened."""
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     if config["on"]:
-        datasets = _prepare_elsewhere(config, chosen, backbone_of(model_dir))
-    else:
-        chosen = with_measures(select_tasks(chosen), config["measures"])
-        datasets = prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
-    model = build_saved_model(saved, labels)
-    load_weights(model_dir, model)
+        return _prepare_elsewhere(config, chosen, backbone_of(model_dir))
+    chosen = with_measures(select_tasks(chosen), config["measures"])
+    return prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
+
+
+def _check_split(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
+    """Refuse a split on which measures have no meaning, and one that a chosen task, or every task, lacks."""
+    split = config["split"]
     for dataset in datasets.values():
         dataset.require_measures(split)
-    missing = [key for key, dataset in datasets.items() if not dataset.sets(split)]
+    missing = [dataset for dataset in datasets.values() if not dataset.sets(split)]
     if missing and (config["tasks"] or len(missing) == len(datasets)):
-        datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
-    sampler = build_object(saved["datamodule"]["test_sampler"])
-    scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
-    learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
-    identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
-    for name in ("max_passages", "num_candidates"):  # with which the same weights give another ranking
-        if config[name] is not None:
-            identity[f"evaluation.{name}"] = config[name]
-    weights = file_hash(model_dir / WEIGHTS)
-    folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
-    _check_output(writable_folder(output), identity, weights, folders)
-    write_json(output / JUDGED_RUN, identity)  # whose heads they are can be told without the model
-    metrics = judge_all(model, datasets, output, scoring, split, weights)
-    print_table(folders)
-    print(f"results: {output}")
-    return metrics
+        missing[0].split(split)  # raises an error that lists the splits there are
+
+
+def _identity(config: Config, model_dir: Path) -> dict[str, Any]:
+    """What identifies the results: the run that trained the model, and settings that change its rankings."""
+    trained = read_json(model_dir / "config.json")  # as written: `read_trained` replaces the body
+    identity = {**run_identity(trained), "tasks": list(trained["datamodule"]["dataset"]["datasets"])}
+    settings = {name: config[name] for name in ("max_passages", "num_candidates") if config[name] is not None}
+    return identity | {f"evaluation.{name}": value for name, value in settings.items()}
 
 
 def _beside(model_dir: Path, split: str) -> Path:
