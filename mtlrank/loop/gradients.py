@@ -51,7 +51,7 @@ class TaskGradients(NamedTuple):
 
 
 def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], batch: MTLBatch) -> TaskGradients:
-    """Forward and backward passes for each task by itself; gradients that the weights hold are not touched."""
+    """Forward and backward passes for each task by itself; the weights' own `grad` is not touched."""
     found = TaskGradients({}, {}, {})
     body = trained(model.body)
     for name, part in batch.tasks.items():
