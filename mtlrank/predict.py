@@ -22,7 +22,7 @@ from mtlrank.errors import DataError
 from mtlrank.inference.answers import answers
 from mtlrank.inference.questions import Asked, asked_of_files
 from mtlrank.inference.scorer import CHUNK, Scorer
-from mtlrank.model.body.compilation import explained
+from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
@@ -43,7 +43,7 @@ def run(config: Config) -> int:
     scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"predict {head.name}/predictions", "lines")
-    with tempfile.TemporaryDirectory() as folder, explained("compile"):
+    with tempfile.TemporaryDirectory() as folder, compile_errors("compile"):
         paths = locate_input(config["input"], Path(folder), "texts")
         asked = asked_of_files(paths, reading, head.form, CHUNK, shard)
         write_lines(output, _lines(asked, scorer, reading, may_be_none=shard.total > 1))

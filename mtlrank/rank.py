@@ -27,7 +27,7 @@ from mtlrank.inference.candidates import Candidate, pairs_of_files, pairs_of_run
 from mtlrank.inference.pair_store import PairStore
 from mtlrank.inference.scorer import CHUNK
 from mtlrank.inference.scoring import one_late
-from mtlrank.model.body.compilation import explained
+from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
@@ -55,7 +55,7 @@ def run(config: Config) -> int:
     reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
-        with explained("compile"):
+        with compile_errors("compile"):
             for asked in one_late(map(scorer.ask, _chunks(config, shard, reading, store, Path(folder)))):
                 store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
                 number += len(asked.pairs)

@@ -49,7 +49,7 @@ from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.model.body.compilation import explained
+from mtlrank.model.body.compilation import compile_errors
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.progress import say
@@ -336,7 +336,7 @@ def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | Non
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:
     """Train from the beginning or from a checkpoint. Memory that does not suffice is the user's to change."""
     try:
-        with explained("training.compile"):
+        with compile_errors("training.compile"):
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
