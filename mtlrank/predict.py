@@ -20,7 +20,7 @@ from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.answers import answers
-from mtlrank.inference.questions import Asked, asked_of_files
+from mtlrank.inference.questions import Question, questions_of_files
 from mtlrank.inference.scorer import CHUNK, Scorer
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress
@@ -31,9 +31,9 @@ from mtlrank.trained_head import load_head
 
 
 def run(config: Config) -> int:
-    """Predict for each line of the input, and write a line for each; returns their number.
+    """Write a prediction for each line of the input; returns the number of lines.
 
-    Equal batches give equal numbers to the bit: those that `evaluate` finds, as far as they are of one chunk.
+    Equal batches give equal numbers to the bit, so within one chunk they are those of `evaluate`.
     """
     output = local_path(config["output"])
     shard = Shard.parse(config["shard"])
@@ -45,8 +45,8 @@ def run(config: Config) -> int:
     reading.progress = Progress(f"predict {head.name}/predictions", "lines")
     with tempfile.TemporaryDirectory() as folder, compile_errors("compile"):
         paths = locate_input(config["input"], Path(folder), "texts")
-        asked = asked_of_files(paths, reading, head.form, CHUNK, shard)
-        write_lines(output, _lines(asked, scorer, reading, may_be_none=shard.total > 1))
+        questions = questions_of_files(paths, reading, head.form, CHUNK, shard)
+        write_lines(output, _lines(questions, scorer, reading, may_be_none=shard.total > 1))
     number = reading.progress.done
     print(
         "; ".join([f"predicted {number:,} lines with {head.name}", *reading.notes()]) + f" ({output})", file=sys.stderr
@@ -54,7 +54,7 @@ def run(config: Config) -> int:
     return number
 
 
-def _lines(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading, *, may_be_none: bool) -> Iterator[str]:
+def _lines(chunks: Iterable[list[Question]], scorer: Scorer, reading: Reading, *, may_be_none: bool) -> Iterator[str]:
     """The lines of the output."""
     for rows in answers(chunks, scorer, reading):
         yield from (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

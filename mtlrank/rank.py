@@ -40,7 +40,7 @@ _SOURCES = ("ir_dataset", "queries", "docs", "run")
 
 
 def run(config: Config) -> int:
-    """Score what the config names and write it as one file; returns the number of pairs.
+    """Score the pairs that the config names and write one file; returns the number of pairs.
 
     Equal batches give equal scores to the bit, so candidates of one chunk are ranked exactly as `evaluate` ranks them.
     """
@@ -56,10 +56,10 @@ def run(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
         with compile_errors("compile"):
-            for asked in one_late(map(scorer.ask, _chunks(config, shard, reading, store, Path(folder)))):
-                store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
-                number += len(asked.pairs)
-                reading.progress.advance(len(asked.pairs))
+            for scored in one_late(map(scorer.submit, _chunks(config, shard, reading, store, Path(folder)))):
+                store.put((pair.number for pair in scored.pairs), scored.scores().tolist())
+                number += len(scored.pairs)
+                reading.progress.advance(len(scored.pairs))
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
@@ -70,7 +70,7 @@ def run(config: Config) -> int:
 def _chunks(
     config: Config, shard: Shard, reading: Reading, store: PairStore, folder: Path
 ) -> Iterator[list[Candidate]]:
-    """The pairs of a shard to score, from wherever the config says."""
+    """The pairs of a shard to score, from the source that the config names."""
     if config["input"]:
         paths = locate_input(config["input"], folder, "pairs")
         return pairs_of_files(paths, reading, store, CHUNK, shard.holds)
@@ -86,7 +86,7 @@ def _chunks(
                 f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
                 "BM25 retrieves, or leave bm25 out."
             )
-        may_be_of_others = config["run"] or config["queries"]  # a user's own run is often that of all splits
+        may_be_of_others = config["run"] or config["queries"]  # a user's own run often has the queries of all splits
         return pairs_of_run(
             collection,
             store,
@@ -125,7 +125,7 @@ def _format(config: Config) -> str:
 
 
 def _check_sources(config: Config) -> None:
-    """Either pairs or a collection must be there."""
+    """Refuse a config with neither pairs nor a collection, or with both."""
     given = [name for name in _SOURCES if config[name]]
     if config["input"] and given:
         raise ConfigError(f"input has pairs with their texts: leave out either input or {', '.join(given)}.")

@@ -17,7 +17,7 @@ import mtlrank
 from mtlrank import embedded, evaluate, loaded, predict, prepare
 from mtlrank.datamodule.dataset.shard import samples_of
 from mtlrank.errors import ConfigError, DataError, StorageError
-from mtlrank.inference.answers import told
+from mtlrank.inference.answers import answers_of_items
 from mtlrank.progress import Progress
 from mtlrank.storage import read_json, write_json, write_manifest
 from mtlrank.task import Buckets, Classification, Ordinal
@@ -341,16 +341,16 @@ def test_the_lines_of_the_page_are_understood(predicted, tmp_path):
 
 def test_a_number_is_in_the_labels_own_unit_and_a_bucket_has_its_range():
     bucket = opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5])
-    ranges = [answer["range"] for answer in told(torch.eye(3), bucket)]
+    ranges = [answer["range"] for answer in answers_of_items(torch.eye(3), bucket)]
     assert ranges == [[None, 0.5], [0.5, 1.5], [1.5, None]]
     classes = opened(Classification(["Accuracy"]), classes=["no", "yes"])
-    assert list(told(torch.tensor([[0.25, 0.75], [torch.nan, torch.nan]]), classes)) == [
+    assert list(answers_of_items(torch.tensor([[0.25, 0.75], [torch.nan, torch.nan]]), classes)) == [
         {"class": "yes", "probabilities": {"no": 0.25, "yes": 0.75}},
         None,
     ]
     grades = Ordinal(["MSE"], [0, 1, 3])
     scores = grades.scores(torch.tensor([[50.0, 50.0], [0.0, -50.0]]))
-    assert list(told(scores, grades)) == [{"score": 3.0}, {"score": 0.5}]
+    assert list(answers_of_items(scores, grades)) == [{"score": 3.0}, {"score": 0.5}]
 
 
 SINGLE = '{"text": "the harbour"}'
