@@ -40,8 +40,8 @@ from mtlrank.trained_head import choose_head, read_trained
 
 
 class Scoring(NamedTuple):
-    """How a model scores a split. `precision` is the trainer's: where the body trained in half precision on a GPU, it
-    scores so there.
+    """How a model scores a split. `precision` is the trainer's: a body that trained in half precision on a GPU also scores
+    so on one.
     """
 
     batch_size: int
@@ -123,7 +123,7 @@ def _beside(model_dir: Path, split: str) -> Path:
 
 
 def _folders(config: Config, run: Path) -> dict[str, str]:
-    """Where each dataset is prepared in `data_dir`: as its sources are or, if these are not here, as the run learnt it."""
+    """The folder of each dataset in `data_dir`: of its sources as they are or, if they are missing, as the run used it."""
     learnt = read_json(run / DATA) if (run / DATA).is_file() else {}
     folders = {}
     for key, node in config["datamodule"]["dataset"]["datasets"].items():
@@ -141,7 +141,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
 
 
 def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:
-    """A ranking head's dataset with other test sets and nothing to learn from, by their names, each prepared by itself."""
+    """For each collection of `on`, by name: the dataset of a ranking head with that test set only, prepared."""
     key, dataset = choose_head(saved, config["head"])
     if not dataset.has_judgements:
         raise ConfigError(f"{dataset.name} is not judged as a ranking, so it cannot be judged on other collections.")
@@ -161,7 +161,9 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
         "task": task,
         "preprocessor": preprocessor,
         "train": None,
-        "learn_from": "run" if dataset.task.distils else "judged",  # nothing is, but it must suit the task
+        "learn_from": "run"
+        if dataset.task.distils
+        else "judged",  # nothing is learnt, but the value must suit the task
         **{name: value for name, value in same.items() if value is not None},
     }
     datasets = {}
@@ -193,8 +195,10 @@ def _check_on(config: Config) -> None:
         ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "max_passages", "missing_texts")
     )
     if ignored := [name for name in alone if config[name] is not None]:
-        told = "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
-        raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {told}")
+        reason = (
+            "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
+        )
+        raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {reason}")
     if config["on"] and config["split"] != "test":
         raise ConfigError(f"split is {config['split']!r}, but what on names are test sets. Leave split out.")
 
@@ -209,7 +213,7 @@ def judge_all(
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
-    `weights` is the hash of the model's, which is noted beside the results.
+    `weights` is the hash of the model's weights, which is noted beside the results.
     """
     check_judges("test", scoring.sampler)
     model.to(evaluation_device())

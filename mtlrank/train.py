@@ -57,7 +57,7 @@ from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, s
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
 
-_OWN = "classes of your own"  # their key in what a run was made from
+_OWN = "classes of your own"  # their key in the file `DATA` of a run
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -73,14 +73,14 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
 
 def rehearse(config: Config) -> dict[str, PreparedDataset]:
-    """Raise what `run` would refuse before its first step, prepare what is missing, and open it, by key."""
+    """Raise what `run` would raise before its first step, prepare what is missing, and return the datasets by key."""
     config = _selected(config)
     _check_settings(config)
     return _build(config, None).datasets
 
 
 def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
-    """Of a run's metrics the one that chose its weights; None on all processes but the first, which have no metrics."""
+    """The metric that chose a run's weights; None on all processes but the first, which have no metrics."""
     key = _monitored(select_tasks(config), metrics)
     return None if key is None else metrics[key]
 
@@ -215,7 +215,7 @@ def _conclude(
 
 
 def _check_settings(config: Config) -> None:
-    """Refuse what shows before anything is read or loaded."""
+    """Refuse mistakes that show before anything is read or loaded."""
     check_monitor(config)
     check_loss(config)
     check_samplers(config)
@@ -235,17 +235,17 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Data:
     for leak in leaks:
         say(f"mtlrank: {leak}")
     leaks += [
-        f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
-    ]  # prepare says it
+        f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))
+    ]  # not said here: `prepare` has said them
     datamodule = build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
     return _Data(datasets, leaks, datamodule, build_model(config, body, datasets))
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
-    """Make the folders this run's. Only when training begins: a mistake before leaves a finished run as it is."""
+    """Claim the folders for this run. Not before training begins: an earlier error leaves a finished run as it is."""
     (output / run_folder.METRICS).unlink(missing_ok=True)
-    checkpoints.take()  # first: an earlier process that is still alive must not write behind what follows
+    checkpoints.take()  # first, so that an earlier process that is still alive stops writing
     if config["force"]:
         checkpoints.clear()
         for logs in LOGS:
@@ -275,7 +275,7 @@ def _announcement(config: Config, output: Path, training: _Training) -> str:
 
 
 def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], config: Config) -> None:
-    """Write the model with what must be known to use it."""
+    """Write the model with all that is needed to use it."""
     tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
     labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
     sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
@@ -300,9 +300,9 @@ def _metrics_of_finished(output: Path, config: Config, prepared: Mapping[str, Pa
 def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> dict[str, float]:
     """`run` as a step of the pipeline, whose output folder is handed to the steps after it.
 
-    Checkpoints lie in a folder below `checkpoints` that only the same run finds again: same settings, data and code. So a
-    step that is retried on another machine continues, and one of another image starts over. Without it, they lie in the
-    run's folder until it is finished: several times the model's size, which no later step should have to fetch.
+    Checkpoints lie in a folder below `checkpoints` that is named by the run's settings, data and code. So a step that is
+    retried on another machine continues, and one of another image starts over. Without `checkpoints`, they lie in the run's
+    folder until it is finished: they have several times the model's size, and later steps would have to fetch them.
     """
     if checkpoints:
         same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": code(config)}
@@ -315,7 +315,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
 
 
 def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
-    """What each dataset is made from, in a word that changes with it, and what classes of somebody's own are."""
+    """The fingerprint of each dataset, by key, and that of the user's own classes, if the config names any."""
     own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
     if prepared is not None:
         return own | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
@@ -323,7 +323,7 @@ def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]
 
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
-    """Refuse to take a finished run for one of today's data and code."""
+    """Refuse a finished run whose data, or the user's own classes, have changed since."""
     if (output / run_folder.DATA).exists():
         learnt, now = read_json(output / run_folder.DATA), _data(config, prepared)
         if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
@@ -334,7 +334,7 @@ def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | Non
 
 
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:
-    """Train from the beginning or from a checkpoint. Memory that does not suffice is the user's to change."""
+    """Train from the beginning or from a checkpoint. Lack of memory and lost processes raise a `ResourceError`."""
     try:
         with compile_errors("training.compile"):
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
