@@ -103,6 +103,6 @@ def _check_free(output: Path, *, replace: bool) -> None:
     manifest = read_json(output / MANIFEST) if (output / MANIFEST).is_file() else {}
     is_ours = isinstance(manifest, dict) and "exported" in manifest
     if not is_ours:
-        raise ConfigError(f"{output} is there already and is no export. Choose another output_dir.")
+        raise ConfigError(f"{output} exists already, and is no export. Choose another output_dir.")
     if not replace:
         raise ConfigError(f"{output} holds an export. Choose another output_dir, or replace it with force=true.")

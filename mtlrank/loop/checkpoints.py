@@ -96,15 +96,15 @@ class Checkpoints:
         None for a new run. Raises `DataError` if there are states, but none that can be read.
         """
         candidates, reasons = self.all("step"), []
-        for found in candidates:
+        for checkpoint in candidates:
             try:
-                content = self.read(found)
+                content = self.read(checkpoint)
             except DataError as error:
-                reasons.append(f"{self.path(found)} cannot be used: {error}")
+                reasons.append(f"{self.path(checkpoint)} cannot be used: {error}")
                 continue
             for reason in reasons:
                 say(f"mtlrank: {reason}")
-            return found, content
+            return checkpoint, content
         if candidates:
             raise DataError(
                 f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true, or in a pipeline "
@@ -127,15 +127,15 @@ class Checkpoints:
         States of later steps belong to an abandoned attempt and are removed.
         """
         states = self.all("step")
-        kept = [found for found in states if found.step <= step][:2]
-        for found in [*states, *self.all("best")]:
-            if found not in kept and not (found.kind == "best" and found.step in best):
-                self._remove(found)
+        kept = [checkpoint for checkpoint in states if checkpoint.step <= step][:2]
+        for checkpoint in [*states, *self.all("best")]:
+            if checkpoint not in kept and not (checkpoint.kind == "best" and checkpoint.step in best):
+                self._remove(checkpoint)
 
     def clear(self) -> None:
         """Remove everything: the run starts over."""
-        for found in self.all("step") + self.all("best"):
-            self._remove(found)
+        for checkpoint in self.all("step") + self.all("best"):
+            self._remove(checkpoint)
 
     def _remove(self, checkpoint: Checkpoint) -> None:
         """Remove a checkpoint and its local copy."""
@@ -204,8 +204,8 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, a
     Keys begin with their kind, as in `data.trec2019`. False if all that differs is of an `accepted` kind: then training
     starts over with the checkpoint's weights. Raises `ConfigError` with all other differences.
     """
-    found = differing(ours, theirs)
-    refused = [key for key in found if key.partition(".")[0] not in accepted]
+    changed = differing(ours, theirs)
+    refused = [key for key in changed if key.partition(".")[0] not in accepted]
     if refused:
         table = "; ".join(
             f"{key}: {_shown(theirs.get(key))} in the checkpoint, {_shown(ours.get(key))} now" for key in refused
@@ -215,7 +215,7 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, a
             f"{where} does not fit this run. {table}. Start over with force=true, choose another output_dir, or start from "
             f"its weights with training.accept_changes=[{kinds}]."
         )
-    return not found
+    return not changed
 
 
 def _shown(value: Any) -> str:

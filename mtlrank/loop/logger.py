@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from mtlrank.errors import ConfigError
 from mtlrank.storage import read_json, write_json
 
-_KNOWN = "logger.json"  # in a run's folder: the run's id at each service
+_IDS = "logger.json"  # in a run's folder: the run's id at each service
 
 
 class Service(Logger):
@@ -44,8 +44,8 @@ class Service(Logger):
         Raises `ConfigError` if the service's package is missing or it cannot be reached.
         """
         kind = type(self).__name__
-        known = read_json(folder / _KNOWN) if (folder / _KNOWN).exists() else {}
-        run_id = None if anew else known.get(kind)
+        ids = read_json(folder / _IDS) if (folder / _IDS).exists() else {}
+        run_id = None if anew else ids.get(kind)
         try:
             self._logger = self.connect(run_id, str(folder), folder)
             if run_id is None:
@@ -59,7 +59,7 @@ class Service(Logger):
                 f"loop.logger cannot start a run at {kind}: {_first_line(error)} Use loop/logger=null to train without it: "
                 "the run's folder has all values."
             ) from error
-        write_json(folder / _KNOWN, {**known, kind: self._logger.version})
+        write_json(folder / _IDS, {**ids, kind: self._logger.version})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._try(lambda logger: logger.log_metrics(dict(metrics), step))

@@ -94,21 +94,21 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _step_by_task(self, loss: ByGradient, batch: MTLBatch, batch_idx: int) -> Tensor:
         """Compute the step's gradients here; `backward` hands them to the weights."""
-        found = task_gradients(self.model, self.datasets, batch)
+        gradients = task_gradients(self.model, self.datasets, batch)
         if self._is_watched(batch_idx):
-            self.training_log.write_gradients(found, self.examples, self.global_step)
-        body, names = trained(self.model.body), list(found.losses)
-        means = torch.stack([losses.mean() for losses in found.losses.values()])
+            self.training_log.write_gradients(gradients, self.examples, self.global_step)
+        body, names = trained(self.model.body), list(gradients.losses)
+        means = torch.stack([losses.mean() for losses in gradients.losses.values()])
         with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
-            combined = loss.combine(found.rows(body), means, names)
+            combined = loss.combine(gradients.rows(body), means, names)
         parts = combined.split([weight.numel() for weight in body])
-        reached = zip(body, parts, found.reached(), strict=True)
+        reached = zip(body, parts, gradients.reached(), strict=True)
         self._gradients = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
         for name in names:
-            heads = zip(trained(self.model.heads[name]), found.heads[name], strict=True)
+            heads = zip(trained(self.model.heads[name]), gradients.heads[name], strict=True)
             self._gradients += [(weight, gradient / len(names)) for weight, gradient in heads]
-        total: Tensor = loss(found.losses, names)
-        self._note(total, found.losses, batch)
+        total: Tensor = loss(gradients.losses, names)
+        self._note(total, gradients.losses, batch)
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

@@ -16,14 +16,14 @@ def take_over(weights: Mapping[str, Tensor], loop: MultiTaskLoop) -> str:
     """Load the weights that fit the loop's model; returns how many these are, in words."""
     # Only the model's: the state of a combiner belongs to the earlier tasks.
     again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # the same weights under a second name
-    known = {
+    own = {
         name: weight
         for name, weight in loop.state_dict().items()
         if name.startswith("model.") and not name.startswith(again)
     }
-    kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
+    kept = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
     loop.load_state_dict({**loop.state_dict(), **kept})
-    return f"{len(kept)} of {len(known)}"
+    return f"{len(kept)} of {len(own)}"
 
 
 def continue_at(

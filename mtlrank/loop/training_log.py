@@ -68,10 +68,10 @@ class TrainingLog:
         self._log(values, step)
         self._sums, self._written = {}, step
 
-    def write_gradients(self, found: TaskGradients, examples: Mapping[str, int], step: int) -> None:
+    def write_gradients(self, gradients: TaskGradients, examples: Mapping[str, int], step: int) -> None:
         """Log the norm of each task's gradient at the body, and the cosine between each two."""
-        values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in found.norms().items()}
-        values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in found.cosines().items()}
+        values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in gradients.norms().items()}
+        values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in gradients.cosines().items()}
         numbers = {key: float(value) for key, value in values.items()}
         numbers |= {f"diagnostics/{name}/examples": float(examples[name]) for name in self.names}
         self._log(numbers, step)

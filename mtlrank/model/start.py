@@ -43,10 +43,10 @@ def start_heads(
 
     `labels` holds the facts about each task's labels by dataset name.
     """
-    config, known = read_model(folder)
+    config, saved_labels = read_model(folder)
     kinds, weights = read_manifest(folder).get("head_kinds", {}), load_file(folder / WEIGHTS)
     datasets = config["datamodule"]["dataset"]["datasets"]
-    classes = {node["name"]: known[key].get("classes") for key, node in datasets.items()}
+    classes = {node["name"]: saved_labels[key].get("classes") for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]
     taken, mine = list[str](), model.head_kinds()
     for name in own:
