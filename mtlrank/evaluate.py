@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from mtlrank import prepare
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
@@ -30,7 +28,7 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.inference.scoring import evaluation_precision, predict
+from mtlrank.inference.scoring import evaluation_device, evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
@@ -42,8 +40,8 @@ from mtlrank.trained_head import choose_head, read_trained
 
 
 class Scoring(NamedTuple):
-    """How a model scores a split. `precision` is the trainer's: where the body trained in half precision on a GPU, it
-    scores so there.
+    """How a model scores a split. `precision` is the trainer's: a body that trained in half precision on a GPU also scores
+    so on one.
     """
 
     batch_size: int
@@ -58,44 +56,64 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     names collections that a ranking head is judged on in place of its own dataset's.
     """
     _check_on(config)
-    model_dir = model_folder(config["model_dir"])
+    model_dir, split = model_folder(config["model_dir"]), config["split"]
     saved, labels = read_trained(model_dir, trust=config["trust_model"])
-    split = config["split"]
+    output = _output_folder(config, model_dir)
+    datasets = _datasets_to_judge(config, saved, model_dir, prepared)
+    model = build_saved_model(saved, labels)
+    load_weights(model_dir, model)
+    _check_split(config, datasets)
+    sampler = build_object(saved["datamodule"]["test_sampler"])
+    scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
+    identity, weights = _identity(config, model_dir), file_hash(model_dir / WEIGHTS)
+    folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
+    _check_output(writable_folder(output), identity, weights, folders)
+    write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
+    metrics = judge_all(model, datasets, output, scoring, split, weights)
+    print_table(folders)
+    print(f"results: {output}")
+    return metrics
+
+
+def _output_folder(config: Config, model_dir: Path) -> Path:
+    """The folder of the results, proven writable before any work."""
     given = Path(config["model_dir"])
     if not config["output_dir"] and model_dir not in (given, given / MODEL):
         raise ConfigError(
             f"{config['model_dir']} is not a local model folder: choose a folder for the results with output_dir=..."
         )
-    output = local_path(config["output_dir"] or _beside(model_dir, split))
-    writable_folder(output if output.exists() else output.resolve().parent)  # before any work
+    output = local_path(config["output_dir"] or _beside(model_dir, config["split"]))
+    writable_folder(output if output.exists() else output.resolve().parent)
+    return output
+
+
+def _datasets_to_judge(
+    config: Config, saved: Config, model_dir: Path, prepared: Mapping[str, Path] | None
+) -> dict[str, PreparedDataset]:
+    """The datasets of the chosen tasks, or one for each collection of `on`, prepared and opened."""
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     if config["on"]:
-        datasets = _prepare_elsewhere(config, chosen, backbone_of(model_dir))
-    else:
-        chosen = with_measures(select_tasks(chosen), config["measures"])
-        datasets = prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
-    model = build_saved_model(saved, labels)
-    load_weights(model_dir, model)
+        return _prepare_elsewhere(config, chosen, backbone_of(model_dir))
+    chosen = with_measures(select_tasks(chosen), config["measures"])
+    return prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
+
+
+def _check_split(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
+    """Refuse a split on which measures have no meaning, and one that a chosen task, or every task, lacks."""
+    split = config["split"]
     for dataset in datasets.values():
         dataset.require_measures(split)
-    missing = [key for key, dataset in datasets.items() if not dataset.sets(split)]
+    missing = [dataset for dataset in datasets.values() if not dataset.sets(split)]
     if missing and (config["tasks"] or len(missing) == len(datasets)):
-        datasets[missing[0]].split(split)  # before any work: an unknown split is an error that lists the others
-    sampler = build_object(saved["datamodule"]["test_sampler"])
-    scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
-    learnt = read_json(model_dir / "config.json")  # as it was written: `saved` has another body
-    identity = {**run_identity(learnt), "tasks": list(learnt["datamodule"]["dataset"]["datasets"])}
-    for name in ("max_passages", "num_candidates"):  # with which the same weights give another ranking
-        if config[name] is not None:
-            identity[f"evaluation.{name}"] = config[name]
-    weights = file_hash(model_dir / WEIGHTS)
-    folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
-    _check_output(writable_folder(output), identity, weights, folders)
-    write_json(output / JUDGED_RUN, identity)  # whose heads they are can be told without the model
-    metrics = judge_all(model, datasets, output, scoring, split, weights)
-    print_table(folders)
-    print(f"results: {output}")
-    return metrics
+        missing[0].split(split)  # raises an error that lists the splits there are
+
+
+def _identity(config: Config, model_dir: Path) -> dict[str, Any]:
+    """What identifies the results: the run that trained the model, and settings that change its rankings."""
+    trained = read_json(model_dir / "config.json")  # as written: `read_trained` replaces the body
+    identity = {**run_identity(trained), "tasks": list(trained["datamodule"]["dataset"]["datasets"])}
+    settings = {name: config[name] for name in ("max_passages", "num_candidates") if config[name] is not None}
+    return identity | {f"evaluation.{name}": value for name, value in settings.items()}
 
 
 def _beside(model_dir: Path, split: str) -> Path:
@@ -105,7 +123,7 @@ def _beside(model_dir: Path, split: str) -> Path:
 
 
 def _folders(config: Config, run: Path) -> dict[str, str]:
-    """Where each dataset is prepared in `data_dir`: as its sources are or, if these are not here, as the run learnt it."""
+    """The folder of each dataset in `data_dir`: of its sources as they are or, if they are missing, as the run used it."""
     learnt = read_json(run / DATA) if (run / DATA).is_file() else {}
     folders = {}
     for key, node in config["datamodule"]["dataset"]["datasets"].items():
@@ -123,7 +141,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
 
 
 def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:
-    """A ranking head's dataset with other test sets and nothing to learn from, by their names, each prepared by itself."""
+    """For each collection of `on`, by name: the dataset of a ranking head with that test set only, prepared."""
     key, dataset = choose_head(saved, config["head"])
     if not dataset.has_judgements:
         raise ConfigError(f"{dataset.name} is not judged as a ranking, so it cannot be judged on other collections.")
@@ -143,7 +161,9 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
         "task": task,
         "preprocessor": preprocessor,
         "train": None,
-        "learn_from": "run" if dataset.task.distils else "judged",  # nothing is, but it must suit the task
+        "learn_from": "run"
+        if dataset.task.distils
+        else "judged",  # nothing is learnt, but the value must suit the task
         **{name: value for name, value in same.items() if value is not None},
     }
     datasets = {}
@@ -175,8 +195,10 @@ def _check_on(config: Config) -> None:
         ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "max_passages", "missing_texts")
     )
     if ignored := [name for name in alone if config[name] is not None]:
-        told = "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
-        raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {told}")
+        reason = (
+            "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
+        )
+        raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {reason}")
     if config["on"] and config["split"] != "test":
         raise ConfigError(f"split is {config['split']!r}, but what on names are test sets. Leave split out.")
 
@@ -191,10 +213,10 @@ def judge_all(
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
-    `weights` is the hash of the model's, which is noted beside the results.
+    `weights` is the hash of the model's weights, which is noted beside the results.
     """
     check_judges("test", scoring.sampler)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(evaluation_device())
     metrics = {}
     for dataset in datasets.values():
         if not dataset.sets(split):

@@ -47,14 +47,14 @@ MULTITASK = "multitask"
 def run(config: Config) -> Path:
     """Export a head, or the whole model, as a folder that appears whole or not at all; returns the folder.
 
-    What was written is loaded again, and must give the scores that the head gives.
+    The export is loaded again, and must give the scores of the head.
     """
     if not config["output_dir"]:
         raise ConfigError("output_dir is missing: say where the export goes.")
     layout, model_dir = config["format"], model_folder(config["model_dir"])
     output = local_path(config["output_dir"]).resolve()  # through links, so that data lie where the user keeps them
     if output in (model_dir.resolve(), Path.cwd()):
-        raise ConfigError(f"output_dir is {output}, which is in use here. Choose a folder that is not there yet.")
+        raise ConfigError(f"output_dir is {output}, the folder of the model or the current one. Choose a new folder.")
     formats = [*WRITERS, MULTITASK]
     if layout is not None and layout not in formats:
         raise ConfigError(f"format is {layout!r}.{nearest(str(layout), formats)} Expected one of {', '.join(formats)}.")
@@ -74,9 +74,9 @@ def run(config: Config) -> Path:
 
 
 def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
-    """The model folder with a card: mtlrank judges and ranks with it as with the original.
+    """Copy the model folder and add a card; mtlrank uses the copy like the original.
 
-    Of paths in its config only the names are kept: it is made to be given away.
+    Paths in its config are reduced to names, as an export is made to be published.
     """
     read_trained(model_dir, trust=trust)
     manifest = read_manifest(model_dir)
@@ -103,6 +103,6 @@ def _check_free(output: Path, *, replace: bool) -> None:
     manifest = read_json(output / MANIFEST) if (output / MANIFEST).is_file() else {}
     is_ours = isinstance(manifest, dict) and "exported" in manifest
     if not is_ours:
-        raise ConfigError(f"{output} is there already and is no export. Choose another output_dir.")
+        raise ConfigError(f"{output} exists already, and is no export. Choose another output_dir.")
     if not replace:
         raise ConfigError(f"{output} holds an export. Choose another output_dir, or replace it with force=true.")

@@ -18,17 +18,15 @@ from mtlrank.errors import ConfigError
 from mtlrank.inference.answers import answers
 from mtlrank.inference.candidates import pairs_of_texts
 from mtlrank.inference.program_input import plain
-from mtlrank.inference.questions import Given, asked_of_program
-from mtlrank.inference.scorer import Scorer
+from mtlrank.inference.questions import Given, questions_of_program
+from mtlrank.inference.scorer import CHUNK, Scorer
 from mtlrank.inference.scoring import one_late
 from mtlrank.registry import model_folder
 from mtlrank.trained_head import TrainedHead, load_head, unfit
 
-_CHUNK = 4096  # texts that are in memory at a time, as in the commands: equal batches give equal scores to the bit
-
 
 class LoadedHead:
-    """What `mtlrank.load` gives."""
+    """A head for use in a program; `mtlrank.load` returns it."""
 
     def __init__(self, head: TrainedHead, max_passages: int | None) -> None:
         self._head = head
@@ -39,7 +37,7 @@ class LoadedHead:
         return f"<{type(self).__name__} {head.name!r}, a {head.task.kind} head of {head.folder}>"
 
     def score(self, pairs: Iterable[tuple[str, str]], batch_size: int = 128) -> NDArray[np.float32]:
-        """The scores of pairs of a query and a passage, in their order: those that `mtlrank rank` gives them.
+        """The scores of pairs of a query and a passage, in their order, as `mtlrank rank` computes them.
 
         `batch_size` changes them by rounding only. Raises `DataError`, a `ValueError`, for a pair without a text, and
         `ConfigError`, another, if the head scores no pairs.
@@ -49,20 +47,20 @@ class LoadedHead:
                 f"Head {self._head.name!r} {reason} and does not score a query and a passage: use `predict`, which is for "
                 "any head."
             )
-        asked = map(self._by(batch_size).ask, pairs_of_texts(pairs, _CHUNK))
-        return np.concatenate([np.zeros(0, np.float32), *(each.scores().numpy() for each in one_late(asked))])
+        submitted = map(self._scorer_with(batch_size).submit, pairs_of_texts(pairs, CHUNK))
+        return np.concatenate([np.zeros(0, np.float32), *(each.scores().numpy() for each in one_late(submitted))])
 
     def predict(self, texts: Iterable[Given], batch_size: int = 128) -> list[dict[str, Any]]:
-        """What `mtlrank predict` writes of each text, in their order: class and probabilities, a number, or predictions.
+        """What `mtlrank predict` writes for each text, in order: class and probabilities, a number, or predictions.
 
-        `texts` are dicts, each with what a line of the command's JSON Lines holds; an `id` comes back. Where there are no
-        spans, a text may be a string and a pair a tuple. `batch_size` changes numbers by rounding only. Raises
-        `DataError`, a `ValueError`, with the position of what the head cannot be asked.
+        `texts` are dicts with the keys of the command's JSON Lines; an `id` is copied to the answer. Without spans, a text
+        may also be a string, and a pair a tuple. `batch_size` changes numbers by rounding only. Raises `DataError`, a
+        `ValueError`, with the position of a text that the head does not accept.
         """
-        asked = asked_of_program(texts, reading := Reading(hint=False), self._head.form, _CHUNK)
-        return [row for rows in answers(asked, self._by(batch_size), reading) for row in rows]
+        questions = questions_of_program(texts, reading := Reading(hint=False), self._head.form, CHUNK)
+        return [row for rows in answers(questions, self._scorer_with(batch_size), reading) for row in rows]
 
-    def _by(self, batch_size: int) -> Scorer:
+    def _scorer_with(self, batch_size: int) -> Scorer:
         """The scorer with batches of this size."""
         scorer = copy(self._scorer)
         scorer.batch_size = at_least("batch_size", plain(batch_size), 1)
@@ -70,7 +68,7 @@ class LoadedHead:
 
 
 def load(folder: str | PathLike[str], head: str | None, *, max_passages: int | None, trust: bool) -> LoadedHead:
-    """As `mtlrank.load` says."""
+    """See `mtlrank.load`."""
     if not isinstance(head, str | None):
         raise ConfigError(f"head is {head!r}, expected the name of a head.")
     return LoadedHead(load_head(model_folder(fspath(folder)), head, trust=trust, kinds="any"), max_passages)

@@ -1,6 +1,6 @@
-"""What parts of a user's own give back is looked at where it arrives, so that an error names the part.
+"""Checks of what a user's own classes return, so that errors name the class.
 
-Only kinds and shapes are looked at, no values: a step waits for no device.
+Only types and shapes are checked, no values, so that no step waits for the device.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +13,9 @@ from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
 
 
-def name_of(part: object) -> str:
-    """What a part's class is called."""
-    return _name(type(part))
+def name_of(value: object) -> str:
+    """The name of an object's class, with its module."""
+    return _name(type(value))
 
 
 def instance_of(what: str, value: Any, base: type) -> Any:
@@ -54,20 +54,20 @@ def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> An
     return value
 
 
-def records_of(source: Any, *asked: Any) -> Iterator[Record]:
-    """What the `records` of a source gives when it is asked, if these are records."""
+def records_of(source: Any, *args: Any) -> Iterator[Record]:
+    """The records of a source, each checked. `args` are those of its method `records`."""
     what, takes = f"{name_of(source)}.records", signature(source.records)
     try:
-        takes.bind(*asked)
+        takes.bind(*args)
     except TypeError as error:
-        raise ConfigError(f"{what} takes {takes}, and is called with {len(asked)}: {error}.") from error
-    records = source.records(*asked)
+        raise ConfigError(f"{what} takes {takes}, and is called with {len(args)}: {error}.") from error
+    records = source.records(*args)
     if not isinstance(records, Iterable):
         raise ConfigError(f"{what} gives {_kind(records)}, expected records: does it `yield` them?")
     for record in records:
         if not isinstance(record, Record):
             raise ConfigError(f"{what} yields {_kind(record)}, expected a mtlrank.batch.Record. It is {record!r:.100}.")
-        texts = record.query or "", record.text or ""  # it is told elsewhere that these are missing
+        texts = record.query or "", record.text or ""  # others report that these are missing
         for field, value in zip(_TEXTS, (record.query_id, record.doc_id, *texts), strict=True):
             if not isinstance(value, str):
                 raise ConfigError(f"{what}: {field} is {value!r:.60}, expected a str.")

@@ -16,47 +16,45 @@ from pathlib import Path
 
 from mtlrank.composing.compose import Config
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.named_files import locate_all, standard_input
+from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.answers import answers
-from mtlrank.inference.questions import Asked, asked_of_files
-from mtlrank.inference.scorer import Scorer
-from mtlrank.model.body.compilation import explained
+from mtlrank.inference.questions import Question, questions_of_files
+from mtlrank.inference.scorer import CHUNK, Scorer
+from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
 from mtlrank.trained_head import load_head
 
-_CHUNK = 4096  # lines that are in memory at a time
-
 
 def run(config: Config) -> int:
-    """Predict for each line of the input, and write a line for each; returns their number.
+    """Write a prediction for each line of the input; returns the number of lines.
 
-    Equal batches give equal numbers to the bit: those that `evaluate` finds, as far as they are of one chunk.
+    Equal batches give equal numbers to the bit, so within one chunk they are those of `evaluate`.
     """
     output = local_path(config["output"])
-    shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
+    shard = Shard.parse(config["shard"])
     check_output(output, {"input": config["input"]})
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], kinds="any")
     scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"predict {head.name}/predictions", "lines")
-    with tempfile.TemporaryDirectory() as folder, explained("compile"):
-        is_piped = config["input"] == "-"
-        paths = [standard_input(Path(folder), "texts")] if is_piped else locate_all(config["input"], "input")
-        asked = asked_of_files(paths, reading, head.form, _CHUNK, shard)
-        write_lines(output, _lines(asked, scorer, reading, may_be_none=shard.total > 1))
+    with tempfile.TemporaryDirectory() as folder, compile_errors("compile"):
+        paths = locate_input(config["input"], Path(folder), "texts")
+        questions = questions_of_files(paths, reading, head.form, CHUNK, shard)
+        write_lines(output, _lines(questions, scorer, reading, may_be_none=shard.total > 1))
     number = reading.progress.done
-    notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
-    print("; ".join([f"predicted {number:,} lines with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
+    print(
+        "; ".join([f"predicted {number:,} lines with {head.name}", *reading.notes()]) + f" ({output})", file=sys.stderr
+    )
     return number
 
 
-def _lines(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading, *, may_be_none: bool) -> Iterator[str]:
+def _lines(chunks: Iterable[list[Question]], scorer: Scorer, reading: Reading, *, may_be_none: bool) -> Iterator[str]:
     """The lines of the output."""
     for rows in answers(chunks, scorer, reading):
         yield from (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -23,6 +23,7 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
+from mtlrank.inference.scoring import evaluation_device
 from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
@@ -45,7 +46,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     config = select_tasks(config)
     settings = config["probe"]
     identity = fingerprint({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "force")})
-    output = _own_folder(config, identity)
+    output = _output_folder(config, identity)
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
@@ -73,12 +74,12 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     return suggested
 
 
-def _own_folder(config: Config, identity: str) -> Path:
-    """The folder of the results, unless it holds those of something else."""
+def _output_folder(config: Config, identity: str) -> Path:
+    """The folder for the results. Raises `ConfigError` if it holds others."""
     folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{identity}")
-    found = folder / RESULTS
-    is_anothers = found.exists() and read_json(found).get("identity") != identity and not config["force"]
-    if is_anothers or (folder / RUN).exists():
+    results = folder / RESULTS
+    is_of_another = results.exists() and read_json(results).get("identity") != identity and not config["force"]
+    if is_of_another or (folder / RUN).exists():
         raise ConfigError(
             f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "
             "with force=true."
@@ -87,7 +88,7 @@ def _own_folder(config: Config, identity: str) -> Path:
 
 
 def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
-    """The frozen body and, if asked for, one of its kind with random weights."""
+    """The frozen body and, with `probe.control`, one of its kind with random weights."""
     if config["model_dir"]:
         folder = model_folder(config["model_dir"])
         saved = read_trained(folder, trust=config["trust_model"])[0]["model"]["body"]
@@ -100,7 +101,7 @@ def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:
     if config["probe"]["control"]:
         random = {**saved, "pretrained": False, **({"initialisation": None} if "initialisation" in saved else {})}
         control = build_body(_with_body(config, random, start_from=None))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = evaluation_device()
     return body.to(device).eval(), control.to(device).eval() if control else None
 
 
@@ -109,7 +110,7 @@ def _with_body(config: Config, body: Config, **more: Any) -> Config:
 
 
 def _split(dataset: PreparedDataset, wanted: str | None) -> str:
-    """The split for measures, which is known to be there before any work: validation, as what is suggested uses them."""
+    """The split for measures: by default validation, if there is one, as suggestions use them. Raises if it is missing."""
     split = wanted or ("val" if dataset.has("val") else "test")
     dataset.require_measures(split)
     dataset.split(split)

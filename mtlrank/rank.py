@@ -20,13 +20,14 @@ from mtlrank.checks import one_of
 from mtlrank.composing.compose import Config
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.datamodule.named_files import locate_all, standard_input
+from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.inference.candidates import Candidate, pairs_of_files, pairs_of_run, pairs_retrieved
 from mtlrank.inference.pair_store import PairStore
+from mtlrank.inference.scorer import CHUNK
 from mtlrank.inference.scoring import one_late
-from mtlrank.model.body.compilation import explained
+from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
@@ -36,16 +37,15 @@ from mtlrank.trec import run_line
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
-_CHUNK = 4096  # pairs that are in memory at a time
 
 
 def run(config: Config) -> int:
-    """Score what the config names and write it as one file; returns the number of pairs.
+    """Score the pairs that the config names and write one file; returns the number of pairs.
 
     Equal batches give equal scores to the bit, so candidates of one chunk are ranked exactly as `evaluate` ranks them.
     """
     layout, output = _format(config), local_path(config["output"])
-    shard = Shard.parse(config["shard"]) if config["shard"] else Shard()
+    shard = Shard.parse(config["shard"])
     _check_sources(config)
     check_output(output, {name: config[name] for name in ("input", *_SOURCES[1:])})
     writable_folder(output.resolve().parent)  # through links
@@ -55,27 +55,25 @@ def run(config: Config) -> int:
     reading.progress = Progress(f"rank {head.name}/scores", "pairs")
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
-        with explained("compile"):
-            for asked in one_late(map(scorer.ask, _chunks(config, shard, reading, store, Path(folder)))):
-                store.put((pair.number for pair in asked.pairs), asked.scores().tolist())
-                number += len(asked.pairs)
-                reading.progress.advance(len(asked.pairs))
+        with compile_errors("compile"):
+            for scored in one_late(map(scorer.submit, _chunks(config, shard, reading, store, Path(folder)))):
+                store.put((pair.number for pair in scored.pairs), scored.scores().tolist())
+                number += len(scored.pairs)
+                reading.progress.advance(len(scored.pairs))
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
-    notes = [f"{what}: {times:,}" for counts in reading.counts.values() for what, times in counts.items()]
-    print("; ".join([f"ranked {number:,} pairs with {head.name}", *notes]) + f" ({output})", file=sys.stderr)
+    print("; ".join([f"ranked {number:,} pairs with {head.name}", *reading.notes()]) + f" ({output})", file=sys.stderr)
     return number
 
 
 def _chunks(
     config: Config, shard: Shard, reading: Reading, store: PairStore, folder: Path
 ) -> Iterator[list[Candidate]]:
-    """The pairs of a shard to score, from wherever the config says."""
+    """The pairs of a shard to score, from the source that the config names."""
     if config["input"]:
-        is_piped = config["input"] == "-"
-        paths = [standard_input(folder, "pairs")] if is_piped else locate_all(config["input"], "input")
-        return pairs_of_files(paths, reading, store, _CHUNK, shard.holds)
+        paths = locate_input(config["input"], folder, "pairs")
+        return pairs_of_files(paths, reading, store, CHUNK, shard.holds)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
     parts["bm25"] = config["bm25"]
     collection = Collection(parts, reading, shard.holds)
@@ -88,16 +86,16 @@ def _chunks(
                 f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
                 "BM25 retrieves, or leave bm25 out."
             )
-        may_be_of_others = config["run"] or config["queries"]  # a user's own run is often that of all splits
+        may_be_of_others = config["run"] or config["queries"]  # a user's own run often has the queries of all splits
         return pairs_of_run(
             collection,
             store,
-            _CHUNK,
+            CHUNK,
             config["top_k"],
             config["missing_texts"],
             missing_queries="skip" if may_be_of_others else "stop",
         )
-    return pairs_retrieved(collection, store, _CHUNK, config["depth"], config["missing_texts"])
+    return pairs_retrieved(collection, store, CHUNK, config["depth"], config["missing_texts"])
 
 
 def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
@@ -127,7 +125,7 @@ def _format(config: Config) -> str:
 
 
 def _check_sources(config: Config) -> None:
-    """Either pairs or a collection must be there."""
+    """Refuse a config with neither pairs nor a collection, or with both."""
     given = [name for name in _SOURCES if config[name]]
     if config["input"] and given:
         raise ConfigError(f"input has pairs with their texts: leave out either input or {', '.join(given)}.")

@@ -68,7 +68,7 @@ def run(vary: Vary) -> list[Comparison]:
     config = vary({})
     runs = plan(config)
     root = local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
-    shard = Shard.parse(config["study"]["shard"]) if config["study"]["shard"] else Shard()
+    shard = Shard.parse(config["study"]["shard"])
     mine = runs[shard.number - 1 :: shard.total]  # so that each has short runs of single tasks and long ones
     configs = {each: config_of(each, vary, root) for each in mine}  # all, before any of them takes its time
     writable_folder(root)

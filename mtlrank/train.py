@@ -45,10 +45,11 @@ from mtlrank.errors import ConfigError, DataError, ResourceError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
+from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.model.body.compilation import explained
+from mtlrank.model.body.compilation import compile_errors
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.progress import say
@@ -56,7 +57,7 @@ from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, s
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
 
-_OWN = "classes of your own"  # their key in what a run was made from
+_OWN = "classes of your own"  # their key in the file `DATA` of a run
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -72,28 +73,28 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
 
 def rehearse(config: Config) -> dict[str, PreparedDataset]:
-    """Raise what `run` would refuse before its first step, prepare what is missing, and open it, by key."""
+    """Raise what `run` would raise before its first step, prepare what is missing, and return the datasets by key."""
     config = _selected(config)
     _check_settings(config)
     return _build(config, None).datasets
 
 
 def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
-    """Of a run's metrics the one that chose its weights; None on all processes but the first, which have no metrics."""
+    """The metric that chose a run's weights; None on all processes but the first, which have no metrics."""
     key = _monitored(select_tasks(config), metrics)
     return None if key is None else metrics[key]
 
 
-def told_of_model(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
-    """A finished run in a few words, for a page that shows models."""
-    config, said = read_json(folder / "model" / "config.json"), run_folder.about(folder)
-    told: dict[str, str | int | float] = {
-        key: said[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in said
+def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
+    """The key facts of a finished run, for a page that lists models."""
+    config, description = read_json(folder / "model" / "config.json"), run_folder.about(folder)
+    facts: dict[str, str | int | float] = {
+        key: description[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in description
     }
-    told |= {"tasks": ", ".join(config["datamodule"]["dataset"]["datasets"]), "seed": config["seed"]}
+    facts |= {"tasks": ", ".join(config["datamodule"]["dataset"]["datasets"]), "seed": config["seed"]}
     if key := _monitored(config, metrics):
-        told |= {"chosen by": key, "reached": metrics[key]}
-    return told
+        facts |= {"chosen by": key, "reached": metrics[key]}
+    return facts
 
 
 def _monitored(config: Config, metrics: Mapping[str, float]) -> str | None:
@@ -113,77 +114,115 @@ def _selected(config: Config) -> Config:
     return config
 
 
-def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
-    """The run of one process, in a folder that no other run uses."""
-    started = time.time()
-    finished = output / run_folder.METRICS
-    if not config["force"] and run_folder.holds(output, config):
-        return _reached(output, config, prepared)
-    _check_settings(config)
-    pl.seed_everything(config["seed"], verbose=False)
-    checkpoints = build_checkpoints(config, output)
-    run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
-    datasets, leaks, datamodule, model = _build(config, prepared)
-    with StopSignals(forced=config["force"]) as signals:
-        milestones = build_milestones(config, checkpoints, datasets, model, signals)
-        service = build_service(config)
-        trainer = build_trainer(config, output, milestones, service)
-        steps = plan_steps(config, datamodule, trainer)
-        loop = build_loop(config, model, datasets, total_steps=steps)
-        checkpoint = None if config["force"] else milestones.resume_from(loop)
-        if finished.exists() and not config["force"] and not checkpoints.all("step"):
-            raise ConfigError(
-                f"{output} is finished, and its checkpoints are gone: it cannot go on. force=true starts over."
-            )
-        if trainer.is_global_zero:  # others read what it writes
-            settings = run_folder.run_identity(config)
-            if service:
-                service.open(output, settings, anew=config["force"])
-            told = about.describe(started)  # now, as the code may change while it runs
-            _open(output, checkpoints, config, told)
-            log_settings(trainer, settings, milestones.monitored.key)
-            say(_announced(config, output, trainer, loop, milestones))
-        _fit(trainer, loop, datamodule, checkpoint)
-    metrics = dict[str, float]()
-    if trainer.is_global_zero:
-        metrics = milestones.restore_best(loop)
-        kept = milestones.chosen()
-        say(f"kept the weights of {kept}")
-        _save(output / "model", model, datasets, config)
-        reached = {"seconds": round(time.time() - started), "steps": trainer.global_step, "weights": kept}
-        noted = {"leaks": " ".join(leaks)} if leaks else {}
-        write_json(output / run_folder.ABOUT, {**told, **reached, **noted}, sort_keys=False)
-        write_json(output / run_folder.DATA, _data(config, prepared))
-        if config["test"]:
-            judged = _judge(config, output, model, datasets, datamodule)
-            if service:
-                service.log_metrics(judged, loop.global_step)
-            metrics |= judged
-        if service:
-            service.close()
-        write_json(finished, metrics)  # last: a run with metrics is finished, also if nobody reads what it prints
-        if heads := _judged_heads(output, datasets) if config["test"] else []:
-            print_table(heads)
-            print(f"results: {output}   report: {output / 'report' / 'report.html'}")
-    return metrics
+class _Data(NamedTuple):
+    """What a run learns from, and the model that learns."""
 
-
-class _Built(NamedTuple):
     datasets: dict[str, PreparedDataset]
-    leaks: list[str]  # what the report tells of them
+    leaks: list[str]  # sentences for the report
     datamodule: MTLDataModule
     model: MultiTaskModel
 
 
+class _Training(NamedTuple):
+    """A training that is ready to start."""
+
+    trainer: pl.Trainer
+    loop: MultiTaskLoop
+    milestones: Milestones
+    service: Service | None
+    checkpoint: str | None  # to continue from
+    started: float  # when the run started, as `time.time` counts
+
+
+def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
+    """The run of one process, in a folder that no other run uses."""
+    started = time.time()
+    if not config["force"] and run_folder.holds(output, config):
+        return _metrics_of_finished(output, config, prepared)
+    _check_settings(config)
+    pl.seed_everything(config["seed"], verbose=False)
+    checkpoints = build_checkpoints(config, output)
+    run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
+    data = _build(config, prepared)
+    with StopSignals(forced=config["force"]) as signals:
+        training = _build_training(config, output, data, checkpoints, signals, started)
+        is_first = training.trainer.is_global_zero  # it writes what the other processes read
+        description = _begin(config, output, training) if is_first else {}
+        _fit(training.trainer, training.loop, data.datamodule, training.checkpoint)
+    return _conclude(config, output, prepared, data, training, description) if is_first else {}
+
+
+def _build_training(
+    config: Config, output: Path, data: _Data, checkpoints: Checkpoints, signals: StopSignals, started: float
+) -> _Training:
+    """All that trains the model. Raises `ConfigError` for a run that cannot continue from its checkpoints."""
+    milestones = build_milestones(config, checkpoints, data.datasets, data.model, signals)
+    service = build_service(config)
+    trainer = build_trainer(config, output, milestones, service)
+    steps = plan_steps(config, data.datamodule, trainer)
+    loop = build_loop(config, data.model, data.datasets, total_steps=steps)
+    checkpoint = None if config["force"] else milestones.resume_from(loop)
+    if (output / run_folder.METRICS).exists() and not config["force"] and not checkpoints.all("step"):
+        raise ConfigError(
+            f"{output} is finished, and its checkpoints are gone: it cannot go on. force=true starts over."
+        )
+    return _Training(trainer, loop, milestones, service, checkpoint, started)
+
+
+def _begin(config: Config, output: Path, training: _Training) -> dict[str, str]:
+    """Make the folders this run's and say what is trained; returns the run's description."""
+    settings = run_folder.run_identity(config)
+    if training.service:
+        training.service.open(output, settings, anew=config["force"])
+    description = about.describe(training.started)  # now, as the code may change while it runs
+    _open(output, training.milestones.checkpoints, config, description)
+    log_settings(training.trainer, settings, training.milestones.monitored.key)
+    say(_announcement(config, output, training))
+    return description
+
+
+def _conclude(
+    config: Config,
+    output: Path,
+    prepared: Mapping[str, Path] | None,
+    data: _Data,
+    training: _Training,
+    description: Mapping[str, str],
+) -> dict[str, float]:
+    """Save the best weights and judge them; returns the metrics by key."""
+    metrics = training.milestones.restore_best(training.loop)
+    kept = training.milestones.chosen()
+    say(f"kept the weights of {kept}")
+    _save(output / "model", data.model, data.datasets, config)
+    seconds = round(time.time() - training.started)
+    result = {"seconds": seconds, "steps": training.trainer.global_step, "weights": kept}
+    leaks = {"leaks": " ".join(data.leaks)} if data.leaks else {}
+    write_json(output / run_folder.ABOUT, {**description, **result, **leaks}, sort_keys=False)
+    write_json(output / run_folder.DATA, _data(config, prepared))
+    service = training.service
+    if config["test"]:
+        judged = _judge(config, output, data)
+        metrics |= judged
+        if service:
+            service.log_metrics(judged, training.loop.global_step)
+    if service:
+        service.close()
+    write_json(output / run_folder.METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
+    if heads := _judged_heads(output, data.datasets) if config["test"] else []:
+        print_table(heads)
+        print(f"results: {output}   report: {output / 'report' / 'report.html'}")
+    return metrics
+
+
 def _check_settings(config: Config) -> None:
-    """Refuse what shows before anything is read or loaded."""
+    """Refuse mistakes that show before anything is read or loaded."""
     check_monitor(config)
     check_loss(config)
     check_samplers(config)
     check_trainer(config)
 
 
-def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
+def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Data:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
     body = build_body(config)
     if config["training"]["compile"]:
@@ -196,35 +235,36 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
     for leak in leaks:
         say(f"mtlrank: {leak}")
     leaks += [
-        f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
-    ]  # prepare says it
+        f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))
+    ]  # not said here: `prepare` has said them
     datamodule = build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
-    return _Built(datasets, leaks, datamodule, build_model(config, body, datasets))
+    return _Data(datasets, leaks, datamodule, build_model(config, body, datasets))
 
 
-def _open(output: Path, checkpoints: Checkpoints, config: Config, told: Mapping[str, str]) -> None:
-    """Make the folders this run's. Only when training begins: a mistake before leaves a finished run as it is."""
+def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
+    """Claim the folders for this run. Not before training begins: an earlier error leaves a finished run as it is."""
     (output / run_folder.METRICS).unlink(missing_ok=True)
-    checkpoints.take()  # first: an earlier process that is still alive must not write behind what follows
+    checkpoints.take()  # first, so that an earlier process that is still alive stops writing
     if config["force"]:
         checkpoints.clear()
         for logs in LOGS:
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
-    write_json(output / run_folder.ABOUT, told, sort_keys=False)
+    write_json(output / run_folder.ABOUT, description, sort_keys=False)
 
 
-def _announced(config: Config, output: Path, trainer: pl.Trainer, loop: MultiTaskLoop, milestones: Milestones) -> str:
-    """A line that says what is trained, how long, and where it goes."""
+def _announcement(config: Config, output: Path, training: _Training) -> str:
+    """A line that says what is trained, for how many steps, and into which folder."""
+    trainer, loop = training.trainer, training.loop
     weights = [(weight.numel(), weight.requires_grad) for weight in loop.parameters()]
     learn, total = sum(number for number, learns in weights if learns), sum(number for number, _ in weights)
     heads = counted(len(loop.model.heads) - len(loop.model.shared), "head")
     of = f"{total:,} parameters of {loop.model.body.describe()} with {heads}"
     processes, device = trainer.world_size, trainer.strategy.root_device.type
     where = f"on {device if processes == 1 else f'{processes} processes of {device}'} in {trainer.precision}"
-    rest = f"into {output}; {milestones.monitored.key} chooses the weights"
+    rest = f"into {output}; {training.milestones.monitored.key} chooses the weights"
     if not loop.total_steps:
         return f"training nothing: {of} {where}, {rest}"
     batches, max_tokens = processes * trainer.accumulate_grad_batches, config["training"]["max_tokens"]
@@ -235,7 +275,7 @@ def _announced(config: Config, output: Path, trainer: pl.Trainer, loop: MultiTas
 
 
 def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], config: Config) -> None:
-    """Write the model with what must be known to use it."""
+    """Write the model with all that is needed to use it."""
     tokenizer = next(iter(datasets.values())).preprocessor.load().tokenizer
     labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
     sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
@@ -243,7 +283,7 @@ def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDa
     save_model(folder, model, tokenizer, run_folder.without_places(config), labels, sources, own)
 
 
-def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
+def _metrics_of_finished(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
     """The metrics of a finished run, which is not run again."""
     finished = output / run_folder.METRICS
     try:
@@ -260,9 +300,9 @@ def _reached(output: Path, config: Config, prepared: Mapping[str, Path] | None) 
 def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> dict[str, float]:
     """`run` as a step of the pipeline, whose output folder is handed to the steps after it.
 
-    Checkpoints lie in a folder below `checkpoints` that only the same run finds again: same settings, data and code. So a
-    step that is retried on another machine continues, and one of another image starts over. Without it, they lie in the
-    run's folder until it is finished: several times the model's size, which no later step should have to fetch.
+    Checkpoints lie in a folder below `checkpoints` that is named by the run's settings, data and code. So a step that is
+    retried on another machine continues, and one of another image starts over. Without `checkpoints`, they lie in the run's
+    folder until it is finished: they have several times the model's size, and later steps would have to fetch them.
     """
     if checkpoints:
         same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": code(config)}
@@ -275,7 +315,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
 
 
 def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
-    """What each dataset is made from, in a word that changes with it, and what classes of somebody's own are."""
+    """The fingerprint of each dataset, by key, and that of the user's own classes, if the config names any."""
     own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
     if prepared is not None:
         return own | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
@@ -283,7 +323,7 @@ def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]
 
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
-    """Refuse to take a finished run for one of today's data and code."""
+    """Refuse a finished run whose data, or the user's own classes, have changed since."""
     if (output / run_folder.DATA).exists():
         learnt, now = read_json(output / run_folder.DATA), _data(config, prepared)
         if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
@@ -294,9 +334,9 @@ def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | Non
 
 
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:
-    """Train from the beginning or from a checkpoint. Memory that does not suffice is the user's to change."""
+    """Train from the beginning or from a checkpoint. Lack of memory and lost processes raise a `ResourceError`."""
     try:
-        with explained("training.compile"):
+        with compile_errors("training.compile"):
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
@@ -314,20 +354,14 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
         ) from error
 
 
-def _judge(
-    config: Config,
-    output: Path,
-    model: MultiTaskModel,
-    datasets: Mapping[str, PreparedDataset],
-    datamodule: MTLDataModule,
-) -> dict[str, float]:
+def _judge(config: Config, output: Path, data: _Data) -> dict[str, float]:
     """Judge each head on its test split and report."""
     shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
-    scoring = evaluate.Scoring(batch_size, precision, datamodule.samplers["test"])
+    scoring = evaluate.Scoring(batch_size, precision, data.datamodule.samplers["test"])
     weights = file_hash(output / "model" / WEIGHTS)
-    metrics = evaluate.judge_all(model, datasets, output / "evaluation", scoring, weights=weights)
-    if heads := _judged_heads(output, datasets):
+    metrics = evaluate.judge_all(data.model, data.datasets, output / "evaluation", scoring, weights=weights)
+    if heads := _judged_heads(output, data.datasets):
         write_report(output / "report", output, heads)
     return metrics
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-
 from mtlrank.backbone import load_tokenizer
 from mtlrank.building.dataset import build_dataset, own_code
 from mtlrank.building.model import build_saved_model
@@ -17,7 +15,7 @@ from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
 from mtlrank.errors import ConfigError
 from mtlrank.inference.questions import PAIR, Form
 from mtlrank.inference.scorer import Scorer
-from mtlrank.inference.scoring import evaluation_precision
+from mtlrank.inference.scoring import evaluation_device, evaluation_precision
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
@@ -45,12 +43,12 @@ class TrainedHead(NamedTuple):
 
     @property
     def task(self) -> Task:
-        """What its logits mean."""
+        """The head's task, which says what its logits mean."""
         return self.dataset.task
 
     @property
     def form(self) -> Form:
-        """What the head can be asked."""
+        """The inputs that the head accepts."""
         keys = self.dataset.text_keys
         if keys is None and (self.dataset.has_judgements or self.module.pooler.needs_pairs):
             keys = PAIR
@@ -62,7 +60,7 @@ class TrainedHead(NamedTuple):
         return self.model.head(self.name)
 
     def preprocessor(self, max_passages: int | None = None) -> LoadedPreprocessor:
-        """The saved tokenizer with the lengths that the head was trained with; of passages there may be another number."""
+        """The saved tokenizer with the lengths that the head was trained with; only `max_passages` may differ."""
         lengths = self.dataset.preprocessor.lengths
         if max_passages is not None:
             lengths = lengths._replace(max_passages=check_passages(max_passages))
@@ -71,8 +69,8 @@ class TrainedHead(NamedTuple):
         return LoadedPreprocessor(load_tokenizer(str(self.folder / BACKBONE)), lengths)
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
-        """Scores what the head reads as evaluation does. The model goes to the GPU if there is one."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """A scorer that works as evaluation does. The model is moved to the GPU if there is one."""
+        device = evaluation_device()
         self.model.to(device)
         if is_compiled:
             self.model.body.compile_layers(device, scoring=True)
@@ -81,7 +79,7 @@ class TrainedHead(NamedTuple):
 
 
 def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str, Any]]:
-    """(config, labels) of a saved model. Unless it is trusted, its config may only name what mtlrank's own configs do.
+    """(config, labels) of a saved model. Without `trust`, it may only name classes that mtlrank's configs name.
 
     Weights are data, but a config names classes that are built: from somebody else's folder that would run their code.
     """
@@ -92,21 +90,19 @@ def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error} If you trust this folder, add trust_model=true.") from error
     elif (learnt := read_json(folder / MANIFEST).get("own_code")) and learnt != own_code(parts_of_model(config)):
-        say(
-            f"{folder} was trained with other code of your own classes than there is now: its heads may be read wrongly"
-        )
+        say(f"your own classes have changed since {folder} was trained: its results may be wrong")
     return config, labels
 
 
 def parts_of_model(config: Config) -> dict[str, Any]:
-    """What of a config is built to use its model."""
+    """The parts of a config that are built to use its model."""
     return {"model": config["model"], "datamodule": config["datamodule"]}
 
 
 def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kinds = "pairs") -> TrainedHead:
-    """Load the head of this name, or the one that needs no name, if it is one of some kinds.
+    """Load the head of this name, or the one that needs no name, if it is of one of these kinds.
 
-    Raises `ConfigError` for one that is not there or not of these, and as `read_trained` does.
+    Raises `ConfigError` for a head that does not exist or is of another kind, and as `read_trained` does.
     """
     config, labels = read_trained(folder, trust=trust)
     key, dataset = choose_head(config, head, kinds=kinds)

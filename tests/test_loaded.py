@@ -50,7 +50,7 @@ def ranked(model, tmp_path, given, head):
 def test_scores_are_those_of_the_command_in_the_order_of_the_pairs(model, tmp_path, head, monkeypatch):
     given = pairs(150)
     for module in (rank, loaded):
-        monkeypatch.setattr(module, "_CHUNK", 64)
+        monkeypatch.setattr(module, "CHUNK", 64)
     found = mtlrank.load(str(model.parent), head).score(iter(given))  # the folder of the run
     assert (found.shape, found.dtype) == ((150,), np.float32)
     assert found.std() > 0.01

@@ -182,7 +182,7 @@ class Learns(ExampleMean):
             {"schedule": lambda optimizer, total_steps: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)},
             "ReduceLROnPlateau, which follows a metric: expected one that follows the steps",
         ),
-        ({"loss": Learns}, "Learns learns, but has no rate to learn with: set its `lr`"),
+        ({"loss": Learns}, "Learns has weights of its own, but no learning rate for them: set its `lr`"),
     ],
 )
 def test_what_an_optimizer_is_made_of_is_checked(parts, told):

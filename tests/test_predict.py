@@ -17,7 +17,7 @@ import mtlrank
 from mtlrank import embedded, evaluate, loaded, predict, prepare
 from mtlrank.datamodule.dataset.shard import samples_of
 from mtlrank.errors import ConfigError, DataError, StorageError
-from mtlrank.inference.answers import told
+from mtlrank.inference.answers import answers_of_items
 from mtlrank.progress import Progress
 from mtlrank.storage import read_json, write_json, write_manifest
 from mtlrank.task import Buckets, Classification, Ordinal
@@ -167,7 +167,7 @@ def test_what_evaluation_leaves_out_is_null_and_counted(trained, predicted, tmp_
 def test_a_program_is_given_what_the_command_writes(trained, predicted, tmp_path, monkeypatch, head):
     """To the bit in equal chunks, in the order of the texts, with or without an id."""
     for module in (predict, loaded):
-        monkeypatch.setattr(module, "_CHUNK", 16)
+        monkeypatch.setattr(module, "CHUNK", 16)
     rows = [{**row, **({"id": i} if i % 3 else {})} for i, row in enumerate(lines_of(trained[1][head]))][:50]
     found = mtlrank.load(trained[0], head).predict(iter(rows))
     assert found == predicted(head, input=as_jsonl(tmp_path / "in.jsonl", rows))
@@ -244,7 +244,7 @@ def test_a_head_scores_pairs_or_says_that_it_predicts(trained, head):
 def test_chunks_and_batches_change_predictions_by_rounding_only(trained, predicted, tmp_path, monkeypatch, head):
     file = as_jsonl(tmp_path / "in.jsonl", list(lines_of(trained[1][head]))[:60])
     expected = items_of(predicted(head, input=file))
-    monkeypatch.setattr(predict, "_CHUNK", 7)
+    monkeypatch.setattr(predict, "CHUNK", 7)
     found = items_of(predicted(head, input=file, batch_size=3))
     flat = lambda item: item.get("probabilities") or {"score": item["score"]}  # noqa: E731
     assert len(found) == len(expected)
@@ -341,16 +341,16 @@ def test_the_lines_of_the_page_are_understood(predicted, tmp_path):
 
 def test_a_number_is_in_the_labels_own_unit_and_a_bucket_has_its_range():
     bucket = opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5])
-    ranges = [answer["range"] for answer in told(torch.eye(3), bucket)]
+    ranges = [answer["range"] for answer in answers_of_items(torch.eye(3), bucket)]
     assert ranges == [[None, 0.5], [0.5, 1.5], [1.5, None]]
     classes = opened(Classification(["Accuracy"]), classes=["no", "yes"])
-    assert list(told(torch.tensor([[0.25, 0.75], [torch.nan, torch.nan]]), classes)) == [
+    assert list(answers_of_items(torch.tensor([[0.25, 0.75], [torch.nan, torch.nan]]), classes)) == [
         {"class": "yes", "probabilities": {"no": 0.25, "yes": 0.75}},
         None,
     ]
     grades = Ordinal(["MSE"], [0, 1, 3])
     scores = grades.scores(torch.tensor([[50.0, 50.0], [0.0, -50.0]]))
-    assert list(told(scores, grades)) == [{"score": 3.0}, {"score": 0.5}]
+    assert list(answers_of_items(scores, grades)) == [{"score": 3.0}, {"score": 0.5}]
 
 
 SINGLE = '{"text": "the harbour"}'
@@ -471,7 +471,7 @@ def test_a_folder_from_outside_may_not_name_code(tmp_path, config, datasets):
 
 def test_progress_tells_rate_and_time_left(predicted, monkeypatch, capsys):
     monkeypatch.setattr(Progress, "SECONDS", 0.0)
-    monkeypatch.setattr(predict, "_CHUNK", 400)
+    monkeypatch.setattr(predict, "CHUNK", 400)
     predicted("msm_coref", input="mtlrank-embedded/coref/test.jsonl")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("predict msm_coref/predictions")]
     assert len(lines) == 3

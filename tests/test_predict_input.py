@@ -12,7 +12,7 @@ from mtlrank import predict
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.inference.questions import Form, asked_of_files
+from mtlrank.inference.questions import Form, questions_of_files
 from tests.saved_models import save_random, settings
 
 TEXT = "Orbis Motors lies in the harbour of Quellin."
@@ -85,7 +85,7 @@ def test_what_a_row_of_parquet_lacks_is_null(predicted, tmp_path):
 def test_the_names_of_the_heads_own_data_are_columns_too(tmp_path, names):
     rows = [dict(zip(names, texts, strict=True)) for texts in (("a", "b"), ("c", "d"))]
     form = Form(("premise", "hypothesis"), 0, "text")
-    ((first, second),) = asked_of_files([write(tmp_path / "in.parquet", rows)], Reading(), form, 10)
+    ((first, second),) = questions_of_files([write(tmp_path / "in.parquet", rows)], Reading(), form, 10)
     assert (first.candidate.query, first.candidate.text, first.given) == ("a", "b", {})
     assert second.candidate.place == f"{tmp_path.name}/in.parquet, row 2"
 
@@ -199,7 +199,7 @@ def shards_of(paths, total, size=4, form=SINGLE_TEXTS):
     """What is asked of each shard, with the readings that tell how much it is."""
     for number in range(1, total + 1):
         reading = Reading()
-        chunks = asked_of_files(paths, reading, form, size, Shard(number, total))
+        chunks = questions_of_files(paths, reading, form, size, Shard(number, total))
         found = [(asked.given["id"], asked.candidate.place) for chunk in chunks for asked in chunk]
         assert total == 1 or reading.progress.total == len(found)
         yield found
@@ -239,7 +239,10 @@ def test_rows_of_a_long_parquet_file_are_shared_across_its_pieces(tmp_path):
 def test_a_bad_line_is_told_by_its_own_shard(tmp_path):
     """The others do not even parse it; a header is one in the first line only."""
     (tmp_path / "in.jsonl").write_text('\ufeff{"id": 1, "text": "a"}\r\n{"id": 2, "text": "b"}\n{"id": 3}\nno JSON')
-    asked_of = lambda name, *shard: list(asked_of_files([tmp_path / name], Reading(), SINGLE_TEXTS, 9, Shard(*shard)))  # noqa: E731
+
+    def asked_of(name, *shard):
+        return list(questions_of_files([tmp_path / name], Reading(), SINGLE_TEXTS, 9, Shard(*shard)))
+
     assert [asked.given["id"] for asked in asked_of("in.jsonl", 1, 2)[0]] == [1, 2]
     with pytest.raises(DataError, match=r"in\.jsonl:3: expected text as text, found none"):
         asked_of("in.jsonl", 2, 2)

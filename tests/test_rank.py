@@ -93,7 +93,7 @@ def test_a_run_in_any_order_with_files_of_ones_own_gives_the_same(ranked, evalua
 
 
 def test_chunks_and_batches_change_scores_by_rounding_only(ranked, evaluated, monkeypatch):
-    monkeypatch.setattr(rank, "_CHUNK", 37)
+    monkeypatch.setattr(rank, "CHUNK", 37)
     found = scores(ranked(ir_dataset="mtlrank-embedded/test", batch_size=5))
     expected = scores(evaluated.read_text().splitlines())
     assert found.keys() == expected.keys()
@@ -402,7 +402,7 @@ def test_a_folder_from_outside_may_not_name_code(tmp_path, config, datasets):
 
 def test_progress_tells_rate_and_time_left(ranked, monkeypatch, capsys):
     monkeypatch.setattr(Progress, "SECONDS", 0.0)
-    monkeypatch.setattr(rank, "_CHUNK", 500)
+    monkeypatch.setattr(rank, "CHUNK", 500)
     ranked(ir_dataset="mtlrank-embedded/test")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rank trec2019/scores")]
     assert len(lines) == 4

@@ -103,13 +103,13 @@ def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkey
 def test_a_step_of_a_pipeline_says_what_its_model_is(data, tmp_path, monkeypatch):
     monkeypatch.setattr("mtlrank.about.commit", lambda: "0123abc")
     values = train.run(settings(data, tmp_path, "training.max_steps=2"))
-    told = train.told_of_model(tmp_path, values)
+    told = train.summary(tmp_path, values)
     assert (told["mtlrank"], told["commit"], told["steps"], told["seed"]) == (__version__, "0123abc", 2, 42)
     assert told["tasks"] == "trec2019, msm_ner"
     assert told["reached"] == values[told["chosen by"]]
     assert told["chosen by"] in read_json(tmp_path / "about.json")["weights"]
     (tmp_path / "about.json").unlink()
-    assert "commit" not in train.told_of_model(tmp_path, {})
+    assert "commit" not in train.summary(tmp_path, {})
 
 
 def test_tensorboard_knows_the_settings_of_a_run_and_shows_no_value_that_was_not_measured(data, tmp_path):

@@ -53,4 +53,4 @@ def train(
         values = train.run_step(config, checkpoints, folders)
     for key, value in values.items():
         metrics.log_metric(key, value)
-    model.metadata.update(train.told_of_model(Path(model.path), values))
+    model.metadata.update(train.summary(Path(model.path), values))

@@ -76,13 +76,15 @@ def describe_files(name: str, paths: Sequence[Path]) -> dict[str, Any]:
     return {"file": name if hub.is_uri(name) else Path(name).name, "parts": parts}
 
 
-def standard_input(folder: Path, name: str) -> Path:
-    """What comes in, as a file in a folder, so that errors can name its lines."""
-    path = folder / "stdin" / name
+def locate_input(name: str, folder: Path, what: str) -> list[Path]:
+    """The files that `input` names; for `-`, a copy of standard input in `folder`, so that errors can name its lines."""
+    if name != "-":
+        return locate_all(name, "input")
+    path = folder / "stdin" / what
     path.parent.mkdir()
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    return path
+    return [path]
 
 
 def unset_variable(path: str) -> str:

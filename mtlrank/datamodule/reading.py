@@ -69,6 +69,10 @@ class Reading:
         if times:
             self.counts.setdefault(self.split, Counter())[what] += times
 
+    def notes(self) -> list[str]:
+        """What was repaired or left out in all splits, and how often, in words."""
+        return [f"{what}: {times:,}" for counts in self.counts.values() for what, times in counts.items()]
+
     def at(self, done: int, total: int) -> None:
         """The source has read `done` of `total` queries, bytes or whatever it counts, of the current split."""
         self.progress.share = (self._file + done / total) / self._files if total else None

@@ -144,7 +144,7 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
 
 
 def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
-    """What the model learnt from, and how well."""
+    """The data that the model learnt from, and its measures."""
     yield "\n## Where it comes from\n"
     yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}\n"
     yield "| head | kind of head | learnt from | licence |\n|---|---|---|---|"
@@ -161,7 +161,7 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
 
 
 def _source(config: Config, folder: Path, key: str) -> str:
-    """Ids with versions and files with hashes, as preparation noted them; else what the config says."""
+    """Ids with versions and files with hashes, as preparation recorded them; else the settings of the config."""
     node = config["datamodule"]["dataset"]["datasets"][key]
     noted = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
     settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
@@ -183,7 +183,7 @@ def _shown(text: str) -> str:
 
 
 def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
-    """What was measured of the model, beside it, head by head. Other models may lie there too."""
+    """The measures of the model in the evaluation folders beside it, which may be of other models, too."""
     own = file_hash(folder / WEIGHTS)
     for path in head_folders(sorted(folder.absolute().parent.glob("evaluation*"))):
         head = read_json(path / "metrics.json")

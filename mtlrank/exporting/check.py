@@ -1,4 +1,4 @@
-"""What was written must give the scores that the head gives: a body of an unusual kind is noticed before it is used."""
+"""Checking that an exported model gives the scores of the head."""
 
 import random
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from mtlrank.trained_head import TrainedHead
 # From pairs, or single texts, to logits: one for each, or one for each class of each.
 Score = Callable[[list[tuple[str, ...]]], Tensor]
 _TOLERANCE = 1e-4  # of the largest score
-_LEAST = 1e-12  # of a probability that is compared
+_LEAST = 1e-12  # smaller probabilities are compared as this one
 
 
 def check_scores(head: TrainedHead, score: Score) -> float:
     """Compare scores of a few texts, long ones too; returns the largest difference. Raises `ConfigError` if it is large.
 
-    Of classes, logarithms of probabilities are compared.
+    For classes, logarithms of probabilities are compared.
     """
     pairs = _pairs(head)
     is_single = head.form.is_single
@@ -40,7 +40,7 @@ def check_scores(head: TrainedHead, score: Score) -> float:
 
 
 def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
-    """Queries that are not cut, with passages of words of the vocabulary, of few tokens or more than fit."""
+    """Pairs of words of the vocabulary: queries that are not cut, passages of few tokens or more than fit."""
     preprocessor = head.preprocessor()
     tokenizer = preprocessor.tokenizer
     special = set(tokenizer.all_special_ids)

@@ -1,4 +1,4 @@
-"""A head as a CrossEncoder of sentence-transformers' own modules: encoder, pooling, dense layers. No code comes with it."""
+"""A head as a CrossEncoder of sentence-transformers' own modules: encoder, pooling, dense layers; no custom code."""
 
 import tempfile
 from pathlib import Path
@@ -50,7 +50,7 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
 
 @torch.no_grad()
 def _encoder(body: MTLBody, depth: int) -> Any:
-    """As many of the body's layers as the head reads, as a stock encoder."""
+    """A stock encoder with the layers of the body up to `depth`."""
     from transformers import AutoModel
 
     encoder = AutoModel.from_config(stock_config(body, depth, body.config.model_type)).float().eval()

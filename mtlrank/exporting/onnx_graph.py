@@ -42,7 +42,7 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     example = tokenizer(["one", "two words"], ["a passage", "of some length"], padding=True, return_tensors="pt")
     axes = {0: torch.export.Dim("pairs"), 1: torch.export.Dim("tokens")}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own affairs
+        warnings.simplefilter("ignore")  # they are about the exporter itself
         torch.onnx.export(
             _Logits(model),
             kwargs=dict(example),

@@ -1,4 +1,4 @@
-"""What a head is in plain numbers, if a stock model can compute it: an encoder's depth, a way to pool, two matrices."""
+"""A head in plain numbers that a stock model can compute: an encoder's depth, a way to pool, two matrices."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class PlainHead(NamedTuple):
     """logits = weight @ hidden(x) + bias, where x is pooled from the states of layer `depth`.
 
     There is one logit, the score, or one for each class. `hidden` is None (Linear), or a linear layer with an activation
-    and perhaps a norm behind it. The labels' own unit is within the numbers.
+    and perhaps a norm behind it. `weight` and `bias` include the conversion to the labels' own unit.
     """
 
     depth: int
@@ -82,25 +82,25 @@ def check_one_logit(head: TrainedHead, layout: str) -> None:
 
 
 def copy_body(body: MTLBody, depth: int, encoder: nn.Module) -> None:
-    """Fill a stock encoder of some depth. A pooler that it has and we have not is left at zero."""
+    """Fill a stock encoder of some depth. Its own pooler, which the body lacks, gets zeros."""
     deeper = {id(weight) for weight in body.deeper_than(depth)}
-    own = {name for name, weight in body.encoder.named_parameters() if id(weight) in deeper}
-    state = {name: value.cpu() for name, value in body.encoder.state_dict().items() if name not in own}
+    left_out = {name for name, weight in body.encoder.named_parameters() if id(weight) in deeper}
+    state = {name: value.cpu() for name, value in body.encoder.state_dict().items() if name not in left_out}
     stock = encoder.state_dict()
-    without = sorted(set(state) - set(stock)) + sorted(
+    unmatched = sorted(set(state) - set(stock)) + sorted(
         n for n in set(stock) - set(state) if not n.startswith("pooler.")
     )
-    if without:
+    if unmatched:
         raise ConfigError(
-            f"The body is not a plain {body.config.model_type}: {without[0]!r} is in one of them only. Merge adapters into "
-            "the body first, or keep the whole model with format=multitask."
+            f"The body is not a plain {body.config.model_type}: {unmatched[0]!r} is in one of them only. Merge adapters "
+            "into the body first, or keep the whole model with format=multitask."
         )
     zeros = {name: torch.zeros_like(value) for name, value in stock.items() if name not in state}
     encoder.load_state_dict({**state, **zeros})
 
 
 def stock_config(body: MTLBody, depth: int, model_type: str, **settings: Any) -> Any:
-    """The body's config, as deep as it is read."""
+    """The body's config with `depth` layers."""
     from transformers import AutoConfig
 
     left_out = ("model_type", "architectures", "transformers_version", "_name_or_path", "id2label", "label2id")

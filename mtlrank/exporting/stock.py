@@ -1,8 +1,8 @@
 """A head as a stock Hugging Face sequence classifier.
 
-A `CrossEncoderHead` is one already. The others have a layer with an activation between the pooled state x and the score,
-which `Linear` heads have not. But their score is a single number s = w x + b, and that can be carried through one or two
-units of the layer; of a head on classes, each logit through its own:
+A `CrossEncoderHead` is one already. Stock classifiers have a layer with an activation between the pooled state x and the
+score, which `Linear` heads lack. But their score is a single number s = w x + b, and that can be carried through one or two
+units of the layer; for a head on classes, each logit through its own:
 
 - GELU, ReLU: f(s) - f(-s) = s, exactly.
 - tanh: tanh(e s) / e = s (1 - e^2 s^2 / 3 + ...). With e = 2^-16 the error is below float32's rounding for |s| < 30. So s
@@ -121,7 +121,9 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
         "problem_type": "single_label_classification" if is_choice else "regression",
         "id2label": dict(enumerate(names)),
         "label2id": {name: number for number, name in enumerate(names)},
-        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},  # else it shows sigmoids
+        "sentence_transformers": {
+            "activation_fn": "torch.nn.modules.linear.Identity"
+        },  # else sentence-transformers applies a sigmoid
     }
 
 
@@ -160,7 +162,7 @@ def _through_norm(model: Any, plain: PlainHead) -> None:
 
 
 def _fill_published(model: Any, head: CrossEncoderHead, plain: PlainHead) -> None:
-    """The layers as they are; of two outputs, one that is their difference."""
+    """Copy the layers; of two outputs only the difference is kept."""
     *hidden, (out, _) = head.layers_in(model)
     for theirs, own in hidden:
         theirs.load_state_dict(own.state_dict())

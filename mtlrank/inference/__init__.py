@@ -1,1 +1,1 @@
-"""Using a trained head: texts as a file or a program gives them, and what the head answers."""
+"""Using a trained head: reading the texts of a file or a program, scoring them, and the head's answers."""

@@ -1,4 +1,4 @@
-"""What is told of texts that a head was asked about: classes with their probabilities, numbers and scores."""
+"""A head's answers: classes with their probabilities, numbers and scores."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,28 +8,28 @@ from typing import Any
 from torch import Tensor
 
 from mtlrank.datamodule.reading import Reading
-from mtlrank.inference.questions import Asked
+from mtlrank.inference.questions import Question
 from mtlrank.inference.scorer import Scorer
 from mtlrank.inference.scoring import one_late
 from mtlrank.task import Buckets, Task
 
 
-def answers(chunks: Iterable[list[Asked]], scorer: Scorer, reading: Reading) -> Iterator[list[dict[str, Any]]]:
-    """What is told of each chunk, an object for each of its lines, while the next chunk is with the model."""
-    pending = ((chunk, scorer.ask([asked.candidate for asked in chunk])) for chunk in chunks)
+def answers(chunks: Iterable[list[Question]], scorer: Scorer, reading: Reading) -> Iterator[list[dict[str, Any]]]:
+    """The answers to each chunk, one object per question, while the model scores the next chunk."""
+    pending = ((chunk, scorer.submit([question.candidate for question in chunk])) for chunk in chunks)
     for chunk, scored in one_late(pending):
-        items = told(scored.scores(), scorer.task)
+        items = answers_of_items(scored.scores(), scorer.task)
         rows = list[dict[str, Any]]()
-        for asked in chunk:
-            found = list(islice(items, len(asked.candidate.items)))
-            reading.count("items without a prediction, as a span is cut off or holds no token", found.count(None))
-            answer: Any = {"predictions": found} if scorer.task.num_spans else found[0]
-            rows.append({**asked.given, **answer})
+        for question in chunk:
+            predictions = list(islice(items, len(question.candidate.items)))
+            reading.count("items without a prediction, as a span is cut off or holds no token", predictions.count(None))
+            answer: Any = {"predictions": predictions} if scorer.task.num_spans else predictions[0]
+            rows.append({**question.given, **answer})
         yield rows
 
 
-def told(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:
-    """What is told of each item; None where there are no scores."""
+def answers_of_items(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:
+    """The answer for each item; None for an item without scores."""
     choices = scores.argmax(-1).tolist() if scores.dim() > 1 else [0] * len(scores)
     for row, choice in zip(scores.tolist(), choices, strict=True):
         values = row if isinstance(row, list) else [row]
@@ -37,7 +37,7 @@ def told(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:
 
 
 def _answer(values: Sequence[float], choice: int, task: Task) -> dict[str, Any]:
-    """One number, or a class with the probabilities of all; of a bucket also its range."""
+    """One number, or a class with the probabilities of all; for a bucket also its range."""
     if task.kind != "classification":
         return {"score": values[0]}
     classes: list[str] = task.classes  # type: ignore[attr-defined]

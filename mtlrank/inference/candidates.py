@@ -1,4 +1,4 @@
-"""What is to be scored, a chunk at a time: pairs of files or a program, a run with its texts, or what BM25 retrieves."""
+"""What is scored, in chunks: pairs from files or a program, a run with its texts, or documents that BM25 retrieves."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -20,10 +20,10 @@ _KEYS = ("query_id", "doc_id", "query", "text")
 
 
 class Candidate(NamedTuple):
-    """A query and a passage to score, or a text without a query. With spans, each item of it has its own."""
+    """A query and a passage to score, or a text without a query. A head on spans scores each of its items."""
 
     number: int  # in the store of pairs
-    place: str
+    place: str  # for errors
     query: str | None
     text: str
     items: tuple[tuple[Span, ...], ...] = ((),)  # the spans of each, in characters
@@ -40,7 +40,7 @@ def pairs_of_files(
 ) -> Iterator[list[Candidate]]:
     """The pairs of TSV (query_id, doc_id, query, text), JSON Lines or Parquet files (the same keys), in the files' order.
 
-    `holds` says whose queries' pairs are wanted.
+    `holds` says of a query id whether its pairs are wanted.
     """
     rows = chain.from_iterable(_rows(path, each) for path, each in reading.each(paths))
     for chunk in chunks((row for row in rows if holds(row[1][0])), size):
@@ -52,10 +52,10 @@ def pairs_of_files(
 
 
 def pairs_of_texts(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[Candidate]]:
-    """Pairs of a query and a passage that a program gives, in its order."""
+    """Pairs of a query and a passage from a program, in their order."""
     reading = Reading(hint=False)
     for chunk in chunks(enumerate(iterable(pairs, "pairs")), size):
-        yield [_given(number, plain(pair), reading) for number, pair in chunk]
+        yield [_pair_of_program(number, plain(pair), reading) for number, pair in chunk]
 
 
 def pairs_of_run(
@@ -66,7 +66,7 @@ def pairs_of_run(
     missing_texts: str,
     missing_queries: str = "stop",
 ) -> Iterator[list[Candidate]]:
-    """The best of each query of the collection's run, in the order of its queries. The run may be in any order."""
+    """The first `top_k` documents of each query of the collection's run, in the order of the collection's queries."""
     if top_k is not None:
         collection.require_order("top_k")
     store.order_queries(collection.queries)
@@ -80,9 +80,9 @@ def pairs_of_run(
 
 
 def _lines_of_run(collection: Collection, missing_queries: str) -> Iterator[PairValue]:
-    """The run's lines of wanted queries. Those of queries without a text are counted, if these may be missing.
+    """The run's lines of wanted queries. Lines of queries without a text are counted if `missing_queries` is "skip".
 
-    Raises `DataError` for such a query otherwise, and if there is no other, whichever queries are wanted.
+    Raises `DataError` for such a query otherwise, and if all queries of the run are such, also those that are not wanted.
     """
     missing, first, is_known = 0, None, False
     for row in collection.source.pair_values("run", collection.reading):
@@ -122,7 +122,7 @@ def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, f
 
 
 def _with_texts(asked: Sequence[StoredPair], collection: Collection, missing_texts: str) -> list[Candidate]:
-    """The texts of pairs. Raises `DataError` for a document without one, unless it may be."""
+    """Candidates with their texts. Raises `DataError` for a document without a text, unless `missing_texts` is "skip"."""
     texts = collection.docs.texts(pair.doc_id for pair in asked)
     missing = [pair for pair in asked if pair.doc_id not in texts]
     if missing and missing_texts == "stop":
@@ -132,11 +132,11 @@ def _with_texts(asked: Sequence[StoredPair], collection: Collection, missing_tex
             f"{collection.source.name}. missing_texts=skip leaves such documents out."
         )
     collection.reading.count("documents without a text", len(missing))
-    there = (pair for pair in asked if pair.doc_id in texts)
-    return [_candidate(p, collection.queries[p.query_id], texts[p.doc_id], collection.reading) for p in there]
+    complete = (pair for pair in asked if pair.doc_id in texts)
+    return [_candidate(p, collection.queries[p.query_id], texts[p.doc_id], collection.reading) for p in complete]
 
 
-def _given(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
+def _pair_of_program(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
     place = f"pairs[{number}]"
     match pair:
         case (str(query), str(text)):
@@ -145,13 +145,13 @@ def _given(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
 
 
 def _candidate(pair: StoredPair, query: str, text: str, reading: Reading) -> Candidate:
-    """A pair with texts that can be read."""
+    """A candidate with cleaned texts."""
     query, text = (cleaned(words, what, pair.place, reading) for what, words in (("query", query), ("text", text)))
     return Candidate(pair.number, pair.place, query, text)
 
 
 def cleaned(text: str, what: str, place: str, reading: Reading) -> str:
-    """A text as it is read. Raises `DataError` for one that is none; `what` says which it is."""
+    """A text with control characters read as blanks. Raises `DataError` if it is no text; `what` names it in errors."""
     try:
         words, times = clean_text(text, what)
     except DataError as error:
@@ -184,7 +184,7 @@ def _named_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]
 
 
 def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:
-    """(name, text, place) of each text, where it is met first."""
+    """(name, text, place) of each text, with the place of its first occurrence."""
     places = dict[tuple[str, str], str]()
     for place, (query_id, doc_id, query, text) in rows:
         places.setdefault((f"query {query_id!r}", query), place)

@@ -16,9 +16,9 @@ from mtlrank.inference.candidates import Candidate
 
 
 class PackedPairs:
-    """Some pairs, each distinct text of them tokenised once, cut and joined as preparation does it.
+    """Pairs as preparation makes them: each distinct text is tokenised once, cut, and joined with the other one.
 
-    As there, an item is left out if one of its spans is cut off or holds no token.
+    As in preparation, an item is left out if one of its spans is cut off or holds no token.
     """
 
     def __init__(self, pairs: Sequence[Candidate], preprocessor: LoadedPreprocessor) -> None:
@@ -35,9 +35,9 @@ class PackedPairs:
         ]
         self.pairs = np.array(pair_rows, dtype=np.int64).reshape(-1, 2)
         lengths = np.array([len(tokens) for tokens in kept], dtype=np.int64)
-        without = np.flatnonzero(((lengths[self.pairs] == 0) & (self.pairs != NO_TEXT)).any(1))
-        if len(without):
-            raise DataError(f"{pairs[without[0]].place}: expected text, found one without tokens.")
+        empty = np.flatnonzero(((lengths[self.pairs] == 0) & (self.pairs != NO_TEXT)).any(1))
+        if len(empty):
+            raise DataError(f"{pairs[empty[0]].place}: expected text, found one without tokens.")
         self.store = TokenStore(
             [np.concatenate([np.zeros(0, np.int32), *kept])],
             [offsets(lengths)],
@@ -49,11 +49,11 @@ class PackedPairs:
         self._take_items([item for items in spans for item in items], [len(items) for items in spans])
 
     def _take_items(self, spans: Sequence[Sequence[Span] | None], counts: Sequence[int]) -> None:
-        """The spans of all items, None of those that are left out, and how many items each pair has."""
-        there = np.array([item is not None for item in spans], dtype=bool)
+        """Keep the spans of items; `spans` is None for an item that is left out, `counts` are the items of each pair."""
+        is_kept = np.array([item is not None for item in spans], dtype=bool)
         self.num_items = len(spans)  # of all pairs, with those that are left out
-        self._numbers = np.flatnonzero(there)  # of the others among them
-        self._first = offsets(there)[offsets(counts)]  # of each pair, the first of the others
+        self._numbers = np.flatnonzero(is_kept)  # of kept items, among all
+        self._first = offsets(is_kept)[offsets(counts)]  # by pair: its first item among the kept ones
         width = max((len(item) for item in spans if item), default=0)
         kept = [item for item in spans if item is not None]
         self._spans = np.array(kept, dtype=np.int64).reshape(len(kept), width, 2)
@@ -62,12 +62,12 @@ class PackedPairs:
         return len(self.pairs)
 
     def longest_first(self) -> Ints:
-        """All pairs that have items, those with many tokens first, as evaluation takes them."""
+        """The pairs that have items, those with most tokens first, as in evaluation."""
         order: Ints = np.argsort(-self.store.lengths(self.pairs), kind="stable")
         return order[np.diff(self._first)[order] > 0]
 
     def items(self, numbers: Ints) -> Ints:
-        """The items of some pairs, pair by pair, by their numbers among the items of all pairs."""
+        """The items of some pairs, pair by pair, as numbers among the items of all pairs."""
         return self._numbers[self._rows(numbers)]
 
     def _rows(self, numbers: Ints) -> Ints:
@@ -84,7 +84,7 @@ class PackedPairs:
 def _placed(
     pair: Candidate, places: Mapping[str, Tokens], first_length: int, preprocessor: LoadedPreprocessor
 ) -> list[list[Span] | None]:
-    """Where the spans of each item are in the pair's sequence, whose first text has so many tokens."""
+    """The spans of each item as tokens of the pair's sequence, whose first text has `first_length` tokens."""
     if pair.items == ((),):
         return [[]]
     if pair.query is not None and pair.spans_in == "query":

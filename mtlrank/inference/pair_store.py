@@ -28,7 +28,7 @@ class StoredPair(NamedTuple):
 
 
 class PairStore:
-    """The pairs to score, and their scores once they are known. Each pair is there once."""
+    """The pairs to score, and their scores once they are known. A pair can be stored only once."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path)
@@ -41,7 +41,7 @@ class PairStore:
         return self._size
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()
 
     def order_queries(self, query_ids: Iterable[str]) -> None:
@@ -51,7 +51,7 @@ class PairStore:
             self._database.executemany(insert, ((name,) for name in query_ids))
 
     def add(self, pairs: Sequence[tuple[str, str, float, str]]) -> list[StoredPair]:
-        """Take in (query_id, doc_id, first-stage score, place). Raises `DataError` for a pair that is given twice."""
+        """Store (query_id, doc_id, first-stage score, place). Raises `DataError` for a pair that is given twice."""
         self.order_queries(dict.fromkeys(pair[0] for pair in pairs))
         rows = [(self._size + i, pair[1], *pair[2:], pair[0]) for i, pair in enumerate(pairs)]
         insert = (
@@ -62,7 +62,7 @@ class PairStore:
                 try:
                     self._database.execute(insert, row)
                 except sqlite3.IntegrityError as error:
-                    raise DataError(self._twice(row[4], row[1], str(row[3]))) from error
+                    raise DataError(self._duplicate(row[4], row[1], str(row[3]))) from error
         self._size += len(rows)
         return [StoredPair(row[0], row[4], row[1], str(row[3])) for row in rows]
 
@@ -79,14 +79,14 @@ class PairStore:
                     raise DataError(f"{place}: {name} has a different text at {first}.")
 
     def best(self, k: int | None) -> Iterator[StoredPair]:
-        """The pairs query by query, the `k` best of the first stage; None for all."""
+        """The pairs query by query, in the order of the first stage: its `k` best, or all."""
         ranked = f"SELECT *, {_BEST.format(score='first')} AS rank FROM pairs"  # noqa: S608 - our own words
         select = f"SELECT p.number, name, doc, place FROM ({ranked}) p JOIN queries q ON q.number = query"  # noqa: S608
         limit = "" if k is None else f"WHERE rank <= {int(k)}"
         yield from map(StoredPair._make, self._database.execute(f"{select} {limit} ORDER BY query, rank"))
 
     def put(self, numbers: Iterable[int], scores: Iterable[float]) -> None:
-        """Take in the scores of pairs."""
+        """Store the scores of pairs."""
         with self._database:
             self._database.executemany("INSERT INTO scores VALUES (?, ?)", zip(numbers, scores, strict=True))
 
@@ -105,7 +105,7 @@ class PairStore:
             "ORDER BY p.number"
         )
 
-    def _twice(self, query_id: str, doc_id: str, place: str) -> str:
+    def _duplicate(self, query_id: str, doc_id: str, place: str) -> str:
         select = "SELECT place FROM pairs JOIN queries q ON q.number = query WHERE name = ? AND doc = ?"
         (first,) = self._database.execute(select, (query_id, doc_id)).fetchone()
         return f"{place}: document {doc_id!r} of query {query_id!r} is given twice, first at {first}. Remove one."

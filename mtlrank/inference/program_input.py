@@ -1,4 +1,4 @@
-"""What a program gives in place of a file."""
+"""Checks and conversion of texts that a program passes in place of a file."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def iterable(given: Iterable[T], what: str) -> Iterable[T]:
-    """What a program gives, if it can be gone through. Raises `DataError` if not."""
+    """`given`, if it is iterable. Raises `DataError` if not."""
     if not isinstance(given, Iterable):
         raise DataError(f"{what}: expected a list, found {given!r:.60}.")
     return given
 
 
 def plain(given: Any) -> Any:
-    """What a program gives, with Python's own numbers and lists in place of numpy's, which come from tables."""
+    """`given` with Python's own numbers and lists in place of numpy's, which tables hold."""
     match given:
         case np.ndarray() | np.generic():
             return plain(given.tolist())

@@ -1,4 +1,4 @@
-"""Texts that a head of any kind is asked about, by a file or a program, a chunk at a time."""
+"""The inputs of `mtlrank predict` and `LoadedHead.predict`, read in chunks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -16,23 +16,23 @@ from mtlrank.inference.candidates import Candidate, cleaned
 from mtlrank.inference.program_input import iterable, plain
 
 SINGLE, PAIR = ("text",), ("query", "text")
-Given = str | Sequence[str] | Mapping[str, Any]  # what a program asks: a text, a pair, or either by name
+Given = str | Sequence[str] | Mapping[str, Any]  # an input from a program: a text, a pair of texts, or a dict
 
 
 class Form(NamedTuple):
-    """What a head can be asked."""
+    """The inputs that a head accepts."""
 
-    text_keys: tuple[str, ...] | None  # what its own data call a text, or the two of a pair; None: it reads either
+    text_keys: tuple[str, ...] | None  # the names of its texts in its own data; None: it reads texts and pairs
     num_spans: int  # of each item; 0: the text, or the pair, is the item
     spans_in: Literal["text", "query"]
 
     @property
     def layouts(self) -> list[tuple[str, ...]]:
-        """What the head reads, where the texts have no names: a text, a pair of texts or both."""
+        """The accepted inputs whose texts have no names: a text, a pair of texts, or both."""
         return [keys for keys in (SINGLE, PAIR) if self.text_keys is None or len(keys) == len(self.text_keys)]
 
     def layout(self, number: int) -> tuple[str, ...] | None:
-        """That of so many texts, if there is one."""
+        """The layout with `number` texts; None if the head accepts no such input."""
         return next((keys for keys in self.layouts if len(keys) == number), None)
 
     @property
@@ -42,7 +42,7 @@ class Form(NamedTuple):
 
     @property
     def columns(self) -> list[str]:
-        """What of a row is looked at."""
+        """The columns that are read."""
         return list(dict.fromkeys([*(self.text_keys or ()), *PAIR, "id", "spans"]))
 
     def keys(self, row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -52,19 +52,19 @@ class Form(NamedTuple):
         return usual if not row.keys() >= {*own} and row.keys() >= {*usual} else own
 
 
-class Asked(NamedTuple):
-    """A line of the input; `given` is what of it comes back in the output."""
+class Question(NamedTuple):
+    """A line of the input; `given` is the part that is copied to the output."""
 
     given: dict[str, Any]
     candidate: Candidate
 
 
-def asked_of_files(
+def questions_of_files(
     paths: Sequence[Path], reading: Reading, form: Form, size: int, shard: Shard | None = None
-) -> Iterator[list[Asked]]:
+) -> Iterator[list[Question]]:
     """The lines of files in their order, or a shard's part: JSON Lines, Parquet (by its name) or TSV (`is_json`).
 
-    Raises `DataError` with the place of a line that the head cannot be asked.
+    Raises `DataError` with the place of a line that the head does not accept.
     """
     for path in paths:
         if form.num_spans and not _is_named(path):
@@ -74,7 +74,7 @@ def asked_of_files(
 
 
 def _parts(paths: Sequence[Path], reading: Reading, shard: Shard) -> Iterator[tuple[Path, Reading]]:
-    """The files that have lines of a shard, each with a reading that wants these: the lines of all files are shared."""
+    """The files that hold lines of a shard, each with a reading of only these; shards divide the lines of all files."""
     sizes = [count_rows(path) for path in paths]
     wanted, first = shard.part(sum(sizes)), 0
     reading.progress.total = len(wanted)
@@ -85,7 +85,7 @@ def _parts(paths: Sequence[Path], reading: Reading, shard: Shard) -> Iterator[tu
         first += size
 
 
-def _rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+def _rows(path: Path, reading: Reading, form: Form) -> Iterator[Question]:
     return _named_rows(path, reading, form) if _is_named(path) else _tsv_rows(path, reading, form)
 
 
@@ -94,10 +94,10 @@ def _is_named(path: Path) -> bool:
     return is_parquet(path) or is_json(path)
 
 
-def asked_of_program(texts: Iterable[Given], reading: Reading, form: Form, size: int) -> Iterator[list[Asked]]:
-    """What a program asks, in its order: texts, pairs of texts, or what a line of JSON Lines would hold.
+def questions_of_program(texts: Iterable[Given], reading: Reading, form: Form, size: int) -> Iterator[list[Question]]:
+    """The inputs of a program, in their order: texts, pairs of texts, or dicts as lines of JSON Lines hold.
 
-    Raises `DataError` with the position of what the head cannot be asked.
+    Raises `DataError` with the position of an input that the head does not accept.
     """
     if isinstance(texts, str | Mapping):
         raise DataError(f"texts: expected a list, found a single one, {texts!r:.60}. Put it into brackets.")
@@ -105,7 +105,7 @@ def asked_of_program(texts: Iterable[Given], reading: Reading, form: Form, size:
     return chunks((_given(number, each, reading, form) for number, each in given), size)
 
 
-def _given(number: int, given: Given, reading: Reading, form: Form) -> Asked:
+def _given(number: int, given: Given, reading: Reading, form: Form) -> Question:
     place = f"texts[{number}]"
     match given:
         case Mapping():
@@ -119,16 +119,16 @@ def _given(number: int, given: Given, reading: Reading, form: Form) -> Asked:
     if (keys := form.layout(len(words))) is None:
         expected = " or ".join("a text" if keys == SINGLE else "a pair of texts" for keys in form.layouts)
         raise DataError(f"{place}: expected {expected}, or a dict of such, found {given!r:.60}.")
-    return Asked({}, _with_items(_candidate(number, place, words, keys, reading), {}, form))
+    return Question({}, _with_items(_candidate(number, place, words, keys, reading), {}, form))
 
 
-def _named_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+def _named_rows(path: Path, reading: Reading, form: Form) -> Iterator[Question]:
     for number, (place, row) in enumerate(read_objects(path, form.columns, reading), reading.part.start):
         yield _named(number, place, row, reading, form)
 
 
-def _named(number: int, place: str, row: Mapping[str, Any], reading: Reading, form: Form) -> Asked:
-    """What a row asks that has its texts by name."""
+def _named(number: int, place: str, row: Mapping[str, Any], reading: Reading, form: Form) -> Question:
+    """The question of a row with named fields."""
     keys, name = form.keys(row), row.get("id")
     for key in keys:
         if not isinstance(row.get(key), str):
@@ -138,10 +138,10 @@ def _named(number: int, place: str, row: Mapping[str, Any], reading: Reading, fo
     if not (name is None or type(name) is int or (isinstance(name, str) and not IMPOSSIBLE.search(name))):
         raise DataError(f"{place}: expected text or a whole number as id, found {_shown(row, 'id')}.")
     candidate = _candidate(number, place, [row[key] for key in keys], keys, reading)
-    return Asked({} if name is None else {"id": name}, _with_items(candidate, row, form))
+    return Question({} if name is None else {"id": name}, _with_items(candidate, row, form))
 
 
-def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
+def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Question]:
     for number, (place, line) in enumerate(read_lines(path, reading), reading.part.start):
         name, *texts = line.split("\t")
         keys = form.layout(len(texts))
@@ -154,7 +154,7 @@ def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Asked]:
             raise DataError(f"{place}: expected {layouts}, found {found}.{way}")
         if number == 0 and is_header([name], texts):
             raise DataError(f"{place}: found a header, but TSV files are expected to start with their first text.")
-        yield Asked({"id": name}, _candidate(number, place, texts, keys, reading))
+        yield Question({"id": name}, _candidate(number, place, texts, keys, reading))
 
 
 def _candidate(number: int, place: str, texts: Sequence[str], keys: Sequence[str], reading: Reading) -> Candidate:
@@ -163,15 +163,15 @@ def _candidate(number: int, place: str, texts: Sequence[str], keys: Sequence[str
 
 
 def _with_items(candidate: Candidate, row: Mapping[str, Any], form: Form) -> Candidate:
-    """The candidate with the spans that its row gives."""
-    found, place = row.get("spans"), candidate.place
+    """The candidate with the spans of its row."""
+    spans, place = row.get("spans"), candidate.place
     if not form.num_spans:
-        if found:
+        if spans:
             raise DataError(f"{place}: found spans, but the head judges whole texts. Leave them out.")
         return candidate
     candidate = candidate._replace(items=(), spans_in=form.spans_in)
     try:
-        items = _items(found, form.num_spans)
+        items = _items(spans, form.num_spans)
     except (TypeError, ValueError):
         one = ", ".join(["[start, end]"] * form.num_spans)
         expected = f"[{one if form.num_spans == 1 else f'[{one}]'}, ...]"
@@ -185,7 +185,7 @@ def _with_items(candidate: Candidate, row: Mapping[str, Any], form: Form) -> Can
 
 
 def _items(spans: Any, num_spans: int) -> tuple[tuple[Span, ...], ...]:
-    """The spans of each item. A single pair of spans may be there as `SpanPairs` has it, without a list around it."""
+    """The spans of each item. A single pair of spans may come without a list around it, as in data of `SpanPairs`."""
     if not isinstance(spans, list | tuple):
         raise TypeError
     if num_spans == 1:

@@ -16,6 +16,8 @@ from mtlrank.inference.scoring import Arriving, scores
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 
+CHUNK = 4096  # texts or pairs in memory at a time; the same everywhere, as only equal batches give bit-equal scores
+
 
 class Scorer:
     """Scores pairs as evaluation does: packed batches of like length, long ones first.
@@ -41,11 +43,11 @@ class Scorer:
 
     def score(self, pairs: Sequence[Candidate]) -> Tensor:
         """The score of each pair, (pairs,) float32, in the labels' own unit. Memory grows with the number of pairs."""
-        return self.ask(pairs).scores()
+        return self.submit(pairs).scores()
 
     @torch.no_grad()
-    def ask(self, pairs: Sequence[Candidate]) -> "Pending":
-        """Have pairs scored. A GPU does it while the program goes on, until the scores are read."""
+    def submit(self, pairs: Sequence[Candidate]) -> "Pending":
+        """Start to score pairs. A GPU computes while the program goes on, until it reads the scores."""
         packed = PackedPairs(pairs, self.preprocessor)
         order, device = packed.longest_first(), next(self.model.parameters()).device
         parts = []
@@ -53,21 +55,21 @@ class Scorer:
             for start in range(0, len(order), self.batch_size):
                 batch = {self.name: packed.collate(order[start : start + self.batch_size])}
                 parts.append(scores(self.model, {self.name: self.task}, batch, device)[self.name].float())
-        found = torch.cat(parts or [torch.zeros(0, device=device)])
+        computed = torch.cat(parts or [torch.zeros(0, device=device)])
         items = torch.from_numpy(packed.items(order))
-        return Pending(pairs, packed.num_items, items, Arriving({"scores": found}))
+        return Pending(pairs, packed.num_items, items, Arriving({"scores": computed}))
 
 
 class Pending(NamedTuple):
-    """Pairs whose scores are on their way."""
+    """Pairs whose scores are being computed."""
 
     pairs: Sequence[Candidate]
     num_items: int  # of all pairs
-    items: Tensor  # those that have scores, in the order of these
+    items: Tensor  # those that have scores, in the order of the scores
     arriving: Arriving
 
     def scores(self) -> Tensor:
-        """What measures read of each item, (items,) or (items, classes); without spans, an item is a pair.
+        """The scores of each item, (items,) or (items, classes), as measures read them; without spans, an item is a pair.
 
         NaN where a span is cut off or holds no token. Raises `DivergedError` for a score that is not finite.
         """
@@ -77,9 +79,9 @@ class Pending(NamedTuple):
             raise DivergedError(
                 f"{wrong.place}: the score is not finite. The model is damaged, or its training diverged."
             )
-        found = torch.full((self.num_items, *arrived.shape[1:]), torch.nan)
-        found[self.items] = arrived
-        return found
+        scores = torch.full((self.num_items, *arrived.shape[1:]), torch.nan)
+        scores[self.items] = arrived
+        return scores
 
     def _pair_of(self, item: int) -> Candidate:
         return next(islice((pair for pair in self.pairs for _ in pair.items), item, None))

@@ -1,4 +1,4 @@
-"""Scoring batches with a model: a whole split for validation and judging, or what a `Scorer` makes of texts."""
+"""Scoring batches with a model: those of a whole split, for validation and judging, or those of a `Scorer`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -32,10 +32,10 @@ def predict(
     after_batch: Callable[[], object] | None = None,
     with_losses: bool = False,
 ) -> dict[str, Predictions]:
-    """Score what a loader over a split of several datasets delivers, by dataset name.
+    """Score the batches of a split of several datasets; returns predictions by dataset name.
 
     `total` is the number of batches, `precision` gives the context to compute in, `after_batch` may raise to stop early.
-    `with_losses` also keeps the losses of samples. The model is back in its mode afterwards.
+    `with_losses` also keeps the losses of samples. The model's mode is restored afterwards.
     """
     predictions = {name: Predictions(dataset, split) for name, dataset in datasets.items() if dataset.has(split)}
     device, training = next(model.parameters()).device, model.training
@@ -43,14 +43,14 @@ def predict(
     progress = Progress(f"scoring {split}", "batches", total)
     tasks = {name: dataset.task for name, dataset in datasets.items()}
 
-    def ask(batch: MTLBatch) -> tuple[MTLBatch, Arriving, Arriving]:
-        found, losses = _outputs(model, tasks, batch.tasks, device, tasks if with_losses else ())
-        return batch, Arriving(found), Arriving(losses)
+    def submit(batch: MTLBatch) -> tuple[MTLBatch, Arriving, Arriving]:
+        computed, losses = _outputs(model, tasks, batch.tasks, device, tasks if with_losses else ())
+        return batch, Arriving(computed), Arriving(losses)
 
     try:
         with precision():
-            for batch, found, losses in one_late(map(ask, batches)):
-                scored, lost = found.values(), losses.values()
+            for batch, computed, losses in one_late(map(submit, batches)):
+                scored, lost = computed.values(), losses.values()
                 for name, part in batch.tasks.items():
                     predictions[name].add(part.sample_ids, scored[name], lost.get(name))
                 if after_batch is not None:
@@ -61,17 +61,17 @@ def predict(
     return predictions
 
 
-def one_late(asked: Iterable[T]) -> Iterator[T]:
-    """Each thing after the next one was asked for, so that a GPU has that to do while this is read."""
+def one_late(submitted: Iterable[T]) -> Iterator[T]:
+    """Each thing once the next one is submitted, so that a GPU computes that while this is read."""
     waiting = list[T]()
-    for thing in asked:
+    for thing in submitted:
         yield from waiting
         waiting = [thing]
     yield from waiting
 
 
 class Arriving:
-    """Tensors on their way from a device."""
+    """Tensors that are being copied from a device."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._values = {name: values.to("cpu", non_blocking=True) for name, values in tensors.items()}
@@ -80,7 +80,7 @@ class Arriving:
             self._event.record()
 
     def values(self) -> dict[str, Tensor]:
-        """The tensors, once they are here."""
+        """The tensors, once they are copied."""
         if self._event:
             self._event.synchronize()
         return self._values
@@ -92,10 +92,10 @@ def scores(
     batches: Mapping[str, TaskBatch],
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """What measures read, by name, of a batch of each task: one score per item, or one per class.
+    """The scores of a batch of each task, by name, as measures read them: one per item, or one per item and class.
 
-    Call it without gradients, within the context to compute in. One context for many batches converts weights once, which
-    torch does not do in inference mode.
+    Call it without gradients and inside the context of the precision. One context for many batches converts weights once,
+    which torch does not do in inference mode.
     """
     return _outputs(model, tasks, batches, device)[0]
 
@@ -107,20 +107,25 @@ def _outputs(
     device: torch.device,
     learnt: Collection[str] = (),
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The scores, and of the tasks in `learnt` the loss of each sample, unless it needs groups or a teacher."""
+    """The scores, and for the tasks in `learnt` the loss of each sample, unless it needs groups or a teacher."""
     moved = {name: to_device(batch, device) for name, batch in batches.items()}
     logits = model(moved) if moved else {}
     with torch.autocast(device.type, enabled=False):
-        found = {name: tasks[name].scores(logits[name]) for name in batches}
+        computed = {name: tasks[name].scores(logits[name]) for name in batches}
         losses = {
             name: tasks[name].loss(logits[name], moved[name])
             for name in batches
             if name in learnt and not (tasks[name].grouped or tasks[name].distils)
         }
     for name, batch in batches.items():
-        rest = getattr(found[name], "shape", ())[1:]  # classes, if there are any
-        shaped(f"{name_of(tasks[name])}.scores", found[name], (len(batch.labels), *rest), "one row an item")
-    return found, losses
+        rest = getattr(computed[name], "shape", ())[1:]  # classes, if there are any
+        shaped(f"{name_of(tasks[name])}.scores", computed[name], (len(batch.labels), *rest), "one row an item")
+    return computed, losses
+
+
+def evaluation_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[object]]:
@@ -130,7 +135,7 @@ def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[
 
 
 def gather(predictions: Mapping[str, Predictions]) -> None:
-    """Give every process the scores of all."""
+    """Give every process the predictions of all processes."""
     if (number := world_size()) == 1:
         return
     gathered: list[dict[str, PackedScores]] = [{}] * number

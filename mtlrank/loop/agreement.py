@@ -1,4 +1,4 @@
-"""What several processes must do together, or not at all."""
+"""Decisions and failures that all processes share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from mtlrank.processes import rank, world_size
 
 
 class Agreement:
-    """Answers that are the same on all processes, which must ask at the same points.
+    """Collective operations with the same result on all processes, which must call them at the same points.
 
-    They meet on the CPU: a question to the GPUs would wait for all that these still have to do.
+    They run on the CPU: asking through the GPUs would first wait for their queued work.
     """
 
     def __init__(self) -> None:
         self._group: Any = None
 
     def open(self) -> None:
-        """Let processes meet, if there are several by now."""
+        """Create the process group, if there are several processes."""
         if world_size() > 1:
             self._group = dist.new_group(backend="gloo")
 
@@ -34,17 +34,17 @@ class Agreement:
         return largest
 
     def on_first(self, work: Callable[[], object]) -> None:
-        """Do something on the first process; if it fails, all fail."""
+        """Run `work` on the first process; if it fails, all processes raise."""
         error = None
         if rank() == 0:
             try:
                 work()
-            except UserError as found:
-                error = found
+            except UserError as failure:
+                error = failure
         self.raise_on_all(error)
 
     def raise_on_all(self, error: Exception | None) -> None:
-        """Raise what went wrong on the first process, on all of them."""
+        """If the first process has an `error`, raise it there, and a `StorageError` on the others."""
         (failed,) = self.largest([int(error is not None)])
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""Checkpoints as folders with a manifest: complete or not there at all, checked when they are read, local or on gs://."""
+"""Checkpoints as folders with a manifest: complete or absent, checked when they are read, local or on gs://."""
 
 import json
 import re
@@ -38,9 +38,9 @@ _NAME = re.compile(r"(step|best)-(\d{8})")
 
 
 class Checkpoint(NamedTuple):
-    """Which checkpoint of a run; `step` counts optimizer steps."""
+    """The name of a checkpoint; `step` counts optimizer steps."""
 
-    kind: str  # "step": everything that training needs to continue; "best": the weights that judged best
+    kind: str  # "step": everything that training needs to continue; "best": the weights of the best validation
     step: int
 
     @property
@@ -52,8 +52,8 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in a folder, local or on Google Cloud Storage.
 
-    The newest two states of training are kept, so that one that is damaged costs little, and the best weights. The folder
-    belongs to the process that took it last: another one that still trains the same run must not remove what that writes.
+    Keeps the newest two states of training, so that a damaged one costs little, and the best weights. The folder belongs to
+    the process that took it over last: an older process that still trains the same run must not remove its files.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -64,7 +64,7 @@ class Checkpoints:
             write_bytes(join(self.folder, "writable"), b"")  # before the first step, not after the first hour
 
     def take(self) -> None:
-        """Make the folder this process's, and no longer that of a clone or of a pod that is only believed to be gone."""
+        """Take the folder over, also from a clone, or from a pod that is presumed dead but still runs."""
         self._owner = f"{socket.gethostname()} {secrets.token_hex(8)}\n".encode()
         write_bytes(join(self.folder, _OWNER), self._owner)
 
@@ -74,9 +74,9 @@ class Checkpoints:
         if owner not in (None, self._owner):
             host = owner.decode(errors="replace").split(" ")[0]
             raise ConflictError(
-                f"A later process, on {host}, trains the same run and goes on from its checkpoints in {self.folder}. This "
-                "one ends, and leaves them alone. If both should run, give one of them another training.checkpoint_dir (of "
-                "a pipeline: checkpoints)."
+                f"A later process, on {host}, trains the same run with the checkpoints in {self.folder}. This process "
+                "stops, and leaves them alone. To run both, give one of them another training.checkpoint_dir (in a "
+                "pipeline: checkpoints)."
             )
 
     def path(self, checkpoint: Checkpoint) -> str:
@@ -84,27 +84,27 @@ class Checkpoints:
         return join(self.folder, checkpoint.name)
 
     def all(self, kind: str) -> list[Checkpoint]:
-        """The checkpoints that seem complete without being read, newest first."""
+        """The checkpoints that have a manifest, newest first; they are not read."""
         names = [name.removesuffix(f"/{MANIFEST}") for name in list_files(self.folder) if name.endswith(f"/{MANIFEST}")]
         matches = [match for name in names if (match := _NAME.fullmatch(name))]
         found = [Checkpoint(match[1], int(match[2])) for match in matches if match[1] == kind]
         return sorted(found, key=lambda checkpoint: -checkpoint.step)
 
     def newest(self) -> tuple[Checkpoint, dict[str, Any]] | None:
-        """The newest state that is as it was written, with its content; damaged ones are reported and skipped.
+        """The newest undamaged state with its content; damaged ones are reported and skipped.
 
         None for a new run. Raises `DataError` if there are states, but none that can be read.
         """
         candidates, reasons = self.all("step"), []
-        for found in candidates:
+        for checkpoint in candidates:
             try:
-                content = self.read(found)
+                content = self.read(checkpoint)
             except DataError as error:
-                reasons.append(f"{self.path(found)} cannot be used: {error}")
+                reasons.append(f"{self.path(checkpoint)} cannot be used: {error}")
                 continue
             for reason in reasons:
                 say(f"mtlrank: {reason}")
-            return found, content
+            return checkpoint, content
         if candidates:
             raise DataError(
                 f"No checkpoint in {self.folder} can be read. {reasons[0]} Start over with force=true, or in a pipeline "
@@ -117,37 +117,37 @@ class Checkpoints:
         return read_checkpoint(self.path(checkpoint))
 
     def write_best(self, step: int, weights: Mapping[str, Any], values: Mapping[str, float]) -> None:
-        """Keep weights and what they reached in validation."""
+        """Write weights and the metrics of their validation."""
         self.check_own()
         write_checkpoint({"state_dict": dict(weights), "values": dict(values)}, self.path(Checkpoint("best", step)))
 
     def prune(self, step: int, best: set[int | None]) -> None:
         """Keep the newest two states up to `step` and their `best` weights.
 
-        Those of later steps are of a course that was given up.
+        States of later steps belong to an abandoned attempt and are removed.
         """
         states = self.all("step")
-        kept = [found for found in states if found.step <= step][:2]
-        for found in [*states, *self.all("best")]:
-            if found not in kept and not (found.kind == "best" and found.step in best):
-                self._remove(found)
+        kept = [checkpoint for checkpoint in states if checkpoint.step <= step][:2]
+        for checkpoint in [*states, *self.all("best")]:
+            if checkpoint not in kept and not (checkpoint.kind == "best" and checkpoint.step in best):
+                self._remove(checkpoint)
 
     def clear(self) -> None:
         """Remove everything: the run starts over."""
-        for found in self.all("step") + self.all("best"):
-            self._remove(found)
+        for checkpoint in self.all("step") + self.all("best"):
+            self._remove(checkpoint)
 
     def _remove(self, checkpoint: Checkpoint) -> None:
-        """Remove a checkpoint, and what was fetched of it."""
+        """Remove a checkpoint and its local copy."""
         remove_folder(self.path(checkpoint))
         remove_folder(mirror(self.path(checkpoint)))
 
 
 class VerifiedIO(CheckpointIO):
-    """How Lightning's trainer writes and reads checkpoints here.
+    """Lightning's trainer writes and reads checkpoints through this.
 
-    Only one of several processes writes. If it cannot, the others must hear of it instead of waiting, so the error is kept
-    in `error` for whoever asked to save.
+    Only one of several processes writes. If it fails, the others must not wait for it: the failure is kept in `error`, and
+    the caller raises it on all processes.
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ def write_checkpoint(content: dict[str, Any], path: str) -> None:
         with new_folder(here) as part:
             torch.save(content, part / STATE)
             write_manifest(part, {"kind": "checkpoint", "torch": torch.__version__})
-    except (OSError, RuntimeError) as error:  # torch tells of a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         reason, free = " ".join(str(error).split())[:120], shutil.disk_usage(here.parent).free
         raise StorageError(
             f"Cannot write the checkpoint {here}: {reason}. It needs {_bytes(content) >> 20:,} MiB, "
@@ -186,7 +186,7 @@ def write_checkpoint(content: dict[str, Any], path: str) -> None:
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """The content of a checkpoint whose files are as they were written; code in it is never run."""
+    """The content of a checkpoint whose files match its manifest; no code in it is run."""
     here = fetch_folder(path, mirror(path))
     if read_manifest(here).get("kind") != "checkpoint":
         raise DataError(f"{path} is not a checkpoint.")
@@ -199,21 +199,23 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str, accepted: list[str]) -> bool:
-    """Whether training can continue exactly: nothing differs between what is learnt now and in the checkpoint.
+    """Whether training can continue exactly, as this run's identity equals that of the checkpoint.
 
-    Keys begin with their kind, as in `data.trec2019`. Raises `ConfigError` with all that differs, unless of an `accepted`
-    kind: then training starts over with the weights.
+    Keys begin with their kind, as in `data.trec2019`. False if all that differs is of an `accepted` kind: then training
+    starts over with the checkpoint's weights. Raises `ConfigError` with all other differences.
     """
-    found = differing(ours, theirs)
-    refused = [key for key in found if key.partition(".")[0] not in accepted]
+    changed = differing(ours, theirs)
+    refused = [key for key in changed if key.partition(".")[0] not in accepted]
     if refused:
-        table = "; ".join(f"{key}: {_shown(theirs.get(key))} there, {_shown(ours.get(key))} now" for key in refused)
+        table = "; ".join(
+            f"{key}: {_shown(theirs.get(key))} in the checkpoint, {_shown(ours.get(key))} now" for key in refused
+        )
         kinds = ",".join(sorted({key.partition(".")[0] for key in refused}))
         raise ConfigError(
             f"{where} does not fit this run. {table}. Start over with force=true, choose another output_dir, or start from "
             f"its weights with training.accept_changes=[{kinds}]."
         )
-    return not found
+    return not changed
 
 
 def _shown(value: Any) -> str:
@@ -221,7 +223,7 @@ def _shown(value: Any) -> str:
 
 
 def _bytes(content: Any) -> int:
-    """About how large a checkpoint is."""
+    """The approximate size of a checkpoint."""
     if isinstance(content, torch.Tensor):
         return content.nbytes
     parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else []

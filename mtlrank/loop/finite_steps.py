@@ -14,7 +14,7 @@ _SHOWN = 5  # samples of a bad step that are named
 
 
 class Learnt(NamedTuple):
-    """What one step learns from."""
+    """The losses that one step learns from."""
 
     step: int
     losses: list[tuple[str, Tensor, Tensor]]  # task, loss of each sample, sample ids
@@ -23,24 +23,24 @@ class Learnt(NamedTuple):
 class FiniteSteps:
     """Skips a step if the norm of its gradients is NaN or infinite, and stops after more than `most` such steps.
 
-    After the processes have averaged their gradients the norm is the same on all of them, so they skip together without
-    a word. On a GPU a fused optimizer skips by itself (as it does for a gradient scaler) and the norm is looked at one
-    step later, when it has arrived: no step waits for the device.
+    The processes have averaged their gradients, so the norm is the same on all of them and they skip together without
+    communicating. On a GPU a fused optimizer skips the step itself (as it does for a gradient scaler), and the norm is
+    checked one step later, when it has arrived: no step waits for the device.
     """
 
     def __init__(self, most: int, name_of: Callable[[str, int], str]) -> None:
         self.most = most
         self.name_of = name_of
-        self.skipped = 0  # of the steps of this attempt
+        self.skipped = 0  # steps, in this attempt
         self.skipped_before = 0  # in attempts that this one continues
         self._waiting: list[tuple[torch.cuda.Event, Tensor, Learnt]] = []
 
     def check(self, norm: Tensor, optimizer: Optimizer, learnt: Learnt) -> None:
-        """Look at the norm of the gradients that the optimizer is about to use."""
+        """Check the norm of the gradients that the optimizer is about to use."""
         wrong = ~torch.isfinite(norm)
         if norm.is_cuda and optimizer.defaults.get("fused"):
             optimizer.found_inf = wrong.float()  # type: ignore[attr-defined]
-            self.look()
+            self.check_pending()
             arriving = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(wrong, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
@@ -50,29 +50,30 @@ class FiniteSteps:
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     weight.grad = None
-            self._tell(learnt)
+            self._report(learnt)
 
     def require_some(self, steps: int) -> None:
         """Raise `DivergedError` if all `steps` so far were skipped."""
-        self.look()
+        self.check_pending()
         if 0 < steps <= self.skipped_before + self.skipped:
             raise DivergedError(
-                f"Nothing was learnt: all {steps} steps so far were skipped, as they are not finite (see above). Look for "
-                "NaN in classes of your own (pooler, head, task, combiner) and in labels, or lower loop.optimizer.lr."
+                f"Nothing was learnt: all {steps} steps so far were skipped, as their gradients are not finite (see "
+                "above). Look for NaN in classes of your own (pooler, head, task, combiner) and in labels, or lower "
+                "loop.optimizer.lr."
             )
 
-    def look(self) -> None:
-        """Look at the steps that are done by now."""
+    def check_pending(self) -> None:
+        """Check the steps whose norms were still on their way from the device."""
         for event, wrong, learnt in self._waiting:
             event.synchronize()
             if bool(wrong):
-                self._tell(learnt)
+                self._report(learnt)
         self._waiting.clear()
 
-    def _tell(self, learnt: Learnt) -> None:
+    def _report(self, learnt: Learnt) -> None:
         self.skipped += 1
-        found = [line for line in (self._blame(*part) for part in learnt.losses) if line]
-        where = "; ".join(found) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
+        wrong = [line for line in (self._bad_losses(*part) for part in learnt.losses) if line]
+        where = "; ".join(wrong) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
         message = f"step {learnt.step} is not finite: {where}"
         if self.skipped > self.most:
             raise DivergedError(
@@ -81,7 +82,7 @@ class FiniteSteps:
             )
         print(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})", file=sys.stderr, flush=True)
 
-    def _blame(self, name: str, losses: Tensor, samples: Tensor) -> str:
+    def _bad_losses(self, name: str, losses: Tensor, samples: Tensor) -> str:
         wrong = samples[~torch.isfinite(losses)].tolist()
         if not wrong:
             return ""

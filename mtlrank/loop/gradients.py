@@ -40,31 +40,31 @@ class TaskGradients(NamedTuple):
 
     def cosines(self) -> dict[tuple[str, str], Tensor]:
         """The cosine between each two tasks' gradients, over the weights that both reach."""
-        names, found = list(self.body), {}
+        names, cosines = list(self.body), {}
         for number, first in enumerate(names):
             for second in names[number + 1 :]:
                 both = zip(self.body[first], self.body[second], strict=True)
                 shared = [(a, b) for a, b in both if a is not None and b is not None]
                 a, b = [pair[0] for pair in shared], [pair[1] for pair in shared]
-                found[first, second] = _dot(a, b) / (_dot(a, a) * _dot(b, b)).sqrt().clamp(min=1e-30)
-        return found
+                cosines[first, second] = _dot(a, b) / (_dot(a, a) * _dot(b, b)).sqrt().clamp(min=1e-30)
+        return cosines
 
 
 def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset], batch: MTLBatch) -> TaskGradients:
-    """Forward and backward passes for each task by itself; gradients that the weights hold are not touched."""
-    found = TaskGradients({}, {}, {})
+    """Forward and backward passes for each task by itself; the weights' own `grad` is not touched."""
+    by_task = TaskGradients({}, {}, {})
     body = trained(model.body)
     for name, part in batch.tasks.items():
         head = trained(model.heads[name])
         losses = losses_of(model, datasets, {name: part})[name]
         with torch.autocast(losses.device.type, enabled=False):  # as `backward`, which Lightning calls outside of it
             gradients = torch.autograd.grad(losses.mean(), [*body, *head], allow_unused=True)
-        found.losses[name] = losses.detach()
-        found.body[name] = list(gradients[: len(body)])
-        found.heads[name] = [
+        by_task.losses[name] = losses.detach()
+        by_task.body[name] = list(gradients[: len(body)])
+        by_task.heads[name] = [
             torch.zeros_like(w) if g is None else g for g, w in zip(gradients[len(body) :], head, strict=True)
         ]
-    return found
+    return by_task
 
 
 def losses_of(

@@ -14,14 +14,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from mtlrank.errors import ConfigError
 from mtlrank.storage import read_json, write_json
 
-_KNOWN = "logger.json"  # in a run's folder: what the run is called there
+_IDS = "logger.json"  # in a run's folder: the run's id at each service
 
 
 class Service(Logger):
-    """Hands what a run logs on to a service.
+    """Forwards what a run logs to a service.
 
-    A service that fails in the middle of a training does not stop it: the failure is told once, and the run's own files
-    have all values.
+    A service that fails during a training does not stop it: the failure is reported once, and the run's own files have all
+    values.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Service(Logger):
 
     @abstractmethod
     def connect(self, run_id: str | None, name: str, folder: Path) -> Logger:
-        """Lightning's logger for a new run, or for the run `run_id` that continues. It has reached the service."""
+        """Lightning's logger for a new run, or for the run `run_id` to continue. Raises if it cannot reach it."""
 
     @abstractmethod
     def finish(self, logger: Logger) -> None:
@@ -44,8 +44,8 @@ class Service(Logger):
         Raises `ConfigError` if the service's package is missing or it cannot be reached.
         """
         kind = type(self).__name__
-        known = read_json(folder / _KNOWN) if (folder / _KNOWN).exists() else {}
-        run_id = None if anew else known.get(kind)
+        ids = read_json(folder / _IDS) if (folder / _IDS).exists() else {}
+        run_id = None if anew else ids.get(kind)
         try:
             self._logger = self.connect(run_id, str(folder), folder)
             if run_id is None:
@@ -59,19 +59,19 @@ class Service(Logger):
                 f"loop.logger cannot start a run at {kind}: {_first_line(error)} Use loop/logger=null to train without it: "
                 "the run's folder has all values."
             ) from error
-        write_json(folder / _KNOWN, {**known, kind: self._logger.version})
+        write_json(folder / _IDS, {**ids, kind: self._logger.version})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._try(lambda logger: logger.log_metrics(dict(metrics), step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `open` has logged the run's settings."""
+        """Does nothing: `open` has logged the run's settings."""
 
     def finalize(self, status: str) -> None:
         self._try(lambda logger: logger.finalize(status))
 
     def close(self) -> None:
-        """Nothing more will be logged: send what is left."""
+        """Send what is left and end the run at the service."""
         self._try(self.finish)
         self._logger = None
 
@@ -91,8 +91,10 @@ class Service(Logger):
             work(self._logger)
         except Exception as error:  # services have no common error
             if not self._has_failed:
-                told = f"{self.name} lacks some values of this run, but the run's folder has all: {_first_line(error)}"
-                print(told, file=sys.stderr, flush=True)
+                message = (
+                    f"{self.name} lacks some values of this run, but the run's folder has all: {_first_line(error)}"
+                )
+                print(message, file=sys.stderr, flush=True)
             self._has_failed = True
 
 
@@ -126,7 +128,7 @@ class MLflow(Service):
         return logger
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """MLflow's keys may not hold all that the names of measures do."""
+        """MLflow's keys allow fewer characters than the names of measures have."""
         super().log_metrics({re.sub(r"[^\w/. -]", "_", key): value for key, value in metrics.items()}, step)
 
     def finish(self, logger: Logger) -> None:

@@ -1,4 +1,4 @@
-"""What happens between two optimizer steps: validation, checkpoints, stopping early or because somebody asks."""
+"""What happens between two optimizer steps: validation, checkpoints, and stopping, early or on a signal."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from mtlrank.inference.scoring import gather, predict
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
-from mtlrank.loop.resume import continue_at, follow, take_over
+from mtlrank.loop.resume import continue_at, set_rates, take_over
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.progress import say
 
@@ -30,25 +30,43 @@ class Monitored(NamedTuple):
         return than is None or (value < than if self.mode == "min" else value > than)
 
 
+class Best(NamedTuple):
+    """The best validation so far, by the monitored metric."""
+
+    value: float | None = None
+    step: int | None = None
+    waited: int = 0  # validations since then, without improvement
+
+
+class Place(NamedTuple):
+    """How far training is."""
+
+    epoch: int = 0  # finished epochs
+    batches: int = 0  # of the current epoch, over all processes
+    step: int = 0  # optimizer steps
+    processes: int = 1
+
+
 class Plan(NamedTuple):
-    """When things happen."""
+    """When to validate, save and stop."""
 
     val_checks_per_epoch: int = 1  # 0: never
     patience: int | None = None  # validations without improvement before training stops
     checkpoint_minutes: float | None = 10.0  # checkpoints are also written after each validation
     checkpoint_steps: int | None = None
-    epochs: int | None = None  # the end, as far as it is known
+    epochs: int | None = None  # the end of training, if it is known
     max_steps: int | None = None
-    at_start: bool = False  # the weights that training starts from are trained, so they are judged too
+    at_start: bool = False  # judge the weights that training starts from, as they are trained already
 
 
 class Milestones(pl.Callback):
     """Validates, saves and stops, at points that all processes pass together; also sets where a resumed run continues.
 
-    Why not Lightning's own: its checkpoints in the middle of an epoch lose a validation that was due, its loops cannot be
-    stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds where in the
-    epoch training stands, and its loops are told so when it is read, on any number of processes.
-    `identity` says what is learnt (data, tokenizer, heads), by keys that begin with their kind, and `code` by which code.
+    Lightning's own callbacks would not do: their checkpoints in the middle of an epoch lose a validation that was due, its
+    loops cannot be stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds
+    the place in the epoch, and Lightning's loops are set to it when the checkpoint is read, on any number of processes.
+    `identity` describes what is learnt (data, tokenizer, heads), by keys that begin with their kind; `code` is the version
+    of the code that trains.
     """
 
     def __init__(
@@ -69,19 +87,15 @@ class Milestones(pl.Callback):
         self.accept_changes = accept_changes
         self.io = VerifiedIO()
         self.values: dict[str, float] = {}  # of the last validation
-        self.best: float | None = None
-        self.best_step: int | None = None
-        self.waited = 0
+        self.best = Best()
         self.pending = plan.at_start  # a validation that is due
-        self.epoch, self.batches = 0, 0  # finished epochs, batches of the current one over all processes
-        self.step = 0  # optimizer steps
+        self.place = Place()
         self._saved_at = time.monotonic()
         self._saved_step = 0
-        self.processes = 1
         self.code = code
         self._has_lost_best = False
-        self._best_before: int | None = None  # of the state that was saved last
-        self._is_restored = False  # the optimizer too, so that what is saved is whole
+        self._best_before: int | None = None  # the step of the best weights at the last save
+        self._is_restored = False  # the optimizer, too: a state that is saved before would lack it
         self._agreement = Agreement()
 
     # -- continuing ----------------------------------------------------------------------------------------------------
@@ -91,28 +105,31 @@ class Milestones(pl.Callback):
         newest = self.checkpoints.newest()
         if newest is None:
             return None
-        found, state = newest
+        checkpoint, state = newest
         mine = state["callbacks"][self.state_key]
-        where = self.checkpoints.path(found)
+        where = self.checkpoints.path(checkpoint)
         if not check_same(self.identity, mine["identity"], where, self.accept_changes):
             loaded, changed = take_over(state["state_dict"], loop), ", ".join(self.accept_changes)
             say(f"starting over with the weights of {where}: {loaded} loaded, {changed} changed")
             self.pending = True
-            return None  # its checkpoints go when this run has one
+            return None  # those checkpoints are removed when this run writes its first
         for setting, end, done in (
             ("epochs", self.plan.epochs, mine["epoch"]),
-            ("max_steps", self.plan.max_steps, found.step),
+            ("max_steps", self.plan.max_steps, checkpoint.step),
         ):
             if end is not None and end < done:
-                raise ConfigError(f"training.{setting} is {end}, but {done} are over. Expected more.")
+                raise ConfigError(f"training.{setting} is {end}, but {done} are done. Expected at least {done}.")
         self._check_best(mine["best_step"])
-        say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
+        say(f"resuming at epoch {mine['epoch'] + 1}, step {checkpoint.step} ({where})")
         if (code := mine.get("code", self.code)) != self.code:
-            say(f"mtlrank: that checkpoint is of {code}, and this is {self.code}: the result may be neither's")
+            say(
+                f"mtlrank: the checkpoint was written by {code} and is continued by {self.code}: the result may "
+                "differ from that of either"
+            )
         return where
 
     def _check_best(self, step: int | None) -> None:
-        """If the best weights are damaged, what is best from here on takes their place."""
+        """If the best weights are damaged, search for the best again from here on."""
         try:
             if step is not None:
                 self.checkpoints.read(Checkpoint("best", step))
@@ -121,16 +138,16 @@ class Milestones(pl.Callback):
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:
-        counts = ("waited", "pending", "epoch", "batches", "step", "processes")
-        return {name: getattr(self, name) for name in ("code", "identity", "values", "best", "best_step", *counts)}
+        best = {"best": self.best.value, "best_step": self.best.step, "waited": self.best.waited}
+        own = {"code": self.code, "identity": self.identity, "values": self.values, "pending": self.pending}
+        return {**own, **best, **self.place._asdict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in state_dict.items():
-            if name != "code":
-                setattr(self, name, value)
-        self._best_before = self.best_step
-        if self._has_lost_best:
-            self.best, self.best_step, self.waited = None, None, 0
+        self.values, self.pending = state_dict["values"], state_dict["pending"]
+        self.place = Place(**{name: state_dict[name] for name in Place._fields if name in state_dict})
+        self._best_before = state_dict["best_step"]
+        if not self._has_lost_best:
+            self.best = Best(state_dict["best"], state_dict["best_step"], state_dict["waited"])
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         continue_at(checkpoint["callbacks"][self.state_key], trainer, pl_module, checkpoint)
@@ -141,49 +158,51 @@ class Milestones(pl.Callback):
         self._agreement.open()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """A validation of what training starts from, or one that a stop has cut short, comes first."""
-        self._saved_step, self.processes = self.step, trainer.world_size
+        """Validate first if that is due: at the start, or where a stop has interrupted a validation."""
+        self._saved_step, self.place = self.place.step, self.place._replace(processes=trainer.world_size)
         if self.pending:
             self._validate(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Lightning has put its own handler of signals in the place of ours, and a checkpoint its last learning rates."""
+        """Restore what Lightning has replaced: our signal handlers, and the learning rates of the schedule's step."""
         self.signals.listen()
         for each in trainer.lr_scheduler_configs:
-            follow(each.scheduler)
+            set_rates(each.scheduler)
         self._is_restored, self._saved_at = True, time.monotonic()
         self._stop_early_if_due(trainer)
         if trainer.should_stop:
-            say(f"training.patience={self.plan.patience} has ended this run at step {self.step}: a larger one goes on")
+            say(f"training.patience={self.plan.patience} ended this run at step {self.place.step}: raise it to go on")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After an optimizer step, do what is due."""
+        """After an optimizer step, validate, save and stop if that is due."""
         done, whole = batch_idx + 1, int(trainer.num_training_batches)
         if done % trainer.accumulate_grad_batches and done < whole:
             return
-        self.step, self.epoch, self.batches = trainer.global_step, trainer.current_epoch, done * trainer.world_size
+        step, epoch, processes = trainer.global_step, trainer.current_epoch, trainer.world_size
         if done == whole:
-            self.epoch, self.batches = self.epoch + 1, 0
-        is_last = self.step == trainer.max_steps
+            self.place = Place(epoch + 1, 0, step, processes)
+        else:
+            self.place = Place(epoch, done * processes, step, processes)
+        is_last = step == trainer.max_steps
         self.pending = is_last or self._is_validation_due(done, whole, trainer.accumulate_grad_batches)
         is_late = self._leave_if_asked(trainer)
         if self.pending:
             self._validate(trainer, pl_module)
             self._save(trainer)
             self._stop_early_if_due(trainer)
-        elif is_late or self.step - self._saved_step >= (self.plan.checkpoint_steps or sys.maxsize):
+        elif is_late or step - self._saved_step >= (self.plan.checkpoint_steps or sys.maxsize):
             self._save(trainer)
 
     # -- judging -------------------------------------------------------------------------------------------------------
 
-    def _is_validation_due(self, done: int, whole: int, step: int) -> bool:
+    def _is_validation_due(self, done: int, whole: int, accumulated: int) -> bool:
         """Validations lie evenly in an epoch, at the ends of optimizer steps, the last one at its end."""
         checks = min(self.plan.val_checks_per_epoch, whole)
         ends = [whole * number // checks for number in range(1, checks + 1)]
-        return any(min(whole, -(-end // step) * step) == done for end in ends)
+        return any(min(whole, -(-end // accumulated) * accumulated) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
-        loop.finite.require_some(self.step)
+        loop.finite.require_some(self.place.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
         predictions = predict(
@@ -197,59 +216,65 @@ class Milestones(pl.Callback):
             with_losses=True,
         )
         gather(predictions)
-        judged = {name: found.judge() for name, found in predictions.items() if found.num_samples}
-        self.values = {f"val/{name}/{m}": v for name, found in judged.items() for m, v in found.values.items()}
+        judged = {name: made.judge() for name, made in predictions.items() if made.num_samples}
+        self.values = {f"val/{name}/{m}": v for name, each in judged.items() for m, v in each.values.items()}
         self.pending = False
         losses = {f"val/{name}/loss": loss for name in judged if (loss := predictions[name].loss()) is not None}
-        baselines = {f"baseline/{name}/{m}": v for name, found in judged.items() for m, v in found.baseline.items()}
+        baselines = {f"baseline/{name}/{m}": v for name, each in judged.items() for m, v in each.baseline.items()}
         for logger in trainer.loggers:
-            logger.log_metrics({**self.values, **losses, **baselines}, step=self.step)
+            logger.log_metrics({**self.values, **losses, **baselines}, step=self.place.step)
             logger.save()
-        say("\n".join([f"validation at step {self.step}", *(_in_words(name, each) for name, each in judged.items())]))
+        say(
+            "\n".join(
+                [f"validation at step {self.place.step}", *(_in_words(name, each) for name, each in judged.items())]
+            )
+        )
         self._keep_the_best(loop)
 
     def _keep_the_best(self, loop: MultiTaskLoop) -> None:
         value = self.values.get(self.monitored.key)
-        if value is None or not self.monitored.is_better(value, self.best):
-            self.waited += 1
+        if value is None or not self.monitored.is_better(value, self.best.value):
+            self.best = self.best._replace(waited=self.best.waited + 1)
             return
-        self.best, self.best_step, self.waited = value, self.step, 0
-        self._agreement.on_first(lambda: self.checkpoints.write_best(self.step, loop.state_dict(), self.values))
+        step = self.place.step
+        self.best = Best(value, step)
+        self._agreement.on_first(lambda: self.checkpoints.write_best(step, loop.state_dict(), self.values))
 
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
-        if self.plan.patience is not None and self.waited and self.waited >= self.plan.patience:
+        if self.plan.patience is not None and self.best.waited and self.best.waited >= self.plan.patience:
             trainer.should_stop = True
 
     def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
-        """Put the best weights into the loop and return the metrics that they reached."""
-        if self.best_step is None:
+        """Load the best weights into the loop; returns the metrics of their validation."""
+        if self.best.step is None:
             raise ConfigError(
                 f"Training ended before {self.monitored.key} was measured: expected at least one batch and one epoch. "
                 "If the best weights were lost, force=true starts over, or in a pipeline another folder as checkpoints."
             )
-        state = self.checkpoints.read(Checkpoint("best", self.best_step))
+        state = self.checkpoints.read(Checkpoint("best", self.best.step))
         loop.load_state_dict(state["state_dict"])
         values: dict[str, float] = state["values"]
         return values
 
     def chosen(self) -> str:
-        """Which weights are the best, and by what."""
-        kept = f"step {self.best_step}, the best by {self.monitored.key} ({self.best:.4f})"
-        why = "training did not improve on what it started from" if self.step else "nothing was trained"
-        return kept if self.best_step else f"{kept}: {why}"
+        """Which weights are the best, and why, in words."""
+        kept = f"step {self.best.step}, the best by {self.monitored.key} ({self.best.value:.4f})"
+        why = "training did not improve on what it started from" if self.place.step else "nothing was trained"
+        return kept if self.best.step else f"{kept}: {why}"
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._agreement.on_first(self.checkpoints.check_own)
-        trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", self.step)), weights_only=False)
+        step = self.place.step
+        trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", step)), weights_only=False)
         self._agreement.raise_on_all(self.io.error)
-        self._agreement.on_first(lambda: self.checkpoints.prune(self.step, {self.best_step, self._best_before}))
-        self._best_before = self.best_step
-        self._saved_at, self._saved_step = time.monotonic(), self.step
+        self._agreement.on_first(lambda: self.checkpoints.prune(step, {self.best.step, self._best_before}))
+        self._best_before = self.best.step
+        self._saved_at, self._saved_step = time.monotonic(), step
 
     def _leave_if_asked(self, trainer: pl.Trainer) -> bool:
-        """Save and raise if any process was asked to stop; else, whether the last checkpoint was long ago for any."""
+        """Save and raise if any process was asked to stop; else, whether it is time for a checkpoint by the clock."""
         minutes = self.plan.checkpoint_minutes
         is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
         asked, late = self._agreement.largest([self.signals.noted, int(is_late)])
@@ -261,7 +286,7 @@ class Milestones(pl.Callback):
 
 
 def _in_words(name: str, judged: Judgement) -> str:
-    """A head's values in a line, the first one beside that of its baseline."""
+    """A head's measures in a line, the first one with the baseline's value."""
     (measure, value), *others = judged.values.items()
     baseline = f"({judged.baseline_name} {judged.baseline[measure]:.4f})"
     return "  ".join([f"  {name}: {measure} {value:.4f} {baseline}", *(f"{m} {v:.4f}" for m, v in others)])

@@ -26,7 +26,8 @@ from mtlrank.processes import world_size
 class MultiTaskLoop(pl.LightningModule):
     """Trains a model on several datasets. What happens between steps (judging, checkpoints) is in `Milestones`.
 
-    `loss` is a function of what tasks are, `optimizer` one of parameter groups, `schedule` one of (optimizer, total_steps).
+    `loss` makes a combiner from each task's `Learner`, `optimizer` takes parameter groups, and `schedule` takes (optimizer,
+    total_steps).
     More than `max_bad_steps` steps whose gradients are not finite end the training. Each `diagnose_every_n_steps` batches
     the tasks' gradients at the body are computed one by one and compared (0: never); training is the same with it.
     With `layer_decay` below 1, the learning rate of the body falls from layer to layer towards the embeddings. Heads learn
@@ -67,10 +68,10 @@ class MultiTaskLoop(pl.LightningModule):
         self.training_log = TrainingLog(self.datasets)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
-        self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # that were computed task by task
+        self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # computed task by task, for `backward`
 
     def on_train_epoch_start(self) -> None:
-        """Deliver the epoch that Lightning counts, also after one that a limit cut short."""
+        """Set the data to Lightning's epoch, also after one that a limit cut short."""
         self.trainer.datamodule.start_at(0 if self.trainer.overfit_batches else self.current_epoch)
         self.loss.start_epoch(self.current_epoch)
 
@@ -87,27 +88,27 @@ class MultiTaskLoop(pl.LightningModule):
         total = self._total(shares, batch)
         self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
         weight = 1.0 if self.loss.by_task else batch.weight
-        # 1, or NaN if the loss is not finite: so are its gradients then, and every process that averages them knows.
+        # Times 1, or NaN if the loss is not finite: then its gradients are NaN, on every process after they are averaged.
         total = total * (weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if world_size() > 1 else total
 
     def _step_by_task(self, loss: ByGradient, batch: MTLBatch, batch_idx: int) -> Tensor:
         """Compute the step's gradients here; `backward` hands them to the weights."""
-        found = task_gradients(self.model, self.datasets, batch)
+        gradients = task_gradients(self.model, self.datasets, batch)
         if self._is_watched(batch_idx):
-            self.training_log.write_gradients(found, self.examples, self.global_step)
-        body, names = trained(self.model.body), list(found.losses)
-        means = torch.stack([losses.mean() for losses in found.losses.values()])
+            self.training_log.write_gradients(gradients, self.examples, self.global_step)
+        body, names = trained(self.model.body), list(gradients.losses)
+        means = torch.stack([losses.mean() for losses in gradients.losses.values()])
         with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
-            combined = loss.combine(found.rows(body), means, names)
+            combined = loss.combine(gradients.rows(body), means, names)
         parts = combined.split([weight.numel() for weight in body])
-        reached = zip(body, parts, found.reached(), strict=True)
+        reached = zip(body, parts, gradients.reached(), strict=True)
         self._gradients = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
         for name in names:
-            heads = zip(trained(self.model.heads[name]), found.heads[name], strict=True)
+            heads = zip(trained(self.model.heads[name]), gradients.heads[name], strict=True)
             self._gradients += [(weight, gradient / len(names)) for weight, gradient in heads]
-        total: Tensor = loss(found.losses, names)
-        self._note(total, found.losses, batch)
+        total: Tensor = loss(gradients.losses, names)
+        self._note(total, gradients.losses, batch)
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -121,7 +122,7 @@ class MultiTaskLoop(pl.LightningModule):
         self._gradients = None
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """What no process has used has no gradient, so that neither momentum nor decay moves it."""
+        """Weights that no process has used get no gradient, so that neither momentum nor decay moves them."""
         if world_size() > 1:
             for weight in [*self.model.idle(self._drawn), *self.loss.idle(self._drawn)]:
                 weight.grad = None
@@ -129,7 +130,7 @@ class MultiTaskLoop(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by the norm, which also tells whether the step may be taken."""
+        """Clip the gradients; the step is skipped if their norm is not finite."""
         by_value = gradient_clip_algorithm == "value"
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = gradient_norm(weights, None if by_value else gradient_clip_val)
@@ -137,7 +138,7 @@ class MultiTaskLoop(pl.LightningModule):
         if by_value:
             torch.nn.utils.clip_grad_value_(weights, gradient_clip_val or float("inf"))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        # A gradient scaler skips what it has scaled too far, and halves its scale. At 1 the scale is not to blame any more.
+        # A gradient scaler skips steps that overflow, and halves its scale. At a scale of 1 it is not the cause any more.
         if scaler is None or scaler.get_scale() <= 1:
             self.finite.check(norm, optimizer, Learnt(self.global_step + 1, self._learnt))
         self._learnt, self._drawn = [], set()
@@ -151,11 +152,11 @@ class MultiTaskLoop(pl.LightningModule):
             self.training_log.write(self.global_step)
 
     def on_train_epoch_end(self) -> None:
-        """Log what has come since the last time."""
+        """Log what has not been logged yet."""
         self.training_log.write(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.finite.look()
+        self.finite.check_pending()
         checkpoint["examples"] = dict(self.examples)
         checkpoint["skipped"] = self.finite.skipped_before + self.finite.skipped
 
@@ -164,15 +165,17 @@ class MultiTaskLoop(pl.LightningModule):
         self.finite.skipped_before = checkpoint.get("skipped", 0)
 
     def on_train_end(self) -> None:
-        """The last step's norm is looked at too."""
-        self.finite.look()
+        """Check the last step, too."""
+        self.finite.check_pending()
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its like on groups of weights."""
+        """The optimizer, on groups of weights, and its schedule."""
         groups = parameter_groups(self.model, self.layer_decay, self.head_lr)
         if weights := trained(self.loss):
             if self.loss.lr is None:
-                raise ConfigError(f"{name_of(self.loss)} learns, but has no rate to learn with: set its `lr`.")
+                raise ConfigError(
+                    f"{name_of(self.loss)} has weights of its own, but no learning rate for them: set its `lr`."
+                )
             groups.append({"name": "lr/loss", "params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
         names = [group.pop("name") for group in groups]
         optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer)
@@ -190,7 +193,7 @@ class MultiTaskLoop(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _touch_idle(self, batch: MTLBatch) -> Tensor:
-        """Zero, through every weight that this process's batch does not use: processes wait for each other's gradients."""
+        """A zero that depends on each weight that this process's batch does not use: others wait for its gradient."""
         weights = self.model.idle(batch.tasks) if self.model.body.family else self.model.parameters()
         idle = [weight for weight in weights if weight.requires_grad]
         return _Zero.apply(*idle) if idle else torch.zeros(())
@@ -207,7 +210,7 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.totals)
         self.examples.update(batch.totals)
-        if batch.weight or self.loss.by_task:  # then a process without a batch has a share of 0 in the mean
+        if batch.weight or self.loss.by_task:  # by task, a process without a batch adds 0 to the mean
             self.training_log.add_loss(total)
         for name, loss in losses.items() if batch.weight else ():
             self.training_log.add_task_loss(name, loss)
@@ -235,8 +238,8 @@ class _Zero(torch.autograd.Function):
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
-    """Dropout belongs to the batch, so that a run that continues needs no state of generators."""
-    # torch.manual_seed takes a millisecond for devices that are not there.
+    """Seed dropout by the batch, so that a run that continues needs no generator state."""
+    # torch.manual_seed spends a millisecond on devices that do not exist.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
@@ -246,5 +249,5 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 
 def shares_of(losses: Mapping[str, Tensor], batch: MTLBatch, world_size: int) -> dict[str, Tensor]:
     """Losses whose mean, averaged over the processes, is the mean over all samples of the task in this step."""
-    counts = float(batch.weight > 0)  # a process that is left without a batch repeats a sample that counts nothing
+    counts = float(batch.weight > 0)  # a process without a batch repeats a sample, with weight 0
     return {name: loss * (counts * len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}

@@ -19,8 +19,8 @@ def parameter_groups(
     2018, section 3.2, discriminative fine-tuning; Clark et al. 2020, appendix B, layerwise decay. Theirs gives the
     last layer less than the heads.)
 
-    With `head_lr` the heads have groups of their own too, with this as their `lr`. By a group's `name` its learning rate is
-    logged.
+    With `head_lr` the heads have groups of their own too, with this as their `lr`. Learning rates are logged under the
+    group's `name`.
     """
     if layer_decay == 1.0 and head_lr is None:
         return _pair("lr", trained(model))

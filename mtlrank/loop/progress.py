@@ -15,7 +15,7 @@ class Bar(TQDMProgressBar):
         super().__init__(refresh_rate=5)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
-        """What stands beside the bar."""
+        """The values beside the bar."""
         return {"loss": f"{pl_module.training_log.recent_loss:.4f}"}
 
 
@@ -34,5 +34,5 @@ class PlainProgress(pl.Callback):
 
 
 def _steps(trainer: pl.Trainer) -> int:
-    """The place in the schedule: unlike Lightning's count, in steps of the number of processes that there are now."""
+    """The schedule's step: unlike Lightning's count, it is converted to the current number of processes."""
     return int(trainer.lr_scheduler_configs[0].scheduler.last_epoch)

@@ -1,4 +1,4 @@
-"""What a run does with an earlier checkpoint: it goes on where that ended, or takes its weights over and starts anew."""
+"""Continuing from a checkpoint: exactly where it ended, or from the first step with its weights."""
 
 import math
 from collections.abc import Mapping
@@ -13,34 +13,34 @@ from mtlrank.loop.multitask import MultiTaskLoop
 
 
 def take_over(weights: Mapping[str, Tensor], loop: MultiTaskLoop) -> str:
-    """Load those weights that fit the loop's model, and say how many these are."""
-    # What a combiner knows is of the tasks that there were.
-    again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # heads that have another name too
-    known = {
+    """Load the weights that fit the loop's model; returns how many these are, in words."""
+    # Only the model's: the state of a combiner belongs to the earlier tasks.
+    again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # the same weights under a second name
+    own = {
         name: weight
         for name, weight in loop.state_dict().items()
         if name.startswith("model.") and not name.startswith(again)
     }
-    kept = {name: w for name, w in weights.items() if name in known and known[name].shape == w.shape}
+    kept = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
     loop.load_state_dict({**loop.state_dict(), **kept})
-    return f"{len(kept)} of {len(known)}"
+    return f"{len(kept)} of {len(own)}"
 
 
 def continue_at(
     place: Mapping[str, Any], trainer: pl.Trainer, loop: MultiTaskLoop, checkpoint: Mapping[str, Any]
 ) -> None:
-    """Set the data, and Lightning's loops in a checkpoint, to where training stands, whatever the number of processes was.
+    """Set the data, and Lightning's loops in `checkpoint`, to the saved place, whatever the number of processes was.
 
-    `place` is what `Milestones` have saved.
+    `place` is the state of `Milestones`.
     """
     epoch = 0 if trainer.overfit_batches else place["epoch"]
     trainer.datamodule.start_at(epoch, place["batches"])
     whole = trainer.datamodule.num_batches("train")
     steps = -(-whole // trainer.world_size) - -(-(whole - place["batches"]) // trainer.world_size)
-    if loop.total_steps != trainer.max_steps:  # else it ends after so many steps, whatever their size
+    if loop.total_steps != trainer.max_steps:  # else max_steps ends the run, whatever the size of a step
         processes = place.get("processes", trainer.world_size), trainer.world_size
         then, now = (epoch_steps(trainer.datamodule, trainer, number) for number in processes)
-        for schedule in checkpoint["lr_schedulers"]:  # steps are larger on more processes, and fewer
+        for schedule in checkpoint["lr_schedulers"]:  # more processes take fewer, larger steps
             schedule["last_epoch"] = round(schedule["last_epoch"] * now / then)
     loops = checkpoint["loops"]["fit_loop"]
     loops["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
@@ -50,9 +50,9 @@ def continue_at(
     loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
 
 
-def follow(schedule: Any) -> None:
-    """Set the rates of a schedule's place: a checkpoint may hold those of a shorter course, or of fewer processes."""
-    if isinstance(schedule, LambdaLR):  # others know their rates from the last ones only
+def set_rates(schedule: Any) -> None:
+    """Set the learning rates of the schedule's step: a checkpoint's may be of a shorter run, or of fewer processes."""
+    if isinstance(schedule, LambdaLR):  # others compute a rate only from the one before
         groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
         for group, peak, factor in groups:
             group["lr"] = peak * factor(schedule.last_epoch)
@@ -63,12 +63,12 @@ def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) 
     batches: int = datamodule.num_batches("train", processes)
     for limit in (trainer.limit_train_batches, trainer.overfit_batches):
         if limit:
-            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a share, as Lightning cuts it
+            wanted = limit if isinstance(limit, int) else int(limit * batches)  # a fraction, rounded as Lightning does
             batches = min(batches, wanted)
     steps: int = math.ceil(batches / trainer.accumulate_grad_batches)
     return max(1, steps)
 
 
 def _at(number: int) -> dict[str, int]:
-    """Lightning's way of saying that so many of something are over."""
+    """Lightning's counters when `number` of something are completed."""
     return dict.fromkeys(("ready", "started", "processed", "completed"), number)

@@ -1,5 +1,5 @@
-"""Learning-rate schedules, as factors of the peak rate: a rise from 0 over the first `warmup` share of the steps, and then
-a course of their own.
+"""Learning-rate schedules, as factors of the peak rate: a linear rise over the first `warmup` share of the steps, then a
+course of their own.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-Course = Callable[[float], float]  # the factor when a part (0 to 1) of the steps after the rise is over
+Course = Callable[[float], float]  # from the part (0 to 1) of the steps after the rise that is done to the factor
 
 
 def linear_warmup(optimizer: Optimizer, total_steps: int, warmup: float = 0.1) -> LambdaLR:

@@ -1,4 +1,4 @@
-"""Being asked to stop, by SIGTERM (as Kubernetes does) or Ctrl-C: all processes stop together, between two steps."""
+"""Stopping on SIGTERM (as Kubernetes sends) or Ctrl-C: all processes stop together, between two steps."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ _AGAIN = "stopped by {}: the same command{} continues from here."
 
 
 class StopSignals:
-    """Notes signals instead of dying in the middle of a step; as a context manager, for as long as it lasts.
+    """A context manager that records signals, so that the process does not die in the middle of a step.
 
     Lightning's own handler talks to the other processes from inside the signal, which hangs when only one of several
     processes gets it. Here a signal only sets a flag, and the processes compare theirs at points that all of them pass.
@@ -32,7 +32,7 @@ class StopSignals:
         self._before.clear()
 
     def listen(self) -> None:
-        """Take the signals over, also from who has taken them since. Only the main thread may."""
+        """Install our signal handlers, also in place of later ones. Only the main thread may."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 handler = signal.signal(number, self._note)
@@ -44,7 +44,7 @@ class StopSignals:
         return self._noted
 
     def error(self, number: int) -> TerminatedError:
-        """What to raise for a signal once everything is safe."""
+        """The error to raise for a signal, once the state is saved."""
         if number == signal.SIGINT:
             return InterruptedRunError(_AGAIN.format("Ctrl-C", self._without))
         return TerminatedError(_AGAIN.format("SIGTERM", self._without))

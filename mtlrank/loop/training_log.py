@@ -1,4 +1,4 @@
-"""What is told of training while it goes on: losses, norms of gradients, learning rates."""
+"""What training logs as it goes on: losses, norms of gradients, learning rates."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,21 +13,21 @@ from torch.optim import Optimizer
 from mtlrank.loop.gradients import TaskGradients
 from mtlrank.processes import world_size
 
-_RECENT = 50  # batches that a loss shown beside the progress is about
+_RECENT = 50  # batches that the loss beside the progress averages over, about
 
 
 class TrainingLog:
-    """Adds up what steps give, on their device and without waiting for it, until it is written. `names` are the tasks'."""
+    """Sums losses and norms on their device, without waiting for it, until they are written. `names` are the tasks'."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = list(names)
         self.names_of_rates: list[str] = []  # a name for each group of weights
         self._rates: dict[str, Any] = {}  # of the last step, by name
         self._sums: dict[str, Tensor] = {}  # by key: (sum, number) of the finite values since they were written
-        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, less of those longer ago
+        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, of older ones exponentially less
         self._loggers: Sequence[Logger] = []
         self._device = torch.device("cpu")
-        self._written = 0  # the optimizer step
+        self._written = 0  # the optimizer step of the last `write`
 
     @property
     def recent_loss(self) -> float:
@@ -36,11 +36,11 @@ class TrainingLog:
         return total / number if number else math.nan
 
     def begin(self, loggers: Sequence[Logger], device: torch.device, step: int) -> None:
-        """Say where to write, where steps are computed, and how many there were before."""
+        """Set the loggers, the device that computes, and the steps that were taken before."""
         self._loggers, self._device, self._written = loggers, device, step
 
     def add_loss(self, total: Tensor) -> None:
-        """What a batch is learnt from."""
+        """The combined loss of a batch."""
         self._add("train/loss", total)
         self._recent = _finite(total) + (1 - 1 / _RECENT) * self._recent
 
@@ -49,13 +49,13 @@ class TrainingLog:
         self._add(f"train/{name}/loss", losses)
 
     def add_step(self, gradient_norm: Tensor, optimizer: Optimizer) -> None:
-        """What an optimizer is about to do."""
+        """The gradient norm and the learning rates of an optimizer step."""
         self._add("train/grad_norm", gradient_norm)
         groups = zip(self.names_of_rates, optimizer.param_groups, strict=True)
         self._rates = {name: group["lr"] for name, group in groups}
 
     def write(self, step: int) -> None:
-        """Learning rates, and means since the last time, over all processes: of losses and of the gradient's norm."""
+        """Log learning rates, and means of losses and gradient norms since the last time, over all processes."""
         if step <= self._written:
             return
         none = torch.zeros(2, device=self._device)
@@ -65,21 +65,21 @@ class TrainingLog:
             dist.all_reduce(sums)
         values = {key: total / count for key, (total, count) in zip(keys, sums.tolist(), strict=True) if count}
         values |= {name: float(rate) for name, rate in self._rates.items()}
-        self._hand_on(values, step)
+        self._log(values, step)
         self._sums, self._written = {}, step
 
-    def write_gradients(self, found: TaskGradients, examples: Mapping[str, int], step: int) -> None:
-        """What the tasks would do to the body, each by itself: how much, and how far they agree."""
-        values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in found.norms().items()}
-        values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in found.cosines().items()}
+    def write_gradients(self, gradients: TaskGradients, examples: Mapping[str, int], step: int) -> None:
+        """Log the norm of each task's gradient at the body, and the cosine between each two."""
+        values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in gradients.norms().items()}
+        values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in gradients.cosines().items()}
         numbers = {key: float(value) for key, value in values.items()}
         numbers |= {f"diagnostics/{name}/examples": float(examples[name]) for name in self.names}
-        self._hand_on(numbers, step)
+        self._log(numbers, step)
 
     def _add(self, key: str, values: Tensor) -> None:
         self._sums[key] = _finite(values) + self._sums.get(key, 0.0)
 
-    def _hand_on(self, values: dict[str, float], step: int) -> None:
+    def _log(self, values: dict[str, float], step: int) -> None:
         for logger in self._loggers:
             logger.log_metrics(values, step=step)
 

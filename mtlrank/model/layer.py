@@ -4,7 +4,7 @@ from mtlrank.errors import ConfigError
 
 
 def resolve_layer(layer: int | float, num_layers: int) -> int:
-    """The layer that is meant; one that the body does not have is an error."""
+    """The number of a layer. Raises `ConfigError` for one that the body does not have."""
     if isinstance(layer, float) and 0 <= layer <= 1:
         return round(layer * num_layers)
     if isinstance(layer, int) and -num_layers <= layer <= num_layers:

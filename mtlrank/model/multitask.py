@@ -26,12 +26,12 @@ class MultiTaskModel(nn.Module):
                 f"A dataset cannot be called {taken[0]!r}, as torch uses that name. Give it another `name`."
             )
         self.body = body
-        self.shared = {name: head for name, head in heads.items() if isinstance(head, str)}  # with the other name
+        self.shared = {name: head for name, head in heads.items() if isinstance(head, str)}  # name: the head's own name
         own = {name: head for name, head in heads.items() if not isinstance(head, str)}
         self.heads = nn.ModuleDict({name: own[self.shared.get(name, name)] for name in heads})
         for weight in self.idle(self.heads) if body.family else []:
-            weight.requires_grad_(False)  # layers that no head reads: nothing would ever move them
-        self.train()  # loaded weights come without dropout, and Lightning trains a module in the mode that it finds
+            weight.requires_grad_(False)  # layers that no head reads: they would never get a gradient
+        self.train()  # loaded encoders are in evaluation mode, and Lightning keeps the mode of a module
 
     def head(self, name: str) -> MTLHead:
         """The head of a dataset."""
@@ -40,7 +40,7 @@ class MultiTaskModel(nn.Module):
         return head
 
     def head_kinds(self) -> dict[str, str]:
-        """What makes heads the same, by name."""
+        """The description of each head; heads with equal ones can take each other's weights."""
         return {name: self.head(name).describe() for name in self.heads}
 
     def idle(self, names: Iterable[str]) -> list[nn.Parameter]:
@@ -74,7 +74,7 @@ class MultiTaskModel(nn.Module):
 
 
 def _concatenate(batches: list[TaskBatch], field: Literal["cu_seqlens", "second_starts"]) -> Tensor:
-    """Places in several packed batches, one after another. Of `cu_seqlens`, a batch begins where the one before ends."""
+    """Places in several packed batches, concatenated. In `cu_seqlens`, one batch's end is the start of the next."""
     parts, shift = list[Tensor](), 0
     for batch in batches:
         places: Tensor = getattr(batch, field)

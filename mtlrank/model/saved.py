@@ -29,10 +29,10 @@ def save_model(
 ) -> None:
     """Write all that is needed to use the model elsewhere.
 
-    By key of the dataset, `labels` holds what each task knows of its labels, and `sources` what each was made from.
-    `own_code` holds the hashes of the files of somebody's own classes that the config names.
+    By dataset key, `labels` holds the facts about each task's labels, such as classes, and `sources` what each dataset was
+    made from. `own_code` holds the hashes of the files with user-defined classes that the config names.
 
-    Low-rank updates of the body become part of its weights first, here as in the folder.
+    Low-rank updates of the body are merged into its weights first, in `model` too.
     """
     model.body.merge()
     with new_folder(folder) as part:
@@ -47,7 +47,7 @@ def save_model(
 
 
 def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights that share no memory, as safetensors wants them: what a model holds under two names is written twice."""
+    """Weights that share no memory, as safetensors requires: a weight with two names is copied."""
     apart, seen = dict[str, Tensor](), set[int]()
     for name, weight in weights.items():
         memory = weight.untyped_storage().data_ptr()
@@ -57,7 +57,7 @@ def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(config, labels) of a saved model whose files are all as they were written; the body is the saved one."""
+    """(config, labels) of a saved model whose files match their manifest; the config names the saved body."""
     if read_manifest(folder).get("kind") != "model":
         raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
     config: dict[str, Any] = read_json(folder / "config.json")

@@ -1,4 +1,4 @@
-"""Where training starts from a model that was trained before: its body, and the heads that are the same."""
+"""Starting a training with the weights of an earlier model: its body, and the heads that are of the same kind."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ from mtlrank.storage import read_json, read_manifest
 
 
 def start_body(folder: Path, body: MTLBody) -> None:
-    """Let a body begin as that of a saved model. Raises `ConfigError` if it is not of the same form and vocabulary."""
-    read_model(folder)  # before a byte of it is used
+    """Load the body of a saved model. Raises `ConfigError` if its architecture, sizes or vocabulary differ."""
+    read_model(folder)  # checks the files
     where = folder / BACKBONE
     mine, theirs = body.config, load_config(str(where))
     expected = f"The body is {body.backbone!r}, but model.start_from has another one. "
     way_out = f"Use model/body=trained, or model.body.backbone={backbone_of(folder)}."
-    for key in ("model_type", "num_attention_heads"):  # which weights do not show
+    for key in ("model_type", "num_attention_heads"):  # the shapes of weights do not show them
         there, here = (getattr(config, key, None) for config in (theirs, mine))
         if there != here:
             raise ConfigError(f"{expected}{key} is {there} in model.start_from, {here} in this body. {way_out}")
@@ -37,16 +37,16 @@ def start_body(folder: Path, body: MTLBody) -> None:
 def start_heads(
     folder: Path, model: MultiTaskModel, labels: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], list[str]]:
-    """Let heads begin as those of a saved model with the same name, kind and classes: names of (these, the others).
+    """Load heads of a saved model that have the same name, kind and classes; returns the names of (these, the others).
 
-    A head that several tasks share begins as that of the task whose settings it has.
+    For a head that several tasks share, the name is that of the task whose settings it has.
 
-    `labels` holds, by dataset name, what each task knows of its labels.
+    `labels` holds the facts about each task's labels by dataset name.
     """
-    config, known = read_model(folder)
+    config, saved_labels = read_model(folder)
     kinds, weights = read_manifest(folder).get("head_kinds", {}), load_file(folder / WEIGHTS)
     datasets = config["datamodule"]["dataset"]["datasets"]
-    classes = {node["name"]: known[key].get("classes") for key, node in datasets.items()}
+    classes = {node["name"]: saved_labels[key].get("classes") for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]
     taken, mine = list[str](), model.head_kinds()
     for name in own:
@@ -60,7 +60,7 @@ def start_heads(
 
 
 def backbone_of(folder: Path) -> str:
-    """What the body of a saved model is called: as in its training, or its folder if that was a folder that is gone."""
+    """The backbone of a saved model: its name in training or, if that was a folder that is gone, the saved copy."""
     read_model(folder)
     name = str(read_json(folder / "config.json")["model"]["body"]["backbone"])
     is_gone = name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir()

@@ -36,11 +36,11 @@ class Judge:
         return dict.fromkeys(task.measures) if measures.ties(run).decide else self._ranking_values(run)
 
     def baseline(self) -> tuple[str, dict[str, float]]:
-        """What knows nothing of the text, or for rankings the first stage, and its measures."""
-        task, known = self.dataset.task, self.dataset.manifest["labels"]
+        """The name and the measures of the baseline: a constant prediction, or for rankings the first stage."""
+        task, labels = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.has_judgements:
             return self.split.baseline_name, self._ranking_values(self.split.first_stage())
-        constant = measures.baseline(task.kind, task.measures, known, self.labels)
+        constant = measures.baseline(task.kind, task.measures, labels, self.labels)
         return constant.name, constant.values
 
     def _ranking_values(self, run: list[ScoredDoc]) -> dict[str, float]:

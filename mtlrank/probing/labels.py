@@ -1,4 +1,4 @@
-"""The labels of a task as classes, so that a code of them has a length."""
+"""The labels of a task as classes, whose code length can be measured."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _NUM_BUCKETS = 10  # as Wallat et al. 2023 cut BM25 scores and similarities
 
 
 class Coded(NamedTuple):
-    """The labels that are sent: classes, whatever the task."""
+    """Labels as classes, whatever the task."""
 
     targets: Tensor  # (items,) int64
     num_classes: int

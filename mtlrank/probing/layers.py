@@ -1,4 +1,4 @@
-"""The probes of all layers on one task's vectors: code lengths, and scores of other items."""
+"""The probes of all layers on one task's vectors: code lengths, and scores of test items."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from mtlrank.progress import Progress
 
 
 class LayerProbes:
-    """Trains probes on the first so many of a task's items. The first `num_held` items only tell when to stop."""
+    """Trains probes on a task's items. The first `num_held` are held out to stop early; probes learn from the rest."""
 
     def __init__(self, name: str, vectors: Vectors, num_held: int, how: Training) -> None:
         num_items = len(vectors.items)
@@ -20,7 +20,7 @@ class LayerProbes:
         self.num_held = num_held
         self.how = how
         self.device = vectors.values.device
-        self.progress = Progress("", "items")  # says nothing until `bits` knows how much there is
+        self.progress = Progress("", "items")  # silent until `bits` sets the total
 
     def bits(self, coded: Coded, ends: list[int]) -> list[float]:
         """The length of the online code of the labels, by layer."""
@@ -35,7 +35,7 @@ class LayerProbes:
         return lengths
 
     def scores(self, coded: Coded, test: Vectors, is_ranking: bool) -> Tensor:
-        """By layer, class probabilities, or for a ranking the difference of the logits of relevant and not."""
+        """By layer, class probabilities, or for a ranking the logit of relevant minus that of not relevant."""
         logits = logits_of(self._classifiers(coded, len(self.learnt.items)), test)
         return logits[..., 1] - logits[..., 0] if is_ranking else logits.softmax(-1)
 
@@ -46,13 +46,13 @@ class LayerProbes:
         return logits_of(probes, test).squeeze(-1) * deviation + mean
 
     def _classifiers(self, coded: Coded, num_items: int) -> Probes:
-        """Probes that learnt classes from the first items, starting from how frequent these are there."""
+        """Probes that learnt classes from the first items, and started from the frequencies of classes there."""
         frequencies = log_frequencies(coded.targets[self.num_held :][:num_items], coded.num_classes)
         return self._fit(coded.targets, num_items, frequencies, class_costs)
 
     def _fit(self, targets: Tensor, num_items: int, bias: Tensor, costs: Costs) -> Probes:
-        there = targets.to(self.device)
-        held, learnt = there[: self.num_held], there[self.num_held :][:num_items]
+        targets = targets.to(self.device)
+        held, learnt = targets[: self.num_held], targets[self.num_held :][:num_items]
         probes = fit(self.learnt.part(0, num_items), learnt, self.held, held, bias, costs, self.how)
         self.progress.advance(num_items)
         return probes

@@ -1,4 +1,4 @@
-"""How long a code of the labels is for somebody who has the vectors: probing as compression (Voita and Titov 2020)."""
+"""Minimum description length: how many bits the labels take, given the vectors (Voita and Titov 2020)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def portion_ends(num_items: int, portions: Sequence[float]) -> list[int]:
 
 
 def uniform_bits(num_items: int, num_classes: int) -> float:
-    """The length of a code that takes all classes for equally likely, whatever the vectors say."""
+    """The length of a code that takes all classes for equally likely, without the vectors."""
     return num_items * math.log2(num_classes)
 
 
@@ -53,16 +53,16 @@ def online_bits(ends: Sequence[int], num_classes: int, cost: Callable[[int, int]
 
 
 def log_frequencies(targets: Tensor, num_classes: int) -> Tensor:
-    """What earlier labels say about the next one, (classes,): logarithms of their frequencies.
+    """The logarithms of the frequencies of earlier labels, (classes,), which predict the next one.
 
-    Each class counts once more than it was seen (Laplace), so that none is impossible.
+    Each class counts once more than it occurs (Laplace), so that none is impossible.
     """
     counts = torch.bincount(targets, minlength=num_classes) + 1
     return (counts / counts.sum()).log()
 
 
 def frequency_bits(targets: Tensor, ends: Sequence[int], num_classes: int) -> float:
-    """The length of the online code for somebody without vectors, who learns only how frequent the labels are."""
+    """The length of the online code without vectors, which predicts labels by the frequencies of earlier ones."""
 
     def cost(start: int, end: int) -> Tensor:
         return -log_frequencies(targets[:start], num_classes)[targets[start:end]].double().sum()

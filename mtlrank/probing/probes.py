@@ -26,8 +26,8 @@ class Training(NamedTuple):
 class Probes(nn.Module):
     """A probe for each layer: linear, or with a hidden layer. None sees another's vectors, weights or gradients.
 
-    All start from the same weights. The last ones are zero, so that an untrained probe says `bias`, (out_dim,), whatever
-    it sees.
+    All start from the same weights. Those of the last layer are zero, so that an untrained probe outputs `bias`,
+    (out_dim,), for any input.
     """
 
     def __init__(self, num_layers: int, in_dim: int, bias: Tensor, hidden_dim: int, seed: int = 0) -> None:
@@ -68,8 +68,8 @@ def fit(
 ) -> Probes:
     """Train probes on vectors and keep each one's best weights by its mean cost on the held-out vectors.
 
-    Probes start from what says `bias` whatever it sees, and stay there if learning does not help.
-    A probe that has run out of patience keeps what it has, whatever happens to the others: each is what it would be alone.
+    Probes start with the constant output `bias`, and keep it if learning does not help. A probe that has run out of
+    patience keeps its weights while others go on: each is what it would be alone.
     """
     num_items, num_layers, dim = learnt.values.shape
     probes = Probes(num_layers, dim, bias, how.hidden_dim, how.seed).to(learnt.values.device)
@@ -83,9 +83,9 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             costs(probes(learnt.values[rows]), targets[rows]).mean(1).sum().backward()
             optimizer.step()
-        found = mean_costs(probes, held, held_targets, costs)
-        better = (found < lowest) & (waited < how.patience)
-        lowest, waited = torch.where(better, found, lowest), torch.where(better, 0, waited + 1)
+        current = mean_costs(probes, held, held_targets, costs)
+        better = (current < lowest) & (waited < how.patience)
+        lowest, waited = torch.where(better, current, lowest), torch.where(better, 0, waited + 1)
         for kept, weight in zip(best, probes.parameters(), strict=True):
             kept[better] = weight.detach()[better]
         if bool((waited >= how.patience).all()):

@@ -1,4 +1,4 @@
-"""What is kept of a probing: numbers, a page, pictures, and the layers that it suggests, as overrides."""
+"""The results of probing: numbers, a page, pictures, and the suggested layers as overrides."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,15 +28,15 @@ def write_results(
     config: dict[str, Any],
     identity: str = "",
 ) -> None:
-    """Write the folder of a probing; `heads` are the configs' places of the tasks' heads, as in model.heads.msm_ner.
+    """Write the results into a folder; `heads` are the keys of the tasks' heads in the config, as in model.heads.msm_ner.
 
-    A head whose layer is fixed is None. `identity` says by which settings they were found.
+    A head whose layer cannot be chosen is None. `identity` is the fingerprint of the settings.
     """
     suggested = suggestions(results, margin)
     lines = overrides(results, heads, suggested)
     write_text(output / "probe.csv", _csv(results, suggested))
-    told = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
-    write_json(output / RESULTS, {"body": body, "identity": identity, "margin": margin, "tasks": told})
+    tasks = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
+    write_json(output / RESULTS, {"body": body, "identity": identity, "margin": margin, "tasks": tasks})
     comment = (
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
     ) + "".join(f"# {note}\n" for note in notes(results, margin))
@@ -67,8 +67,8 @@ def suggestions(results: Sequence[Probed], margin: float) -> dict[str, int]:
 
 
 def notes(results: Sequence[Probed], margin: float) -> list[str]:
-    """Why a layer was suggested by something else than compression, or none was."""
-    told = []
+    """Why a layer is suggested by another criterion than compression, or none is."""
+    reasons = []
     for probed in (probed for probed in results if by_compression(probed, margin) is None):
         measure, layer = probed.measures[0], suggested_layer(probed, margin)
         items = f"{probed.num_train:,} items"
@@ -77,12 +77,12 @@ def notes(results: Sequence[Probed], margin: float) -> list[str]:
         else:
             why = f"by compression, with {items}, no layer predicts its labels better than their frequencies"
         by = "no layer is suggested" if layer is None else f"layer {layer} is suggested by {measure}"
-        told.append(f"{probed.name}: {why}; {by}. Try a larger probe.max_train.")
-    return told
+        reasons.append(f"{probed.name}: {why}; {by}. Try a larger probe.max_train.")
+    return reasons
 
 
 def overrides(results: Sequence[Probed], heads: Sequence[str | None], suggested: Mapping[str, int]) -> list[str]:
-    """The suggested layers in the command line's words, of heads whose layers can be chosen."""
+    """The suggested layers as overrides, for heads whose layers can be chosen."""
     places = zip(results, heads, strict=True)
     return [f"{head}.pooler.layers=[{suggested[p.name]}]" for p, head in places if head and p.name in suggested]
 
@@ -101,7 +101,7 @@ def print_table(results: Sequence[Probed], margin: float) -> None:
 
 
 def _name(body: str) -> str:
-    """What a body is called: the last part of its path, or the one before a folder that is called `model`."""
+    """A short name of a body: the last part of its path, or the one before a folder that is called `model`."""
     path = Path(body)
     return path.parent.name or path.name if path.name == "model" else path.name
 
@@ -112,7 +112,7 @@ def _cell(found: Layers, measure: str, row: int) -> str:
 
 
 def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
-    """A row for each task, body, layer and measure; what needs no layer has none."""
+    """A row for each task, body, layer and measure; those of baselines have no layer."""
     rows: list[list[Any]] = [_HEADER]
     for probed in results:
         for body, layers in (("given", probed.found), ("random weights", probed.control)):

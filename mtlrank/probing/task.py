@@ -18,7 +18,7 @@ from mtlrank.probing.mdl import frequency_bits, portion_ends, uniform_bits
 from mtlrank.probing.probes import Training
 from mtlrank.probing.vectors import Vectors, draw_units, read_vectors, standardise
 
-_HELD_OUT = 10  # one unit of so many
+_HELD_OUT = 10  # one unit in so many
 _BATCH_SIZE = 64  # samples that the body runs on at once
 
 
@@ -33,7 +33,7 @@ class Amounts(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """What the probes of a body found, by layer."""
+    """The results of a body's probes, by layer."""
 
     layers: list[int]
     values: dict[str, list[float | None]]  # each measure; None where a probe does not rank
@@ -48,15 +48,15 @@ class Probed(NamedTuple):
     kind: str
     measures: tuple[str, ...]
     split: str
-    classes: str  # what was coded, in words
+    classes: str  # the classes of the labels, in words
     num_train: int
     num_test: int
     found: Layers
     control: Layers | None  # the same body with random weights
     uniform_bits: float
-    frequencies: float  # the compression that is reached without any vector, by learning how frequent labels are
+    frequencies: float  # the compression without vectors, by the frequencies of the labels
     baseline_name: str
-    baseline: dict[str, float]  # of what knows nothing of the text
+    baseline: dict[str, float]  # its measures
 
 
 def probe_task(
@@ -112,7 +112,7 @@ def probe_task(
 
 
 def suggested_layer(probed: Probed, margin: float) -> int | None:
-    """The layer by compression or, for numbers of which that tells nothing, by the first measure; None if neither."""
+    """The layer by compression; for regression without such a layer, the one by the first measure; else None."""
     layer = by_compression(probed, margin)
     return by_measure(probed, margin) if layer is None and probed.kind == "regression" else layer
 
@@ -133,8 +133,8 @@ def by_compression(probed: Probed, margin: float) -> int | None:
 def by_measure(probed: Probed, margin: float) -> int | None:
     """The shallowest layer whose gain over the baseline is at most a share of `margin` below the largest.
 
-    The largest must tell something: of an error it must be more than that share; else more than chance gives a
-    correlation, 2 / sqrt(items). None if it does not.
+    None unless the largest gain is above that share of the baseline, for an error, or else above 2 / sqrt(items), which
+    chance gives a correlation.
     """
     measure = probed.measures[0]
     sign = -1 if mode(measure) == "min" else 1

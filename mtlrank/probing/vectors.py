@@ -1,4 +1,4 @@
-"""What a frozen body makes of items: one pooled vector for each layer, computed once and kept in memory."""
+"""Vectors of items from a frozen body: one pooled vector for each layer, computed once and kept in memory."""
 
 import sys
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class Vectors(NamedTuple):
 def draw_units(dataset: PreparedDataset, split_name: str, max_items: int, seed: int) -> list[Ints]:
     """Units of a split in random order until they have `max_items` items: samples, or all samples of a query for rankings.
 
-    A unit that would have too many is left out, but for the first one.
+    A unit that would exceed that number is left out, but for the first one.
     """
     split = dataset.split(split_name)
     units = _queries(split) if dataset.has_judgements else [np.array([sample]) for sample in range(len(split))]
@@ -64,14 +64,14 @@ def read_vectors(
 ) -> Vectors:
     """Run the body once over some samples and pool each of `layers` by itself; items come in the order of the samples.
 
-    `pooler` must have no weights of its own. What would take more than `max_bytes` as float16 is a `ConfigError`.
+    `pooler` must have no weights of its own. Raises `ConfigError` if the vectors take more than `max_bytes` as float16.
     """
     items = [np.asarray(split.items_of(sample), dtype=np.int64) for sample in samples.tolist()]
     counts = np.array([len(of_sample) for of_sample in items])
     shape = (int(counts.sum()), len(layers), pooler.out_dim)
     values = torch.empty(shape, dtype=_dtype(shape, max_bytes, what))
-    told = f"{shape[0]:,} items, {shape[1]} layers, {values.nbytes / 1e6:,.0f} MB of {str(values.dtype)[6:]}"
-    print(f"reading {what}: {told}", file=sys.stderr, flush=True)
+    size = f"{shape[0]:,} items, {shape[1]} layers, {values.nbytes / 1e6:,.0f} MB of {str(values.dtype)[6:]}"
+    print(f"reading {what}: {size}", file=sys.stderr, flush=True)
     limit = torch.finfo(values.dtype).max
     starts = offsets(counts)[:-1]
     longest_first = np.argsort(-split.lengths()[samples], kind="stable")
@@ -79,15 +79,15 @@ def read_vectors(
     for chosen in np.array_split(longest_first, -(-len(samples) // batch_size)):
         pooled = _pooled(body, pooler, split, samples[chosen], layers)
         rows = torch.from_numpy(ranges(starts[chosen], counts[chosen]))
-        values[rows] = pooled.clamp(-limit, limit).to(values)  # infinite would be what no float16 holds
+        values[rows] = pooled.clamp(-limit, limit).to(values)  # larger values would become infinite in float16
         progress.advance(len(chosen))
     return Vectors(values, np.concatenate(items))
 
 
 def standardise(learnt: Vectors, *others: Vectors) -> None:
-    """Give each dimension of each layer a mean of 0 and a deviation of 1 on `learnt`; the same is done to others.
+    """Give each dimension of each layer a mean of 0 and a deviation of 1 on `learnt`; `others` are scaled alike.
 
-    In place. It loses nothing, and layers whose vectors are of different size are learnt from with the same rate.
+    In place. It loses nothing, and one learning rate suits layers whose vectors are of different size.
     """
     for layer in range(learnt.values.shape[1]):
         block = learnt.values[:, layer].float()
@@ -97,9 +97,9 @@ def standardise(learnt: Vectors, *others: Vectors) -> None:
 
 
 def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> Pooler:
-    """The pooler to probe with: a head's own, or on whole sequences the one that is `wanted`.
+    """The pooler to probe with: a head's own, or for heads on whole sequences the one that is `wanted`.
 
-    What a pooler would have to learn cannot be kept in memory: one with weights is replaced by the average.
+    Vectors are computed once, so no pooler can learn: one with weights is replaced by the average.
     """
     kinds = {"average": Average, "cls_token": CLSToken}
     has_weights = any(True for _ in pooler.parameters())
@@ -112,7 +112,7 @@ def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> P
 
 @torch.inference_mode()
 def _pooled(body: MTLBody, pooler: Pooler, split: PreparedSplit, samples: Ints, layers: list[int]) -> Tensor:
-    """(items, layers, dim) of a batch; a document that is read in passages is its first one."""
+    """(items, layers, dim) of a batch; of a document that is read in passages, the first one."""
     batch = to_device(split.collate(samples), next(body.parameters()).device)
     part = Part(layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), pooler.first_only)
     packed = batch.input_ids, batch.token_type_ids, batch.cu_seqlens

@@ -17,7 +17,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.candidates import pairs_of_files
 from mtlrank.inference.pair_store import PairStore
-from mtlrank.inference.questions import Form, asked_of_files
+from mtlrank.inference.questions import Form, questions_of_files
 from mtlrank.task import Relevance, SpanClassification, SpanPairClassification
 from tests.datamodule.dataset.labelled import CONLL, TINY, gap_file, read, sentences
 from tests.tiny_collection import FILES
@@ -315,9 +315,9 @@ def test_pairs_to_rank_may_lie_in_parts(tmp_path, ending):
 def test_texts_to_predict_may_lie_in_parts(tmp_path):
     cut(tmp_path, ".jsonl", objects({"id": i, "text": f"t {i}"} for i in range(7)))
     form = Form(("text",), 0, "text")
-    chunks = list(asked_of_files(locate_all(str(tmp_path / "x-*"), "input"), Reading(), form, 4))
+    chunks = list(questions_of_files(locate_all(str(tmp_path / "x-*"), "input"), Reading(), form, 4))
     assert [asked.given["id"] for chunk in chunks for asked in chunk] == list(range(7))
     assert [len(chunk) for chunk in chunks] == [4, 3]
     write(tmp_path / "x-3.tsv", ["t\ttext\n"])
     with pytest.raises(DataError, match=r"x-3\.tsv is TSV, but the head judges spans"):
-        asked_of_files(locate_all(str(tmp_path / "x-*"), "input"), Reading(), form._replace(num_spans=1), 4)
+        questions_of_files(locate_all(str(tmp_path / "x-*"), "input"), Reading(), form._replace(num_spans=1), 4)

@@ -19,9 +19,9 @@ def test_only_an_earlier_export_is_replaced(bert, tmp_path):
         exported(model, folder)
     exported(model, folder, "msm_sem_sim", force=True)
     assert read_manifest(folder)["head"] == "msm_sem_sim"
-    with pytest.raises(ConfigError, match="is there already and is no export"):
+    with pytest.raises(ConfigError, match="exists already, and is no export"):
         exported(model, model.parent, force=True)
-    with pytest.raises(ConfigError, match="which is in use here"):
+    with pytest.raises(ConfigError, match="the folder of the model or the current one"):
         exported(model, model, force=True)
     assert read_manifest(model)["kind"] == "model"
 

@@ -122,7 +122,7 @@ def test_it_says_if_other_code_goes_on(data_dir, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     train.run(config)
     assert re.search(
-        r"that checkpoint is of mtlrank .*, and this is mtlrank \S+ commit another", capsys.readouterr().err
+        r"was written by mtlrank .* and is continued by mtlrank \S+ commit another", capsys.readouterr().err
     )
 
 
@@ -149,7 +149,9 @@ def test_own_code_that_was_changed_is_other_code(data_dir, tmp_path, monkeypatch
     own.write_text(OWN_LOSS.format('"""Second."""'))
     capsys.readouterr()
     train.run(config)
-    assert re.search(r"is of mtlrank .*, own classes \w+, and this is mtlrank .*, own classes", capsys.readouterr().err)
+    assert re.search(
+        r"by mtlrank .*, own classes \w+, and is continued by mtlrank .*, own classes", capsys.readouterr().err
+    )
     train.run_step({**config, "output_dir": str(tmp_path / "again")}, str(steps), prepared)
     assert "resuming" not in capsys.readouterr().err
     assert len(list(steps.iterdir())) == 2
@@ -188,7 +190,7 @@ def test_a_finished_run_goes_on_to_more_epochs(data_dir, tmp_path, capsys):
     rates, expected = (rates_of(folder) for folder in (tmp_path, tmp_path / "whole"))
     assert [step for step in expected if step > steps] == [step for step in rates if step > steps]
     assert all(rates[step] == rate for step, rate in expected.items() if step > steps)
-    with pytest.raises(ConfigError, match=r"training.epochs is 2, but 3 are over\. Expected more\."):
+    with pytest.raises(ConfigError, match=r"training.epochs is 2, but 3 are done\. Expected at least 3\."):
         train.run(settings(data_dir, tmp_path, *more, "training.epochs=2", "training.accept_changes=[epochs]"))
     shutil.rmtree(tmp_path / "checkpoints")
     with pytest.raises(ConfigError, match="is finished, and its checkpoints are gone: it cannot go on"):
@@ -213,7 +215,7 @@ def test_training_ends_after_a_number_of_steps(data_dir, tmp_path, capsys):
     train.run(settings(data_dir, parts, "training.max_steps=32", "training.accept_changes=[epochs]"))
     assert "step 30 (" in capsys.readouterr().err
     assert content(parts)["global_step"] == 32
-    with pytest.raises(ConfigError, match=r"training.max_steps is 31, but 32 are over\. Expected more\."):
+    with pytest.raises(ConfigError, match=r"training.max_steps is 31, but 32 are done\. Expected at least 32\."):
         train.run(settings(data_dir, parts, "training.max_steps=31", "training.accept_changes=[epochs]"))
 
 
@@ -349,7 +351,7 @@ def test_other_data_is_refused_unless_it_is_accepted(data_dir, tmp_path, monkeyp
     (tmp_path / "run.json").unlink()
     (tmp_path / "checkpoints" / "run.json").unlink()
     with pytest.raises(
-        ConfigError, match=r"data.msm_ner: \w+ there, \w+ now; data.trec2019: .*accept_changes=\[data\]"
+        ConfigError, match=r"data.msm_ner: \w+ in the checkpoint, \w+ now; data.trec2019: .*accept_changes=\[data\]"
     ):
         train.run(other)
     capsys.readouterr()
@@ -375,7 +377,7 @@ def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(d
         train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data]"))
     (tmp_path / "run.json").unlink()
     (tmp_path / "checkpoints" / "run.json").unlink()
-    with pytest.raises(ConfigError, match="heads.msm_coref: nothing there, MLP SpanAverage"):
+    with pytest.raises(ConfigError, match="heads.msm_coref: nothing in the checkpoint, MLP SpanAverage"):
         train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data]"))
     capsys.readouterr()
     metrics = train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data,heads]"))

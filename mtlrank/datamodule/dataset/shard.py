@@ -29,8 +29,10 @@ class Shard(NamedTuple):
     total: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """From `3/8`. Raises `ConfigError` for anything else."""
+    def parse(cls, text: str | None) -> "Shard":
+        """From `3/8`; the whole if there is no text. Raises `ConfigError` for anything else."""
+        if not text:
+            return cls()
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise ConfigError(f"The shard is {text!r}, expected i/n with i from 1 to n, as in 3/8.")

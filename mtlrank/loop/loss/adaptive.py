@@ -1,4 +1,4 @@
-"""Combiners whose weights change in the course of training. What they know is in buffers, so that checkpoints hold it."""
+"""Combiners whose weights change during training. Their state is in buffers, so that checkpoints hold it."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -53,9 +53,9 @@ class DynamicWeightAverage(Combiner):
 
     by_task = True
     weights: Tensor  # (tasks,), of the current epoch
-    epoch: Tensor  # which that is
+    epoch: Tensor  # the current one
     sums: Tensor  # (tasks,), of the losses so far in this epoch
-    counts: Tensor  # (tasks,), of the steps that they are from
+    counts: Tensor  # (tasks,), the number of steps in `sums`
     before: Tensor  # (2, tasks), mean losses of the last epoch and the one before it; NaN for none
 
     def __init__(self, tasks: Mapping[str, Learner], temperature: float = 2.0) -> None:
@@ -85,7 +85,7 @@ class DynamicWeightAverage(Combiner):
         return torch.stack(weighted).sum() / len(drawn)
 
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
-        """Add the step's losses to the epoch's, those of all processes, so that all of them weigh alike."""
+        """Add the step's losses, averaged over all processes, so that all processes weigh tasks alike."""
         zero, one = self.sums.new_zeros(()), self.sums.new_ones(())  # numbers put into a tensor would wait for a GPU
         values = torch.stack([means[name].to(zero) if name in means else zero for name in self.tasks])
         if (number := world_size()) > 1:

@@ -1,4 +1,4 @@
-"""The base of what makes one number, or one gradient, of several tasks' losses."""
+"""The base of classes that combine the losses of several tasks into one number, or one gradient."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 class Learner(NamedTuple):
     """What a combiner knows of a task."""
 
-    num_outcomes: int  # among which the task chooses; 2 for yes or no, and for a number
-    is_squared_error: bool  # whether its loss is one, and not a cross-entropy or the like
+    num_outcomes: int  # that the task chooses among; 2 for yes or no, and for numbers
+    is_squared_error: bool  # whether its loss is a squared error, and not a cross-entropy or the like
 
 
 class Combiner(nn.Module, ABC):
     """Base of all combiners. `tasks` says, by name and in config order, what a combiner may know of each task."""
 
-    by_task = False  # whether tasks weigh alike instead of samples: then each task's mean is over all processes
-    lr: float | None = None  # of what the combiner itself learns
+    by_task = False  # whether tasks, not samples, weigh alike: then each task's mean is over all processes
+    lr: float | None = None  # learning rate of the combiner's own weights
 
     def __init__(self, tasks: Mapping[str, Learner]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Combiner(nn.Module, ABC):
         """Called when an epoch begins; not when a run resumes within one, as buffers hold the state then."""
 
     def idle(self, drawn: Collection[str]) -> list[nn.Parameter]:
-        """What the combiner learns that a step of these tasks does not use."""
+        """The combiner's own weights that a step of these tasks does not use."""
         return []
 
     def number_of(self, name: str) -> int:

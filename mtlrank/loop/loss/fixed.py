@@ -19,7 +19,7 @@ class ExampleMean(Combiner):
 
 
 class Muppet(Combiner):
-    """The example mean with each loss divided by log n, n being what its task chooses among.
+    """The example mean with each loss divided by log n, n being the number of outcomes that its task chooses among.
 
     Makes losses of tasks with many and few classes alike at the start of training (Aghajanyan et al. 2021, section 3).
     Binary choices, numbers and rankings have n = 2.

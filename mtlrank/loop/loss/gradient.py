@@ -1,7 +1,7 @@
 """Combining the tasks' gradients at the shared body.
 
-Each task has forward and backward passes of its own, which cost as much as the common ones do, as tasks share no sequences;
-what costs more is memory, a gradient of the body for each task, and what is made of them.
+Each task has forward and backward passes of its own, which cost as much as the common ones do, as tasks share no sequences.
+The extra cost is memory (one gradient of the body per task) and the combining itself.
 """
 
 import math
@@ -23,7 +23,7 @@ class ByGradient(Combiner):
     by_task = True
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
-        """The mean of the tasks' means, to be looked at."""
+        """The mean of the tasks' means, for the log."""
         return torch.stack([loss.mean() for loss in losses.values()]).mean()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Attention within each sequence of a packed batch, for any Hugging Face encoder that lets its attention be chosen."""
+"""Attention within each sequence of a packed batch, for any Hugging Face encoder whose attention can be replaced."""
 
 from functools import cache, cached_property
 from typing import Any
@@ -10,11 +10,11 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 PACKED = "mtlrank_packed"
-_capability = cache(torch.cuda.get_device_capability)  # each layer of each step asks
+_capability = cache(torch.cuda.get_device_capability)  # called by each layer in each step
 
 
 class Packing:
-    """Which tokens of a packed batch belong together. What a kernel needs is made once for all layers."""
+    """The sequences of a packed batch. What kernels need is computed once for all layers."""
 
     def __init__(self, cu_seqlens: Tensor, num_tokens: int, max_seqlen: int) -> None:
         self.cu_seqlens = cu_seqlens  # (sequences + 1,) int32
@@ -65,7 +65,7 @@ def packed_attention(
     """Hugging Face's attention interface on packed tokens: everything is (1, heads, tokens, head size).
 
     A token attends to the tokens of its own sequence that are less than `sliding_window` away. Returns (1, tokens, heads,
-    head size). On a GPU in half precision torch's kernel for sequences of any length does it all at once. It knows no
+    head size). On a GPU in half precision torch's kernel for sequences of any length does it all at once. It has no
     dropout, so with dropout, in full precision, on GPUs before Ampere, or with heads of a size that the kernel does not
     take, the tokens are laid out in a padded grid for the attention alone.
     """
@@ -83,7 +83,7 @@ def packed_attention(
 
 @torch.compiler.assume_constant_result
 def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
-    """Whether FlashAttention, which attention on sequences of any length is made of, can do it."""
+    """Whether FlashAttention, which is the kernel of `varlen_attn`, supports this."""
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16) or head_size % 8 or head_size > 256:
         return False
     return _capability(device) >= (8, 0)
@@ -93,7 +93,7 @@ def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> boo
 def _without_kernel(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
 ) -> Tensor:
-    """Compiled layers call it as it is: how sequences lie in a batch is no concern of a compiler."""
+    """Not compiled: it would be compiled again for each layout of sequences in a batch."""
     attend = _in_a_grid if query.is_cuda else _one_by_one
     return attend(query, key, value, scale, dropout, reach, packing)
 

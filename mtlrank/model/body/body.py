@@ -26,16 +26,16 @@ class MTLBody(nn.Module):
 
     `backbone` is a hub name, a local folder or a model of the embedded collection. Without `pretrained`, the weights
     are drawn again from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and
-    is what recent encoders are trained with; null keeps what the config says. So does `dropout`, which is that of
-    states. With `activation_checkpointing`, layers run again in the backward pass instead of keeping what is inside
+    is what recent encoders are trained with; null keeps what the config says. `dropout` does so for the dropout of
+    hidden states. With `activation_checkpointing`, layers run again in the backward pass instead of keeping what is inside
     them: a third more work for a fraction of the memory. `initialisation="mimetic"` replaces the random start of a body
     without pretraining. The embeddings and the first `frozen_layers` layers do not learn: 0 freezes nothing, -1 or
-    "all" the whole body. `lora` holds settings of `adapt`: then low-rank updates learn, and the weights of the encoder
-    rest. In the first `separate_layers` layers the two texts of a pair do not read each other, and positions restart at
-    the second (PreTTR, MacAvaney et al. 2020, section 3.1): what a bi-encoder has learnt stays of use; with -1 the body
-    is one.
+    "all" the whole body. `lora` holds settings of `adapt`: then only low-rank updates learn, and the weights of the
+    encoder are frozen. In the first `separate_layers` layers the two texts of a pair do not read each other, and
+    positions restart at the second (PreTTR, MacAvaney et al. 2020, section 3.1): the weights of a bi-encoder stay
+    useful; with -1 the body is a bi-encoder.
 
-    What is called is `encode`: a subclass that overrides `forward` changes nothing.
+    The model calls `encode`: a subclass that overrides `forward` changes nothing.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class MTLBody(nn.Module):
             )
             if dropout is not None:
                 raise ConfigError(
-                    f"model.body.dropout is {dropout}, but what {config.model_type} calls it is not known: expected null."
+                    f"model.body.dropout is {dropout}, but its name in the config of {config.model_type} is not known: "
+                    "expected null."
                 )
         else:
             overrides = {
@@ -81,7 +82,7 @@ class MTLBody(nn.Module):
             mimetic(self.encoder)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # BERT's own pooler feeds no head of ours
-        self._compiled: dict[bool, Callable[..., Tensor]] = {}  # by whether it is for training
+        self._compiled: dict[bool, Callable[..., Tensor]] = {}  # by `training`
         if self.family is not None:
             self.encoder.set_attn_implementation(PACKED)
         elif activation_checkpointing:
@@ -104,7 +105,7 @@ class MTLBody(nn.Module):
 
     @property
     def max_length(self) -> int | None:
-        """Tokens of the longest sequence that there are positions for; None if they are not counted."""
+        """Tokens of the longest sequence that the positions allow; None if there is no limit."""
         return max_length(self.encoder)
 
     def encode(
@@ -116,10 +117,10 @@ class MTLBody(nn.Module):
         max_seqlen: int,
         second_starts: Tensor,
     ) -> list[list[Tensor]]:
-        """Of each part, the states of its layers: (tokens, hidden), or (sequences, hidden) where only the first is read.
+        """The states of each part's layers: (tokens, hidden), or (sequences, hidden) if only the first token is read.
 
-        The parts lie one after another, deepest first. After its deepest layer a part takes no further share in the work,
-        and of that layer only as much is computed as is read. `second_starts` is as in a `TaskBatch`.
+        The parts lie one after another, deepest first. After its deepest layer a part leaves the batch, and of that layer
+        only what is read is computed. `second_starts` is as in a `TaskBatch`.
         """
         depths = [part.depth for part in parts]
         assert depths == sorted(depths, reverse=True), "parts come deepest first"
@@ -154,7 +155,7 @@ class MTLBody(nn.Module):
         return reader.states
 
     def deeper_than(self, depth: int) -> list[nn.Parameter]:
-        """The weights that sequences of this depth do not go through; with a family that is not known, none for sure."""
+        """The weights above layer `depth`; none if the family is not known."""
         if self.family is None:
             return []
         deeper = self.layers[depth:]
@@ -163,7 +164,7 @@ class MTLBody(nn.Module):
         return [p for module in modules for p in module.parameters()]
 
     def by_layer(self) -> list[list[nn.Parameter]]:
-        """The weights of each layer of a known family; 0 are the embeddings, and what follows the last belongs to it."""
+        """The weights of each layer of a known family, from the embeddings; a final norm belongs to the last layer."""
         layers = [list(layer.parameters()) for layer in self.layers]
         final = getattr(self.encoder, "final_norm", None)
         layers[-1] += final.parameters() if final is not None else []
@@ -171,7 +172,7 @@ class MTLBody(nn.Module):
         return [[weight for weight in self.encoder.parameters() if id(weight) not in inside], *layers]
 
     def compile_layers(self, device: torch.device, *, scoring: bool = False) -> None:
-        """Have torch compile the layers for training on a device, or for scoring; the other use stays as it is.
+        """Let torch compile the layers for training on a device, or for scoring; the other use stays uncompiled.
 
         Raises `ConfigError` if the layers are not known or run again in the backward pass, and `ResourceError` if this
         machine cannot compile.
@@ -190,20 +191,20 @@ class MTLBody(nn.Module):
         self._compiled[not scoring] = compiled(self.family.run, device, setting)
 
     def describe(self) -> str:
-        """What makes two bodies the same: whose weights they start from, and what of them learns."""
+        """The backbone and what of it learns: bodies with equal ones can continue each other's training."""
         frozen = f", {self.frozen_layers} layers frozen" if self.frozen_layers else ""
         adapted = f", LoRA {dict(sorted(self.lora.items()))}" if self.lora is not None else ""
         separate = f", {self.separate_layers} layers separate" if self.separate_layers else ""
         return f"{self.backbone}{frozen}{adapted}{separate}"
 
     def merge(self) -> None:
-        """Make low-rank updates part of the weights that they adapt. The states stay as they are, learning ends."""
+        """Merge low-rank updates into the weights that they adapt. The hidden states stay the same."""
         if self.lora is not None:
             low_rank.merge(self.encoder)
             self.lora = None
 
     def load_plain(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a body without low-rank updates. Raises `ConfigError` if they do not fit."""
+        """Load the weights of a body without low-rank updates. Raises `ConfigError` if they do not fit."""
         names = {low_rank.plain_name(name): name for name in self.state_dict() if ".lora_" not in name}
         mine = {name: tuple(self.state_dict()[full].shape) for name, full in names.items()}
         theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -222,7 +223,7 @@ class MTLBody(nn.Module):
         return list(self.family.layers(self.encoder))
 
     def _freeze(self, frozen_layers: int | float | str) -> int:
-        """Stop the embeddings and the first layers from learning; how many layers that are."""
+        """Freeze the embeddings and the first layers; returns the number of these layers."""
         depth = self._depth("frozen_layers", frozen_layers)
         if depth == self.num_layers:
             self.encoder.requires_grad_(False)
@@ -237,7 +238,7 @@ class MTLBody(nn.Module):
         return depth
 
     def _separate(self, separate_layers: int | float | str) -> int:
-        """How many layers read the texts of a pair one by one."""
+        """The number of layers in which the texts of a pair do not read each other."""
         depth = self._depth("separate_layers", separate_layers)
         if depth and self.family is None:
             raise ConfigError(
@@ -247,14 +248,14 @@ class MTLBody(nn.Module):
         return depth
 
     def _depth(self, setting: str, layers: int | float | str) -> int:
-        """How many layers a setting means."""
+        """The number of layers that a setting stands for."""
         try:
             return self.num_layers if isinstance(layers, str) else resolve_layer(layers, self.num_layers)
         except ConfigError as error:
             raise ConfigError(f"model.body.{setting}: {error}") from error
 
     def _run(self, layer: nn.Module, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
-        """A layer's output, everywhere or at some rows."""
+        """A layer's output, at all tokens or at some rows."""
         assert self.family is not None
         run: Callable[..., Tensor] = self._compiled.get(self.training, self.family.run)
         if self.activation_checkpointing and self.training:

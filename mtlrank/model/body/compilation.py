@@ -1,4 +1,4 @@
-"""torch.compile, where it is known to work before the first step."""
+"""torch.compile, tried on a small function before the first step."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ def compiled(function: Callable[..., Tensor], device: torch.device, setting: str
     `setting` that asks for it.
     """
     torch._dynamo.reset()  # a run in the same process before this one compiled for its own layers
-    torch._dynamo.config.recompile_limit = 64  # past it torch stops compiling; kinds of layers and of reading multiply
-    torch._dynamo.config.optimize_ddp = False  # would cut graphs at buckets of gradients; they end with a layer
+    torch._dynamo.config.recompile_limit = 64  # past it torch stops compiling; each kind of layer and of `rows` counts
+    torch._dynamo.config.optimize_ddp = False  # would cut graphs at buckets of gradients; ours are single layers
     values = torch.ones(64, 64, device=device, requires_grad=True)
     try:
-        with explained(setting):
+        with compile_errors(setting):
             torch.compile(_trial, dynamic=True)(values).backward()
     except (RuntimeError, OSError, SubprocessError) as error:  # such as a Python that torch does not compile for
         raise _unable(error, setting) from error
@@ -32,8 +32,8 @@ def compiled(function: Callable[..., Tensor], device: torch.device, setting: str
 
 
 @contextmanager
-def explained(setting: str) -> Iterator[None]:
-    """What goes wrong while torch compiles becomes a `ResourceError`; a request to stop stays what it is."""
+def compile_errors(setting: str) -> Iterator[None]:
+    """Turn errors of torch's compiler into a `ResourceError`; a request to stop is passed on."""
     try:
         yield
     except TorchDynamoException as error:
@@ -48,7 +48,7 @@ def _trial(values: Tensor) -> Tensor:
 
 
 def _unable(error: Exception, setting: str) -> ResourceError:
-    """Tells the first line that says something: the compiler's own if there is one."""
+    """With the first telling line of the error: the C++ compiler's own if there is one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith("raised:")]
     telling = [line for line in lines if "error: " in line] or lines or [type(error).__name__]
     return ResourceError(

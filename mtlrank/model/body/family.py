@@ -14,12 +14,14 @@ class Family(NamedTuple):
 
     embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
     layers: Callable[[Any], Sequence[nn.Module]]
-    arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of a layer, by its number
-    run: Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]  # a layer, at some positions or all; all attend
+    arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of each layer, by number
+    run: Callable[
+        [Any, Tensor, Tensor | None, dict[str, Any]], Tensor
+    ]  # a layer, computed at some positions or all; every token is attended to
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
-    dropout: tuple[str, ...]  # the names of that of states
-    adapted: tuple[str, ...]  # the layers that LoRA adapts unless told: queries and values (Hu et al. 2022, table 5)
+    dropout: tuple[str, ...]  # names in the config, for hidden states
+    adapted: tuple[str, ...]  # the layers that LoRA adapts by default: queries and values (Hu et al. 2022, table 5)
 
 
 def _bert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
@@ -50,7 +52,7 @@ def _modernbert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing
 
 
 def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
-    """Its layers are told where tokens are: rotations that depend on the kind of layer."""
+    """Its layers take rotary position embeddings, which depend on the kind of layer."""
     kinds = encoder.config.layer_types
     rotations = {kind: encoder.rotary_emb(hidden, packing.positions[None], kind) for kind in set(kinds)}
     return lambda layer: {"position_embeddings": rotations[kinds[layer]]}
@@ -82,7 +84,7 @@ def _at(states: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _cast_once(hidden: Tensor) -> Tensor:
-    """Autocast would convert the states for queries, keys and values one by one, and their gradients back."""
+    """Cast here, as autocast would cast for queries, keys and values one by one, and their gradients back."""
     device = hidden.device.type
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
@@ -91,7 +93,7 @@ def _no_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[i
     return lambda layer: {}
 
 
-def _as_it_is(encoder: Any, hidden: Tensor) -> Tensor:
+def _unchanged(encoder: Any, hidden: Tensor) -> Tensor:
     return hidden
 
 
@@ -100,7 +102,7 @@ _BERT = Family(
     layers=lambda e: e.encoder.layer,
     arguments=_no_arguments,
     run=_bert_run,
-    finish=_as_it_is,
+    finish=_unchanged,
     attention_dropout="attention_probs_dropout_prob",
     dropout=("hidden_dropout_prob",),
     adapted=("query", "value"),
@@ -117,7 +119,7 @@ FAMILIES = {
         layers=lambda e: e.transformer.layer,
         arguments=_no_arguments,
         run=_distilbert_run,
-        finish=_as_it_is,
+        finish=_unchanged,
         attention_dropout="attention_dropout",
         dropout=("dropout",),
         adapted=("q_lin", "v_lin"),

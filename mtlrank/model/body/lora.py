@@ -1,4 +1,4 @@
-"""Low-rank updates of a body's linear layers, which learn while the layers themselves rest (Hu et al. 2022, LoRA)."""
+"""Low-rank updates of a body's linear layers, which learn while the layers themselves are frozen (Hu et al. 2022, LoRA)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,24 +42,24 @@ def merge(encoder: Any) -> None:
 
 
 def plain_name(name: str) -> str:
-    """What a weight is called in an encoder that is not adapted."""
+    """The name of a weight in an encoder that is not adapted."""
     return name.replace(".base_layer.", ".")
 
 
 def _choose(encoder: Any, targets: list[str]) -> list[str]:
-    """The full names of the linear layers that are meant and learn."""
+    """The full names of the linear layers that match `targets` and are not frozen."""
     linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
-    unknown = [target for target in targets if not any(_is_meant(name, target) for name in linear)]
+    unknown = [target for target in targets if not any(_matches(name, target) for name in linear)]
     if unknown or not targets:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         found = f"names {unknown[0]!r}, which is not a linear layer of the body" if unknown else "is empty"
         raise ConfigError(f"model.body.lora.targets {found}. There are: {known}.")
     learning = [name for name, module in linear.items() if module.weight.requires_grad]
-    chosen = [name for name in learning if any(_is_meant(name, target) for target in targets)]
+    chosen = [name for name in learning if any(_matches(name, target) for target in targets)]
     if not chosen:
         raise ConfigError("model.body.frozen_layers leaves no layer for model.body.lora. Freeze fewer, or remove lora.")
     return chosen
 
 
-def _is_meant(name: str, target: str) -> bool:
+def _matches(name: str, target: str) -> bool:
     return f".{name}".endswith(f".{target}")

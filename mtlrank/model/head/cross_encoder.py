@@ -12,7 +12,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.head.head import MTLHead
 from mtlrank.model.head.pooler import Average, CLSToken
 
-# What the sequence classifier of each family does to what is pooled: its modules by name, and activations that are none.
+# The steps of each family's sequence classifier after pooling: modules by name, and activations that are functions.
 CLASSIFIERS: dict[str, tuple[str | type[nn.Module], ...]] = {
     "bert": ("bert.pooler.dense", nn.Tanh, "classifier"),
     "electra": ("classifier.dense", nn.GELU, "classifier.out_proj"),
@@ -27,7 +27,7 @@ CLASSIFIERS: dict[str, tuple[str | type[nn.Module], ...]] = {
 class CrossEncoderHead(MTLHead):
     """The stock sequence classifier of the body's family, on the last layer's first token.
 
-    That is what Hugging Face's `AutoModelForSequenceClassification` has above the encoder: a dense layer, an activation, in
+    This is what Hugging Face's `AutoModelForSequenceClassification` puts on the encoder: a dense layer, an activation, in
     ModernBERT a norm, and a linear layer. Dropout comes before all of it, as in our other heads. ModernBERT's config says
     whether it reads the first token or the average of the tokens.
 
@@ -52,7 +52,9 @@ class CrossEncoderHead(MTLHead):
         self.backbone: str = backbone
         self.num_labels = int(config.num_labels)
         names = [str(config.id2label.get(i)) for i in range(self.num_labels)]
-        self.classes = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names]  # transformers' way to say a number
+        self.classes = [
+            re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names
+        ]  # transformers' name for an unnamed class
         is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
         super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)
 
@@ -69,14 +71,14 @@ class CrossEncoderHead(MTLHead):
         )
 
     def load_published(self) -> None:
-        """Take the weights of the checkpoint. Raises `ConfigError` if it lacks some."""
+        """Load the weights of the checkpoint. Raises `ConfigError` if it lacks some."""
         model = load_classifier(self.backbone)
         for theirs, own in self.layers_in(model):
             own.load_state_dict(theirs.state_dict())
         self.is_pretrained = True
 
     def layers_in(self, model: Any) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Each module of a stock classifier with the one of this head."""
+        """Each module of a stock classifier, with the corresponding one of this head."""
         layers: Any = self.projection
         for part, own in zip(CLASSIFIERS[model.config.model_type], layers, strict=True):
             if isinstance(part, str):
@@ -84,7 +86,7 @@ class CrossEncoderHead(MTLHead):
 
 
 def _drawn(module: Any) -> nn.Module:
-    """A layer that has sizes only, with random weights."""
+    """The module with random weights; so far it has shapes only."""
     if hasattr(module, "reset_parameters"):  # an activation has no weights
         module.to_empty(device="cpu").reset_parameters()
     drawn: nn.Module = module

@@ -19,10 +19,10 @@ class MTLHead(nn.Module, ABC):
     `pooler` is a function of (body_dim, num_layers); sizes come from the body and the task, never from a config.
     """
 
-    is_pretrained = False  # whether it starts with weights that were trained before
-    num_labels: int | None = None  # outputs that its weights are for, if that is known before the task's
-    classes: Sequence[str] = ()  # what its first weights call its outputs, if they have names
-    backbone: str | None = None  # the checkpoint that its first weights come from, which is the body's, if they do
+    is_pretrained = False  # whether it starts with trained weights
+    num_labels: int | None = None  # outputs of its published weights, if there are any
+    classes: Sequence[str] = ()  # the outputs' names with its published weights, if they have names
+    backbone: str | None = None  # the checkpoint, also the body's, of its published weights
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class MTLHead(nn.Module, ABC):
         """The module from pooled vectors to logits."""
 
     def load_published(self) -> None:
-        """Take the first weights from `backbone`, if there is one."""
+        """Load the published weights of `backbone`, if there is one."""
 
     @property
     def layers(self) -> list[int]:
@@ -52,14 +52,14 @@ class MTLHead(nn.Module, ABC):
         return self.pooler.layers
 
     def describe(self) -> str:
-        """What makes two heads the same: their kinds, layers and sizes."""
+        """Kinds, layers and sizes: heads with equal ones can take each other's weights."""
         sizes = "x".join(str(size) for size in (self.pooler.out_dim, self.output_dim))
         return f"{type(self).__name__} {type(self.pooler).__name__} {self.layers} {sizes}"
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
         """Score a batch: (items, output_dim) from the states of `layers`, as the pooler wants them.
 
-        A document that is read in passages is an item with as many vectors and scores, of which one score is made.
+        A document that is read in passages has a vector and a score for each; `of_passages` makes one score of them.
         """
         passages = len(batch.item_sequence)
         pooled = self.pooler(states, batch)
@@ -67,8 +67,8 @@ class MTLHead(nn.Module, ABC):
         pooled = self.dropout(pooled)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
             logits = self.projection(pooled.float())
-        given: Tensor = shaped(f"The head {name_of(self)}", logits, (passages, self.output_dim), "(items, outputs)")
-        return given if batch.passage_item is None else self.of_passages(given, batch)
+        scores: Tensor = shaped(f"The head {name_of(self)}", logits, (passages, self.output_dim), "(items, outputs)")
+        return scores if batch.passage_item is None else self.of_passages(scores, batch)
 
     def of_passages(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         """The logits of items, (items, 1), from those of their passages, (passages, 1): the best one's (MaxP; Dai and

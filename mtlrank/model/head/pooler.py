@@ -20,7 +20,7 @@ class Pooler(nn.Module, ABC):
     """
 
     num_spans = 0  # spans that an item must have
-    needs_pairs = False  # whether a sequence must be two texts
+    needs_pairs = False  # whether a sequence must hold two texts
     first_only = False  # whether only first tokens are read: then states are (sequences, hidden), and cost less
 
     def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
@@ -63,8 +63,8 @@ class Average(Pooler):
 class PairProduct(Pooler):
     """The product of the two texts' averages, element by element, each average scaled to a root mean square of 1.
 
-    The matching feature of Mou et al. 2016 (section 3.2.2) on the halves of one sequence, which have read each other. With
-    equal weights, a linear head on it gives the cosine of the two averages: a body that was trained as a bi-encoder
+    The matching feature of Mou et al. 2016 (section 3.2.2) on the two texts of one sequence, which attend to each other.
+    With equal weights, a linear head on it gives the cosine of the two averages: a body that was trained as a bi-encoder
     ranks from the start.
     """
 
@@ -77,7 +77,7 @@ class PairProduct(Pooler):
 
 
 class SpanAverage(Pooler):
-    """The average of a span's tokens; the spans of an item side by side. `num_spans` is 1, or 2 for pairs."""
+    """The average of a span's tokens; those of an item's spans are concatenated. `num_spans` is 1, or 2 for pairs."""
 
     def __init__(
         self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,), num_spans: int = 1

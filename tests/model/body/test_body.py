@@ -185,7 +185,7 @@ def test_dropout_is_as_set_or_as_the_model_has_it(tmp_path, kind):
 
 def test_dropout_of_an_unknown_family_is_refused(tmp_path):
     AutoModel.from_config(copy.deepcopy(CONFIGS[PADDED[0]])).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="model.body.dropout is 0.0, but what .* calls it is not known"):
+    with pytest.raises(ConfigError, match="model.body.dropout is 0.0, but its name in the config of .* is not known"):
         MTLBody(str(tmp_path), dropout=0.0)
 
 

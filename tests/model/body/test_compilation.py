@@ -13,7 +13,7 @@ from transformers import AutoModel
 from mtlrank.errors import ConfigError, ResourceError, TerminatedError
 from mtlrank.inference.scoring import to_device
 from mtlrank.model.body import Part, attention
-from mtlrank.model.body.compilation import compiled, explained
+from mtlrank.model.body.compilation import compile_errors, compiled
 from tests.batches import batch
 from tests.loop.runs import finish
 from tests.marks import needs_compiler
@@ -228,7 +228,7 @@ def test_a_request_to_stop_while_something_is_compiled_stays_one(monkeypatch):
     before = signal.signal(signal.SIGTERM, stop)
     try:
         torch._dynamo.reset()
-        with pytest.raises(TerminatedError), explained("training.compile"):
+        with pytest.raises(TerminatedError), compile_errors("training.compile"):
             torch.compile(lambda x: x + 1, backend=compile_fx)(torch.ones(2))
     finally:
         signal.signal(signal.SIGTERM, before)
