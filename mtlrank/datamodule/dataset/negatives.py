@@ -26,6 +26,7 @@ class Negatives:
 
     def __init__(
         self,
+        *,
         grouping: str,
         relevance_level: int,
         num_negatives: int,
