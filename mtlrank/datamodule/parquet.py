@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.datamodule.lines import count_lines, read_json
+from mtlrank.datamodule.lines import count_lines, is_json, read_json
 from mtlrank.datamodule.named_files import name_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -17,6 +17,11 @@ _BUFFER = 1 << 20  # bytes of a column that are read at a time: its part of a ro
 def is_parquet(path: Path) -> bool:
     """Whether a file is Parquet, by its name."""
     return path.suffix == ".parquet"
+
+
+def has_named_fields(path: Path) -> bool:
+    """Whether a file's rows have named fields: Parquet or JSON Lines."""
+    return is_parquet(path) or is_json(path)
 
 
 def read_objects(path: Path, keys: Sequence[str], reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:
