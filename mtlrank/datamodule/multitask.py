@@ -1,7 +1,6 @@
 """The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
 
 from collections.abc import Callable, Iterator
-from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
@@ -55,8 +54,8 @@ class MTLLoader(DataLoader[MTLBatch]):
 class MTLDataModule(pl.LightningDataModule):
     """Train, validation and test loaders over one mixture of opened datasets.
 
-    Samplers come as functions of (sizes, batch_size, seed, rank, world_size, lengths). `max_tokens`, `length_window` and
-    `one_task` are for training: see `MTLSampler`.
+    Samplers come as functions of the arguments of `MTLSampler`, of which `max_tokens`, `length_window` and `one_task` are
+    for training.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class MTLDataModule(pl.LightningDataModule):
             )
             num_workers = 0
         self.num_workers = num_workers
-        self.epochs = 1.0  # of training, by which a sampler may plan
+        self.epochs = 1.0  # of the whole training: some samplers need to know
         self._training: MTLLoader | None = None
         self._start = (0, 0)
 
@@ -103,12 +102,8 @@ class MTLDataModule(pl.LightningDataModule):
         make = self.samplers[split]
         if split != "train":
             check_judges(split, make)
-        more: dict[str, Any] = dict(self.budget) if split == "train" else {}
+        more: dict[str, Any] = self.budget if split == "train" else {}
         try:
-            if "about" in signature(make).parameters:
-                more["about"] = data.about
-            if "training_epochs" in signature(make).parameters:
-                more["training_epochs"] = self.epochs
             sampler = make(
                 data.sizes,
                 self.batch_sizes[split],
@@ -116,6 +111,8 @@ class MTLDataModule(pl.LightningDataModule):
                 rank=rank,
                 world_size=world_size,
                 lengths=data.lengths,
+                about=data.about,
+                training_epochs=self.epochs,
                 **more,
             )
         except (TypeError, ValueError) as error:

@@ -159,7 +159,7 @@ class Annealed(Mixture):
 
     From proportional to nearly uniform (Stickland and Murray 2019: alpha = 1 - 0.8 (e - 1) / (E - 1) in
     epoch e of E). The `course` is `linear`, `cosine` (slow at both ends), or a `table` of [progress, alpha] steps, where
-    progress is the part of `epochs` that is over; by default these are the `training_epochs`, which may be a fraction.
+    progress is the part of `epochs` that is over, by default of the whole training.
     """
 
     num_pieces = 10
@@ -173,7 +173,6 @@ class Annealed(Mixture):
         end: float = 0.2,
         course: str = "linear",
         table: Sequence[Sequence[float]] | None = None,
-        training_epochs: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
@@ -191,7 +190,7 @@ class Annealed(Mixture):
         for name, alpha in (("start", start), ("end", end)):
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
-        self.epochs = null_or_at_least("epochs", epochs, 1) or training_epochs
+        self.epochs = null_or_at_least("epochs", epochs, 1) or self.training_epochs
         self.start_alpha, self.end_alpha = start, end
         self.table = steps
 

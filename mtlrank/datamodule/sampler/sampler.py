@@ -24,7 +24,9 @@ SampleOrder = NDArray[np.int64]  # (samples, 2): dataset_idx, sample_idx
 class MTLSampler(Sampler[Draw], ABC):
     """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches.
 
-    `sizes` are the datasets' numbers of samples by name, `lengths` gives the tokens of each sample (only asked if needed).
+    `sizes` are the datasets' numbers of samples by name. `lengths` gives the number of tokens of each sample, and `about`,
+    for some samples of a named dataset, those of each dataset about the same pairs; both are called only if needed.
+    `training_epochs` are those of the whole training, perhaps a fraction.
     A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`
     (about, if epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by
     length and cut again, and come in random order: batches hold samples of similar length, and each window the samples that
@@ -39,6 +41,8 @@ class MTLSampler(Sampler[Draw], ABC):
         rank: int = 0,
         world_size: int = 1,
         lengths: Callable[[], Sequence[Ints]] | None = None,
+        about: Callable[[str, Ints], Sequence[Ints]] | None = None,
+        training_epochs: float = 1.0,
         max_tokens: int | None = None,
         length_window: int = 0,
         one_task: bool = False,
@@ -54,6 +58,8 @@ class MTLSampler(Sampler[Draw], ABC):
         self.rank = rank
         self.world_size = world_size
         self.lengths = lengths
+        self.about = about
+        self.training_epochs = training_epochs
         self.max_tokens = null_or_at_least("max_tokens", max_tokens, 1)
         self.length_window = at_least("length_window", length_window, 0)
         self.one_task = one_task
