@@ -1,4 +1,4 @@
-"""The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
+"""The datamodule: loaders whose samplers make the batches, and whose position can be saved."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,24 +20,24 @@ class MTLLoader(DataLoader[MTLBatch]):
     """A DataLoader that can start in any epoch, after any number of that epoch's batches."""
 
     def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
-        draws: Any = sampler  # what is drawn is handed to the dataset as it is
+        draws: Any = sampler  # the dataset takes a whole `Draw`, not indices
         super().__init__(
             dataset,
             batch_sampler=draws,
             collate_fn=_as_it_is,
             num_workers=num_workers,
-            pin_memory=torch.cuda.is_available(),  # else a copy to the device waits for it
+            pin_memory=torch.cuda.is_available(),  # so that copies to the GPU need not wait
         )
         self.mtl_sampler = sampler
         self.epoch = 0
         self.start = 0
 
     def start_at(self, epoch: int, batches: int = 0) -> None:
-        """Deliver `epoch` next, from after `batches` of its batches (counted over all processes) on."""
+        """Continue with `epoch`, after `batches` of its batches (counted over all processes)."""
         self.epoch, self.start = epoch, batches
 
     def __iter__(self) -> Iterator[MTLBatch]:  # type: ignore[override]
-        """The batches of the epoch; asked again, the same epoch from its beginning unless `start_at` says otherwise."""
+        """The batches of the epoch. The next iteration repeats the epoch, unless `start_at` is called."""
         self.mtl_sampler.set_position(self.epoch, self.start)
         self.start = 0
         try:
@@ -127,7 +127,7 @@ class MTLDataModule(pl.LightningDataModule):
         return checked
 
     def start_at(self, epoch: int, batches: int = 0) -> None:
-        """Train from here on, whether the loader is there already or comes later."""
+        """Start training here. The training loader may exist already or be made later."""
         self._start = epoch, batches
         if self._training is not None:
             self._training.start_at(epoch, batches)
@@ -148,7 +148,7 @@ def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
 
 
 def _name(make: Callable[..., MTLSampler]) -> str:
-    """Of a sampler's class, or of a function that makes it."""
+    """The name of a sampler's class, or of the function that makes it."""
     return str(getattr(getattr(make, "func", make), "__name__", make))
 
 

@@ -91,7 +91,10 @@ class MTLSampler(Sampler[Draw], ABC):
         if self.max_tokens is None:
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
-            epoch, self.epoch = self.epoch, 0  # mixtures know it, and rounding gives other epochs other samples
+            epoch, self.epoch = (
+                self.epoch,
+                0,
+            )  # a mixture's samples depend on it, and all epochs should have as many batches
             lengths = self._lengths_of(self._checked_order(np.random.default_rng([self.seed, 0])))
             self.epoch = epoch
             assert self._all_lengths is not None
@@ -143,7 +146,7 @@ class MTLSampler(Sampler[Draw], ABC):
         return np.concatenate(shuffled), offsets([len(batch) for batch in shuffled])
 
     def _checked_order(self, random: np.random.Generator) -> SampleOrder:
-        """An epoch's order, if it is one of samples that there are."""
+        """An epoch's order, after checking its form and that all of its samples exist."""
         name, order = type(self).__name__, np.asarray(self.order(random))
         if order.ndim != 2 or order.shape[1] != 2 or not np.issubdtype(order.dtype, np.integer):
             raise ConfigError(
@@ -159,7 +162,7 @@ class MTLSampler(Sampler[Draw], ABC):
         wrong = order[~(known & (samples >= 0) & (samples < sizes[np.where(known, datasets, 0)]))]
         if len(wrong):
             raise ConfigError(
-                f"The sampler {name} orders {len(wrong)} samples that there are not, the first one is (dataset_idx, "
+                f"The sampler {name} orders {len(wrong)} samples that do not exist, the first one is (dataset_idx, "
                 f"sample_idx) = {tuple(wrong[0].tolist())}. Sizes of the datasets: {sizes.tolist()}."
             )
         return order
@@ -169,7 +172,7 @@ class MTLSampler(Sampler[Draw], ABC):
             return np.append(np.arange(0, len(order), self.batch_size), len(order))
         ends, batch = np.cumsum(self._lengths_of(order)), np.arange(number := self.num_batches())
         cuts = np.searchsorted(ends, ends[-1] * batch / number)
-        # No batch is empty, also where another epoch than the first, whose batches are counted, has much shorter samples.
+        # No batch is empty, even if an epoch has much shorter samples than the first, whose batches were counted.
         cuts = np.minimum(np.maximum.accumulate(cuts - batch), len(order) - number) + batch
         return np.append(cuts, len(order))
 
@@ -203,6 +206,6 @@ def pairs_of(samples: Iterable[Ints]) -> SampleOrder:
 
 
 def repeated(random: np.random.Generator, size: int, count: int) -> Ints:
-    """`count` of a dataset's samples in random order: none again before all were drawn."""
+    """`count` of a dataset's samples in random order: none is repeated before all were drawn."""
     rounds = -(-count // size) if size else 0
     return np.concatenate([np.empty(0, np.int64), *(random.permutation(size) for _ in range(rounds))])[:count]
