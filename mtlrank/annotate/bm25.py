@@ -5,6 +5,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
 from mtlrank.annotate.bm25_settings import BM25Settings
-from mtlrank.annotate.versions import version_of
 from mtlrank.dtypes import Floats32, Ints
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would tell of every index
@@ -27,7 +27,7 @@ _DOCS = 10_000  # whose scores are computed at a time
 class BM25Index:
     """Lucene's BM25 by bm25s; documents are identified by position."""
 
-    FORMAT = f"2-{version_of('bm25s')}"  # of saved indexes: raise the number when our own files or the defaults change
+    FORMAT = f"2-{version('bm25s')}"  # of saved indexes: raise the number when our own files or the defaults change
 
     def __init__(self, index: Any, pairs: "PairScores", settings: BM25Settings) -> None:
         self._index = index

@@ -1,11 +1,11 @@
 """What BM25 counts as a term, and how it weighs terms."""
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import bm25s
 
-from mtlrank.annotate.versions import version_of
 from mtlrank.checks import all_known, is_number
 from mtlrank.errors import ConfigError
 from mtlrank.storage import fingerprint
@@ -67,7 +67,7 @@ class BM25Settings(NamedTuple):
         return "" if self == BM25Settings() else f"-{fingerprint(str(self))}"
 
     def __str__(self) -> str:
-        stemmer = f"{self.stemmer} of PyStemmer {version_of('PyStemmer')}" if self.stemmer else "none"
+        stemmer = f"{self.stemmer} of PyStemmer {version('PyStemmer')}" if self.stemmer else "none"
         return f"k1={self.k1:g}, b={self.b:g}, stopwords={self.stopwords or 'none'}, stemmer={stemmer}"
 
 

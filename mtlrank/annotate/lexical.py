@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 
 import numpy as np
 
 from mtlrank.annotate.annotator import Annotator, Documents, Pair
-from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record
 
 _WORD = re.compile(r"(?u)\b\w\w+\b")  # as the index splits text
@@ -22,7 +22,7 @@ class BM25(Annotator):
             yield Record(*pair, label=score)
 
     def describe(self) -> dict[str, str]:
-        return {"model": "BM25, lucene", "bm25s": version_of("bm25s")}
+        return {"model": "BM25, lucene", "bm25s": version("bm25s")}
 
 
 class TermImportance(BM25):

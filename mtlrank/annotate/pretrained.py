@@ -2,11 +2,11 @@
 
 import json
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mtlrank.annotate.annotator import Annotator
-from mtlrank.annotate.versions import version_of
 from mtlrank.errors import ConfigError
 from mtlrank.storage import file_hash
 
@@ -28,7 +28,7 @@ class PretrainedAnnotator(Annotator):
     def describe(self) -> dict[str, str]:
         weights = Path(self.model) / "model.safetensors"
         known = {"weights": file_hash(weights)} if weights.is_file() else {}
-        return {"model": self.model, **known, "sentence-transformers": version_of("sentence-transformers")}
+        return {"model": self.model, **known, "sentence-transformers": version("sentence-transformers")}
 
     @cached_property
     def _loaded(self) -> Any:

@@ -3,11 +3,11 @@
 import random
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 from mtlrank.annotate.annotator import Annotator, Documents, Pair
 from mtlrank.annotate.mentions import mention_pairs
-from mtlrank.annotate.versions import version_of
 from mtlrank.batch import Record, Span
 from mtlrank.errors import ConfigError
 
@@ -24,7 +24,7 @@ class SpacyAnnotator(Annotator):
     def describe(self) -> dict[str, str]:
         meta = self._nlp.meta
         model = f"{meta.get('lang')}_{meta.get('name')} {meta.get('version')}"
-        return {"model": model, "pipeline": self.pipeline, "spacy": version_of("spacy")}
+        return {"model": model, "pipeline": self.pipeline, "spacy": version("spacy")}
 
     def parsed(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Pair, Any]]:
         """(number, pair, spaCy's document) of each passage."""

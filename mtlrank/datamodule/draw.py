@@ -1,4 +1,4 @@
-"""What a sampler asks for: the samples of one step, as far as this process learns from them."""
+"""One step's samples, as a sampler hands them to the dataset: this process's share."""
 
 from typing import NamedTuple
 

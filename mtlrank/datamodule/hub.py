@@ -24,7 +24,7 @@ _URI = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(refs/(?:convert|pr)/[\w.
 
 
 class HubFile(NamedTuple):
-    """What a URI names."""
+    """The parts of a URI."""
 
     repository: str  # owner/name
     revision: str | None  # a branch, a tag or a commit; None: the main branch
@@ -32,24 +32,24 @@ class HubFile(NamedTuple):
 
 
 def is_uri(name: str) -> bool:
-    """Whether a config's name of a file is meant as one on the hub."""
+    """Whether a config's name of a file is a URI of the hub."""
     return name.startswith(_SCHEME)
 
 
 class Folder(NamedTuple):
-    """What a folder of a repository holds in a commit."""
+    """The files of a folder in one commit of a repository."""
 
     commit: str
-    files: list[str]  # their names, without those of folders in it
+    files: list[str]  # names of those directly in it
 
 
 def parse(uri: str, *, may_match: bool = False) -> HubFile:
-    """What a URI names. Raises `ConfigError` for one that is no file of a dataset, or (`may_match`) no pattern of some."""
+    """Parse a URI. Raises `ConfigError` if it is no file of a dataset or, with `may_match`, no pattern of files either."""
     found = _URI.fullmatch(uri)
     repository, revision, path = found.groups() if found else ("", None, "")
     revision = None if revision is None else unquote(revision)
     steps = [*path.split("/"), *(revision or "main").split("/")]
-    plain = uri.rpartition("/")[0] if may_match else uri  # where * means nothing
+    plain = uri.rpartition("/")[0] if may_match else uri  # where no * may be
     if not found or {"", ".", ".."}.intersection(steps) or "*" in plain or re.search(r"[\\\0]", uri):
         hint = " A * may stand in the name of the file, not of a folder." if "*" in uri.rpartition("/")[0] else ""
         raise ConfigError(
@@ -61,71 +61,71 @@ def parse(uri: str, *, may_match: bool = False) -> HubFile:
 
 @cache
 def fetch(uri: str) -> Path:
-    """The file behind a URI, which is downloaded if it is not in the hub's cache or has changed.
+    """The local copy of a URI's file, downloaded if the hub's cache lacks it or it has changed.
 
-    It is asked for once in a process, so that all of a process reads the same content.
+    The hub is asked once in a process, so that the whole process reads the same content.
     """
     return _fetch(uri, parse(uri))
 
 
 @cache
 def fetch_all(uri: str) -> tuple[Path, ...]:
-    """The files behind a URI with `*` in its last part, in the order of their names, all of one commit.
+    """Local copies of the files that match a URI with `*` in its last part, sorted by name, all of one commit.
 
-    The hub is asked for their names once in a process, of a commit once on this machine. If it cannot be asked, the names
-    that it told last are taken, as files come from the cache: what the cache holds may be a part of them.
+    The hub lists the names once in a process, those of a commit once on this machine. If it cannot be reached, the names
+    of its last answer are used, and the files come from its cache, which may lack some.
     """
     pattern = parse(uri, may_match=True)
     folder, _, name = pattern.path.rpartition("/")
-    commit, there = _folder(uri, pattern, folder)
-    found = matching(name, there)
+    commit, names = _folder(uri, pattern, folder)
+    found = matching(name, names)
     if not found:
         where = f"The folder {folder!r}" if folder else "The root"
-        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {told(there)}.")
+        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {told(names)}.")
     files = [HubFile(pattern.repository, commit, f"{folder}/{each}".lstrip("/")) for each in found]
     return tuple(_fetch(f"hf://datasets/{file.repository}@{commit}/{file.path}", file) for file in files)
 
 
 def _folder(uri: str, pattern: HubFile, path: str) -> Folder:
-    """What a folder holds, as the hub tells it, or told it when it could be asked."""
+    """The files of a folder: the hub's answer or, if it cannot be reached, its last one."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
     repository, revision, _ = pattern
-    known = home() / "hub" / f"{repository.replace('/', '--')}-{fingerprint([repository, revision, path])}.json"
-    if known.exists() and _COMMIT.fullmatch(revision or ""):
-        return Folder(**read_json(known))
+    saved = home() / "hub" / f"{repository.replace('/', '--')}-{fingerprint([repository, revision, path])}.json"
+    if saved.exists() and _COMMIT.fullmatch(revision or ""):
+        return Folder(**read_json(saved))
     try:
         api = HfApi()
         commit = api.dataset_info(repository, revision=revision).sha or ""
         tree = api.list_repo_tree(repository, path or None, revision=commit, repo_type="dataset")
-        there = Folder(commit, [each.path.rpartition("/")[2] for each in tree if isinstance(each, RepoFile)])
+        found = Folder(commit, [entry.path.rpartition("/")[2] for entry in tree if isinstance(entry, RepoFile)])
     except Exception as error:  # as in `_fetch`
-        if known.exists() and not isinstance(error, RevisionNotFoundError | EntryNotFoundError):
-            there = Folder(**read_json(known))
-            say(f"{uri}: the hub cannot be asked, so the files are those of {there.commit}, the commit it named last")
-            return there
-        raise _told(uri, pattern, error) from error
-    with suppress(OSError):  # where nothing can be kept, the hub is asked again
-        write_json(known, there._asdict())
-    return there
+        if saved.exists() and not isinstance(error, RevisionNotFoundError | EntryNotFoundError):
+            found = Folder(**read_json(saved))
+            say(f"{uri}: the hub cannot be reached, so the files are those of {found.commit}, its last known commit")
+            return found
+        raise _user_error(uri, pattern, error) from error
+    with suppress(OSError):  # if the answer cannot be saved, the hub is asked again next time
+        write_json(saved, found._asdict())
+    return found
 
 
 def _fetch(uri: str, file: HubFile) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache  # here, as most data lie elsewhere
 
     try:
-        known = try_to_load_from_cache(file.repository, file.path, repo_type="dataset", revision=file.revision)
-        if not isinstance(known, str):
+        cached = try_to_load_from_cache(file.repository, file.path, repo_type="dataset", revision=file.revision)
+        if not isinstance(cached, str):
             say(f"fetch {uri}")
         return Path(hf_hub_download(file.repository, file.path, repo_type="dataset", revision=file.revision))
     except Exception as error:  # of the hub, its HTTP client (which has changed its name before) or the disk
-        raise _told(uri, file, error) from error
+        raise _user_error(uri, file, error) from error
 
 
-def _told(uri: str, file: HubFile, error: Exception) -> UserError:
-    """What a user can do about it."""
+def _user_error(uri: str, file: HubFile, error: Exception) -> UserError:
+    """The error as one that says what a user can do."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/datasets/{file.repository}"
@@ -133,7 +133,7 @@ def _told(uri: str, file: HubFile, error: Exception) -> UserError:
     match error:
         case errors.HFValidationError():
             return ConfigError(f"{uri!r} names no dataset of the hub: {_line(error)}")
-        case errors.GatedRepoError():  # before the next one, whose kind it is
+        case errors.GatedRepoError():  # before the next one, its base class
             return DataError(f"{name} is gated. Ask for access on {page} and set HF_TOKEN to a token of yours.")
         case errors.RepositoryNotFoundError():
             return DataError(
@@ -155,13 +155,13 @@ def _told(uri: str, file: HubFile, error: Exception) -> UserError:
             )
         case errors.OfflineModeIsEnabled():
             return StorageError(
-                f"Which files match {uri} was never asked on this machine ({home()}), and HF_HUB_OFFLINE is set. Unset it "
+                f"Which files match {uri} is not known on this machine ({home()}), and HF_HUB_OFFLINE is set. Unset it "
                 "once to ask the hub and download them."
             )
         case errors.LocalEntryNotFoundError():
             reason = _line(error.__cause__ or error)
             return StorageError(
-                f"{uri} is not in the hub's cache ({constants.HF_HUB_CACHE}) and {constants.ENDPOINT} cannot be asked: "
+                f"{uri} is not in the hub's cache ({constants.HF_HUB_CACHE}) and {constants.ENDPOINT} cannot be reached: "
                 f"{reason}"
             )
     return StorageError(f"Cannot fetch {uri}: {_line(error)}")

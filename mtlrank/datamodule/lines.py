@@ -1,4 +1,4 @@
-"""Files of rows, line by line: each with its place, for errors that can be found again."""
+"""Reading files line by line. Each line comes with its place (file and number), for error messages."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from mtlrank.errors import DataError
 
 BLANK = "a blank line: remove it"
 _BOM = b"\xef\xbb\xbf"
-_OBJECT = re.compile(r"""\s*\{\s*(["'}]|$)""")  # also one that JSON would write otherwise, but no id in braces
+_OBJECT = re.compile(r"""\s*\{\s*(["'}]|$)""")  # also invalid JSON, but no id in braces
 
 CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed are blanks; the rest means nothing in text
 IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL and halves of surrogate pairs are no characters of a text
@@ -38,16 +38,16 @@ _NAMES_OF_SENTENCES = re.compile(
 
 
 class Line(NamedTuple):
-    """A line without its end, and where it stands."""
+    """A line without its line break, and its place."""
 
-    place: str  # folder and name of the file, number of the line
+    place: str  # as in `folder/train.tsv:17`
     text: str
 
 
 def clean_text(text: str, what: str) -> tuple[str, int]:
-    """Text with blanks for control characters, and how many there were.
+    """The text with blanks in place of control characters, and how many there were.
 
-    Raises `DataError` if it is blank, or holds what is no character.
+    Raises `DataError` if it is blank or contains an invalid character.
     """
     if not text or text.isspace():
         raise DataError(f"the {what} is empty")
@@ -62,7 +62,7 @@ def clean_text(text: str, what: str) -> tuple[str, int]:
 
 
 def wrong_id(what: str, name: str) -> str:
-    """Why an id cannot stand in a TREC file; nothing if it can."""
+    """Why an id cannot be used in a TREC file; empty if it can."""
     if wrong := IMPOSSIBLE.search(name):
         return f"{what} {name!r} contains the invalid character {wrong[0]!r}"
     if name.split() != [name]:
@@ -73,7 +73,7 @@ def wrong_id(what: str, name: str) -> str:
 def is_json(path: Path, *, by_name: bool = False) -> bool:
     """Whether a file is JSON Lines: by its name, which may end in .gz, or by its first line that is not blank.
 
-    `by_name` alone where other files may begin with a brace, too.
+    With `by_name` only the ending counts: other formats may also start with a brace.
     """
     ending = Path(path.name.removesuffix(".gz")).suffix
     if by_name or ending in (".jsonl", ".json", ".ndjson", ".tsv", ".parquet"):
@@ -83,48 +83,49 @@ def is_json(path: Path, *, by_name: bool = False) -> bool:
 
 
 def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether the cells of a first line name columns of ids and of texts, where a row would have them."""
+    """Whether a file's first line is a header: in place of ids and texts it has usual names of such columns."""
     return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
         _NAMES_OF_TEXTS.fullmatch(text.strip()) or _NAMES_OF_SENTENCES.fullmatch(text.strip()) for text in texts
     )
 
 
 def is_header_of_labels(label: str, texts: Sequence[str]) -> bool:
-    """Whether the cells of a first line name columns of labels and of texts, where a row would have them."""
+    """Whether a file's first line is a header: in place of label and texts it has usual names of such columns."""
     is_label = _NAMES_OF_LABELS.fullmatch(label.strip()) is not None
     return is_label and all(_NAMES_OF_SENTENCES.fullmatch(text.strip()) for text in texts)
 
 
 def read_lines(path: Path, reading: Reading, *, strict: bool = False) -> Iterator[Line]:
-    """The lines that `reading` wants of a UTF-8 file, also a gzipped one, without a byte order mark and Windows line ends.
+    """The lines of a UTF-8 file, perhaps gzipped, in `reading.part`, without byte order mark and line breaks.
 
-    `strict` stops at a line that is no text, whatever `reading` does with bad rows: for files whose rows are several lines.
+    With `strict`, a line that is no text is an error even if `reading` sets bad rows aside: for files whose rows may have
+    several lines.
     """
     if path.suffix == ".parquet":
         raise DataError(
             f"{path} is Parquet, expected lines of text. Where a dataset has a format, set format=parquet; docs, queries "
             "and qrels are read as Parquet too, runs and other files as text only."
         )
-    judge = Reading(hint=False) if strict else reading
+    of_lines = Reading(hint=False) if strict else reading
     with _opened(path) as (raw, file):
         name, size = name_of(path), path.stat().st_size
         for number, line in islice(enumerate(file, 1), reading.part.start, reading.part.stop):
             if number % 1000 == 0:
                 reading.at(raw.tell(), size)
-            text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", judge)
+            text = _decode(line.removeprefix(_BOM) if number == 1 else line, f"{name}:{number}", of_lines)
             if text is not None:
                 yield Line(f"{name}:{number}", text)
 
 
 def count_lines(path: Path) -> int:
-    """How many lines a file has, also a gzipped one."""
+    """How many lines a file has, which may be gzipped."""
     with _opened(path) as (_, file):
         return sum(1 for _ in file)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The bytes of a file as they lie on the disk, and what they say if it is gzipped."""
+    """The file on the disk, for its position, and its content: unzipped if it is gzipped."""
     try:
         opened = path.open("rb")
     except OSError as error:

@@ -1,7 +1,6 @@
-"""The datamodule: loaders whose batches the samplers own, and whose position can be saved."""
+"""The datamodule: loaders whose samplers make the batches, and whose position can be saved."""
 
 from collections.abc import Callable, Iterator
-from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,24 +20,24 @@ class MTLLoader(DataLoader[MTLBatch]):
     """A DataLoader that can start in any epoch, after any number of that epoch's batches."""
 
     def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
-        draws: Any = sampler  # what is drawn is handed to the dataset as it is
+        draws: Any = sampler  # the dataset takes a whole `Draw`, not indices
         super().__init__(
             dataset,
             batch_sampler=draws,
             collate_fn=_as_it_is,
             num_workers=num_workers,
-            pin_memory=torch.cuda.is_available(),  # else a copy to the device waits for it
+            pin_memory=torch.cuda.is_available(),  # so that copies to the GPU need not wait
         )
         self.mtl_sampler = sampler
         self.epoch = 0
         self.start = 0
 
     def start_at(self, epoch: int, batches: int = 0) -> None:
-        """Deliver `epoch` next, from after `batches` of its batches (counted over all processes) on."""
+        """Continue with `epoch`, after `batches` of its batches (counted over all processes)."""
         self.epoch, self.start = epoch, batches
 
     def __iter__(self) -> Iterator[MTLBatch]:  # type: ignore[override]
-        """The batches of the epoch; asked again, the same epoch from its beginning unless `start_at` says otherwise."""
+        """The batches of the epoch. The next iteration repeats the epoch, unless `start_at` is called."""
         self.mtl_sampler.set_position(self.epoch, self.start)
         self.start = 0
         try:
@@ -55,8 +54,8 @@ class MTLLoader(DataLoader[MTLBatch]):
 class MTLDataModule(pl.LightningDataModule):
     """Train, validation and test loaders over one mixture of opened datasets.
 
-    Samplers come as functions of (sizes, batch_size, seed, rank, world_size, lengths). `max_tokens`, `length_window` and
-    `one_task` are for training: see `MTLSampler`.
+    Samplers come as functions of the arguments of `MTLSampler`, of which `max_tokens`, `length_window` and `one_task` are
+    for training.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class MTLDataModule(pl.LightningDataModule):
             )
             num_workers = 0
         self.num_workers = num_workers
-        self.epochs = 1.0  # of training, by which a sampler may plan
+        self.epochs = 1.0  # of the whole training: some samplers need to know
         self._training: MTLLoader | None = None
         self._start = (0, 0)
 
@@ -103,12 +102,8 @@ class MTLDataModule(pl.LightningDataModule):
         make = self.samplers[split]
         if split != "train":
             check_judges(split, make)
-        more: dict[str, Any] = dict(self.budget) if split == "train" else {}
+        more: dict[str, Any] = self.budget if split == "train" else {}
         try:
-            if "about" in signature(make).parameters:
-                more["about"] = data.about
-            if "training_epochs" in signature(make).parameters:
-                more["training_epochs"] = self.epochs
             sampler = make(
                 data.sizes,
                 self.batch_sizes[split],
@@ -116,6 +111,8 @@ class MTLDataModule(pl.LightningDataModule):
                 rank=rank,
                 world_size=world_size,
                 lengths=data.lengths,
+                about=data.about,
+                training_epochs=self.epochs,
                 **more,
             )
         except (TypeError, ValueError) as error:
@@ -130,7 +127,7 @@ class MTLDataModule(pl.LightningDataModule):
         return checked
 
     def start_at(self, epoch: int, batches: int = 0) -> None:
-        """Train from here on, whether the loader is there already or comes later."""
+        """Start training here. The training loader may exist already or be made later."""
         self._start = epoch, batches
         if self._training is not None:
             self._training.start_at(epoch, batches)
@@ -151,7 +148,7 @@ def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
 
 
 def _name(make: Callable[..., MTLSampler]) -> str:
-    """Of a sampler's class, or of a function that makes it."""
+    """The name of a sampler's class, or of the function that makes it."""
     return str(getattr(getattr(make, "func", make), "__name__", make))
 
 

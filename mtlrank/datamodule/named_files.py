@@ -15,7 +15,7 @@ from mtlrank.storage.patterns import is_pattern, matching, told
 
 
 def locate(name: str, what: str) -> Path:
-    """The file that a config names; one below `mtlrank-embedded/` is of the embedded collection, `hf://` is on the hub."""
+    """The local file that a config names; `mtlrank-embedded/...` is in the embedded collection, `hf://...` on the hub."""
     if not isinstance(name, str):
         raise ConfigError(f"The {what} is {name!r}, expected the path of a file.")
     if hub.is_uri(name):
@@ -35,7 +35,7 @@ def locate(name: str, what: str) -> Path:
 def locate_all(name: str, what: str) -> list[Path]:
     """The files that a config names: one as `locate` does, or all that match a name with `*`, in the order of their names.
 
-    Raises `DataError` if none does.
+    Raises `DataError` if none matches.
     """
     if not isinstance(name, str) or not is_pattern(name):
         return [locate(name, what)]
@@ -43,19 +43,19 @@ def locate_all(name: str, what: str) -> list[Path]:
         return list(hub.fetch_all(name))
     path = Path(embedded.locate(name))
     try:
-        there = [each.name for each in path.parent.iterdir() if not each.is_dir()]
+        names = [entry.name for entry in path.parent.iterdir() if not entry.is_dir()]
     except FileNotFoundError as error:
         raise DataError(f"The folder of the {what} {name!r} does not exist{_where(name, path)}") from error
     except OSError as error:
         raise DataError(f"Cannot read the folder of the {what} {name!r}: {error.strerror}.") from error
-    found = matching(path.name, there)
+    found = matching(path.name, names)
     if not found:
-        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {told(there)}.")
+        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {told(names)}.")
     return [locate(str(path.with_name(each)), what) for each in found]
 
 
 def _where(name: str, path: Path) -> str:
-    """Where a file was looked for in vain, and what may be wrong with its name."""
+    """The end of an error about a missing file: the folder it was looked for in, and what may be wrong with its name."""
     hint = unset_variable(name)
     folder = "" if path.is_absolute() or hint else f" in the current folder {str(Path.cwd())!r}"
     if "*" in name.rpartition("/")[0]:
@@ -64,12 +64,12 @@ def _where(name: str, path: Path) -> str:
 
 
 def describe_file(name: str, path: Path) -> dict[str, str]:
-    """For the manifest: the name of a file, where it is on the hub if it is there, and its hash."""
+    """For the manifest: the name of a file, or its URI on the hub, and its hash."""
     return {"file": name if hub.is_uri(name) else path.name, "sha256": file_hash(path)}
 
 
 def describe_files(name: str, paths: Sequence[Path]) -> dict[str, Any]:
-    """For the manifest: a file that a config names or, of a name with `*`, each of those that match."""
+    """For the manifest: the file that a config names or, for a name with `*`, each file that matches."""
     if not is_pattern(name):
         return describe_file(name, paths[0])
     parts = [describe_file(path.name, path) for path in paths]
@@ -88,13 +88,13 @@ def locate_input(name: str, folder: Path, what: str) -> list[Path]:
 
 
 def unset_variable(path: str) -> str:
-    """A hint at the environment variable that a config reads a path from, where it is not set."""
+    """A hint to set the environment variable that a path begins with; empty if it begins with none."""
     name = path.removeprefix("$").partition("/")[0]
     return f" Set the environment variable {name}." if path.startswith("$") else ""
 
 
 def name_of(path: Path) -> str:
-    """How the places of a file's lines name it: with its folder, as files of several splits may have one name.
+    """The name of a file in the places of its lines: with its folder, as files of several splits may have the same name.
 
     A file at the root of a repository of the hub lies in `datasets--OWNER--NAME/snapshots/COMMIT`.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.datamodule.lines import count_lines, read_json
+from mtlrank.datamodule.lines import count_lines, is_json, read_json
 from mtlrank.datamodule.named_files import name_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -19,19 +19,24 @@ def is_parquet(path: Path) -> bool:
     return path.suffix == ".parquet"
 
 
+def has_named_fields(path: Path) -> bool:
+    """Whether a file's rows have named fields: Parquet or JSON Lines."""
+    return is_parquet(path) or is_json(path)
+
+
 def read_objects(path: Path, keys: Sequence[str], reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) of each row of a Parquet or a JSON Lines file; `keys` are those that are looked at."""
+    """(place, object) of each row of a Parquet or a JSON Lines file; of Parquet, only the columns `keys` are read."""
     return read_parquet(path, keys, reading, all_of=False) if is_parquet(path) else read_json(path, reading)
 
 
 def read_parquet(
     path: Path, columns: Sequence[str], reading: Reading, *, all_of: bool = True, with_names: bool = False
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, values by column) of the rows that `reading` wants. Places are `folder/file.parquet, row 12`, counted from 1.
+    """(place, values by column) of the rows in `reading.part`. Places are `folder/file.parquet, row 12`, counted from 1.
 
     Raises `ConfigError` if the file lacks one of the columns, or (not `all_of`) has none of them. `with_names` gives the
-    classes of a column, or of its lists, by their names if the file tells these, as the library `datasets` writes them
-    (`ClassLabel`), and None for what is no class. Text that is not UTF-8 stays bytes. Needs pyarrow:
+    names of classes in place of their numbers, in lists too, if the file has these names, as the library `datasets` writes
+    them (`ClassLabel`); other numbers become None. Text that is not UTF-8 stays bytes. Needs pyarrow:
     `pip install 'mtlrank[parquet]'`.
     """
     pyarrow = _pyarrow(path)
@@ -83,7 +88,7 @@ def _unreadable(path: Path, number: int, error: Exception) -> DataError:
 
 
 def _present(path: Path, columns: Sequence[str], there: Sequence[str], *, all_of: bool) -> list[str]:
-    """Those columns that a file has."""
+    """The wanted columns, checked: as many as needed are in the file, each once."""
     wanted = [column for column in columns if column in there]
     missing = [column for column in columns if column not in there]
     if missing and (all_of or not wanted):
@@ -99,12 +104,12 @@ def _classes(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {column: names for column, kind in features.items() if (names := _names(kind))}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # what somebody else wrote under this key
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # written by another program
         return {}
 
 
 def _names(kind: Any) -> list[str] | None:
-    """The names of the classes of a feature, or of one that is a list of them."""
+    """The class names of a feature, or of the items of a feature that is a list; None if it has none."""
     if isinstance(kind, list):  # another way to write a list
         return _names(kind[0])
     if kind.get("_type") == "ClassLabel":
@@ -125,14 +130,14 @@ def _values(cells: Any, names: Sequence[str] | None) -> list[Any]:
 
 
 def _named(value: Any, names: Sequence[str]) -> Any:
-    """The name of a class; of a list, each."""
+    """The name of a class, or the names of a list of classes."""
     if isinstance(value, list):
         return [_named(each, names) for each in value]
     return names[value] if type(value) is int and 0 <= value < len(names) else None
 
 
 def _text(raw: Any) -> Any:
-    """Bytes as text, where they are some; of a list, each."""
+    """Bytes decoded as UTF-8, unless they are not UTF-8; of a list, each item."""
     if isinstance(raw, list):
         return [_text(each) for each in raw]
     try:

@@ -1,4 +1,4 @@
-"""Text to tokens: a tokenizer, how it joins two texts, and where a span of characters went."""
+"""Text to tokens: a tokenizer, how it joins two texts, and which tokens a span of characters becomes."""
 
 import hashlib
 import json
@@ -26,17 +26,17 @@ class Lengths(NamedTuple):
     passage_stride: float = 0.5  # from one passage to the next, as a share of the room for a passage
 
     def strides(self, rooms: Ints) -> Ints:
-        """How many tokens of a document lie between the starts of its passages, for what a sequence has room for."""
+        """Tokens from the start of one passage to the next, for sequences with room for `rooms` tokens of a document."""
         strides: Ints = np.maximum(1, (rooms * self.passage_stride).astype(np.int64))
         return strides
 
     def reach(self, room: int) -> int:
-        """How many tokens of a document are read, where a sequence has room for so many of it."""
+        """How many tokens of a document all its passages cover, if a sequence has room for `room` of them."""
         return room + (self.max_passages - 1) * int(self.strides(np.array(room)))
 
     @property
     def longest_text(self) -> int:
-        """How many tokens of a text are worth keeping."""
+        """How many tokens of a text are kept: no sequence reads more."""
         return self.reach(self.max_length)
 
 
@@ -74,9 +74,9 @@ class Tokens(NamedTuple):
         return (first, last) if first < last else None
 
     def positions(self, spans: Iterable[Span], room: Room) -> list[Span] | None:
-        """Where spans of characters are in a sequence that has this room for the text.
+        """The token positions of spans of characters in a sequence that has this room for the text.
 
-        None if truncation cuts one off, or if one holds no token, as a blank.
+        None if truncation cuts one off, or if one contains no token, such as a blank.
         """
         found = [self.span(*span) for span in spans]
         kept = [(span[0] + room.start, span[1] + room.start) for span in found if span and span[1] <= room.length]
@@ -84,7 +84,7 @@ class Tokens(NamedTuple):
 
 
 def check_passages(number: int) -> int:
-    """`number`, if so many passages can be read."""
+    """Check a setting of how many passages are read, and return it."""
     if type(number) is not int or not 1 <= number <= _MOST_PASSAGES:
         raise ConfigError(f"max_passages is {number!r}, expected a whole number from 1 to {_MOST_PASSAGES:,}.")
     return number
@@ -94,9 +94,9 @@ class Preprocessor:
     """A Hugging Face tokenizer (hub name or local folder) and the lengths that texts are cut to.
 
     A query keeps its first `max_query_length` tokens; a document fills what is left of `max_length`. One that is longer
-    may be read in several passages, each beside the query: a window that moves on by `passage_stride` of what it holds, at
-    most `max_passages` times, in training `train_passages` times. The best passage's score is the document's (MaxP; Dai
-    and Callan 2019, section 3). With one passage it is that of the document's start (FirstP).
+    may be read in several passages, each beside the query: windows that start `passage_stride` of their length apart, at
+    most `max_passages` of them, in training `train_passages`. The best passage's score is the document's (MaxP; Dai and
+    Callan 2019, section 3). With one passage, only the document's start is read (FirstP).
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class Preprocessor:
 
 
 class LoadedPreprocessor:
-    """A preprocessor at work."""
+    """A preprocessor whose tokenizer is loaded."""
 
     def __init__(self, tokenizer: Any, lengths: Lengths) -> None:
         self.tokenizer = tokenizer
         self.lengths = lengths
         self.template = self._template()
         self._backend = tokenizer.backend_tokenizer
-        self._backend.no_truncation()  # a saved tokenizer may come with either
+        self._backend.no_truncation()  # a saved tokenizer may have either switched on
         self._backend.no_padding()
 
     @property
@@ -164,7 +164,7 @@ class LoadedPreprocessor:
         return Room(len(self.template.prefix), self.lengths.max_query_length)
 
     def room(self, query_length: int | None) -> Room:
-        """The room of a text beside a query of so many tokens, or without one."""
+        """The room of a text beside a query of `query_length` tokens, or (None) without a query."""
         layout, most = self.template, self.lengths.max_length
         if query_length is None:
             return Room(len(layout.prefix), most - len(layout.prefix) - len(layout.suffix))
@@ -172,7 +172,7 @@ class LoadedPreprocessor:
         return Room(len(layout.prefix) + kept + len(layout.middle), most - layout.num_special - kept)
 
     def identity(self) -> dict[str, Any]:
-        """What makes two tokenizers the same: their serialised form, hashed."""
+        """What identifies a tokenizer: a hash of its serialised form, and its size."""
         serialised = json.dumps(json.loads(self.tokenizer.backend_tokenizer.to_str()), sort_keys=True)
         return {"vocab_size": len(self.tokenizer), "sha256": hashlib.sha256(serialised.encode()).hexdigest()}
 

@@ -1,4 +1,4 @@
-"""What happens while a split is read: rows that are set aside, repairs that are counted, how far it is."""
+"""The state of reading a split: bad rows that are set aside, counts of repairs, progress."""
 
 import sys
 from collections import Counter
@@ -21,7 +21,7 @@ class BadRow(NamedTuple):
 
 
 class Reading:
-    """Handles bad rows. The first one stops, or up to `max_bad_rows` are set aside (`on_bad_row=quarantine`).
+    """Handles bad rows: the first one is an error, or up to `max_bad_rows` are set aside (`on_bad_row=quarantine`).
 
     Sources call `reject` for a row that they cannot make a record of and continue with the next one, `count` for what they
     repair or leave out, and `at` to say how far they are.
@@ -35,22 +35,22 @@ class Reading:
         self.counts: dict[str, Counter[str]] = {}  # by split: what was repaired or left out, and how often
         self._counted: set[tuple[str, str]] = set()
         self.what = what
-        self.part = slice(0, None)  # which lines, or rows, of a file are wanted, counted from 0
-        self._file, self._files = 0, 1  # the number of the file that is read, of so many
+        self.part = slice(0, None)  # which lines, or rows, of a file are read, counted from 0
+        self._file, self._files = 0, 1  # index of the file being read, and how many there are
         self.start("train")
 
     @classmethod
     def silent(cls) -> "Reading":
-        """Sets all bad rows aside: for what another reading tells."""
+        """Sets all bad rows aside: for data whose problems another reading reports."""
         return cls("quarantine", sys.maxsize)
 
     def start(self, split: str) -> None:
-        """Another split begins."""
+        """Begin to read a split."""
         self.split = split
         self.progress = Progress(self.what and f"prepare {self.what}/{split}", "rows")
 
     def reject(self, place: str, reason: str, row: str = "") -> None:
-        """A row cannot be used. Raises `DataError` where that is not wanted, or not so often."""
+        """Set a bad row aside. Raises `DataError` if none may be (`on_bad_row=stop`), or if there are too many."""
         if self.on_bad_row == "stop":
             raise DataError(f"{place}: {reason}.{self.hint}")
         self.bad_rows.setdefault(place, BadRow(place, _text(reason), _text(row[:200])))
@@ -61,7 +61,7 @@ class Reading:
             )
 
     def count(self, what: str, times: int = 1, of: str = "") -> None:
-        """Something in the current split was repaired or left out; `of` names what several splits share: it counts once."""
+        """Count repairs or omissions in the current split; those of data that several splits share (`of`) count once."""
         if of:
             if (what, of) in self._counted:
                 return
@@ -78,7 +78,7 @@ class Reading:
         self.progress.share = (self._file + done / total) / self._files if total else None
 
     def each(self, files: Sequence[Path]) -> Iterator[tuple[Path, "Reading"]]:
-        """Files that are read one after the other, each with a reading that knows how far it is in all of them."""
+        """The files, each with a reading whose progress counts the other files too."""
         for number, file in enumerate(files):
             part = copy(self)  # counts and bad rows are the same ones
             part._file, part._files = number, len(files)
@@ -88,5 +88,5 @@ class Reading:
 
 
 def _text(text: str) -> str:
-    """Text that any file can hold."""
+    """Text that can be written as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

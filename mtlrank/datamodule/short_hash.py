@@ -1,8 +1,8 @@
-"""What many texts are told apart by without holding them."""
+"""A short hash, to compare many texts without keeping them."""
 
 import hashlib
 
 
 def short_hash(text: str) -> bytes:
-    """16 bytes, equal for equal texts and, as good as surely, for no others."""
+    """16 bytes; that two different texts have the same is practically impossible."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

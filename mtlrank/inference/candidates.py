@@ -9,8 +9,8 @@ from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.collection.rows import PairValue
-from mtlrank.datamodule.lines import clean_text, is_header, is_json, read_cells, wrong_id
-from mtlrank.datamodule.parquet import is_parquet, read_objects
+from mtlrank.datamodule.lines import clean_text, is_header, read_cells, wrong_id
+from mtlrank.datamodule.parquet import has_named_fields, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.pair_store import PairStore, StoredPair
@@ -162,16 +162,20 @@ def cleaned(text: str, what: str, place: str, reading: Reading) -> str:
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
     """(place, [query_id, doc_id, query, text]) of each row."""
-    is_named = is_json(path) or is_parquet(path)
-    rows = _named_rows(path, reading) if is_named else read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)
-    for number, (place, row) in enumerate(rows):
+    rows = _named_rows(path, reading) if has_named_fields(path) else _tsv_rows(path, reading)
+    for place, row in rows:
+        for what, name in zip(("query_id", "doc_id"), row, strict=False):
+            if wrong := wrong_id(what, name):
+                reading.reject(place, wrong)
+        yield place, row
+
+
+def _tsv_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    for number, (place, row) in enumerate(read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)):
         if number == 0 and is_header(row[:2], row[2:]):
             raise DataError(
                 f"{place}: found a header, but TSV files are expected to start with their first pair. Delete the line."
             )
-        for what, name in zip(("query_id", "doc_id"), row, strict=False):
-            if wrong := wrong_id(what, name):
-                reading.reject(place, wrong)
         yield place, row
 
 

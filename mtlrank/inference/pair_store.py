@@ -10,6 +10,10 @@ from mtlrank.datamodule.short_hash import short_hash
 from mtlrank.errors import DataError
 
 _LAYOUT = """
+PRAGMA journal_mode=MEMORY;
+PRAGMA synchronous=OFF;
+PRAGMA cache_size=-16384;
+PRAGMA locking_mode=EXCLUSIVE;
 CREATE TABLE queries (number INTEGER PRIMARY KEY, name TEXT UNIQUE);
 CREATE TABLE pairs (number INTEGER PRIMARY KEY, query INT, doc TEXT, first REAL, place TEXT, UNIQUE (query, doc));
 CREATE TABLE scores (pair INTEGER PRIMARY KEY, score REAL);
@@ -32,8 +36,6 @@ class PairStore:
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path)
-        for pragma in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
-            self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_LAYOUT)
         self._size = 0
 

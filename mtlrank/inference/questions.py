@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.dataset.shard import Shard, check_spans
-from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, is_json, read_lines
-from mtlrank.datamodule.parquet import count_rows, is_parquet, read_objects
+from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, read_lines
+from mtlrank.datamodule.parquet import count_rows, has_named_fields, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.candidates import Candidate, cleaned
@@ -67,7 +67,7 @@ def questions_of_files(
     Raises `DataError` with the place of a line that the head does not accept.
     """
     for path in paths:
-        if form.num_spans and not _is_named(path):
+        if form.num_spans and not has_named_fields(path):
             raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
     files = reading.each(paths) if shard is None or shard.total == 1 else _parts(paths, reading, shard)
     return chunks(chain.from_iterable(_rows(path, each, form) for path, each in files), size)
@@ -86,12 +86,7 @@ def _parts(paths: Sequence[Path], reading: Reading, shard: Shard) -> Iterator[tu
 
 
 def _rows(path: Path, reading: Reading, form: Form) -> Iterator[Question]:
-    return _named_rows(path, reading, form) if _is_named(path) else _tsv_rows(path, reading, form)
-
-
-def _is_named(path: Path) -> bool:
-    """Whether the texts of a file have names."""
-    return is_parquet(path) or is_json(path)
+    return _named_rows(path, reading, form) if has_named_fields(path) else _tsv_rows(path, reading, form)
 
 
 def questions_of_program(texts: Iterable[Given], reading: Reading, form: Form, size: int) -> Iterator[list[Question]]:

@@ -153,14 +153,16 @@ def test_without_a_connection_the_cache_is_used_or_a_line_says_so(served, monkey
     close_session()  # and what is still open
     monkeypatch.setattr(_http.time, "sleep", lambda _: None)  # it waits between several attempts
     assert locate(URI, "input") == path
-    with pytest.raises(StorageError, match=r"other\.tsv is not in the hub's cache .* cannot be asked: ConnectError: "):
+    with pytest.raises(
+        StorageError, match=r"other\.tsv is not in the hub's cache .* cannot be reached: ConnectError: "
+    ):
         locate(URI.replace("train", "other"), "input")
 
 
 def test_a_server_that_is_no_hub_is_told(served):
     served.commit({"pairs/train.tsv": PAIRS})
     served.is_hub = False
-    with pytest.raises(StorageError, match="cannot be asked: FileMetadataError: .* HF_ENDPOINT"):
+    with pytest.raises(StorageError, match="cannot be reached: FileMetadataError: .* HF_ENDPOINT"):
         locate(URI, "input")
 
 

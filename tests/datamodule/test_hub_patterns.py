@@ -94,7 +94,7 @@ def test_offline_takes_all_files_that_the_hub_told_or_says_that_it_was_not_asked
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(parts.asked)
     assert again() == list(THREE.values())
-    with pytest.raises(StorageError, match=r"train-9.*\.tsv was never asked on this machine .* HF_HUB_OFFLINE is set"):
+    with pytest.raises(StorageError, match=r"train-9.*\.tsv is not known on this machine .* HF_HUB_OFFLINE is set"):
         texts("hf://datasets/my-team/my-data/train-9*.tsv")
     assert len(parts.asked) == asked
 
@@ -103,7 +103,7 @@ def test_offline_a_part_of_the_files_is_not_taken_for_all(parts, monkeypatch):
     """The cache may hold some that were named one by one."""
     locate("hf://datasets/my-team/my-data/pairs/train-0-of-3.tsv", "input")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(StorageError, match="was never asked on this machine"):
+    with pytest.raises(StorageError, match="is not known on this machine"):
         texts()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError, match="interrupted"):
@@ -125,7 +125,7 @@ def test_without_a_connection_the_last_known_files_are_taken_and_it_is_said(part
     close_session()
     monkeypatch.setattr(_http.time, "sleep", lambda _: None)
     assert again() == list(THREE.values())
-    assert "the hub cannot be asked, so the files are those of " in capsys.readouterr().err
+    assert "the hub cannot be reached, so the files are those of " in capsys.readouterr().err
     with pytest.raises(StorageError, match=r"Cannot fetch hf://.*/other/\*\.tsv: ConnectError: "):
         texts("hf://datasets/my-team/my-data/other/*.tsv")
 

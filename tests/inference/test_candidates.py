@@ -46,6 +46,13 @@ def test_a_header_of_a_file_of_pairs_is_named(tmp_path, header):
         assert len(list(pairs_of_files([tmp_path / "pairs.tsv"], Reading(), store, 500))) == 1
 
 
+def test_rows_with_named_fields_have_no_header(tmp_path):
+    write(tmp_path / "pairs.jsonl", ['{"query_id": "query_id", "doc_id": "doc_id", "query": "query", "text": "text"}'])
+    with closing(PairStore(tmp_path / "pairs.sqlite")) as store:
+        ((pair,),) = pairs_of_files([tmp_path / "pairs.jsonl"], Reading(), store, 500)
+    assert (pair.query, pair.text) == ("query", "text")
+
+
 def test_memory_does_not_grow_with_a_run(tmp_path):
     write(tmp_path / "docs", [f"d{i}\t{'a word ' * 60}{i}" for i in range(200)])
     write(tmp_path / "queries", [f"q{i}\tquery {i}" for i in range(NUMBER // 200)])

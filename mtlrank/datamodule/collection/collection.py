@@ -1,8 +1,5 @@
 """Collections: queries, documents, judgements and first-stage candidates, by ir_datasets id or from one's own files."""
 
-import hashlib
-import heapq
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Ids
@@ -11,6 +8,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from mtlrank.annotate.bm25 import BM25Index
+from mtlrank.datamodule.collection.best_of_run import BestOfRun
 from mtlrank.datamodule.collection.ranking import RankedDocs
 from mtlrank.datamodule.collection.rows import PairValue, Triple
 from mtlrank.datamodule.collection.source import open_source
@@ -162,60 +160,23 @@ class Collection:
                 self.reading.count("triples of queries without a text")
 
     def _best_of_run(self, query_ids: Ids[str], k: int, is_first: bool) -> dict[str, RankedDocs]:
-        """The best of each query. More than `k` documents are held of one query at a time: that of the last lines."""
-        found = {query_id: RankedDocs.of(query_id, ()) for query_id in query_ids}
-        least: dict[str, float] = {}  # that was kept of queries some of whose documents are forgotten
-        unsure, unknown = set[str](), 0
-
-        def pack(query_id: str, scores: Mapping[str, float]) -> None:
-            best = self._best(query_id, scores, k)
-            found[query_id] = RankedDocs.of(query_id, best)
-            if len(best) < len(scores):
-                least[query_id] = best[-1][1]
-
+        best, unknown = BestOfRun(query_ids, k, self.reading, is_ordered=self.is_ordered), 0
         for query_id, lines in self._run_by_query():
-            if query_id not in found:
-                if query_id not in self.queries and self.holds(query_id):
-                    unknown += sum(1 for _ in lines)
-                continue
-            scores = dict(found[query_id].pairs())
-            for _, doc_id, score, place in lines:
-                if score >= least.get(query_id, math.inf):
-                    unsure.add(query_id)
-                self._add(scores, doc_id, score, query_id, place)
-                if len(scores) > 4 * k:
-                    pack(query_id, scores)
-                    scores = dict(found[query_id].pairs())
-            pack(query_id, scores)
-        if unsure and self.is_ordered:
-            self._check_again(unsure, found)
+            if query_id in best.ranked:
+                best.add(query_id, lines)
+            elif query_id not in self.queries and self.holds(query_id):
+                unknown += sum(1 for _ in lines)
+        if best.unsure:
+            for query_id, lines in self._run_by_query():
+                if query_id in best.unsure:
+                    best.check(query_id, lines)
         if is_first:
             self.reading.count("run lines of queries that the split has not", unknown)
-        return found
-
-    def _check_again(self, unsure: Ids[str], found: Mapping[str, RankedDocs]) -> None:
-        """What came late and is among the best may have been forgotten with another score."""
-        for query_id, lines in self._run_by_query():
-            if query_id in unsure:
-                scores = dict(found[query_id].pairs())
-                for _, doc_id, score, place in lines:
-                    if doc_id in scores:
-                        self._add(scores, doc_id, score, query_id, place)
+        return best.ranked
 
     def _run_by_query(self) -> Iterator[tuple[str, Iterator[PairValue]]]:
         """Lines of the run that follow each other and are of one query; a query's may come in several places."""
         return groupby(self.source.pair_values("run", self.reading), key=lambda line: line.query_id)
-
-    def _best(self, query_id: str, scores: Mapping[str, float], k: int) -> list[tuple[str, float]]:
-        """Ordered as trec_eval does: by score, equal scores by document id, both descending. A pool is mixed by a hash."""
-        if self.is_ordered:
-            return heapq.nlargest(k, scores.items(), key=lambda pair: (pair[1], pair[0]))
-        return heapq.nlargest(k, scores.items(), key=lambda pair: _hash(f"{query_id} {pair[0]}"))
-
-    def _add(self, scores: dict[str, float], doc_id: str, score: float, query_id: str, place: str) -> None:
-        """Take in a document's score for a query; another one than before is a bad row."""
-        if scores.setdefault(doc_id, score) != score:
-            self.reading.reject(place, f"document {doc_id!r} has two scores for query {query_id!r} in the run")
 
     def _retrieve(self, query_id: str, k: int) -> RankedDocs:
         positions, scores = self.bm25.retrieve(self.queries[query_id], k)
@@ -226,7 +187,3 @@ class Collection:
         """Raise `ConfigError` if the source lacks a part."""
         if not self.source.has(part):
             raise ConfigError(f"The collection {self.source.name!r} has no {part}, which this dataset needs.")
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()

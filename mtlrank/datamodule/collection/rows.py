@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank.checks import parse_number
-from mtlrank.datamodule.lines import is_header, is_json, read_cells, read_lines, wrong_id
-from mtlrank.datamodule.parquet import is_parquet, read_objects, read_parquet
+from mtlrank.datamodule.lines import is_header, read_cells, read_lines, wrong_id
+from mtlrank.datamodule.parquet import has_named_fields, is_parquet, read_objects, read_parquet
 from mtlrank.datamodule.reading import Reading
 
 _IDS = ("_id", "id", "doc_id", "query_id")
@@ -45,7 +45,7 @@ class Triple(NamedTuple):
 
 def read_texts(path: Path, reading: Reading) -> Iterator[Text]:
     """The rows of a file of `docs` or `queries`."""
-    return _named_texts(path, reading) if is_json(path) or is_parquet(path) else _tsv_texts(path, reading)
+    return _named_texts(path, reading) if has_named_fields(path) else _tsv_texts(path, reading)
 
 
 def read_grades(path: Path, reading: Reading) -> Iterator[PairValue]:

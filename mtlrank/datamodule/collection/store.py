@@ -20,6 +20,12 @@ from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place,
 
 _CHUNK = 5_000
 VERSION = 1  # of the layout: raise it when stores of before cannot be read any more
+_LAYOUT = """
+PRAGMA journal_mode=OFF;
+PRAGMA synchronous=OFF;
+PRAGMA cache_size=-65536;
+CREATE TABLE docs (position INTEGER PRIMARY KEY, name TEXT, text TEXT, place TEXT);
+"""
 
 
 class DocStore:
@@ -104,9 +110,7 @@ class DocStore:
         part = self.path.with_suffix(".part")  # of a process that was killed, if it is there: only one builds at a time
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part)) as database:
-            for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
-                database.execute(f"PRAGMA {pragma}")
-            database.execute("CREATE TABLE docs (position INTEGER PRIMARY KEY, name TEXT, text TEXT, place TEXT)")
+            database.executescript(_LAYOUT)
             positions = count()
             for chunk in chunks(source.texts("docs", noted), _CHUNK):
                 values = [(next(positions), doc.name, doc.text, doc.place) for doc in chunk if _is_usable(doc, noted)]

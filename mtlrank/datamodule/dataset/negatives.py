@@ -26,6 +26,7 @@ class Negatives:
 
     def __init__(
         self,
+        *,
         grouping: str,
         relevance_level: int,
         num_negatives: int,
@@ -73,23 +74,14 @@ class Negatives:
             yield [*positives, *kept, *draw.sample(unjudged, min(wanted, len(unjudged)))]
             return
         pool = negatives + unjudged
-        contrasted = [positives] if self.grouping == "listwise" else [[positive] for positive in positives]
         times = self.groups_per_positive
-        groups = [some for some in contrasted for _ in range(times)]
-        limited = self.num_negatives * sum(map(len, groups)) > left
-        allowed = cycle(draw.sample(pool, min(left, len(pool))) if limited else [])
-        fresh = list[str]()
-        for number, some in enumerate(groups):
-            wanted = min(self.num_negatives * len(some), len(pool))
-            if limited:  # a share of what is allowed, or one that another group has too: no relevant document is lost
-                share = max(left // len(groups) + (number < left % len(groups)), 1)
-                drawn = list(islice(allowed, min(wanted, share)))
-            else:
-                if number % times == 0 or len(fresh) < wanted:
-                    fresh = draw.sample(pool, min(wanted * (times - number % times), len(pool)))
-                drawn, fresh = fresh[:wanted], fresh[wanted:]
-            if some and drawn:
-                yield [*some, *drawn]
+        contrasted = [positives] if self.grouping == "listwise" else [[positive] for positive in positives]
+        groups = [group for group in contrasted for _ in range(times)]
+        sizes = [self.num_negatives * len(group) for group in groups]
+        drawn = _shared(pool, sizes, left, draw) if sum(sizes) > left else _fresh(pool, sizes, times, draw)
+        for group, others in zip(groups, drawn, strict=True):
+            if group and others:
+                yield [*group, *others]
 
     def samples(self, query_id: str, candidates: Sequence[str], number: int) -> Iterator[list[str]]:
         """`number` groups of `num_negatives` + 1 candidates each, as far as they suffice, for a teacher to score."""
@@ -99,3 +91,24 @@ class Negatives:
         for first in range(0, len(mixed), size):
             if len(mixed) - first > 1:
                 yield mixed[first : first + size]
+
+
+def _shared(pool: Sequence[str], sizes: Sequence[int], limit: int, draw: random.Random) -> Iterator[list[str]]:
+    """Negatives of each group out of `limit` different ones: an equal share, at least one, at most the group's size.
+
+    If there are fewer negatives than groups, several groups get the same one, so that no relevant document is lost.
+    """
+    allowed = cycle(draw.sample(pool, min(limit, len(pool))))
+    for number, size in enumerate(sizes):
+        share = limit // len(sizes) + (number < limit % len(sizes))
+        yield list(islice(allowed, min(size, len(pool), max(share, 1))))
+
+
+def _fresh(pool: Sequence[str], sizes: Sequence[int], times: int, draw: random.Random) -> Iterator[list[str]]:
+    """Negatives of each group; the `times` groups of a document get different ones while the pool suffices."""
+    rest = list[str]()
+    for number, size in enumerate(sizes):
+        if number % times == 0 or len(rest) < min(size, len(pool)):
+            rest = draw.sample(pool, min(size * (times - number % times), len(pool)))
+        yield rest[:size]
+        rest = rest[size:]

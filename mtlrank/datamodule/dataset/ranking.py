@@ -111,14 +111,14 @@ class IRDataset(PreparedDataset):
             self.held_out = HeldOut(self.sources, seed)
         self.num_candidates = at_least("num_candidates", num_candidates, 1)
         self.negatives = Negatives(
-            grouping or ("pairwise" if task.grouped else "pointwise"),
-            self.relevance_level,
-            num_negatives,
-            max_negatives,
-            negative_ranks or (1, num_candidates),
-            judged_negatives,
-            groups_per_positive,
-            seed,
+            grouping=grouping or ("pairwise" if task.grouped else "pointwise"),
+            relevance_level=self.relevance_level,
+            num_negatives=num_negatives,
+            max_negatives=max_negatives,
+            negative_ranks=negative_ranks or (1, num_candidates),
+            judged_negatives=judged_negatives,
+            groups_per_positive=groups_per_positive,
+            seed=seed,
         )
         self.learn_from = learn_from
         self.negative_ranks = negative_ranks

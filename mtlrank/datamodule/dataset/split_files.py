@@ -1,6 +1,7 @@
 """The files of one split of a shard."""
 
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,19 +57,23 @@ class SplitFiles:
         return {**counts, "items_dropped": self.dropped, "sequences_cut": self.cut}
 
     def add(self, samples: list[list[StoredRecord]]) -> None:
-        """Write samples. Neighbours of equal ids share a sequence; one that is left without items is left out."""
-        whole = [[row for row in sample if row.spans is not None] for sample in samples]
-        self.dropped += sum(map(len, samples)) - sum(map(len, whole))
-        rows = [row for sample in whole for row in sample]
-        starts = [not i or row.ids != sample[i - 1].ids for sample in whole for i, row in enumerate(sample)]
-        first = [i for i, start in enumerate(starts) if start]  # of each sequence, the first item
-        sequences = [rows[i] for i in first]
-        sample_ends = np.cumsum([len(sample) for sample in whole if sample])
-        per_sample = np.searchsorted(first, sample_ends)  # sequences that begin before a sample ends
-        self.sample_offsets.append(self.sequences.rows + per_sample)
-        self.item_offsets.append(self.labels.rows + np.array([*first[1:], len(rows)] if first else []))
-        self.sequences.append([row.texts for row in sequences])
+        """Write samples. Consecutive records with equal ids share a sequence. One without items is not written."""
+        rows, firsts = list[StoredRecord](), list[StoredRecord]()  # all items, and the first one of each sequence
+        item_ends, sample_ends = list[int](), list[int]()
+        for sample in samples:
+            whole = [row for row in sample if row.spans is not None]
+            self.dropped += len(sample) - len(whole)
+            for _, items in groupby(whole, key=lambda row: row.ids):
+                sequence = list(items)
+                firsts.append(sequence[0])
+                rows += sequence
+                item_ends.append(self.labels.rows + len(rows))
+            if whole:
+                sample_ends.append(self.sequences.rows + len(firsts))
+        self.sample_offsets.append(sample_ends)
+        self.item_offsets.append(item_ends)
+        self.sequences.append([row.texts for row in firsts])
         self.labels.append([row.label for row in rows])
         self.spans.append([row.spans for row in rows])
-        self.ids.write("".join(f"{row.ids[0]}\t{row.ids[1]}\n" for row in sequences))
-        self.cut += sum(row.cut for row in sequences)
+        self.ids.write("".join(f"{row.ids[0]}\t{row.ids[1]}\n" for row in firsts))
+        self.cut += sum(row.cut for row in firsts)

@@ -13,6 +13,15 @@ from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 from mtlrank.datamodule.short_hash import short_hash
 
+_LAYOUT = """
+PRAGMA journal_mode=OFF;
+PRAGMA synchronous=OFF;
+PRAGMA cache_size=-16384;
+PRAGMA locking_mode=EXCLUSIVE;
+CREATE TABLE texts (key BLOB PRIMARY KEY, row INT, length INT) WITHOUT ROWID;
+CREATE TABLE names (key INTEGER PRIMARY KEY, row INT);
+"""
+
 
 class TokenisedText(NamedTuple):
     """A text that has been tokenised."""
@@ -37,10 +46,7 @@ class TextTable:
         self._path = folder / ".texts.sqlite"
         self._database = sqlite3.connect(self._path)
         weakref.finalize(self, self._database.close)  # of a shard that is not finished
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-16384", "locking_mode=EXCLUSIVE"):
-            self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, row INT, length INT) WITHOUT ROWID")
-        self._database.execute("CREATE TABLE names (key INTEGER PRIMARY KEY, row INT)")
+        self._database.executescript(_LAYOUT)
 
     def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, TokenisedText], dict[str, Tokens]]:
         """Tokenise what is new among `texts`; tell all of them, and where the characters of the `located` ones went."""

@@ -53,6 +53,20 @@ class PackedSequences(NamedTuple):
         )
 
 
+class Fit(NamedTuple):
+    """How the texts of pairs fit into sequences."""
+
+    source: Ints  # (sequences, 2), where what is read of each text begins in the tokens of all texts
+    length: Ints  # (sequences, 2), how many tokens of each text are read
+    special: Ints  # (sequences,), special tokens around
+    passages: Ints  # (pairs,), how many sequences each pair takes
+
+    @property
+    def starts(self) -> Ints:
+        """Where each sequence starts, (sequences + 1,); the last one is the number of tokens."""
+        return offsets(self.special + self.length.sum(1))
+
+
 class TokenStore:
     """The tokens of many texts, a part for each shard, and how they are joined to sequences.
 
@@ -77,10 +91,11 @@ class TokenStore:
 
         `pairs` is (n, 2): rows of the first and the second text, NO_TEXT for none.
         """
-        source, length, special, passages = self._fit(pairs)
+        fit = self._fit(pairs)
+        source, length, _, passages = fit
         paired = np.repeat(pairs[:, 1] != NO_TEXT, passages)
         before, between, after = (len(part) for part in self.template[:3])
-        starts = offsets(special + length.sum(1))
+        starts = fit.starts
         place = np.empty_like(length)
         place[:, 0] = starts[:-1] + before
         middle = place[:, 0] + length[:, 0]
@@ -98,14 +113,11 @@ class TokenStore:
 
     def lengths(self, pairs: Ints) -> Ints:
         """How many tokens pairs have, (n,), special ones included, in all their passages."""
-        _, length, special, passages = self._fit(pairs)
-        total = offsets(special + length.sum(1))[offsets(passages)]
-        return np.diff(total)
+        fit = self._fit(pairs)
+        return np.diff(fit.starts[offsets(fit.passages)])
 
-    def _fit(self, pairs: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """Where the texts of sequences begin and how much of each fits, both (sequences, 2), the special tokens around,
-        (sequences,), and how many sequences each pair takes, (n,).
-        """
+    def _fit(self, pairs: Ints) -> Fit:
+        """Cut texts to what sequences have room for."""
         paired = pairs[:, 1] != NO_TEXT
         source, length = (found.reshape(-1, 2) for found in self.texts[np.maximum(pairs, 0).ravel()])
         before, between, after = (len(part) for part in self.template[:3])
@@ -114,17 +126,21 @@ class TokenStore:
         length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.limits.max_query_length, room))
         length[:, 1] *= paired
         room -= length[:, 0]
-        if self.limits.max_passages == 1:
-            passages = np.ones(len(pairs), dtype=np.int64)
-        else:
-            strides = self.limits.strides(room)
-            passages = 1 + np.minimum(-(-np.maximum(length[:, 1] - room, 0) // strides), self.limits.max_passages - 1)
-            begin = ranges(np.zeros_like(passages), passages) * np.repeat(strides, passages)
-            source, length, special, room = (np.repeat(each, passages, 0) for each in (source, length, special, room))
-            source[:, 1] += begin
-            length[:, 1] -= begin
+        if self.limits.max_passages > 1:
+            return self._cut_into_passages(source, length, special, room)
         length[:, 1] = np.minimum(length[:, 1], room)
-        return source, length, special, passages
+        return Fit(source, length, special, np.ones(len(pairs), dtype=np.int64))
+
+    def _cut_into_passages(self, source: Ints, length: Ints, special: Ints, room: Ints) -> Fit:
+        """Repeat what is given for each pair for each of its passages, whose second text starts a stride later."""
+        strides = self.limits.strides(room)
+        more = -(-np.maximum(length[:, 1] - room, 0) // strides)
+        passages = 1 + np.minimum(more, self.limits.max_passages - 1)
+        begin = ranges(np.zeros_like(passages), passages) * np.repeat(strides, passages)
+        source, length, special, room = (np.repeat(each, passages, 0) for each in (source, length, special, room))
+        source[:, 1] += begin
+        length[:, 1] = np.minimum(length[:, 1] - begin, room)
+        return Fit(source, length, special, passages)
 
 
 class PreparedTokens(TokenStore):

@@ -1,6 +1,6 @@
 """Few labels: some of one dataset's samples, and of the others only what is about the same pairs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,8 @@ from mtlrank.errors import ConfigError
 class LimitedData(MTLSampler):
     """`num_samples` samples of `main` and, of each other dataset, `share` times as many of those about the same pairs.
 
-    Asks how many labels multi-task learning saves: the auxiliary tasks may tell more about the labelled pairs, but
-    bring no new ones. `about` gives, for some samples of a named dataset, those of each dataset about the same pairs. The
-    same samples are learnt in every epoch, shuffled; they depend on `draw_seed` alone.
+    For studies of how many labels multi-task learning saves: the auxiliary tasks may tell more about the labelled pairs,
+    but bring no new ones. Every epoch has the same samples, shuffled; they depend on `draw_seed` alone.
     """
 
     def __init__(
@@ -28,7 +27,6 @@ class LimitedData(MTLSampler):
         num_samples: int,
         share: float = 1.0,
         draw_seed: int = 0,
-        about: Callable[[str, Ints], Sequence[Ints]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
@@ -48,7 +46,6 @@ class LimitedData(MTLSampler):
         self.num_main = num_samples
         self.share = share
         self.draw_seed = draw_seed
-        self.about = about
 
     def counts(self) -> list[int]:
         return [len(samples) for samples in self.chosen]

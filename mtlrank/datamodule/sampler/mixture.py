@@ -21,11 +21,11 @@ class Mixture(MTLSampler):
     """Base of the mixtures. A subclass gives the datasets' shares, which may change in the course of training.
 
     An epoch holds each dataset's share to within a sample (or, with `one_task`, a batch), in random order. What rounding
-    keeps from a dataset it gets later, so that a small one is not left out for good. Where shares change, the epoch is made
-    of pieces in which they stay.
+    takes from a dataset is given back later, so that small ones are not left out. If shares change within an
+    epoch, it consists of `num_pieces` pieces with fixed shares.
     """
 
-    num_pieces = 1  # of an epoch, each with shares of its own
+    num_pieces = 1  # of an epoch
 
     def __init__(
         self, sizes: Mapping[str, int], batch_size: int, epoch_samples: int | None = None, **kwargs: Any
@@ -35,7 +35,7 @@ class Mixture(MTLSampler):
 
     @abstractmethod
     def weights(self, epoch: int, progress: float) -> Floats:
-        """The datasets' shares, (datasets,), up to a factor, when a part `progress` of an epoch is over."""
+        """The datasets' shares, (datasets,), up to a factor, after the fraction `progress` of an epoch."""
 
     def num_samples(self) -> int:
         samples = self.epoch_samples or sum(self.sizes.values())
@@ -70,7 +70,10 @@ class Mixture(MTLSampler):
         return np.asarray(random.permutation(batches)).reshape(-1, 2)
 
     def _counts_of_pieces(self) -> tuple[Ints, list[Ints]]:
-        """Samples of each dataset in all earlier epochs, and in the pieces of this one; what rounding kept back is owed."""
+        """Samples of each dataset in all earlier epochs, and in the pieces of this one.
+
+        What earlier epochs rounded away is carried over.
+        """
         unit = self.batch_size if self.one_task else 1
         units, owed = self.num_samples() // unit, np.zeros(len(self.sizes))
         before, counts = np.zeros(len(self.sizes), dtype=np.int64), list[Ints]()
@@ -88,12 +91,12 @@ class Mixture(MTLSampler):
 
 
 def _rounded(owed: Floats, total: int) -> Ints:
-    """Whole numbers of at least 0 near to what is owed, which sum to `total`: the largest remainders are rounded up."""
+    """Whole numbers of at least 0 near to `owed` which sum to `total`: the largest remainders are rounded up."""
     counts = np.maximum(np.floor(owed), 0).astype(np.int64)
     while rest := total - int(counts.sum()):
         if rest > 0:
             counts[np.argsort(counts - owed, kind="stable")[:rest]] += 1
-        else:  # some owe already
+        else:  # some of `owed` are negative: these datasets got too much before
             counts[np.argmax(np.where(counts > 0, counts - owed, -np.inf))] -= 1
     return counts
 
@@ -159,7 +162,7 @@ class Annealed(Mixture):
 
     From proportional to nearly uniform (Stickland and Murray 2019: alpha = 1 - 0.8 (e - 1) / (E - 1) in
     epoch e of E). The `course` is `linear`, `cosine` (slow at both ends), or a `table` of [progress, alpha] steps, where
-    progress is the part of `epochs` that is over; by default these are the `training_epochs`, which may be a fraction.
+    progress is the part of `epochs` that is over, by default of the whole training.
     """
 
     num_pieces = 10
@@ -173,7 +176,6 @@ class Annealed(Mixture):
         end: float = 0.2,
         course: str = "linear",
         table: Sequence[Sequence[float]] | None = None,
-        training_epochs: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
@@ -191,12 +193,12 @@ class Annealed(Mixture):
         for name, alpha in (("start", start), ("end", end)):
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
-        self.epochs = null_or_at_least("epochs", epochs, 1) or training_epochs
+        self.epochs = null_or_at_least("epochs", epochs, 1) or self.training_epochs
         self.start_alpha, self.end_alpha = start, end
         self.table = steps
 
     def alpha(self, progress: float) -> float:
-        """The exponent when a part `progress` of the training is over."""
+        """The exponent after the fraction `progress` of the training."""
         if self.course == "table":
             return float([value for point, value in self.table if point <= progress][-1])
         part = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2

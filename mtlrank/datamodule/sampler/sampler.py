@@ -24,7 +24,9 @@ SampleOrder = NDArray[np.int64]  # (samples, 2): dataset_idx, sample_idx
 class MTLSampler(Sampler[Draw], ABC):
     """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches.
 
-    `sizes` are the datasets' numbers of samples by name, `lengths` gives the tokens of each sample (only asked if needed).
+    `sizes` are the datasets' numbers of samples by name. `lengths` gives the number of tokens of each sample, and `about`,
+    for some samples of a named dataset, those of each dataset about the same pairs; both are called only if needed.
+    `training_epochs` are those of the whole training, perhaps a fraction.
     A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`
     (about, if epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by
     length and cut again, and come in random order: batches hold samples of similar length, and each window the samples that
@@ -39,6 +41,8 @@ class MTLSampler(Sampler[Draw], ABC):
         rank: int = 0,
         world_size: int = 1,
         lengths: Callable[[], Sequence[Ints]] | None = None,
+        about: Callable[[str, Ints], Sequence[Ints]] | None = None,
+        training_epochs: float = 1.0,
         max_tokens: int | None = None,
         length_window: int = 0,
         one_task: bool = False,
@@ -54,6 +58,8 @@ class MTLSampler(Sampler[Draw], ABC):
         self.rank = rank
         self.world_size = world_size
         self.lengths = lengths
+        self.about = about
+        self.training_epochs = training_epochs
         self.max_tokens = null_or_at_least("max_tokens", max_tokens, 1)
         self.length_window = at_least("length_window", length_window, 0)
         self.one_task = one_task
@@ -100,7 +106,10 @@ class MTLSampler(Sampler[Draw], ABC):
         if self.max_tokens is None:
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
-            epoch, self.epoch = self.epoch, 0  # mixtures know it, and rounding gives other epochs other samples
+            epoch, self.epoch = (
+                self.epoch,
+                0,
+            )  # a mixture's samples depend on it, and all epochs should have as many batches
             lengths = self._lengths_of(self._checked_order(np.random.default_rng([self.seed, 0])))
             self.epoch = epoch
             assert self._all_lengths is not None
@@ -152,7 +161,7 @@ class MTLSampler(Sampler[Draw], ABC):
         return np.concatenate(shuffled), offsets([len(batch) for batch in shuffled])
 
     def _checked_order(self, random: np.random.Generator) -> SampleOrder:
-        """An epoch's order, if it is one of samples that there are."""
+        """An epoch's order, after checking its form and that all of its samples exist."""
         name, order = type(self).__name__, np.asarray(self.order(random))
         if order.ndim != 2 or order.shape[1] != 2 or not np.issubdtype(order.dtype, np.integer):
             raise ConfigError(
@@ -168,7 +177,7 @@ class MTLSampler(Sampler[Draw], ABC):
         wrong = order[~(known & (samples >= 0) & (samples < sizes[np.where(known, datasets, 0)]))]
         if len(wrong):
             raise ConfigError(
-                f"The sampler {name} orders {len(wrong)} samples that there are not, the first one is (dataset_idx, "
+                f"The sampler {name} orders {len(wrong)} samples that do not exist, the first one is (dataset_idx, "
                 f"sample_idx) = {tuple(wrong[0].tolist())}. Sizes of the datasets: {sizes.tolist()}."
             )
         return order
@@ -178,7 +187,7 @@ class MTLSampler(Sampler[Draw], ABC):
             return np.append(np.arange(0, len(order), self.batch_size), len(order))
         ends, batch = np.cumsum(self._lengths_of(order)), np.arange(number := self.num_batches())
         cuts = np.searchsorted(ends, ends[-1] * batch / number)
-        # No batch is empty, also where another epoch than the first, whose batches are counted, has much shorter samples.
+        # No batch is empty, even if an epoch has much shorter samples than the first, whose batches were counted.
         cuts = np.minimum(np.maximum.accumulate(cuts - batch), len(order) - number) + batch
         return np.append(cuts, len(order))
 

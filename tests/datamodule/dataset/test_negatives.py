@@ -11,6 +11,19 @@ from tests.datamodule.dataset.rankings import groups, ranking, rows
 from tests.tiny_collection import write
 
 
+def negatives_of(grouping, *, num_negatives=5, max_negatives=None, groups_per_positive=1, seed=0):
+    return Negatives(
+        grouping=grouping,
+        relevance_level=1,
+        num_negatives=num_negatives,
+        max_negatives=max_negatives,
+        negative_ranks=(1, 100),
+        judged_negatives=True,
+        groups_per_positive=groups_per_positive,
+        seed=seed,
+    )
+
+
 def test_pointwise_training_has_judged_documents_and_sampled_candidates(source):
     assert rows(ranking(source, num_negatives=1), "train") == [
         ("q1", "d1", 2),
@@ -63,7 +76,7 @@ def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_docum
 
 def test_negatives_are_drawn_by_the_seed_and_the_query():
     def drawn(seed, query="q"):
-        negatives = Negatives("pairwise", 1, 5, None, (1, 100), True, 1, seed)
+        negatives = negatives_of("pairwise", seed=seed)
         return list(negatives.groups(query, {"p": 1}, [f"c{i}" for i in range(50)]))
 
     assert drawn(0) == drawn(0)
@@ -73,7 +86,7 @@ def test_negatives_are_drawn_by_the_seed_and_the_query():
 
 @pytest.mark.parametrize("grouping", ["pairwise", "listwise"])
 def test_a_positive_may_have_several_groups_each_with_other_negatives(source, grouping):
-    negatives = Negatives(grouping, 1, 5, None, (1, 100), True, 3, 0)
+    negatives = negatives_of(grouping, groups_per_positive=3)
     found = list(negatives.groups("q", {"p": 1, "r": 1}, [f"c{i}" for i in range(50)]))
     positives = [tuple(d for d in group if d[0] != "c") for group in found]
     assert positives == ([("p",)] * 3 + [("r",)] * 3 if grouping == "pairwise" else [("p", "r")] * 3)
@@ -98,7 +111,8 @@ def test_limits_of_negatives_lose_no_relevant_document(positives, others, num_ne
     candidates = [f"c{i}" for i in range(others - others // 2)]
 
     def groups(most):
-        return list(Negatives(grouping, 1, num_negatives, most, (1, 100), True, 1, 0).groups("q", judged, candidates))
+        negatives = negatives_of(grouping, num_negatives=num_negatives, max_negatives=most)
+        return list(negatives.groups("q", judged, candidates))
 
     found = groups(most)
     assert len({doc_id for group in found for doc_id in group if doc_id[0] != "p"}) <= most

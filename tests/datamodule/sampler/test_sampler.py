@@ -68,8 +68,8 @@ def test_every_pair_names_a_sample(cls, counts, batch_size, way):
         (np.arange(3), r"orders an array \(3,\) of int64, expected whole numbers \(samples, 2\)"),
         (np.zeros((3, 2)), "of float64, expected whole numbers"),
         (((0, i) for i in range(3)), r"orders an array \(\) of object"),
-        ([(0, 0), (0, 1), (1, 1)], r"1 samples that there are not, the first one is .* = \(1, 1\). Sizes .*: \[2, 1\]"),
-        ([(0, -1), (2, 0), (1, 0)], r"2 samples that there are not, the first one is .* = \(0, -1\)"),
+        ([(0, 0), (0, 1), (1, 1)], r"1 samples that do not exist, the first one is .* = \(1, 1\). Sizes .*: \[2, 1\]"),
+        ([(0, -1), (2, 0), (1, 0)], r"2 samples that do not exist, the first one is .* = \(0, -1\)"),
     ],
 )
 @pytest.mark.parametrize("way", [{}, {"max_tokens": 60}])
