@@ -13,7 +13,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.start import start_body, start_heads
+from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
@@ -68,8 +68,9 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
     model: MultiTaskModel = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
     if start := _start_from(config):
-        labels = {dataset.name: dataset.manifest["labels"] for dataset in datasets.values()}
-        taken, new = start_heads(start, model, labels)
+        tasks = {dataset.name: dataset.task for dataset in datasets.values()}
+        labels = {dataset.name: facts_of(dataset.manifest["labels"], dataset.task) for dataset in datasets.values()}
+        taken, new = start_heads(start, model, tasks, labels)
         say(
             f"starting from {config['model']['start_from']}: its body, its heads {', '.join(taken) or 'none'}; "
             f"new heads: {', '.join(new) or 'none'}"

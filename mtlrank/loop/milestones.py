@@ -109,7 +109,7 @@ class Milestones(pl.Callback):
         mine = state["callbacks"][self.state_key]
         where = self.checkpoints.path(checkpoint)
         if not check_same(self.identity, mine["identity"], where, self.accept_changes):
-            loaded, changed = take_over(state["state_dict"], loop), ", ".join(self.accept_changes)
+            loaded, changed = take_over(state, loop), ", ".join(self.accept_changes)
             say(f"starting over with the weights of {where}: {loaded} loaded, {changed} changed")
             self.pending = True
             return None  # those checkpoints are removed when this run writes its first

@@ -19,6 +19,7 @@ from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.training_log import TrainingLog
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.start import facts_of
 from mtlrank.own_parts import instance_of, name_of, shaped
 from mtlrank.processes import world_size
 
@@ -56,6 +57,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.model = model
         self.datasets = dict(datasets)
         tasks = {name: dataset.task for name, dataset in self.datasets.items()}
+        self.labels = {name: facts_of(each.manifest["labels"], each.task) for name, each in self.datasets.items()}
         self.loss = loss({name: Learner(task.num_outcomes, task.is_squared_error) for name, task in tasks.items()})
         self.optimizer = optimizer
         self.schedule = schedule
@@ -68,6 +70,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.training_log = TrainingLog(self.datasets)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
+        self._batch_idx = 0
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # computed task by task, for `backward`
 
     def on_train_epoch_start(self) -> None:
@@ -76,6 +79,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.loss.start_epoch(self.current_epoch)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
+        self._batch_idx = batch_idx
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self.training_log.write_gradients(
                 task_gradients(self.model, self.datasets, batch), self.examples, self.global_step
@@ -113,11 +117,14 @@ class MultiTaskLoop(pl.LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the loss, or those that were computed task by task."""
+        batches = self.trainer.accumulate_grad_batches
+        in_step = min(batches, self.trainer.num_training_batches - self._batch_idx // batches * batches)
         if self._gradients is None:
-            loss.backward(*args, **kwargs)
+            # Lightning has divided by the batches of a step, also in a shorter one at the end of an epoch.
+            (loss if in_step == batches else loss * (batches / in_step)).backward(*args, **kwargs)
             return
         for weight, gradient in self._gradients:
-            part = gradient / self.trainer.accumulate_grad_batches
+            part = gradient / in_step
             weight.grad = part if weight.grad is None else weight.grad + part
         self._gradients = None
 
@@ -158,6 +165,7 @@ class MultiTaskLoop(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.finite.check_pending()
         checkpoint["examples"] = dict(self.examples)
+        checkpoint["labels"] = self.labels
         checkpoint["skipped"] = self.finite.skipped_before + self.finite.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

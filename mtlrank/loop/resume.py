@@ -10,9 +10,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.model.start import scale_between
 
 
-def take_over(weights: Mapping[str, Tensor], loop: MultiTaskLoop) -> str:
+def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
     """Load the weights that fit the loop's model; returns how many these are, in words."""
     # Only the model's: the state of a combiner belongs to the earlier tasks.
     again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # the same weights under a second name
@@ -21,8 +22,21 @@ def take_over(weights: Mapping[str, Tensor], loop: MultiTaskLoop) -> str:
         for name, weight in loop.state_dict().items()
         if name.startswith("model.") and not name.startswith(again)
     }
+    weights: dict[str, Tensor] = checkpoint["state_dict"]
     kept = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
+    scales = dict[str, tuple[float, float]]()
+    for name, earlier in checkpoint.get("labels", {}).items():
+        mine = [each for each in own if each.startswith(f"model.heads.{name}.")]
+        if mine and all(each in kept for each in mine):
+            scale = scale_between(loop.model.head(name), loop.datasets[name].task, loop.labels[name], earlier)
+            if scale is None:
+                kept = {each: w for each, w in kept.items() if each not in mine}
+            else:
+                scales[name] = scale
     loop.load_state_dict({**loop.state_dict(), **kept})
+    for name, scale in scales.items():
+        if scale != (1.0, 0.0):
+            loop.model.head(name).rescale(*scale)
     return f"{len(kept)} of {len(own)}"
 
 

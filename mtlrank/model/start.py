@@ -9,9 +9,13 @@ from safetensors.torch import load_file
 from mtlrank.backbone import load_config, load_tokenizer
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
+from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, WEIGHTS, read_model
 from mtlrank.storage import read_json, read_manifest
+from mtlrank.task import Regression, Task
+
+Labels = Mapping[str, Any]  # facts about a task's training labels, as the manifest of a prepared dataset has them
 
 
 def start_body(folder: Path, body: MTLBody) -> None:
@@ -35,28 +39,54 @@ def start_body(folder: Path, body: MTLBody) -> None:
 
 
 def start_heads(
-    folder: Path, model: MultiTaskModel, labels: Mapping[str, Mapping[str, Any]]
+    folder: Path, model: MultiTaskModel, tasks: Mapping[str, Task], labels: Mapping[str, Labels]
 ) -> tuple[list[str], list[str]]:
-    """Load heads of a saved model that have the same name, kind and classes; returns the names of (these, the others).
+    """Load heads of a saved model that have the same name and kind, and whose logits stand for the same.
 
-    For a head that several tasks share, the name is that of the task whose settings it has.
-
-    `labels` holds the facts about each task's labels by dataset name.
+    Returns the names of (these, the others). For a head that several tasks share, the name is that of the task whose
+    settings it has. `tasks` and the facts about their `labels` are by dataset name.
     """
     config, saved_labels = read_model(folder)
     kinds, weights = read_manifest(folder).get("head_kinds", {}), load_file(folder / WEIGHTS)
     datasets = config["datamodule"]["dataset"]["datasets"]
-    classes = {node["name"]: saved_labels[key].get("classes") for key, node in datasets.items()}
+    earlier = {node["name"]: saved_labels[key] | _levels(node["task"].get("levels")) for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]
     taken, mine = list[str](), model.head_kinds()
     for name in own:
-        prefix = f"heads.{name}."
-        if kinds.get(name) == mine[name] and classes.get(name) == labels[name].get("classes"):
-            model.head(name).load_state_dict(
-                {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-            )
+        if kinds.get(name) != mine[name]:
+            continue
+        head, prefix = model.head(name), f"heads.{name}."
+        scale = scale_between(head, tasks[name], labels[name], earlier[name])
+        if scale is not None:
+            head.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
+            if scale != (1.0, 0.0):
+                head.rescale(*scale)
             taken.append(name)
     return taken, [name for name in own if name not in taken]
+
+
+def facts_of(labels: Labels, task: Task) -> Labels:
+    """What the logits of a task's head stand for: the facts about its labels, and the levels of a scale."""
+    return {**labels, **_levels(getattr(task, "levels", None))}
+
+
+def scale_between(head: MTLHead, task: Task, labels: Labels, earlier: Labels) -> tuple[float, float] | None:
+    """The factor and shift of logits that keep a head's scores, if it was trained on labels with the facts `earlier`.
+
+    A head for numbers learns labels that are scaled to a mean of 0 and a variance of 1. None if its logits stand for
+    something else now (other classes, buckets or levels), or if it has no layer to rescale: then it must start anew.
+    """
+    if any(labels.get(key) != earlier.get(key) for key in ("classes", "edges", "levels")):
+        return None
+    if not isinstance(task, Regression):
+        return 1.0, 0.0
+    std = labels["std"] or 1.0
+    scale = (earlier["std"] or 1.0) / std, (earlier["mean"] - labels["mean"]) / std
+    return scale if scale == (1.0, 0.0) or head.output_layer else None
+
+
+def _levels(levels: Any) -> dict[str, Any]:
+    return {"levels": [float(level) for level in levels]} if levels else {}
 
 
 def backbone_of(folder: Path) -> str:

@@ -44,6 +44,18 @@ def test_gradients_add_up_over_accumulated_batches(data_dir, tmp_path):
         torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
 
 
+@pytest.mark.parametrize("loss", ["task_mean", "upgrad"])
+def test_a_shorter_last_step_is_the_mean_of_its_batches(data_dir, tmp_path, loss):
+    """An epoch of 15 batches in one step, whether 15 or 60 batches would make a step."""
+    more = [f"loop/loss={loss}", "loop/optimizer=sgd", "loop.optimizer.lr=0.1", "trainer.gradient_clip_val=null"]
+    exact, short = (
+        trained(data_dir, tmp_path / str(batches), *more, f"trainer.accumulate_grad_batches={batches}")
+        for batches in (15, 60)
+    )
+    for name, weight in exact.items():
+        torch.testing.assert_close(short[name], weight, atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_layers_that_a_batch_does_not_reach_rest_as_in_the_common_pass(data_dir, tmp_path):
     """Batches of two samples often lack the deep head; Adam's momentum and decay must not move what it alone reads."""
     more = ["training.batch_size=2", "model.heads.msm_ner.pooler.layers=[1]", "loop.optimizer.weight_decay=0.5"]

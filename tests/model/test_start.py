@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mtlrank import evaluate, train
+from mtlrank import embedded, evaluate, train
 from mtlrank.building.model import build_body, build_model, build_saved_model
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
@@ -86,6 +86,22 @@ def test_body_and_heads_begin_with_the_weights_of_the_trained(data_dir, trained,
     taken = {name for name, weight in state.items() if name in weights and torch.equal(weights[name], weight)}
     assert {name for name in state if name.startswith(("body.", "heads.msm_ner."))} <= taken
     assert "heads.trec2019.projection.weight" not in taken
+
+
+def test_a_head_for_numbers_keeps_its_scores_on_other_labels(data_dir, tmp_path):
+    whole = (embedded.folder() / "sem_sim" / "train.tsv").read_text().splitlines(keepends=True)
+    low = tmp_path / "low.tsv"
+    low.write_text("".join(line for line in whole if float(line.split("\t")[0]) < 2))
+    alone = ["tasks=[msm_sem_sim]", "datamodule.train_sampler.limits={}", "training.max_val_queries=null"]
+    words = [*alone, "test=true", "training.epochs=1"]
+    first = train.run(runs.settings(data_dir, tmp_path / "first", *words))
+    other = [*words, f"datamodule.dataset.datasets.msm_sem_sim.train={low}", "training.epochs=0"]
+    from_model = [f"model.start_from={tmp_path / 'first'}", "model/body=trained"]
+    again = train.run(runs.settings(data_dir, tmp_path / "second", *other, *from_model))
+    assert again == pytest.approx(first, abs=1e-4)
+    (tmp_path / "first" / "metrics.json").unlink()  # as if it had not been finished
+    from_checkpoint = ["training.accept_changes=[data,epochs]"]
+    assert train.run(runs.settings(data_dir, tmp_path / "first", *other, *from_checkpoint)) == again
 
 
 def test_updates_of_a_new_run_begin_on_the_trained_body(data_dir, trained):

@@ -46,6 +46,20 @@ class MTLHead(nn.Module, ABC):
     def load_published(self) -> None:
         """Load the published weights of `backbone`, if there is one."""
 
+    def rescale(self, factor: float, shift: float) -> None:
+        """Make the logits `factor` times what they are, plus `shift`."""
+        layer = self.output_layer
+        assert layer is not None, "only a linear layer can be rescaled"
+        with torch.no_grad():
+            layer.weight *= factor
+            layer.bias.mul_(factor).add_(shift)
+
+    @property
+    def output_layer(self) -> nn.Linear | None:
+        """The linear layer with a bias that gives the logits, if the projection ends with one."""
+        *_, last = self.projection.modules()
+        return last if isinstance(last, nn.Linear) and last.bias is not None else None
+
     @property
     def layers(self) -> list[int]:
         """The layers that the head reads."""
