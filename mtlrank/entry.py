@@ -45,6 +45,7 @@ from mtlrank.errors import (
     StorageError,
     TerminatedError,
     UserError,
+    one_line,
 )
 from mtlrank.progress import say
 
@@ -215,7 +216,7 @@ def _of_system(error: Exception) -> UserError | None:
         return StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place.")
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which not every command loads
         way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
-        return ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}")
+        return ResourceError(f"The GPU ran out of memory: {one_line(error)} {way_out}")
     return None
 
 

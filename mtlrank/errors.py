@@ -1,6 +1,11 @@
 """Mistakes of a user, by exit code: the entry points print them as one line and never as a traceback."""
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The first line of an error's message, cut to `most` characters; the error's type if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:most]
+
+
 class UserError(ValueError):
     """What was expected, what was found and the way out, in one sentence or two."""
 

@@ -41,7 +41,7 @@ from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
-from mtlrank.errors import ConfigError, DataError, ResourceError
+from mtlrank.errors import ConfigError, DataError, ResourceError, one_line
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
@@ -300,7 +300,7 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"The GPU ran out of memory in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
+            f"The GPU ran out of memory in step {loop.global_step + 1}: {one_line(error)} Lower "
             "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), "
             "training.eval_batch_size if it was validating, or set trainer.precision=bf16-mixed or "
             "model.body.activation_checkpointing=true (without training.compile)."

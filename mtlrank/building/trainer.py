@@ -19,7 +19,7 @@ from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.errors import ConfigError, StorageError
+from mtlrank.errors import ConfigError, StorageError, one_line
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
@@ -145,8 +145,7 @@ def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
     try:
         return pl.Trainer(**settings, **kwargs)
     except (TypeError, ValueError, MisconfigurationException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"Lightning refuses the trainer settings: {reason}") from error
+        raise ConfigError(f"Lightning refuses the trainer settings: {one_line(error)}") from error
 
 
 def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monitored:

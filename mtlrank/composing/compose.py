@@ -44,7 +44,7 @@ from mtlrank.composing.untrusted import (
     own_collections,
     own_config_dir,
 )
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
 
 Config = dict[str, Any]
 
@@ -125,7 +125,7 @@ def explain(error: Exception, config_without: Callable[[str], Config]) -> str:
 
     `config_without` gives the config, not resolved, if nothing is said of the key that is complained of.
     """
-    first = str(error).strip().splitlines()[0]
+    first = one_line(error)
     if isinstance(error, OverrideParseException):
         return _explain_parsing(error)
     if misplaced := re.search(r"'\S+@experiment\.\S+'", first):
@@ -241,7 +241,7 @@ def explain_composing(error: Exception, name: str, overrides: Sequence[str]) -> 
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _explain_yaml(error)
     if "Invalid defaults list in" in str(error):
-        return f"{str(error).strip().splitlines()[0]}: each line of it begins with `- `."
+        return f"{one_line(error)}: each line of it begins with `- `."
     if "Config group override must be" in str(error):
         return "A config group cannot be null. Remove it with ~, as in ~experiment."
     return None

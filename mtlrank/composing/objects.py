@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from mtlrank.checks import nearest
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
 
 _ANY = Parameter.VAR_KEYWORD  # as in **kwargs
 
@@ -29,9 +29,7 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
-        raise ConfigError(
-            f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
-        ) from error
+        raise ConfigError(f"Cannot build {node.get('_target_')}: {one_line(error)} {cause}") from error
 
 
 def _check_settings(node: Any) -> None:
@@ -107,4 +105,4 @@ def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs:
         signature(built).bind(**kwargs)
     except (TypeError, ValueError) as error:
         target = str(node.get("_target_"))
-        raise ConfigError(f"Cannot build {target}: {str(error).splitlines()[0]}.") from error
+        raise ConfigError(f"Cannot build {target}: {one_line(error)}.") from error
