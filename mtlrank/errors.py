@@ -3,7 +3,7 @@
 
 def one_line(error: BaseException, most: int = 300) -> str:
     """The first line of an error's message, cut to `most` characters; the error's type if it has no message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:most]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()[:most]
 
 
 class UserError(ValueError):

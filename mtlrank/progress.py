@@ -1,4 +1,7 @@
-"""Lines that say what happens, and show the progress of a long job and how long the rest will take."""
+"""Messages on stderr: what happens, what may be wrong, and the progress of a long job with the time left.
+
+Stdout is for results that programs read: tables, `results: <folder>`.
+"""
 
 import os
 import sys
@@ -6,9 +9,14 @@ import time
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, once where several processes learn together."""
+    """Print what happens. Of several processes that train together only the first one does."""
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # set by torchrun, and by Lightning
         print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print what may be wrong: something is ignored, missing or unusual. The line is marked as those of errors are."""
+    say(f"mtlrank: {text}")
 
 
 class Progress:

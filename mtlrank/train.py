@@ -51,7 +51,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import explained
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
@@ -191,10 +191,10 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Built:
     datasets = prepare.run(config, prepared)
     check_tokenizers(config, datasets)
     for left_out in leave_out_leaks(list(datasets.values())):
-        say(f"mtlrank: {left_out}")
+        warn(left_out)
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
     for leak in leaks:
-        say(f"mtlrank: {leak}")
+        warn(leak)
     leaks += [
         f"{found.name}: {leak}." for found in datasets.values() if (leak := leaks_within(found))
     ]  # prepare says it

@@ -9,7 +9,7 @@ from mtlrank.building.devices import is_on_gpus
 from mtlrank.composing.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.loop.loss import Combiner, DynamicWeightAverage
-from mtlrank.progress import say
+from mtlrank.progress import warn
 from mtlrank.task.distillation import Distillation
 
 _HIGH_RATE = 2e-4
@@ -31,14 +31,14 @@ def _of_high_rate(config: Config) -> None:
     learns = config["training"]["epochs"] and not body.get("lora")
     is_high = is_adam and learns and body.get("pretrained") and optimizer["lr"] > _HIGH_RATE
     if is_high:
-        say(f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4")
+        warn(f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4")
 
 
 def _of_few_epochs(config: Config, loss: Combiner) -> None:
     """Say that a training ends before its losses are weighed."""
     epochs = config["training"]["epochs"]
     if isinstance(loss, DynamicWeightAverage) and epochs < 3:
-        say(f"loop/loss=dwa weighs all tasks alike in two epochs, and training.epochs is {epochs}")
+        warn(f"loop/loss=dwa weighs all tasks alike in two epochs, and training.epochs is {epochs}")
 
 
 def _of_slow_settings(trainer: Mapping[str, Any]) -> None:
@@ -47,12 +47,12 @@ def _of_slow_settings(trainer: Mapping[str, Any]) -> None:
         return
     is_full = str(trainer["precision"]) in ("32", "32-true")
     if is_full and torch.cuda.is_bf16_supported(including_emulation=False):
-        say(
+        warn(
             "trainer.precision is 32-true: bf16-mixed would use the GPU's tensor cores and its kernel for packed attention"
         )
     parses_once = hasattr(torch.backends.cuda, "cublas_workspace_size")
     if trainer["deterministic"] and not parses_once:
-        say(
+        warn(
             f"trainer.deterministic costs torch {torch.__version__} about 0.1 ms per matrix product, 30 ms per step of "
             "BERT-base even in small batches: use torch 2.13, or trainer.deterministic=false"
         )
@@ -65,7 +65,7 @@ def _of_wide_scores(datasets: Mapping[str, PreparedDataset]) -> None:
             spread = dataset.manifest["labels"]["std"]
             if spread * dataset.task.teacher_scale > _WIDE:
                 setting = f"datamodule.dataset.datasets.{key}.task.teacher_scale"
-                say(
+                warn(
                     f"the teacher's scores of {dataset.name} have a standard deviation of {spread:.3g}, those of a head "
                     f"one of a few units: {setting}={_USUAL / spread:.1g} would bring them there"
                 )

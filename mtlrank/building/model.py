@@ -15,7 +15,7 @@ from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import start_body, start_heads
 from mtlrank.own_parts import instance_of
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 from mtlrank.registry import model_folder
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
@@ -142,7 +142,7 @@ def _check_classes(key: str, head: MTLHead, task: Task) -> None:
     ours, theirs = ([name.casefold() for name in names] for names in (task.classes, head.classes))
     orders = f"the classes are {', '.join(task.classes)}, and the outputs of {head.backbone} {', '.join(head.classes)}"
     if sorted(ours) != sorted(theirs):
-        say(f"head {key}: {orders}, taken to be in the same order")
+        warn(f"head {key}: {orders}, taken to be in the same order")
     elif ours != theirs:
         raise ConfigError(
             f"Head {key!r}: {orders}, in another order. Rename the classes in the data so that they are in this one "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from mtlrank.errors import ConfigError, DataError, StorageError, UserError, one_line
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 from mtlrank.storage import fingerprint, home, read_json, write_json
 from mtlrank.storage.patterns import matching, told
 
@@ -104,7 +104,7 @@ def _folder(uri: str, pattern: HubFile, path: str) -> Folder:
     except Exception as error:  # as in `_fetch`
         if known.exists() and not isinstance(error, RevisionNotFoundError | EntryNotFoundError):
             there = Folder(**read_json(known))
-            say(f"{uri}: the hub cannot be asked, so the files are those of {there.commit}, the commit it named last")
+            warn(f"{uri}: the hub cannot be asked, so the files are those of {there.commit}, the commit it named last")
             return there
         raise _told(uri, pattern, error) from error
     with suppress(OSError):  # where nothing can be kept, the hub is asked again

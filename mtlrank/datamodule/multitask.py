@@ -14,7 +14,7 @@ from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
 from mtlrank.errors import ConfigError, ResourceError, UserError, one_line
 from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
-from mtlrank.progress import say
+from mtlrank.progress import warn
 
 
 class MTLLoader(DataLoader[MTLBatch]):
@@ -80,8 +80,8 @@ class MTLDataModule(pl.LightningDataModule):
         self.seed = seed
         self.budget = {"max_tokens": max_tokens, "length_window": length_window, "one_task": one_task}
         if num_workers and not has_shared_memory():
-            say(
-                f"mtlrank: /dev/shm has less than {SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
+            warn(
+                f"/dev/shm has less than {SHARED_MEMORY >> 20} MiB free, too little for worker processes: "  # noqa: S108 - a message
                 "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there."
             )
             num_workers = 0

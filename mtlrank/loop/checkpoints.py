@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from mtlrank.checks import differing
 from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError, UserError, one_line
-from mtlrank.progress import say
+from mtlrank.progress import warn
 from mtlrank.storage import (
     MANIFEST,
     fetch_folder,
@@ -103,7 +103,7 @@ class Checkpoints:
                 reasons.append(f"{self.path(found)} cannot be used: {error}")
                 continue
             for reason in reasons:
-                say(f"mtlrank: {reason}")
+                warn(reason)
             return found, content
         if candidates:
             raise DataError(

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mtlrank.errors import ConfigError, one_line
-from mtlrank.progress import say
+from mtlrank.progress import warn
 from mtlrank.storage import read_json, write_json
 
 _KNOWN = "logger.json"  # in a run's folder: what the run is called there
@@ -92,7 +92,7 @@ class Service(Logger):
         except Exception as error:  # services have no common error
             if not self._has_failed:
                 reason = f"{type(error).__name__}: {one_line(error)}"
-                say(f"{self.name} lacks some values of this run, but the run's folder has all: {reason}")
+                warn(f"{self.name} lacks some values of this run, but the run's folder has all: {reason}")
             self._has_failed = True
 
 

@@ -16,7 +16,7 @@ from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.resume import continue_at, follow, take_over
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 
 
 class Monitored(NamedTuple):
@@ -108,7 +108,7 @@ class Milestones(pl.Callback):
         self._check_best(mine["best_step"])
         say(f"resuming at epoch {mine['epoch'] + 1}, step {found.step} ({where})")
         if (code := mine.get("code", self.code)) != self.code:
-            say(f"mtlrank: that checkpoint is of {code}, and this is {self.code}: the result may be neither's")
+            warn(f"that checkpoint is of {code}, and this is {self.code}: the result may be neither's")
         return where
 
     def _check_best(self, step: int | None) -> None:
@@ -117,7 +117,7 @@ class Milestones(pl.Callback):
             if step is not None:
                 self.checkpoints.read(Checkpoint("best", step))
         except DataError as error:
-            say(f"mtlrank: the best weights so far are lost: {error}")
+            warn(f"the best weights so far are lost: {error}")
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:
