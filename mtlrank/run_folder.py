@@ -6,6 +6,7 @@ from typing import Any
 
 from mtlrank.checks import differing
 from mtlrank.composing.compose import Config
+from mtlrank.composing.tree import nodes
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted
@@ -107,17 +108,12 @@ def claim(folder: str | Path, config: Config) -> None:
 
 def run_identity(config: Config) -> dict[str, Any]:
     """What makes two runs the same, as dotted keys."""
-    flat = dict[str, Any]()
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            flat[prefix] = node
-
-    walk({k: v for k, v in config.items() if k not in _ERRAND}, "")
-    return {key: value for key, value in flat.items() if not key.startswith(_NOT_OF_IDENTITY)}
+    chosen = {key: value for key, value in config.items() if key not in _ERRAND}
+    return {
+        key: value
+        for key, value in nodes(chosen)
+        if not (isinstance(value, dict) and value) and not key.startswith(_NOT_OF_IDENTITY)
+    }
 
 
 def without_places(config: Config) -> Config:

@@ -9,7 +9,7 @@ from typing import Any
 from mtlrank import about, embedded
 from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object, locate, parameters_of
-from mtlrank.composing.untrusted import leaves
+from mtlrank.composing.tree import leaves
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -63,10 +63,12 @@ def dataset_fingerprint(config: Config, key: str) -> str:
         names_files["task"], dataset["task"] = {}, task.identity()
     words = sorted(
         {
-            (value, part == "preprocessor")
-            for part, settings in names_files.items()
-            for key, value in leaves(settings, part)
-            if isinstance(value, str) and value and key not in _NO_PATHS and (key, value) != ("run", RETRIEVED)
+            (value, path[0] == "preprocessor")
+            for path, value in leaves(names_files)
+            if isinstance(value, str)
+            and value
+            and path[-1] not in _NO_PATHS
+            and (path[-1], value) != ("run", RETRIEVED)
         }
     )
     found = [_content(_found(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
@@ -83,7 +85,7 @@ def code(config: Config) -> str:
 
 def own_code(config: Mapping[str, Any]) -> list[str]:
     """The hashes of the files that hold classes of somebody's own."""
-    return sorted({_code(str(value)) for key, value in leaves(config) if key == "_target_"} - {""})
+    return sorted({_code(str(value)) for path, value in leaves(config) if path[-1] == "_target_"} - {""})
 
 
 def _code(target: str) -> str:

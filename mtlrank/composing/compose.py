@@ -28,13 +28,13 @@ from mtlrank.composing.objects import parameters_of, takes_any
 from mtlrank.composing.settings import (
     CLOSED,
     INSTEAD,
-    all_keys,
     check_parts,
     check_settings,
     unread,
     unread_of_collection,
     value_of,
 )
+from mtlrank.composing.tree import nodes
 from mtlrank.composing.untrusted import (
     check_overrides,
     check_places,
@@ -106,7 +106,7 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     unresolved = written(config)
     check_parts(unresolved)
     for key in unread(unresolved, name):
-        known = [other for other in all_keys(unresolved) if other.partition(".")[0] != key]
+        known = [other for other, _ in nodes(unresolved) if other.partition(".")[0] != key]
         raise ConfigError(f"There is no setting {key}, and no ${{{key}}} refers to it.{_nearest_key(key, known)}")
     not_read, read = unread_of_collection(unresolved, config_files(own), "".join(own_collections(own)))
     for key in not_read:
@@ -156,7 +156,7 @@ def explain(error: Exception, config_without: Callable[[str], Config]) -> str:
         return f"{several[1]} names several values: -m runs the command with each{as_list}."
     typed = re.match(r"Could not override '([^']+)'", first)
     if typed and (known := re.search(r"Did you mean to override (?:one of )?(.+)\?", str(error))):
-        hint = "" if "/" in typed[1] else _nearest_key(typed[1], list(all_keys(config_without(typed[1]))))
+        hint = "" if "/" in typed[1] else _nearest_key(typed[1], [key for key, _ in nodes(config_without(typed[1]))])
         adding = f" `+{typed[1]}=...` adds a head." if typed[1].startswith("model/heads@model.heads.") else ""
         return f"{typed[1]!r} chooses nothing in this config.{hint} What can be chosen: {known[1]}.{adding}"
     unknown = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -195,7 +195,7 @@ def _explain_key(name: str, config_without: Callable[[str], Config], typed: str)
     if other := INSTEAD.get(name):
         return f"Unknown config key {name!r}: use {other}."
     config = config_without(name)
-    keys = list(all_keys(config))
+    keys = [key for key, _ in nodes(config)]
     hint = _nearest_key(name, keys)
     if not hint and (other := INSTEAD.get(f"training.{name}")) in keys:
         hint = f" Did you mean {other!r}?"

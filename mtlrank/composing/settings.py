@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from mtlrank.checks import nearest
+from mtlrank.composing.tree import leaves, nodes
 from mtlrank.errors import ConfigError
 
 INSTEAD = {  # of keys that there are not; those of training may be meant at the root, too
@@ -95,7 +96,7 @@ def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[l
     near |= set(re.findall(r"([\w-]+)['\"]?\s*:", own))
     unread = [
         key
-        for key in all_keys(config.get("collection"), "collection.")
+        for key, _ in nodes(config["collection"], "collection.")
         if near.isdisjoint(key.split(".")[1:])
         and not any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in read)
     ]
@@ -298,19 +299,8 @@ def _root_keys(name: str) -> set[str]:
     return {*config, *groups}.union(*map(_root_keys, extended))
 
 
-def _texts(node: Any) -> Iterator[str]:
-    """Every text in a config."""
-    if isinstance(node, str):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _texts(child)
-
-
-def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of a config, those of groups before what is in them."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        yield f"{prefix}{key}"
-        yield from all_keys(value, f"{prefix}{key}.")
+def _texts(config: Any) -> list[str]:
+    return [value for _, value in leaves(config) if isinstance(value, str)]
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:

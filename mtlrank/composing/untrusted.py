@@ -11,6 +11,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mtlrank import conf
+from mtlrank.composing.tree import leaves
 from mtlrank.errors import ConfigError
 from mtlrank.storage.patterns import is_pattern, matching
 
@@ -44,15 +45,16 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if any(word.startswith("_") or word == "hydra" for word in words):
             raise _forbidden(text, "it may not name Hydra's settings or a key that begins with '_'")
         value = override.value()
-        if "annotator" in words[:-1] or "annotator" in {str(key) for key in _keys(value)}:
+        keys = {key for path, _ in leaves(value) for key in path}
+        if "annotator" in words[:-1] or "annotator" in keys:
             raise _forbidden(text, "it may not name an annotator's model, as spaCy models can contain code")
-        if "logger" in {str(key) for key in _keys(value)} or ("." in group and "logger" in words):
+        if "logger" in keys or ("." in group and "logger" in words):
             raise _forbidden(text, "it may not say where a step sends its values and keys")
         if override.is_sweep_override():
             raise _forbidden(text, "it may not be a sweep")
         if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):
             raise _forbidden(text, f"{value!r} is not the name of a config")
-        if any(str(key).startswith("_") for key in _keys(value)):
+        if any(key.startswith("_") for key in keys):
             raise _forbidden(text, "it may not contain a key that begins with '_'")
 
 
@@ -65,10 +67,10 @@ def check_targets(config: Any) -> None:
     config_dir = own_config_dir()
     prefixes = [prefix for prefix in os.environ.get("MTLRANK_ALLOWED_TARGETS", "").split(",") if prefix.endswith(".")]
     own = _targets_below(Path(conf.__file__).parent) | (_targets_below(config_dir) if config_dir else frozenset())
-    for key, value in leaves(config):
+    for path, value in leaves(config):
         if "${" in str(value):
-            raise ConfigError(f"{key} is {value!r}: interpolations are not allowed in a config from outside.")
-        if key == "_target_" and value not in own and not str(value).startswith(tuple(prefixes)):
+            raise ConfigError(f"{path[-1]} is {value!r}: interpolations are not allowed in a config from outside.")
+        if path[-1] == "_target_" and value not in own and not str(value).startswith(tuple(prefixes)):
             raise ConfigError(
                 f"_target_ {value!r} is not allowed in a config from outside: no config of mtlrank names it. "
                 "The image's builder can allow a package in MTLRANK_ALLOWED_TARGETS."
@@ -78,13 +80,13 @@ def check_targets(config: Any) -> None:
 def check_places(config: Any) -> None:
     """Refuse files of the system and the key of Google Cloud: what a message quotes of bad data is in a step's log."""
     places = [os.path.realpath(place) for place in (*_OF_THE_SYSTEM, os.environ.get(_KEY)) if place]
-    for key, value in leaves(config):
+    for path, value in leaves(config):
         if isinstance(value, str) and ("/" in value or value.startswith("~")):
             if "\0" in value:
-                raise ConfigError(f"{key} is {value!r}: NUL is no part of a path.")
-            if any(path.is_relative_to(place) for path in _meant(value) for place in places):
+                raise ConfigError(f"{path[-1]} is {value!r}: NUL is no part of a path.")
+            if any(meant.is_relative_to(place) for meant in _meant(value) for place in places):
                 raise ConfigError(
-                    f"{key} is {value!r}: a config from outside may not name files of the system or keys. Put data "
+                    f"{path[-1]} is {value!r}: a config from outside may not name files of the system or keys. Put data "
                     "elsewhere."
                 )
 
@@ -141,37 +143,15 @@ def _targets_below(root: Path) -> frozenset[str]:
     """Every `_target_` in the configs of a folder."""
     return frozenset(
         value
-        for path in root.rglob("*.yaml")
-        for key, value in leaves(yaml.safe_load(path.read_text()))
-        if key == "_target_"
+        for file in root.rglob("*.yaml")
+        for path, value in leaves(yaml.safe_load(file.read_text()))
+        if path[-1:] == ("_target_",)
     )
 
 
 def is_config_name(value: Any) -> bool:
     """Whether a value can be the name of a config, or none."""
     return value is None or (not isinstance(value, bool) and _NAME.fullmatch(str(value)) is not None)
-
-
-def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(last key, value) of every leaf."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from leaves(value, str(name))
-    elif isinstance(node, list):
-        for value in node:
-            yield from leaves(value, key)
-    else:
-        yield key, node
-
-
-def _keys(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield str(key)
-            yield from _keys(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _keys(value)
 
 
 def _forbidden(override: str, reason: str) -> ConfigError:
