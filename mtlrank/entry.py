@@ -34,7 +34,8 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.composing.compose import Config, explain, explain_composing, resolve, written
+from mtlrank.composing.compose import Config, explain_composing, resolve, written
+from mtlrank.composing.explain import explain
 from mtlrank.composing.untrusted import check_names, own_config_dir
 from mtlrank.composing.usage import usage
 from mtlrank.errors import (
