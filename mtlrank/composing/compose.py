@@ -1,4 +1,4 @@
-"""From a command line's words, or a pipeline's parameters, to one config of plain values."""
+"""From command-line overrides, or a pipeline's parameters, to one config of plain values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ _NOT_FOR_PIPELINES = {  # overrides that a pipeline refuses, and why
 
 
 def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = "train") -> Config:
-    """The resolved config for overrides in the command line's words.
+    """The resolved config for command-line overrides.
 
     Overrides from outside (`trusted=False`: pipeline parameters) may choose among what is installed but not name code,
     Hydra's own settings or interpolations. Raises `ConfigError` for what is forbidden or cannot be composed.

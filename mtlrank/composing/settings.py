@@ -1,4 +1,4 @@
-"""What the settings of a composed config may be, looked at before anything is done with them."""
+"""The kind of each setting, checked in a composed config before anything is built."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from mtlrank.checks import nearest
 from mtlrank.composing.tree import leaves, nodes
 from mtlrank.errors import ConfigError
 
-INSTEAD = {  # of keys that there are not; those of training may be meant at the root, too
+INSTEAD = {  # keys that do not exist, and the one that is meant; users also write those of training at the root
     "training.lr": "loop.optimizer.lr",
     "training.learning_rate": "loop.optimizer.lr",
     "training.weight_decay": "loop.optimizer.weight_decay",
@@ -38,11 +38,16 @@ INSTEAD = {  # of keys that there are not; those of training may be meant at the
     "trainer.max_epochs": "training.epochs",
     "trainer.max_time": "training.max_steps, or stop the command: it continues later",
 }
-CLOSED = ("prepare", "training", "study", "probe")  # groups whose settings are all known: others would have no effect
+CLOSED = (
+    "prepare",
+    "training",
+    "study",
+    "probe",
+)  # groups without other settings than those below: others would have no effect
 
 
 def check_settings(config: Any) -> None:
-    """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
+    """Raise `ConfigError` for the first setting that is of the wrong kind or that nothing reads."""
     for key, other in INSTEAD.items():
         if value_of(config, key) is not _ABSENT:
             raise ConfigError(f"There is no setting {key}: use {other}.")
@@ -58,9 +63,9 @@ def check_settings(config: Any) -> None:
 
 
 def check_parts(config: Any) -> None:
-    """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
+    """Refuse the name of a config where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
 
-    The config is one whose interpolations are not resolved yet: some refer to settings of parts.
+    The config's interpolations must not be resolved yet: some refer to settings of parts.
     """
     for key, group in _parts(config):
         value = value_of(config, key)
@@ -72,9 +77,9 @@ def check_parts(config: Any) -> None:
 
 
 def unread(config: Any, name: str) -> list[str]:
-    """The keys at the root that are neither of the config called `name` nor referred to, so that nothing reads them.
+    """The keys at the root that neither the config called `name` defines nor an interpolation uses: nothing reads them.
 
-    As in `check_parts`, interpolations are not resolved yet: `${my_folder}` may refer to a key of a user's own.
+    As in `check_parts`, interpolations must not be resolved yet: `${my_folder}` may refer to a user's own key.
     """
     words = {word for text in _texts(config) if "${" in text for word in re.findall(r"[\w-]+", text)}
     known = _root_keys(name)
@@ -82,10 +87,10 @@ def unread(config: Any, name: str) -> list[str]:
 
 
 def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[list[str], list[str]]:
-    """The keys below `collection` to which neither the config nor a config file's text refers, and those that are read.
+    """(keys below `collection` that nothing reads, those that interpolations in the config and in `files` refer to).
 
-    A key is also read where all of what it lies in is (`${collection.test}`, of `collection.test.run`). `own` is the text
-    of somebody's own collections, where more keys may be written, as for an anchor.
+    `${collection.test}` also reads `collection.test.run`. `own` is the text of the user's own collections: keys that are
+    written there are not reported, as they may hold a YAML anchor.
     """
     if not config.get("collection"):
         return [], []
@@ -139,7 +144,7 @@ def _is_names(value: Any) -> bool:
     return is_list and len(set(value)) == len(value)
 
 
-_ABSENT = object()  # what has no value in a config, not even null
+_ABSENT = object()  # a key that is not in the config, not even as null
 
 _FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
 _PATH = _Kind(lambda v: v is None or isinstance(v, str), "a path")
@@ -292,7 +297,7 @@ _SETTINGS: dict[str, _Kind] = {
 
 
 def _root_keys(name: str) -> set[str]:
-    """The keys at the root of the config called `name`: its own, its groups, and those of the config that it extends."""
+    """The keys at the root of the config called `name`: its own, its groups, and those of configs in its defaults."""
     config = yaml.safe_load(files("mtlrank.conf").joinpath(f"{name}.yaml").read_text())
     groups = {group for line in config["defaults"] if isinstance(line, dict) for group in line}
     extended = [line for line in config["defaults"] if isinstance(line, str) and line != "_self_"]
@@ -304,7 +309,7 @@ def _texts(config: Any) -> list[str]:
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:
-    """Where parts go, and the config group that they come from."""
+    """(key, config group) of every part that is chosen from a config group."""
     yield "model.body", "model/body"
     for part in ("loss", "optimizer", "schedule"):
         yield f"loop.{part}", f"loop/{part}"

@@ -1,4 +1,4 @@
-"""Configs from outside are data: what a pipeline's parameters may say, and what they may not."""
+"""Configs from outside (pipeline parameters, saved models) are data: checks of what they may set."""
 
 import os
 import re
@@ -27,14 +27,21 @@ _VALUES_AT_ROOT = {
     "measures",
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_OF_THE_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run")  # the last has a pod's service account's token
+_OF_THE_SYSTEM = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc",
+    "/run",
+    "/var/run",
+)  # the last holds the token of a pod's service account
 _KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Refuse overrides from outside that name code, Hydra's own settings, interpolations or files as configs.
 
-    They are judged as Hydra's own parser reads them, so that no way of writing hides what they say.
+    They are parsed by Hydra's own parser, so that no unusual spelling can pass the checks.
     """
     for text in overrides:
         if "$" in text or "\\" in text:
@@ -49,7 +56,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if "annotator" in words[:-1] or "annotator" in keys:
             raise _forbidden(text, "it may not name an annotator's model, as spaCy models can contain code")
         if "logger" in keys or ("." in group and "logger" in words):
-            raise _forbidden(text, "it may not say where a step sends its values and keys")
+            raise _forbidden(text, "it may not set a logger, to which a step sends values and credentials")
         if override.is_sweep_override():
             raise _forbidden(text, "it may not be a sweep")
         if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):
@@ -78,31 +85,31 @@ def check_targets(config: Any) -> None:
 
 
 def check_places(config: Any) -> None:
-    """Refuse files of the system and the key of Google Cloud: what a message quotes of bad data is in a step's log."""
+    """Refuse paths of system files and of the Google Cloud key: error messages quote bad data in a step's log."""
     places = [os.path.realpath(place) for place in (*_OF_THE_SYSTEM, os.environ.get(_KEY)) if place]
     for path, value in leaves(config):
         if isinstance(value, str) and ("/" in value or value.startswith("~")):
             if "\0" in value:
                 raise ConfigError(f"{path[-1]} is {value!r}: NUL is no part of a path.")
-            if any(meant.is_relative_to(place) for meant in _meant(value) for place in places):
+            if any(each.is_relative_to(place) for each in _real_paths(value) for place in places):
                 raise ConfigError(
                     f"{path[-1]} is {value!r}: a config from outside may not name files of the system or keys. Put data "
                     "elsewhere."
                 )
 
 
-def _meant(name: str) -> list[Path]:
-    """The paths that a name stands for, links followed."""
+def _real_paths(name: str) -> list[Path]:
+    """The paths that a name or pattern stands for, links resolved."""
     path = Path(os.path.expanduser(name))
     try:
         there = os.listdir(path.parent) if is_pattern(name) else []
     except OSError:
-        there = []  # reading the data will say what is wrong with the folder
+        there = []  # the error is raised when the data is read
     return [Path(os.path.realpath(each)) for each in (path, *map(path.with_name, matching(path.name, there)))]
 
 
 def own_config_dir() -> Path | None:
-    """The folder of further configs that the image's builder, or whoever starts this process, names in the environment."""
+    """The folder of further configs in $MTLRANK_CONFIG_DIR, which an image's builder or a user sets; None if unset."""
     named = os.environ.get("MTLRANK_CONFIG_DIR")
     if not named:
         return None
@@ -114,7 +121,7 @@ def own_config_dir() -> Path | None:
 
 
 def check_names(folder: Path) -> None:
-    """Refuse a file of somebody's own that Hydra would not read: mtlrank's own has its name, or it ends in .yml."""
+    """Refuse a user's config that Hydra would not read: it ends in .yml, or mtlrank has a config of that name."""
     ours = Path(conf.__file__).parent
     for path in sorted(folder.rglob("*.y*ml")):
         group = path.relative_to(folder).parent
@@ -125,7 +132,7 @@ def check_names(folder: Path) -> None:
 
 
 def config_files(own: str | Path | None) -> Iterator[str]:
-    """The texts of mtlrank's configs and of those in somebody's own folder, but for collections: one is chosen of them."""
+    """The texts of all configs, mtlrank's and the user's own, without collections: only the chosen one is in use."""
     for folder in (Path(conf.__file__).parent, *([] if own is None else [Path(own)])):
         for path in sorted(folder.rglob("*.yaml")):
             if path.parent != folder / "collection":
@@ -133,7 +140,7 @@ def config_files(own: str | Path | None) -> Iterator[str]:
 
 
 def own_collections(own: str | Path | None) -> Iterator[str]:
-    """The texts of somebody's own collections."""
+    """The texts of the user's own collections."""
     for path in sorted((Path(own) / "collection").glob("*.yaml")) if own is not None else ():
         yield path.read_text(encoding="utf-8", errors="replace")
 
@@ -150,7 +157,7 @@ def _targets_below(root: Path) -> frozenset[str]:
 
 
 def is_config_name(value: Any) -> bool:
-    """Whether a value can be the name of a config, or none."""
+    """Whether a value can be the name of a config; null chooses none."""
     return value is None or (not isinstance(value, bool) and _NAME.fullmatch(str(value)) is not None)
 
 
