@@ -1,4 +1,4 @@
-"""Checks of settings where they are given, so that an error names the wrong one."""
+"""Checks of settings; errors name the setting that is wrong."""
 
 import difflib
 import sys
@@ -30,7 +30,7 @@ def null_or_at_least(name: str, value: int | None, least: int) -> int | None:
 
 
 def parse_number(text: str) -> float:
-    """The number that a text is; a `ValueError` if it is none. Python alone reads 1_0 as 10."""
+    """Parse a number, or raise `ValueError`. `float` alone reads 1_0 as 10."""
     if "_" in text:
         raise ValueError(f"{text!r} is not a number")
     return float(text)
@@ -54,7 +54,7 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 
 
 def all_known(setting: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse a setting that names what is not there; `what` says in the plural what it names."""
+    """Refuse a setting that has unknown names; `what` is their kind, in the plural."""
     known = list(dict.fromkeys(known))
     unknown = [str(name) for name in names if name not in known]
     if unknown:

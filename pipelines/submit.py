@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from components.base import IMAGE
-from mtlrank.entry import told_in_one_line
+from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
 from pipelines.check import check_for_cluster
@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-@told_in_one_line()
+@errors_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
     run_name: Annotated[
