@@ -92,9 +92,8 @@ def start_variants(step: str) -> NoReturn:
 
 def start_command(name: str) -> NoReturn:
     """Do what `mtlrank <name>` does with these command-line arguments."""
-    import_module("mtlrank.cli").app(
-        [name, *sys.argv[1:]], prog_name="mtlrank"
-    )  # imports the step, so this must run before its own imports
+    # The command imports the step's module, so a module calls this above its own imports.
+    import_module("mtlrank.cli").app([name, *sys.argv[1:]], prog_name="mtlrank")
     sys.exit()
 
 
@@ -179,9 +178,7 @@ def _job(sweep: HydraConf) -> str:
     shared = {each.get_key_element() for each in given if not each.is_sweep_override()}
     own = [word for word in sweep.overrides.task if word.partition("=")[0] not in shared]
     total = ""
-    if (
-        sweep.sweeper._target_ == BasicSweeperConf._target_
-    ):  # the number of jobs of others, such as Optuna's, is not known
+    if sweep.sweeper._target_ == BasicSweeperConf._target_:  # others have no fixed number of jobs
         with suppress(HydraException):  # glob(*) cannot be counted
             total = f"/{math.prod(len(list(each.sweep_iterator())) for each in given if each.is_sweep_override())}"
     return f"job {sweep.job.num + 1}{total}: {' '.join(own)}"

@@ -59,9 +59,7 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     if isinstance(folds := dataset.get("folds"), str):
         number_of_folds(key, folds)  # refused now: a folder given by mistake would be hashed
     names_files, task = {**dataset}, build_object(dataset["task"])
-    if type(task).__module__.startswith(
-        "mtlrank.task."
-    ):  # our tasks know which of their settings data depends on, and name no files
+    if type(task).__module__.startswith("mtlrank.task."):  # ours know what data depends on, and name no files
         names_files["task"], dataset["task"] = {}, task.identity()
     words = sorted(
         {

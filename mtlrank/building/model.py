@@ -43,9 +43,7 @@ def build_body(config: Config) -> MTLBody:
     for key, dataset in nodes.items():
         check_length(key, dataset, body.backbone, body.max_length)
         _check_spans(key, heads[key].pooler, tasks[key])
-        if (
-            heads[key].num_labels is not None and tasks[key].kind != "classification"
-        ):  # the number of classes is in the data
+        if heads[key].num_labels is not None and tasks[key].kind != "classification":  # else known from the data only
             _check_outputs(key, heads[key], tasks[key])
     return body
 

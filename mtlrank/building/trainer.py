@@ -105,11 +105,7 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
         max_epochs=config["training"]["epochs"],
         max_steps=config["training"]["max_steps"] or -1,
         limit_val_batches=0,  # milestones validate
-        callbacks=[
-            progress,
-            *own,
-            milestones,
-        ],  # milestones last: they write checkpoints, with the state of all callbacks
+        callbacks=[progress, *own, milestones],  # milestones last: checkpoints have the state of all
         plugins=[milestones.io],
         logger=[
             CSVLogger(output, name=csv, version=attempt),

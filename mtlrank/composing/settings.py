@@ -38,12 +38,7 @@ INSTEAD = {  # keys that do not exist, and the one that is meant; users also wri
     "trainer.max_epochs": "training.epochs",
     "trainer.max_time": "training.max_steps, or stop the command: it continues later",
 }
-CLOSED = (
-    "prepare",
-    "training",
-    "study",
-    "probe",
-)  # groups without other settings than those below: others would have no effect
+CLOSED = ("prepare", "training", "study", "probe")  # groups whose only settings are those below
 
 
 def check_settings(config: Any) -> None:

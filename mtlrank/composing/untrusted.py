@@ -27,14 +27,7 @@ _VALUES_AT_ROOT = {
     "measures",
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_OF_THE_SYSTEM = (
-    "/proc",
-    "/sys",
-    "/dev",
-    "/etc",
-    "/run",
-    "/var/run",
-)  # the last holds the token of a pod's service account
+_OF_THE_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run")  # the last has the token of a pod's account
 _KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 
 

@@ -84,9 +84,7 @@ def _replace(target: Path, part: Path) -> None:
                 raise
         if _are_same(target, part):
             break
-        shutil.rmtree(
-            aside, ignore_errors=True
-        )  # from the round before: another process has put its folder there since
+        shutil.rmtree(aside, ignore_errors=True)  # from the round before, which another process has won
         with suppress(FileNotFoundError):  # another process has just moved it
             target.rename(aside)
     for leftover in (part, aside):
