@@ -1,4 +1,4 @@
-"""What combining gradients costs beside the plain mean of losses: time per step and peak memory, five tasks at once.
+"""The cost of combining gradients, against the plain mean of losses: time per step and peak memory with five tasks.
 
 python -m benchmarks.balance [--body /path/to/a/bert]
 """
@@ -28,7 +28,7 @@ LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
 
 
 class Clock(pl.Callback):
-    """CPU seconds of each step: this machine may be busy with other things."""
+    """CPU seconds of each step, as the machine may be busy with other things."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -41,7 +41,7 @@ class Clock(pl.Callback):
 
 
 def train(loss: str, steps: int, folder: str, words: Sequence[str]) -> None:
-    """Prints the median seconds of a step and the peak memory in MiB, of this process."""
+    """Train in this process; prints the median seconds of a step and the peak memory in MiB."""
     quiet()
     torch.set_num_threads(1)
     config = select_tasks(compose_config([f"data_dir={folder}", f"loop/loss={loss}", *words], trusted=True))

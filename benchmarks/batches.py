@@ -1,9 +1,9 @@
-"""Assembling batches: from a prepared dataset's tokens, and by tokenising texts for each batch.
+"""Assembling batches from a prepared dataset's tokens, against tokenising the texts of each batch.
 
     python -m benchmarks.batches
 
-Prints samples per CPU-second of one process, medians of interleaved repetitions, and their ratio, for a batch as a laptop
-trains on and for one as a GPU does.
+Prints samples per CPU-second of one process (medians of interleaved repetitions) and their ratio, for the batch sizes of a
+laptop and of a GPU.
 """
 
 import argparse

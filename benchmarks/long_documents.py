@@ -1,10 +1,10 @@
-"""What reading a long document in passages gains and costs, with a trained ranking head.
+"""Quality and cost of reading long documents in passages (MaxP), with a trained ranking head.
 
     python -m benchmarks.long_documents runs/my-run
 
-Each candidate passage of a collection is hidden among five others that nobody has judged. Prints nDCG@10 of these documents
-by the number of passages that they are read in, beside that of the passage alone, and the time of each beside that of one
-passage: the usual way, which cuts a document to its beginning.
+Each candidate passage of a collection is hidden among five unjudged ones. Prints nDCG@10 of these documents by the number
+of passages that they are read in, and that of the passage alone, with the time relative to one passage: the usual way,
+which cuts a document to its beginning.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from mtlrank.evaluation import measures
 from mtlrank.words import counted
 
 MEASURE = "nDCG@10"
-OTHERS = 5  # passages of a document beside the one that may be relevant
-FILLERS = 50_000  # from which these are drawn
+OTHERS = 5  # unjudged passages in a document
+FILLERS = 50_000  # unjudged passages to draw from
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     hidden = list(documents(alone, fillers(collection)))
 
     def judged(passages: int, read: Sequence[str]) -> tuple[float, float]:
-        """(the measure, CPU-seconds) of what is read in a number of passages."""
+        """(measure, CPU-seconds) of texts that are read in up to `passages` passages."""
         scorer = mtlrank.load(options.model, options.head, max_passages=passages)
         started = time.process_time()
         scores = scorer.score(zip(queries, read, strict=True))
@@ -59,7 +59,7 @@ def main() -> None:
     print(
         f"{len(hidden):,} documents of {len(query_ids)} queries; the passage alone: {MEASURE} {judged(1, alone)[0]:.4f}"
     )
-    judged(1, hidden)  # a first time, which pays for what is made once
+    judged(1, hidden)  # warm-up
     first, usual = judged(1, hidden)
     for passages in options.passages:
         value, seconds = (first, usual) if passages == 1 else judged(passages, hidden)
@@ -68,13 +68,13 @@ def main() -> None:
 
 
 def fillers(collection: Collection) -> list[str]:
-    """Passages that are not judged for any query."""
+    """Passages without any judgement."""
     judged = {doc_id for grades in collection.qrels.values() for doc_id in grades}
     return list(islice((text for doc_id, text in collection.docs if doc_id not in judged), FILLERS))
 
 
 def documents(passages: Sequence[str], others: Sequence[str]) -> Iterator[str]:
-    """Each passage at a place among others that is drawn for it."""
+    """Each passage at a random place among others."""
     draw = random.Random(0)
     for passage in passages:
         parts = draw.sample(others, OTHERS)

@@ -1,9 +1,9 @@
-"""How much memory a benchmark has taken."""
+"""The memory that a benchmark takes."""
 
 from pathlib import Path
 
 
 def peak() -> int:
-    """The most memory that this process has had, in KiB. (getrusage would count that of what started it, too.)"""
+    """The peak memory of this process in KiB. Unlike getrusage, without that of the process that forked it."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])

@@ -1,4 +1,4 @@
-"""Query-passage pairs whose lengths vary as those of MS MARCO do, and how systems that learn from them are measured."""
+"""Query-passage pairs whose lengths vary like MS MARCO's, and the measurement of systems that train or score with them."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ class Pairs(PreparedDataset):
                 yield Record(f"q{i}", f"d{i}", query, passage, label)
 
     def prepared_in(self, folder: Path) -> "Pairs":
-        """Written and opened."""
+        """Prepare the dataset in a folder and open it."""
         self.prepare_shard(folder / "shard", Shard(), Reading())
         self.merge(folder / "whole", [folder / "shard"])
         self.open(folder / "whole")
@@ -59,14 +59,14 @@ class Pairs(PreparedDataset):
 
 
 class Measured(NamedTuple):
-    """What one system did in one process."""
+    """The speed and memory of one system in one process."""
 
     pairs_per_second: float  # of CPU time of one thread, or of wall time on a GPU
     memory: int  # MiB at the peak, of the process or on the GPU
 
 
 class Clock:
-    """CPU time of the process, or wall time of a GPU whose work is done."""
+    """CPU time of the process, or wall time after the GPU has finished its work."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -104,11 +104,11 @@ def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def take_turn(options: argparse.Namespace) -> None:
-    """Wait until the device is free. What comes before may happen while other systems prepare."""
+    """Wait until the other systems have finished; call it when all is prepared."""
     if options.in_turn:
         print("ready", flush=True)
         if not sys.stdin.readline():
-            raise SystemExit(1)  # whoever gives the turns is gone
+            raise SystemExit(1)  # the parent process is gone
 
 
 @contextmanager
@@ -134,13 +134,13 @@ def words(options: argparse.Namespace, **replaced: Any) -> list[str]:
     return [f"--{key.replace('_', '-')}={value}" for key, value in known.items()]
 
 
-def say(measured: Measured) -> None:
+def send(measured: Measured) -> None:
     """Hand a measurement to the process that asked for it."""
     print(f"measured {json.dumps(measured)}", flush=True)
 
 
 class _Run:
-    """A process that measures one system when it is told to."""
+    """A process that prepares one system, and measures it when `measure` is called."""
 
     def __init__(self, system: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.system = system
@@ -158,19 +158,19 @@ class _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, whatever it is doing."""
+        """Kill the process."""
         self.process.kill()
         self.process.communicate()
         self.errors.close()
 
     def await_ready(self) -> None:
-        """Return when it has prepared what it needs."""
+        """Wait until the process has prepared its data."""
         assert self.process.stdout
         if not any(line == "ready\n" for line in self.process.stdout):
             self._fail()
 
     def measure(self) -> Measured:
-        """Have it measured, and end the process."""
+        """Let the process measure and end."""
         output, _ = self.process.communicate("\n")
         lines = [line for line in output.splitlines() if line.startswith("measured ")]
         if self.process.returncode or not lines:
@@ -186,9 +186,9 @@ class _Run:
 def compare(
     module: str, systems: Sequence[str], repetitions: int, arguments: Sequence[str], on_gpu: bool = False
 ) -> dict[str, Measured]:
-    """Medians of systems that run in turns, each in a process of its own, with one thread if CPU time is measured.
+    """Medians over repetitions. Systems run in turns, each in its own process, with one thread if CPU time is measured.
 
-    For a GPU they all prepare their data at once, and begin in turns when all are ready.
+    On a GPU all processes prepare their data at the same time, and measure in turns when all are ready.
     """
     found: dict[str, list[Measured]] = {system: [] for system in systems}
     fixed = {"HF_HUB_OFFLINE": "1", "WANDB_DISABLED": "1", "CUDA_VISIBLE_DEVICES": "0"}
@@ -216,7 +216,7 @@ def _median(several: Sequence[Measured]) -> Measured:
 
 
 def table(title: str, found: dict[str, Measured], against: str) -> None:
-    """Print what was found, and how it compares with one system."""
+    """Print measurements, and their ratio to one system."""
     print(f"\n{title}")
     for system, measured in found.items():
         ratio = measured.pairs_per_second / found[against].pairs_per_second

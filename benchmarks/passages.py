@@ -1,4 +1,4 @@
-"""Passages of the embedded collection put together, so that they are as long as real ones and all different."""
+"""Passages as long as real ones and all different, made of sentences of the embedded collection."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ def passages(number: int, words: int, seed: int = 0) -> Iterator[str]:
 
 
 class Passages(PreparedDataset):
-    """Each passage once, with one of a thousand queries: a record a passage."""
+    """One record per passage, with one of a thousand queries."""
 
     def __init__(self, texts: Iterable[str], tokenizer: str = TOKENIZER) -> None:
         super().__init__("passages", Regression(["MSE"]), Preprocessor(tokenizer))

@@ -4,10 +4,10 @@
     python -m benchmarks.predict --body bert-base-uncased --device cuda --pairs 50000 --batch-size 512
     python -m benchmarks.predict --random --device cuda --pairs 50000 --batch-size 512        # without a hub
 
-Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall time
-with bf16 on all sides. Needs `pip install 'mtlrank[annotate]'`. "mtlrank" tokenises, writes and reads its prepared dataset
-first, as sentence-transformers tokenises; "mtlrank, prepared" finds it there. The ceiling tokenises nothing. With
---compile, layers that are compiled before the clock starts are measured too.
+Each system runs in its own process, in turns. Speed is pairs per CPU-second of one thread, on a GPU per second of wall time
+with bf16 in all systems. Needs `pip install 'mtlrank[annotate]'`. The time of "mtlrank" includes
+writing and reading its prepared dataset, as that of sentence-transformers includes tokenising; "mtlrank, prepared" starts
+from the dataset, and the ceiling from tokens. --compile also measures layers that were compiled before.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from benchmarks.pairs import (
     flops_per_pair,
     pairs,
     parser,
-    say,
+    send,
     table,
     take_turn,
     words,
@@ -51,7 +51,7 @@ def main() -> None:
         if options.device == "cpu":
             torch.set_num_threads(1)
         torch.manual_seed(0)
-        say(MEASURES[options.system](options, pairs(options.pairs + WARM)))
+        send(MEASURES[options.system](options, pairs(options.pairs + WARM)))
         return
     with body_of(options) as body:
         options.body = body
@@ -70,7 +70,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def ceiling(options: argparse.Namespace, rows: list[Pair]) -> Measured:
-    """Hugging Face's model on tokens that are there, sorted by length."""
+    """Hugging Face's model on ready-made tokens, sorted by length."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -96,7 +96,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair]) -> Measured:
 
 
 def sentence_transformers(options: argparse.Namespace, rows: list[Pair]) -> Measured:
-    """CrossEncoder.predict, which sorts by length by itself."""
+    """CrossEncoder.predict, which sorts by length itself."""
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -112,7 +112,7 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair]) -> Meas
 
 
 def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool, compiled: bool = False) -> Measured:
-    """The engine that validates and judges, from raw texts or from a prepared dataset."""
+    """The code that validation and evaluation use, from raw texts or from a prepared dataset."""
     import torch
 
     from mtlrank.datamodule.dataset import MTLDataset

@@ -1,4 +1,4 @@
-"""Preparing datasets: against bare tokenising, at two sizes, BM25 labels at two sizes, and a BM25 index against bm25s' own.
+"""Preparing datasets against bare tokenising and at two sizes, BM25 labels at two sizes, and BM25 indexes against bm25s.
 
     python -m benchmarks.prepare
 
@@ -33,7 +33,7 @@ WORDS = 55  # as many as an MS MARCO passage has
 
 
 def plain(texts: list[str]) -> bm25s.BM25:
-    """An index as bm25s makes it."""
+    """An index built by bm25s alone."""
     index = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
     index.index(bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False), show_progress=False)
     return index
@@ -74,7 +74,7 @@ def write(texts: Iterable[str], tokenizer: str) -> None:
 
 
 def tokenising(texts: list[str], tokenizer: str) -> None:
-    """Reading, checking, tokenising and writing, beside the tokenizer alone on the same texts."""
+    """The whole preparation (reading, checking, tokenising, writing) against the tokenizer alone on the same texts."""
     backend = Preprocessor(tokenizer).load().tokenizer.backend_tokenizer
 
     def bare() -> None:
@@ -86,7 +86,7 @@ def tokenising(texts: list[str], tokenizer: str) -> None:
 
 
 def memory(few: int, many: int) -> None:
-    """The peak memory of a process that prepares few passages, and many."""
+    """The peak memory of a process that prepares few passages, and of one that prepares many."""
     peaks = {}
     for number in (few, many):
         command = [sys.executable, "-m", "benchmarks.prepare", "--peak", str(number)]
@@ -105,7 +105,7 @@ def indexing(words: list[str]) -> None:
 
 
 def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: Path | None) -> float:
-    """How far the peak of this process rises."""
+    """The rise of this process's peak memory while an index is built, per passage."""
     texts = [text for _, text in Collection({"docs": str(path)}).docs] if path else list(passages(number, WORDS))
     index(texts[:10])
     before = peak()
@@ -114,7 +114,7 @@ def bytes_per_passage(index: Callable[[list[str]], object], number: int, path: P
 
 
 def labelling(few: int, many: int) -> None:
-    """BM25 scores of (query, passage) pairs among few and many passages, beside scoring all passages for each query."""
+    """BM25 scores of (query, passage) pairs among few and many passages, against scoring all passages for each query."""
     small, large = labels_per_second(few), labels_per_second(many)
     names = ["all passages, then some", f"{few:,} passages", f"{many:,} passages"]
     speeds = dict(zip(names, (small["all"], small["pairs"], large["pairs"]), strict=True))
@@ -122,7 +122,7 @@ def labelling(few: int, many: int) -> None:
 
 
 def labels_per_second(size: int, number: int = 20_000, per_query: int = 10) -> dict[str, float]:
-    """The speed of both ways in a collection of `size` passages."""
+    """The speed of both methods in a collection of `size` passages."""
     texts = list(passages(size, WORDS))
     index = BM25Index.build(texts)
     queries = [" ".join(text.split()[5:11]) for text in texts[: number // per_query]]
@@ -134,7 +134,7 @@ def labels_per_second(size: int, number: int = 20_000, per_query: int = 10) -> d
 
 
 def medians(ways: Mapping[str, Callable[[], object]], number: int) -> dict[str, float]:
-    """Things per CPU-second of each way, taken in turns."""
+    """`number` per CPU-second of each function, medians of repetitions in turns."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(REPETITIONS):
         for name, way in ways.items():

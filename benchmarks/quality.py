@@ -4,9 +4,9 @@
     python -m benchmarks.quality --body bert-base-uncased --device cuda
 
 Both learn from judged passages of TREC DL 2021 and BM25 negatives, one by one (binary cross-entropy), and re-rank BM25's
-top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. With several epochs, mtlrank keeps the best weights in
-validation, and sentence-transformers the last ones. mtlrank runs once as it is, and once with the attention
-dropout that BERT was trained with. Needs `pip install 'mtlrank[annotate,bench]'` and what `experiment=trec2019` needs.
+top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. With several epochs, mtlrank keeps the weights that are
+best in validation, sentence-transformers the last ones. mtlrank runs with its defaults, and with the attention dropout
+that BERT was trained with. Needs `pip install 'mtlrank[annotate,bench]'` and what `experiment=trec2019` needs.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How often bootstrap intervals contain the truth, and how long the tests take.
+"""Coverage of bootstrap intervals, and the time that the tests take.
 
     python -m benchmarks.significance
 
-Prints the share of 1,000 simulated comparisons whose 95 % interval holds the true difference, by queries, seeds and the
+Prints the share of 1,000 simulated comparisons whose 95 % interval contains the true difference, by queries, seeds and the
 standard deviation of seeds (that of queries is 1, of both together .4); then CPU-seconds of the interval and the
 randomisation test for one measure.
 """
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def holds(num_queries: int, num_seeds: int, spread: float, number: int) -> bool:
-    """Whether the interval of one simulated comparison holds the true difference."""
+    """Whether the interval of one simulated comparison contains the true difference."""
     draw = np.random.default_rng(number)
     queries = draw.normal(0, 1, num_queries)
     seeds = draw.normal(0, spread, (2, num_seeds, 1))

@@ -4,13 +4,13 @@
     python -m benchmarks.train --body bert-base-uncased --device cuda --batch-size 256
     python -m benchmarks.train --random --device cuda --batch-size 256                   # without a hub
 
-Each system runs in a process of its own, in turns. On a CPU speed is pairs a CPU-second of one thread, on a GPU wall
-time with bf16 on all sides; only the system of that name is in torch's deterministic mode. Needs
-`pip install 'mtlrank[annotate,bench]'`. The ceiling is the fastest that Hugging Face's model goes: batches of like length,
-no attention dropout, nothing but the steps. The mixture has five tasks with heads at a third, .4, .4, half and the full
-depth of the body, in equal shares.
-With --compile, mtlrank runs with training.compile=true too. --profile tells instead where mtlrank's time goes when it
-learns from ranking pairs, operation by operation.
+Each system runs in its own process, in turns. Speed is pairs per CPU-second of one thread, on a GPU per second of wall time
+with bf16 in all systems; only "mtlrank, deterministic" uses torch's deterministic mode. Needs
+`pip install 'mtlrank[annotate,bench]'`. The ceiling is the fastest possible use of Hugging Face's model: batches of equal
+lengths, no attention dropout, nothing but the steps. The mixture has five tasks with heads at a third, .4, .4, half and the
+full depth of the body, in equal shares.
+--compile also measures mtlrank with training.compile=true. --profile only prints the time of each operation when mtlrank
+learns from ranking pairs.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks.pairs import (
     flops_per_pair,
     pairs,
     parser,
-    say,
+    send,
     table,
     take_turn,
     words,
@@ -42,11 +42,11 @@ DETERMINISTIC = "mtlrank, deterministic"
 COMPILED = {"mtlrank": "mtlrank, compiled", "mixture": "mixture, compiled"}
 DEPTHS = {"terms": 1 / 3, "entities": 0.4, "coreference": 0.4, "similarity": 0.5, "ranking": 1.0}
 STEPS = {"cpu": 6, "cuda": 100}
-WARM = {"cpu": 2, "cuda": 10}  # steps before the clock starts; much is compiled in the first, the rest in the second
+WARM = {"cpu": 2, "cuda": 10}  # steps before the clock starts; kernels are compiled in the first two
 
 
 class Laps:
-    """Reads a clock twice: when the steps to warm up are done, and when all are. A reading waits for the device."""
+    """Measures the time between the end of the warm-up steps and of all steps. Reading the clock waits for the device."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.clock, self.warm = Clock(options.device), WARM[options.device]
@@ -54,7 +54,7 @@ class Laps:
         self.done, self.began, self.ended = 0, 0.0, 0.0
 
     def step(self) -> None:
-        """A step is done."""
+        """Count a step as done."""
         self.done += 1
         if self.done == self.warm:
             self.began = self.clock()
@@ -62,7 +62,7 @@ class Laps:
             self.ended = self.clock()
 
     def measured(self, pairs: float | None = None) -> Measured:
-        """What was done between the readings."""
+        """The speed between the two readings, and the memory."""
         return Measured((pairs or self.pairs) / (self.ended - self.began), self.clock.memory())
 
 
@@ -83,14 +83,14 @@ def main() -> None:
         rows = pairs(options.batch_size * (options.steps + WARM[options.device]))
         name = options.system.removeprefix("mixture: ")
         mixed = options.system.startswith("mixture")
-        say(MEASURES[name](options, rows, mixed))
+        send(MEASURES[name](options, rows, mixed))
         return
     with body_of(options) as body:
         (_profile if options.profile else _report)(options, body)
 
 
 def _profile(options: argparse.Namespace, body: str) -> None:
-    """The operations that take most of the time, of all steps."""
+    """Print the operations that take most of the time, over all steps."""
     from torch.profiler import ProfilerActivity, profile
 
     options.body = body
@@ -132,11 +132,11 @@ def _report(options: argparse.Namespace, body: str) -> None:
             print(f"{name + ', gain by compiling':>26}: {ratio:>10.2f} x")
 
 
-# -- systems: each gives pairs per second over all steps but those to warm up ------------------------------------------
+# -- systems: each returns pairs per second over all steps after the warm-up ---------------------------------------
 
 
 def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measured:
-    """Hugging Face's model in a loop of five lines, on batches of like length."""
+    """Hugging Face's model in a loop of five lines, on batches of equal lengths."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -244,7 +244,7 @@ def bare_loop(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Mea
 def mtlrank(
     options: argparse.Namespace, rows: list[Pair], mixed: bool, compiled: bool = False, deterministic: bool = False
 ) -> Measured:
-    """All of it, as `python -m mtlrank.train` builds it."""
+    """The whole program, as `python -m mtlrank.train` builds it."""
     import pytorch_lightning as pl
     import torch
 

@@ -1,4 +1,4 @@
-"""What a run was: when, on which machine, with which code."""
+"""A description of a run: its command, time, machine and code."""
 
 import os
 import platform
@@ -15,8 +15,8 @@ PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec
 
 
 def describe(started: float) -> dict[str, str]:
-    """Of the run that began at `started` (seconds, as `time.time` counts)."""
-    import torch  # here, as reports and pipelines only ask for PACKAGES or the commit
+    """Describe the run that began at `started` (in seconds, as of `time.time`)."""
+    import torch  # here, as reports and pipelines, which only need PACKAGES or the commit, should not load it
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     program = Path(sys.argv[0])
@@ -36,14 +36,14 @@ def describe(started: float) -> dict[str, str]:
 
 
 def code() -> str:
-    """The version and, where it is known, the commit of the code."""
+    """The version and the commit of the code."""
     return f"mtlrank {__version__}, commit {commit()}"
 
 
 def commit(root: Path = Path(__file__).parent.parent) -> str:
-    """The commit of the code: what an image says in MTLRANK_COMMIT, or that of the checkout; `unknown` elsewhere."""
-    if told := os.environ.get("MTLRANK_COMMIT"):
-        return told
+    """The commit of the code: an image's MTLRANK_COMMIT, or that of the checkout; `unknown` elsewhere."""
+    if commit_of_image := os.environ.get("MTLRANK_COMMIT"):
+        return commit_of_image
     if not (root / ".git").exists():
         return "unknown"
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from mtlrank import embedded
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
 
 _DTYPE = "float32"  # of weights, also where a checkpoint holds half of it: they are learnt in full precision
 
@@ -91,8 +91,7 @@ def _load(auto: Any, name: str, what: str, **kwargs: Any) -> Any:
     try:
         return auto.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"Cannot load the {what} of {name!r}: {reason} "
+            f"Cannot load the {what} of {name!r}: {one_line(error)} "
             "Expected a Hugging Face model name (needs a network once) or a local folder."
         ) from error

@@ -1,36 +1,69 @@
-"""Checks of settings where they are given, so that an error names the wrong one."""
+"""Checks of settings; errors name the setting that is wrong."""
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from mtlrank.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Kind(NamedTuple):
+    """The values that a setting may have: a condition, and the same in words."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+    def check(self, name: str, value: T) -> T:
+        """`value`, if it fits; else a `ConfigError` that names the setting."""
+        if not self.fits(value):
+            raise ConfigError(f"{name} is {value!r}, expected {self.words}.")
+        return value
+
+
+def choice(choices: Iterable[str]) -> Kind:
+    """One of some words."""
+    known = list(choices)
+    return Kind(lambda v: v in known, f"one of {', '.join(known)}")
+
+
+def whole(least: int) -> Kind:
+    """A whole number that is not too small."""
+    return Kind(lambda v: type(v) is int and v >= least, f"a whole number, at least {least}")
+
+
+def number(fits: Callable[[float], bool], words: str) -> Kind:
+    """A finite number with a condition."""
+    return Kind(lambda v: is_number(v) and fits(v), words)
+
+
+def or_null(kind: Kind) -> Kind:
+    """The same, or None."""
+    return Kind(lambda v: v is None or kind.fits(v), f"null or {kind.words}")
+
+
+ABOVE_ZERO = number(lambda v: v > 0, "a finite number above 0")
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     """`value`, if it is one of the choices."""
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}.")
-    return value
+    return choice(choices).check(name, value)
 
 
 def at_least(name: str, value: int, least: int) -> int:
     """`value`, if it is a whole number and not too small."""
-    if type(value) is not int or value < least:
-        raise ConfigError(f"{name} is {value!r}, expected a whole number, at least {least}.")
-    return value
+    return whole(least).check(name, value)
 
 
 def null_or_at_least(name: str, value: int | None, least: int) -> int | None:
     """`value`, if it is None, or a whole number and not too small."""
-    if value is not None and (type(value) is not int or value < least):
-        raise ConfigError(f"{name} is {value!r}, expected null or a whole number, at least {least}.")
-    return value
+    return or_null(whole(least)).check(name, value)
 
 
 def parse_number(text: str) -> float:
-    """The number that a text is; a `ValueError` if it is none. Python alone reads 1_0 as 10."""
+    """Parse a number, or raise `ValueError`. `float` alone reads 1_0 as 10."""
     if "_" in text:
         raise ValueError(f"{text!r} is not a number")
     return float(text)
@@ -43,9 +76,7 @@ def is_number(value: Any) -> bool:
 
 def above_zero(name: str, value: float) -> float:
     """`value`, if it is a finite number above 0."""
-    if not is_number(value) or value <= 0:
-        raise ConfigError(f"{name} is {value!r}, expected a number above 0.")
-    return value
+    return ABOVE_ZERO.check(name, value)
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
@@ -54,7 +85,7 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 
 
 def all_known(setting: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse a setting that names what is not there; `what` says in the plural what it names."""
+    """Refuse a setting that has unknown names; `what` is their kind, in the plural."""
     known = list(dict.fromkeys(known))
     unknown = [str(name) for name in names if name not in known]
     if unknown:

@@ -24,7 +24,7 @@ app = typer.Typer(
 
 
 class _EachOnce(TyperCommand):
-    """A command that refuses an option of one value that is given twice: the first value would be lost."""
+    """A command that refuses a repeated option, of which only the last value would be used."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(list(args))
@@ -59,7 +59,7 @@ def evaluate(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASS_ON)
 def study(context: typer.Context) -> None:
-    """Train mixtures of tasks and single tasks with several seeds; show what learning together changed."""
+    """Train mixtures of tasks and single tasks with several seeds; show what multi-task training changed."""
     _start("study", context)
 
 
@@ -105,7 +105,7 @@ def compare(
     resamples: Annotated[int, typer.Option(help="Resamples of the randomisation test and the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
-    """Did it help? Compare trained systems on the same test sets, with intervals and tests.
+    """Compare trained systems on the same test sets, with confidence intervals and significance tests.
 
     Runs that differ only in their seed are one system, and so are runs with the same name:
     `mtlrank compare single=runs/a single=runs/b all=runs/c all=runs/d`.
@@ -123,7 +123,7 @@ def list_runs(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
 ) -> None:
-    """List runs, such as those of a sweep: what they differ in and what they reached, best first."""
+    """List runs, such as those of a sweep, with differing settings and measures, best first."""
     from mtlrank import runs as step
 
     _guarded(lambda: step.run(runs, measures, output))
@@ -131,7 +131,7 @@ def list_runs(
 
 @app.command(context_settings=_PASS_ON)
 def probe(context: typer.Context) -> None:
-    """Find the layers of a frozen body from which each task can be read."""
+    """Probe the layers of a frozen body: which of them encodes each task best?"""
     _start("probe", context)
 
 
@@ -180,11 +180,11 @@ def models(
         int | None,
         typer.Option(
             metavar="KEEP",
-            help="Instead, say which models could be removed: all but the one in use, the last KEEP before it, those of "
-            "the last day and those that a rollback took back.",
+            help="Instead, list the models that can be removed: all but the one in use, the last KEEP before it, those of "
+            "the last day and those that a rollback rejected.",
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what --prune names.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the models that --prune lists.")] = False,
 ) -> None:
     """List the promotions and rollbacks of a registry, or remove models that are not needed any more."""
     from mtlrank.errors import ConfigError
@@ -227,7 +227,7 @@ for command in app.registered_commands:
 
 
 def _guarded(work: Callable[[], T]) -> T:
-    """Do something; a user's mistake ends in one line and an exit code."""
+    """Run `work`; a user's mistake ends the process with one line and an exit code."""
     from mtlrank.entry import guarded
 
     with guarded():
@@ -236,12 +236,12 @@ def _guarded(work: Callable[[], T]) -> T:
 
 def _start(step: str, context: typer.Context, more: Sequence[str] = ()) -> None:
     """Hand the rest of the command line to Hydra."""
-    from importlib.util import find_spec  # here, as mtlrank's own help should not even wait for Hydra
+    from importlib.util import find_spec  # here, so that `mtlrank --help` does not load Hydra
 
     from mtlrank.entry import start, start_variants
 
     sys.argv = [f"mtlrank {step}", *context.args, *more]
-    # Lightning starts further processes as it believes this one was started: as `python -m mtlrank.train`.
+    # Lightning starts further processes by the name of the main module: `python -m mtlrank.train`.
     sys.modules["__main__"].__spec__ = find_spec(f"mtlrank.{step}")
     if step == "study":
         start_variants(step)

@@ -9,7 +9,6 @@ if __name__ == "__main__":  # `python -m mtlrank.compare` is `mtlrank compare`
     start_command("compare")
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.grouping import group_runs
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system
+from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
 from mtlrank.words import counted
 
@@ -42,7 +42,7 @@ def run(
     folder = None if output is None else writable_folder(output)
     for system in systems:
         folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
-        print(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}", file=sys.stderr)
+        say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}")
     comparisons = compare_systems(systems, list(chosen.values()), measures, margin, resamples, seed, first_stage)
     told = not_compared(systems), [*confounds(groups), *notes]
     print_comparison(comparisons, *told)
@@ -77,7 +77,7 @@ def _with_judged_heads(runs: Sequence[str]) -> list[str]:
     if len(kept) < 2:
         return list(runs)
     if without:
-        print(f"mtlrank: left out, because there are no judged heads in them: {', '.join(without)}", file=sys.stderr)
+        warn(f"left out, because there are no judged heads in them: {', '.join(without)}")
     return kept
 
 

@@ -1,4 +1,4 @@
-"""What this machine has for mtlrank, and what it lacks.
+"""Checks of what this machine has for mtlrank, and what it lacks.
 
 mtlrank doctor
 """
@@ -34,11 +34,11 @@ _EXTRAS = {
     "parquet": "data in Parquet files",
     "pipeline": "Kubeflow Pipelines",
 }
-_MUST = "lacks"  # what mtlrank does not run without
+_MUST = "lacks"  # the state of something without which mtlrank does not run
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     state: str  # has, note or lacks
     what: str
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 def run() -> list[Finding]:
     """Check everything and print it. Raises `ResourceError` if something is missing that every run needs."""
     found = []
-    for finding in _look():
+    for finding in _checks():
         found.append(finding)
         print(f"{finding.state:<6}{finding.what}", flush=True)
     if missing := [finding.what for finding in found if finding.state == _MUST]:
@@ -55,7 +55,7 @@ def run() -> list[Finding]:
     return found
 
 
-def _look() -> Iterator[Finding]:
+def _checks() -> Iterator[Finding]:
     yield Finding("has", f"mtlrank {__version__}")
     yield from _packages()
     yield from _devices()
@@ -66,16 +66,16 @@ def _look() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """What is required, and which extras are whole."""
+    """Required packages, and the extras."""
     wanted = [Requirement(text) for text in requires("mtlrank") or []]
-    wrong = [told for each in wanted if each.marker is None and (told := _lack(each))]
+    wrong = [lack for each in wanted if each.marker is None and (lack := _lack(each))]
     if wrong:
         yield Finding(_MUST, f"packages: {'; '.join(wrong)}")
     else:
         yield Finding("has", "packages: " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     for extra, purpose in _EXTRAS.items():
         mine = [each for each in wanted if each.marker is not None and each.marker.evaluate({"extra": extra})]
-        missing = [told for each in mine if (told := _lack(each))]
+        missing = [lack for each in mine if (lack := _lack(each))]
         if missing:
             yield Finding("note", f"no {purpose}: {'; '.join(missing)}. pip install 'mtlrank[{extra}]'")
         else:
@@ -83,7 +83,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _lack(wanted: Requirement) -> str:
-    """What is wrong with a required package; nothing if it is there as it should be."""
+    """Why a requirement is not met; empty if it is."""
     try:
         found = version(wanted.name)
     except PackageNotFoundError:
@@ -113,7 +113,7 @@ def _compiler() -> Finding:
 
 
 def _folders() -> Iterator[Finding]:
-    """Where things are written and read."""
+    """Folders of data, downloads and configs."""
     for name, folder in (("MTLRANK_HOME", home()), ("the current folder", Path.cwd())):
         try:
             writable_folder(folder)
@@ -144,7 +144,7 @@ def _shared_memory() -> Finding:
 
 
 def _places() -> Iterator[Finding]:
-    """Google Cloud Storage and the cluster, as the environment names them; nothing is contacted."""
+    """Settings of Google Cloud Storage and the cluster in the environment; nothing is contacted."""
     key = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if key and not Path(key).is_file():
         yield Finding(_MUST, f"GOOGLE_APPLICATION_CREDENTIALS is {key!r}, which is not a file")

@@ -1,4 +1,4 @@
-"""Starting a step from a command line: Hydra composes, mistakes of the user become one line and an exit code."""
+"""Starts a step from the command line: Hydra composes its config; a user's mistake becomes one line and an exit code."""
 
 import errno
 import logging
@@ -34,7 +34,8 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.composing.compose import Config, explain, explain_composing, resolve, written
+from mtlrank.composing.compose import Config, explain_composing, resolve, written
+from mtlrank.composing.explain import explain
 from mtlrank.composing.untrusted import check_names, own_config_dir
 from mtlrank.composing.usage import usage
 from mtlrank.errors import (
@@ -45,12 +46,13 @@ from mtlrank.errors import (
     StorageError,
     TerminatedError,
     UserError,
+    one_line,
 )
 from mtlrank.progress import say
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 
-_REFUSALS = (  # nobody's bug
+_REFUSALS = (  # errors of the system that are no bug
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
 )
@@ -61,23 +63,23 @@ _TAKES_WORD = (
     *(*_TAKES_FOLDER, "--config-path", "-cp", "--config-name", "-cn"),
     *("--cfg", "-c", "--package", "-p", "--info", "-i"),
 )
-_NOT_READ = 128 + signal.SIGPIPE  # what a shell makes of a program that ends as nobody reads it any more
+_NOT_READ = 128 + signal.SIGPIPE  # the exit code of a program whose output nobody reads any more
 _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def start(step: str, config: str | None = None) -> NoReturn:
-    """Compose a step's config from the command line, which is trusted, and call `run` of its module with it.
+    """Compose a step's config from the command line, which is trusted, and call `run` of the step's module with it.
 
-    The module is imported only then, as most load torch: help, and a slip of the pen, should not wait for that.
-    `config` is the name of the config if it is not the step's. A module's `objective` makes of what `run` returned the
-    number that Hydra's sweepers optimise.
+    The module is imported only then, as most load torch: help and typing mistakes should not wait for that. `config` is
+    the name of the config if it differs from the step's. If the module has an `objective`, that turns the result of `run`
+    into the number that Hydra's sweepers optimise.
     """
     name = config or step
     _start(step, name, lambda composed: resolve(composed, trusted=True, name=name, own=_config_dir()))
 
 
 def start_variants(step: str) -> NoReturn:
-    """The same for a step that needs several configs: it gets a function that changes keys before they are resolved."""
+    """Like `start`, for a step that needs several configs: it gets a function that changes keys before resolving."""
 
     def vary(config: DictConfig, changes: Mapping[str, Any]) -> Config:
         changed = config.copy()
@@ -89,28 +91,29 @@ def start_variants(step: str) -> NoReturn:
 
 
 def start_command(name: str) -> NoReturn:
-    """Do what `mtlrank <name>` does with the words of the command line."""
-    import_module("mtlrank.cli").app([name, *sys.argv[1:]], prog_name="mtlrank")  # which imports the step: it is above
+    """Do what `mtlrank <name>` does with these command-line arguments."""
+    # The command imports the step's module, so a module calls this above its own imports.
+    import_module("mtlrank.cli").app([name, *sys.argv[1:]], prog_name="mtlrank")
     sys.exit()
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """What a user can change ends the process with one line and an exit code; a bug of ours with its traceback."""
+def errors_in_one_line() -> Iterator[None]:
+    """End the process with one line and an exit code for an error that a user can fix; a bug keeps its traceback."""
     try:
         yield
-        sys.stdout.flush()  # here, where a reader that is gone can be told from other mistakes
+        sys.stdout.flush()  # here, so that a closed pipe is noticed inside this block
     except BrokenPipeError:
         if _is_read():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain of what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again to flush what is left
         sys.exit(_NOT_READ)
     except UserError as error:
         _stop(error)
     except Exception as error:
-        if (told := _of_system(error) or _of_own_code(error)) is None:
+        if (explained := _of_system(error) or _of_own_code(error)) is None:
             raise
-        _stop(told)
+        _stop(explained)
     except SigTerm:
         _stop(TerminatedError("stopped by SIGTERM: the same command continues."))
     except KeyboardInterrupt:
@@ -120,33 +123,33 @@ def told_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Around a step: mistakes are reported in one line, libraries are quiet, and SIGTERM leaves nothing half-written."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks after Rust threads hang
+    """Around a step: errors in one line, quiet libraries, and a SIGTERM that leaves nothing half-written."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a fork after Rust threads hangs
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
-    with told_in_one_line():
+    with errors_in_one_line():
         yield
 
 
 def _is_read() -> bool:
-    """Whether somebody still reads what is printed, as `head` does not after some lines."""
+    """Whether stdout is still read; `head` closes it after some lines."""
     stdout = select.poll()
-    stdout.register(sys.stdout, 0)  # it is told of errors all the same
+    stdout.register(sys.stdout, 0)  # errors are always reported
     return not stdout.poll(0)
 
 
 def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn:
-    """`given` makes what the step is called with of the composed config."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would cut tracebacks of real errors short
-    logging.raiseExceptions = False  # else `--info all | head` shows a traceback for each line that nobody reads
-    sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
+    """`given` turns the composed config into the argument of the step's `run`."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra shortens tracebacks
+    logging.raiseExceptions = False  # else `--info all | head` shows a traceback for each unread line
+    sys.path.insert(0, os.getcwd())  # for a user's own classes in the current folder
 
     is_composed = False
 
     def run(config: DictConfig) -> Any:
         nonlocal is_composed
         is_composed = True
-        with told_in_one_line():  # here, because Hydra announces every exception on its own
+        with errors_in_one_line():  # here, because Hydra prints every exception itself
             if (sweep := HydraConfig.get()).mode is RunMode.MULTIRUN:
                 say(_job(sweep))
             try:
@@ -158,7 +161,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
             except OmegaConfBaseException as error:
                 raise ConfigError(explain(error, lambda _: written(config))) from error
 
-    with told_in_one_line():
+    with errors_in_one_line():
         _tidy_command_line()
         try:
             hydra.main(version_base="1.3", config_path="pkg://mtlrank.conf", config_name=name)(run)()
@@ -170,19 +173,19 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
 
 
 def _job(sweep: HydraConf) -> str:
-    """`job 1/2: loop.optimizer.lr=1e-05`: what a job of a sweep does not share with the others."""
+    """`job 1/2: loop.optimizer.lr=1e-05`: the overrides in which a job of a sweep differs from the others."""
     given = OverridesParser.create().parse_overrides(_overrides())
     shared = {each.get_key_element() for each in given if not each.is_sweep_override()}
     own = [word for word in sweep.overrides.task if word.partition("=")[0] not in shared]
     total = ""
-    if sweep.sweeper._target_ == BasicSweeperConf._target_:  # others, such as Optuna's, decide as they go
-        with suppress(HydraException):  # of glob(*)
+    if sweep.sweeper._target_ == BasicSweeperConf._target_:  # others have no fixed number of jobs
+        with suppress(HydraException):  # glob(*) cannot be counted
             total = f"/{math.prod(len(list(each.sweep_iterator())) for each in given if each.is_sweep_override())}"
     return f"job {sweep.job.num + 1}{total}: {' '.join(own)}"
 
 
 def _tidy_command_line() -> None:
-    """Hydra's options first, as it stops at one that stands between overrides; and the folder of further configs."""
+    """Put Hydra's options first, as it does not accept them between overrides, and add the folder of further configs."""
     if folder := _config_dir():
         check_names(Path(folder))
     elif own := own_config_dir():
@@ -192,35 +195,35 @@ def _tidy_command_line() -> None:
 
 
 def _overrides() -> list[str]:
-    """What the command line says of the config: all but options and the word after one that takes a word."""
+    """The overrides on the command line: all arguments but options and their values."""
     return [word for before, word in pairwise(sys.argv) if not word.startswith("-") and before not in _TAKES_WORD]
 
 
 def _config_dir() -> str | None:
     parser = ArgumentParser(add_help=False)
     parser.add_argument(*_TAKES_FOLDER, dest="folder")
-    parser.add_argument("--cfg", "-c")  # which otherwise would be taken for a short form
+    parser.add_argument("--cfg", "-c")  # else argparse takes it for an abbreviation
     folder: str | None = parser.parse_known_args()[0].folder
     return folder
 
 
 def _searched() -> list[str]:
-    """The folder of further configs in a form that does without options."""
+    """The folder of further configs as an override."""
     return [f"hydra.searchpath=[file://{os.path.abspath(folder)}]"] if (folder := _config_dir()) else []
 
 
 def _of_system(error: Exception) -> UserError | None:
-    """What the system refuses; nothing if something else is wrong."""
+    """The error to report if the system refused something (disk, memory); None for other errors."""
     if isinstance(error, OSError | sqlite3.OperationalError | SafetensorError) and (reason := _refusal(error)):
         return StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place.")
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which not every command loads
+    if type(error).__name__ == "OutOfMemoryError":  # by name, as not every command loads torch
         way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
-        return ResourceError(f"The GPU ran out of memory: {str(error).splitlines()[0]} {way_out}")
+        return ResourceError(f"The GPU ran out of memory: {one_line(error)} {way_out}")
     return None
 
 
 def _of_own_code(error: Exception) -> OwnCodeError | None:
-    """The last line of a user's own class, if the error comes out of one that we have called."""
+    """The error to report if it was raised in a user's own class that we called: the last line of that code. Else None."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     files = [frame.f_code.co_filename for frame in frames]
     ours = [number for number, file in enumerate(files) if file.startswith(_OURS) and file != __file__]
@@ -228,7 +231,7 @@ def _of_own_code(error: Exception) -> OwnCodeError | None:
     for number in range(len(frames) - 1, ours[0] if ours else len(frames), -1):
         code, module = frames[number].f_code, str(frames[number].f_globals.get("__name__"))
         is_installed = files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]
-        if not (is_installed or module.startswith("torch.")):  # which compiles into files elsewhere
+        if not (is_installed or module.startswith("torch.")):  # torch compiles into files elsewhere
             return OwnCodeError(
                 f"{module}.{code.co_qualname}, {os.path.relpath(files[number])}:{lines[number]}: {type(error).__name__}: "
                 f"{error} (MTLRANK_TRACEBACK=1 shows the calls.)"
@@ -237,7 +240,7 @@ def _of_own_code(error: Exception) -> OwnCodeError | None:
 
 
 def _refusal(error: Exception) -> str:
-    """Why the system refuses to read or write; nothing if something else is wrong."""
+    """Why the system refuses to read or write; empty for other errors."""
     if isinstance(error, sqlite3.OperationalError):
         return str(error) if error.sqlite_errorcode in _REFUSALS_OF_SQLITE else ""
     if isinstance(error, OSError):
@@ -249,12 +252,12 @@ def _refusal(error: Exception) -> str:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """End as after an error, so that nothing half made stays. Training listens by itself, to end between two steps."""
+    """End as after an error, so that nothing half-written stays. Training has its own handler, to end between two steps."""
     raise SigTerm
 
 
 def _stop(error: UserError) -> NoReturn:
-    """Say what is wrong in one line and exit."""
+    """Print an error in one line and exit."""
     if os.environ.get("MTLRANK_TRACEBACK"):
         raise error
     print(f"mtlrank: {' '.join(str(error).split())}", file=sys.stderr)
@@ -262,13 +265,13 @@ def _stop(error: UserError) -> NoReturn:
 
 
 def quiet() -> None:
-    """Silence messages of libraries that users cannot act on."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers heeds it too
+    """Silence library messages that users cannot act on."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also read by transformers
     if "huggingface_hub" in sys.modules:  # it has read that already
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-    # The second one stays quiet if Lightning is imported later, which sets the first one's level.
+    # The second one too, as Lightning sets the level of the first one if it is imported later.
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|torch|lightning_fabric|lightning_utilities")

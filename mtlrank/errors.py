@@ -1,8 +1,13 @@
-"""Mistakes of a user, by exit code: the entry points print them as one line and never as a traceback."""
+"""Errors that a user can fix, by exit code: the entry points print them as one line, without a traceback."""
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The first line of an error's message, cut to `most` characters; the error's type if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()[:most]
 
 
 class UserError(ValueError):
-    """What was expected, what was found and the way out, in one sentence or two."""
+    """A mistake. The message says what was expected, what was found and the way out, in one sentence or two."""
 
     exit_code = 2
 
@@ -24,7 +29,7 @@ class StorageError(UserError):
 
 
 class ConflictError(StorageError):
-    """Another process changed a file since it was read, or created it first: read it again and decide again."""
+    """Another process changed a file since it was read, or created it first: read again and decide again."""
 
 
 class DivergedError(UserError):
@@ -34,7 +39,7 @@ class DivergedError(UserError):
 
 
 class ResourceError(UserError):
-    """What the machine lacks: memory, on it or on the GPU, or a compiler."""
+    """A resource that the machine lacks: memory, also of the GPU, or a compiler."""
 
     exit_code = 6
 
@@ -46,13 +51,13 @@ class TerminatedError(UserError):
 
 
 class OwnCodeError(UserError):
-    """An exception out of a class of the user's own."""
+    """An exception raised in a user's own class."""
 
     exit_code = 1
 
 
 class SigTerm(BaseException):
-    """SIGTERM, wherever the program is at that moment: no `except ValueError` of a library may swallow it."""
+    """SIGTERM as an exception. A BaseException, so that no `except Exception` of a library swallows it."""
 
 
 class InterruptedRunError(TerminatedError):

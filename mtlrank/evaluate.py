@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
     start("evaluate")
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ from mtlrank.inference.scoring import evaluation_device, evaluation_precision, p
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
-from mtlrank.progress import say
+from mtlrank.progress import warn
 from mtlrank.registry import MODEL, model_folder
 from mtlrank.run_folder import DATA, run_identity
 from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
@@ -135,7 +134,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
                 dataset.check_sources()
                 dataset.preprocessor.load()
             except UserError:
-                say(f"{key}: its sources are not here, so it is judged as it was prepared for training")
+                warn(f"{key}: its sources are not here, so it is judged as it was prepared for training")
                 folders[key] = kept
     return folders
 
@@ -220,7 +219,7 @@ def judge_all(
     metrics = {}
     for dataset in datasets.values():
         if not dataset.sets(split):
-            print(f"{dataset.name} has no {split} split and is not judged", file=sys.stderr)
+            warn(f"{dataset.name} has no {split} split and is not judged")
         for each in dataset.sets(split):
             judgement = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
             metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})

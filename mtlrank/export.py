@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("export")
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mtlrank.exporting.cross_encoder import write_cross_encoder
 from mtlrank.exporting.onnx_graph import write_onnx
 from mtlrank.exporting.stock import has_stock_type, write_stock
 from mtlrank.model.saved import SOURCES, WEIGHTS
+from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.storage import (
     MANIFEST,
@@ -69,7 +69,7 @@ def run(config: Config) -> Path:
             check_scores(head, WRITERS[layout](part, head))
             write_text(part / "README.md", head_card(head, layout))
             write_manifest(part, _described({"kind": "export", "head": head.name}, layout, model_dir))
-    print(f"exported as {layout}: {output}", file=sys.stderr)
+    say(f"exported as {layout}: {output}")
     return output
 
 

@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("predict")
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from mtlrank.inference.answers import answers
 from mtlrank.inference.questions import Question, questions_of_files
 from mtlrank.inference.scorer import CHUNK, Scorer
 from mtlrank.model.body.compilation import compile_errors
-from mtlrank.progress import Progress
+from mtlrank.progress import Progress, say
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
@@ -48,9 +47,7 @@ def run(config: Config) -> int:
         questions = questions_of_files(paths, reading, head.form, CHUNK, shard)
         write_lines(output, _lines(questions, scorer, reading, may_be_none=shard.total > 1))
     number = reading.progress.done
-    print(
-        "; ".join([f"predicted {number:,} lines with {head.name}", *reading.notes()]) + f" ({output})", file=sys.stderr
-    )
+    say("; ".join([f"predicted {number:,} lines with {head.name}", *reading.notes()]) + f" ({output})")
     return number
 
 

@@ -8,7 +8,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
     start("probe")
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from mtlrank.probing.probes import Training
 from mtlrank.probing.results import RESULTS, notes, overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
+from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.run_folder import RUN
 from mtlrank.storage import fingerprint, read_json, writable_folder
@@ -67,7 +67,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
     for note in notes(results, settings["margin"]):
-        print(note, file=sys.stderr)
+        say(note)
     if words := overrides(results, heads, suggested):
         print(" ".join(words))
     print(f"results: {output}   page: {output / 'probe.html'}")

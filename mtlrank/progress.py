@@ -1,4 +1,7 @@
-"""Lines that say what happens, and show the progress of a long job and how long the rest will take."""
+"""Messages on stderr: what happens, what may be wrong, and the progress of a long job with the time left.
+
+Stdout is for results that programs read: tables, `results: <folder>`.
+"""
 
 import os
 import sys
@@ -6,19 +9,24 @@ import time
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, once where several processes learn together."""
+    """Print what happens. Of several processes that train together only the first one does."""
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # set by torchrun, and by Lightning
         print(text, file=sys.stderr, flush=True)
 
 
-class Progress:
-    """Counts what a job has done, and prints its progress now and then. Without a `what` it prints nothing.
+def warn(text: str) -> None:
+    """Print what may be wrong: something is ignored, missing or unusual. The line is marked as those of errors are."""
+    say(f"mtlrank: {text}")
 
-    How much there is in all is known as a `total` or, as the job proceeds, as the `share` of it that is done. What was
-    `done` before does not count for the pace.
+
+class Progress:
+    """Counts what a job has done and prints its progress now and then; without a `what` it prints nothing.
+
+    The time left is computed from a `total`, or from the `share` of the job that is done. What was `done` before the start
+    does not count for the pace.
     """
 
-    SECONDS = 10.0  # between two lines in the first ten minutes; it grows to a minute after an hour
+    SECONDS = 10.0  # between two lines in the first ten minutes; grows to a minute within an hour
 
     def __init__(self, what: str, unit: str, total: int | None = None, done: int = 0) -> None:
         self.what = what
@@ -26,10 +34,10 @@ class Progress:
         self.total = total
         self.done = self._before = done
         self.share: float | None = None
-        self._start = self._told = time.monotonic()
+        self._start = self._printed = time.monotonic()
 
     def advance(self, amount: int = 1) -> None:
-        """So many units more are done."""
+        """Count `amount` more units as done."""
         self.done += amount
         if self.is_due():
             self.tell()
@@ -38,12 +46,12 @@ class Progress:
         """Whether it is time for a line."""
         now = time.monotonic()
         growth = min(max((now - self._start) / 600, 1), 6)
-        return bool(self.what) and now - self._told >= self.SECONDS * growth
+        return bool(self.what) and now - self._printed >= self.SECONDS * growth
 
     def tell(self) -> None:
-        """Print it now."""
-        self._told = time.monotonic()
-        say(self.line(self._told - self._start))
+        """Print a line now."""
+        self._printed = time.monotonic()
+        say(self.line(self._printed - self._start))
 
     def line(self, seconds: float) -> str:
         """`prepare trec2019/train: 12,800 rows, 3,200 rows/s, about 1 min left`, after so many seconds."""
@@ -57,7 +65,7 @@ class Progress:
 
 
 def time_left(seconds: float) -> str:
-    """`about 12 min left`, as exactly as such a guess deserves."""
+    """`about 12 min left`: rounded, as it is an estimate."""
     if seconds < 90:
         return f"about {seconds:.0f} s left"
     return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"

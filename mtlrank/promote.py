@@ -9,7 +9,6 @@ if __name__ == "__main__":  # `python -m mtlrank.promote` is `mtlrank promote`
     start_command("promote")
 
 import math
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
+from mtlrank.progress import say, warn
 from mtlrank.registry import EVALUATION, MODEL, Registry, Source
 from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
@@ -66,14 +66,14 @@ def run(
             _main_measure(entry, "the new model")  # later ones will be compared by it
         name = registry.publish(entry)
         if in_use == name:
-            print(f"{name} is in use already", file=sys.stderr)
+            say(f"{name} is in use already")
             return Decision(True, f"{name} is in use already", model=name, source=source)
         if force:
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
             decision = Decision(True, "the first model: there was none to compare with")
         elif registry.same_weights(name, in_use):
-            print(f"{in_use} is in use already, with the same weights as {name}", file=sys.stderr)
+            say(f"{in_use} is in use already, with the same weights as {name}")
             return Decision(True, f"{in_use} is in use already, with the same weights", model=name, source=source)
         elif rejected := registry.rejection(name, changes):
             why = f" ({rejected.note})" if rejected.note else ""
@@ -83,7 +83,7 @@ def run(
             decision = _lacking(entry, rival) or _compared(rival, candidate, measures, margin, prepared, Path(scratch))
     if decision.promoted:
         registry.promote(name, decision.reason, read, source)
-    print(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}", file=sys.stderr)
+    say(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}")
     return decision._replace(model=name, source=source)
 
 
@@ -153,7 +153,7 @@ def _judged_alike(
     except DataError as error:
         if prepared is None:
             raise
-        print(f"judging the model in use again: {error}", file=sys.stderr)
+        warn(f"judging the model in use again: {error}")
     _check_tokenizer(folder / MODEL, prepared)
     again = scratch / "again"
     keys = [

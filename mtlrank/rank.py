@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("rank")
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,7 +27,7 @@ from mtlrank.inference.pair_store import PairStore
 from mtlrank.inference.scorer import CHUNK
 from mtlrank.inference.scoring import one_late
 from mtlrank.model.body.compilation import compile_errors
-from mtlrank.progress import Progress
+from mtlrank.progress import Progress, say
 from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
@@ -63,7 +62,7 @@ def run(config: Config) -> int:
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
-    print("; ".join([f"ranked {number:,} pairs with {head.name}", *reading.notes()]) + f" ({output})", file=sys.stderr)
+    say("; ".join([f"ranked {number:,} pairs with {head.name}", *reading.notes()]) + f" ({output})")
     return number
 
 

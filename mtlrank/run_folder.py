@@ -1,4 +1,4 @@
-"""The folder of a run: what makes two runs the same, and whose a folder is."""
+"""The folder of a run: which run it holds, and when two runs are the same."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,18 @@ from typing import Any
 
 from mtlrank.checks import differing
 from mtlrank.composing.compose import Config
+from mtlrank.composing.tree import nodes
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted
 
 ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
-RUN = "run.json"  # the config that a folder is of
-METRICS = "metrics.json"  # what a run reached, by key: a run that has it is finished
-DATA = "data.json"  # what the datasets of a finished run, and the classes of somebody's own, were
-_REPLACED = ("model", "evaluation", "report")  # folders that a run makes anew
-_ERRAND = ("output_dir", "data_dir", "test", "force")  # where to and what else to do, not what is learnt
-_NOT_OF_IDENTITY = (  # settings with which the same run continues
+RUN = "run.json"  # the identity of the run in a folder
+METRICS = "metrics.json"  # the measures of a run, by key; only a finished run has it
+DATA = "data.json"  # fingerprints of the datasets of a finished run, and of the user's own classes
+_REPLACED = ("model", "evaluation", "report")  # folders that a run replaces
+_NOT_LEARNT = ("output_dir", "data_dir", "test", "force")  # settings that do not change what is learnt
+_NOT_OF_IDENTITY = (  # prefixes of settings that may change when a run continues
     "training.checkpoint_",
     "training.accept_changes",
     "datamodule.num_workers",
@@ -27,7 +28,7 @@ _NOT_OF_IDENTITY = (  # settings with which the same run continues
     "trainer.log_every_n_steps",
     "loop.diagnose_every_n_steps",
     "loop.logger.",
-    "max_length",  # what datasets make of it is theirs
+    "max_length",  # compared in the datasets' own settings
     "max_query_length",
 )
 _KINDS = {
@@ -36,14 +37,14 @@ _KINDS = {
     "body": ("model.body.",),
     "tokenizer": ("model.body.", "datamodule.dataset."),
     "epochs": ("training.epochs", "training.max_steps", "training.patience"),
-}  # settings that differ if what training.accept_changes names does
+}  # prefixes of the settings that may differ, by kind in training.accept_changes
 
 
 def output_folder(config: Config) -> Path:
-    """The folder of a run, proven writable; by default it is named after the config, so a command finds its own.
+    """The folder of a run, proven writable. By default it is named after the config, so that a command finds its own.
 
-    A folder that holds a run of another config is refused, with the keys that differ, unless `force` is set. So is one that
-    is no run's and has what a run would replace.
+    Refused are, unless `force` is set, a folder with a run of another config and, always, a folder without a run that has
+    what a run would replace.
     """
     folder = writable_folder(config["output_dir"] or Path("runs") / fingerprint(run_identity(config)))
     if not (folder / RUN).exists() and (strange := [name for name in _REPLACED if (folder / name).exists()]):
@@ -56,8 +57,8 @@ def output_folder(config: Config) -> Path:
 
 
 def check_owner(folder: str | Path, config: Config, setting: str) -> None:
-    """Raise `ConfigError` if a folder, which `setting` names, holds another config's run, unless `force` is set."""
-    if config["force"] or (theirs := _claimed(folder, setting)) is None:
+    """Raise `ConfigError` if a folder (given as `setting`) holds a run of another config, unless `force` is set."""
+    if config["force"] or (theirs := _identity_in(folder, setting)) is None:
         return
     ours = run_identity(config)
     excused = tuple(prefix for kind in config["training"]["accept_changes"] for prefix in _KINDS[kind])
@@ -71,14 +72,14 @@ def check_owner(folder: str | Path, config: Config, setting: str) -> None:
 
 
 def holds(folder: Path, config: Config) -> bool:
-    """Whether a folder holds this run, finished."""
-    theirs = _claimed(folder, "output_dir") if (folder / METRICS).exists() else None
-    # An older run has not every key that is null by default.
+    """Whether a folder holds this run, and it is finished."""
+    theirs = _identity_in(folder, "output_dir") if (folder / METRICS).exists() else None
+    # An older run may lack keys that are null by default.
     return theirs is not None and not differing(run_identity(config), theirs)
 
 
-def _claimed(folder: str | Path, setting: str) -> dict[str, Any] | None:
-    """Whose run a folder holds, local or on Google Cloud Storage; None if it says nothing."""
+def _identity_in(folder: str | Path, setting: str) -> dict[str, Any] | None:
+    """The identity of the run in a folder, local or on Google Cloud Storage; None if there is no run."""
     data, _ = read_versioned(join(str(folder), RUN))
     if data is None:
         return None
@@ -92,35 +93,30 @@ def _claimed(folder: str | Path, setting: str) -> dict[str, Any] | None:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What a run says of itself; nothing if it does not, as what was trained long ago."""
+    """The description of a run; empty if it has none, as runs of early versions."""
     try:
-        told = json.loads((folder / ABOUT).read_bytes())
+        described = json.loads((folder / ABOUT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return described if isinstance(described, dict) else {}
 
 
 def claim(folder: str | Path, config: Config) -> None:
-    """Record which run a folder belongs to: once training starts, so that an earlier mistake leaves nothing."""
+    """Record which run a folder belongs to. Called when training starts, so that an earlier mistake leaves no trace."""
     write_bytes(join(str(folder), RUN), (json.dumps(run_identity(config), indent=2, sort_keys=True) + "\n").encode())
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """What makes two runs the same, as dotted keys."""
-    flat = dict[str, Any]()
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            flat[prefix] = node
-
-    walk({k: v for k, v in config.items() if k not in _ERRAND}, "")
-    return {key: value for key, value in flat.items() if not key.startswith(_NOT_OF_IDENTITY)}
+    """The settings, by dotted key, by which two runs are the same."""
+    chosen = {key: value for key, value in config.items() if key not in _NOT_LEARNT}
+    return {
+        key: value
+        for key, value in nodes(chosen)
+        if not (isinstance(value, dict) and value) and not key.startswith(_NOT_OF_IDENTITY)
+    }
 
 
 def without_places(config: Config) -> Config:
-    """A config as it is kept with a model: the same wherever that was learnt, so that it can be recognised."""
+    """A config as it is saved with a model: without paths, so that equal models have equal configs."""
     training = {k: v for k, v in config["training"].items() if k != "checkpoint_dir"}
-    return {**{k: v for k, v in config.items() if k not in _ERRAND}, "training": training}
+    return {**{k: v for k, v in config.items() if k not in _NOT_LEARNT}, "training": training}

@@ -9,7 +9,6 @@ if __name__ == "__main__":  # `python -m mtlrank.runs` is `mtlrank runs`
     start_command("runs")
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from mtlrank.evaluation import measures
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.pages.tables import as_csv, show
+from mtlrank.progress import warn
 from mtlrank.run_folder import METRICS, RUN
 from mtlrank.storage import read_json, write_text
 
@@ -89,7 +89,7 @@ def _parted(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
         else:
             left_out.append(run)
     if left_out and len(left_out) < len(runs):
-        print(f"mtlrank: left out, as no run has begun there: {', '.join(left_out)}", file=sys.stderr)
+        warn(f"left out, as no run has begun there: {', '.join(left_out)}")
     return finished, begun
 
 
@@ -112,7 +112,7 @@ def _warn(rows: Sequence[Reached], keys: Sequence[str]) -> None:
     most = {str(_config(folder)["training"].get("max_val_queries")) for row in rows for folder in row.folders}
     if len(most) > 1 and any(key.startswith("val/") for key in keys):
         found = ", ".join(sorted(most)).replace("None", "all")
-        print(f"mtlrank: val/ measures are of different queries: training.max_val_queries is {found}", file=sys.stderr)
+        warn(f"val/ measures are of different queries: training.max_val_queries is {found}")
 
 
 def _config(folder: Path) -> Config:

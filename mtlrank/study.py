@@ -8,7 +8,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
 
     start_variants("study")
 
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ from mtlrank.evaluation.folds import write_joined
 from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
-from mtlrank.progress import say, time_left
+from mtlrank.progress import say, time_left, warn
 from mtlrank.run_folder import METRICS
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted
@@ -79,10 +78,9 @@ def run(vary: Vary) -> list[Comparison]:
             build_checkpoints(configs[each], root / each.place).clear()
     if shard.total > 1:
         without = "study.shard and force" if config["force"] else "study.shard"
-        print(
+        say(
             f"trained {len(mine)} of the study's {counted(len(runs), 'run')} ({root}). When all shards have ended, the "
-            f"same command without {without} compares them.",
-            file=sys.stderr,
+            f"same command without {without} compares them."
         )
         return []
     rows = conclude(config, runs, root)
@@ -107,10 +105,7 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
     places = [*root.glob("*/seed-*/metrics.json"), *root.glob(f"*/seed-*/{_JOINED}/{JUDGED_RUN}")]
     others = sorted({path.relative_to(root).parts[1] for path in places} - {f"seed-{each.seed}" for each in runs})
     if others:
-        print(
-            f"finished, but not in the table: {', '.join(others)}. Add them to study.seeds to include them.",
-            file=sys.stderr,
-        )
+        say(f"finished, but not in the table: {', '.join(others)}. Add them to study.seeds to include them.")
     systems = {
         tasks: read_system("+".join(tasks), [root / each.place for each in runs if each.mixture == tasks])
         for tasks in dict.fromkeys(each.mixture for each in runs)
@@ -213,7 +208,7 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
         ("in no mixture, so not trained", [key for key in datasets if key not in mixed]),
     ):
         if left_out:
-            print(f"{what}: {', '.join(left_out)}", file=sys.stderr)
+            warn(f"{what}: {', '.join(left_out)}")
     return [*((key,) for key in compared), *several]
 
 
@@ -270,7 +265,7 @@ def _told(runs: Sequence[Run], root: Path) -> Iterator[Run]:
         if spent:
             left = sum(spent) / len(spent) * (len(runs) - number + 1)
             what += f", {time_left(left)} in all"
-        print(what, file=sys.stderr, flush=True)
+        say(what)
         finished, started = (root / each.place / METRICS).exists(), time.monotonic()
         yield each
         if not finished:

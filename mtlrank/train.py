@@ -41,7 +41,7 @@ from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
-from mtlrank.errors import ConfigError, DataError, ResourceError
+from mtlrank.errors import ConfigError, DataError, ResourceError, one_line
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import print_table, write_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
@@ -52,7 +52,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
@@ -230,10 +230,10 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Data:
     datasets = prepare.run(config, prepared)
     check_tokenizers(config, datasets)
     for left_out in leave_out_leaks(list(datasets.values())):
-        say(f"mtlrank: {left_out}")
+        warn(left_out)
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
     for leak in leaks:
-        say(f"mtlrank: {leak}")
+        warn(leak)
     leaks += [
         f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))
     ]  # not said here: `prepare` has said them
@@ -340,7 +340,7 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
             trainer.fit(loop, datamodule, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"The GPU ran out of memory in step {loop.global_step + 1}: {str(error).splitlines()[0][:200]} Lower "
+            f"The GPU ran out of memory in step {loop.global_step + 1}: {one_line(error)} Lower "
             "training.batch_size or training.max_tokens (and raise trainer.accumulate_grad_batches), "
             "training.eval_batch_size if it was validating, or set trainer.precision=bf16-mixed or "
             "model.body.activation_checkpointing=true (without training.compile)."

@@ -19,7 +19,7 @@ from mtlrank.inference.scoring import evaluation_device, evaluation_precision
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
-from mtlrank.progress import say
+from mtlrank.progress import warn
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Task
 
@@ -90,7 +90,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error} If you trust this folder, add trust_model=true.") from error
     elif (learnt := read_json(folder / MANIFEST).get("own_code")) and learnt != own_code(parts_of_model(config)):
-        say(f"your own classes have changed since {folder} was trained: its results may be wrong")
+        warn(f"your own classes have changed since {folder} was trained: its results may be wrong")
     return config, labels
 
 

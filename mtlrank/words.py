@@ -1,4 +1,4 @@
-"""Words of messages."""
+"""Text for messages."""
 
 
 def counted(number: int, one: str, several: str = "") -> str:

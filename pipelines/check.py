@@ -1,6 +1,5 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
-import sys
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any
@@ -13,6 +12,7 @@ from components.check.parameters import check_lists, check_places, check_pods, c
 from components.plan.runs import plan_runs, run_settings, study_settings
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.errors import ConfigError
+from mtlrank.progress import warn
 from pipelines.image import is_for_cpus
 
 
@@ -33,7 +33,7 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
         cause = error.__cause__
         if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
             raise
-        print(f"cannot be checked before the run: {error} The image may have it.", file=sys.stderr)
+        warn(f"cannot be checked before the run: {error} The image may have it.")
 
 
 def check_for_cluster(
@@ -45,10 +45,9 @@ def check_for_cluster(
     check_for_image(parameters, declared)
     asked = [f"{name}={values[name]}" for name in ("gpus", "judging_gpus") if int(values.get(name, 0))]
     if asked and is_for_cpus(IMAGE):
-        print(
+        warn(
             f"{' '.join(asked)}, but the image {IMAGE} is called as one for CPUs, on which no step can use a GPU. "
             "`make image TORCH=cuda` builds the other.",
-            file=sys.stderr,
         )
 
 

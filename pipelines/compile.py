@@ -13,7 +13,7 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
-from mtlrank.entry import told_in_one_line
+from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
@@ -35,7 +35,7 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking, parallelism: int |
     compiler.Compiler().compile(pipeline, str(path))
 
 
-@told_in_one_line()
+@errors_in_one_line()
 def main(
     target: Annotated[Path, typer.Argument(help="Where to; the file is called as the pipeline.")] = Path(
         "build/mtl_ranking.yaml"

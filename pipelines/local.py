@@ -20,7 +20,7 @@ from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
-from mtlrank.entry import told_in_one_line
+from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.check import check, check_for_image
 from pipelines.console import readable
@@ -80,7 +80,7 @@ def _fail_at_once(pipeline: GraphComponent) -> None:
             task.ClearField("retry_policy")
 
 
-@told_in_one_line()
+@errors_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
     runner: Annotated[Runner, typer.Option(help="Run steps as processes or in containers.")] = "subprocess",

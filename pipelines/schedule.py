@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from mtlrank.checks import nearest
-from mtlrank.entry import told_in_one_line
+from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from mtlrank.pages.tables import show as show_table
 from pipelines.check import check_for_cluster
@@ -29,7 +29,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the pipe
 
 
 @app.command()
-@told_in_one_line()
+@errors_in_one_line()
 def create(
     name: Name,
     cron: Annotated[str, typer.Option(help="When: '0 3 * * *' is every night at three by the server's clock.")],
@@ -78,7 +78,7 @@ def create(
 
 
 @app.command("list")
-@told_in_one_line()
+@errors_in_one_line()
 def show(
     experiment: Experiment = "mtlrank",
     endpoint: Endpoint = None,
@@ -95,7 +95,7 @@ def show(
 
 
 @app.command()
-@told_in_one_line()
+@errors_in_one_line()
 def delete(
     name: Name,
     experiment: Experiment = "mtlrank",

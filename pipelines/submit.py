@@ -4,15 +4,15 @@ python -m pipelines.submit seed=7 'tasks=["trec2019","msm_bm25"]' --watch
 """
 
 import os
-import sys
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from components.base import IMAGE
-from mtlrank.entry import told_in_one_line
+from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
+from mtlrank.progress import warn
 from pipelines.check import check_for_cluster
 from pipelines.client import (
     Client,
@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-@told_in_one_line()
+@errors_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
     run_name: Annotated[
@@ -75,7 +75,7 @@ def main(
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
         if package is None and "MTLRANK_IMAGE" not in os.environ:
-            print(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, which the cluster must find", file=sys.stderr)
+            warn(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, which the cluster must find")
         run_id = submit(client, compiled, values, name, experiment, pipeline_root, service_account)
     if watch:
         follow(client, run_id, interval)

@@ -10,7 +10,7 @@ import typer
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from mtlrank.entry import told_in_one_line
+from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.client import Client, Endpoint, Namespace, Token, answered, connect
 from pipelines.package import File, Package, Pipeline, opened
@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-@told_in_one_line()
+@errors_in_one_line()
 def main(
     name: Annotated[str | None, typer.Option(help="Name of the pipeline on the server; default: its own.")] = None,
     version: Version = None,

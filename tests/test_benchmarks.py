@@ -35,7 +35,7 @@ def run(name, *words):
 
 TINY = """
 import argparse, pathlib, sys
-from benchmarks.pairs import Measured, say, take_turn
+from benchmarks.pairs import Measured, send, take_turn
 parser = argparse.ArgumentParser()
 parser.add_argument("--system")
 parser.add_argument("--in-turn", action="store_true")
@@ -44,7 +44,7 @@ take_turn(options)
 if options.system == "broken":
     sys.exit("it broke")
 pathlib.Path(__file__).with_name(options.system).touch()
-say(Measured(len(options.system), 7))
+send(Measured(len(options.system), 7))
 """
 
 

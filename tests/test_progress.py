@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtlrank.progress import Progress, time_left
+from mtlrank.progress import Progress, say, time_left, warn
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,11 @@ def test_time_is_told_in_the_unit_that_says_most():
         "about 1.5 h left",
         "about 27.8 h left",
     ]
+
+
+def test_a_warning_is_marked_and_only_the_first_process_says_anything(monkeypatch, capsys):
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        say("step 1")
+        warn("no val split")
+    assert capsys.readouterr() == ("", "step 1\nmtlrank: no val split\n")

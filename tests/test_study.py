@@ -198,7 +198,7 @@ def test_a_task_in_no_mixture_is_said_not_to_be_trained(data_dir, tmp_path, caps
     words = ["tasks=[msm_sem_sim,msm_ner,msm_coref]", "study.mixtures=[[msm_sem_sim,msm_ner]]"]
     config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
     assert {task for run in study.plan(config) for task in run.mixture} == {"msm_sem_sim", "msm_ner"}
-    assert capsys.readouterr().err == "in no mixture, so not trained: msm_coref\n"
+    assert capsys.readouterr().err == "mtlrank: in no mixture, so not trained: msm_coref\n"
 
 
 def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so():

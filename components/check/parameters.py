@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -15,6 +14,7 @@ from mtlrank.composing.compose import Config, pipeline_config
 from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
+from mtlrank.progress import warn
 from mtlrank.storage.paths import parse as parse_path
 
 
@@ -107,9 +107,8 @@ def _check_place(name: str, path: str) -> None:
             raise ConfigError(
                 f"{name} is {path!r}, which is on a pod's own disk and gone with it: expected gs://bucket/name."
             )
-        print(
-            f"{name} is {path!r}: without a volume of the cluster there, it is gone with the pod. Safe is gs://bucket/name.",
-            file=sys.stderr,
+        warn(
+            f"{name} is {path!r}: without a volume of the cluster there, it is gone with the pod. Safe is gs://bucket/name."
         )
 
 
@@ -118,10 +117,9 @@ def _check_promotion(config: Config, measures: Sequence[str]) -> None:
     datasets = list(config["datamodule"]["dataset"]["datasets"].values())
     judged = [each for each in datasets if each.get("test", "") is not None]
     if not measures and datasets[0] not in judged:
-        print(
+        warn(
             f"{datasets[0]['name']}, the first task, has no test split, so a first model of this registry would not be "
-            "promoted. Name what decides in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'.",
-            file=sys.stderr,
+            "promoted. Name what decides in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'."
         )
     keys = [
         f"{head_name(each['name'], split)}/{measure}"

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from components.launch.trainjob import GROUP, NODE, PLURAL, VERSION
 from mtlrank.errors import ConfigError, ResourceError
+from mtlrank.progress import warn
 
 PATIENCE = 900.0  # seconds without an answer: an upgrade of a zonal control plane takes minutes
 LONGEST_WAIT = 15.0  # seconds between two tries
@@ -160,7 +160,7 @@ class Cluster:
                         "that was started continues; a retry of this step finds it."
                     ) from error
                 if tries == 1:
-                    print(f"cannot {what} now ({reason(error)}): retrying", file=sys.stderr, flush=True)
+                    warn(f"cannot {what} now ({reason(error)}): retrying")
                 time.sleep(wait)
 
 

@@ -11,6 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from components.launch.cluster import Cluster, reason
 from mtlrank.errors import UserError
+from mtlrank.progress import warn
 
 WAIT = 5.0  # seconds until a stream that ended is opened again
 KEPT = 30  # last lines, for the error of a job whose pods are gone
@@ -85,7 +86,7 @@ class FirstNode(threading.Thread):
                     print(text, file=self._out, flush=True)
         except (HTTPError, ApiException, UserError) as error:
             said = " ".join(str(error).split()) if isinstance(error, UserError) else reason(error)
-            print(f"the log of the first node is interrupted ({said}); the job continues", file=sys.stderr, flush=True)
+            warn(f"the log of the first node is interrupted ({said}); the job continues")
             return False
         return True
 

@@ -13,6 +13,7 @@ from mtlrank import train
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.entry import guarded
 from mtlrank.prepare import folders_by_key
+from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
     exists,
@@ -32,7 +33,7 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
     The folder has a manifest, which arrives last: whoever finds it finds all. Nodes share nothing but what `order` names.
     """
     if exists(join(order.output, MANIFEST)):
-        print(f"already finished: {order.output}", file=sys.stderr)
+        say(f"already finished: {order.output}")
         return
     here = home() / "nodes" / fingerprint(order.output)
     folders = folders_by_key([fetch_folder(dataset, mirror(dataset)) for dataset in order.datasets])
@@ -42,7 +43,7 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
     if environment.get("RANK", "0") == "0":
         write_manifest(here, {"kind": "run"})
         publish_folder(here, order.output)
-        print(f"published {order.output}", file=sys.stderr, flush=True)
+        say(f"published {order.output}")
 
 
 def processes(environment: Mapping[str, str]) -> dict[str, Any]:

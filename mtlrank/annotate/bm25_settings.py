@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import bm25s
 
-from mtlrank.checks import all_known, is_number
+from mtlrank.checks import all_known, choice, number, or_null
 from mtlrank.errors import ConfigError
 from mtlrank.storage import fingerprint
 
@@ -37,16 +37,14 @@ class BM25Settings(NamedTuple):
             raise ConfigError(f"bm25 is {given!r}, expected a mapping with {', '.join(cls._fields)}.")
         all_known("bm25", given or {}, cls._fields, "settings")
         settings = cls(**given or {})
-        if not is_number(settings.k1) or settings.k1 < 0:
-            raise ConfigError(f"bm25.k1 is {settings.k1!r}, expected a number, at least 0.")
-        if not is_number(settings.b) or not 0 <= settings.b <= 1:
-            raise ConfigError(f"bm25.b is {settings.b!r}, expected a number from 0 to 1.")
-        _null_or_one_of("bm25.stopwords", settings.stopwords, STOPWORDS)
+        number(lambda v: v >= 0, "a number, at least 0").check("bm25.k1", settings.k1)
+        number(lambda v: 0 <= v <= 1, "a number from 0 to 1").check("bm25.b", settings.b)
+        or_null(choice(STOPWORDS)).check("bm25.stopwords", settings.stopwords)
         if settings.stemmer is not None:
             import Stemmer
 
             stemmers = [name for name in Stemmer.algorithms() if name not in _WITH_VOWEL_SIGNS]
-            _null_or_one_of("bm25.stemmer", settings.stemmer, stemmers)
+            or_null(choice(stemmers)).check("bm25.stemmer", settings.stemmer)
         return settings._replace(k1=float(settings.k1), b=float(settings.b))
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
@@ -69,8 +67,3 @@ class BM25Settings(NamedTuple):
     def __str__(self) -> str:
         stemmer = f"{self.stemmer} of PyStemmer {version('PyStemmer')}" if self.stemmer else "none"
         return f"k1={self.k1:g}, b={self.b:g}, stopwords={self.stopwords or 'none'}, stemmer={stemmer}"
-
-
-def _null_or_one_of(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value is not None and value not in choices:
-        raise ConfigError(f"{name} is {value!r}, expected null or one of {', '.join(choices)}.")

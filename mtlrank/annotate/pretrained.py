@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mtlrank.annotate.annotator import Annotator
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
 from mtlrank.storage import file_hash
 
 _ANNOTATORS = {"SentenceTransformer": "sem_sim", "CrossEncoder": "cross_encoder"}  # by the class whose models they take
@@ -44,8 +44,9 @@ class PretrainedAnnotator(Annotator):
             if found in (None, self.kind):
                 return getattr(sentence_transformers, self.kind)(name, revision=revision or None)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"sentence-transformers cannot load the model {self.model!r}: {reason}") from error
+            raise ConfigError(
+                f"sentence-transformers cannot load the model {self.model!r}: {one_line(error)}"
+            ) from error
         use = f": use the annotator {_ANNOTATORS[found]} for it" if found in _ANNOTATORS else ""
         raise ConfigError(
             f"The annotator {_ANNOTATORS[self.kind]} expects a {self.kind} as its model, found "

@@ -9,7 +9,7 @@ from typing import Any
 from mtlrank.annotate.annotator import Annotator, Documents, Pair
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
 
 
 class SpacyAnnotator(Annotator):
@@ -41,8 +41,7 @@ class SpacyAnnotator(Annotator):
         try:
             return spacy.load(self.pipeline)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"spaCy cannot load the pipeline {self.pipeline!r}: {reason}") from error
+            raise ConfigError(f"spaCy cannot load the pipeline {self.pipeline!r}: {one_line(error)}") from error
 
 
 class NamedEntities(SpacyAnnotator):

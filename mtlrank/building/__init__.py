@@ -1,1 +1,1 @@
-"""Where a config becomes objects: the only place, apart from single parts that others ask `composing.objects` for."""
+"""Builds objects from a config; other modules build single parts only, with `composing.objects`."""

@@ -1,4 +1,4 @@
-"""What is said of settings that may be meant, and usually are a mistake."""
+"""Warnings about settings that are allowed but usually a mistake."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,63 +9,63 @@ from mtlrank.building.devices import is_on_gpus
 from mtlrank.composing.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.loop.loss import Combiner, DynamicWeightAverage
-from mtlrank.progress import say
+from mtlrank.progress import warn
 from mtlrank.task.distillation import Distillation
 
 _HIGH_RATE = 2e-4
-_WIDE, _USUAL = 50.0, 3.0  # standard deviations of a teacher's scores
+_WIDE, _USUAL = 50.0, 3.0  # standard deviations of scores: a teacher's that are warned of, and a head's
 
 
 def advise(config: Config, datasets: Mapping[str, PreparedDataset], loss: Combiner) -> None:
-    """Say what is unusual, before the training starts."""
-    _of_high_rate(config)
-    _of_few_epochs(config, loss)
-    _of_slow_settings(config["trainer"])
-    _of_wide_scores(datasets)
+    """Warn before the training starts."""
+    _check_rate(config)
+    _check_epochs(config, loss)
+    _check_speed(config["trainer"])
+    _check_teachers(datasets)
 
 
-def _of_high_rate(config: Config) -> None:
-    """Say that a pretrained body may forget what it knows: rates of bodies that start from nothing are ten times higher."""
+def _check_rate(config: Config) -> None:
+    """A pretrained body may forget what it knows at a rate for random weights, which is ten times higher."""
     body, optimizer = config["model"]["body"], config["loop"]["optimizer"]
     is_adam = str(optimizer["_target_"]).endswith(("Adam", "AdamW"))
     learns = config["training"]["epochs"] and not body.get("lora")
     is_high = is_adam and learns and body.get("pretrained") and optimizer["lr"] > _HIGH_RATE
     if is_high:
-        say(f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4")
+        warn(f"loop.optimizer.lr is {optimizer['lr']:g}: pretrained bodies usually learn with 1e-5 to 1e-4")
 
 
-def _of_few_epochs(config: Config, loss: Combiner) -> None:
-    """Say that a training ends before its losses are weighed."""
+def _check_epochs(config: Config, loss: Combiner) -> None:
+    """The training ends before dynamic weight averaging has weights."""
     epochs = config["training"]["epochs"]
     if isinstance(loss, DynamicWeightAverage) and epochs < 3:
-        say(f"loop/loss=dwa weighs all tasks alike in two epochs, and training.epochs is {epochs}")
+        warn(f"loop/loss=dwa weighs all tasks alike in two epochs, and training.epochs is {epochs}")
 
 
-def _of_slow_settings(trainer: Mapping[str, Any]) -> None:
-    """Say why a GPU could be faster. In full precision it also pads for attention."""
+def _check_speed(trainer: Mapping[str, Any]) -> None:
+    """A GPU could be faster. In full precision, attention also runs padded."""
     if not is_on_gpus(trainer):
         return
     is_full = str(trainer["precision"]) in ("32", "32-true")
     if is_full and torch.cuda.is_bf16_supported(including_emulation=False):
-        say(
+        warn(
             "trainer.precision is 32-true: bf16-mixed would use the GPU's tensor cores and its kernel for packed attention"
         )
     parses_once = hasattr(torch.backends.cuda, "cublas_workspace_size")
     if trainer["deterministic"] and not parses_once:
-        say(
+        warn(
             f"trainer.deterministic costs torch {torch.__version__} about 0.1 ms per matrix product, 30 ms per step of "
             "BERT-base even in small batches: use torch 2.13, or trainer.deterministic=false"
         )
 
 
-def _of_wide_scores(datasets: Mapping[str, PreparedDataset]) -> None:
-    """Say that a teacher's scores are of another size than logits, such as those of a lexical model."""
+def _check_teachers(datasets: Mapping[str, PreparedDataset]) -> None:
+    """A teacher's scores, such as a lexical model's, are on a much larger scale than logits."""
     for key, dataset in datasets.items():
         if isinstance(dataset.task, Distillation):
             spread = dataset.manifest["labels"]["std"]
             if spread * dataset.task.teacher_scale > _WIDE:
                 setting = f"datamodule.dataset.datasets.{key}.task.teacher_scale"
-                say(
-                    f"the teacher's scores of {dataset.name} have a standard deviation of {spread:.3g}, those of a head "
-                    f"one of a few units: {setting}={_USUAL / spread:.1g} would bring them there"
+                warn(
+                    f"the teacher's scores of {dataset.name} have a standard deviation of {spread:.3g}, a head's scores "
+                    f"usually have 1 to 5: {setting}={_USUAL / spread:.1g} scales the teacher's to that"
                 )

@@ -1,4 +1,4 @@
-"""From a config to the datamodule over prepared datasets."""
+"""Builds the datamodule over prepared datasets."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from mtlrank.own_parts import instance_of
 
 
 def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) -> MTLDataModule:
-    """The datamodule over opened datasets by key, whose validation is from here on as small as it is to be."""
+    """The datamodule over opened datasets (by key). Cuts their val splits to training.max_val_queries."""
     if (most := config["training"]["max_val_queries"]) is not None:
         for dataset in datasets.values():
             if dataset.has("val"):
@@ -25,7 +25,7 @@ def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) ->
 
 
 def check_samplers(config: Config) -> None:
-    """Refuse settings that a sampler does not take, and names of no dataset in ours, before any data is read for it."""
+    """Refuse settings that a sampler does not take and, in our samplers, unknown dataset names, before data is read."""
     names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
     for split in ("train", "val", "test"):
         node = config["datamodule"][f"{split}_sampler"]
@@ -36,7 +36,7 @@ def check_samplers(config: Config) -> None:
 
 
 def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
-    """All datasets must have been prepared with the body's tokenizer."""
+    """Refuse datasets that were not prepared with the body's tokenizer."""
     backbone = config["model"]["body"]["backbone"]
     found = {key: dataset.manifest["tokenizer"] for key, dataset in datasets.items()}
     if len({tokenizer["sha256"] for tokenizer in found.values()}) > 1 or any(

@@ -1,4 +1,4 @@
-"""Where a config becomes a dataset: apart from what trains, because preparing should not wait for Lightning."""
+"""Builds datasets. Apart from the other builders, so that preparing need not import Lightning."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,7 +9,7 @@ from typing import Any
 from mtlrank import about, embedded
 from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object, locate, parameters_of
-from mtlrank.composing.untrusted import leaves
+from mtlrank.composing.tree import leaves
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -23,14 +23,14 @@ from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task
 
-# Settings that are words, also where a folder is called so.
+# Settings that are never paths, even if a folder of that name exists.
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
 _NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts", "stopwords", "stemmer"}
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 
 def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
-    """A dataset, not prepared yet. `licence` is for people: it goes into the manifest, not into the object."""
+    """A dataset, not prepared yet. Its `licence` goes only into the manifest."""
     built = build_object({key: value for key, value in config.items() if key != "licence"})
     dataset: PreparedDataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset)
     instance_of(f"The task of {dataset.name!r}", dataset.task, Task)
@@ -39,7 +39,7 @@ def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
 
 
 def check_length(key: str, dataset: Mapping[str, Any], backbone: str, most: int | None) -> None:
-    """Refuse a dataset whose texts may be longer than the `most` tokens that a body has positions for."""
+    """Refuse a max_length above `most`, the number of positions that a body has."""
     length = dataset.get("preprocessor", {}).get("max_length", 0)
     if most and type(length) is int and length > most:
         raise ConfigError(
@@ -49,65 +49,67 @@ def check_length(key: str, dataset: Mapping[str, Any], backbone: str, most: int 
 
 
 def prepared_folder(config: Config, key: str) -> str:
-    """Where a dataset's prepared form is kept: a name that changes with whatever it is made from."""
+    """The folder of a prepared dataset; its name changes with everything that it is made from."""
     return join(config["data_dir"], f"{key}-{dataset_fingerprint(config, key)}")
 
 
 def dataset_fingerprint(config: Config, key: str) -> str:
-    """What a prepared dataset is made from, the same on every machine: its settings, and the content of its files."""
+    """A hash of a dataset's settings and of the content of its files, the same on every machine."""
     dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
     if isinstance(folds := dataset.get("folds"), str):
-        number_of_folds(key, folds)  # a folder by mistake would be hashed whole
+        number_of_folds(key, folds)  # refused now: a folder given by mistake would be hashed
     names_files, task = {**dataset}, build_object(dataset["task"])
-    if type(task).__module__.startswith("mtlrank.task."):  # of ours it is known what data depends on, and no file is
+    if type(task).__module__.startswith("mtlrank.task."):  # ours know what data depends on, and name no files
         names_files["task"], dataset["task"] = {}, task.identity()
     words = sorted(
         {
-            (value, part == "preprocessor")
-            for part, settings in names_files.items()
-            for key, value in leaves(settings, part)
-            if isinstance(value, str) and value and key not in _NO_PATHS and (key, value) != ("run", RETRIEVED)
+            (value, path[0] == "preprocessor")
+            for path, value in leaves(names_files)
+            if isinstance(value, str)
+            and value
+            and path[-1] not in _NO_PATHS
+            and (path[-1], value) != ("run", RETRIEVED)
         }
     )
-    found = [_content(_found(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
+    found = [_content(_paths_named(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
-    own = own_code(dataset)  # of ours the data changes with `SCHEMA`
+    own = own_code(dataset)  # for changes of our own code there is `SCHEMA`
     return fingerprint([dataset, [files for files in found if files], how, embedded.VERSION, SCHEMA, *own])
 
 
 def code(config: Config) -> str:
-    """The code of a run, in words: mtlrank's, and a fingerprint of somebody's own classes that the config names."""
+    """The code of a run as text: mtlrank's version, and a fingerprint of the user's own classes in the config."""
     own = own_code(config)
     return ", own classes ".join([about.code(), *([fingerprint(own)] if own else [])])
 
 
 def own_code(config: Mapping[str, Any]) -> list[str]:
-    """The hashes of the files that hold classes of somebody's own."""
-    return sorted({_code(str(value)) for key, value in leaves(config) if key == "_target_"} - {""})
+    """The hashes of the files that hold the user's own classes."""
+    return sorted({_code(str(value)) for path, value in leaves(config) if path[-1] == "_target_"} - {""})
 
 
 def _code(target: str) -> str:
-    """The hash of the file that holds a class; nothing for those of mtlrank and what it builds on."""
+    """The hash of the file that holds a class; empty for classes of mtlrank and of the libraries that it builds on."""
     if target.startswith(("mtlrank.", "torch.", "pytorch_lightning.", "transformers.")):
         return ""
     try:
         return file_hash(Path(getsourcefile(locate(target)) or ""))
     except (ImportError, AttributeError, TypeError, ValueError, OSError):
-        return ""  # building it says what is wrong
+        return ""  # the error is raised when it is built
 
 
-def _found(word: str) -> list[Path]:
-    """Where a setting's files or its folder are, if the setting names some; files on the hub may have changed there."""
+def _paths_named(word: str) -> list[Path]:
+    """The files or folder that a setting names, if any; the hub is asked, as its files may have changed."""
     try:
         return locate_all(word, "file") if hub.is_uri(word) or is_pattern(word) else [Path(word)]
     except (ConfigError, DataError):
-        return []  # building it says what is wrong
+        return []  # the error is raised when it is built
 
 
 def _content(paths: Sequence[Path], *, only_tokenizer: bool) -> list[list[str | int]]:
-    """Names and hashes of the files that a setting names, by itself, by a pattern or in its folder.
+    """[name, hash] of each file that a setting names: itself, by a pattern, or as a folder.
 
-    Of weights that lie beside a tokenizer only the size is told: they may be gigabytes, and do not change the data.
+    Model weights beside a tokenizer are not hashed, but measured: they may have gigabytes, and do not change the data.
     """
     try:
         files = [
@@ -127,9 +129,9 @@ def _content(paths: Sequence[Path], *, only_tokenizer: bool) -> list[list[str | 
 
 
 def _state(file: Path) -> tuple[int, int, int]:
-    """What changes with a file: also when it is written, whatever time of it is told later."""
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    """Size and times of a file. ctime changes with every write; mtime can be set back."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @cache
@@ -138,7 +140,7 @@ def _hash(file: Path, *state: int) -> str:
 
 
 def has_split(config: Mapping[str, Any], split: str) -> bool:
-    """Whether a dataset's config gives it a split; a class that takes no such setting is believed to have it."""
+    """Whether a dataset's config gives it a split; assumed of a class that has no such setting."""
     if config.get("folds") is not None:
         return True
     if split in config:

@@ -1,4 +1,4 @@
-"""Where training runs, by the settings of the trainer."""
+"""Processes and devices of a training, from the trainer's settings."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from mtlrank.errors import ConfigError
 
 
 def num_processes(trainer: Mapping[str, Any]) -> int:
-    """How many processes train, each on a device of its own, on all nodes together."""
+    """How many processes train on all nodes together, each on its own device."""
     devices = trainer["devices"]
     if isinstance(devices, list):
         count = len(devices)
@@ -24,7 +24,7 @@ def num_processes(trainer: Mapping[str, Any]) -> int:
 
 
 def own_device(trainer: Mapping[str, Any]) -> torch.device:
-    """Where this process trains."""
+    """The device of this process."""
     rank, devices = int(os.environ.get("LOCAL_RANK", 0)), trainer["devices"]
     if not is_on_gpus(trainer):
         return torch.device("cpu")
@@ -32,5 +32,5 @@ def own_device(trainer: Mapping[str, Any]) -> torch.device:
 
 
 def is_on_gpus(trainer: Mapping[str, Any]) -> bool:
-    """Whether the trainer finds a GPU and may use it."""
+    """Whether training uses GPUs: there is one, and the trainer may use it."""
     return torch.cuda.is_available() and trainer["accelerator"] != "cpu"

@@ -1,4 +1,4 @@
-"""From a config to the loop, whose losses and optimizer are known to fit."""
+"""Builds the loop, after checks that its loss and optimizer fit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +37,9 @@ def build_loop(
             "bf16-mixed, or loop.optimizer.fused=false."
         )
     try:
-        usual = loop.configure_optimizers()["optimizer"].defaults  # now, as a mistake in it should leave no mark
+        usual = loop.configure_optimizers()[
+            "optimizer"
+        ].defaults  # now, so that a mistake in it is found before training
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     if usual.get("fused") and usual.get("momentum"):
@@ -50,9 +52,10 @@ def build_loop(
 
 
 def check_loss(config: Config) -> None:
-    """Refuse names and settings that a combiner of ours does not take, before any data is read for it.
+    """Refuse settings and task names that one of our loss combiners does not take, before data is read.
 
-    What ours are told of the tasks here is made up. One of somebody's own may look at it, and is built with the loop.
+    It is built with placeholders for the tasks' learners. A user's own combiner may depend on those: it is built with the
+    loop only.
     """
     names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
     loss = config["loop"]["loss"]
@@ -74,7 +77,7 @@ def _naming_loss() -> Iterator[None]:
 
 
 def _check_by_gradient(config: Config) -> None:
-    """Refuse what combining gradients cannot go together with."""
+    """Refuse trainer settings with which gradients cannot be combined."""
     trainer = config["trainer"]
     if num_processes(trainer) > 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""From a config to a body and its heads, which are known to fit."""
+"""Builds a body and its heads, after checks that they fit their tasks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 from mtlrank.registry import model_folder
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
@@ -27,7 +27,7 @@ _CHOOSE = (
 
 
 def build_body(config: Config) -> MTLBody:
-    """The body, once it and every head are known to fit: no data needs to be read to find out."""
+    """The body, after checking it and every head as far as that is possible without data."""
     start = _start_from(config)
     built = build_object({**config["model"]["body"], **({"pretrained": False} if start else {})})
     body: MTLBody = instance_of("model.body", built, MTLBody)
@@ -43,13 +43,13 @@ def build_body(config: Config) -> MTLBody:
     for key, dataset in nodes.items():
         check_length(key, dataset, body.backbone, body.max_length)
         _check_spans(key, heads[key].pooler, tasks[key])
-        if heads[key].num_labels is not None and tasks[key].kind != "classification":  # that number is in the data
+        if heads[key].num_labels is not None and tasks[key].kind != "classification":  # else known from the data only
             _check_outputs(key, heads[key], tasks[key])
     return body
 
 
 def compile_body(config: Config, body: MTLBody) -> None:
-    """Have the layers of the body compiled for the device that this process trains on."""
+    """Compile the layers of the body for the device of this process."""
     body.compile_layers(own_device(config["trainer"]))
     say("the layers of the body are compiled when they are first used: the first steps take longer")
 
@@ -95,13 +95,13 @@ def build_saved_model(config: Config, labels: Mapping[str, Any]) -> MultiTaskMod
 
 
 def _start_from(config: Config) -> Path | None:
-    """The folder of the trained model to start from, on this machine."""
+    """The local folder of the trained model to start from, if any."""
     path = config["model"].get("start_from")
     return model_folder(path) if path else None
 
 
 def _owners(config: Config) -> dict[str, str]:
-    """The task that has the settings of each task's head: itself, unless they share one."""
+    """For each task, the task under whose key its head is configured (another one if they share a head)."""
     return {
         key: head["of"] if isinstance(head, dict) and "of" in head else key
         for key, head in config["model"]["heads"].items()
@@ -114,7 +114,7 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
         raise ConfigError(f"model.heads.{key} is {node!r}, expected settings of a head, as in model/heads.")
     try:
         built = build_object(node)(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)
-    except (ConfigError, TypeError, ValueError) as error:  # the latter two are of arguments that do not fit
+    except (ConfigError, TypeError, ValueError) as error:  # the latter two: wrong arguments
         raise ConfigError(f"Head {key!r}: {error}") from error
     head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
     if head.backbone not in (None, body.backbone):
@@ -126,7 +126,7 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
 
 
 def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
-    """Refuse a task of another size than the weights that a head comes with."""
+    """Refuse a task with another number of outputs than a head's pretrained weights have."""
     if head.num_labels in (None, task.output_dim):
         return
     suitable = {1: "relevance", 2: "relevance_classes"}.get(head.num_labels, f"classes, with {head.num_labels} classes")
@@ -137,13 +137,13 @@ def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
 
 
 def _check_classes(key: str, head: MTLHead, task: Task) -> None:
-    """Refuse classes in another order than that of the outputs that a head starts with; tell if their names are others."""
+    """Refuse classes in another order than the pretrained outputs of a head; warn if their names differ."""
     if not isinstance(task, Classification) or not head.classes:
         return
     ours, theirs = ([name.casefold() for name in names] for names in (task.classes, head.classes))
     orders = f"the classes are {', '.join(task.classes)}, and the outputs of {head.backbone} {', '.join(head.classes)}"
     if sorted(ours) != sorted(theirs):
-        say(f"head {key}: {orders}, taken to be in the same order")
+        warn(f"head {key}: {orders}, assumed to be in the same order")
     elif ours != theirs:
         raise ConfigError(
             f"Head {key!r}: {orders}, in another order. Rename the classes in the data so that they are in this one "
@@ -152,7 +152,7 @@ def _check_classes(key: str, head: MTLHead, task: Task) -> None:
 
 
 def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:
-    """Refuse a head of tasks, by key, whose outputs mean different things."""
+    """Refuse a shared head whose tasks (by key) have different outputs."""
     owners = _owners(config)
     for key, owner in owners.items():
         if key != owner and (here := _outputs(tasks[key])) != (there := _outputs(tasks[owner])):
@@ -163,7 +163,7 @@ def _check_shared(config: Config, tasks: Mapping[str, Task]) -> None:
 
 
 def _outputs(task: Task) -> str:
-    """What a head of a task gives, as far as it is known before the classes are."""
+    """The outputs of a task's head as text, with the classes if these are known."""
     what = counted(task.output_dim, "score") if task.kind != "classification" else "classes"
     if classes := getattr(task, "classes", None):
         what = f"the classes {', '.join(classes)}"

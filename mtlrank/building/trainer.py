@@ -1,4 +1,4 @@
-"""Where a config becomes what trains a loop: Lightning's trainer, milestones and their checkpoints."""
+"""Builds what trains a loop: Lightning's trainer, milestones and checkpoints."""
 
 import sys
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.errors import ConfigError, StorageError
+from mtlrank.errors import ConfigError, StorageError, one_line
 from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
@@ -30,11 +30,11 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import instance_of
 
-LOGS = ("logs", "tensorboard")  # folders in a run's, with a folder for each attempt
+LOGS = ("logs", "tensorboard")  # in a run's folder, each with a folder per attempt
 
 
 def build_checkpoints(config: Config, output: Path) -> Checkpoints:
-    """Where checkpoints are kept, proven writable."""
+    """The place of checkpoints, proven writable."""
     folder = config["training"]["checkpoint_dir"]
     try:
         return Checkpoints(folder or output / CHECKPOINTS)
@@ -51,7 +51,7 @@ def build_milestones(
     model: MultiTaskModel,
     signals: StopSignals,
 ) -> Milestones:
-    """Validation, checkpoints and stopping, and what a checkpoint must have been learnt from to be continued."""
+    """Validation, checkpoints and stopping, and the identity that a checkpoint must share to be continued."""
     training = config["training"]
     plan = Plan(
         training["val_checks_per_epoch"],
@@ -74,12 +74,12 @@ def build_milestones(
 
 
 def _is_trained(config: Config, model: MultiTaskModel) -> bool:
-    """Whether a head has learnt something before this run."""
+    """Whether a head starts with trained weights."""
     return bool(config["model"].get("start_from")) or any(model.head(name).is_pretrained for name in model.heads)
 
 
 def build_service(config: Config) -> Service | None:
-    """The service that shows a run's values, not started yet, if there is to be one."""
+    """The service that values are logged to, not started yet; None if none is configured."""
     node = config["loop"].get("logger")
     service: Service | None = instance_of("loop.logger", build_object(node), Service) if node else None
     return service
@@ -98,14 +98,14 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
         for node in settings.pop("callbacks", None) or ()
     ]
     if settings["strategy"] == "auto" and num_processes(settings) > 1:
-        # Weights that a process does not use get a gradient of zero, so there is nothing to find.
+        # The loop gives weights that a process does not use a gradient of zero.
         settings["strategy"] = DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
     trainer = _trainer(
         settings,
         max_epochs=config["training"]["epochs"],
         max_steps=config["training"]["max_steps"] or -1,
-        limit_val_batches=0,  # milestones judge
-        callbacks=[progress, *own, milestones],  # the last one writes checkpoints, with the state of all
+        limit_val_batches=0,  # milestones validate
+        callbacks=[progress, *own, milestones],  # milestones last: checkpoints have the state of all
         plugins=[milestones.io],
         logger=[
             CSVLogger(output, name=csv, version=attempt),
@@ -124,33 +124,30 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
 
 
 def log_settings(trainer: pl.Trainer, settings: Mapping[str, Any], metric: str) -> None:
-    """Write a run's settings beside its values, for TensorBoard to tell runs apart by them and by a metric."""
+    """Log a run's settings beside its values. TensorBoard compares runs by them and by a metric."""
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(settings))
-        if isinstance(
-            logger, TensorBoardLogger
-        ):  # Lightning would log a value of the metric too, of which there is none
+        if isinstance(logger, TensorBoardLogger):  # by hand: Lightning would also log a value of the metric
             plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
-            for summary in hparams(plain, {metric: 0.0})[:2]:  # the third says that the run has ended
+            for summary in hparams(plain, {metric: 0.0})[:2]:  # the third would say that the run has ended
                 logger.experiment._get_file_writer().add_summary(summary)
 
 
 def check_trainer(config: Config) -> None:
-    """Refuse what Lightning refuses, such as a GPU that there is not, before any data is read for it."""
+    """Refuse trainer settings that Lightning refuses, such as a missing GPU, before data is read."""
     settings = {key: value for key, value in config["trainer"].items() if key not in ("callbacks", "deterministic")}
-    _trainer(settings, logger=False, enable_checkpointing=False)  # without the latter, which would set torch's mode
+    _trainer(settings, logger=False, enable_checkpointing=False)  # `deterministic` would change torch's global mode
 
 
 def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
     try:
         return pl.Trainer(**settings, **kwargs)
     except (TypeError, ValueError, MisconfigurationException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"Lightning refuses the trainer settings: {reason}") from error
+        raise ConfigError(f"Lightning refuses the trainer settings: {one_line(error)}") from error
 
 
 def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monitored:
-    """The metric that chooses the checkpoint; it must be one that validation computes."""
+    """The metric that chooses the checkpoint. It must be one that validation computes."""
     keys = {
         f"val/{dataset.name}/{measure}": measure
         for dataset in datasets.values()
@@ -170,10 +167,10 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
 
 
 def plan_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
-    """Optimizer steps of the whole run; the datamodule hears how many epochs these are."""
+    """The number of optimizer steps of the whole run; sets the datamodule's number of epochs accordingly."""
     in_epoch = epoch_steps(datamodule, trainer, trainer.world_size)
     steps: int = in_epoch * config["training"]["epochs"]
     if trainer.max_steps >= 0:
         steps = min(steps, trainer.max_steps)
-    datamodule.epochs = steps / max(in_epoch, 1) or 1.0  # a sampler may divide by it, also if nothing is learnt
+    datamodule.epochs = steps / max(in_epoch, 1) or 1.0  # never 0, as a sampler may divide by it
     return steps

@@ -1,1 +1,1 @@
-"""From a command line's words, or a pipeline's parameters, to one checked config of plain values."""
+"""From command-line overrides, or a pipeline's parameters, to one checked config of plain values."""

@@ -1,4 +1,4 @@
-"""Where a part of a config becomes the object that it names, with errors that name the setting that is wrong."""
+"""Builds the object that a part of a config names in `_target_`; errors name the wrong setting."""
 
 from abc import ABC
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from mtlrank.checks import nearest
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
 
-_ANY = Parameter.VAR_KEYWORD  # as in **kwargs
+_ANY = Parameter.VAR_KEYWORD  # **kwargs
 
 
 def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
-    """Build an object. Ready-made parts are passed as they are: Hydra would otherwise copy them into a config."""
+    """Build an object. `kwargs` are passed as they are: Hydra would copy them into a config."""
     _check_settings(node)
     try:
         if not kwargs:
@@ -29,15 +29,13 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
-        raise ConfigError(
-            f"Cannot build {node.get('_target_')}: {str(error).strip().splitlines()[0]} {cause}"
-        ) from error
+        raise ConfigError(f"Cannot build {node.get('_target_')}: {one_line(error)} {cause}") from error
 
 
 def _check_settings(node: Any) -> None:
-    """Refuse a setting that a class has not, and text where it takes true or false.
+    """Refuse a setting that the class does not take, and text where it takes a bool.
 
-    To YAML 1.2 `no` and `off` are words, and words are true.
+    In YAML 1.2, `no` and `off` are text, which Python would take for true.
     """
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
@@ -56,7 +54,7 @@ def _check_settings(node: Any) -> None:
 
 
 def locate(target: str) -> Any:
-    """What a `_target_` names. Raises `ConfigError` that says what of it there is not; Hydra would only log that."""
+    """Import what a `_target_` names. The `ConfigError` says which part of it does not exist; Hydra would only log that."""
     parts = target.split(".")
     for end in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:end])
@@ -64,7 +62,7 @@ def locate(target: str) -> Any:
             found: Any = import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # of what the module imports
+                raise  # the missing module is one that this module imports
             continue
         except SyntaxError as error:
             raise ConfigError(f"_target_ {target}: {error.filename}, line {error.lineno}: {error.msg}.") from error
@@ -82,7 +80,7 @@ def locate(target: str) -> Any:
 
 @cache
 def parameters_of(target: str) -> dict[str, Parameter]:
-    """What a class takes, and what those take that it passes other arguments on to; nothing if there is no such class."""
+    """The parameters of a class, with those of its base classes if it has **kwargs; empty if it cannot be imported."""
     found: dict[str, Parameter] = {}
     try:
         made = locate(target)
@@ -92,19 +90,19 @@ def parameters_of(target: str) -> dict[str, Parameter]:
             if not takes_any(takes):
                 return {name: parameter for name, parameter in found.items() if parameter.kind is not _ANY}
     except (ImportError, AttributeError, TypeError, ValueError):
-        return {}  # building it says what is wrong
+        return {}  # the error is raised when it is built
     return found
 
 
 def takes_any(parameters: Mapping[str, Parameter]) -> bool:
-    """Whether there are arguments of any name, as in **kwargs."""
+    """Whether there is a parameter like **kwargs."""
     return any(parameter.kind is _ANY for parameter in parameters.values())
 
 
 def _check_arguments(node: Mapping[str, Any], built: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse settings that a class does not take, and what it misses."""
+    """Refuse settings that a class does not take, and missing ones that it needs."""
     try:
         signature(built).bind(**kwargs)
     except (TypeError, ValueError) as error:
         target = str(node.get("_target_"))
-        raise ConfigError(f"Cannot build {target}: {str(error).splitlines()[0]}.") from error
+        raise ConfigError(f"Cannot build {target}: {one_line(error)}.") from error

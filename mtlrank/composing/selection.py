@@ -7,7 +7,7 @@ from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError
 
-_BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses that are tables by dataset name
+_BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses with a value per dataset name
 
 
 def select_tasks(config: Config) -> Config:
@@ -34,7 +34,7 @@ def select_tasks(config: Config) -> Config:
         hint = nearest(unknown[0], datasets)
         raise ConfigError(f"Unknown task {unknown[0]!r} in tasks.{hint} Datasets: {', '.join(datasets)}.")
     if "datasets" not in dataset:
-        wanted = list(datasets)  # tasks choose among a mixture, perhaps that of the experiment
+        wanted = list(datasets)  # `tasks` chooses from a mixture, such as the experiment's, and does not apply here
         heads = {**heads, **{key: heads.get(key, model["default_head"]) for key in datasets}}
         dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
         config = {**config, "tasks": None}
@@ -58,8 +58,9 @@ def select_tasks(config: Config) -> Config:
 
 
 def _chosen_heads(heads: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
-    """The heads of chosen tasks. Those that share one name the task that has its settings, or if that is not chosen, the
-    first of them, which then has these.
+    """The heads of the chosen tasks.
+
+    A shared head is configured under one task. If that task is not chosen, the first chosen one takes its settings.
     """
     chosen = list(chosen)
     owners = {key: _owner(heads, key) for key in chosen}
@@ -68,20 +69,22 @@ def _chosen_heads(heads: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, 
 
 
 def _owner(heads: Mapping[str, Any], key: str) -> str:
-    """The task that has the settings of a task's head: itself, unless its head is that of another one."""
+    """The task under whose key a task's head is configured: itself, unless it shares the head of another one."""
     passed = [key]
     while isinstance(head := heads[passed[-1]], dict) and "of" in head:
         place, other = f"model.heads.{passed[-1]}", str(head["of"])
         if other not in heads:
             raise ConfigError(f"{place}.of is {other!r}, expected a task with a head.{nearest(other, heads)}")
         if other in passed:
-            raise ConfigError(f"{place}.of is {other!r}, whose head is that of {key} again: one of them needs its own.")
+            raise ConfigError(
+                f"{place}.of is {other!r}, which leads back to it: one of {', '.join(passed)} needs its own head."
+            )
         passed.append(other)
     return passed[-1]
 
 
 def check_monitor(config: Config) -> None:
-    """Refuse a metric that no validation can compute, as far as the configs of tasks name their measures."""
+    """Refuse a monitored metric that no validation computes, if all tasks' configs name their measures."""
     monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
     keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures") or ()]
     if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
@@ -91,7 +94,7 @@ def check_monitor(config: Config) -> None:
 
 
 def _without(names: set[str], node: Config) -> Config:
-    """A group of settings without what its tables by dataset (limits, probabilities, weights) say of some names."""
+    """A group of settings whose tables by dataset (limits, probabilities, weights) have no entries for some names."""
 
     def pruned(key: str, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -104,7 +107,7 @@ def _without(names: set[str], node: Config) -> Config:
 
 
 def with_measures(config: Config, names: Sequence[str] | None) -> Config:
-    """The config with the measures of every dataset replaced, if there are any to replace them with."""
+    """The config with the measures of every dataset replaced by `names`; unchanged if there are none."""
     if not names:
         return config
     mixture = config["datamodule"]["dataset"]

@@ -1,16 +1,17 @@
-"""What the settings of a composed config may be, looked at before anything is done with them."""
+"""The kind of each setting, checked in a composed config before anything is built."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
-from mtlrank.checks import nearest
+from mtlrank.checks import ABOVE_ZERO, Kind, nearest, number, or_null, whole
+from mtlrank.composing.tree import leaves, nodes
 from mtlrank.errors import ConfigError
 
-INSTEAD = {  # of keys that there are not; those of training may be meant at the root, too
+INSTEAD = {  # keys that do not exist, and the one that is meant; users also write those of training at the root
     "training.lr": "loop.optimizer.lr",
     "training.learning_rate": "loop.optimizer.lr",
     "training.weight_decay": "loop.optimizer.weight_decay",
@@ -37,18 +38,17 @@ INSTEAD = {  # of keys that there are not; those of training may be meant at the
     "trainer.max_epochs": "training.epochs",
     "trainer.max_time": "training.max_steps, or stop the command: it continues later",
 }
-CLOSED = ("prepare", "training", "study", "probe")  # groups whose settings are all known: others would have no effect
+CLOSED = ("prepare", "training", "study", "probe")  # groups whose only settings are those below
 
 
 def check_settings(config: Any) -> None:
-    """Raise `ConfigError` for the first setting that is of the wrong kind, or that nothing reads."""
+    """Raise `ConfigError` for the first setting that is of the wrong kind or that nothing reads."""
     for key, other in INSTEAD.items():
         if value_of(config, key) is not _ABSENT:
             raise ConfigError(f"There is no setting {key}: use {other}.")
     for key, kind in _SETTINGS.items():
-        value = value_of(config, key)
-        if value is not _ABSENT and not kind.fits(value):
-            raise ConfigError(f"{key} is {value!r}, expected {kind.words}.")
+        if (value := value_of(config, key)) is not _ABSENT:
+            kind.check(key, value)
     for group in CLOSED:
         for key in (f"{group}.{name}" for name in config.get(group) or ()):
             if key not in _SETTINGS:
@@ -57,9 +57,9 @@ def check_settings(config: Any) -> None:
 
 
 def check_parts(config: Any) -> None:
-    """Refuse the name of a part where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
+    """Refuse the name of a config where its settings belong: `loop.loss=uncertainty` for `loop/loss=uncertainty`.
 
-    The config is one whose interpolations are not resolved yet: some refer to settings of parts.
+    The config's interpolations must not be resolved yet: some refer to settings of parts.
     """
     for key, group in _parts(config):
         value = value_of(config, key)
@@ -71,9 +71,9 @@ def check_parts(config: Any) -> None:
 
 
 def unread(config: Any, name: str) -> list[str]:
-    """The keys at the root that are neither of the config called `name` nor referred to, so that nothing reads them.
+    """The keys at the root that neither the config called `name` defines nor an interpolation uses: nothing reads them.
 
-    As in `check_parts`, interpolations are not resolved yet: `${my_folder}` may refer to a key of a user's own.
+    As in `check_parts`, interpolations must not be resolved yet: `${my_folder}` may refer to a user's own key.
     """
     words = {word for text in _texts(config) if "${" in text for word in re.findall(r"[\w-]+", text)}
     known = _root_keys(name)
@@ -81,10 +81,10 @@ def unread(config: Any, name: str) -> list[str]:
 
 
 def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[list[str], list[str]]:
-    """The keys below `collection` to which neither the config nor a config file's text refers, and those that are read.
+    """(keys below `collection` that nothing reads, those that interpolations in the config and in `files` refer to).
 
-    A key is also read where all of what it lies in is (`${collection.test}`, of `collection.test.run`). `own` is the text
-    of somebody's own collections, where more keys may be written, as for an anchor.
+    `${collection.test}` also reads `collection.test.run`. `own` is the text of the user's own collections: keys that are
+    written there are not reported, as they may hold a YAML anchor.
     """
     if not config.get("collection"):
         return [], []
@@ -95,36 +95,19 @@ def unread_of_collection(config: Any, files: Iterable[str], own: str) -> tuple[l
     near |= set(re.findall(r"([\w-]+)['\"]?\s*:", own))
     unread = [
         key
-        for key in all_keys(config.get("collection"), "collection.")
+        for key, _ in nodes(config["collection"], "collection.")
         if near.isdisjoint(key.split(".")[1:])
         and not any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in read)
     ]
     return unread, sorted(read)
 
 
-class _Kind(NamedTuple):
-    fits: Callable[[Any], bool]
-    words: str
+def _layers(words: str, *names: str) -> Kind:
+    return Kind(lambda v: v in names or type(v) is int or (type(v) is float and 0 <= v <= 1), words)
 
 
-def _whole(least: int) -> _Kind:
-    return _Kind(lambda v: type(v) is int and v >= least, f"a whole number, at least {least}")
-
-
-def _number(fits: Callable[[float], bool], words: str) -> _Kind:
-    return _Kind(lambda v: type(v) in (int, float) and fits(v), words)
-
-
-def _layers(words: str, *names: str) -> _Kind:
-    return _Kind(lambda v: v in names or type(v) is int or (type(v) is float and 0 <= v <= 1), words)
-
-
-def _or_null(kind: _Kind) -> _Kind:
-    return _Kind(lambda v: v is None or kind.fits(v), f"null or {kind.words}")
-
-
-def _list(fits: Callable[[Any], bool], words: str) -> _Kind:
-    return _Kind(lambda v: isinstance(v, list) and all(fits(item) for item in v), words)
+def _list(fits: Callable[[Any], bool], words: str) -> Kind:
+    return Kind(lambda v: isinstance(v, list) and all(fits(item) for item in v), words)
 
 
 def _is_devices(value: Any) -> bool:
@@ -138,183 +121,169 @@ def _is_names(value: Any) -> bool:
     return is_list and len(set(value)) == len(value)
 
 
-_ABSENT = object()  # what has no value in a config, not even null
+_ABSENT = object()  # a key that is not in the config, not even as null
 
-_FLAG = _Kind(lambda v: isinstance(v, bool), "true or false")
-_PATH = _Kind(lambda v: v is None or isinstance(v, str), "a path")
-_NAMES = _Kind(lambda v: v is None or _is_names(v), "null or a list of at least one name, each once, as in [a,b]")
-_GROUP = _Kind(lambda v: isinstance(v, dict), "a group of settings")
-_ABOVE_ZERO = _number(lambda v: 0 < v < float("inf"), "a finite number above 0")
-_SHARE = _number(lambda v: 0 <= v < 1, "a number from 0 to below 1")
-_SHARD = _or_null(_Kind(lambda v: isinstance(v, str) and bool(v), "i/n, as in 3/8"))
-_TEXT = _Kind(lambda v: isinstance(v, str), "text")
+_FLAG = Kind(lambda v: isinstance(v, bool), "true or false")
+_PATH = Kind(lambda v: v is None or isinstance(v, str), "a path")
+_NAMES = Kind(lambda v: v is None or _is_names(v), "null or a list of at least one name, each once, as in [a,b]")
+_GROUP = Kind(lambda v: isinstance(v, dict), "a group of settings")
+_SHARE = number(lambda v: 0 <= v < 1, "a number from 0 to below 1")
+_SHARD = or_null(Kind(lambda v: isinstance(v, str) and bool(v), "i/n, as in 3/8"))
+_TEXT = Kind(lambda v: isinstance(v, str), "text")
 
-_SETTINGS: dict[str, _Kind] = {
-    "seed": _Kind(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
+_SETTINGS: dict[str, Kind] = {
+    "seed": Kind(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
     "tasks": _NAMES,
     "measures": _NAMES,
-    "max_length": _whole(1),
-    "max_query_length": _whole(1),
+    "max_length": whole(1),
+    "max_query_length": whole(1),
     "data_dir": _TEXT._replace(words="a path"),
     "output_dir": _PATH,
     "force": _FLAG,
     "test": _FLAG,
     "prepare": _GROUP,
-    "prepare.on_bad_row": _Kind(lambda v: v in ("stop", "quarantine"), "stop or quarantine"),
-    "prepare.max_bad_rows": _whole(0),
-    "prepare.num_shards": _whole(1),
-    "prepare.num_workers": _whole(1),
+    "prepare.on_bad_row": Kind(lambda v: v in ("stop", "quarantine"), "stop or quarantine"),
+    "prepare.max_bad_rows": whole(0),
+    "prepare.num_shards": whole(1),
+    "prepare.num_workers": whole(1),
     "prepare.shard": _SHARD,
     "training": _GROUP,
-    "training.batch_size": _whole(1),
-    "training.eval_batch_size": _whole(1),
-    "training.epochs": _whole(0),
-    "training.max_steps": _or_null(_whole(1)),
-    "training.val_checks_per_epoch": _whole(1),
-    "training.patience": _or_null(_whole(0)),
-    "training.max_tokens": _or_null(_whole(1)),
-    "training.length_window": _whole(0),
+    "training.batch_size": whole(1),
+    "training.eval_batch_size": whole(1),
+    "training.epochs": whole(0),
+    "training.max_steps": or_null(whole(1)),
+    "training.val_checks_per_epoch": whole(1),
+    "training.patience": or_null(whole(0)),
+    "training.max_tokens": or_null(whole(1)),
+    "training.length_window": whole(0),
     "training.one_task_per_batch": _FLAG,
     "training.compile": _FLAG,
-    "training.max_val_queries": _or_null(_whole(1)),
-    "training.checkpoint_steps": _or_null(_whole(1)),
-    "training.checkpoint_minutes": _or_null(_number(lambda v: 0 <= v < float("inf"), "a number, at least 0")),
+    "training.max_val_queries": or_null(whole(1)),
+    "training.checkpoint_steps": or_null(whole(1)),
+    "training.checkpoint_minutes": or_null(number(lambda v: v >= 0, "a number, at least 0")),
     "training.checkpoint_dir": _PATH,
-    "training.max_bad_steps": _whole(0),
+    "training.max_bad_steps": whole(0),
     "training.accept_changes": _list(
         lambda v: v in ("data", "tokenizer", "heads", "body", "epochs"),
         "a list of some of data, tokenizer, heads, body, epochs",
     ),
-    "training.monitor": _or_null(_TEXT._replace(words="a metric, as in val/trec2019/nDCG@10")),
+    "training.monitor": or_null(_TEXT._replace(words="a metric, as in val/trec2019/nDCG@10")),
     "datamodule": _GROUP,
     "datamodule.dataset": _GROUP,
     "datamodule.dataset.datasets": _GROUP,
-    "datamodule.num_workers": _whole(0),
+    "datamodule.num_workers": whole(0),
     "model": _GROUP,
     "model.heads": _GROUP,
     "model.start_from": _PATH,
     "model.body.activation_checkpointing": _FLAG,
-    "model.body.attention_dropout": _or_null(_SHARE),
-    "model.body.dropout": _or_null(_SHARE),
+    "model.body.attention_dropout": or_null(_SHARE),
+    "model.body.dropout": or_null(_SHARE),
     "model.body.frozen_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
     "model.body.separate_layers": _layers("a number of layers, a share of the depth from 0.0 to 1.0, or all", "all"),
-    "model.body.lora": _or_null(
+    "model.body.lora": or_null(
         _GROUP._replace(words="settings, as in {rank: 8, alpha: 16, dropout: 0.0, targets: [query, value]}")
     ),
-    "model.body.lora.rank": _whole(1),
-    "model.body.lora.alpha": _ABOVE_ZERO,
+    "model.body.lora.rank": whole(1),
+    "model.body.lora.alpha": ABOVE_ZERO,
     "model.body.lora.dropout": _SHARE,
     "model.body.lora.targets": _NAMES,
     "loop": _GROUP,
-    "loop.layer_decay": _number(lambda v: 0 < v <= 1, "a number above 0, at most 1"),
-    "loop.head_lr": _or_null(_ABOVE_ZERO),
-    "loop.optimizer.lr": _ABOVE_ZERO,
+    "loop.layer_decay": number(lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "loop.head_lr": or_null(ABOVE_ZERO),
+    "loop.optimizer.lr": ABOVE_ZERO,
     "loop.schedule.warmup": _SHARE._replace(words="a share of the steps, from 0 to below 1"),
-    "loop.schedule.floor": _number(lambda v: 0 <= v <= 1, "a share of the peak rate, from 0 to 1"),
-    "loop.diagnose_every_n_steps": _whole(0),
+    "loop.schedule.floor": number(lambda v: 0 <= v <= 1, "a share of the peak rate, from 0 to 1"),
+    "loop.diagnose_every_n_steps": whole(0),
     "trainer": _GROUP,
-    "trainer.devices": _Kind(_is_devices, "a number of devices, a list of their numbers as in [0], -1 or auto"),
-    "trainer.accelerator": _Kind(lambda v: v in ("auto", "cpu", "gpu", "cuda", "mps"), "auto, cpu, gpu, cuda or mps"),
-    "trainer.num_nodes": _whole(1),
-    "trainer.accumulate_grad_batches": _whole(1),
-    "trainer.log_every_n_steps": _whole(1),
-    "trainer.deterministic": _Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
-    "trainer.gradient_clip_val": _Kind(
-        lambda v: v is None or _ABOVE_ZERO.fits(v), "a finite number above 0, or null for none"
-    ),
-    "trainer.limit_train_batches": _Kind(
+    "trainer.devices": Kind(_is_devices, "a number of devices, a list of their numbers as in [0], -1 or auto"),
+    "trainer.accelerator": Kind(lambda v: v in ("auto", "cpu", "gpu", "cuda", "mps"), "auto, cpu, gpu, cuda or mps"),
+    "trainer.num_nodes": whole(1),
+    "trainer.accumulate_grad_batches": whole(1),
+    "trainer.log_every_n_steps": whole(1),
+    "trainer.deterministic": Kind(lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
+    "trainer.gradient_clip_val": or_null(ABOVE_ZERO)._replace(words="a finite number above 0, or null for none"),
+    "trainer.limit_train_batches": Kind(
         lambda v: v is None or (type(v) is int and v >= 1) or (type(v) is float and 0 < v <= 1),
         "null, a whole number of at least 1, or a share from 0.0 to 1.0",
     ),
-    "trainer.callbacks": _or_null(
+    "trainer.callbacks": or_null(
         _list(
             lambda v: isinstance(v, dict) and "_target_" in v,
             "a list of Lightning callbacks, as in [{_target_: my_parts.MyCallback}]",
         )
     ),
-    "trainer.precision": _Kind(
+    "trainer.precision": Kind(
         lambda v: v in ("32-true", "bf16-mixed", "16-mixed"),
         "32-true, bf16-mixed or 16-mixed",
     ),
     # evaluate, rank, predict, export, study and probe
     "model_dir": _PATH,
     "trust_model": _FLAG,
-    "on": _or_null(_GROUP._replace(words="test sets by name, as in {scifact: beir/scifact/test}")),
-    "relevance_level": _or_null(_whole(1)),
-    "num_candidates": _or_null(_whole(1)),
-    "head": _or_null(_TEXT._replace(words="the name of a head")),
-    "batch_size": _whole(1),
+    "on": or_null(_GROUP._replace(words="test sets by name, as in {scifact: beir/scifact/test}")),
+    "relevance_level": or_null(whole(1)),
+    "num_candidates": or_null(whole(1)),
+    "head": or_null(_TEXT._replace(words="the name of a head")),
+    "batch_size": whole(1),
     "input": _PATH,
     "output": _TEXT._replace(words="the name of a file"),
     "ir_dataset": _PATH,
     "queries": _PATH,
     "docs": _PATH,
     "run": _PATH,
-    "top_k": _or_null(_whole(1)),
-    "keep": _or_null(_whole(1)),
+    "top_k": or_null(whole(1)),
+    "keep": or_null(whole(1)),
     "shard": _SHARD,
     "compile": _FLAG,
-    "depth": _whole(1),
+    "depth": whole(1),
     "study": _GROUP,
     "study.seeds": _list(lambda v: type(v) is int and 0 <= v < 2**32, "a list of different seeds, as in [1,2,3]"),
-    "study.mixtures": _or_null(
-        _Kind(
+    "study.mixtures": or_null(
+        Kind(
             lambda v: isinstance(v, list) and bool(v) and all(_is_names(item) for item in v),
             "lists of tasks, each once, as in [[trec2019,msm_bm25]]",
         )
     ),
     "study.heads": _NAMES,
     "study.measures": _NAMES,
-    "study.margin": _ABOVE_ZERO,
-    "study.resamples": _whole(1),
+    "study.margin": ABOVE_ZERO,
+    "study.resamples": whole(1),
     "study.keep_checkpoints": _FLAG,
     "study.shard": _SHARD,
     "probe": _GROUP,
-    "probe.layers": _Kind(
+    "probe.layers": Kind(
         lambda v: v is None or (isinstance(v, list) and bool(v) and all(type(x) is int and x >= 0 for x in v)),
         "null or a list of layers, as in [0,3,6]",
     ),
-    "probe.split": _or_null(_TEXT._replace(words="the name of a split, as in test")),
+    "probe.split": or_null(_TEXT._replace(words="the name of a split, as in test")),
     "probe.portions": _list(lambda v: type(v) in (int, float), "a list of shares in per cent, as in [1,10,100]"),
-    "probe.pooler": _Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
-    "probe.max_train": _whole(1),
-    "probe.max_test": _whole(1),
-    "probe.epochs": _whole(1),
-    "probe.batch_size": _whole(1),
-    "probe.hidden_dim": _whole(0),
-    "probe.patience": _whole(0),
-    "probe.lr": _ABOVE_ZERO,
-    "probe.max_memory_gb": _ABOVE_ZERO,
+    "probe.pooler": Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
+    "probe.max_train": whole(1),
+    "probe.max_test": whole(1),
+    "probe.epochs": whole(1),
+    "probe.batch_size": whole(1),
+    "probe.hidden_dim": whole(0),
+    "probe.patience": whole(0),
+    "probe.lr": ABOVE_ZERO,
+    "probe.max_memory_gb": ABOVE_ZERO,
     "probe.margin": _SHARE._replace(words="a share, from 0 to below 1"),
     "probe.control": _FLAG,
 }
 
 
 def _root_keys(name: str) -> set[str]:
-    """The keys at the root of the config called `name`: its own, its groups, and those of the config that it extends."""
+    """The keys at the root of the config called `name`: its own, its groups, and those of configs in its defaults."""
     config = yaml.safe_load(files("mtlrank.conf").joinpath(f"{name}.yaml").read_text())
     groups = {group for line in config["defaults"] if isinstance(line, dict) for group in line}
     extended = [line for line in config["defaults"] if isinstance(line, str) and line != "_self_"]
     return {*config, *groups}.union(*map(_root_keys, extended))
 
 
-def _texts(node: Any) -> Iterator[str]:
-    """Every text in a config."""
-    if isinstance(node, str):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _texts(child)
-
-
-def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of a config, those of groups before what is in them."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        yield f"{prefix}{key}"
-        yield from all_keys(value, f"{prefix}{key}.")
+def _texts(config: Any) -> list[str]:
+    return [value for _, value in leaves(config) if isinstance(value, str)]
 
 
 def _parts(config: Any) -> Iterator[tuple[str, str]]:
-    """Where parts go, and the config group that they come from."""
+    """(key, config group) of every part that is chosen from a config group."""
     yield "model.body", "model/body"
     for part in ("loss", "optimizer", "schedule"):
         yield f"loop.{part}", f"loop/{part}"

@@ -1,4 +1,4 @@
-"""Configs from outside are data: what a pipeline's parameters may say, and what they may not."""
+"""Configs from outside (pipeline parameters, saved models) are data: checks of what they may set."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mtlrank import conf
+from mtlrank.composing.tree import leaves
 from mtlrank.errors import ConfigError
 from mtlrank.storage.patterns import is_pattern, matching
 
@@ -26,14 +27,14 @@ _VALUES_AT_ROOT = {
     "measures",
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_OF_THE_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run")  # the last has a pod's service account's token
+_OF_THE_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run")  # the last has the token of a pod's account
 _KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Refuse overrides from outside that name code, Hydra's own settings, interpolations or files as configs.
 
-    They are judged as Hydra's own parser reads them, so that no way of writing hides what they say.
+    They are parsed by Hydra's own parser, so that no unusual spelling can pass the checks.
     """
     for text in overrides:
         if "$" in text or "\\" in text:
@@ -44,15 +45,16 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if any(word.startswith("_") or word == "hydra" for word in words):
             raise _forbidden(text, "it may not name Hydra's settings or a key that begins with '_'")
         value = override.value()
-        if "annotator" in words[:-1] or "annotator" in {str(key) for key in _keys(value)}:
+        keys = {key for path, _ in leaves(value) for key in path}
+        if "annotator" in words[:-1] or "annotator" in keys:
             raise _forbidden(text, "it may not name an annotator's model, as spaCy models can contain code")
-        if "logger" in {str(key) for key in _keys(value)} or ("." in group and "logger" in words):
-            raise _forbidden(text, "it may not say where a step sends its values and keys")
+        if "logger" in keys or ("." in group and "logger" in words):
+            raise _forbidden(text, "it may not set a logger, to which a step sends values and credentials")
         if override.is_sweep_override():
             raise _forbidden(text, "it may not be a sweep")
         if "." not in group and group not in _VALUES_AT_ROOT and not is_config_name(value):
             raise _forbidden(text, f"{value!r} is not the name of a config")
-        if any(str(key).startswith("_") for key in _keys(value)):
+        if any(key.startswith("_") for key in keys):
             raise _forbidden(text, "it may not contain a key that begins with '_'")
 
 
@@ -65,10 +67,10 @@ def check_targets(config: Any) -> None:
     config_dir = own_config_dir()
     prefixes = [prefix for prefix in os.environ.get("MTLRANK_ALLOWED_TARGETS", "").split(",") if prefix.endswith(".")]
     own = _targets_below(Path(conf.__file__).parent) | (_targets_below(config_dir) if config_dir else frozenset())
-    for key, value in leaves(config):
+    for path, value in leaves(config):
         if "${" in str(value):
-            raise ConfigError(f"{key} is {value!r}: interpolations are not allowed in a config from outside.")
-        if key == "_target_" and value not in own and not str(value).startswith(tuple(prefixes)):
+            raise ConfigError(f"{path[-1]} is {value!r}: interpolations are not allowed in a config from outside.")
+        if path[-1] == "_target_" and value not in own and not str(value).startswith(tuple(prefixes)):
             raise ConfigError(
                 f"_target_ {value!r} is not allowed in a config from outside: no config of mtlrank names it. "
                 "The image's builder can allow a package in MTLRANK_ALLOWED_TARGETS."
@@ -76,31 +78,31 @@ def check_targets(config: Any) -> None:
 
 
 def check_places(config: Any) -> None:
-    """Refuse files of the system and the key of Google Cloud: what a message quotes of bad data is in a step's log."""
+    """Refuse paths of system files and of the Google Cloud key: error messages quote bad data in a step's log."""
     places = [os.path.realpath(place) for place in (*_OF_THE_SYSTEM, os.environ.get(_KEY)) if place]
-    for key, value in leaves(config):
+    for path, value in leaves(config):
         if isinstance(value, str) and ("/" in value or value.startswith("~")):
             if "\0" in value:
-                raise ConfigError(f"{key} is {value!r}: NUL is no part of a path.")
-            if any(path.is_relative_to(place) for path in _meant(value) for place in places):
+                raise ConfigError(f"{path[-1]} is {value!r}: NUL is no part of a path.")
+            if any(each.is_relative_to(place) for each in _real_paths(value) for place in places):
                 raise ConfigError(
-                    f"{key} is {value!r}: a config from outside may not name files of the system or keys. Put data "
+                    f"{path[-1]} is {value!r}: a config from outside may not name files of the system or keys. Put data "
                     "elsewhere."
                 )
 
 
-def _meant(name: str) -> list[Path]:
-    """The paths that a name stands for, links followed."""
+def _real_paths(name: str) -> list[Path]:
+    """The paths that a name or pattern stands for, links resolved."""
     path = Path(os.path.expanduser(name))
     try:
         there = os.listdir(path.parent) if is_pattern(name) else []
     except OSError:
-        there = []  # reading the data will say what is wrong with the folder
+        there = []  # the error is raised when the data is read
     return [Path(os.path.realpath(each)) for each in (path, *map(path.with_name, matching(path.name, there)))]
 
 
 def own_config_dir() -> Path | None:
-    """The folder of further configs that the image's builder, or whoever starts this process, names in the environment."""
+    """The folder of further configs in $MTLRANK_CONFIG_DIR, which an image's builder or a user sets; None if unset."""
     named = os.environ.get("MTLRANK_CONFIG_DIR")
     if not named:
         return None
@@ -112,7 +114,7 @@ def own_config_dir() -> Path | None:
 
 
 def check_names(folder: Path) -> None:
-    """Refuse a file of somebody's own that Hydra would not read: mtlrank's own has its name, or it ends in .yml."""
+    """Refuse a user's config that Hydra would not read: it ends in .yml, or mtlrank has a config of that name."""
     ours = Path(conf.__file__).parent
     for path in sorted(folder.rglob("*.y*ml")):
         group = path.relative_to(folder).parent
@@ -123,7 +125,7 @@ def check_names(folder: Path) -> None:
 
 
 def config_files(own: str | Path | None) -> Iterator[str]:
-    """The texts of mtlrank's configs and of those in somebody's own folder, but for collections: one is chosen of them."""
+    """The texts of all configs, mtlrank's and the user's own, without collections: only the chosen one is in use."""
     for folder in (Path(conf.__file__).parent, *([] if own is None else [Path(own)])):
         for path in sorted(folder.rglob("*.yaml")):
             if path.parent != folder / "collection":
@@ -131,7 +133,7 @@ def config_files(own: str | Path | None) -> Iterator[str]:
 
 
 def own_collections(own: str | Path | None) -> Iterator[str]:
-    """The texts of somebody's own collections."""
+    """The texts of the user's own collections."""
     for path in sorted((Path(own) / "collection").glob("*.yaml")) if own is not None else ():
         yield path.read_text(encoding="utf-8", errors="replace")
 
@@ -141,37 +143,15 @@ def _targets_below(root: Path) -> frozenset[str]:
     """Every `_target_` in the configs of a folder."""
     return frozenset(
         value
-        for path in root.rglob("*.yaml")
-        for key, value in leaves(yaml.safe_load(path.read_text()))
-        if key == "_target_"
+        for file in root.rglob("*.yaml")
+        for path, value in leaves(yaml.safe_load(file.read_text()))
+        if path[-1:] == ("_target_",)
     )
 
 
 def is_config_name(value: Any) -> bool:
-    """Whether a value can be the name of a config, or none."""
+    """Whether a value can be the name of a config; null chooses none."""
     return value is None or (not isinstance(value, bool) and _NAME.fullmatch(str(value)) is not None)
-
-
-def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(last key, value) of every leaf."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from leaves(value, str(name))
-    elif isinstance(node, list):
-        for value in node:
-            yield from leaves(value, key)
-    else:
-        yield key, node
-
-
-def _keys(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield str(key)
-            yield from _keys(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _keys(value)
 
 
 def _forbidden(override: str, reason: str) -> ConfigError:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from mtlrank.errors import ConfigError, DataError, StorageError, UserError
-from mtlrank.progress import say
+from mtlrank.errors import ConfigError, DataError, StorageError, UserError, one_line
+from mtlrank.progress import say, warn
 from mtlrank.storage import fingerprint, home, read_json, write_json
-from mtlrank.storage.patterns import matching, told
+from mtlrank.storage.patterns import matching, some_of
 
 _SCHEME = "hf://"
 _EXAMPLE = "hf://datasets/sentence-transformers/all-nli@main/pair-class/dev-00000-of-00001.parquet"
@@ -81,7 +81,7 @@ def fetch_all(uri: str) -> tuple[Path, ...]:
     found = matching(name, names)
     if not found:
         where = f"The folder {folder!r}" if folder else "The root"
-        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {told(names)}.")
+        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {some_of(names)}.")
     files = [HubFile(pattern.repository, commit, f"{folder}/{each}".lstrip("/")) for each in found]
     return tuple(_fetch(f"hf://datasets/{file.repository}@{commit}/{file.path}", file) for file in files)
 
@@ -104,7 +104,7 @@ def _folder(uri: str, pattern: HubFile, path: str) -> Folder:
     except Exception as error:  # as in `_fetch`
         if saved.exists() and not isinstance(error, RevisionNotFoundError | EntryNotFoundError):
             found = Folder(**read_json(saved))
-            say(f"{uri}: the hub cannot be reached, so the files are those of {found.commit}, its last known commit")
+            warn(f"{uri}: the hub cannot be reached, so the files are those of {found.commit}, its last known commit")
             return found
         raise _user_error(uri, pattern, error) from error
     with suppress(OSError):  # if the answer cannot be saved, the hub is asked again next time
@@ -169,4 +169,4 @@ def _user_error(uri: str, file: HubFile, error: Exception) -> UserError:
 
 def _line(error: BaseException) -> str:
     """An error as one line that is not too long."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(".") + "."
+    return f"{type(error).__name__}: {one_line(error)}".rstrip(".") + "."

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
-from mtlrank.errors import ConfigError, ResourceError, UserError
+from mtlrank.errors import ConfigError, ResourceError, UserError, one_line
 from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
-from mtlrank.progress import say
+from mtlrank.progress import warn
 
 
 class MTLLoader(DataLoader[MTLBatch]):
@@ -46,7 +46,7 @@ class MTLLoader(DataLoader[MTLBatch]):
             if "DataLoader worker" not in str(error):
                 raise
             raise ResourceError(
-                f"A worker process died: {' '.join(str(error).split())[:200]} Set datamodule.num_workers=0 "
+                f"A worker process died: {one_line(error)} Set datamodule.num_workers=0 "
                 "(batches come from memory-mapped tokens, so it costs little), or give the machine more memory."
             ) from error
 
@@ -79,8 +79,8 @@ class MTLDataModule(pl.LightningDataModule):
         self.seed = seed
         self.budget = {"max_tokens": max_tokens, "length_window": length_window, "one_task": one_task}
         if num_workers and not has_shared_memory():
-            say(
-                f"mtlrank: /dev/shm has less than {SHARED_MEMORY >> 20} MiB free, too little for worker processes: "
+            warn(
+                f"/dev/shm has less than {SHARED_MEMORY >> 20} MiB free, too little for worker processes: "  # noqa: S108 - a message
                 "datamodule.num_workers=0 is used. In a pod, mount an emptyDir with medium Memory there."
             )
             num_workers = 0

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtlrank.evaluation.measures import ties, unsaid_level, with_level
 from mtlrank.evaluation.predictions import Judgement, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
+from mtlrank.progress import warn
 from mtlrank.storage import write_json, write_text
 from mtlrank.trec import write_run
 
@@ -73,7 +73,7 @@ def _write_ranking(
             f"For {found.num_tied:,} of {found.num_queries:,} queries all scores are equal but for rounding: it and "
             "document ids decide the measures. If training collapsed, lower loop.optimizer.lr."
         )
-        print(f"{head_name(dataset.name, predictions.split_name)}: {told['note']}", file=sys.stderr)
+        warn(f"{head_name(dataset.name, predictions.split_name)}: {told['note']}")
     return told
 
 
@@ -93,7 +93,7 @@ def _tell_levels(dataset: PreparedDataset) -> None:
     for measure in dataset.task.measures:
         if (unsaid := unsaid_level(measure, level)) is not None:
             told = f"{measure} of {dataset.name} takes documents from grade {unsaid} on as relevant"
-            print(f"{told}, its task from grade {level}: that is {with_level(measure, level)}", file=sys.stderr)
+            warn(f"{told}, its task from grade {level}: that is {with_level(measure, level)}")
 
 
 def _per_query(judgement: Judgement) -> str:

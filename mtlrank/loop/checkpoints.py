@@ -13,8 +13,8 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mtlrank.checks import differing
-from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError, UserError
-from mtlrank.progress import say
+from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError, UserError, one_line
+from mtlrank.progress import warn
 from mtlrank.storage import (
     MANIFEST,
     fetch_folder,
@@ -103,7 +103,7 @@ class Checkpoints:
                 reasons.append(f"{self.path(checkpoint)} cannot be used: {error}")
                 continue
             for reason in reasons:
-                say(f"mtlrank: {reason}")
+                warn(reason)
             return checkpoint, content
         if candidates:
             raise DataError(
@@ -174,9 +174,9 @@ def write_checkpoint(content: dict[str, Any], path: str) -> None:
             torch.save(content, part / STATE)
             write_manifest(part, {"kind": "checkpoint", "torch": torch.__version__})
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        reason, free = " ".join(str(error).split())[:120], shutil.disk_usage(here.parent).free
+        free = shutil.disk_usage(here.parent).free
         raise StorageError(
-            f"Cannot write the checkpoint {here}: {reason}. It needs {_bytes(content) >> 20:,} MiB, "
+            f"Cannot write the checkpoint {here}: {one_line(error)}. It needs {_bytes(content) >> 20:,} MiB, "
             f"{free >> 20:,} MiB are free. Earlier checkpoints are kept. Free some space, and run the same command again."
         ) from error
     if str(here) != path:
@@ -193,8 +193,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(here / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # a file of another version fails in many ways
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is undamaged, but torch {torch.__version__} cannot read it: {reason}") from error
+        raise DataError(
+            f"{path} is undamaged, but torch {torch.__version__} cannot read it: {one_line(error)}"
+        ) from error
     return content
 
 

@@ -1,7 +1,6 @@
 """Services that show a run's values as they come, beside the CSV and TensorBoard files in its folder."""
 
 import re
-import sys
 from abc import abstractmethod
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -11,7 +10,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, one_line
+from mtlrank.progress import warn
 from mtlrank.storage import read_json, write_json
 
 _IDS = "logger.json"  # in a run's folder: the run's id at each service
@@ -56,8 +56,8 @@ class Service(Logger):
             ) from error
         except Exception as error:  # services have no common error
             raise ConfigError(
-                f"loop.logger cannot start a run at {kind}: {_first_line(error)} Use loop/logger=null to train without it: "
-                "the run's folder has all values."
+                f"loop.logger cannot start a run at {kind}: {type(error).__name__}: {one_line(error)} "
+                "Use loop/logger=null to train without it: the run's folder has all values."
             ) from error
         write_json(folder / _IDS, {**ids, kind: self._logger.version})
 
@@ -91,10 +91,8 @@ class Service(Logger):
             work(self._logger)
         except Exception as error:  # services have no common error
             if not self._has_failed:
-                message = (
-                    f"{self.name} lacks some values of this run, but the run's folder has all: {_first_line(error)}"
-                )
-                print(message, file=sys.stderr, flush=True)
+                reason = f"{type(error).__name__}: {one_line(error)}"
+                warn(f"{self.name} lacks some values of this run, but the run's folder has all: {reason}")
             self._has_failed = True
 
 
@@ -136,8 +134,3 @@ class MLflow(Service):
 
         mlflow.flush_async_logging()
         logger.finalize("success")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}"

@@ -16,7 +16,7 @@ from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.resume import continue_at, set_rates, take_over
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 
 
 class Monitored(NamedTuple):
@@ -122,9 +122,9 @@ class Milestones(pl.Callback):
         self._check_best(mine["best_step"])
         say(f"resuming at epoch {mine['epoch'] + 1}, step {checkpoint.step} ({where})")
         if (code := mine.get("code", self.code)) != self.code:
-            say(
-                f"mtlrank: the checkpoint was written by {code} and is continued by {self.code}: the result may "
-                "differ from that of either"
+            warn(
+                f"the checkpoint was written by {code} and is continued by {self.code}: the result may differ from that of "
+                "either"
             )
         return where
 
@@ -134,7 +134,7 @@ class Milestones(pl.Callback):
             if step is not None:
                 self.checkpoints.read(Checkpoint("best", step))
         except DataError as error:
-            say(f"mtlrank: the best weights so far are lost: {error}")
+            warn(f"the best weights so far are lost: {error}")
             self._has_lost_best = True
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Vectors of items from a frozen body: one pooled vector for each layer, computed once and kept in memory."""
 
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from mtlrank.inference.scoring import to_device
 from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.head import Pooler
 from mtlrank.model.head.pooler import Average, CLSToken
-from mtlrank.progress import Progress
+from mtlrank.progress import Progress, say, warn
 
 
 class Vectors(NamedTuple):
@@ -71,7 +70,7 @@ def read_vectors(
     shape = (int(counts.sum()), len(layers), pooler.out_dim)
     values = torch.empty(shape, dtype=_dtype(shape, max_bytes, what))
     size = f"{shape[0]:,} items, {shape[1]} layers, {values.nbytes / 1e6:,.0f} MB of {str(values.dtype)[6:]}"
-    print(f"reading {what}: {size}", file=sys.stderr, flush=True)
+    say(f"reading {what}: {size}")
     limit = torch.finfo(values.dtype).max
     starts = offsets(counts)[:-1]
     longest_first = np.argsort(-split.lengths()[samples], kind="stable")
@@ -106,7 +105,7 @@ def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> P
     if pooler.num_spans or not (wanted or has_weights):
         return pooler
     if has_weights and not wanted:
-        print(f"{type(pooler).__name__} learns how it pools: its layers are probed by their average", file=sys.stderr)
+        warn(f"{type(pooler).__name__} learns how it pools: its layers are probed by their average")
     return kinds[wanted or "average"](body.out_dim, body.num_layers)
 
 

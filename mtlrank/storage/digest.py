@@ -1,4 +1,4 @@
-"""What a file's bytes amount to: their number and the hashes by which two machines agree on them."""
+"""Size and hashes of a file's bytes, by which two machines check that they have the same."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What can go wrong on the way to Google Cloud Storage: what passes by itself, and what a person must fix."""
+"""Errors of Google Cloud Storage: which are worth a retry, and how to explain those that a user must fix."""
 
 import http.client
 
@@ -11,9 +11,9 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from mtlrank.errors import ConflictError, StorageError
 from mtlrank.storage.paths import Place
 
-# All that a cut, slow or absent line raises, by the layer that notices it first. Their common parent OSError would
-# take in a full disk, which waiting does not mend.
-_LINE = (
+# Errors of a cut, slow or missing connection, of each layer that can notice it. Their common parent OSError would
+# include a full disk, which no retry mends.
+_CONNECTION = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
@@ -22,16 +22,16 @@ _LINE = (
     TransportError,
     DataCorruption,
 )
-_BUSY = (408, 410, 429)  # 410: an upload in parts was forgotten; it starts again
+_BUSY = (408, 410, 429)  # 410: the server forgot an upload in parts; it starts again
 
 
-def passes_by_itself(error: Exception) -> bool:
-    """Whether trying again may help."""
+def is_worth_retry(error: Exception) -> bool:
+    """Whether a retry may help."""
     code = status(error)
     if code:
-        damaged_on_the_way = code == 400 and "crc32c" in answer(error).lower()
-        return code in _BUSY or code >= 500 or damaged_on_the_way
-    return isinstance(error, _LINE) or (isinstance(error, RefreshError) and error.retryable)
+        is_damaged_in_transfer = code == 400 and "crc32c" in answer(error).lower()
+        return code in _BUSY or code >= 500 or is_damaged_in_transfer
+    return isinstance(error, _CONNECTION) or (isinstance(error, RefreshError) and error.retryable)
 
 
 def status(error: Exception) -> int:
@@ -47,7 +47,7 @@ def bucket_is_missing(error: Exception) -> bool:
 
 
 def answer(error: Exception) -> str:
-    """The server's own words on one line, without the request's address, which can hold the key of an upload."""
+    """The server's message on one line, without the request's URL, which can hold the key of an upload."""
     response = getattr(error, "response", None)
     try:
         text = str(response.json()["error"]["message"])  # type: ignore[union-attr]
@@ -57,12 +57,12 @@ def answer(error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """A few words about an error for the end of a sentence."""
+    """A short reason for the end of a sentence."""
     return f"HTTP {status(error)}, {answer(error)}" if status(error) else type(error).__name__
 
 
 def explain(error: Exception, verb: str, place: Place) -> StorageError | None:
-    """One line with the way out, if the error is one that a user can fix."""
+    """The error with the way out, if it is one that a user can fix."""
     task, code = f"Cannot {verb} {place}", status(error)
     if isinstance(error, GoogleAuthError) or code == 401:
         return StorageError(

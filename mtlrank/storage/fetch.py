@@ -1,4 +1,4 @@
-"""A folder that others published, on this machine's disk. Each file is checked before it gets its name."""
+"""Downloads of published folders. Each file is checked before it gets its name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ from mtlrank.storage.paths import Place, parse
 if TYPE_CHECKING:
     from mtlrank.storage.gcs import Stored
 
-TRIES = 3  # downloads of a file that arrives whole but wrong
+TRIES = 3  # downloads of a file whose hash is wrong
 
 
 def mirror(path: str | Path) -> Path:
-    """Where this machine keeps its copy of a folder: the folder itself if it is local, else below `$MTLRANK_HOME`."""
+    """The place of this machine's copy of a folder: the folder itself if it is local, else below `$MTLRANK_HOME`."""
     place = parse(path)
     return place if isinstance(place, Path) else home() / "mirror" / place.bucket / place.key
 
@@ -32,7 +32,7 @@ def fetch_folder(path: str | Path, target: str | Path) -> Path:
         return source
     with system_errors(f"fetch {source} to {target}"):
         target.mkdir(parents=True, exist_ok=True)
-        with locked(target):  # when processes of one machine want the same folder, one downloads and the others find it
+        with locked(target):  # of several processes of one machine, one downloads and the others find the folder
             _fetch(source, target)
     return target
 
@@ -59,7 +59,7 @@ def _fetch(source: Place, target: Path) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Where `name` belongs in `folder`, also if somebody put a link to elsewhere on the way."""
+    """The path of `name` in `folder`. Refused if a link leads elsewhere."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise StorageError(f"{path} is outside {folder}, through a link. Remove the link, or choose another folder.")
@@ -67,7 +67,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _receive(place: Place, stored: "Stored", path: Path, sha256: str) -> None:
-    """Download one file beside its place and put it there if it has the manifest's hash."""
+    """Download one file beside its place, and move it there if it has the manifest's hash."""
     from mtlrank.storage import gcs
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Single files, on a local disk or on Google Cloud Storage, by one set of words. The client is imported when needed."""
+"""Single files, on a local disk or on Google Cloud Storage. Its client is imported when it is needed."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,14 +12,14 @@ from mtlrank.storage.versions import Version
 
 
 class Described(NamedTuple):
-    """What a listing tells of a file."""
+    """Size and time of a file, from a listing."""
 
     size: int  # bytes
     written: datetime
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file that must be there."""
+    """The bytes of a file, which must exist."""
     data, _ = read_versioned(path)
     if data is None:
         raise StorageError(f"{path} is missing. Correct the path, or run the step that writes it.")
@@ -37,11 +37,11 @@ def read_versioned(path: str | Path) -> tuple[bytes | None, Version]:
 
 
 def write_bytes(path: str | Path, data: bytes, *, expected: Version | None = None) -> Version:
-    """Write a file whole and give its version; a ConflictError if it is not the `expected` version any more.
+    """Write a file whole and return its version; a ConflictError if the file no longer has the `expected` version.
 
-    Without `expected` the file is overwritten. With ABSENT it must not be there yet; finding the same bytes there is
-    success, because that is what a job that runs twice finds. So a lock must hold something of its owner's. With another
-    version, exactly one of several writers who read it succeeds, also if they write the same.
+    Without `expected` the file is overwritten. With ABSENT it must not exist yet; the same bytes count as success, as a
+    job that runs twice finds its own (so a lock must hold something that identifies its owner). With another version,
+    exactly one of several writers who read it succeeds, even if they write the same.
     """
     place = parse_object(path)
     if isinstance(place, Path):
@@ -52,7 +52,7 @@ def write_bytes(path: str | Path, data: bytes, *, expected: Version | None = Non
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is such a file. A folder is none: ask for its manifest."""
+    """Whether a file exists. To look for a folder, ask for its manifest."""
     place = parse_object(path)
     if isinstance(place, Path):
         return place.is_file()
@@ -68,7 +68,7 @@ def list_files(path: str | Path) -> list[str]:
 
 
 def describe_files(path: str | Path) -> dict[str, Described]:
-    """How large the files below a folder are, and when they were written, by relative name."""
+    """Size and time of the files below a folder, by relative name."""
     place = parse(path)
     if isinstance(place, Path):
         found = local.list_sizes(place)

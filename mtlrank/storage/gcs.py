@@ -19,11 +19,11 @@ from mtlrank.storage.versions import ABSENT, Version
 
 
 class Stored(NamedTuple):
-    """What a listing tells about an object."""
+    """An object in a listing."""
 
     size: int
     crc32c: str
-    md5: str | None  # None for objects that were composed of others
+    md5: str | None  # None for composite objects
     version: Version
     written: datetime | None = None
 
@@ -33,7 +33,7 @@ class Stored(NamedTuple):
 
 
 def read(place: Place) -> tuple[bytes | None, Version]:
-    """An object's bytes and their version, from one answer."""
+    """An object's bytes and version, from one answer; None and ABSENT if it does not exist."""
 
     def attempt(timeout: float) -> tuple[bytes | None, Version]:
         blob = blob_of(place)
@@ -51,7 +51,7 @@ def exists(place: Place) -> bool:
 
 
 def list_objects(folder: Place) -> dict[str, Stored]:
-    """The objects below a folder, by their names in it. Markers of empty folders, which end with a slash, are left out."""
+    """The objects below a folder, by relative name. Folder markers, whose names end with a slash, are left out."""
 
     def attempt(timeout: float) -> dict[str, Stored]:
         blobs = _client().list_blobs(
@@ -67,16 +67,16 @@ def list_objects(folder: Place) -> dict[str, Stored]:
 
 
 def download_rest(place: Place, found: Stored, file: BinaryIO) -> None:
-    """Append to `file` what it lacks of the object: all of it, or the rest after a cut."""
+    """Append to `file` the part of the object that it lacks: all, or the rest after a cut."""
 
     def attempt(timeout: float) -> None:
-        if file.tell() < found.size:  # asking for bytes behind the end is an error
+        if file.tell() < found.size:  # a request for bytes behind the end is an error
             blob_of(place).download_to_file(
                 file,
                 start=file.tell() or None,
                 if_generation_match=int(found.version),
                 raw_download=True,
-                checksum=None,  # a continued download has none; the caller knows the file's sha256
+                checksum=None,  # impossible for a continued download; the caller checks the sha256
                 retry=None,
                 timeout=timeout,
             )
@@ -85,7 +85,7 @@ def download_rest(place: Place, found: Stored, file: BinaryIO) -> None:
 
 
 def delete(place: Place) -> None:
-    """Remove an object; one that is not there is fine."""
+    """Remove an object if it exists."""
 
     def attempt(timeout: float) -> None:
         with _perhaps_absent():
@@ -105,7 +105,7 @@ def reload(place: Place, timeout: float) -> Any:
 
 @contextmanager
 def _perhaps_absent() -> Iterator[None]:
-    """End the block without an error if there is no such object; a bucket that is missing is an error."""
+    """End the block quietly if the object does not exist; a missing bucket is an error."""
     try:
         yield
     except NotFound as error:
@@ -114,17 +114,17 @@ def _perhaps_absent() -> Iterator[None]:
 
 
 def version(blob: Any) -> Version:
-    """The version of an object whose answer has been read."""
+    """The version of an object, from an answer's blob."""
     return Version(str(blob.generation))
 
 
 def stored(blob: Any) -> Stored:
-    """What an answer tells about an object."""
+    """An object, from an answer's blob."""
     return Stored(blob.size, blob.crc32c, blob.md5_hash, version(blob), blob.time_created)
 
 
 def blob_of(place: Place) -> Any:
-    """The client's handle on an object; asks nothing."""
+    """The client's handle on an object; sends no request."""
     return _client().bucket(place.bucket).blob(place.key)
 
 
@@ -138,6 +138,6 @@ def _new_client(process: int, emulator: str) -> Any:
     """A client with the credentials of this machine; without any if an emulator is named."""
     if emulator and not emulator.startswith(("http://", "https://")):
         raise StorageError(f"STORAGE_EMULATOR_HOST={emulator!r}: expected http://host:port.")
-    # Else the client asks for the bucket's description in the background, for traces; that needs a right we do not.
+    # Else the client requests the bucket's metadata in the background, for traces, which needs another permission.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     return storage.Client(project=None)  # objects need no project, and finding one can fail

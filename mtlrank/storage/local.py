@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import secrets
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConflictError, DataError, StorageError
+from mtlrank.progress import say
 from mtlrank.storage.paths import local_path
 from mtlrank.storage.versions import ABSENT, Version
 
 
 def home() -> Path:
-    """Where mtlrank keeps what it can rebuild: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
+    """The folder for what mtlrank can rebuild: `$MTLRANK_HOME`, else `~/.cache/mtlrank`."""
     try:
         return Path(os.environ.get("MTLRANK_HOME") or Path.home() / ".cache" / "mtlrank")
     except RuntimeError as error:
@@ -30,7 +30,7 @@ def home() -> Path:
 
 @contextmanager
 def system_errors(task: str) -> Iterator[None]:
-    """Report what the system refused in one line: a full disk or a read-only folder is not a bug."""
+    """Turn an OSError into a StorageError: a full disk or a read-only folder is not a bug."""
     try:
         yield
     except OSError as error:
@@ -39,7 +39,7 @@ def system_errors(task: str) -> Iterator[None]:
 
 
 def writable_folder(path: str | Path) -> Path:
-    """Make the folder `path` and prove that a file can be written there, before any work is done."""
+    """Make the folder `path` and prove that it can be written to, before any work is done."""
     folder = local_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +52,14 @@ def writable_folder(path: str | Path) -> Path:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole: beside its place first, then renamed, so that no reader ever sees half of it."""
+    """Write a file under another name, then rename it, so that no reader ever sees half of it."""
     with _beside(path) as part:
         part.write_bytes(data)
 
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A file that no other writer uses; it takes the place of `path`, or of what that links to, if the block ends well."""
+    """A new file that takes the place of `path` (or of the target, if that is a link) if the block ends well."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
@@ -71,14 +71,14 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def put_in_place(part: Path, path: Path) -> None:
-    """Give a finished file its name, durably: its bytes are on the disk before the name is."""
+    """Rename a finished file, durably: its bytes are on the disk before its name is."""
     sync(part)
     part.replace(path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Ask the system to put a file or a folder's list of names on the disk."""
+    """Flush a file, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -92,18 +92,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file whole, as UTF-8, from lines that need not be in memory together."""
+    """Write a text file whole, as UTF-8, from an iterator of lines."""
     with _beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
-    """Write JSON, with sorted keys unless their order says something, so that equal values give equal bytes."""
+    """Write JSON. Equal values give equal bytes, unless `sort_keys` is false because the order has a meaning."""
     write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or broken one is the user's to fix, so it is named."""
+    """Read a JSON file; a missing or broken one is a DataError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -119,15 +119,15 @@ def file_hash(path: Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Twelve hexadecimal digits that stand for a JSON-like value."""
+    """A hash of a JSON-like value, twelve hexadecimal digits long."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @contextmanager
 def locked(folder: Path, waiting: str = "") -> Iterator[None]:
-    """Keep other processes of this machine out of the block. The lock is the folder itself and dies with its holder.
+    """Let only one process of this machine into the block. The lock is on the folder itself and ends with its holder.
 
-    Says `waiting` if another process is in it. Nobody is kept out where the file system has no locks.
+    Prints `waiting` if another process holds it. Without effect on a file system without locks.
     """
     import fcntl  # here, so that the package imports on systems without it
 
@@ -137,7 +137,7 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting:
-                print(f"mtlrank: {waiting}", file=sys.stderr, flush=True)
+                say(waiting)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:  # a file system without locks
             pass
@@ -150,7 +150,7 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
 def sole_user(folder: Path, patience: float = 15.0) -> Iterator[None]:
     """Refuse the block if another process of this machine is in it with the same folder.
 
-    `patience` (seconds) is for one that was killed: its own processes may hold the folder until they notice.
+    `patience` (seconds) is for one that was killed, whose child processes hold the lock until they end, too.
     """
     import fcntl
 
@@ -184,7 +184,7 @@ def read(path: Path) -> tuple[bytes | None, Version]:
 
 
 def write(path: Path, data: bytes, expected: Version | None) -> Version:
-    """Write a file whole, if it still is what the writer believes."""
+    """Write a file whole, if it still has the expected version."""
     with system_errors(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
@@ -195,7 +195,7 @@ def write(path: Path, data: bytes, expected: Version | None) -> Version:
 
 
 def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
-    """Refuse to overwrite what the writer has not seen; making what is there already is no conflict."""
+    """Refuse to overwrite a version that the writer has not read. Creating what exists already is no conflict."""
     found = read(path)[1]
     made_already = expected == ABSENT and found == _version(data)
     if found != expected and not made_already:
@@ -203,18 +203,18 @@ def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
 
 
 def list_names(folder: Path) -> list[str]:
-    """The relative names of the files below a folder; none if there is no folder."""
+    """The relative names of the files below a folder; empty if it does not exist."""
     with system_errors(f"list {folder}"):
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def list_sizes(folder: Path) -> dict[str, tuple[int, datetime | None]]:
-    """Size and time of the files below a folder, by relative name. One that is removed meanwhile is left out."""
+    """Size and time of the files below a folder, by relative name, without files that are removed meanwhile."""
     found = dict[str, tuple[int, datetime | None]]()
     for name in list_names(folder):
         with system_errors(f"list {folder}"), suppress(FileNotFoundError):
-            told = (folder / name).stat()
-            found[name] = (told.st_size, datetime.fromtimestamp(told.st_mtime, UTC))
+            status = (folder / name).stat()
+            found[name] = (status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
     return found
 
 

@@ -1,4 +1,4 @@
-"""How a folder shows that it is complete: its manifest names each file with its hash, and is written last."""
+"""A folder is complete if it has a manifest, which names each file with its hash and is written last."""
 
 import errno
 import glob
@@ -19,15 +19,15 @@ from mtlrank.storage.local import file_hash, read_json, sync, writable_folder, w
 from mtlrank.storage.paths import check_relative, local_path
 
 MANIFEST = "manifest.json"
-_ASIDE = ".old"  # ends the name of what a new folder replaces, until that is in place
+_ASIDE = ".old"  # suffix of a folder that is being replaced, until the new one is in place
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `path`, or of what that links to, only when the block ends well.
+    """A new folder that takes the place of `path` (or of the target, if that is a link) if the block ends well.
 
-    It and its files may be used by whom the umask says, also those that a library wrote for their owner alone.
+    Files that a library made private get the permissions of the umask.
     """
     target = local_path(path).resolve()
     writable_folder(target.parent)
@@ -38,7 +38,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         for inside in (*part.rglob("*"), part):
-            if stat.S_IMODE(inside.stat().st_mode) == 0o600:  # safetensors' choice
+            if stat.S_IMODE(inside.stat().st_mode) == 0o600:  # as safetensors makes them
                 inside.chmod(allowed)
             sync(inside)
         _replace(target, part)
@@ -49,12 +49,12 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _process(number: int) -> str:
-    """A process of this machine, in the name of the folder that it fills."""
+    """A process, as part of the name of the folder that it fills."""
     return f"{socket.gethostname()}-{number}"
 
 
 def sweep(target: Path) -> None:
-    """Undo what killed processes of this machine have begun with the same folder."""
+    """Undo what killed processes of this machine have left of replacing this folder."""
     start = f".{target.name}.{socket.gethostname()}-"
     for found in target.parent.glob(f"{glob.escape(start)}*.*"):
         number = found.name.removeprefix(start).partition(".")[0]
@@ -63,28 +63,28 @@ def sweep(target: Path) -> None:
 
 
 def _undo(target: Path, part: Path) -> None:
-    """Remove what has not taken the place of `target`, and put back what it had moved aside already."""
+    """Remove an unfinished folder, and put back the old one if it had been moved aside already."""
     aside = part.with_name(part.name + _ASIDE)
     if part.exists() and not target.exists():
-        with suppress(OSError):  # there was nothing, or another process is faster
+        with suppress(OSError):  # there is none, or another process was faster
             aside.rename(target)
     for leftover in (part, aside):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _replace(target: Path, part: Path) -> None:
-    """Put `part` in the place of `target`. If another process was faster with the same, its folder stays."""
+    """Move `part` to `target`. If another process has put an equal folder there, that one stays."""
     aside = part.with_name(part.name + _ASIDE)
     while True:
         try:
-            part.rename(target)  # fails if there is a folder, unless it is empty
+            part.rename(target)  # fails if there is a folder that is not empty
             break
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         if _are_same(target, part):
             break
-        shutil.rmtree(aside, ignore_errors=True)  # of the round before: another process has put its folder there since
+        shutil.rmtree(aside, ignore_errors=True)  # from the round before, which another process has won
         with suppress(FileNotFoundError):  # another process has just moved it
             target.rename(aside)
     for leftover in (part, aside):
@@ -92,22 +92,22 @@ def _replace(target: Path, part: Path) -> None:
 
 
 def _are_same(target: Path, part: Path) -> bool:
-    """Whether both hold the same, by their manifests, and nothing of `target` was damaged since."""
+    """Whether both have the same manifest, and `target` is undamaged."""
     try:
         return (target / MANIFEST).read_bytes() == (part / MANIFEST).read_bytes() and bool(read_manifest(target))
-    except (OSError, DataError):  # also if another process moves it now
+    except (OSError, DataError):  # such as when another process moves it now
         return False
 
 
 def write_manifest(folder: Path, description: dict[str, Any]) -> None:
-    """Describe a folder and hash its files. Written last: a folder without a manifest is not finished."""
+    """Write a folder's manifest: `description` and the hashes of all files. Call it last."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     hashes = {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
     write_json(folder / MANIFEST, {**description, "files": hashes})
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The description of a folder, after checking that each file still has the bytes that were written."""
+    """The manifest of a folder, after checking that each file still has its hash."""
     folder = local_path(folder)
     manifest: Any = read_json(folder / MANIFEST)
     for name, expected in _files(manifest, folder).items():
@@ -122,7 +122,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def listed_files(manifest: bytes, folder: object) -> dict[str, str]:
-    """The names and sha256 hashes that the bytes of a manifest list, whoever wrote it."""
+    """The file names and sha256 hashes in the bytes of a manifest, which may come from anyone."""
     try:
         description = json.loads(manifest)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Where a command may write."""
+"""Checks of a command's output file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from mtlrank.storage.patterns import is_pattern, matching
 
 
 def check_output(output: Path, inputs: Mapping[str, str | None]) -> None:
-    """Refuse an output that is no file, or one of the inputs, which are given by the names of their settings."""
+    """Refuse an output that is not a file, or is one of the inputs (by the names of their settings)."""
     if str(output) == "-" or (output.exists() and not output.is_file()):
         raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
     if output.suffix == ".gz":
@@ -16,7 +16,7 @@ def check_output(output: Path, inputs: Mapping[str, str | None]) -> None:
     for name, path in inputs.items():
         if path and output.exists() and Path(path).exists() and output.samefile(path):
             raise ConfigError(f"output is {str(output)!r}, the same file as {name}. Choose another name.")
-        written = output.resolve()  # where a link leads
+        written = output.resolve()  # links resolved
         if path and is_pattern(path) and matching(Path(path).name, [written.name]):
             folder = Path(path).parent
             if folder.exists() and written.parent.exists() and written.parent.samefile(folder):

@@ -1,4 +1,4 @@
-"""What a path may look like: a local one, or `gs://bucket/name` in the strict spelling that cannot surprise."""
+"""Parsing and checks of paths: local, or `gs://bucket/name`, of which only a strict spelling is accepted."""
 
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -8,11 +8,11 @@ from mtlrank.errors import StorageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # with what a file name holds that is no text
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # also parts of a file name that are not valid text
 
 
 def safe_name(name: str, what: str) -> str:
-    """`name` if it can be a file name, a metric key and a module name at once; a clear error otherwise."""
+    """`name`, if it can be a file name, a metric key and a module name at once."""
     if not _NAME.fullmatch(name):
         raise StorageError(
             f"{what} {name!r} cannot be used as a name: expected letters, digits, '-' or '_' (1 to 63, no dot or slash)."
@@ -21,14 +21,14 @@ def safe_name(name: str, what: str) -> str:
 
 
 def local_path(path: str | Path) -> Path:
-    """The local path that `path` names."""
+    """`path` as a local path; a URL is refused."""
     if "://" in str(path):
         raise StorageError(f"{str(path)!r} is a URL: expected a local path. Download it first.")
     return Path(path)
 
 
 def check_relative(name: str, where: object) -> str:
-    """`name` if it stays below the folder it belongs to; whoever wrote it may not choose where we write."""
+    """`name`, if it stays below its folder: it may come from anyone, who must not choose where we write."""
     leaves = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\\" in name
     if leaves or _CONTROL.search(name) or any(part in ("", ".", "..") for part in name.split("/")):
         raise StorageError(
@@ -39,7 +39,7 @@ def check_relative(name: str, where: object) -> str:
 
 
 class Place(NamedTuple):
-    """Where an object, or a folder of objects, is on Google Cloud Storage."""
+    """An object, or a folder of objects, on Google Cloud Storage."""
 
     bucket: str
     key: str  # empty for the bucket itself, as a folder
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """What the names of all objects below this folder start with."""
+        """The prefix of the names of all objects below this folder."""
         return f"{self.key}/" if self.key else ""
 
     def child(self, name: str) -> "Place":
@@ -58,11 +58,11 @@ class Place(NamedTuple):
 
 
 def parse(path: str | Path) -> Path | Place:
-    """A local path or a place on Google Cloud Storage; any other scheme is refused."""
+    """A local path or a place on Google Cloud Storage; other schemes are refused."""
     text = str(path)
     if not text.strip():
         raise StorageError("A path is empty: expected a local path or gs://bucket/name. Is a variable not set?")
-    if re.match(r"[a-z0-9]{2,}:/[^/]", text):  # what pathlib makes of a URL
+    if re.match(r"[a-z0-9]{2,}:/[^/]", text):  # pathlib's form of a URL
         raise StorageError(f"{text!r} has lost a slash: expected gs://bucket/name. Pass URLs as text, not as Path.")
     if "://" not in text:
         return Path(path)
@@ -73,7 +73,7 @@ def parse(path: str | Path) -> Path | Place:
 
 
 def parse_object(path: str | Path) -> Path | Place:
-    """As `parse`, for one file: a bucket alone is refused."""
+    """Like `parse`, for one file: a bucket alone is refused."""
     place = parse(path)
     if isinstance(place, Place) and not place.key:
         raise StorageError(f"{str(path)!r} is a bucket: expected gs://{place.bucket}/name, with the name of a file.")
@@ -81,7 +81,7 @@ def parse_object(path: str | Path) -> Path | Place:
 
 
 def join(path: str | Path, *parts: str) -> str:
-    """The path of something below `path`, spelt for its own scheme."""
+    """The path of `parts` below `path`, local or on Google Cloud Storage."""
     folder = parse(path)
     for part in parts:
         check_relative(part, path)

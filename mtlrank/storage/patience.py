@@ -1,7 +1,7 @@
-"""Try again while there is hope. One deadline over all tries, counted from the last progress.
+"""Retries, with one deadline over all tries that starts again with each progress.
 
-The client's own retries count their deadline per request, do not check a download that was continued, and take a
-damaged one for final; so they are off, except inside a large upload.
+The client's own retries are off, except inside a large upload: their deadline is per request, they do not check a
+continued download, and they do not repeat a damaged one.
 """
 
 import os
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mtlrank.errors import StorageError
-from mtlrank.storage.faults import explain, passes_by_itself, reason
+from mtlrank.storage.faults import explain, is_worth_retry, reason
 from mtlrank.storage.paths import Place
 
 DEADLINE_VARIABLE = "MTLRANK_STORAGE_DEADLINE"
-DEADLINE = 300.0  # seconds: longer than a rolling restart of what is in between, shorter than a coffee break
-SILENCE = 60.0  # seconds without a byte after which a connection counts as cut
+DEADLINE = 300.0  # seconds: longer than a rolling restart of a proxy
+SILENCE = 60.0  # seconds without a byte until a connection counts as cut
 FIRST_WAIT = 0.5  # seconds, doubled after each try
 LONGEST_WAIT = 30.0
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def deadline() -> float:
-    """For how many seconds to continue without progress: `$MTLRANK_STORAGE_DEADLINE`, else five minutes."""
+    """The seconds without progress until we give up: `$MTLRANK_STORAGE_DEADLINE`, else five minutes."""
     text = os.environ.get(DEADLINE_VARIABLE) or str(DEADLINE)
     try:
         seconds = float(text)
@@ -38,10 +38,10 @@ def deadline() -> float:
 
 
 def persist(attempt: Callable[[float], T], verb: str, place: Place, progress: Callable[[], int] = lambda: 0) -> T:
-    """The result of `attempt(timeout)`, tried until it succeeds, cannot succeed, or the deadline has passed.
+    """The result of `attempt(timeout)`, which is repeated until it succeeds, cannot succeed, or the deadline has passed.
 
-    `progress` tells how far it has come. Whenever that grows the clock starts again: a long transfer over a poor line is
-    slow, not stuck.
+    `progress` gives the bytes so far. Whenever they grow the deadline starts again: a long transfer over a poor connection
+    is slow, not stuck.
     """
     allowed = deadline()
     start, tries, reached = time.monotonic(), 0, progress()
@@ -49,7 +49,7 @@ def persist(attempt: Callable[[float], T], verb: str, place: Place, progress: Ca
         try:
             return attempt(max(0.001, min(SILENCE, start + allowed - time.monotonic())))
         except Exception as error:
-            if not passes_by_itself(error):
+            if not is_worth_retry(error):
                 explained = explain(error, verb, place)
                 if explained is None:
                     raise

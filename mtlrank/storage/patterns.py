@@ -8,18 +8,18 @@ _SHOWN = 5  # names of files in a message
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a config's name of a file stands for all that match; `*` in the name of a folder means nothing."""
+    """Whether a file name in a config is a pattern; `*` in a folder's name has no meaning."""
     return "*" in name.rpartition("/")[2]
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that match, in order; those that begin with a dot, as a shell does, only if the pattern does too."""
-    wanted = re.compile(fnmatch.translate(re.sub(r"([?[])", r"[\1]", pattern)))  # only * means anything
+    """The names that match, sorted. As in a shell, hidden ones match only a pattern that begins with a dot, too."""
+    wanted = re.compile(fnmatch.translate(re.sub(r"([?[])", r"[\1]", pattern)))  # only * is special
     hidden = pattern.startswith(".")
     return sorted(name for name in names if wanted.fullmatch(name) and name.startswith(".") <= hidden)
 
 
-def told(names: Sequence[str]) -> str:
-    """What a folder holds, as far as it fits into a line."""
+def some_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are, for a message."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(sorted(names)[:_SHOWN]) + more or "no file"

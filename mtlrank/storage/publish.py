@@ -1,4 +1,4 @@
-"""A local folder for others to read. Its manifest arrives last, so that half a folder is never taken for a whole one."""
+"""Publishes a local folder. Its manifest arrives last, so that half a folder is never taken for a whole one."""
 
 import shutil
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def publish_folder(folder: str | Path, path: str | Path) -> None:
     """Make a local folder with a manifest appear at `path`. A publish that was killed continues where it was.
 
-    A folder that is there already with the same manifest is success; one with another manifest is a ConflictError, because
-    somebody may be reading it.
+    If `path` has the same manifest already, that is success; another manifest is a ConflictError, because somebody may be
+    reading that folder.
     """
     source, target = Path(folder), parse(path)
     manifest = _manifest(source)
@@ -80,7 +80,7 @@ def _upload(source: Path, target: Place, manifest: bytes) -> None:
                     f"{path} was changed or damaged: its sha256 does not match the manifest. Make {source} again."
                 )
             if stored is None or not stored.holds(content):
-                if stored:  # of a publish that was killed, or of one that may have ended since
+                if stored:  # left by a publish that was killed, or that has finished meanwhile
                     _refuse_another(target, gcs.read(target.child(MANIFEST))[0], manifest)
                 upload.write_file(target.child(name), path, content, stored.version if stored else ABSENT)
         return content
@@ -89,14 +89,14 @@ def _upload(source: Path, target: Place, manifest: bytes) -> None:
     _check_sent(target, sent)
     _write_manifest(target, manifest)
     try:
-        _check_sent(target, sent)  # again: who began before the manifest was there may have overwritten a file since
+        _check_sent(target, sent)  # again: another publish may have overwritten a file before it saw the manifest
     except ConflictError:
         gcs.delete(target.child(MANIFEST))
         raise
 
 
 def _check_sent(target: Place, sent: Mapping[str, "Digest"]) -> None:
-    """Refuse files that somebody else has put in the place of ours."""
+    """Refuse a folder in which another process has replaced our files."""
     from mtlrank.storage import gcs
 
     there = gcs.list_objects(target)

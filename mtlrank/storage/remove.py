@@ -1,4 +1,4 @@
-"""Removing what is not needed any more."""
+"""Removal of folders."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from mtlrank.storage.paths import parse
 
 
 def remove_folder(path: str | Path) -> None:
-    """Remove a folder with a manifest. The manifest goes first, so that what is left of a killed removal is no folder."""
+    """Remove a folder. Its manifest goes first, so that a removal that is killed leaves no folder that looks complete."""
     folder = parse(path)
     if isinstance(folder, Path):
         with system_errors(f"remove {folder}"):

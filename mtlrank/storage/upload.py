@@ -1,4 +1,4 @@
-"""Writing to Google Cloud Storage so that exactly one writer wins, also when the answer to a write gets lost."""
+"""Writes to Google Cloud Storage so that exactly one writer wins, even if the answer to a write gets lost."""
 
 import io
 import uuid
@@ -19,17 +19,17 @@ from mtlrank.storage.paths import Place
 from mtlrank.storage.patience import persist
 from mtlrank.storage.versions import ABSENT, Version
 
-PIECE = 32 << 20  # a large upload goes in pieces of this size, and a cut costs one of them
-_MARK = "mtlrank-write"  # metadata by which a writer knows its own object again
+PIECE = 32 << 20  # a large upload is sent in pieces of this size; a cut costs one of them
+_MARK = "mtlrank-write"  # metadata by which a writer recognises its own object
 
 
 def write(place: Place, data: bytes, expected: Version | None) -> Version:
-    """Store bytes under a name, if it still holds what the writer believes."""
+    """Store bytes as an object, if it still has the expected version."""
     return _upload(place, lambda: io.BytesIO(data), digest(io.BytesIO(data)), expected)
 
 
 def write_file(place: Place, path: Path, content: Digest, expected: Version | None) -> Version:
-    """Store a file whose digest is known; the server refuses it if other bytes arrive."""
+    """Store a file with a known digest; the server refuses other bytes."""
     return _upload(place, lambda: path.open("rb"), content, expected)
 
 
@@ -52,7 +52,7 @@ def _upload(place: Place, opened: Callable[[], BinaryIO], content: Digest, expec
 
 
 def _send(blob: Any, file: BinaryIO, size: int, expected: Version | None, timeout: float) -> None:
-    """One try of an upload. With several pieces, the client sends a lost one again instead of all of them."""
+    """One try of an upload. Of several pieces, the client repeats only the lost one."""
     again = DEFAULT_RETRY.with_timeout(patience.deadline()).with_delay(patience.FIRST_WAIT, patience.LONGEST_WAIT)
     condition = None if expected is None else int(expected)
     try:
@@ -60,7 +60,7 @@ def _send(blob: Any, file: BinaryIO, size: int, expected: Version | None, timeou
             file,
             size=size,
             if_generation_match=condition,
-            checksum=None,  # declared by the caller; with a check of its own the client deletes what it doubts
+            checksum=None,  # the blob has the caller's; with a check of its own the client deletes an object that it doubts
             retry=again if size > PIECE else None,
             timeout=timeout,
         )
@@ -79,7 +79,7 @@ def _send(blob: Any, file: BinaryIO, size: int, expected: Version | None, timeou
 
 
 def _resolve(place: Place, content: Digest, expected: Version | None, mark: str, timeout: float) -> Version:
-    """Who won, when the server says that the object is another: perhaps we did, and only the answer was lost."""
+    """The version if we won although the server reports another version: perhaps only the answer was lost."""
     found = reload(place, timeout)
     if found is not None:
         ours = (found.metadata or {}).get(_MARK) == mark

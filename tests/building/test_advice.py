@@ -12,22 +12,22 @@ from mtlrank.task.distillation import MarginMSE
 def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
     for spread, scale, told in ((2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)):
         task = MarginMSE(["AP"], teacher_scale=scale)
-        advice._of_wide_scores({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
-        assert ("datasets.x.task.teacher_scale=2e-06 would bring" in capsys.readouterr().err) == told
+        advice._check_teachers({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
+        assert ("datasets.x.task.teacher_scale=2e-06 scales" in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize(("epochs", "told"), [(2, True), (3, False)])
 def test_a_training_that_ends_before_losses_are_weighed_is_told(capsys, epochs, told):
-    advice._of_few_epochs({"training": {"epochs": epochs}}, DynamicWeightAverage({}))
+    advice._check_epochs({"training": {"epochs": epochs}}, DynamicWeightAverage({}))
     assert ("loop/loss=dwa weighs all tasks alike" in capsys.readouterr().err) == told
 
 
 def test_rates_that_are_too_high_for_a_pretrained_body_are_told(config, datasets, capsys):
     for pretrained, told in ((False, False), (True, True)):
         body = {**config["model"]["body"], "pretrained": pretrained}
-        advice._of_high_rate({**config, "model": {**config["model"], "body": body}})
+        advice._check_rate({**config, "model": {**config["model"], "body": body}})
         assert ("usually learn with 1e-5 to 1e-4" in capsys.readouterr().err) == told
-    advice._of_high_rate(
+    advice._check_rate(
         {**config, "model": {**config["model"], "body": body}, "training": {**config["training"], "epochs": 0}}
     )
     assert capsys.readouterr().err == "", "nothing is learnt"
@@ -48,7 +48,7 @@ def test_what_makes_a_gpu_slow_is_told(monkeypatch, capsys, settings, has_parsed
     monkeypatch.setattr(torch.backends.cuda, "cublas_workspace_size", None, raising=False)
     if not has_parsed_once:
         monkeypatch.delattr(torch.backends.cuda, "cublas_workspace_size")
-    advice._of_slow_settings({**settings, "accelerator": "auto"})
+    advice._check_speed({**settings, "accelerator": "auto"})
     assert re.findall(r"trainer\.(\w+) (?:is|costs)", capsys.readouterr().err) == told
-    advice._of_slow_settings({**settings, "accelerator": "cpu"})
+    advice._check_speed({**settings, "accelerator": "cpu"})
     assert capsys.readouterr().err == ""

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlrank.composing.compose import _literal, compose_config, pipeline_config
-from mtlrank.composing.settings import INSTEAD, all_keys
+from mtlrank.composing.settings import INSTEAD
+from mtlrank.composing.tree import nodes
 from mtlrank.errors import ConfigError
 from tests.saved_models import composed
 
@@ -180,7 +181,7 @@ def test_no_setting_of_another_step_is_suggested():
 
 
 def test_what_is_to_be_typed_instead_is_there():
-    keys = [*all_keys(composed())]
+    keys = [key for key, _ in nodes(composed())]
     wrong = [other for other in INSTEAD.values() if other.split(",")[0] not in keys]
     assert not wrong
 

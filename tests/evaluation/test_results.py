@@ -36,7 +36,7 @@ def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(
     _, judgement = judged(dataset, tmp_path)
     assert judgement.values["AP"] == judgement.values["AP(rel=1)"] != judgement.values["AP(rel=2)"]
     assert capsys.readouterr().err.splitlines() == [
-        "AP of trec2019 takes documents from grade 1 on as relevant, its task from grade 2: that is AP(rel=2)"
+        "mtlrank: AP of trec2019 takes documents from grade 1 on as relevant, its task from grade 2: that is AP(rel=2)"
     ]
     page = (tmp_path / "evaluation" / "trec2019" / "index.html").read_text()
     assert "relevant from grade 2" in page
@@ -65,7 +65,7 @@ def test_a_ranking_that_is_none_says_so(datasets, tmp_path, capsys, offset, tell
         "For 50 of 50 queries all scores are equal but for rounding: it and document ids decide the measures. "
         "If training collapsed, lower loop.optimizer.lr."
     )
-    assert capsys.readouterr().err == (f"trec2019: {note}\n" if tells else "")
+    assert capsys.readouterr().err == (f"mtlrank: trec2019: {note}\n" if tells else "")
     assert (note in (folder / "index.html").read_text()) == tells
     assert read_section(folder).note == (note if tells else "")
 

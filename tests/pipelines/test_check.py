@@ -230,7 +230,7 @@ def test_what_outlives_a_pod_is_in_a_bucket(name, place, said):
 def test_a_path_that_the_cluster_may_mount_is_used_with_a_warning(capsys):
     check_for_cluster({"registry": "/mnt/registry", "checkpoints": "gs://bucket/checkpoints"}, DECLARED)
     (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith("registry is '/mnt/registry': without a volume")
+    assert warning.startswith("mtlrank: registry is '/mnt/registry': without a volume")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,9 @@ def test_gpus_on_an_image_for_cpus_are_told(parameters, asked, capsys, monkeypat
     check_for_cluster(parameters, DECLARED)
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == bool(asked)
-    assert not asked or warnings[0].startswith(f"{asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is called")
+    assert not asked or warnings[0].startswith(
+        f"mtlrank: {asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is called"
+    )
     monkeypatch.setattr("pipelines.check.IMAGE", "r.example.com/mtlrank:0.1.0-g1a2b3c4-cuda")
     check_for_cluster(parameters, DECLARED)
     assert capsys.readouterr().err == ""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlrank.checks import is_number, one_of
+from mtlrank.checks import number, one_of
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss.combiner import Combiner, Learner
 
@@ -89,8 +89,7 @@ class GradNorm(ByGradient):
     def __init__(self, tasks: Mapping[str, Learner], alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(tasks)
         for name, value in (("alpha", alpha), ("lr", lr)):
-            if not is_number(value) or value < 0:
-                raise ConfigError(f"loop.loss.{name} is {value!r}, expected a finite number of at least 0.")
+            number(lambda v: v >= 0, "a finite number of at least 0").check(f"loop.loss.{name}", value)
         self.alpha = alpha
         self.rate = lr
         self.register_buffer("weights", torch.ones(len(tasks)))

@@ -18,7 +18,7 @@ from mtlrank.model.body.family import FAMILIES
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
-from mtlrank.progress import say
+from mtlrank.progress import warn
 
 
 class MTLBody(nn.Module):
@@ -55,7 +55,7 @@ class MTLBody(nn.Module):
         self.family = FAMILIES.get(config.model_type)
         overrides: dict[str, float | None] = {}
         if self.family is None:
-            say(
+            warn(
                 f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
                 f"These run packed: {', '.join(FAMILIES)}."
             )
@@ -77,7 +77,7 @@ class MTLBody(nn.Module):
         if initialisation not in (None, "mimetic"):
             raise ConfigError(f"Unknown initialisation {initialisation!r}. Expected mimetic or null.")
         if initialisation and pretrained:
-            say(f"model.body.initialisation={initialisation} is ignored: {backbone} is pretrained")
+            warn(f"model.body.initialisation={initialisation} is ignored: {backbone} is pretrained")
         elif initialisation:
             mimetic(self.encoder)
         if getattr(self.encoder, "pooler", None) is not None:

@@ -287,8 +287,10 @@ def test_what_a_body_does_not_do_is_said_in_a_line(tmp_path, capsys):
     AutoModel.from_config(copy.deepcopy(CONFIGS["mpnet"])).save_pretrained(tmp_path)
     body(tmp_path, initialisation="mimetic")
     padded, ignored = (line for line in capsys.readouterr().err.splitlines() if str(tmp_path) in line)
-    assert padded.startswith(f"{tmp_path} (mpnet) runs padded, at full depth and with its own attention dropout. ")
-    assert ignored == f"model.body.initialisation=mimetic is ignored: {tmp_path} is pretrained"
+    assert padded.startswith(
+        f"mtlrank: {tmp_path} (mpnet) runs padded, at full depth and with its own attention dropout. "
+    )
+    assert ignored == f"mtlrank: model.body.initialisation=mimetic is ignored: {tmp_path} is pretrained"
 
 
 def test_mimetic_attention_looks_for_similar_tokens():

@@ -80,10 +80,13 @@ def test_choosing_twice_changes_nothing_of_it():
             shared(trec2019="msm_bm52"),
             r"model.heads.trec2019.of is 'msm_bm52', expected a task .* Did you mean 'msm_bm25'",
         ),
-        (shared(trec2019="trec2019"), "model.heads.trec2019.of is 'trec2019', whose head is that of trec2019 again"),
+        (
+            shared(trec2019="trec2019"),
+            "model.heads.trec2019.of is 'trec2019', which leads back to it: one of trec2019 needs",
+        ),
         (
             shared(trec2019="msm_bm25", msm_bm25="trec2019"),
-            "model.heads.msm_bm25.of is 'trec2019', whose head is that of",
+            "model.heads.msm_bm25.of is 'trec2019', which leads back to it: one of",
         ),
         (["model/heads@model.heads.trec2019=shared"], "model.heads.trec2019.of has no value"),
     ],
