@@ -44,6 +44,11 @@ def _explain_parsing(error: Exception, _: object) -> str | None:
     key, equals, value = str(error.override).partition("=")
     if not equals:
         return f"Cannot read {error.override!r}: expected key=value."
+    if value.count("[") != value.count("]") or value.count("{") != value.count("}"):
+        return (
+            f"Cannot read {error.override!r}: a bracket is not closed. Leave out blanks, or put the whole word into quotes, "
+            f"as in '{key}=[a, b]'."
+        )
     if value[:1] + value[-1:] in ("{}", "[]"):
         return (
             f"Cannot read {error.override!r}. Quote texts in it that have other characters than letters, digits and _, "
@@ -71,6 +76,10 @@ def _explain_option(error: Exception, _: object) -> str | None:
         )
     if not error.options:
         return None
+    if group == "loop/logger" and option.lower() in ("csv", "tensorboard"):
+        return (
+            f"loop/logger={option} is not needed: CSV and TensorBoard logs are always written, into the run's folder."
+        )
     hint, options = nearest(option, error.options), ", ".join(error.options)
     more = "" if hint else " Configs of your own are found by --config-dir FOLDER."
     return f"{group or 'The config'} has no option {option!r}.{hint} It has: {options}.{more}"

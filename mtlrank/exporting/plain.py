@@ -37,7 +37,7 @@ def plain_head(head: TrainedHead) -> PlainHead:
     if head.task.num_spans:
         reason = f"it {unfit(head.dataset)}, and stock models judge whole ones"
         raise _refused(head, reason, "use it with `mtlrank predict`, or keep it with format=multitask")
-    choose = f"train with model/heads@model.heads.{head.key}=cls, or keep it with format=multitask"
+    choose = f"train with {other_head(head)}, or keep it with format=multitask"
     if pooling is None:
         kind = type(module.pooler).__name__
         raise _refused(head, f"it pools with {kind}, which no stock model has", choose)
@@ -109,6 +109,14 @@ def stock_config(body: MTLBody, depth: int, model_type: str, **settings: Any) ->
     if depth < body.num_layers:
         config.num_hidden_layers = depth
     return config
+
+
+def other_head(head: TrainedHead) -> str:
+    """The override with which a head that can be exported is trained."""
+    alone = (
+        " (for a dataset trained by itself, model/heads@model.default_head=cls)" if len(head.model.heads) == 1 else ""
+    )
+    return f"model/heads@model.heads.{head.key}=cls{alone}"
 
 
 def _refused(head: TrainedHead, reason: str, instead: str) -> ConfigError:

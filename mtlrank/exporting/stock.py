@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
-from mtlrank.exporting.plain import PlainHead, copy_body, plain_head, stock_config
+from mtlrank.exporting.plain import PlainHead, copy_body, other_head, plain_head, stock_config
 from mtlrank.model.head import MLP, CrossEncoderHead
 from mtlrank.trained_head import TrainedHead
 
@@ -83,7 +83,7 @@ def stock_type(head: TrainedHead) -> str:
     if pooling == "mean" and family != "modernbert":
         raise ConfigError(
             f"Head {head.name!r} averages tokens, and the stock classifier of {family} reads the first one. {instead}; or "
-            f"train with model/heads@model.heads.{head.key}=cls."
+            f"train with {other_head(head)}."
         )
     if is_mlp and family not in ("bert", "electra"):
         raise ConfigError(f"Head {head.name!r} is an MLP, and the stock classifier of {family} has no GELU. {instead}.")

@@ -29,6 +29,7 @@ from mtlrank.storage import (
     safe_name,
     write_bytes,
 )
+from mtlrank.storage.patterns import some_of
 
 POINTER = "current.json"
 MODELS = "models"
@@ -290,6 +291,11 @@ def model_folder(path: str | Path | None) -> Path:
             "model/heads@model.default_head=cross_encoder output_dir=runs/published`; training.epochs=0 leaves its weights "
             "as they are (docs/methods.md, Published cross-encoders)."
         )
+    if not exists(join(path, MANIFEST)):
+        found = "There is no model in" if "://" in str(path) or Path(path).is_dir() else "There is no folder"
+        runs = [] if "://" in str(path) else sorted(Path(path).glob(f"*/{MODEL}/{MANIFEST}"))
+        below = f" Runs in it: {some_of([file.parts[-3] for file in runs])}." if runs else ""
+        raise ConfigError(f"{found} {path}: expected the folder of a finished run, of its model, or a registry.{below}")
     return fetch_folder(path, mirror(path))
 
 
