@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 from hydra.errors import MissingConfigException
@@ -60,11 +59,8 @@ def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> No
     """Refuse a study of which the steps `plan` and `trial` would say that it cannot be."""
     check_lists(values["tasks"], values["shards"])
     check_pods(values)
-    of_study, of_runs = (
-        {name: values[name] for name in signature(f).parameters} for f in (study_settings, run_settings)
-    )
-    same = run_settings(**of_runs)
-    settings = {**study_settings(**of_study), **same, "seed": 0, "output_dir": "of the step"}
+    same = run_settings(values)
+    settings = {**study_settings(values), **same, "seed": 0, "output_dir": "of the step"}
     config = pipeline_config(settings, values["overrides"], name="study")
     if "tasks" not in parameters:
         check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)

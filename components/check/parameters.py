@@ -4,7 +4,6 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     gpus = check_pods(values)
     if not 0 <= values["margin"] < math.inf:
         raise ConfigError(f"margin is {values['margin']}: expected at least 0 and finite, in the measures' own unit.")
-    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
-    settings["output_dir"] = "of the step"
+    settings = {**train_settings(values), "output_dir": "of the step"}
     if gpus > 1 or "num_nodes" in values:
         settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
     config = pipeline_config(settings, values["overrides"])

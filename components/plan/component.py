@@ -52,9 +52,8 @@ def plan(
     check_pods(values)
     if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is gone with it
         check_places(values)
-    settings = run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus)
-    compared = study_settings(tasks, seeds, mixtures, heads, measures, margin)
-    composed = pipeline_config({**settings, **compared}, overrides, name="study")
+    settings = run_settings(values)
+    composed = pipeline_config({**settings, **study_settings(values)}, overrides, name="study")
     check_shard(composed)
     runs = plan_runs(composed, settings, overrides)
     write_json(Path(config.path), composed, sort_keys=False)
