@@ -59,8 +59,7 @@ def run(
         write_entry(entry, model, heads)
         candidate = read_system("new", [entry])
         parse_measures(measures, candidate)
-        read = registry.history()
-        changes, _ = read
+        changes = registry.history()
         in_use = changes[-1].model if changes else None
         if not (measures or force or in_use):
             _main_measure(entry, "the new model")  # later ones will be compared by it
@@ -82,7 +81,7 @@ def run(
             rival = registry.fetch(in_use)
             decision = _lacking(entry, rival) or _compared(rival, candidate, measures, margin, prepared, Path(scratch))
     if decision.promoted:
-        registry.promote(name, decision.reason, read, source)
+        registry.promote(name, decision.reason, changes, source)
     print(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}", file=sys.stderr)
     return decision._replace(model=name, source=source)
 

@@ -13,7 +13,6 @@ from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, prev
 from mtlrank.registry.pointer import Pointer, dump, parse, without, written
 from mtlrank.storage import (
     MANIFEST,
-    Version,
     describe_files,
     exists,
     fetch_folder,
@@ -57,10 +56,9 @@ class Registry:
         self.path = str(path)
         join(self.path, POINTER)  # a path that cannot be used is found now
 
-    def history(self) -> tuple[list[Change], Version]:
-        """All changes, and the version of the pointer that they were read from."""
-        pointer = self.pointer()
-        return pointer.changes, pointer.version
+    def history(self) -> list[Change]:
+        """All changes of the model in use, oldest first."""
+        return self.pointer().changes
 
     def pointer(self) -> Pointer:
         """All that is kept beside the models."""
@@ -68,7 +66,7 @@ class Registry:
 
     def current(self) -> str | None:
         """The name of the model in use."""
-        changes, _ = self.history()
+        changes = self.history()
         return changes[-1].model if changes else None
 
     def folder(self, model: str) -> str:
@@ -86,20 +84,17 @@ class Registry:
         publish_folder(entry, self.folder(model))
         return model
 
-    def promote(
-        self, model: str, note: str, read: tuple[list[Change], Version], source: Source | None = None
-    ) -> Change:
-        """Promote a published model. `read` is the history that this was decided on.
+    def promote(self, model: str, note: str, changes: Sequence[Change], source: Source | None = None) -> Change:
+        """Promote a published model. `changes` is the history on which this was decided.
 
-        Raises `ConflictError` if the pointer has moved since: of two that decide at once, exactly one succeeds.
+        Raises `ConflictError` if it has changed since: of two that decide at the same time, exactly one succeeds.
         """
-        changes, _ = read
         replaced = changes[-1].model if changes else None
         return self._move(Change(model, replaced, _now(), PROMOTED, note, source), changes)
 
     def roll_back(self, to: str | None = None, note: str = "") -> Change:
         """Roll back to what the current model replaced, or to any published model. Repeated, it goes further back."""
-        changes, _ = self.history()
+        changes = self.history()
         if not changes:
             raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")
         now = changes[-1].model
