@@ -1,6 +1,14 @@
 """Words of messages."""
 
+from collections.abc import Sequence
+
 
 def counted(number: int, one: str, several: str = "") -> str:
     """A number with its noun, as in 1 run and 1,200 runs."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`: the first names, and how many others there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

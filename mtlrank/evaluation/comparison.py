@@ -11,9 +11,10 @@ from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
+from mtlrank.words import listed
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
-_MANY = 5  # systems are named, and the number of the others
+_MANY = 5  # systems named in a sentence
 
 
 class Comparison(NamedTuple):
@@ -147,8 +148,7 @@ def not_compared(systems: Sequence[System]) -> list[str]:
 
 
 def _names(systems: Sequence[System]) -> str:
-    names = [system.name for system in systems]
-    return ", ".join(names[:_MANY]) + (f" and {len(names) - _MANY} more" if len(names) > _MANY else "")
+    return listed([system.name for system in systems], _MANY)
 
 
 def _compare(

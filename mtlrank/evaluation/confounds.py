@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.grouping import TASKS, Settings, all_keys, name_settings, settings_of, shown, telling_keys
+from mtlrank.words import listed
 
-_MANY = 10  # differences are told, and the number of the others
+_MANY = 10  # differences named in a sentence
 _LONG = 60  # letters of a value, such as a path or names of tasks
 
 
@@ -89,12 +90,10 @@ def _told(differing: Mapping[str, tuple[str, ...]]) -> str:
     for key, values in differing.items():
         together.setdefault(values, []).append(key)
     told = []
-    for values, (first, *others) in list(together.items())[:_MANY]:
+    for values, (first, *others) in together.items():
         more = f" and {others[0] if len(others) == 1 else f'{len(others)} more'}" if others else ""
         told.append(f"{first}{more} ({', '.join(values)})")
-    if len(together) > _MANY:
-        told.append(f"{len(together) - _MANY} more")
-    return ", ".join(told)
+    return listed(told, _MANY)
 
 
 def _last(key: str) -> str:

@@ -4,6 +4,8 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
+from mtlrank.words import listed
+
 _SHOWN = 5  # names of files in a message
 
 
@@ -19,7 +21,6 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if wanted.fullmatch(name) and name.startswith(".") <= hidden)
 
 
-def told(names: Sequence[str]) -> str:
-    """What a folder holds, as far as it fits into a line."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(sorted(names)[:_SHOWN]) + more or "no file"
+def listing(names: Sequence[str]) -> str:
+    """The files of a folder in a line: the first ones, and how many others there are."""
+    return listed(sorted(names), _SHOWN) or "no file"
