@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compared
+from mtlrank.evaluation.comparison_captions import Table
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.grouping import group_runs
@@ -44,10 +45,10 @@ def run(
         folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
         print(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}", file=sys.stderr)
     comparisons = compare_systems(systems, list(chosen.values()), measures, margin, resamples, seed, first_stage)
-    told = not_compared(systems), [*confounds(groups), *notes]
-    print_comparison(comparisons, *told)
+    table = Table(comparisons, not_compared(systems), [*confounds(groups), *notes])
+    print_comparison(table)
     if folder is not None:
-        write_comparison(folder, comparisons, *told)
+        write_comparison(folder, table)
         print(f"results: {folder}")
     return comparisons
 

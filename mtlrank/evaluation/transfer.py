@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
-from mtlrank.evaluation.comparison_captions import caption, notes
+from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
@@ -43,7 +43,8 @@ def write_transfer(
     output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
 ) -> None:
     """Write transfer.html, its heatmap as files, and what `write_comparison` writes."""
-    write_comparison(output, rows)
+    table = Table(rows)
+    write_comparison(output, table)
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
     systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
     heatmap.write(output, "transfer")
@@ -51,7 +52,7 @@ def write_transfer(
         "transfer.html.j2",
         verdict=verdict(rows),
         rows=rows,
-        notes=notes(rows),
+        notes=table.notes(),
         caption=caption(rows),
         picture=heatmap,
         forest=figures.forest(_panels(rows)),
@@ -82,7 +83,7 @@ def print_transfer(rows: Sequence[Comparison]) -> None:
     header = ["head", "measure", "single task", *map(escape, mixtures)]
     tables.show(header, table, names=2, width=width, title="transfer")
     console = tables.console(width)
-    for line in (verdict(rows), *notes(rows), caption(rows)):
+    for line in (verdict(rows), *Table(rows).notes(), caption(rows)):
         console.print(line, markup=False, highlight=False)
 
 
