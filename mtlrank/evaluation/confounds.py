@@ -43,10 +43,10 @@ def _settings(run: Path) -> Settings | None:
 
 
 def _differing(systems: Sequence[Sequence[Settings]]) -> dict[str, tuple[str, ...]]:
-    """The keys in which systems of one or more runs differ, with their values.
+    """The keys in which systems of one or more runs differ, each with the values of all systems.
 
-    What follows from others is left out: a task's settings in systems that do not learn it, and settings that one part
-    has, such as an optimizer, and the other part in its place has not.
+    Consequences of other differences are left out: settings of a task in systems that do not learn it (`-`), and settings
+    of a part, such as an optimizer, that another part in its place does not have.
     """
     every = [run for runs in systems for run in runs]
     tasks = {task for run in every for task in run[TASKS]}
@@ -55,14 +55,10 @@ def _differing(systems: Sequence[Sequence[Settings]]) -> dict[str, tuple[str, ..
     )
     found = {}
     for key in all_keys(every):
-        of_tasks = tasks.intersection(key.split("."))
-        learning = [of_tasks <= set(runs[0][TASKS]) for runs in systems]
-        concerned = [run for runs, learns in zip(systems, learning, strict=True) if learns for run in runs]
-        if key.startswith(replaced) and any(key not in run for run in concerned):
-            continue
-        values = tuple(_values(runs, key) if learns else "-" for runs, learns in zip(systems, learning, strict=True))
-        if len({value for value, learns in zip(values, learning, strict=True) if learns}) > 1:
-            found[key] = values
+        learners = [runs for runs in systems if tasks.intersection(key.split(".")) <= set(runs[0][TASKS])]
+        is_replaced = key.startswith(replaced) and any(key not in run for runs in learners for run in runs)
+        if not is_replaced and len({_values(runs, key) for runs in learners}) > 1:
+            found[key] = tuple(_values(runs, key) if runs in learners else "-" for runs in systems)
     return found
 
 
