@@ -1,4 +1,4 @@
-"""How to read a comparison, in words: how its numbers came about, of how many queries and runs, and what is not in it."""
+"""How to read a table of comparisons: its method, its numbers of queries and runs, and its notes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,12 +22,12 @@ class Table(NamedTuple):
 
 
 def caption(comparisons: Sequence[Comparison]) -> str:
-    """How the numbers of a table came about, in words."""
+    """The method of a table, and its numbers of queries and runs."""
     return f"{method(comparisons)} {amounts(comparisons)}"
 
 
 def method(comparisons: Sequence[Comparison]) -> str:
-    """What is computed, and how verdicts are found."""
+    """What is computed, and what the verdicts mean."""
     first, number = comparisons[0], len(comparisons)
     num_runs = _num_runs(comparisons).values()
     units = " or ".join(dict.fromkeys(row.units for row in comparisons))

@@ -1,4 +1,4 @@
-"""A comparison to look at: on the terminal, and as CSV, LaTeX, JSON and pictures."""
+"""Comparisons on the terminal, and as CSV, LaTeX, JSON and pictures."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,7 +13,7 @@ from mtlrank.pages import figures, tables
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
-_SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # what the verdict is found by; the files have it
+_SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # left out on a narrow terminal: the verdict follows from them
 COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
 _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -70,7 +70,7 @@ def print_comparison(table: Table) -> None:
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """All fields but the queries, a row for each comparison."""
+    """A row for each comparison, with all fields but `per_query`."""
     fields = [field for field in Comparison._fields if field != "per_query"]
     return tables.as_csv([fields, *([getattr(row, field) for field in fields] for row in comparisons)])
 

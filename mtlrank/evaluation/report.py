@@ -75,7 +75,7 @@ def print_table(folders: Sequence[Path]) -> None:
 
 
 def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:
-    """Losses, validation and, where they were watched, the tasks' gradients over training."""
+    """Losses, validation measures and, if they were logged, the tasks' gradients, over training steps."""
     pictures = []
     for section in sections:
         name, measure = section.name, section.rows[0].measure
