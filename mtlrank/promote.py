@@ -86,15 +86,16 @@ def run(
 def run_folder(
     folder: Path, registry: Registry, measures: Sequence[str] = (), margin: float = 0.02, force: str = ""
 ) -> Decision:
-    """The same for the folder of a finished training run."""
+    """`run` for the folder of a finished training run."""
     model, heads = local_path(folder) / MODEL, head_folders([folder / EVALUATION])
     return run(model, heads, registry, measures, margin, force=force)
 
 
 def _source(run: Path, trained_in: str) -> Source:
-    """Where a model came from, as far as its run says."""
-    told = about(run)
-    return Source(trained_in or str(run), str(told.get("commit", "unknown")), str(told.get("mtlrank", "unknown")))
+    """Where a model came from, as far as its run has recorded it."""
+    recorded = about(run)
+    commit, version = (str(recorded.get(key, "unknown")) for key in ("commit", "mtlrank"))
+    return Source(trained_in or str(run), commit, version)
 
 
 def _main_measure(entry: Path, whose: str) -> str:

@@ -116,7 +116,7 @@ def test_the_judgement_of_another_model_is_refused(tmp_path):
     write_json(file, {**read_json(file), "weights": "0" * 64})
     done = typed("promote", run, "--registry", tmp_path / "registry")
     assert done.exit_code == 3
-    assert "is of another model than" in done.stderr
+    assert "was judged with another model than" in done.stderr
     write_json(file, {**read_json(file), "weights": file_hash(run / "model" / "model.safetensors")})
     assert typed("promote", run, "--registry", tmp_path / "registry").exit_code == 0
 
@@ -152,7 +152,7 @@ def test_measures_are_checked_although_the_first_model_needs_none(tmp_path):
     run = write_finished(tmp_path / "run")
     done = typed("promote", run, "--registry", tmp_path / "registry", "--measure", "rank/foo")
     assert done.exit_code == 2
-    assert "was not judged by 'rank/foo'. There are rank/AP" in done.stderr
+    assert "was not judged by 'rank/foo'. It was judged by rank/AP" in done.stderr
     assert Registry(tmp_path / "registry").current() is None
 
 
@@ -176,7 +176,7 @@ def test_what_decides_is_the_main_measure_of_the_model_in_use(tmp_path):
     shutil.rmtree(only / "evaluation" / "rank")
     done = typed("promote", only, "--registry", tmp_path / "r")
     assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
-    assert "The new model was not judged by 'rank/AP'. There are sim/MSE" in done.stderr
+    assert "The new model was not judged by 'rank/AP'. It was judged by sim/MSE" in done.stderr
 
 
 def test_the_first_model_must_be_judged_by_what_later_ones_will_be_compared_by(tmp_path):

@@ -12,7 +12,7 @@ from mtlrank.words import interval
 
 
 class Decision(NamedTuple):
-    """What was decided, in a sentence, and the numbers behind it."""
+    """The outcome, its reason in a sentence, and the numbers behind it."""
 
     promoted: bool
     reason: str
@@ -28,8 +28,8 @@ def decide(
 
     The candidate passes a measure if the 95 % bootstrap interval of the paired difference lies above -margin
     (non-inferiority, as in Piaggio et al. 2012, CONSORT), and it must pass all; so no correction for their number is
-    needed. Where there is one topic and no interval, the difference itself decides. Raises `DataError` if the test sets
-    of a head that decides differ; others may.
+    needed. With a single topic there is no interval, and the difference itself decides. Raises `DataError` if the test
+    sets of a head in `measures` differ; those of other heads may.
     """
     wanted = parse_measures(measures, candidate)
     before, after = (_with_heads(system, {head for head, _ in wanted}) for system in (current, candidate))
@@ -85,7 +85,7 @@ def _parse(measure: str, system: System) -> tuple[str, str]:
     head, _, name = measure.partition("/")
     if head not in system.heads or name not in system.heads[head].measures:
         known = [f"{head.name}/{name}" for head in system.heads.values() for name in head.measures]
-        raise ConfigError(f"The new model was not judged by {measure!r}. There are {', '.join(known)}.")
+        raise ConfigError(f"The new model was not judged by {measure!r}. It was judged by {', '.join(known)}.")
     return head, name
 
 

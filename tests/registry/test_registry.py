@@ -238,7 +238,7 @@ def test_a_model_of_hugging_face_is_told_from_one_of_ours(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "minilm" / "config.json", {"model_type": "bert"})
     hub = "cross-encoder/ms-marco-MiniLM-L6-v2"
-    for name, told in ((hub, f"^There is no folder {hub} here"), ("minilm", "^minilm is no model of mtlrank's")):
+    for name, told in ((hub, f"^There is no folder {hub} here"), ("minilm", "^minilm is not a model of mtlrank")):
         with pytest.raises(ConfigError, match=f"{told}.* model.body.backbone={name} model/heads"):
             model_folder(name)
 
