@@ -1,4 +1,4 @@
-"""The runs of a study as texts, which a loop of a pipeline hands to its steps one by one, with all that makes them."""
+"""The runs of a study as JSON texts, which a loop of a pipeline hands to its steps, with all their settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def plan_runs(config: Config, settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """Every run of a study, with the settings and overrides that all have in common.
 
-    Raises `ConfigError` for a study that cannot be, or not in a pipeline.
+    Raises `ConfigError` for a study that cannot run, or not in a pipeline.
     """
     from mtlrank import study  # here, as other pipelines that are started should not wait for torch
 
@@ -37,12 +37,12 @@ def read_run(text: str) -> tuple["Run", "Vary"]:
     """The run that a text names, and the function that gives its study's config with some keys changed."""
     from mtlrank.study import Run
 
-    told = json.loads(text)
+    decoded = json.loads(text)
 
     def vary(changes: Mapping[str, Any]) -> Config:
-        return pipeline_config({**told["settings"], **changes}, told["overrides"], name="study")
+        return pipeline_config({**decoded["settings"], **changes}, decoded["overrides"], name="study")
 
-    return Run(tuple(told["tasks"]), told["seed"]), vary
+    return Run(tuple(decoded["tasks"]), decoded["seed"]), vary
 
 
 def study_settings(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,6 @@ def prepare(task: str, shard: str, experiment: str, body: str, overrides: List[s
     from mtlrank.progress import say
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
-    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
+    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # it has the keys of all pipelines
     say(f"preparing {task}, shard {shard}")
     prepare_shard(config, task, Shard.parse(shard), Path(part.path))

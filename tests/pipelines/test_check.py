@@ -243,7 +243,9 @@ def test_gpus_on_an_image_for_cpus_are_told(parameters, asked, capsys, monkeypat
     check_for_cluster(parameters, DECLARED)
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == bool(asked)
-    assert not asked or warnings[0].startswith(f"{asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is called")
+    assert not asked or warnings[0].startswith(
+        f"{asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is for CPUs"
+    )
     monkeypatch.setattr("pipelines.check.IMAGE", "r.example.com/mtlrank:0.1.0-g1a2b3c4-cuda")
     check_for_cluster(parameters, DECLARED)
     assert capsys.readouterr().err == ""
