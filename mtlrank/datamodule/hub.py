@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from mtlrank.errors import ConfigError, DataError, StorageError, UserError
 from mtlrank.progress import say
 from mtlrank.storage import fingerprint, home, read_json, write_json
-from mtlrank.storage.patterns import listing, matching
+from mtlrank.storage.patterns import matching, some_of
 
 _SCHEME = "hf://"
 _EXAMPLE = "hf://datasets/sentence-transformers/all-nli@main/pair-class/dev-00000-of-00001.parquet"
@@ -81,7 +81,7 @@ def fetch_all(uri: str) -> tuple[Path, ...]:
     found = matching(name, there)
     if not found:
         where = f"The folder {folder!r}" if folder else "The root"
-        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {listing(there)}.")
+        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {some_of(there)}.")
     files = [HubFile(pattern.repository, commit, f"{folder}/{each}".lstrip("/")) for each in found]
     return tuple(_fetch(f"hf://datasets/{file.repository}@{commit}/{file.path}", file) for file in files)
 

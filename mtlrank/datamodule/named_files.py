@@ -11,7 +11,7 @@ from mtlrank import embedded
 from mtlrank.datamodule import hub
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
-from mtlrank.storage.patterns import is_pattern, listing, matching
+from mtlrank.storage.patterns import is_pattern, matching, some_of
 
 
 def locate(name: str, what: str) -> Path:
@@ -50,7 +50,7 @@ def locate_all(name: str, what: str) -> list[Path]:
         raise DataError(f"Cannot read the folder of the {what} {name!r}: {error.strerror}.") from error
     found = matching(path.name, there)
     if not found:
-        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {listing(there)}.")
+        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {some_of(there)}.")
     return [locate(str(path.with_name(each)), what) for each in found]
 
 

@@ -21,6 +21,6 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if wanted.fullmatch(name) and name.startswith(".") <= hidden)
 
 
-def listing(names: Sequence[str]) -> str:
-    """The files of a folder in a line: the first ones, and how many others there are."""
+def some_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are, for a message."""
     return listed(sorted(names), _SHOWN) or "no file"
