@@ -1,4 +1,4 @@
-"""What all components are made with. Steps cannot import it: kfp defines components nowhere but outside of them."""
+"""The decorator of all components. Steps cannot import it: kfp refuses to define components inside one."""
 
 import os
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from kfp.dsl.python_component import PythonComponent
 from mtlrank import __version__
 
 IMAGE = os.environ.get("MTLRANK_IMAGE") or f"mtlrank:{__version__}"
-# kfp copies a function's source without its decorators, so what goes around a running step stands behind it; and it asks
-# for the arguments in a way that does not look behind a decorator.
+# kfp copies a function's source without its decorators, so this code follows the source to guard the step; and kfp reads
+# the function's arguments without looking behind a decorator, so they are set.
 _GUARDED = """
 import inspect
 from mtlrank.entry import guarded

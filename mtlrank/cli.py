@@ -196,7 +196,7 @@ def models(
             return prune_models(Registry(registry), prune, really=yes)
         if yes:
             raise ConfigError("--yes is for --prune: name how many models to keep, as in --prune 5 --yes.")
-        changes, _ = Registry(registry).history()
+        changes = Registry(registry).history()
         for change in changes:
             source = f"  (from {change.source})" if change.source else ""
             print(f"{change.when}  {change.model}  {change.how}  {change.note}{source}")

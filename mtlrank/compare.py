@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compared
+from mtlrank.evaluation.comparison_captions import Table
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.grouping import group_runs
@@ -34,7 +35,7 @@ def run(
     seed: int = 0,
     first_stage: bool = True,
 ) -> list[Comparison]:
-    """Group runs, or run files, to systems, compare each with baselines and its first stage, show and keep the table."""
+    """Group runs and run files into systems, compare each with baselines and its first stage, and write the table."""
     _check(margin, resamples, seed)
     groups = group_runs(_with_judged_heads(runs))
     systems, notes = _read(groups)
@@ -44,16 +45,16 @@ def run(
         folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
         say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}")
     comparisons = compare_systems(systems, list(chosen.values()), measures, margin, resamples, seed, first_stage)
-    told = not_compared(systems), [*confounds(groups), *notes]
-    print_comparison(comparisons, *told)
+    table = Table(comparisons, not_compared(systems), [*confounds(groups), *notes])
+    print_comparison(table)
     if folder is not None:
-        write_comparison(folder, comparisons, *told)
+        write_comparison(folder, table)
         print(f"results: {folder}")
     return comparisons
 
 
 def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]]:
-    """The systems, in order, and what to know of those that are run files, which are judged as the others were."""
+    """The systems in order, and remarks about them. Run files are judged as the other systems were."""
     read = {name: read_system(name, paths) for name, paths in groups.items() if paths[0].is_dir()}
     files = {name: paths for name, paths in groups.items() if name not in read}
     topics = read_topics(read.values()) if files else []
@@ -64,13 +65,13 @@ def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]
         if head.fold
     ]
     for name, paths in files.items():
-        read[name], told = judge_files(name, paths, topics)
-        notes += told
+        read[name], remarks = judge_files(name, paths, topics)
+        notes += remarks
     return [read[name] for name in groups], notes
 
 
 def _with_judged_heads(runs: Sequence[str]) -> list[str]:
-    """The runs without folders that hold no judged head, if two are left: `runs/*` has runs that are not finished, too."""
+    """The runs that have judged heads, if there are two: `runs/*` may name unfinished runs, too."""
     places = ("evaluation/*/metrics.json", "*/metrics.json")  # of a run, of an evaluation
     without = [run for run in runs if Path(run).is_dir() and not any(any(Path(run).glob(place)) for place in places)]
     kept = [run for run in runs if run not in without]

@@ -42,8 +42,8 @@ def run(
 ) -> Decision:
     """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
 
-    Without `measures`, the main one of the model in use decides. Neither a model that lacks a head of it nor one that was
-    rolled back is promoted.
+    Without `measures`, the main one of the model in use decides. A model that lacks a head of the model in use, or that
+    was rolled back, is not promoted.
 
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
     `force` is a reason to promote the model without a comparison. `trained_in` is where others find the run that made the
@@ -59,30 +59,26 @@ def run(
         write_entry(entry, model, heads)
         candidate = read_system("new", [entry])
         parse_measures(measures, candidate)
-        read = registry.history()
-        changes, _ = read
+        changes = registry.history()
         in_use = changes[-1].model if changes else None
         if not (measures or force or in_use):
             _main_measure(entry, "the new model")  # later ones will be compared by it
         name = registry.publish(entry)
-        if in_use == name:
-            say(f"{name} is in use already")
-            return Decision(True, f"{name} is in use already", model=name, source=source)
+        if in_use is not None and (name == in_use or (not force and registry.same_weights(name, in_use))):
+            reason = f"{in_use} is in use already" + (f", with the same weights as {name}" if name != in_use else "")
+            say(reason)
+            return Decision(True, reason, model=name, source=source)
         if force:
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif in_use is None:
             decision = Decision(True, "the first model: there was none to compare with")
-        elif registry.same_weights(name, in_use):
-            say(f"{in_use} is in use already, with the same weights as {name}")
-            return Decision(True, f"{in_use} is in use already, with the same weights", model=name, source=source)
         elif rejected := registry.rejection(name, changes):
             why = f" ({rejected.note})" if rejected.note else ""
             decision = Decision(False, f"it was rolled back at {rejected.when}{why}: {_FORCE}")
         else:
-            rival = registry.fetch(in_use)
-            decision = _lacking(entry, rival) or _compared(rival, candidate, measures, margin, prepared, Path(scratch))
+            decision = _decide(registry.fetch(in_use), candidate, measures, margin, prepared)
     if decision.promoted:
-        registry.promote(name, decision.reason, read, source)
+        registry.promote(name, decision.reason, changes, source)
     say(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}")
     return decision._replace(model=name, source=source)
 
@@ -90,15 +86,16 @@ def run(
 def run_folder(
     folder: Path, registry: Registry, measures: Sequence[str] = (), margin: float = 0.02, force: str = ""
 ) -> Decision:
-    """The same for the folder of a finished training run."""
+    """`run` for the folder of a finished training run."""
     model, heads = local_path(folder) / MODEL, head_folders([folder / EVALUATION])
     return run(model, heads, registry, measures, margin, force=force)
 
 
 def _source(run: Path, trained_in: str) -> Source:
-    """Where a model came from, as far as its run says."""
-    told = about(run)
-    return Source(trained_in or str(run), str(told.get("commit", "unknown")), str(told.get("mtlrank", "unknown")))
+    """Where a model came from, as far as its run has recorded it."""
+    recorded = about(run)
+    commit, version = (str(recorded.get(key, "unknown")) for key in ("commit", "mtlrank"))
+    return Source(trained_in or str(run), commit, version)
 
 
 def _main_measure(entry: Path, whose: str) -> str:
@@ -116,34 +113,24 @@ def _heads(entry: Path) -> list[str]:
     return [str(dataset["name"]) for dataset in datasets.values()]
 
 
-def _lacking(entry: Path, rival: Path) -> Decision | None:
-    """The refusal of a model without some head of the model in use: whoever ranks with that head would be without it."""
-    if not (lacking := [name for name in _heads(rival) if name not in _heads(entry)]):
-        return None
-    return Decision(
-        False,
-        f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. {_FORCE}",
-    )
-
-
-def _compared(
-    rival: Path,
-    candidate: System,
-    measures: Sequence[str],
-    margin: float,
-    prepared: Mapping[str, Path] | None,
-    scratch: Path,
+def _decide(
+    rival: Path, candidate: System, measures: Sequence[str], margin: float, prepared: Mapping[str, Path] | None
 ) -> Decision:
-    """The decision by numbers."""
+    """Refuse a model that lacks a head of the model in use, `rival`: others rank with it. Else compare the two."""
+    if lacking := [name for name in _heads(rival) if name not in _heads(candidate.folders[0])]:
+        return Decision(
+            False,
+            f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. {_FORCE}",
+        )
     measures = measures or [_main_measure(rival, "the model in use")]
     parse_measures(measures, candidate)
-    return decide(_judged_alike(rival, candidate, measures, prepared, scratch), candidate, measures, margin)
+    return decide(_judged_alike(rival, candidate, measures, prepared), candidate, measures, margin)
 
 
 def _judged_alike(
-    folder: Path, candidate: System, measures: Sequence[str], prepared: Mapping[str, Path] | None, scratch: Path
+    folder: Path, candidate: System, measures: Sequence[str], prepared: Mapping[str, Path] | None
 ) -> System:
-    """The model in use, judged on what the candidate was judged on."""
+    """The model in use, judged on the candidate's test sets."""
     rival = read_system("in use", [folder])
     names = {measure.partition("/")[0] for measure in measures}
     try:
@@ -155,13 +142,13 @@ def _judged_alike(
             raise
         warn(f"judging the model in use again: {error}")
     _check_tokenizer(folder / MODEL, prepared)
-    again = scratch / "again"
     keys = [
         key for key in read_json(folder / MODEL / "config.json")["datamodule"]["dataset"]["datasets"] if key in prepared
     ]
-    settings = {"model_dir": str(folder / MODEL), "tasks": keys, "output_dir": str(again / EVALUATION)}
-    evaluate.run(pipeline_config(settings, [], name="evaluate"), prepared)
-    return read_system("in use", [again])
+    with tempfile.TemporaryDirectory() as again:
+        settings = {"model_dir": str(folder / MODEL), "tasks": keys, "output_dir": str(Path(again) / EVALUATION)}
+        evaluate.run(pipeline_config(settings, [], name="evaluate"), prepared)
+        return read_system("in use", [again])
 
 
 def _check_tokenizer(model: Path, prepared: Mapping[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Many runs in one table, such as those of a sweep: what they differ in, and what they reached.
+"""Many runs in one table, such as those of a sweep: the settings that differ, and their measures.
 
 mtlrank runs runs/* --output sweep.csv
 """
@@ -28,7 +28,7 @@ from mtlrank.storage import read_json, write_text
 
 
 class Reached(NamedTuple):
-    """What the runs of a system reached; a measure that a run lacks is left out."""
+    """The measures of a system's runs; a run that lacks a measure is left out there."""
 
     system: str
     folders: list[Path]
@@ -44,14 +44,14 @@ class Reached(NamedTuple):
 
 
 def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | None = None) -> list[Reached]:
-    """Show and keep the table, best first by its first measure.
+    """Show the table, the best system by the first measure first, and write it to `output`.
 
-    By default these are the measure that a run's checkpoint is chosen by and the first one of each head on its test set, or
-    in validation where no run was judged. Runs are grouped to systems as by `compare`. Those that are not finished follow
-    with their last validation, in a table that is not kept. Raises `ConfigError` for a measure that no run has, and
+    The default measures are the one that chooses checkpoints and, for each head, the first one on its test set, or in
+    validation if no run was judged. Runs are grouped into systems as by `compare`. Unfinished runs follow in a table of
+    their own, which is not written, with their last validation. Raises `ConfigError` for a measure that no run has, and
     `DataError` if no run has begun, or none is finished and there is an `output`.
     """
-    finished, begun = _parted(runs)
+    finished, begun = _split_finished(runs)
     if not finished and (output is not None or not begun):
         raise DataError(f"None of the runs is finished: {', '.join(runs)}. Name the output_dir of finished ones.")
     rows = [_read(system, folders) for system, folders in group_runs(finished).items()]
@@ -62,23 +62,23 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
             there = ", ".join(sorted(all_known)) or "none yet"
             raise ConfigError(f"No run has the measure {key!r}.{nearest(key, all_known)} There are: {there}.")
     if rows:
-        chosen = list(keys or _usual(rows, known))
+        chosen = list(keys or _default_measures(rows, known))
         if not chosen:
             raise DataError(f"No measure is in the {METRICS} of {', '.join(runs)}: nothing to compare.")
         _warn(rows, chosen)
         less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
-        rows.sort(key=lambda row: _worth(row.mean(chosen[0]), less=less))
+        rows.sort(key=lambda row: _sort_key(row.mean(chosen[0]), less=less))
         _print(rows, chosen)
     if begun:
-        _print_begun(begun, keys or _firsts(begun))
+        _print_begun(begun, keys or _first_measures(begun))
     if output is not None:
         write_text(output, _as_csv(rows, chosen))
         print(f"results: {output}")
     return rows
 
 
-def _parted(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
-    """The runs that are finished, and what those have logged that are not; `runs/*` has other folders too."""
+def _split_finished(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
+    """The finished runs, and the curves of unfinished ones, without other folders, which `runs/*` may name too."""
     finished, begun, left_out = list[str](), dict[str, Curves](), list[str]()
     for run in runs:
         _, folder = split_run(run)
@@ -94,7 +94,7 @@ def _parted(runs: Sequence[str]) -> tuple[list[str], dict[str, Curves]]:
 
 
 def _validated(curves: Curves) -> dict[str, float]:
-    """What the last validation of a run measured."""
+    """The measures of a run's last validation."""
     measured = {key: points[-1][1] for key, points in curves.items() if key.startswith("val/")}
     return {key: value for key, value in measured.items() if not key.endswith("/loss")}
 
@@ -108,7 +108,7 @@ def _read(system: str, folders: list[Path]) -> Reached:
 
 
 def _warn(rows: Sequence[Reached], keys: Sequence[str]) -> None:
-    """Tell of values that stand beside each other but were measured on different queries."""
+    """Warn of values in one column that were measured on different queries."""
     most = {str(_config(folder)["training"].get("max_val_queries")) for row in rows for folder in row.folders}
     if len(most) > 1 and any(key.startswith("val/") for key in keys):
         found = ", ".join(sorted(most)).replace("None", "all")
@@ -120,7 +120,7 @@ def _config(folder: Path) -> Config:
     return config
 
 
-def _usual(rows: Sequence[Reached], known: set[str]) -> list[str]:
+def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
     """The measure that chooses checkpoints, and one of each head."""
     heads: dict[str, str] = {}  # the first measure by dataset name, the main task first
     monitored = set[str]()
@@ -135,8 +135,8 @@ def _usual(rows: Sequence[Reached], known: set[str]) -> list[str]:
     return [key for key in dict.fromkeys(wanted) if key in known]
 
 
-def _worth(value: float | None, *, less: bool) -> float:
-    """What rows are sorted by, the best first; those without a value come last."""
+def _sort_key(value: float | None, *, less: bool) -> float:
+    """The best value comes first, no value last."""
     return float("inf") if value is None else value if less else -value
 
 
@@ -145,7 +145,7 @@ def _print(rows: Sequence[Reached], keys: Sequence[str]) -> None:
     show(["system", "runs", *map(_title, keys)], cells, names=1, width=160)
 
 
-def _firsts(begun: Mapping[str, Curves]) -> list[str]:
+def _first_measures(begun: Mapping[str, Curves]) -> list[str]:
     """The first measure of each head that was validated."""
     keys = dict[str, None]()
     for run in begun:

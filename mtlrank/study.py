@@ -38,7 +38,7 @@ from mtlrank.run_folder import METRICS
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted
 
-_JOINED = "all-folds"  # beside the folds: the heads that they are when they are joined
+_JOINED = "all-folds"  # the folder of the joined heads, beside those of the folds
 Vary = Callable[[Mapping[str, Any]], Config]  # the config with some keys changed
 
 
@@ -68,11 +68,11 @@ def run(vary: Vary) -> list[Comparison]:
     runs = plan(config)
     root = local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
     shard = Shard.parse(config["study"]["shard"])
-    mine = runs[shard.number - 1 :: shard.total]  # so that each has short runs of single tasks and long ones
-    configs = {each: config_of(each, vary, root) for each in mine}  # all, before any of them takes its time
+    mine = runs[shard.number - 1 :: shard.total]  # each shard gets short runs of single tasks and long ones of mixtures
+    configs = {each: config_of(each, vary, root) for each in mine}  # all, before the first one starts
     writable_folder(root)
     _rehearse(configs, vary, root)
-    for each in _told(mine, root):
+    for each in _with_progress(mine, root):
         train.run(configs[each])
         if not config["study"]["keep_checkpoints"]:
             build_checkpoints(configs[each], root / each.place).clear()
@@ -89,7 +89,7 @@ def run(vary: Vary) -> list[Comparison]:
 
 
 def plan(config: Config) -> list[Run]:
-    """The runs of a study: single tasks first, as all else is compared with them.
+    """The runs of a study: single tasks first, as all mixtures are compared with them.
 
     Raises `ConfigError` for what cannot be trained or compared.
     """
@@ -117,7 +117,7 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
 
 
 def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
-    """Find mistakes in any run, and prepare the data of all, before the first one takes its time."""
+    """Check all runs, and prepare their data, before the first one starts."""
     left = [each for each, config in configs.items() if config["force"] or not (root / each.place / METRICS).exists()]
     if not left:
         return
@@ -131,17 +131,18 @@ def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
             check_loss(config)
             check_samplers(config)
             built = build_datamodule(config, {key: datasets[key] for key in each.mixture})
-            built.num_batches("train")  # of a sampler that its own datasets suit
+            built.num_batches("train")  # raises an error if the sampler does not suit these datasets
 
 
 @contextmanager
 def _naming(mixture: tuple[str, ...]) -> Iterator[None]:
-    """Say of a mistake in which run it is: what all tasks together can be is not always what some of them can."""
+    """Name the mixture in an error: some mistakes show only with a subset of the tasks."""
     try:
         yield
     except ConfigError as error:
-        by_itself = "by itself: study.heads says which tasks are" if len(mixture) == 1 else "together"
-        raise ConfigError(f"{error} (Where {', '.join(mixture)} would be learnt {by_itself}.)") from error
+        which = "single-task run of" if len(mixture) == 1 else "run of the mixture"
+        hint = " study.heads chooses the tasks that have one." if len(mixture) == 1 else ""
+        raise ConfigError(f"{error} (In the {which} {', '.join(mixture)}.{hint})") from error
 
 
 def _runs(tasks: tuple[str, ...], seed: int, config: Config) -> list[Run]:
@@ -177,7 +178,7 @@ def _num_folds(config: Config, tasks: tuple[str, ...]) -> int:
 
 
 def config_of(each: Run, vary: Vary, root: Path) -> Config:
-    """A run's own config: its tasks and seed, and checkpoints that no other run takes for its own."""
+    """A run's own config: its tasks and seed, and a folder for its checkpoints alone."""
     changes: dict[str, Any] = {"tasks": list(each.mixture), "seed": each.seed, "output_dir": str(root / each.place)}
     training = vary({})["training"]
     if training["checkpoint_dir"]:
@@ -185,7 +186,7 @@ def config_of(each: Run, vary: Vary, root: Path) -> Config:
     config = vary(changes)
     names = {dataset["name"] for dataset in _datasets(config).values()}
     if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
-        config["training"]["monitor"] = None  # it is of a head that this run has not
+        config["training"]["monitor"] = None  # this run does not have its head
     for dataset in config["datamodule"]["dataset"]["datasets"].values():
         if _has_folds(dataset):
             dataset["fold"] = each.fold
@@ -198,7 +199,7 @@ def _datasets(config: Config) -> dict[str, Any]:
 
 
 def _mixtures(config: Config) -> list[tuple[str, ...]]:
-    """What is learnt together: single tasks first, as all else is compared with them."""
+    """The tasks of each run: single tasks first, as all mixtures are compared with them."""
     study, datasets = config["study"], _datasets(config)
     several = _several(study["mixtures"], list(datasets))
     mixed = {key for mixture in several for key in mixture}
@@ -255,8 +256,8 @@ def _has_folds(dataset: Mapping[str, Any]) -> bool:
     return dataset.get("folds") is not None
 
 
-def _told(runs: Sequence[Run], root: Path) -> Iterator[Run]:
-    """The runs one by one, with what is still to come."""
+def _with_progress(runs: Sequence[Run], root: Path) -> Iterator[Run]:
+    """Yield the runs one by one, each with a line of progress."""
     spent = list[float]()
     for number, each in enumerate(runs, 1):
         what = f"run {number}/{len(runs)}: {', '.join(each.mixture)}, seed {each.seed}"
@@ -286,7 +287,7 @@ def _checked(config: Config) -> dict[str, Any]:
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     selected = select_tasks(config)
     datasets = selected["datamodule"]["dataset"]["datasets"]
-    check_names(dataset["name"] for dataset in datasets.values())  # of single tasks, none of which would notice
+    check_names(dataset["name"] for dataset in datasets.values())  # here, as no run of a single task would notice
     all_known("study.heads", study["heads"] or [], datasets, "heads")
     check_monitor(selected)
     check_loss(selected)
@@ -302,5 +303,5 @@ def _checked(config: Config) -> dict[str, Any]:
 
 
 def _identity(config: Config) -> dict[str, Any]:
-    """What makes two studies the same: more seeds and mixtures go into the same folder."""
+    """The settings that name a study's folder: without seeds and mixtures, as more of them go into the same one."""
     return {k: v for k, v in config.items() if k not in ("study", "output_dir", "data_dir", "seed", "force")}

@@ -22,7 +22,7 @@ def read_run(*paths: Path) -> list[ScoredDoc]:
 
 
 def tag_of(*paths: Path) -> str:
-    """What a ranking in TREC run files calls its system; empty for no line."""
+    """The system's name in TREC run files; empty if they have no line."""
     for path in paths:
         with path.open(encoding="utf-8") as file:
             if line := file.readline():
@@ -33,7 +33,7 @@ def tag_of(*paths: Path) -> str:
 def write_run(path: Path, run: Iterable[ScoredDoc], tag: str) -> None:
     """Write a TREC run, ordered as trec_eval orders it: by score, equal scores by document id, both descending.
 
-    Nine digits name a float32 exactly, so that measures of the file are the measures of the scores.
+    Nine digits represent a float32 exactly, so measures of the file are the measures of the scores.
     """
     lines = [run_line(doc.query_id, doc.doc_id, rank, doc.score, tag) for rank, doc in in_order(run)]
     write_text(path, "".join(lines))

@@ -1,7 +1,6 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 from hydra.errors import MissingConfigException
@@ -26,7 +25,7 @@ def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> N
 
 
 def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
-    """The same where steps run on an image, which may hold configs and variables that are not here: then only say so."""
+    """`check` for steps on an image, which may have configs and variables that this machine lacks: then only warn."""
     try:
         check(parameters, declared)
     except ConfigError as error:
@@ -39,14 +38,14 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
 def check_for_cluster(
     parameters: Mapping[str, Any], declared: Mapping[str, InputSpec], pipeline_root: str | None = None
 ) -> None:
-    """The same where each step is a pod, whose own disk is gone with it."""
+    """`check_for_image` for steps that are pods, whose own disks are lost with them."""
     values = _with_defaults(parameters, declared)
     check_places(values, pipeline_root)
     check_for_image(parameters, declared)
     asked = [f"{name}={values[name]}" for name in ("gpus", "judging_gpus") if int(values.get(name, 0))]
     if asked and is_for_cpus(IMAGE):
         warn(
-            f"{' '.join(asked)}, but the image {IMAGE} is called as one for CPUs, on which no step can use a GPU. "
+            f"{' '.join(asked)}, but the image {IMAGE} is for CPUs by its name: no step on it can use a GPU. "
             "`make image TORCH=cuda` builds the other.",
         )
 
@@ -56,14 +55,11 @@ def _with_defaults(parameters: Mapping[str, Any], declared: Mapping[str, InputSp
 
 
 def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Refuse a study of which the steps `plan` and `trial` would say that it cannot be."""
+    """Refuse early what the steps `plan` and `trial` would refuse."""
     check_lists(values["tasks"], values["shards"])
     check_pods(values)
-    of_study, of_runs = (
-        {name: values[name] for name in signature(f).parameters} for f in (study_settings, run_settings)
-    )
-    same = run_settings(**of_runs)
-    settings = {**study_settings(**of_study), **same, "seed": 0, "output_dir": "of the step"}
+    same = run_settings(values)
+    settings = {**study_settings(values), **same, "seed": 0, "output_dir": "of the step"}
     config = pipeline_config(settings, values["overrides"], name="study")
     if "tasks" not in parameters:
         check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)

@@ -75,8 +75,8 @@ def connect(endpoint: str | None, namespace: str | None, token: str | None) -> C
         raise ConfigError(
             "The token has blanks, line breaks or non-ASCII letters: set KFP_EXISTING_TOKEN to the token alone."
         )
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each try
-    with answered(), warnings.catch_warnings():
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each try
+    with explained_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it only works with Kubeflow Pipelines 2
         client = Client(host=endpoint, namespace=namespace or "kubeflow", existing_token=token or None)
         health = client.get_kfp_healthz()
@@ -86,8 +86,8 @@ def connect(endpoint: str | None, namespace: str | None, token: str | None) -> C
 
 
 @contextmanager
-def answered() -> Iterator[None]:
-    """Turn what kfp and urllib3 raise inside into a ServerError that says what to set."""
+def explained_errors() -> Iterator[None]:
+    """Turn errors of kfp and urllib3 into a ServerError that says what to set."""
     try:
         yield
     except ApiException as error:

@@ -23,7 +23,7 @@ from pipelines.parallelism import Parallelism, set_parallelism
 
 
 def write(path: Path, pipeline: GraphComponent = mtl_ranking, parallelism: int | None = None) -> None:
-    """Compile a pipeline into `path`. Of its loops, `parallelism` iterations go at once, or all.
+    """Compile a pipeline into `path`. Of its loops, `parallelism` iterations run at once, or all.
 
     Raises:
         ConfigError: The image can change.

@@ -13,15 +13,15 @@ from typing import TextIO
 
 _LOGGED = re.compile(r"(\d\d:\d\d:\d\d)\.\d+ - (?:INFO - )?")  # how kfp begins its own lines
 _COLOUR = re.compile(r"\033\[\d*m")
-_DUMP = "Got executor_input:"  # what a step is given follows, over dozens of lines
+_DUMP = "Got executor_input:"  # followed by the step's inputs, over dozens of lines
 
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Within it, kfp's local runner prints what a user reads, without what tells its own developers.
+    """A context in which kfp's local runner prints only what its users need, not its developers.
 
-    Kfp sets and resets the logging and the print of the whole process for each step, so steps that run at the same time
-    lose lines: it falls back on what it finds here. Afterwards all is as it was.
+    Kfp replaces the logging and `print` of the whole process for each step, and resets them, so that parallel steps lose
+    lines: then it uses those that are set here. Afterwards all is as it was.
     """
     root, original_print = logging.getLogger(), builtins.print
     level, handlers = root.level, root.handlers
@@ -41,7 +41,7 @@ def readable() -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of kfp is more than where a step's outputs lie, or that it goes on as always."""
+    """Whether a message of kfp says more than where a step's outputs lie, or that all goes on as usual."""
     text = record.getMessage()
     return not any(
         usual in text for usual in ("Streamed logs:", " outputs:", " has no outputs", "Cleaned up workspace")
@@ -49,7 +49,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class _Line(threading.local):
-    """What a thread has printed of its line, and how deep in a dump of JSON it is: each step has a thread."""
+    """The unfinished line of a thread, and how deep in a dump of JSON it is: each step has a thread."""
 
     begun = ""
     is_dump = False

@@ -42,9 +42,9 @@ def docker_runner(image: str, root: Path) -> local.DockerRunner:
 
 
 def check_outputs(pipeline: BaseComponent, folders: Collection[Path]) -> None:
-    """Each step of the run below `folders`, none or one, has ended well and said so.
+    """Check that each step of the run in `folders`, none or one, has written its outputs.
 
-    Kfp takes a container that was removed before it could be asked for its exit code for one that succeeded.
+    Kfp reports success for a container that was removed before its exit code could be read.
 
     Raises:
         DataError: A step left nothing, or not all.

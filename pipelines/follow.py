@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from mtlrank.errors import InterruptedRunError, UserError
-from pipelines.client import TIMEOUT, Client, ServerError, UnavailableError, answered
+from pipelines.client import TIMEOUT, Client, ServerError, UnavailableError, explained_errors
 
 PATIENCE = 600.0  # seconds without an answer: longer than a rolling restart of the server
 _ENDS = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -66,7 +66,7 @@ def _pipeline_of(run: Any) -> str | None:
 
 
 def _wait(client: Client, run_id: str, interval: float) -> Any:
-    """The run as it ended."""
+    """Wait for the end of a run, and return it."""
     states: dict[str, str] = {}
     heard, lost = time.monotonic(), False
     while True:
@@ -86,7 +86,7 @@ def _wait(client: Client, run_id: str, interval: float) -> Any:
 
 
 def _look(client: Client, run_id: str) -> Any:
-    with answered():
+    with explained_errors():
         return client.runs.run_service_get_run(run_id, _request_timeout=TIMEOUT)
 
 

@@ -10,9 +10,9 @@ MOVING = {"latest", "dirty", "main", "master", "develop", "dev", "edge", "nightl
 
 
 def check_image(image: str) -> str:
-    """The name itself, if what it stands for cannot change: a digest, or a tag with a whole version or a commit.
+    """The name itself, if its image cannot change: a digest, or a tag with a whole version or a commit.
 
-    The cache and a rerun go by the name. Another image behind it would bring old results, or new ones, without a word.
+    The cache and reruns go by the name. Another image under it would silently give old results, or other ones.
     """
     name, _, digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
@@ -27,7 +27,7 @@ def check_image(image: str) -> str:
 
 
 def is_for_cpus(image: str) -> bool:
-    """Whether it is called as `make image` calls an image without CUDA. Another name says nothing."""
+    """Whether an image has a name that `make image` gives without CUDA. Other names may stand for either."""
     name = image.rpartition("/")[2]
     return bool(re.fullmatch(r"mtlrank:\d+\.\d+\.\d+(-g[0-9a-f]{7,40})?(-[a-z.]+)?", name)) and "-cuda" not in name
 

@@ -63,8 +63,8 @@ def run(
     return folders.pop()
 
 
-def _check_words(root: Path, parameters: Mapping[str, Any]) -> None:
-    """Kfp puts the name of the running Python in the place of each `python3` in what a step is told, also inside a path."""
+def _refuse_python3(root: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse `python3` in parameters: kfp's local runner replaces it by the path of Python, also inside a path."""
     for name, value in {"MTLRANK_PIPELINE_ROOT": str(root.absolute()), **parameters}.items():
         if "python3" in json.dumps(value):
             raise ConfigError(
@@ -102,14 +102,14 @@ def main(
     values = parse(parameters or [], declared)
     (check if runner == "subprocess" else check_for_image)(values, declared)
     if runner == "subprocess":
-        _check_words(root, values)
+        _refuse_python3(root, values)
     try:
         result = run(root, runner, image, chosen, verbose, **values)
     except RuntimeError as error:
-        told = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
-        if "finished with status FAILURE" not in told:
+        message = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
+        if "finished with status FAILURE" not in message:
             raise
-        raise RunFailedError(f"{' '.join(told.split())} Its output is above.") from error
+        raise RunFailedError(f"{' '.join(message.split())} Its output is above.") from error
     (page,) = (page for step in ("report", "transfer") for page in result.glob(f"{step}/page"))
     report = shutil.copyfile(page, result / "report.html")  # by the ending, a browser knows what it is
     print(f"results: {result}   report: {report}")

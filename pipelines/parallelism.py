@@ -1,4 +1,4 @@
-"""How many pods of a loop go at once."""
+"""How many pods of a loop run at once."""
 
 from typing import Annotated
 
@@ -14,9 +14,9 @@ Parallelism = Annotated[
 
 
 def set_parallelism(pipeline: BaseComponent, limit: int | None) -> None:
-    """Let so many iterations of each loop that may ask for GPUs go at once; None for all.
+    """Let `limit` iterations of each loop whose pods may have GPUs run at once; None for all.
 
-    Kubeflow Pipelines takes no parameter there.
+    For Kubeflow Pipelines this cannot be a parameter of the pipeline.
     """
     for component in [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]:
         for task in component.dag.tasks.values():

@@ -77,7 +77,7 @@ def _fits(value: Any, kind: str) -> bool:
 
 
 def _parts(kind: str) -> tuple[Any, list[str]]:
-    """The Python type, None for any, and what is said of elements: `typing.Dict[str, int]` is dict, [str, int]."""
+    """The Python type, None for any, and the types of its elements: `typing.Dict[str, int]` is dict, [str, int]."""
     name, _, inner = kind.removeprefix("typing.").partition("[")
     elements = inner.removesuffix("]").split(", ", 1 if name.lower() == "dict" else 0)
     return _TYPES.get(name.lower()), [element for element in elements if element]

@@ -15,7 +15,7 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount, not a file
 def place(
     task: PipelineTask, cpu: str, memory: str, hours: int, retries: int = 2, secrets: Sequence[str] = SECRET_KEYS
 ) -> PipelineTask:
-    """What every step has. A pod that fails is tried again, later each time; one that hangs is stopped after `hours`."""
+    """Resources, retries and a time limit. A failed pod is retried after growing waits; `hours` stop a hanging one."""
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
     # Argo counts the longest duration from the first attempt's start, not from its end: a step that fails later ends there.
     task.set_retry(retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration=f"{hours * (retries + 1)}h")

@@ -1,4 +1,4 @@
-"""Run the pipeline again and again.
+"""Run the pipeline on a schedule.
 
 python -m pipelines.schedule create nightly --cron '0 3 * * *' experiment=msmarco
 """
@@ -14,7 +14,7 @@ from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from mtlrank.pages.tables import show as show_table
 from pipelines.check import check_for_cluster
-from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, answered, connect
+from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, connect, explained_errors
 from pipelines.cron import with_seconds
 from pipelines.package import Cache, File, Pipeline, opened
 from pipelines.parameters import parse
@@ -56,7 +56,7 @@ def create(
         version = version or version_name(compiled, None) + _SUFFIXES[cache]
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)
-    with answered():
+    with explained_errors():
         experiment_id = client.create_experiment(experiment).experiment_id
         old = [found for found in schedules(client, experiment_id) if found.display_name == name]
         # The new one first: if a call fails between, there are two of them until this is run again, and not none.
@@ -109,7 +109,7 @@ def delete(
     wanted = [schedule for schedule in found if schedule.display_name == name]
     if not wanted:
         raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name for schedule in found})))
-    with answered():
+    with explained_errors():
         for schedule in wanted:
             client.delete_recurring_run(schedule.recurring_run_id)
     print(f"deleted {name}")
@@ -128,7 +128,7 @@ def schedules(client: Client, experiment_id: str) -> list[Any]:
 
 
 def _of_experiment(client: Client, name: str) -> list[Any]:
-    with answered():
+    with explained_errors():
         try:
             experiment = client.get_experiment(experiment_name=name)
         except ValueError:  # kfp's word for none
@@ -139,9 +139,9 @@ def _of_experiment(client: Client, name: str) -> list[Any]:
 def _cells(schedule: Any) -> tuple[str, ...]:
     cron = schedule.trigger.cron_schedule
     values = (schedule.runtime_config and schedule.runtime_config.parameters) or {}
-    told = " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+    given = " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
     when = cron.cron if cron else f"every {schedule.trigger.periodic_schedule.interval_second} s"
-    return schedule.display_name, when, (schedule.status or "?").lower(), told, schedule.recurring_run_id
+    return schedule.display_name, when, (schedule.status or "?").lower(), given, schedule.recurring_run_id
 
 
 def _none_of(name: str, experiment: str, names: list[str]) -> str:

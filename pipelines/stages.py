@@ -1,4 +1,4 @@
-"""What pipelines share: preparing one dataset, and judging, reporting and promoting a model."""
+"""Stages that pipelines share: preparing one dataset, and judging, reporting and promoting a model."""
 
 from typing import Any, Dict, List
 
@@ -81,4 +81,4 @@ def judging(
         margin=margin,
     )
     place(promoted, cpu="2", memory="16Gi", hours=24)
-    promoted.set_caching_options(False)  # what is in use may have changed
+    promoted.set_caching_options(False)  # another model may be in use by now

@@ -21,8 +21,8 @@ from pipelines.client import (
     Namespace,
     Token,
     UnavailableError,
-    answered,
     connect,
+    explained_errors,
 )
 from pipelines.follow import command, follow
 from pipelines.package import Cache, File, Package, Pipeline, opened
@@ -93,10 +93,10 @@ def submit(
     service_account: str | None = None,
 ) -> str:
     """Start a run and print its link; returns its id."""
-    with answered():
+    with explained_errors():
         experiment_id = client.create_experiment(experiment).experiment_id
     try:
-        with answered():
+        with explained_errors():
             run = client.run_pipeline(
                 experiment_id,
                 name,

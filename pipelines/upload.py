@@ -12,7 +12,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
-from pipelines.client import Client, Endpoint, Namespace, Token, answered, connect
+from pipelines.client import Client, Endpoint, Namespace, Token, connect, explained_errors
 from pipelines.package import File, Package, Pipeline, opened
 from pipelines.parallelism import Parallelism
 
@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Upload the pipeline, or a new version of it: `python -m pipelines.upload`.
 
-    A version that is there already is left as it is.
+    A version that exists already is left as it is.
     """
     with opened(pipeline, package, parallelism=parallelism) as compiled:
         version = version_name(compiled, version)
@@ -52,15 +52,15 @@ def version_name(package: Package, name: str | None) -> str:
 
 def upload(client: Client, package: Package, name: str, version: str) -> tuple[str, str]:
     """Put a version of a pipeline on the server unless it is there; returns the ids of pipeline and version."""
-    with answered():
+    with explained_errors():
         pipeline_id = _pipeline_id(client, name) or _create(client, name)
         there = _version(client, pipeline_id, version)
         if there is None:
             made = client.upload_pipeline_version(str(package.path), version, pipeline_id)
             print(f"uploaded {name}, version {version}")
             return pipeline_id, str(made.pipeline_version_id)
-    told = there.pipeline_spec  # alone, or beside the platform's
-    if _specs(told.get("pipeline_spec", told), told.get("platform_spec")) != _specs(*package.documents()):
+    uploaded = there.pipeline_spec  # alone, or beside that of the platform
+    if _specs(uploaded.get("pipeline_spec", uploaded), uploaded.get("platform_spec")) != _specs(*package.documents()):
         raise ConfigError(
             f"{name} has a version {version} already, with other content. Choose another name with --version, or build "
             "an image with a tag of its own."
@@ -88,7 +88,7 @@ def _version(client: Client, pipeline_id: str, name: str) -> Any:
 
 
 def named(name: str) -> str:
-    """A server's filter for what is called so."""
+    """The server's filter for this display name."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 

@@ -147,7 +147,7 @@ PROBABILITIES = "datamodule/sampler@datamodule.train_sampler=probabilities"
 def test_a_sampler_that_a_single_task_cannot_have_is_refused_before_the_first_run(data_dir, tmp_path):
     given = "datamodule.train_sampler.probabilities={msm_sem_sim: 1, msm_ner: 0}"
     words = ["tasks=[msm_sem_sim,msm_ner]", PROBABILITIES, given, f"data_dir={data_dir}", f"output_dir={tmp_path}"]
-    told = r"not all 0.*\(Where msm_ner would be learnt by itself: study.heads says which tasks are.\)"
+    told = r"not all 0.*\(In the single-task run of msm_ner. study.heads chooses the tasks that have one.\)"
     with pytest.raises(ConfigError, match=told):
         study.run(vary_with(*words))
     assert not list(tmp_path.iterdir())

@@ -37,10 +37,10 @@ def check(
     runtime: str = "torch-distributed",
     deadline_hours: int = 168,
 ):
-    """Refuse what later steps would refuse, before anything is prepared, with the configs of the steps' own image.
+    """Refuse what later steps would refuse, before anything is prepared, by the configs of the steps' own image.
 
-    Its inputs are all parameters of the pipeline; with `on_nodes`, those of a TrainJob too. A run that was started from
-    the UI was checked nowhere else.
+    Its inputs are all parameters of the pipeline; with `on_nodes`, those of a TrainJob too. A run that is started from the
+    UI is checked here only.
     """
     values = dict(locals())
 
@@ -50,7 +50,7 @@ def check(
 
     if not on_nodes:
         del values["num_nodes"]
-    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is gone with it
+    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is lost with it
         check_places(values)
     check_training(values)
     print("No mistake found in the parameters.")

@@ -1,9 +1,8 @@
-"""Mistakes in a pipeline's parameters that these and the configs show, without data."""
+"""Checks of a pipeline's parameters that need the configs, but no data."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,14 @@ from mtlrank.storage.paths import parse as parse_path
 def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> None:
     """Raise `ConfigError` for what cannot be trained, judged and promoted.
 
-    `values` are all parameters. Those of several nodes are left out where a single one trains. With tasks that were not
-    given, the default must be what the experiment would learn.
+    `values` are all parameters, for training on one node without those of several. If the tasks were not given, their
+    default must be the experiment's tasks.
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
     if not 0 <= values["margin"] < math.inf:
         raise ConfigError(f"margin is {values['margin']}: expected at least 0 and finite, in the measures' own unit.")
-    settings = train_settings(**{name: values[name] for name in signature(train_settings).parameters} | {"gpus": gpus})
-    settings["output_dir"] = "of the step"
+    settings = {**train_settings(values), "output_dir": "of the step"}
     if gpus > 1 or "num_nodes" in values:
         settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
     config = pipeline_config(settings, values["overrides"])
@@ -45,7 +43,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
 
 
 def check_places(values: Mapping[str, Any], pipeline_root: str | None = None) -> None:
-    """Refuse folders that a step's pod, or another node, would not find again."""
+    """Refuse folders that are lost with a pod, or that other nodes cannot see."""
     if "num_nodes" in values:
         check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
     for name in ("prepared", "checkpoints", "registry"):
@@ -54,7 +52,7 @@ def check_places(values: Mapping[str, Any], pipeline_root: str | None = None) ->
 
 
 def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
-    """Each element of these gets steps of its own, whatever the configs say."""
+    """Check the lists whose elements get steps of their own, whatever the configs say."""
     for name, elements in (("tasks", tasks), ("shards", shards)):
         if not elements:
             raise ConfigError(f"{name} is empty: expected at least one.")
@@ -67,7 +65,7 @@ def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
 
 
 def check_pods(values: Mapping[str, Any]) -> int:
-    """Refuse what no cluster gives; returns the number of GPUs that train together."""
+    """Refuse machines that no cluster gives; returns the number of GPUs that train together."""
     gpus, judging_gpus = (number_of_gpus(values.get(name, "0"), name) for name in ("gpus", "judging_gpus"))
     if judging_gpus > 1:
         raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
@@ -113,7 +111,7 @@ def _check_place(name: str, path: str) -> None:
 
 
 def _check_promotion(config: Config, measures: Sequence[str]) -> None:
-    """Whether heads will be judged by what decides on promotion, as far as the configs name their tasks' measures."""
+    """Refuse measures by which no head will be judged, as far as the configs name their tasks' measures."""
     datasets = list(config["datamodule"]["dataset"]["datasets"].values())
     judged = [each for each in datasets if each.get("test", "") is not None]
     if not measures and datasets[0] not in judged:

@@ -33,10 +33,10 @@ def evaluate(
     folders = folders_by_key([dataset.path for dataset in datasets])
     splits = read_json(folders[task] / MANIFEST)["splits"]
     if not any(splits[name]["samples"] for name in splits if name.partition("@")[0] == "test"):
-        told = f"{task} has no test split and is not judged."
-        print(told)
-        write_text(Path(page.path), f"<p>{told}</p>\n")
-        write_text(Path(result.path) / "not_judged.txt", f"{told}\n")  # a bucket keeps no empty folder
+        note = f"{task} has no test split and is not judged."
+        print(note)
+        write_text(Path(page.path), f"<p>{note}</p>\n")
+        write_text(Path(result.path) / "not_judged.txt", f"{note}\n")  # a bucket keeps no empty folder
         return {}
     settings = {"model_dir": f"{model.path}/model", "tasks": [task], "output_dir": result.path}
     config = pipeline_config(settings, [], name="evaluate")

@@ -92,7 +92,7 @@ class Cluster:
         return sorted(found.items, key=lambda pod: pod.metadata.creation_timestamp)
 
     def events(self, job: str) -> list[Any]:
-        """What the cluster noted about a job and what was made of it, oldest first."""
+        """The events of a job and of its pods, oldest first."""
         found = self._ask("list events", self._core.list_namespaced_event, self.namespace).items
         ours = [event for event in found if f"{event.involved_object.name}-".startswith(f"{job}-")]
         return sorted(ours, key=lambda event: str(event.last_timestamp or event.event_time))
@@ -104,7 +104,7 @@ class Cluster:
             self.namespace,
             container=NODE,
             tail_lines=lines,
-            _preload_content=False,  # the client takes a log that looks like JSON for JSON
+            _preload_content=False,  # else the client parses a log that looks like JSON
             _request_timeout=SILENCE,
         )
         return str(answer.data.decode(errors="replace")).splitlines()
@@ -128,7 +128,7 @@ class Cluster:
             answer.close()
 
     def owner(self) -> dict[str, Any] | None:
-        """The workflow that the launcher's own pod belongs to: with it, its jobs go too. None outside of a pipeline."""
+        """The workflow of the launcher's own pod, with which its jobs are deleted. None outside of a pipeline."""
         pod = os.environ.get("KFP_POD_NAME")
         if not pod:
             return None
@@ -142,7 +142,7 @@ class Cluster:
         return GROUP, VERSION, self.namespace, PLURAL
 
     def _ask(self, what: str, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """An answer, asked for again while the server cannot be reached or is not itself."""
+        """Send a request, and again while the server cannot be reached or has a passing error."""
         start, tries = time.monotonic(), 0
         while True:
             try:

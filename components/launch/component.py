@@ -43,27 +43,14 @@ def launch(
     image, which a step cannot find out by itself. The nodes write the model to its URI themselves. With `gpus`, they
     fail rather than train on the CPU.
     """
+    parameters = dict(locals())
+
     from components.launch import launcher
     from components.launch.trainjob import Nodes
     from components.train.order import Order
     from components.train.settings import number_of_gpus, train_settings
 
-    gpus_of_node = number_of_gpus(gpus)
-    settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, gpus_of_node
-    )
-    order = Order(settings, overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
-    nodes = Nodes(
-        num_nodes,
-        gpus_of_node,
-        gpu_type,
-        cpu,
-        memory,
-        node_selector,
-        tolerations,
-        service_account,
-        runtime,
-        deadline_hours,
-    )
+    order = Order(train_settings(parameters), overrides, [dataset.uri for dataset in datasets], model.uri, checkpoints)
+    nodes = Nodes(**{name: parameters[name] for name in Nodes._fields} | {"gpus": number_of_gpus(gpus)})
     for key, value in launcher.run(order, nodes, run, image).items():
         metrics.log_metric(key, value)

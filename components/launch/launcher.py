@@ -24,8 +24,8 @@ from mtlrank.run_folder import METRICS
 from mtlrank.storage import join, read_bytes
 
 POLL = 10.0  # seconds between two looks at the job
-LATE = 600.0  # seconds past the deadline after which the launcher does what the cluster did not
-GRACE = 20.0  # seconds until a creation that is under way has ended, of the 30 that Kubernetes gives
+LATE = 600.0  # seconds past the deadline after which the launcher stops a job that the cluster did not stop
+GRACE = 20.0  # seconds to wait for a request that creates the job, of the 30 that Kubernetes gives a pod to end
 
 
 def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
@@ -38,10 +38,10 @@ def run(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, float]:
 
 
 def supervise(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
-    """Run a job to its end, in so many seconds at most. Raises `TrainJobError` if it does not complete.
+    """Run a job to its end, in at most `seconds`. Raises `TrainJobError` if it does not complete.
 
-    A signal raises its error anywhere in this thread. In the midst of a request that would leave a lock of the HTTP
-    client taken for ever, so that another thread asks the cluster, and this one only waits.
+    A signal raises its error anywhere in this thread. Raised during a request, it would leave a lock of the HTTP client
+    taken for ever. So another thread sends the requests, and this one only waits.
     """
     supervision = _Supervision(cluster, job, seconds)
     try:
@@ -77,7 +77,7 @@ class _Supervision(threading.Thread):
             self._has_begun.set()
 
     def cancel(self) -> None:
-        """Create nothing any more, and wait until what was being created can be seen."""
+        """Create nothing from now on, and wait until a job that is being created exists."""
         self._is_cancelled.set()
         self._has_begun.wait(GRACE)
 
@@ -115,7 +115,7 @@ def begin(cluster: Cluster, job: dict[str, Any], is_cancelled: threading.Event) 
 
 
 def wait(cluster: Cluster, job: dict[str, Any], seconds: float) -> None:
-    """Until the job is complete. Raises `TrainJobError` if it fails, is gone, or is not over after so many seconds."""
+    """Wait until the job is complete. Raises `TrainJobError` if it fails, is deleted, or takes more than `seconds`."""
     log = FirstNode(cluster, job["metadata"]["name"])
     log.start()
     try:
@@ -158,7 +158,7 @@ def remove(cluster: Cluster, job: dict[str, Any]) -> None:
 
 
 def is_ours(found: dict[str, Any], job: dict[str, Any]) -> bool:
-    """Whether a job of the same name was made by this run and for the same."""
+    """Whether a job of the same name was created by this run, with the same spec."""
     return _labels(found).get(SPEC) == job["metadata"]["labels"][SPEC] and _is_of_run(found, job)
 
 
@@ -174,9 +174,9 @@ def _labels(found: dict[str, Any]) -> dict[str, str]:
 def _check_ours(found: dict[str, Any], job: dict[str, Any]) -> None:
     if not is_ours(found, job):
         name, labels = job["metadata"]["name"], _labels(found)
-        told = "has other settings" if _is_of_run(found, job) else "belongs to another run"
+        difference = "has other settings" if _is_of_run(found, job) else "belongs to another run"
         raise TrainJobError(
-            f"TrainJob {name} exists already and {told}: expected the label {SPEC}="
+            f"TrainJob {name} exists already and {difference}: expected the label {SPEC}="
             f"{job['metadata']['labels'][SPEC]}, found {labels.get(SPEC, 'none')}. If it is not needed any more: kubectl "
             f"delete trainjob {name}"
         )

@@ -1,4 +1,4 @@
-"""What the first node writes, on our own stdout as it is written: each line once, also when the stream breaks."""
+"""The log of the first node, copied to our stdout line by line: each line once, also if the stream breaks."""
 
 import sys
 import threading
@@ -25,17 +25,17 @@ class Seen:
     def __init__(self) -> None:
         self.pod = ""
         self._last = ("", "")
-        self._at_last = 0  # lines of that very time
-        self._repeated = 0  # of them, those to come again
+        self._at_last = 0  # lines with that time
+        self._repeated = 0  # of these, the ones that a reopened stream repeats
 
     def reopen(self, pod: str) -> None:
-        """A stream begins: of the same pod, whose lines come again, or of another."""
+        """Begin a stream: of the same pod, which repeats its lines, or of another."""
         if pod != self.pod:
             self.pod, self._last, self._at_last = pod, ("", ""), 0
         self._repeated = self._at_last
 
     def is_new(self, stamp: str) -> bool:
-        """Whether a line of this time was not there before."""
+        """Whether a line with this time was not printed before."""
         whole, _, fraction = stamp.removesuffix("Z").partition(".")
         moment = (whole, fraction.ljust(9, "0"))
         if moment < self._last:

@@ -1,4 +1,4 @@
-"""What became of a job, for people: its pods in a line, and a failure with all that explains it."""
+"""The state of a job in words: its pods in a line, and a failure with its events and logs."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
 
 
 def states(pods: list[Any]) -> str:
-    """Where the newest pod of each node stands."""
+    """The state of the newest pod of each node, in a line."""
     newest = {index(pod): pod for pod in pods}
     return (
         ", ".join(f"node {number} {_state(newest[number])}" for number in sorted(newest, key=_as_number)) or "no pods"
@@ -39,7 +39,7 @@ def failure(cluster: Cluster, job: dict[str, Any], last: list[str]) -> str:
     try:
         parts += _events(cluster, name)
         parts += _lines(cluster, name, last)
-    except UserError as error:  # the failure is the news, not that its details cannot be read
+    except UserError as error:  # report the failure, even if its details cannot be read
         parts.append(str(error))
     parts.append(f"It is kept: kubectl -n {cluster.namespace} describe trainjob,jobset {name}")
     return "\n".join(parts)
@@ -47,22 +47,22 @@ def failure(cluster: Cluster, job: dict[str, Any], last: list[str]) -> str:
 
 def _events(cluster: Cluster, name: str) -> list[str]:
     found = cluster.events(name)[-EVENTS:]
-    told = [f"  {e.type} {e.involved_object.kind} {e.involved_object.name}: {e.reason}: {e.message}" for e in found]
-    return ["Last events:", *told] if told else ["No events are left."]
+    lines = [f"  {e.type} {e.involved_object.kind} {e.involved_object.name}: {e.reason}: {e.message}" for e in found]
+    return ["Last events:", *lines] if lines else ["No events are left."]
 
 
 def _lines(cluster: Cluster, name: str, last: list[str]) -> list[str]:
     """The last lines of each failed pod; of the first node, from what was streamed, if the cluster removed them all."""
-    told = []
+    shown = []
     for pod in cluster.pods(name):
         if pod.status.phase == "Failed" or _exit_code(pod):
             try:
                 lines = cluster.tail(pod.metadata.name, LINES)
             except (HTTPError, ApiException):
                 continue
-            told += [f"Last lines of node {index(pod)} ({pod.metadata.name}):", *(f"  {line}" for line in lines)]
-    if told or not last:
-        return told
+            shown += [f"Last lines of node {index(pod)} ({pod.metadata.name}):", *(f"  {line}" for line in lines)]
+    if shown or not last:
+        return shown
     return ["Last lines of the first node:", *(f"  {line}" for line in last[-LINES:])]
 
 
@@ -77,7 +77,7 @@ def _state(pod: Any) -> str:
 
 
 def _exit_code(pod: Any) -> int:
-    """What the container that trains ended with last; 0 if it has not."""
+    """The last exit code of the container that trains, if it is not 0; else 0."""
     for status in pod.status.container_statuses or []:
         for state in (status.state, status.last_state):
             if state and state.terminated and state.terminated.exit_code:

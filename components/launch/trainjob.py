@@ -9,10 +9,10 @@ from mtlrank.errors import ConfigError
 from mtlrank.storage import fingerprint
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-RUN, SPEC = "mtlrank/run", "mtlrank/spec"  # labels: whose job it is, and a hash of what was asked
+RUN, SPEC = "mtlrank/run", "mtlrank/spec"  # labels: the run that the job belongs to, and a hash of its spec
 NODE = "node"  # what Trainer's runtimes call the replicated job and the container that train
 _LONGEST = 46  # of a name: with "-node-0-12-abcde" behind it, a pod's name still is a label of 63 characters
-SECRET = "mtlrank"  # of the namespace, if it exists; those of its keys that exist become variables of that name
+SECRET = "mtlrank"  # of the namespace, optional; its keys below become environment variables
 SECRET_KEYS = ("HF_TOKEN", "MLFLOW_TRACKING_URI")  # of all steps: loop/logger=mlflow is composed only with its address
 TRAINING_KEYS = (
     *SECRET_KEYS,
@@ -95,7 +95,7 @@ def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]
 
 
 def check_machine(values: Mapping[str, Any]) -> None:
-    """Refuse what Kubernetes would refuse, in the parameters' words: `values` are some of those of `Nodes`."""
+    """Refuse values of `Nodes`, or of some of its fields, that Kubernetes would refuse."""
     wrong = [
         f"{key} is {value!r}, expected {EXPECTED[key]}" for key, value in values.items() if not _is_right(key, value)
     ]
@@ -104,7 +104,7 @@ def check_machine(values: Mapping[str, Any]) -> None:
 
 
 def check_shared(places: Mapping[str, Sequence[str]]) -> None:
-    """Refuse places, by what is there, that only the launcher's own machine sees."""
+    """Refuse places that only the launcher's own machine sees; `places` are keyed by what they hold."""
     for what, paths in places.items():
         for path in paths:
             if not path.startswith("gs://"):
@@ -157,7 +157,7 @@ def _from_secret(key: str) -> dict[str, Any]:
 
 
 def _patch(nodes: Nodes) -> dict[str, Any]:
-    """What differs from the cluster's runtime: where pods run, as whom, and how little they may do."""
+    """Changes to the cluster's runtime: the nodes, the account and the rights of the pods."""
     pod = {
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory"}}],  # of 64 MiB otherwise: too little for workers

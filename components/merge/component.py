@@ -43,7 +43,7 @@ def merge(
     from mtlrank.storage import MANIFEST, read_json
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
-    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
+    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # it has the keys of all pipelines
     folder = Path(dataset.path)
     merge_or_fetch(config, task, [Path(each.path) for each in parts], folder, prepared)
     copyfile(folder / "card.html", card.path)

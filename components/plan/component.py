@@ -35,9 +35,9 @@ def plan(
     tolerations: List[Dict[str, Any]],
     config: dsl.Output[dsl.Artifact],
 ) -> List[str]:
-    """List the runs of a study, each mixture and each single task with each seed, and write the config that it has.
+    """List the runs of a study, each mixture and each single task with each seed, and write its config.
 
-    A study that cannot be is refused here, before anything is prepared. Its inputs are all parameters of the pipeline.
+    A study that cannot run is refused here, before anything is prepared. Its inputs are all parameters of the pipeline.
     """
     values = dict(locals())
 
@@ -51,11 +51,10 @@ def plan(
 
     check_lists(tasks, shards)
     check_pods(values)
-    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is gone with it
+    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is lost with it
         check_places(values)
-    settings = run_settings(experiment, body, batch_size, learning_rate, epochs, sampler, loss, precision, gpus)
-    compared = study_settings(tasks, seeds, mixtures, heads, measures, margin)
-    composed = pipeline_config({**settings, **compared}, overrides, name="study")
+    settings = run_settings(values)
+    composed = pipeline_config({**settings, **study_settings(values)}, overrides, name="study")
     check_shard(composed)
     runs = plan_runs(composed, settings, overrides)
     write_json(Path(config.path), composed, sort_keys=False)

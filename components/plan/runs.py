@@ -1,10 +1,10 @@
-"""The runs of a study as texts, which a loop of a pipeline hands to its steps one by one, with all that makes them."""
+"""The runs of a study as JSON texts, which a loop of a pipeline hands to its steps, with all their settings."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any
 
-from components.train.settings import number_of_gpus, train_settings
+from components.train.settings import number_of_gpus, shared_settings
 from mtlrank.composing.compose import Config, pipeline_config
 from mtlrank.errors import ConfigError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def plan_runs(config: Config, settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """Every run of a study, with the settings and overrides that all have in common.
 
-    Raises `ConfigError` for a study that cannot be, or not in a pipeline.
+    Raises `ConfigError` for a study that cannot run, or not in a pipeline.
     """
     from mtlrank import study  # here, as other pipelines that are started should not wait for torch
 
@@ -37,44 +37,30 @@ def read_run(text: str) -> tuple["Run", "Vary"]:
     """The run that a text names, and the function that gives its study's config with some keys changed."""
     from mtlrank.study import Run
 
-    told = json.loads(text)
+    decoded = json.loads(text)
 
     def vary(changes: Mapping[str, Any]) -> Config:
-        return pipeline_config({**told["settings"], **changes}, told["overrides"], name="study")
+        return pipeline_config({**decoded["settings"], **changes}, decoded["overrides"], name="study")
 
-    return Run(tuple(told["tasks"]), told["seed"]), vary
+    return Run(tuple(decoded["tasks"]), decoded["seed"]), vary
 
 
-def study_settings(
-    tasks: List[str], seeds: List[int], mixtures: List[List[str]], heads: List[str], measures: List[str], margin: float
-) -> dict[str, Any]:
-    """What is compared, by config key. What is empty is left to the config."""
+def study_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study compares, by config key, from a pipeline's parameters. Empty ones are left to the config."""
     return {
-        "tasks": tasks,
-        "study.seeds": [int(seed) if seed == int(seed) else seed for seed in seeds],  # a server sends them as 1.0
-        "study.mixtures": mixtures or None,
-        "study.heads": heads or None,
-        "study.measures": measures or None,
-        "study.margin": margin,
+        "tasks": values["tasks"],
+        "study.seeds": [int(seed) if seed == int(seed) else seed for seed in values["seeds"]],  # a server sends 1.0
+        "study.mixtures": values["mixtures"] or None,
+        "study.heads": values["heads"] or None,
+        "study.measures": values["measures"] or None,
+        "study.margin": values["margin"],
     }
 
 
-def run_settings(
-    experiment: str,
-    body: str,
-    batch_size: int,
-    learning_rate: float,
-    epochs: int,
-    sampler: str,
-    loss: str,
-    precision: str,
-    gpus: str,
-) -> dict[str, Any]:
-    """What all runs have in common, by config key. None leaves a setting to the experiment."""
-    number = number_of_gpus(gpus)
-    if number > 1:
-        raise ConfigError(f"gpus is {gpus}: expected 0 or 1, as each run of a study has a pod with one device.")
-    settings = train_settings(
-        [], experiment, body, batch_size, learning_rate, epochs, sampler, loss, 0, precision, number
-    )
-    return {key: value for key, value in settings.items() if key not in ("tasks", "seed", "test")}
+def run_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`shared_settings`, if each run needs no more than the one device of its pod."""
+    if number_of_gpus(values["gpus"]) > 1:
+        raise ConfigError(
+            f"gpus is {values['gpus']}: expected 0 or 1, as each run of a study has a pod with one device."
+        )
+    return shared_settings(values)

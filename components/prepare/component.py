@@ -37,5 +37,5 @@ def prepare(
     from mtlrank.datamodule.dataset import Shard
 
     settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
-    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # of all pipelines the most keys
+    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # it has the keys of all pipelines
     prepare_or_find(config, task, Shard.parse(shard), Path(part.path), prepared)

@@ -31,6 +31,8 @@ def train(
     A step that was killed and is retried continues from the last checkpoint, if `checkpoints` names a folder that
     outlives the pod. With `gpus`, it fails rather than train on the CPU.
     """
+    parameters = dict(locals())
+
     from pathlib import Path
 
     from components.train.order import Order
@@ -41,9 +43,7 @@ def train(
     from mtlrank.prepare import folders_by_key
 
     processes = number_of_gpus(gpus)
-    settings = train_settings(
-        tasks, experiment, body, batch_size, learning_rate, epochs, sampler, loss, seed, precision, processes
-    )
+    settings = train_settings(parameters)
     if processes > 1:
         order = Order(settings, overrides, [dataset.path for dataset in datasets], model.path, checkpoints)
         values = train_in_processes(order, processes)

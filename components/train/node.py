@@ -1,4 +1,4 @@
-"""What each process of a TrainJob runs: train together with the others; the first one publishes the result.
+"""The program of each process of a TrainJob: it trains together with the others; the first one publishes the result.
 
 torchrun -m components.train.node '{"settings": {...}, "overrides": [], "datasets": [...], "output": ..., ...}'
 """
@@ -30,7 +30,7 @@ from mtlrank.storage import (
 def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
     """Train, and publish the run's folder at `order.output`, unless an earlier attempt has done so.
 
-    The folder has a manifest, which arrives last: whoever finds it finds all. Nodes share nothing but what `order` names.
+    The folder's manifest is published last: a folder with one is complete. Nodes share only the places in `order`.
     """
     if exists(join(order.output, MANIFEST)):
         say(f"already finished: {order.output}")
@@ -47,9 +47,9 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def processes(environment: Mapping[str, str]) -> dict[str, Any]:
-    """How many nodes and processes there are, as torchrun tells each process.
+    """How many nodes and processes there are, from variables that torchrun sets for each process.
 
-    Trainer tells torchrun in PET_NNODES and PET_NPROC_PER_NODE, but those may hold words such as `auto`.
+    Trainer sets them for torchrun in PET_NNODES and PET_NPROC_PER_NODE, but those may hold words such as `auto`.
     """
     return {
         "trainer.num_nodes": int(environment.get("GROUP_WORLD_SIZE", "1")),

@@ -1,4 +1,4 @@
-"""What processes that train together are asked to do: plain values, handed over as JSON."""
+"""The order for processes that train together: plain values, passed as JSON."""
 
 import json
 from typing import Any, NamedTuple

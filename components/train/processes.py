@@ -22,7 +22,7 @@ _SECONDS_TO_SAVE = 600  # of torchrun's own 30, a large model would be cut off; 
 def train_in_processes(order: Order, count: int) -> dict[str, float]:
     """Have `count` processes train `order` together and return the metrics; their exit code is ours if they fail.
 
-    Told to stop by SIGTERM, it tells them, and raises `TerminatedError` when all have saved and ended.
+    On SIGTERM it stops them, and raises `TerminatedError` when all have saved and ended.
     """
     command = [sys.executable, "-m", "components.train.processes", "--standalone", f"--nproc-per-node={count}"]
     command += [f"--shutdown-timeout={_SECONDS_TO_SAVE}", "-m", "components.train.node", order.dumps()]
@@ -51,7 +51,7 @@ def torchrun(arguments: Sequence[str]) -> None:
         run.run(run.parse_args(arguments))
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)  # as shells tell of a signal
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)  # as shells report a signal
     except SignalException as error:
         sys.exit(128 + error.sigval)
 

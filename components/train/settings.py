@@ -1,46 +1,39 @@
-"""What a pipeline's parameters mean in the words of the config, for one node and for several."""
+"""A pipeline's parameters as settings of the config."""
 
 import re
-from typing import Any, List
+from collections.abc import Mapping
+from typing import Any
 
 from mtlrank.errors import ConfigError
 
+_KEYS = {
+    "body": "model/body",
+    "batch_size": "training.batch_size",
+    "learning_rate": "loop.optimizer.lr",
+    "epochs": "training.epochs",
+    "sampler": "datamodule/sampler@datamodule.train_sampler",
+    "loss": "loop/loss",
+    "precision": "trainer.precision",
+}  # config key by parameter
+
 
 def number_of_gpus(text: str, name: str = "gpus") -> int:
-    """A number of GPUs that is a text, because the pipeline's placement on nodes needs it so."""
+    """A number of GPUs, which is a text because `pipelines.placement` needs one."""
     if not re.fullmatch("[0-9]+", text):
         raise ConfigError(f"{name} is {text!r}, expected a whole number, at least 0.")
     return int(text)
 
 
-def train_settings(
-    tasks: List[str],
-    experiment: str,
-    body: str,
-    batch_size: int,
-    learning_rate: float,
-    epochs: int,
-    sampler: str,
-    loss: str,
-    seed: int,
-    precision: str,
-    gpus: int,
-) -> dict[str, Any]:
-    """Settings by config key, for `mtlrank.composing.compose.pipeline_config`. None leaves a setting to the experiment.
+def train_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training run by config key, from a pipeline's parameters, for `pipeline_config`.
 
-    With `gpus`, training fails rather than run on the CPU.
+    None leaves a setting to the experiment.
     """
-    return {
-        "experiment": experiment,
-        "tasks": tasks,
-        "model/body": body or None,
-        "training.batch_size": batch_size or None,
-        "loop.optimizer.lr": learning_rate or None,
-        "training.epochs": epochs or None,
-        "datamodule/sampler@datamodule.train_sampler": sampler or None,
-        "loop/loss": loss or None,
-        "seed": seed,
-        "trainer.precision": precision or None,
-        "trainer.accelerator": "gpu" if gpus else None,
-        "test": False,
-    }
+    return {**shared_settings(values), "tasks": values["tasks"], "seed": values["seed"], "test": False}
+
+
+def shared_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that all runs of a study share. With `gpus`, training fails rather than run on the CPU."""
+    settings = {key: values[name] or None for name, key in _KEYS.items()}
+    accelerator = "gpu" if number_of_gpus(values["gpus"]) else None
+    return {"experiment": values["experiment"], **settings, "trainer.accelerator": accelerator}

@@ -34,7 +34,7 @@ def trial(
     values = train.run_step(config, checkpoints, {task: folders[task] for task in trained.mixture})
 
     def left_out(folder, names):
-        """Of the run's own folder, and not of those below: a head may be called so."""
+        """Leave these out of the run's own folder only: further down, a head may have such a name."""
         return {"model", "logs", "tensorboard", ".lock"}.intersection(names) if folder == model.path else set()
 
     shutil.copytree(model.path, Path(result.path) / trained.place, ignore=left_out)

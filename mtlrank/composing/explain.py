@@ -46,8 +46,8 @@ def _explain_parsing(error: Exception, _: object) -> str | None:
         return f"Cannot read {error.override!r}: expected key=value."
     if value.count("[") != value.count("]") or value.count("{") != value.count("}"):
         return (
-            f"Cannot read {error.override!r}: a bracket is not closed. Leave out blanks, or put the whole word into quotes, "
-            f"as in '{key}=[a, b]'."
+            f"Cannot read {error.override!r}: a bracket is not closed. Leave out blanks, or put the whole word into "
+            f"quotes, as in '{key}=[a, b]'."
         )
     if value[:1] + value[-1:] in ("{}", "[]"):
         return (

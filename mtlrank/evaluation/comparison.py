@@ -1,4 +1,4 @@
-"""Did it help? Two systems on the same test sets, measure by measure, with what chance alone could do."""
+"""Did it help? Systems compared on the same test sets, measure by measure, with tests of significance."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,13 +11,14 @@ from mtlrank.evaluation.measures import is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
+from mtlrank.words import listed
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
-_MANY = 5  # systems are named, and the number of the others
+_MANY = 5  # systems named in a sentence
 
 
 class Comparison(NamedTuple):
-    """A measure of a head in two systems. What is not defined is None, and `note` says why."""
+    """A measure of a head in two systems. Undefined fields are None, and `note` says why."""
 
     head: str
     measure: str
@@ -35,7 +36,7 @@ class Comparison(NamedTuple):
     equivalent: bool | None  # within the margin, corrected for all comparisons
     verdict: str  # better, worse, equivalent or not decided
     margin: float
-    units: str  # what is independent of each other: queries or sequences
+    units: str  # the independent units of the tests: queries or sequences
     num_units: int
     baseline_runs: int
     system_runs: int
@@ -54,10 +55,10 @@ def compare_systems(
     seed: int = 0,
     with_first_stage: bool = True,
 ) -> list[Comparison]:
-    """Each system beside each baseline (the first system by default), then, unless unwanted, beside its own first stage.
+    """Compare each system with each baseline (by default the first system), and with its own first stage.
 
-    Two baselines are compared once, the later one beside the earlier one. p-values are corrected for all of these
-    comparisons together. Raises as `compare` does, and if nothing can be compared.
+    Two baselines are compared once, the later one with the earlier one. p-values are corrected for all these comparisons
+    together. Raises as `compare` does, and if nothing can be compared.
     """
     pairs, others = [], list(systems)
     for baseline in baselines or systems[:1]:
@@ -87,10 +88,10 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Every head and measure that both systems have, corrected for their number.
+    """Compare two systems by every head and measure that both have; p-values are corrected for their number.
 
-    Without `measures`, all are compared but Judged, which is no quality. `margin` is the difference that would not matter,
-    in a measure's own unit. Raises `DataError` if a head's test sets differ. The same `seed` gives the same numbers.
+    Without `measures`, all but Judged are compared, as it measures no quality. `margin` is a difference that does not
+    matter, in a measure's own unit. The same `seed` gives the same numbers. Raises `DataError` if test sets differ.
     """
     rows = []
     for name, theirs in baseline.heads.items():
@@ -105,10 +106,10 @@ def compare(
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons with p-values and verdicts corrected for all that are given: they are one table.
+    """The comparisons of one table, with p-values corrected for their number, and verdicts.
 
-    Better or worse needs a corrected p of the randomisation test below 0.05, and an interval, which knows of seeds too,
-    without 0; equivalent needs a corrected p of equivalence, and an interval within the margin.
+    Better or worse: the corrected p of the randomisation test is below 0.05, and the interval, which covers seeds too,
+    excludes 0. Equivalent: the corrected p of equivalence is below 0.05, and the interval lies within the margin.
     """
     p_values = holm([row.p_randomisation for row in comparisons])
     equivalence = iter(holm([row.p_tost for row in comparisons if row.p_tost is not None]))
@@ -122,8 +123,8 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def not_compared(systems: Sequence[System]) -> list[str]:
-    """Heads and measures that some systems lack, in sentences: one for each head, or measure of a head."""
-    told = [
+    """Heads and measures that some systems lack: a sentence for each head, or measure of a head."""
+    lines = [
         f"{name}: it has no folds, and the models of all folds were judged on it"
         for name in dict.fromkeys(name for system in systems for name in system.left_out)
     ]
@@ -131,24 +132,23 @@ def not_compared(systems: Sequence[System]) -> list[str]:
         having = [system for system in systems if name in system.heads]
         lacking = [system for system in systems if name not in system.heads]
         if lacking and len(having) == 1:
-            told.append(f"{name}: only {having[0].name} has this head")
+            lines.append(f"{name}: only {having[0].name} has this head")
         elif lacking:
             verb = "lacks" if len(lacking) == 1 else "lack"
-            told.append(f"{name}: {_names(lacking)} {verb} this head ({_names(having)} have it)")
+            lines.append(f"{name}: {_names(lacking)} {verb} this head ({_names(having)} have it)")
         for measure in dict.fromkeys(measure for system in having for measure in system.heads[name].measures):
             judged = [system for system in having if measure in system.heads[name].measures]
             others = [system for system in having if system not in judged]
             if others and len(judged) == 1:
-                told.append(f"{name}: only {judged[0].name} was judged by {measure}")
+                lines.append(f"{name}: only {judged[0].name} was judged by {measure}")
             elif others:
                 verb = "was" if len(others) == 1 else "were"
-                told.append(f"{name}: {_names(others)} {verb} not judged by {measure} ({_names(judged)} were)")
-    return told
+                lines.append(f"{name}: {_names(others)} {verb} not judged by {measure} ({_names(judged)} were)")
+    return lines
 
 
 def _names(systems: Sequence[System]) -> str:
-    names = [system.name for system in systems]
-    return ", ".join(names[:_MANY]) + (f" and {len(names) - _MANY} more" if len(names) > _MANY else "")
+    return listed([system.name for system in systems], _MANY)
 
 
 def _compare(
@@ -200,7 +200,7 @@ def _per_query(baseline: Head, system: Head, measure: str) -> dict[str, float]:
 
 
 def _note(row: Comparison) -> str:
-    """Why something is missing, or what a reader might take wrongly."""
+    """Why a value is missing, or how a verdict could be misread."""
     if row.num_units == 1:
         return f"{row.head} has only one example: no interval, no t-tests."
     if row.p_tost is None:

@@ -1,19 +1,33 @@
-"""How to read a comparison, in words: how its numbers came about, of how many queries and runs, and what is not in it."""
+"""How to read a table of comparisons: its method, its numbers of queries and runs, and its notes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
 from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.words import counted
 
 
+class Table(NamedTuple):
+    """Comparisons that are shown together, with remarks in sentences."""
+
+    rows: Sequence[Comparison]
+    not_compared: Sequence[str] = ()  # heads and measures that some systems lack
+    confounds: Sequence[str] = ()  # other differences between the systems
+
+    def notes(self) -> list[str]:
+        """The lines below the table: the notes of its rows, each once, the confounds, and what is not compared."""
+        of_rows = dict.fromkeys(row.note for row in self.rows if row.note)
+        return [*of_rows, *self.confounds, *(f"Not compared: {what}." for what in self.not_compared)]
+
+
 def caption(comparisons: Sequence[Comparison]) -> str:
-    """How the numbers of a table came about, in words."""
+    """The method of a table, and its numbers of queries and runs."""
     return f"{method(comparisons)} {amounts(comparisons)}"
 
 
 def method(comparisons: Sequence[Comparison]) -> str:
-    """What is computed, and how verdicts are found."""
+    """What is computed, and what the verdicts mean."""
     first, number = comparisons[0], len(comparisons)
     num_runs = _num_runs(comparisons).values()
     units = " or ".join(dict.fromkeys(row.units for row in comparisons))
@@ -39,14 +53,6 @@ def amounts(comparisons: Sequence[Comparison]) -> str:
     folds = max(row.folds for row in comparisons)
     models = f" A run is {folds} models: each ranks the queries of its own fold." if folds > 1 else ""
     return f"Test sets: {', '.join(sizes)}. Runs (seeds) of a system: {runs}.{models}"
-
-
-def notes(
-    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
-) -> list[str]:
-    """What stands under a table: each of its notes once, what else differs, and what is not in it."""
-    of_rows = dict.fromkeys(row.note for row in comparisons if row.note)
-    return [*of_rows, *confounds, *(f"Not compared: {what}." for what in not_compared)]
 
 
 def _num_runs(comparisons: Sequence[Comparison]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A comparison to look at: on the terminal, and as CSV, LaTeX, JSON and pictures."""
+"""Comparisons on the terminal, and as CSV, LaTeX, JSON and pictures."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.markup import escape
 
 from mtlrank.evaluation.comparison import Comparison
-from mtlrank.evaluation.comparison_captions import amounts, caption, method, notes
+from mtlrank.evaluation.comparison_captions import Table, amounts, caption, method
 from mtlrank.evaluation.measures import in_words, shown
 from mtlrank.pages import figures, tables
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
-_SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # what the verdict is found by; the files have it
+_SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # left out on a narrow terminal: the verdict follows from them
 COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
 _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -26,19 +26,18 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 _LATEX_HEADER = ("measure", "baseline", "system", "difference", "95 % CI", "p (Holm)", "verdict")
 
 
-def write_comparison(
-    output: Path, comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
-) -> None:
-    """Write comparison.csv, .tex and .json, and as .svg and .pdf the differences, and for each ranking its queries' gains.
+def write_comparison(output: Path, table: Table) -> None:
+    """Write comparison.csv, .tex and .json, and as .svg and .pdf the differences and the gains by query of each ranking.
 
-    `not_compared` and `confounds` say what only one system has, and what else differs. Text is untrusted and escaped.
+    Names in the table are untrusted and escaped.
     """
-    write_text(output / "comparison.csv", as_csv(comparisons))
-    write_text(output / "comparison.tex", as_latex(comparisons, not_compared, confounds))
-    told = {"caption": caption(comparisons), "confounds": list(confounds), "not_compared": list(not_compared)}
-    rows = [row._asdict() for row in comparisons]
-    write_json(output / "comparison.json", {**told, "comparisons": rows}, sort_keys=False)
-    for name, picture in pictures(comparisons).items():
+    rows = table.rows
+    write_text(output / "comparison.csv", as_csv(rows))
+    write_text(output / "comparison.tex", as_latex(table))
+    remarks = {"caption": caption(rows), "confounds": list(table.confounds), "not_compared": list(table.not_compared)}
+    comparisons = [row._asdict() for row in rows]
+    write_json(output / "comparison.json", {**remarks, "comparisons": comparisons}, sort_keys=False)
+    for name, picture in pictures(rows).items():
         picture.write(output, name)
 
 
@@ -59,30 +58,26 @@ def pictures(comparisons: Sequence[Comparison]) -> dict[str, figures.Picture]:
     return found
 
 
-def print_comparison(
-    comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()
-) -> None:
+def print_comparison(table: Table) -> None:
     """Show a table for each pair of systems on the terminal, then how to read it."""
     console = tables.console(140)
-    for (system, baseline), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline)):
+    for (system, baseline), rows in groupby(table.rows, key=lambda row: (row.system, row.baseline)):
         cells = [[*map(escape, _cells(row)), f"[{COLOURS[row.verdict]}]{row.verdict}[/]"] for row in rows]
         title = escape(f"{system} compared with {baseline}")
         tables.show([*_HEADER, "verdict"], cells, names=2, width=140, spare=_SPARE, title=title)
-    for line in (*notes(comparisons, not_compared, confounds), caption(comparisons)):
+    for line in (*table.notes(), caption(table.rows)):
         console.print(line, markup=False, highlight=False)
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """All fields but the queries, a row for each comparison."""
+    """A row for each comparison, with all fields but `per_query`."""
     fields = [field for field in Comparison._fields if field != "per_query"]
     return tables.as_csv([fields, *([getattr(row, field) for field in fields] for row in comparisons)])
 
 
-def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = (), confounds: Sequence[str] = ()) -> str:
-    """A table for the package booktabs that fits into a column of 12 cm, without what the verdict is found by.
-
-    How to read it, and its notes, stand below.
-    """
+def as_latex(table: Table) -> str:
+    """A table for the package booktabs, 12 cm wide, whose only p-value is p (Holm). Below it, how to read it and notes."""
+    comparisons = table.rows
     *others, last = dict.fromkeys(row.baseline for row in comparisons)
     baselines = f"{', '.join(others)} and {last}" if others else last
     lines = [
@@ -100,8 +95,8 @@ def as_latex(comparisons: Sequence[Comparison], not_compared: Sequence[str] = ()
         lines += [r"\midrule", rf"\multicolumn{{{len(_LATEX_HEADER)}}}{{@{{}}l}}{{{title}}} \\"]
         lines += [_latex_row(row) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    told = notes(comparisons, not_compared, confounds)
-    lines += [rf"\par\raggedright\footnotesize {_latex(note)}" for note in (method(comparisons), *told)]
+    remarks = method(comparisons), *table.notes()
+    lines += [rf"\par\raggedright\footnotesize {_latex(remark)}" for remark in remarks]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 

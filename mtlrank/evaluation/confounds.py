@@ -1,17 +1,26 @@
-"""What else differs: runs of one system in more than their seed, systems in more than their names say."""
+"""Differences that confound a comparison: within a system beside the seed, between systems beside their names."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.grouping import TASKS, Settings, all_keys, name_settings, settings_of, shown, telling_keys
+from mtlrank.evaluation.grouping import (
+    TASKS,
+    Settings,
+    all_keys,
+    distinguishing_keys,
+    name_settings,
+    settings_of,
+    shown,
+)
+from mtlrank.words import listed
 
-_MANY = 10  # differences are told, and the number of the others
-_LONG = 60  # letters of a value, such as a path or names of tasks
+_MANY = 10  # differences named in a sentence
+_LONG = 60  # characters of a value, such as a path or names of tasks
 
 
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
-    """In sentences, of the run folders of each system. Runs that say nothing of themselves are left out."""
+    """The confounds in sentences, from the run folders of each system. Folders without a config are left out."""
     folders = {name: [path for path in paths if path.is_dir()] for name, paths in groups.items()}
     found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in folders.items()}
     systems = {name: runs for name, runs in found.items() if runs}
@@ -19,18 +28,20 @@ def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
     for name, runs in systems.items():
         if differing := _differing([[run] for run in runs]):
             notes.append(
-                f"{name}: its {len(runs)} runs differ not only in their seed, but in {_told(differing)}: what varies "
-                "between them is not the seed alone."
+                f"{name}: its {len(runs)} runs differ not only in their seed, but in {_in_words(differing)}: their "
+                "variance is not that of seeds alone."
             )
     first = [runs[0] for runs in systems.values()]
     are_different = len({repr(sorted(run.items())) for run in first}) == len(first) > 1
-    names_tell = are_different and list(systems) == name_settings(first)
+    are_named_by_settings = are_different and list(systems) == name_settings(first)
     differing = _differing(list(systems.values()))
-    if names_tell:
-        named = {(differing.get(key), _last(key)) for key in telling_keys(first)}
+    if are_named_by_settings:
+        named = {(differing.get(key), _last(key)) for key in distinguishing_keys(first)}
         differing = {key: values for key, values in differing.items() if (values, _last(key)) not in named}
     if differing:
-        notes.append(f"{' and '.join(systems)} {'also ' if names_tell else ''}differ in: {_told(differing)}.")
+        notes.append(
+            f"{' and '.join(systems)} {'also ' if are_named_by_settings else ''}differ in: {_in_words(differing)}."
+        )
     return notes
 
 
@@ -38,14 +49,14 @@ def _settings(run: Path) -> Settings | None:
     try:
         return settings_of(run)
     except DataError:
-        return None  # no run of mtlrank, or one of which only the judgements were kept
+        return None  # not a run of mtlrank, or one of which only the evaluation was kept
 
 
 def _differing(systems: Sequence[Sequence[Settings]]) -> dict[str, tuple[str, ...]]:
-    """The keys in which systems of one or more runs differ, with their values.
+    """The keys in which systems of one or more runs differ, each with the values of all systems.
 
-    What follows from others is left out: a task's settings in systems that do not learn it, and settings that one part
-    has, such as an optimizer, and the other part in its place has not.
+    Consequences of other differences are left out: settings of a task in systems that do not learn it (`-`), and settings
+    of a part, such as an optimizer, that another part in its place does not have.
     """
     every = [run for runs in systems for run in runs]
     tasks = {task for run in every for task in run[TASKS]}
@@ -54,14 +65,10 @@ def _differing(systems: Sequence[Sequence[Settings]]) -> dict[str, tuple[str, ..
     )
     found = {}
     for key in all_keys(every):
-        of_tasks = tasks.intersection(key.split("."))
-        learning = [of_tasks <= set(runs[0][TASKS]) for runs in systems]
-        concerned = [run for runs, learns in zip(systems, learning, strict=True) if learns for run in runs]
-        if key.startswith(replaced) and any(key not in run for run in concerned):
-            continue
-        values = tuple(_values(runs, key) if learns else "-" for runs, learns in zip(systems, learning, strict=True))
-        if len({value for value, learns in zip(values, learning, strict=True) if learns}) > 1:
-            found[key] = values
+        learners = [runs for runs in systems if tasks.intersection(key.split(".")) <= set(runs[0][TASKS])]
+        is_replaced = key.startswith(replaced) and any(key not in run for runs in learners for run in runs)
+        if not is_replaced and len({_values(runs, key) for runs in learners}) > 1:
+            found[key] = tuple(_values(runs, key) if runs in learners else "-" for runs in systems)
     return found
 
 
@@ -70,7 +77,7 @@ def _vary(runs: Sequence[Settings], key: str) -> bool:
 
 
 def _values(runs: Sequence[Settings], key: str) -> str:
-    """A system's value, or those of its runs."""
+    """A system's value, or the different values of its runs."""
     values = dict.fromkeys("null" if run.get(key) is None else shown(run[key]) for run in runs)
     return "/".join(_cut(value) for value in values)
 
@@ -83,18 +90,16 @@ def _cut(value: str) -> str:
     return f"…{end[end.find(',') :] if ',' in end else end}"
 
 
-def _told(differing: Mapping[str, tuple[str, ...]]) -> str:
-    """Keys that have the same values are told together, as one often takes its value from the other."""
+def _in_words(differing: Mapping[str, tuple[str, ...]]) -> str:
+    """Keys with the same values are listed together, as one often takes its value from the other."""
     together: dict[tuple[str, ...], list[str]] = {}
     for key, values in differing.items():
         together.setdefault(values, []).append(key)
-    told = []
-    for values, (first, *others) in list(together.items())[:_MANY]:
+    phrases = []
+    for values, (first, *others) in together.items():
         more = f" and {others[0] if len(others) == 1 else f'{len(others)} more'}" if others else ""
-        told.append(f"{first}{more} ({', '.join(values)})")
-    if len(together) > _MANY:
-        told.append(f"{len(together) - _MANY} more")
-    return ", ".join(told)
+        phrases.append(f"{first}{more} ({', '.join(values)})")
+    return listed(phrases, _MANY)
 
 
 def _last(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What training logged, over its steps."""
+"""The metrics that training logged, by step."""
 
 import csv
 from collections import defaultdict
@@ -8,11 +8,13 @@ Curves = dict[str, list[tuple[int, float]]]  # (step, value) by metric
 
 
 def read_curves(training: Path) -> Curves:
-    """Every logged metric over steps, from all attempts of a run; a later attempt replaces what it did again."""
+    """Every logged metric over steps, from all attempts of a run; where attempts overlap, the later one counts."""
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for path in sorted((training / "logs").glob("attempt_*/metrics.csv"), key=lambda p: int(p.parent.name[8:])):
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(line for line in file if line.endswith("\n")):  # a run may be about to write
+            for row in csv.DictReader(
+                line for line in file if line.endswith("\n")
+            ):  # a run may be writing its last line
                 for key, value in row.items():
                     if value and key not in ("step", "epoch"):
                         curves[key][int(row["step"])] = float(value)

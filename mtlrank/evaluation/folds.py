@@ -1,4 +1,4 @@
-"""Runs of a cross-validation: those that have each fold as their test once are one run, judged on all queries."""
+"""Cross-validation: training runs that differ only in their fold are joined to one run, judged on all queries."""
 
 import json
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN, Head, evaluation_of, head
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
 
 _TABLES = ("run.trec", "qrels.txt", "queries.tsv")  # of a judged head, without a header
-_OF_A_FOLD = ("fold", "weights", "note")  # what metrics.json says of one model
+_OF_A_FOLD = ("fold", "weights", "note")  # fields of metrics.json that belong to one model
 
 
 class JoinedRuns(NamedTuple):
-    """The runs of a system. Without a cross-validation they are as they were given."""
+    """The runs of a system. Without a cross-validation, these are the given ones."""
 
     folders: list[Path]  # those of one run follow each other
     heads: list[list[Head]]  # of each run
     num_folds: int = 1
-    left_out: tuple[str, ...] = ()  # heads on which the models of all folds were judged: they have no folds
+    left_out: tuple[str, ...] = ()  # heads without folds, on which the models of all folds were judged
 
 
 def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Head]]) -> JoinedRuns:
-    """Join the runs of a system that differ in nothing but their fold. One fold by itself is a run as any other.
+    """Join the runs of a system that differ only in their fold. A single fold stays a run by itself.
 
     Raises `DataError` if a run lacks a fold, has one twice, or a query is in two.
     """
@@ -40,7 +40,7 @@ def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Hea
     if len(sizes) > 1:
         raise DataError(
             f"{name}: its runs have {' and '.join(map(str, sorted(sizes)))} folds, expected the same number. A study's "
-            "`all-folds` are its folds joined: name either."
+            "folder `all-folds` joins its folds: name either that folder or the folds."
         )
     ordered = [folder for parts in runs.values() for folder, _ in parts]
     names = dict.fromkeys(head.name for heads in judged for head in heads)
@@ -61,7 +61,7 @@ def write_joined(output: Path, runs: Sequence[Path]) -> None:
 
 
 def _write_head(output: Path, parts: Sequence[Path]) -> None:
-    from mtlrank.evaluation.results import write_summary  # here, as it brings torch
+    from mtlrank.evaluation.results import write_summary  # here, as it imports torch
 
     (output / "metrics.json").unlink(missing_ok=True)
     for table in _TABLES:
@@ -87,12 +87,12 @@ def _text(path: Path) -> str:
 
 
 def _key_of_run(folder: Path, heads: Sequence[Head]) -> str:
-    """What the folds of one run have in common: all settings but the fold, the seed too. Another run has its folder."""
+    """A key that only the folds of one run share: their settings with the seed, without the fold. Else the folder."""
     has_folds = any(head.fold for head in heads)
     try:
         identity = identity_of(folder)
     except DataError:
-        return "" if has_folds else str(folder)  # only the judgements were kept
+        return "" if has_folds else str(folder)  # only the evaluation was kept
     shared = without_fold(identity)
     return json.dumps(shared, sort_keys=True) if has_folds or shared != identity else str(folder)
 
@@ -109,8 +109,9 @@ def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[H
             )
     if not by_name[0] and len(parts) > 1:
         raise DataError(
-            f"{name}: {first} and what differs from it only in the fold were judged on the same test sets "
-            f"({', '.join(head.name for head in of_first)}): they are no seeds. Compare the models of one fold."
+            f"{name}: {first} and its other folds were judged on the same test sets "
+            f"({', '.join(head.name for head in of_first)}), so they cannot count as seeds. Compare the models of one "
+            "fold."
         )
     return [
         _join_head(name, [folder for folder, _ in parts], [heads[head] for heads in by_name]) for head in by_name[0]
@@ -118,13 +119,13 @@ def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[H
 
 
 def _join_head(name: str, folders: Sequence[Path], heads: Sequence[Head]) -> Head:
-    """A head on the queries of all folds, in the order of a head that is read."""
+    """A head on the queries of all folds, in the order of `read_head`."""
     numbers = [head.fold.fold for head in heads if head.fold]
     wanted = {head.fold.of for head in heads if head.fold}
     if len(wanted) > 1 or sorted(numbers) != list(range(min(wanted))):
         missing = ", ".join(map(str, sorted(set(range(max(wanted))).difference(numbers))))
         found = f"{', '.join(map(str, sorted(numbers)))} of {' and '.join(map(str, sorted(wanted)))}"
-        whose = f"{folders[0]} and what differs from it only in the fold" if len(folders) > 1 else folders[0]
+        whose = f"{folders[0]} and its other folds" if len(folders) > 1 else folders[0]
         way = f"Train the missing {missing}, or leave" if missing else "Leave"
         raise DataError(
             f"{name}: expected each fold of {heads[0].name} once, found {found} in {whose}. {way} these runs out."

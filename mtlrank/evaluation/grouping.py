@@ -1,4 +1,4 @@
-"""Which runs are seeds of one system, and what to call it: by the names given, else by what differs in the configs."""
+"""Runs grouped into systems, named as the user names them, else by the settings that differ."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, run_of
 from mtlrank.storage import local_path, read_json
 
-Settings = dict[str, Any]  # what a run is of, by dotted key
+Settings = dict[str, Any]  # of a run, by dotted key
 
 _OF_THE_SEED = ("seed", "datamodule.seed", "loop.loss.seed")
 TASKS = "tasks"
@@ -18,9 +18,9 @@ TASKS = "tasks"
 def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     """Run folders, and TREC run files of other systems, by the name of their system, in the order given.
 
-    `name=DIR` names a run's system. Other runs are one system if their configs differ in nothing but seed and fold (nor
-    in what does not make another run: folders, devices, checkpoints); it is named by the settings that tell it from the
-    others. A run file is named as it was typed.
+    `name=DIR` names a run's system. Other runs are one system if their configs differ only in seed, fold and what does
+    not make another run (folders, devices, checkpoints); it is named by the settings that distinguish it from the others.
+    A run file is named as it was typed.
     """
     named = [split_run(run) for run in runs]
     _check_distinct([path for _, path in named])
@@ -41,7 +41,7 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
 
 def name_settings(systems: Sequence[Settings]) -> list[str]:
     """A name for each of several different settings: the keys that distinguish them, with their values."""
-    chosen = telling_keys(systems)
+    chosen = distinguishing_keys(systems)
     short = [_short(key) for key in chosen]
     names = [one if short.count(one) == 1 else key for one, key in zip(short, chosen, strict=True)]
     return [
@@ -50,7 +50,7 @@ def name_settings(systems: Sequence[Settings]) -> list[str]:
     ]
 
 
-def telling_keys(systems: Sequence[Settings]) -> list[str]:
+def distinguishing_keys(systems: Sequence[Settings]) -> list[str]:
     """As few keys as distinguish several different settings, `tasks` before others."""
     differing = [key for key in all_keys(systems) if len({repr(settings.get(key)) for settings in systems}) > 1]
     chosen: list[str] = [] if differing else [TASKS]
@@ -64,13 +64,13 @@ def telling_keys(systems: Sequence[Settings]) -> list[str]:
 
 
 def all_keys(systems: Sequence[Settings]) -> list[str]:
-    """The keys that any of several settings has: `tasks`, then those of few words, the data's after others."""
+    """All keys of several settings: `tasks` first, then short ones before long ones, those of the data last."""
     keys = {key for settings in systems for key in settings}
     return sorted(keys, key=lambda key: (key != TASKS, key.count("."), key.startswith("datamodule."), key))
 
 
 def split_run(run: str) -> tuple[str | None, Path]:
-    """(name, folder or run file) of an argument; one whose own name holds '=' is no name."""
+    """(name, path) of an argument `name=PATH`; no name for a path alone, which may contain '=' too."""
     name, equals, folder = run.partition("=")
     if not equals or "/" in name or Path(run).exists():
         name, folder = "", run
@@ -85,19 +85,19 @@ def split_run(run: str) -> tuple[str | None, Path]:
 
 
 def settings_of(run: Path) -> Settings:
-    """What a run is of, without its seed and its fold."""
+    """A run's settings without its seed and its fold."""
     return {key: value for key, value in without_fold(identity_of(run)).items() if key not in _OF_THE_SEED}
 
 
 def without_fold(settings: Settings) -> Settings:
-    """What the folds of a cross-validation have in common."""
+    """The settings that the folds of a cross-validation share."""
     return {key: value for key, value in settings.items() if not (key.endswith(".fold") and settings.get(f"{key}s"))}
 
 
 def identity_of(folder: Path) -> Settings:
-    """What a run is of, with its seed; the tasks are those that were learnt, however they were chosen.
+    """A run's settings with its seed, and with the tasks that were learnt, however they were chosen.
 
-    An evaluation says it by itself, wherever it lies.
+    The folder of an evaluation holds them itself, wherever it lies.
     """
     if (folder / JUDGED_RUN).exists():
         judged: Settings = read_json(folder / JUDGED_RUN)
@@ -108,7 +108,7 @@ def identity_of(folder: Path) -> Settings:
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
         )
     config = read_json(run / "model" / "config.json")
-    settings = read_json(run / "run.json")  # without what is not of a run's identity: folders, devices, checkpoints
+    settings = read_json(run / "run.json")  # only those of its identity: no folders, devices, checkpoints
     try:
         return {**settings, TASKS: list(config["datamodule"]["dataset"]["datasets"])}
     except (AttributeError, KeyError, TypeError) as error:
@@ -139,7 +139,7 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
             try:
                 run = identity_of(path)
             except DataError:
-                continue  # no run of mtlrank, or one of which only the judgements were kept
+                continue  # not a run of mtlrank, or one of which only the evaluation was kept
             other = first.setdefault(json.dumps(run, sort_keys=True), path)
             if other != path:
                 raise ConfigError(
@@ -155,7 +155,7 @@ def _short(key: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as short as can be: a list by commas, a class by its name."""
+    """A short form of a value: a list with commas, a class by its name."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     text = f"{value:g}" if isinstance(value, float) else str(value)

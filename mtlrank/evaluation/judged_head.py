@@ -1,4 +1,4 @@
-"""The folder of a judged head, read back: what was predicted, query by query or item by item."""
+"""Reading the folder of a judged head: its results, query by query or item by item."""
 
 import csv
 from collections import Counter
@@ -14,7 +14,7 @@ from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Labels
 from mtlrank.storage import read_json
 
 FIRST_STAGE = "first stage"
-JUDGED_RUN = "judged_run.json"  # beside the heads that `mtlrank evaluate` judged: what the run is of whose they are
+JUDGED_RUN = "judged_run.json"  # beside heads that `mtlrank evaluate` judged: the settings of their run
 
 
 class Fold(NamedTuple):
@@ -25,7 +25,7 @@ class Fold(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What the runs of a system did on one test set; as it is read, there is one run."""
+    """The results of a system's runs on one test set; `read_head` gives those of one run."""
 
     name: str
     kind: str
@@ -33,19 +33,19 @@ class Head(NamedTuple):
     measures: tuple[str, ...]  # the primary one first
     items: tuple[tuple[str, ...], ...]  # (query_id,) of each query, or (query_id, doc_id, number) of each item
     units: Ints  # (items,) the query of a query, the sequence of an item
-    values: dict[str, Floats]  # by measure that is a mean: what each item adds, (runs, items)
-    first_stage: dict[str, Floats]  # the same of what ranked the candidates, (1, items); rankings only
-    constant: Any  # what the baseline predicts of each item; None for rankings
+    values: dict[str, Floats]  # of measures that are means: the value of each item, (runs, items)
+    first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
+    constant: Any  # the baseline's prediction for every item; None for rankings
     labels: Labels  # (items,); empty for rankings
     predictions: Labels  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
     baseline_name: str = FIRST_STAGE
-    fold: Fold | None = None  # None: the queries are all that there are to judge
+    fold: Fold | None = None  # None: the items are the whole test set
     num_folds: int = 1  # that were joined
 
 
 def head_name(dataset: str, split: str) -> str:
-    """What a head is called on a test set: as its dataset, with the name of a further test set after an `@`."""
+    """The name of a head on a test set: that of its dataset; on a further test set, `dataset@name`."""
     _, at, name = split.partition("@")
     return dataset + at + name
 
@@ -71,7 +71,7 @@ def ranking_head(
 
 
 def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
-    """The classes, and how many items of each (a row) were taken for each (a column). For classifications."""
+    """The classes, and the counts of items by true class (rows) and predicted class (columns)."""
     classes = sorted({*head.labels, *head.predictions[0]})
     counts = Counter(zip(head.labels, head.predictions[0], strict=True))
     return [str(name) for name in classes], [[counts[true, found] for found in classes] for true in classes]
@@ -89,7 +89,7 @@ def evaluation_of(folder: Path) -> Path:
 
 
 def run_of(folder: Path) -> Path:
-    """The folder of a run, of which `folder` may be an evaluation beside the model."""
+    """The folder of a run: `folder`, or the one around it if that is an evaluation."""
     return folder.parent if folder.name.startswith("evaluation") and not (folder / "model").exists() else folder
 
 
@@ -99,7 +99,7 @@ def read_head(folder: Path) -> Head:
 
 
 def head_of(folder: Path, summary: dict[str, Any]) -> Head:
-    """A judged head from what its metrics.json says, and the other files of its folder."""
+    """A judged head from `summary`, the content of its metrics.json, and the other files of its folder."""
     try:
         return (_read_ranking if summary["kind"] == "ranking" else _read_labels)(folder, summary)
     except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:

@@ -1,4 +1,4 @@
-"""Measures by the names that the field writes, a value for each query of a ranking, and one for everything else."""
+"""Measures by their usual names: a value for each query of a ranking, one value for other predictions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -25,7 +25,7 @@ _REGRESSION = {
     "Spearman": "spearman_corrcoef",
 }
 _LOWER_IS_BETTER = {"MSE", "MAE"}
-_ROUNDING = 1e-5  # of the largest score: float32 has seven digits, of which computing may change the last two
+_ROUNDING = 1e-5  # relative to the largest score: of the seven digits of a float32, the last two may be rounding errors
 _HIGHEST = 2.0**24  # above all ranks, which count down from it: float32 holds all whole numbers below
 
 
@@ -35,7 +35,7 @@ def is_better(measure: str, value: float, other: float) -> bool:
 
 
 def is_quality(measure: str) -> bool:
-    """Whether more (of an error, less) is better: not of Judged, the share of documents that have a judgement."""
+    """Whether a measure has a better direction: all but Judged, the share of documents that have a judgement."""
     return not measure.startswith("Judged")
 
 
@@ -50,19 +50,19 @@ def shown(measure: str) -> str:
 
 
 def in_words(measure: str) -> str:
-    """A measure as pictures name it: they say where less is better."""
+    """A measure as pictures name it: with words where less is better."""
     return f"{measure} (less is better)" if measure in _LOWER_IS_BETTER else measure
 
 
-def unsaid_level(measure: str, relevance_level: int) -> int | None:
-    """From which grade on a ranking measure counts documents as relevant, if it is another than the task's and unsaid.
+def implicit_level(measure: str, relevance_level: int) -> int | None:
+    """The grade from which a measure counts documents as relevant, if it differs from the task's and is not written.
 
-    As in AP, which is AP(rel=1) whatever the task's level; nDCG takes grades as they are.
+    AP means AP(rel=1) whatever the task's level. None for nDCG, which uses the grades themselves.
     """
     parsed = ir_measures.parse_measure(measure)
     default = getattr(parsed.SUPPORTED_PARAMS.get("rel"), "default", None)
-    unsaid = "rel" not in parsed.params and isinstance(default, int) and default != relevance_level
-    return default if unsaid else None
+    differs = "rel" not in parsed.params and isinstance(default, int) and default != relevance_level
+    return default if differs else None
 
 
 def with_level(measure: str, relevance_level: int) -> str:
@@ -71,7 +71,7 @@ def with_level(measure: str, relevance_level: int) -> str:
 
 
 def at_level(measure: str, relevance_level: int) -> str:
-    """A ranking measure with another grade from which documents are relevant, if it names one; nDCG does not."""
+    """A ranking measure with its grade of relevance replaced; as it is if it names none, such as nDCG."""
     return with_level(measure, relevance_level) if "rel" in ir_measures.parse_measure(measure).params else measure
 
 
@@ -94,9 +94,9 @@ def check(kind: str, measures: Iterable[str]) -> None:
 def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
     """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
 
-    ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores in other ways: all are
-    given scores that follow trec_eval's order. These are above 0, which Compat takes for the score of a missing document.
-    ERR@k knows queries only by numbers: all are given the place of a query in place of its id.
+    ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores differently: so all
+    get scores that follow trec_eval's order. These are above 0, which Compat takes for the score of a missing document. One
+    of them (for ERR@k) takes only numbers as query ids: so all get numbers.
     """
     parsed: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:
@@ -114,14 +114,14 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
 
 
 class Ties(NamedTuple):
-    """Queries whose scores all differ by no more than rounding, so that it and document ids order the documents."""
+    """Queries whose scores are all equal up to rounding errors, so that these and document ids decide the order."""
 
     num_tied: int
     num_queries: int  # with several documents
 
     @property
     def decide(self) -> bool:
-        """Whether a ranking is none: most of its queries are tied."""
+        """Whether the ranking is arbitrary: most of its queries are tied."""
         return 2 * self.num_tied > self.num_queries
 
 
@@ -148,15 +148,15 @@ def label_values(kind: str, measures: Sequence[str], scores: "Tensor", labels: "
 
 
 class Constant(NamedTuple):
-    """What is predicted by what knows nothing of the text, and how well that does."""
+    """A constant prediction, made without reading the text, and its measures."""
 
     name: str
-    prediction: float  # a number, or of a class its number
+    prediction: float  # a value, or the index of a class
     values: dict[str, float]
 
 
 def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: "Tensor") -> Constant:
-    """The most frequent class, or the mean, of the training labels, of which a manifest says what is `known`."""
+    """The most frequent class or the mean of the training labels, from `known`, their statistics in a manifest."""
     import torch  # seconds to import, which tables of values should not wait for
 
     if kind == "classification":
@@ -204,7 +204,7 @@ def _parse(measure: str) -> ir_measures.Measure:
     needed = [name for name, param in parsed.SUPPORTED_PARAMS.items() if param.required and name not in parsed.params]
     if needed:
         raise ConfigError(f"{measure!r} needs a value of {needed[0]}, as nDCG@10 has a cutoff and AP(rel=2) has a rel.")
-    try:  # some cannot be computed, or not on this machine: better known before training than after
+    try:  # some cannot be computed, or not on this machine: fail before training
         list(ir_measures.iter_calc([parsed], [Qrel("1", "d", 1)], [ScoredDoc("1", "d", 1.0)]))
     except Exception as error:  # ir-measures lets through whatever its programs raise
         raise ConfigError(f"{measure!r} cannot be computed here: {one_line(error)}") from error

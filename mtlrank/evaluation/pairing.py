@@ -43,8 +43,8 @@ def _of_means(baseline: Head, system: Head, measure: str) -> PairedValues:
 def _of_predictions(baseline: Head, system: Head, measure: str) -> PairedValues:
     """A measure of all predictions together, whose mean over runs is compared.
 
-    Predictions are swapped between a run of one system and a run of the other, as many pairs as give every run the same
-    weight. Where a measure is blind to scale, predictions are brought to one first: else swaps would mix two scales.
+    Predictions are swapped within pairs of runs, one of each system; there are as many pairs as give every run the same
+    weight. Where a measure ignores the scale, predictions are standardised first: else swaps would mix two scales.
     """
     labels, units, both = baseline.labels, baseline.units, (baseline.predictions, system.predictions)
     pairs = lcm(*(len(part) for part in both))

@@ -1,4 +1,4 @@
-"""Judging one head on one split: its measures, the baseline's, and the rows that a report is made of."""
+"""Judging one head on one split: its scores, its measures and those of its baseline."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ _QUERIES = 100  # that are compared at a time
 
 
 class Judgement(NamedTuple):
-    """How well a head did. For rankings the baseline is what ranked the candidates, for all else a constant prediction."""
+    """The measures of a head and of its baseline: for rankings the first stage, else a constant prediction."""
 
     values: dict[str, float]
     baseline: dict[str, float]
@@ -24,7 +24,7 @@ class Judgement(NamedTuple):
     per_query: measures.PerQuery  # rankings only
     baseline_per_query: measures.PerQuery
     run: list[ScoredDoc]
-    constant: float = 0.0  # what the baseline predicts, a number or a class's; not of rankings
+    constant: float = 0.0  # the baseline's prediction, a value or the index of a class; not for rankings
 
 
 class PackedScores(NamedTuple):
@@ -43,7 +43,7 @@ class Predictions:
         self.split_name = split
         self.split = dataset.split(split)
         self._seen = torch.zeros(len(self.split), dtype=torch.bool)  # by sample
-        self._scores = torch.empty(0)  # by item of the split, once the first have come and told their shape
+        self._scores = torch.empty(0)  # by item of the split; allocated with the first scores, which have their shape
         self._losses = torch.full((len(self.split),), float("nan"))  # by sample
 
     @property
@@ -52,7 +52,7 @@ class Predictions:
         return int(self._seen.sum())
 
     def add(self, sample_ids: Tensor, scores: Tensor, losses: Tensor | None = None) -> None:
-        """Take in the scores of a batch's items, sample by sample, and perhaps the losses of its samples."""
+        """Take in the scores of a batch's items, sample by sample, and the losses of its samples if there are any."""
         if not len(self._scores):
             self._scores = torch.zeros(len(self.split.labels), *scores.shape[1:], dtype=scores.dtype)
         self._scores[self._items(sample_ids)] = scores.detach().cpu()
@@ -61,12 +61,12 @@ class Predictions:
             self._losses[sample_ids] = losses.detach().float().cpu()
 
     def pack(self) -> PackedScores:
-        """All that came, in few pieces."""
+        """All scores so far, as few tensors."""
         samples = self._seen.nonzero().squeeze(1)
         return PackedScores(samples, self._scores[self._items(samples)], self._losses[samples])
 
     def unpack(self, packed: PackedScores) -> None:
-        """Take in what another process has packed."""
+        """Take in the scores that another process has packed."""
         if len(packed.samples):
             self.add(*packed)
 
@@ -87,10 +87,10 @@ class Predictions:
         return self._judge_ranking() if self.dataset.has_judgements else self._judge_labels()
 
     def loss(self) -> float | None:
-        """The mean of the samples' losses, without those not finite; None if there are none.
+        """The mean of the samples' finite losses; None if there are none.
 
-        A loss over groups, which training draws and a split that is judged does not have, is that over the first
-        `GROUP` candidates of each query in which it can compare some. A teacher's scores are known in training only.
+        Judged splits have no groups: a loss over groups is computed on the first `GROUP` candidates of each query, if they
+        can be compared. A loss with a teacher is left out, as the teacher's scores exist in training only.
         """
         task = self.dataset.task
         losses = self._group_losses(task) if isinstance(task, Groupwise) and not task.distils else self._losses
@@ -119,7 +119,7 @@ class Predictions:
         return scores, torch.from_numpy(self.split.labels[items.numpy()])
 
     def run(self) -> list[ScoredDoc]:
-        """The ranking that the scores stand for."""
+        """The scores as a ranking."""
         scores, items = self.scores()
         ids = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items.numpy()]]
         return [ScoredDoc(q, d, float(score)) for (q, d), score in zip(ids, scores, strict=True)]

@@ -17,6 +17,7 @@ from mtlrank.evaluation.section import Line, Row, Section, read_sections, table_
 from mtlrank.pages import figures, render
 from mtlrank.pages.tables import show
 from mtlrank.storage import read_json, write_json, write_text
+from mtlrank.words import interval
 
 
 def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[str, float]:
@@ -49,13 +50,11 @@ def verdict(sections: Sequence[Section]) -> str:
     counts = Counter(row.verdict for row in first)
     section = sections[0]
     row = section.rows[0]
-    sure = ""
-    if row.difference is not None:
-        sure = f" ({row.value - row.baseline:+.4f}, 95 % interval {row.difference[0]:+.4f} to {row.difference[1]:+.4f})"
-    told = f"{section.name}: {row.measure} {row.value:.4f}, {section.baseline_name} {row.baseline:.4f}{sure}."
+    gain = f" ({row.value - row.baseline:+.4f}, 95 % interval {_interval(row)})" if row.difference else ""
+    primary = f"{section.name}: {row.measure} {row.value:.4f}, {section.baseline_name} {row.baseline:.4f}{gain}."
     others = {"worse": "beaten by it", "not decided": "not decided"}
     rest = "".join(f", {counts[word]} {text}" for word, text in others.items() if counts[word])
-    return f"{counts['better']} of {len(first)} heads beat their baseline{rest}. {told}"
+    return f"{counts['better']} of {len(first)} heads beat their baseline{rest}. {primary}"
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -76,7 +75,7 @@ def print_table(folders: Sequence[Path]) -> None:
 
 
 def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:
-    """Losses, validation and, where they were watched, the tasks' gradients over training."""
+    """Losses, validation measures and, if they were logged, the tasks' gradients, over training steps."""
     pictures = []
     for section in sections:
         name, measure = section.name, section.rows[0].measure
@@ -106,8 +105,8 @@ def _cells(line: Line) -> list[str]:
 
 
 def _interval(row: Row) -> str:
-    """That of the difference, which decides."""
-    return "" if row.difference is None else f"{row.difference[0]:+.4f} to {row.difference[1]:+.4f}"
+    """The interval of the difference, which decides."""
+    return interval(*row.difference or (None, None))
 
 
 def _about(training: Path, config: dict[str, Any]) -> list[tuple[str, str]]:

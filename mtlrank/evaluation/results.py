@@ -1,4 +1,4 @@
-"""What is kept of a judged head: metrics.json, each query's or item's result, and a page to read."""
+"""Writing the folder of a judged head: metrics.json, the results by query or item, and a page."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import Folds
 from mtlrank.evaluation.judged_head import Fold, head_name, head_of
-from mtlrank.evaluation.measures import ties, unsaid_level, with_level
+from mtlrank.evaluation.measures import implicit_level, ties, with_level
 from mtlrank.evaluation.predictions import Judgement, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
@@ -25,10 +25,10 @@ def write_head(
 ) -> None:
     """Write the folder of a judged head; metrics.json comes last, so that a folder with it is complete.
 
-    `weights` is the hash of the model's weights, which tells whose judgement it is.
+    `weights` is the hash of the model's weights, which identifies the judged model.
     """
     (folder / "metrics.json").unlink(missing_ok=True)
-    _tell_levels(dataset)
+    _warn_of_levels(dataset)
     summary: dict[str, Any] = {
         "name": dataset.name,
         "kind": dataset.task.kind,
@@ -46,7 +46,7 @@ def write_head(
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the page of a judged head, whose individual results are there, and metrics.json with intervals."""
+    """Write the page of a judged head, whose other files exist, and metrics.json with intervals."""
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
     write_json(folder / "metrics.json", summary)
@@ -55,45 +55,45 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 def _write_ranking(
     folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement
 ) -> dict[str, Any]:
-    """Write the ranking and each query's results; returns what metrics.json says of rankings only."""
+    """Write the ranking and each query's results; returns the fields of metrics.json that only rankings have."""
     write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")
     qrels = "".join(path.read_text(encoding="utf-8") for path in predictions.split.files("qrels.txt"))
-    write_text(folder / "qrels.txt", qrels)  # by which other systems' runs can be judged
+    write_text(folder / "qrels.txt", qrels)  # for judging other systems' runs
     write_text(folder / "per_query.tsv", _per_query(judgement))
     write_text(folder / "queries.tsv", _queries(predictions))
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "num_queries": len(next(iter(judgement.per_query.values()))),
         "max_candidates": max(Counter(doc.query_id for doc in judgement.run).values()),
     }
     folds = dataset.manifest["source"].get("folds")
     if folds and predictions.split_name in Folds.shares:
-        told["fold"] = Fold(folds["fold"], folds["of"])
+        fields["fold"] = Fold(folds["fold"], folds["of"])
     if (found := ties(judgement.run)).decide:
-        told["note"] = (
-            f"For {found.num_tied:,} of {found.num_queries:,} queries all scores are equal but for rounding: it and "
-            "document ids decide the measures. If training collapsed, lower loop.optimizer.lr."
+        fields["note"] = (
+            f"The model gives all documents of {found.num_tied:,} of {found.num_queries:,} queries the same score, so "
+            "their order and the measures are arbitrary. If training collapsed, lower loop.optimizer.lr."
         )
-        warn(f"{head_name(dataset.name, predictions.split_name)}: {told['note']}")
-    return told
+        warn(f"{head_name(dataset.name, predictions.split_name)}: {fields['note']}")
+    return fields
 
 
 def _write_labels(
     folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement
 ) -> dict[str, Any]:
-    """Write each item's prediction; returns what metrics.json says of all but rankings."""
+    """Write each item's prediction; returns the fields of metrics.json that rankings do not have."""
     write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
     classes = getattr(dataset.task, "classes", None)
     return {"constant": classes[int(judgement.constant)] if classes else judgement.constant}
 
 
-def _tell_levels(dataset: PreparedDataset) -> None:
-    """Warn of measures that take other documents as relevant than the task does."""
+def _warn_of_levels(dataset: PreparedDataset) -> None:
+    """Warn of measures whose grade of relevance differs from the task's."""
     if (level := dataset.task.relevance_level) is None:
         return
     for measure in dataset.task.measures:
-        if (unsaid := unsaid_level(measure, level)) is not None:
-            told = f"{measure} of {dataset.name} takes documents from grade {unsaid} on as relevant"
-            warn(f"{told}, its task from grade {level}: that is {with_level(measure, level)}")
+        if (implicit := implicit_level(measure, level)) is not None:
+            counts = f"{measure} of {dataset.name} counts documents from grade {implicit} as relevant"
+            warn(f"{counts}, its task from grade {level}: that is {with_level(measure, level)}")
 
 
 def _per_query(judgement: Judgement) -> str:
@@ -113,25 +113,25 @@ def _queries(predictions: Predictions) -> str:
 
 
 def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
-    """query_id, doc_id, the item's number within its sequence, label, prediction; a class by its name, quoted as in CSV.
+    """query_id, doc_id, the item's number within its sequence, label, prediction; classes by name, quoted as in CSV.
 
-    Of classes also the probability of the one that is predicted. Nine digits name a float32 exactly, so that measures of
-    the file are the measures of the scores.
+    For classes also the probability of the predicted one. Nine digits represent a float32 exactly, so measures of the file
+    are the measures of the scores.
     """
     (scores, items), (_, labels), split = predictions.scores(), predictions.labels(), predictions.split
     sequences = split.sequence_of_item[items.numpy()]
     numbers = items.numpy() - split.items[sequences][0]
     if dataset.task.kind == "classification":
         classes = dataset.task.classes  # type: ignore[attr-defined]
-        told = [[classes[int(number)] for number in column] for column in (labels, scores.argmax(-1))]
-        told.append([f"{value:.9g}" for value in scores.max(-1).values.tolist()])
+        columns = [[classes[int(number)] for number in column] for column in (labels, scores.argmax(-1))]
+        columns.append([f"{value:.9g}" for value in scores.max(-1).values.tolist()])
     else:
-        told = [[f"{value:.9g}" for value in column.tolist()] for column in (labels, scores)]
+        columns = [[f"{value:.9g}" for value in column.tolist()] for column in (labels, scores)]
     ids = [split.ids[sequence] for sequence in sequences]
-    # For readers a carriage return ends the row. The writer quotes it only with everything else.
+    # csv readers end a row at a carriage return, which the writer quotes only if it quotes everything.
     has_returns = any("\r" in name for name in getattr(dataset.task, "classes", ()))
-    header = ["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(told)]
-    rows = ([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *told, strict=True))
+    header = ["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(columns)]
+    rows = ([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *columns, strict=True))
     return _tsv([header, *rows], quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
 
 

@@ -1,4 +1,4 @@
-"""Another system's TREC run, judged as the rankings were that it is compared with."""
+"""TREC runs of other systems, judged like the rankings that they are compared with."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ QueryDoc = tuple[str, str]  # query_id, doc_id
 
 
 class Topics(NamedTuple):
-    """The test set of a ranking head, and what it was judged by."""
+    """The test set of a ranking head, with its measures and judgements."""
 
     head: str
     split: str
@@ -34,7 +34,7 @@ class Topics(NamedTuple):
 
 
 def read_topics(systems: Iterable[System]) -> list[Topics]:
-    """The test sets of the rankings that some systems' folders hold; of each, all measures that any system has."""
+    """The test sets of all rankings in the folders of systems, each with the measures of any system."""
     found: dict[str, Topics] = {}
     for system in systems:
         for head in (head for head in system.heads.values() if head.kind == "ranking"):
@@ -46,13 +46,13 @@ def read_topics(systems: Iterable[System]) -> list[Topics]:
 
 
 def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> tuple[System, list[str]]:
-    """A system of which there are TREC runs, one for each seed, and in sentences what a reader must know of them.
+    """A system from TREC runs, one for each seed, and remarks about them in sentences.
 
-    A run belongs to the test sets of which it ranks a judged document. There, queries that it lacks count as 0. Raises
-    `DataError` for one that belongs to none.
+    A run is judged on each test set of which it ranks a judged document; queries that it lacks count as 0. Raises
+    `DataError` if there is no such test set.
     """
     judged = [_judge(path, topics) for path in paths]
-    notes = [f"{note}." for _, told in judged for note in told]
+    notes = [f"{note}." for _, remarks in judged for note in remarks]
     return as_system(name, paths, [heads for heads, _ in judged]), notes
 
 
@@ -104,7 +104,7 @@ def _notes(path: Path, topics: Topics, run: dict[QueryDoc, float]) -> list[str]:
     if retrieved := len(run.keys() - topics.candidates):
         notes.append(
             f"{retrieved:,} of the {len(run):,} documents that {path} ranks for {topics.head} are not among the candidates "
-            "that the heads re-rank: it retrieves in another way, so a difference is not one of re-ranking alone"
+            "that the heads re-rank: it retrieves differently, so a difference is not due to re-ranking alone"
         )
     return notes
 

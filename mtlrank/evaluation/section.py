@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import Head, confusion_matrix, head_of
-from mtlrank.evaluation.measures import is_better, is_quality, shown, unsaid_level
+from mtlrank.evaluation.measures import implicit_level, is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     baseline: float
     difference: Interval | None  # 95 %, of value - baseline; None for one query
     better: bool
-    level: int | None = None  # from which grade on documents are relevant, where neither measure nor heading says so
+    level: int | None = None  # from which grade documents are relevant, if neither measure nor heading shows it
 
     @property
     def shown(self) -> str:
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """A query and what it gained over what ranked the candidates."""
+    """A query, with its values by the head and by the first stage."""
 
     query_id: str
     text: str
@@ -72,7 +72,7 @@ class Section(NamedTuple):
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
     head: Head
-    note: str  # what to know before reading the measures
+    note: str  # a warning about the measures
 
     @property
     def won(self) -> list[Gain]:
@@ -85,7 +85,7 @@ class Section(NamedTuple):
         return [gain for gain in reversed(self.gains) if gain.value < gain.baseline][:_SHOWN]
 
     def pictures(self) -> figures.Pictures:
-        """(title, SVG) of what shows best how a head did."""
+        """(title, SVG) of the pictures for this kind of head."""
         return _pictures(self.head, self.gains)
 
 
@@ -99,9 +99,9 @@ class Line(NamedTuple):
 
 
 def table_of(sections: Sequence[Section]) -> list[Line]:
-    """All measures of all heads and, of a head that is judged on several further test sets, their means over these.
+    """All measures of all heads, and for a head that is judged on several further test sets, their means over these.
 
-    Each set counts alike, and a mean over sets has no interval.
+    Every set has the same weight. A mean over sets has no interval.
     """
     lines = [
         Line(section.name, row, section.baseline_name, number == 0)
@@ -145,7 +145,7 @@ def read_section(folder: Path) -> Section:
 
 
 def section_of(folder: Path, summary: dict[str, Any]) -> Section:
-    """A head's section from what its metrics.json says, and the other files of its folder."""
+    """A head's section from `summary`, the content of its metrics.json, and the other files of its folder."""
     head = head_of(folder, summary)
     return Section(
         name=head.name,
@@ -164,7 +164,10 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
 
 def find_intervals(head: Head) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
-    return {measure: {"value": _of_value(head, measure), "gain": _of_gain(head, measure)} for measure in head.measures}
+    return {
+        measure: {"value": _interval_of_value(head, measure), "gain": _interval_of_gain(head, measure)}
+        for measure in head.measures
+    }
 
 
 def _row(summary: dict[str, Any], measure: str) -> Row:
@@ -172,7 +175,7 @@ def _row(summary: dict[str, Any], measure: str) -> Row:
     found = summary.get("intervals", {}).get(measure, {})
     interval, gain = (tuple(found[key]) if found.get(key) else None for key in ("value", "gain"))
     task_level = summary.get("relevance_level") if summary["kind"] == "ranking" else None
-    level = unsaid_level(measure, task_level) if task_level else None
+    level = implicit_level(measure, task_level) if task_level else None
     return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline), level)
 
 
@@ -183,7 +186,7 @@ def _units(summary: dict[str, Any]) -> str:
     return "queries" + (f", at most {most:,} candidates each" if most else "")
 
 
-def _of_value(head: Head, measure: str) -> Interval | None:
+def _interval_of_value(head: Head, measure: str) -> Interval | None:
     if measure in head.values:
         of = mean(head.values[measure], head.units)
     else:
@@ -191,7 +194,7 @@ def _of_value(head: Head, measure: str) -> Interval | None:
     return bootstrap_interval(of, int(head.units.max()) + 1, 0, _RESAMPLES)
 
 
-def _of_gain(head: Head, measure: str) -> Interval | None:
+def _interval_of_gain(head: Head, measure: str) -> Interval | None:
     if head.kind == "ranking":
         baseline = head._replace(values=head.first_stage)
     else:

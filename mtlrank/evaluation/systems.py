@@ -1,4 +1,4 @@
-"""What is compared: a system is one or more training runs that differ in nothing but their seed and their fold."""
+"""Systems to compare: each is one or more training runs that differ only in their seed and their fold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ class System(NamedTuple):
 
 
 def read_system(name: str, folders: Sequence[str | Path]) -> System:
-    """Read the judged heads of training runs, or those of their evaluations that are named, the seeds of one system.
+    """Read the judged heads of one system from the folders of its seeds: training runs, or their evaluations.
 
     The folds of a seed are joined. Raises `DataError` if a run has no judged heads, a file is damaged, a fold is missing,
     or the runs differ in their heads or test sets.
@@ -60,7 +60,7 @@ def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[Head]]
 
 
 def first_stage(system: System) -> System | None:
-    """The first stage of a system's rankings as a system of its own; None if it has none that ranks."""
+    """The first stage of a system's rankings as a system of its own; None if no ranking has one."""
     ranked = {name: head for name, head in system.heads.items() if head.baseline_name == FIRST_STAGE}
     heads = {name: head._replace(values=head.first_stage) for name, head in ranked.items() if head.first_stage}
     return System(FIRST_STAGE, system.first_run, heads, system.num_folds) if heads else None
@@ -107,7 +107,7 @@ def _read_heads(run: Path) -> list[Head]:
 
 
 def _joined(heads: Sequence[Head]) -> Head:
-    """The runs of one system; of their measures, those that all have."""
+    """A head with all runs of a system, and with the measures that all of them have."""
     measures = tuple(m for m in heads[0].measures if all(m in head.measures for head in heads))
     return heads[0]._replace(
         measures=measures,

@@ -1,4 +1,4 @@
-"""What learning together changed: each head in each mixture beside the same task by itself."""
+"""Transfer between tasks: each head of each mixture compared with the same task trained by itself."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
-from mtlrank.evaluation.comparison_captions import caption, notes
+from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
@@ -24,9 +24,10 @@ def transfer(
     margin: float = 0.01,
     resamples: int = 10_000,
 ) -> list[Comparison]:
-    """Every mixture's heads beside their single tasks, by mixture of tasks; p-values are corrected for all together.
+    """Compare the heads of every mixture with their single tasks; p-values are corrected for all of them together.
 
-    Without `measures`, each head's first. Raises `ConfigError` if there is nothing to compare.
+    `systems` are keyed by their tasks. Without `measures`, each head's first one is compared. Raises `ConfigError` if there
+    is nothing to compare.
     """
     rows = []
     for tasks, single in ((tasks, system) for tasks, system in systems.items() if len(tasks) == 1):
@@ -42,8 +43,9 @@ def transfer(
 def write_transfer(
     output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
 ) -> None:
-    """Write transfer.html, its heatmap as files, and what `write_comparison` writes."""
-    write_comparison(output, rows)
+    """Write transfer.html, its heatmap as files, and the files of `write_comparison`."""
+    table = Table(rows)
+    write_comparison(output, table)
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
     systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
     heatmap.write(output, "transfer")
@@ -51,7 +53,7 @@ def write_transfer(
         "transfer.html.j2",
         verdict=verdict(rows),
         rows=rows,
-        notes=notes(rows),
+        notes=table.notes(),
         caption=caption(rows),
         picture=heatmap,
         forest=figures.forest(_panels(rows)),
@@ -66,8 +68,8 @@ def write_transfer(
 def verdict(rows: Sequence[Comparison]) -> str:
     """The outcome in one sentence."""
     counts = {word: sum(row.verdict == word for row in rows) for word in COLOURS}
-    told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    return f"Of {counted(len(rows), 'comparison')} of a head in a mixture with the same task by itself: {told}."
+    verdicts = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    return f"Of {counted(len(rows), 'comparison')} of a head in a mixture with the same task by itself: {verdicts}."
 
 
 def print_transfer(rows: Sequence[Comparison]) -> None:
@@ -82,7 +84,7 @@ def print_transfer(rows: Sequence[Comparison]) -> None:
     header = ["head", "measure", "single task", *map(escape, mixtures)]
     tables.show(header, table, names=2, width=width, title="transfer")
     console = tables.console(width)
-    for line in (verdict(rows), *notes(rows), caption(rows)):
+    for line in (verdict(rows), *Table(rows).notes(), caption(rows)):
         console.print(line, markup=False, highlight=False)
 
 
@@ -112,16 +114,16 @@ def _legend(rows: Sequence[Comparison]) -> list[str]:
     return [
         f"Numbers: together - single task, in the measure's own unit{less}.",
         f"Bold and coloured: better (green) or worse (red) than the single task: p (Holm) < {LEVEL}, and the 95 % interval "
-        "excludes 0. The larger in its row, the deeper.",
+        "excludes 0. The larger the difference in its row, the deeper the colour.",
         f"No colour: not decided, or equivalent within {rows[0].margin:g}.",
     ]
 
 
 def _steps(system: System) -> str:
-    """How many steps its runs took, as far as they tell."""
+    """How many steps its runs took; empty if they did not record it."""
     paths = [folder / "about.json" for folder in system.folders]
-    told = [read_json(path).get("steps") for path in paths if path.exists()]
-    known = sorted({steps for steps in told if steps is not None})
+    recorded = [read_json(path).get("steps") for path in paths if path.exists()]
+    known = sorted({steps for steps in recorded if steps is not None})
     return " to ".join(f"{steps:,}" for steps in dict.fromkeys((known[0], known[-1]))) if known else ""
 
 

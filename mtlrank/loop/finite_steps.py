@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mtlrank.errors import DivergedError
+from mtlrank.words import listed
 
 _SHOWN = 5  # samples of a bad step that are named
 
@@ -86,8 +87,8 @@ class FiniteSteps:
         wrong = samples[~torch.isfinite(losses)].tolist()
         if not wrong:
             return ""
-        named = ", ".join(self.name_of(name, sample) for sample in wrong[:_SHOWN])
-        return f"{len(wrong)} of {len(losses)} losses of {name!r} ({named}{', ...' if len(wrong) > _SHOWN else ''})"
+        names = [self.name_of(name, sample) for sample in wrong]
+        return f"{len(wrong)} of {len(losses)} losses of {name!r} ({listed(names, _SHOWN)})"
 
 
 def gradient_norm(weights: Iterable[Tensor], clip: float | None) -> Tensor:

@@ -26,9 +26,9 @@ ForestRow = tuple[str, float, float | None, float | None]  # name, difference, l
 _GREEN, _RED = "#2a7f62", "#b3412e"
 _DECIDED = {"better": _GREEN, "worse": _RED}
 _MINUS = "\N{MINUS SIGN}"
-_BARS = 100  # queries that have a bar each; more are one shape
-_POINTS = 500  # of a shape, which is about as wide
-_NUMBERS = 30  # classes whose counts are written out
+_BARS = 100  # with more queries, the bars become an area
+_POINTS = 500  # of that area, about as many as pixels
+_NUMBERS = 30  # with more classes, their counts are not written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
     "pdf.fonttype": 42,  # TrueType, as publishers ask for
@@ -40,7 +40,7 @@ _STYLE = {
 
 
 class Picture(str):
-    """A picture as SVG text, which stands in a page; `write` keeps it as files."""
+    """A picture as SVG text for a page; `write` saves it as files."""
 
     figure: Figure
 
@@ -56,7 +56,7 @@ class Picture(str):
         return picture
 
     def write(self, folder: Path, name: str) -> None:
-        """Write an .svg, and for LaTeX a .pdf, into a folder. What cannot stand in every file name becomes a dash."""
+        """Write an .svg, and for LaTeX a .pdf, into a folder. Characters that are unsafe in file names become dashes."""
         name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:100]
         pdf = io.BytesIO()
         with plt.rc_context(_STYLE):
@@ -89,9 +89,10 @@ def layer_curves(
     control: Mapping[str, Curve],
     marked: Mapping[str, int],
 ) -> Picture:
-    """A panel for each name over a body's layers, of its own scale, with a ring where there is one.
+    """A panel for each name over the layers of a body, with a scale of its own and a ring at the layer in `marked`.
 
-    Dashed is what needs no layer, as `level` says, and grey is the same body with random weights; a legend names both.
+    Dashed: the value in `levels`, which needs no layer; `level` is its name in the legend. Grey: `control`, the same body
+    with random weights.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
@@ -208,8 +209,8 @@ def forest(panels: Mapping[str, Sequence[ForestRow]]) -> Picture:
 def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 10) -> Picture:
     """How often predictions are right, by how sure they are: on the diagonal, a probability means what it says.
 
-    A point a bin of equal width, its size the share of items in it; the title says the expected calibration error, the mean
-    distance from the diagonal (Guo et al. 2017, eq. 3).
+    Each point is a bin of equal width, its size the share of items in it; the title says the expected calibration error,
+    the mean distance from the diagonal (Guo et al. 2017, eq. 3).
     """
     figure, axes = _axes(height=3.4)
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
@@ -256,7 +257,7 @@ def predictions(labels: NDArray[Any], scores: NDArray[Any]) -> Picture:
 
 @matplotlib.rc_context(_STYLE)
 def histogram(counts: Mapping[str, Sequence[float]], edges: Sequence[float], xlabel: str) -> Picture:
-    """Shares of several samples of numbers over the same bins, as lines, so that they can lie over each other."""
+    """Histograms of several samples over the same bins, as lines, so that they may overlap."""
     figure, axes = _axes(height=2.2)
     for name, values in counts.items():
         total = sum(values) or 1
@@ -292,5 +293,5 @@ def _axes(height: float = 2.6) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes) -> None:
-    """Names beside the picture, where they hide nothing."""
+    """A legend beside the picture, where it hides nothing."""
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -16,7 +16,7 @@ from mtlrank.checks import parse_number
 
 _TOGETHER = 10  # characters of a name that stay together
 _GAP = 2  # blanks between columns
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what they begin with
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # the first characters of formulas in spreadsheets
 
 
 def console(width: int) -> Console:

@@ -77,9 +77,7 @@ def notes(results: Sequence[Probed], margin: float) -> list[str]:
         else:
             why = f"by compression, with {items}, no layer predicts its labels better than their frequencies"
         by = "no layer is suggested" if layer is None else f"layer {layer} is suggested by {measure}"
-        reasons.append(
-            f"{probed.name}: {why}; {by}. More items would help: raise probe.max_train, if the dataset has more."
-        )
+        reasons.append(f"{probed.name}: {why}; {by}. Raise probe.max_train if the dataset has more items.")
     return reasons
 
 

@@ -8,10 +8,11 @@ from mtlrank.evaluation.comparison import Comparison, compare
 from mtlrank.evaluation.measures import mode
 from mtlrank.evaluation.systems import System
 from mtlrank.registry.history import Source
+from mtlrank.words import interval
 
 
 class Decision(NamedTuple):
-    """What was decided, in a sentence, and the numbers behind it."""
+    """The outcome, its reason in a sentence, and the numbers behind it."""
 
     promoted: bool
     reason: str
@@ -27,8 +28,8 @@ def decide(
 
     The candidate passes a measure if the 95 % bootstrap interval of the paired difference lies above -margin
     (non-inferiority, as in Piaggio et al. 2012, CONSORT), and it must pass all; so no correction for their number is
-    needed. Where there is one topic and no interval, the difference itself decides. Raises `DataError` if the test sets
-    of a head that decides differ; others may.
+    needed. With a single topic there is no interval, and the difference itself decides. Raises `DataError` if the test
+    sets of a head in `measures` differ; those of other heads may.
     """
     wanted = parse_measures(measures, candidate)
     before, after = (_with_heads(system, {head for head, _ in wanted}) for system in (current, candidate))
@@ -44,8 +45,8 @@ def decide(
     decisive = tuple(rows[pair] for pair in wanted)
     failed = [row for row in decisive if worst(row) < -margin]
     if failed:
-        return Decision(False, f"may be worse by more than {margin:g}: {_told(failed[0])}", decisive)
-    return Decision(True, f"not worse by more than {margin:g}: {_told(decisive[0])}", decisive)
+        return Decision(False, f"may be worse by more than {margin:g}: {_in_words(failed[0])}", decisive)
+    return Decision(True, f"not worse by more than {margin:g}: {_in_words(decisive[0])}", decisive)
 
 
 def markdown(decision: Decision, registry: str) -> str:
@@ -59,11 +60,8 @@ def markdown(decision: Decision, registry: str) -> str:
     if decision.comparisons:
         lines += ["| measure | in use | new | difference | 95 % interval | margin |", "|---|---:|---:|---:|---:|---:|"]
     for row in decision.comparisons:
-        interval = "" if row.low is None or row.high is None else f"{row.low:+.4f} to {row.high:+.4f}"
-        values = (
-            f"{row.baseline_value:.4f} | {row.system_value:.4f} | {row.difference:+.4f} | {interval} | {row.margin:g}"
-        )
-        lines.append(f"| {row.head}/{row.measure} | {values} |")
+        values = f"{row.baseline_value:.4f} | {row.system_value:.4f} | {row.difference:+.4f}"
+        lines.append(f"| {row.head}/{row.measure} | {values} | {interval(row.low, row.high)} | {row.margin:g} |")
     return "\n".join(lines) + "\n"
 
 
@@ -87,13 +85,14 @@ def _parse(measure: str, system: System) -> tuple[str, str]:
     head, _, name = measure.partition("/")
     if head not in system.heads or name not in system.heads[head].measures:
         known = [f"{head.name}/{name}" for head in system.heads.values() for name in head.measures]
-        raise ConfigError(f"The new model was not judged by {measure!r}. There are {', '.join(known)}.")
+        raise ConfigError(f"The new model was not judged by {measure!r}. It was judged by {', '.join(known)}.")
     return head, name
 
 
-def _told(row: Comparison) -> str:
-    interval = "" if row.low is None or row.high is None else f", 95 % interval {row.low:+.4f} to {row.high:+.4f}"
+def _in_words(row: Comparison) -> str:
+    between = interval(row.low, row.high)
+    known = f", 95 % interval {between}" if between else ""
     return (
         f"{row.head}/{row.measure} {row.baseline_value:.4f} in use, {row.system_value:.4f} now ({row.difference:+.4f}"
-        f"{interval}, {row.num_units} {row.units})"
+        f"{known}, {row.num_units} {row.units})"
     )

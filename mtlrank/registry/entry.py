@@ -1,4 +1,4 @@
-"""What a registry keeps of a model: the model itself, its evaluation, and what made it, as one folder."""
+"""An entry of a registry: a model and its evaluation in one folder."""
 
 import shutil
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
     for head in heads:
         judged = read_json(head / "metrics.json")
         if not isinstance(judged, dict) or judged.get("weights") not in (None, manifest["files"].get(WEIGHTS)):
-            raise DataError(f"{head} is of another model than {model}. Judge this one again with `mtlrank evaluate`.")
+            raise DataError(f"{head} was judged with another model than {model}. Run `mtlrank evaluate` with this one.")
     with new_folder(target) as part:
         shutil.copytree(model, part / MODEL)
         for head in heads:

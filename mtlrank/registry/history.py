@@ -1,4 +1,4 @@
-"""What a registry has had in use, one change after another, and what that says of a model."""
+"""The history of a registry: which models were in use, change by change."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ class Source(NamedTuple):
     """Where a model came from."""
 
     run: str  # the run's folder, or where a pipeline keeps it, which names the pipeline and its run
-    commit: str  # of the code that trained it; `unknown` if nobody knew
+    commit: str  # of the code that trained it; `unknown` if that was not recorded
     mtlrank: str  # the version that trained it; `unknown` likewise
 
     def __str__(self) -> str:
@@ -21,21 +21,21 @@ class Source(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The pointer moved."""
+    """One move of the pointer."""
 
-    model: str  # that is in use since
-    replaced: str | None  # that was in use before; None for the first model
+    model: str  # in use from then on
+    replaced: str | None  # in use before; None for the first model
     when: str  # UTC, as in 2026-11-24T16:30:00Z
     how: str  # promoted or rolled back
     note: str  # why
-    source: Source | None = None  # unknown of models that were promoted before this was kept, or never were
+    source: Source | None = None  # None if the model was promoted before sources were recorded, or never
 
 
 def origins(changes: Sequence[Change]) -> list[int]:
-    """For each change, by its place, the one that its model is in use by: itself, or the earlier one that it goes back to.
+    """For each change, the index of the change that put its model in use: its own, or for a rollback an earlier one.
 
-    That is the latest one before what it undoes, so that repeated rollbacks never come forward again; failing that, the
-    latest one at all, as after a rollback too far.
+    For a rollback this is the model's latest promotion before the one being undone, so that repeated rollbacks go ever
+    further back. If there is none, as when a rollback returns to a later model, it is the model's latest promotion at all.
     """
     found: list[int] = []
     for place, change in enumerate(changes):
@@ -50,8 +50,8 @@ def previous(changes: Sequence[Change]) -> str | None:
     return changes[origins(changes)[-1]].replaced
 
 
-def taken_back(changes: Sequence[Change]) -> list[Change]:
-    """The changes that went back. One that led forward, to a later model or one that never was in use, is none."""
+def rollbacks_to_earlier(changes: Sequence[Change]) -> list[Change]:
+    """The rollbacks to earlier models, without those to a later model or to one that was never in use."""
     places = origins(changes)
     return [changes[place] for place in range(1, len(changes)) if places[place] < places[place - 1]]
 

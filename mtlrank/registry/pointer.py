@@ -1,4 +1,4 @@
-"""What `current.json` says: which model is in use, since when and why, and what was removed."""
+"""The content of `current.json`: the model in use, its history, and the removed models."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from mtlrank.storage import ABSENT, Version, safe_name
 
 
 class Pointer(NamedTuple):
-    """One state of the pointer. Every change of a registry goes through it, so that one of two at once is refused."""
+    """One state of the pointer. Every change of a registry writes it, so of two at the same time, one is refused."""
 
     version: Version  # of the file that this was read from
     changes: list[Change]  # of the model in use, oldest first
-    removed: Mapping[str, str]  # when, by model
-    removing: list[str]  # of these the ones whose files are being removed
+    removed: Mapping[str, str]  # time of removal by model
+    removing: list[str]  # of these models, those whose files are being removed now
 
 
 def parse(data: bytes | None, version: Version, where: str) -> Pointer:
@@ -55,7 +55,7 @@ def without(pointer: Pointer, models: Sequence[str]) -> Pointer:
 
 
 def written(time: datetime) -> str:
-    """A time in UTC as it is kept. Later ones sort behind."""
+    """A time in UTC as text. Texts sort as their times do."""
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 

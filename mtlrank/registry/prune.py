@@ -1,19 +1,19 @@
-"""Which published models nobody will miss, and their removal."""
+"""Removal of published models that are no longer needed."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from mtlrank.errors import ConfigError
-from mtlrank.registry.history import ROLLED_BACK, Change, previous, taken_back
+from mtlrank.registry.history import ROLLED_BACK, Change, previous, rollbacks_to_earlier
 from mtlrank.registry.pointer import Pointer, written
 from mtlrank.registry.registry import Published, Registry
 from mtlrank.words import counted
 
-YOUNG = timedelta(days=1)  # a promotion publishes before it decides, and who serves a model may still be fetching it
+YOUNG = timedelta(days=1)  # a promotion publishes before it decides, and a server may still be fetching a model
 
 
 def prune(registry: Registry, keep: int, *, really: bool, say: Callable[[str], None] = print) -> None:
-    """Remove the models that `spared` does not name, oldest first; unless `really`, only say which ones."""
+    """Remove the models that are not `spared`, oldest first; unless `really`, only list them."""
     if keep < 1:
         raise ConfigError(f"--prune is {keep}, expected at least 1: without the model before, there is no rollback.")
     now = datetime.now(UTC)
@@ -25,10 +25,10 @@ def prune(registry: Registry, keep: int, *, really: bool, say: Callable[[str], N
     if not doomed:
         return say(f"nothing to remove: {counted(len(published), 'model')} in {registry.path}, all to be kept")
     if really:
-        registry.remove(doomed, pointer, lambda model: say(f"removed {_told(model, published, pointer.changes)}"))
+        registry.remove(doomed, pointer, lambda model: say(f"removed {_described(model, published, pointer.changes)}"))
     else:
         for model in doomed:
-            say(f"would remove {_told(model, published, pointer.changes)}")
+            say(f"would remove {_described(model, published, pointer.changes)}")
     size = sum(published[model].size for model in doomed)
     verb = "removed" if really else "would remove"
     hint = "" if really else "; --yes removes them"
@@ -49,13 +49,13 @@ def superfluous(
 
 
 def spared(changes: Sequence[Change], keep: int, now: datetime) -> set[str]:
-    """The model in use; the last `keep` before it, and those that as many rollbacks lead to; whatever was in use since
-    yesterday; and what a rollback took back, as a later model with the same weights is known by it.
+    """The model in use; the last `keep` before it, and those that as many rollbacks lead to; models that were in use since
+    yesterday; and models that a rollback rejected: they are needed to recognise the same weights later.
     """
     used = dict.fromkeys(change.model for change in reversed(changes))  # the last ones first
     yesterday = written(now - YOUNG)
     lately = [name for change in changes if change.when >= yesterday for name in (change.model, change.replaced)]
-    left = [change.replaced for change in taken_back(changes)]
+    left = [change.replaced for change in rollbacks_to_earlier(changes)]
     back = _rollbacks(changes, keep)
     return {name for name in (*list(used)[: keep + 1], *back, *lately, *left) if name is not None}
 
@@ -69,8 +69,8 @@ def _rollbacks(changes: Sequence[Change], number: int) -> list[str]:
     return found
 
 
-def _told(model: str, published: dict[str, Published], changes: Sequence[Change]) -> str:
-    """A model in a line."""
+def _described(model: str, published: dict[str, Published], changes: Sequence[Change]) -> str:
+    """A model in a line, with its size and its use."""
     found = published[model]
     until = next((change.when for change in reversed(changes) if change.replaced == model), None)
     use = f"in use until {until}" if until else "never in use"

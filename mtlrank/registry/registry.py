@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError
-from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, previous, source_of, taken_back
+from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, previous, rollbacks_to_earlier, source_of
 from mtlrank.registry.pointer import Pointer, dump, parse, without, written
 from mtlrank.storage import (
     MANIFEST,
-    Version,
     describe_files,
     exists,
     fetch_folder,
@@ -33,43 +32,42 @@ from mtlrank.storage.patterns import some_of
 
 POINTER = "current.json"
 MODELS = "models"
-MODEL = "model"  # folders of what is published: the model, and how each head was judged
+MODEL = "model"  # folders of an entry: the model, and the results of its heads
 EVALUATION = "evaluation"
 _ID_LENGTH = 12
 _TRIES = 3  # removals of a folder that somebody writes to at the same time
 _LONGEST_REMOVAL = timedelta(hours=1)
-_MARGIN = timedelta(minutes=10)  # before others take a removal for a dead one, whoever does it stops
+_MARGIN = timedelta(minutes=10)  # a removal stops this long before others take it for dead
 
 
 class Published(NamedTuple):
-    """What lies in the folder of a model, also if its publishing or its removal was cut."""
+    """The files of a model, also if its publishing or removal was interrupted."""
 
     size: int  # bytes
-    when: datetime  # its latest file was written
+    when: datetime  # the latest file was written
 
 
 class Registry:
     """Models by name below `path`/models, and `path`/current.json with every change of the model in use, oldest first.
 
-    A model's name is a hash of all its files. What is removed is noted there first: nobody puts it in use meanwhile.
+    A model's name is a hash of all its files. Removals are noted in current.json first, so that nobody uses these models.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
-        join(self.path, POINTER)  # a path that cannot be used is found now
+        join(self.path, POINTER)  # refuses a path that cannot be used
 
-    def history(self) -> tuple[list[Change], Version]:
-        """All changes, and the version of the pointer that they were read from."""
-        pointer = self.pointer()
-        return pointer.changes, pointer.version
+    def history(self) -> list[Change]:
+        """All changes of the model in use, oldest first."""
+        return self.pointer().changes
 
     def pointer(self) -> Pointer:
-        """All that is kept beside the models."""
+        """The current state of current.json."""
         return parse(*read_versioned(join(self.path, POINTER)), join(self.path, POINTER))
 
     def current(self) -> str | None:
         """The name of the model in use."""
-        changes, _ = self.history()
+        changes = self.history()
         return changes[-1].model if changes else None
 
     def folder(self, model: str) -> str:
@@ -81,26 +79,23 @@ class Registry:
         return fetch_folder(self.folder(model), mirror(self.folder(model)))
 
     def publish(self, entry: Path) -> str:
-        """Make a local folder with a manifest one of the models; gives its name. The same folder twice is one model."""
+        """Publish a local folder with a manifest; returns the model's name. The same folder twice is one model."""
         model = hashlib.sha256((entry / MANIFEST).read_bytes()).hexdigest()[:_ID_LENGTH]
-        self._check_stays(model, self.pointer())
+        self._check_not_removing(model, self.pointer())
         publish_folder(entry, self.folder(model))
         return model
 
-    def promote(
-        self, model: str, note: str, read: tuple[list[Change], Version], source: Source | None = None
-    ) -> Change:
-        """Promote a published model. `read` is the history that this was decided on.
+    def promote(self, model: str, note: str, changes: Sequence[Change], source: Source | None = None) -> Change:
+        """Promote a published model. `changes` is the history on which this was decided.
 
-        Raises `ConflictError` if the pointer has moved since: of two that decide at once, exactly one succeeds.
+        Raises `ConflictError` if it has changed since: of two that decide at the same time, exactly one succeeds.
         """
-        changes, _ = read
         replaced = changes[-1].model if changes else None
         return self._move(Change(model, replaced, _now(), PROMOTED, note, source), changes)
 
     def roll_back(self, to: str | None = None, note: str = "") -> Change:
         """Roll back to what the current model replaced, or to any published model. Repeated, it goes further back."""
-        changes, _ = self.history()
+        changes = self.history()
         if not changes:
             raise ConfigError(f"{self.path} has no model in use: nothing can be rolled back.")
         now = changes[-1].model
@@ -110,17 +105,17 @@ class Registry:
             raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another with --to.")
         if to == now:
             raise ConfigError(f"{to} is in use already.")
-        self._check_there(safe_name(to, "--to"))
-        if mirror(self.folder(to)) == Path(self.folder(to)):  # what is fetched from a bucket is checked on the way
+        self._check_exists(safe_name(to, "--to"))
+        if mirror(self.folder(to)) == Path(self.folder(to)):  # from a bucket, fetching checks it
             try:
                 read_manifest(self.folder(to))
             except DataError:
-                self._check_there(to)  # perhaps it is damaged because it is being removed
+                self._check_exists(to)  # perhaps it is damaged because it is being removed
                 raise
         return self._move(Change(to, now, _now(), ROLLED_BACK, note, source_of(to, changes)), changes)
 
     def published(self) -> dict[str, Published]:
-        """What lies in the folders of models, by model."""
+        """The published models by name."""
         found = dict[str, Published]()
         for name, file in describe_files(join(self.path, MODELS)).items():
             model, _, inside = name.partition("/")
@@ -130,12 +125,12 @@ class Registry:
         return found
 
     def remove(self, models: Sequence[str], read: Pointer, done: Callable[[str], None]) -> None:
-        """Remove models; tells `done` of each. `read` is the pointer that this was decided on.
+        """Remove models, and call `done` for each. `read` is the pointer on which this was decided.
 
-        They are noted as being removed before the first file goes: from then on, nobody puts them in use, and who was
-        about to finds another version of the pointer. Raises `ConflictError` if it has changed since it was read.
+        They are noted as being removed before the first file is deleted: from then on nobody can put them in use, as this
+        changes the version of the pointer. Raises `ConflictError` if it has changed since it was read.
         """
-        left = [model for model in read.removing if self.is_removing(model, read)]  # to the process that does it
+        left = [model for model in read.removing if self.is_removing(model, read)]  # other processes are removing these
         noted = {**read.removed, **dict.fromkeys(models, _now())}
         try:
             self._write(read._replace(removed=noted, removing=[*left, *models]))
@@ -150,19 +145,19 @@ class Registry:
                 gone.append(model)
                 done(model)
         finally:
-            whole = [model for model in models if model not in gone and self._is_there(model)]
+            whole = [model for model in models if model not in gone and self._exists(model)]
             self._settle(gone, whole)
 
     def is_removing(self, model: str, pointer: Pointer, longest: timedelta = _LONGEST_REMOVAL) -> bool:
-        """Whether the files of a model are being removed now. After an hour, who did it was killed, or has given up."""
+        """Whether the files of a model are being removed now. After `longest`, a removal counts as dead."""
         return model in pointer.removing and pointer.removed.get(model, "") > written(_time() - longest)
 
     def rejection(self, model: str, changes: Sequence[Change]) -> Change | None:
-        """The change by which a model, or one with the same weights, was taken back, unless it came again since.
+        """The rollback that rejected a model, or one with the same weights, unless it was in use again since.
 
-        That a rollback leads forward, to a later model or one that never was in use, does not speak against what it leaves.
+        A rollback to a later model, or to one that was never in use, does not reject the model that it replaces.
         """
-        backwards = taken_back(changes)
+        backwards = rollbacks_to_earlier(changes)
         left = {change.replaced for change in backwards}
         same = {name for name in left if name and self.same_weights(model, name)}
         for change in reversed(changes):
@@ -173,11 +168,11 @@ class Registry:
         return None
 
     def same_weights(self, model: str, other: str) -> bool:
-        """Whether two models are the same to the bit, though perhaps kept with other settings."""
+        """Whether two models have equal weights, perhaps with other settings."""
         return model == other or ((mine := self._weights(model)) is not None and mine == self._weights(other))
 
     def _weights(self, model: str) -> str | None:
-        """The hash of a model's weights; None if it has none, is damaged, or is not there any more."""
+        """The hash of a model's weights; None if it has none, is damaged, or is missing."""
         from mtlrank.model.saved import WEIGHTS  # here, as it brings torch
 
         data, _ = read_versioned(join(self.folder(model), MANIFEST))
@@ -187,7 +182,7 @@ class Registry:
             return None
 
     def _move(self, change: Change, decided_on: Sequence[Change]) -> Change:
-        """Put a model in use, if all changes are still the same. A removal of others meanwhile is no reason to fail."""
+        """Put a model in use if the history has not changed. A removal of other models meanwhile does no harm."""
         while True:
             pointer = self.pointer()
             if pointer.changes != decided_on:
@@ -195,8 +190,8 @@ class Registry:
                     f"Another model was promoted in {self.path} meanwhile, so {change.model} was not. Run the same "
                     "command again to compare it with that one."
                 )
-            self._check_stays(change.model, pointer)
-            if not self._is_there(change.model):  # this late: whoever removes it now changes the pointer first
+            self._check_not_removing(change.model, pointer)
+            if not self._exists(change.model):  # checked last: a removal from now on changes the pointer first
                 raise ConflictError(
                     f"{self.folder(change.model)} was removed meanwhile, so it is not in use. Run the same command again."
                 )
@@ -208,27 +203,27 @@ class Registry:
                 continue
 
     def _write(self, pointer: Pointer) -> None:
-        """Move the pointer on from the version that it was read as."""
+        """Write the pointer. Raises `ConflictError` if the file has changed since it was read."""
         write_bytes(join(self.path, POINTER), dump(pointer), expected=pointer.version)
 
-    def _is_there(self, model: str) -> bool:
+    def _exists(self, model: str) -> bool:
         return exists(join(self.folder(model), MANIFEST))
 
-    def _check_stays(self, model: str, pointer: Pointer) -> None:
+    def _check_not_removing(self, model: str, pointer: Pointer) -> None:
         if self.is_removing(model, pointer):
             raise ConflictError(
                 f"{self.folder(model)} is being removed, since {pointer.removed[model]}. Run the same command again when "
                 "`mtlrank models --prune` has ended; if that was killed, an hour later."
             )
 
-    def _check_there(self, model: str) -> None:
-        """Say what happened to a model that is not there, or is being removed."""
-        self._check_stays(model, self.pointer())
-        if not self._is_there(model):
-            raise self._lost(model)
+    def _check_exists(self, model: str) -> None:
+        """Raise an error for a model that is missing or being removed."""
+        self._check_not_removing(model, self.pointer())
+        if not self._exists(model):
+            raise self._missing(model)
 
-    def _lost(self, model: str) -> ConfigError:
-        """What to say of a model that is not there, or not whole."""
+    def _missing(self, model: str) -> ConfigError:
+        """The error for a model that is missing or not complete."""
         pointer = self.pointer()
         were = list(dict.fromkeys(change.model for change in pointer.changes))
         there = ", ".join(name for name in were if name not in {*pointer.removed, model})
@@ -251,7 +246,7 @@ class Registry:
         raise StorageError(f"{folder} cannot be removed: files remain. Check its permissions, and run again.")
 
     def _settle(self, gone: Sequence[str], whole: Sequence[str]) -> None:
-        """Note that the removal has ended: some models are gone, and some have stayed as they were."""
+        """Note that the removal has ended: models in `gone` are removed, and those in `whole` stay as they were."""
         while True:
             pointer = self.pointer()
             left = [model for model in pointer.removing if model not in gone]
@@ -284,9 +279,9 @@ def model_folder(path: str | Path | None) -> Path:
     if exists(join(path, MODEL, MANIFEST)):  # the folder of a run
         path = join(path, MODEL)
     if _is_published(str(path)):
-        found = f"{path} is no model of mtlrank's" if Path(path).is_dir() else f"There is no folder {path} here"
+        found = f"{path} is not a model of mtlrank" if Path(path).is_dir() else f"There is no folder {path} here"
         raise ConfigError(
-            f"{found}. A cross-encoder of Hugging Face's becomes a model of mtlrank's with `mtlrank train "
+            f"{found}. A cross-encoder from Hugging Face becomes a model of mtlrank with `mtlrank train "
             f"datamodule/dataset=my_dataset model/body=pretrained model.body.backbone={path} "
             "model/heads@model.default_head=cross_encoder output_dir=runs/published`; training.epochs=0 leaves its weights "
             "as they are (docs/methods.md, Published cross-encoders)."

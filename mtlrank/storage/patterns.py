@@ -4,6 +4,8 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
+from mtlrank.words import listed
+
 _SHOWN = 5  # names of files in a message
 
 
@@ -21,5 +23,4 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
 
 def some_of(names: Sequence[str]) -> str:
     """The first names, and how many more there are, for a message."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(sorted(names)[:_SHOWN]) + more or "no file"
+    return listed(sorted(names), _SHOWN) or "no file"

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mtlrank.evaluation.comparison import Comparison
-from mtlrank.evaluation.comparison_captions import caption
+from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import as_csv, as_latex, print_comparison, write_comparison
 from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
@@ -71,7 +71,7 @@ def test_the_caption_says_what_intervals_know_of_seeds(rows, baseline, runs, exp
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_numbers_and_verdicts_are_whole_on_any_terminal(rows, width):
-    shown = printed(width, lambda: print_comparison(rows))
+    shown = printed(width, lambda: print_comparison(Table(rows)))
     values = ["0.5000", "0.5200", "+0.0200"] * 2 + ["[+0.0010,", "+0.0400]", "better", "better"]
     assert_uncut(shown, [*values, *(["0.030", "<0.001", "<0.001"] if width == 120 else [])])
     assert ("\nwithout p (t), p (rand.)" in shown) == (width < 100)
@@ -86,7 +86,7 @@ def test_csv_is_read_back_and_computes_nothing(rows):
 
 
 def test_latex_is_escaped_and_every_row_has_all_columns(rows):
-    text = as_latex(rows)
+    text = as_latex(Table(rows))
     assert r"rank: [red]all[/red] 50\% compared with =one\_task \& \textless{}b\textgreater{}" in text
     table = [line for line in text.splitlines() if line.startswith(("measure", "nDCG", "F"))]
     assert [line.count(" & ") for line in table] == [6, 6, 6]
@@ -97,7 +97,7 @@ def test_latex_is_escaped_and_every_row_has_all_columns(rows):
 
 def test_latex_has_arrows_and_a_minus_as_long_as_a_plus(rows):
     less = rows[0]._replace(measure="MSE", difference=-0.02, low=-0.04, high=-0.001, system_value=0.48)
-    text = as_latex([less])
+    text = as_latex(Table([less]))
     assert r"MSE $\downarrow$ & $0.5000$ & $0.4800$ & $-0.0200$ & $[-0.0400, -0.0010]$ & $" in text
     assert text.isascii()
 
@@ -108,21 +108,21 @@ def test_the_caption_says_of_how_many_queries_and_runs(rows, capsys):
         "Test sets: rank 43 queries, sim 1 sequence. Runs (seeds) of a system: =one_task & <b> 1, [red]all[/red] 50% 3."
     )
     assert caption([*rows, other]).endswith(told)
-    (title,) = (line for line in as_latex([*rows, other]).splitlines() if line.startswith(r"\caption{"))
+    (title,) = (line for line in as_latex(Table([*rows, other])).splitlines() if line.startswith(r"\caption{"))
     assert title.startswith(
         r"\caption{Differences from =one\_task \& \textless{}b\textgreater{} and first stage. Test sets: "
     )
     assert title.endswith(r"50\% 3.}")
-    three = as_latex([rows[0]._replace(baseline=name) for name in ("a", "b", "first stage")])
+    three = as_latex(Table([rows[0]._replace(baseline=name) for name in ("a", "b", "first stage")]))
     assert r"\caption{Differences from a, b and first stage. Test sets" in three
     alike = [row._replace(baseline_runs=3) for row in rows]
     assert caption(alike).endswith("Test sets: rank 43 queries. Runs (seeds) of a system: 3 each.")
-    print_comparison(alike)
+    print_comparison(Table(alike))
     assert "Test sets: rank 43 queries." in " ".join(capsys.readouterr().out.split())
 
 
 def test_all_files_are_written(rows, tmp_path):
-    write_comparison(tmp_path, rows, ["sim: only all has this head"])
+    write_comparison(tmp_path, Table(rows, ["sim: only all has this head"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "comparison.csv",
         "comparison.json",
@@ -143,7 +143,7 @@ def test_all_files_are_written(rows, tmp_path):
 
 
 def test_the_terminal_shows_names_as_they_are(rows, capsys):
-    print_comparison(rows, ["sim: only all has this head"])
+    print_comparison(Table(rows, ["sim: only all has this head"]))
     shown = capsys.readouterr().out
     assert "[red]all[/red] 50% compared with =one_task & <b>" in shown
     assert "[+0.0010, +0.0400]" in shown

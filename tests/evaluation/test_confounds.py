@@ -92,7 +92,7 @@ def test_long_values_are_cut_and_names_are_whole(write):
 
 def test_many_differences_are_counted(write):
     runs = [write(name, 1, system=name, **{f"k{i}": f"{i}{name}" for i in range(15)}) for name in "ab"]
-    assert told(*runs)[0].endswith("k3 (3a, 3b), k4 (4a, 4b), 5 more.")
+    assert told(*runs)[0].endswith("k3 (3a, 3b), k4 (4a, 4b) and 5 more.")
 
 
 def test_what_says_nothing_of_itself_is_no_confound(write, tmp_path):

@@ -99,7 +99,7 @@ def without(runs, *folds):
     [
         (
             lambda runs: without(runs, 1),
-            "x: expected each fold of rank once, found 0, 2 of 3 in .*one-0 and what differs from it only in .*missing 1,",
+            "x: expected each fold of rank once, found 0, 2 of 3 in .*one-0 and its other folds. Train the missing 1,",
         ),
         (
             lambda runs: without(runs, 3, 4),
@@ -127,7 +127,8 @@ def test_models_of_all_folds_are_no_seeds_on_a_test_set_without_folds(tmp_path):
     for run in runs:
         rmtree(run / "evaluation" / "rank")
     with pytest.raises(
-        DataError, match=r"x: .*one-0 and what .* \(sim\): they are no seeds. Compare the models of one"
+        DataError,
+        match=r"x: .*one-0 and its other folds .* \(sim\), so they cannot count as seeds. Compare the models of",
     ):
         read_system("x", runs)
     assert list(read_system("x", runs[:1]).heads) == ["sim"]
@@ -171,7 +172,7 @@ def test_the_joined_folder_is_that_of_a_head_on_all_queries(tmp_path):
     assert len(read_qrels(tmp_path / "all" / "rank" / "qrels.txt")) == 5
     assert (tmp_path / "all" / "rank" / "queries.tsv").read_text().count("the query") == 5
     assert "at most 4 candidates" in (tmp_path / "all" / "rank" / "index.html").read_text()
-    with pytest.raises(DataError, match="A study's `all-folds` are its folds joined: name either"):
+    with pytest.raises(DataError, match="A study's folder `all-folds` joins its folds: name either"):
         read_system("x", [*runs, tmp_path / "all"])
     identity = identity_of(tmp_path / "all")
     assert (identity[f"{PREFIX}.folds"], f"{PREFIX}.fold" in identity) == (3, False)

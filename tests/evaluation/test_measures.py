@@ -128,7 +128,7 @@ def test_grade_one_is_not_relevant_at_level_two():
     ],
 )
 def test_a_level_that_is_not_the_tasks_and_that_the_name_does_not_say(measure, level, unsaid):
-    assert measures.unsaid_level(measure, level) == unsaid
+    assert measures.implicit_level(measure, level) == unsaid
 
 
 def test_a_measure_at_the_tasks_level_is_one_that_can_be_typed():

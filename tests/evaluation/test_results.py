@@ -36,7 +36,7 @@ def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(
     _, judgement = judged(dataset, tmp_path)
     assert judgement.values["AP"] == judgement.values["AP(rel=1)"] != judgement.values["AP(rel=2)"]
     assert capsys.readouterr().err.splitlines() == [
-        "mtlrank: AP of trec2019 takes documents from grade 1 on as relevant, its task from grade 2: that is AP(rel=2)"
+        "mtlrank: AP of trec2019 counts documents from grade 1 as relevant, its task from grade 2: that is AP(rel=2)"
     ]
     page = (tmp_path / "evaluation" / "trec2019" / "index.html").read_text()
     assert "relevant from grade 2" in page
@@ -62,7 +62,7 @@ def test_a_ranking_that_is_none_says_so(datasets, tmp_path, capsys, offset, tell
     judged(datasets["trec2019"], tmp_path, offset)
     folder = tmp_path / "evaluation" / "trec2019"
     note = (
-        "For 50 of 50 queries all scores are equal but for rounding: it and document ids decide the measures. "
+        "The model gives all documents of 50 of 50 queries the same score, so their order and the measures are arbitrary. "
         "If training collapsed, lower loop.optimizer.lr."
     )
     assert capsys.readouterr().err == (f"mtlrank: trec2019: {note}\n" if tells else "")

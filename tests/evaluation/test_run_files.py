@@ -52,7 +52,7 @@ def test_what_a_reader_must_know_is_told(judge):
     assert judge(RUN)[1] == [
         "x.run lacks 1 of 3 queries of rank, which count as 0.",
         "1 of the 4 documents that x.run ranks for rank are not among the candidates that the heads re-rank: it "
-        "retrieves in another way, so a difference is not one of re-ranking alone.",
+        "retrieves differently, so a difference is not due to re-ranking alone.",
         "x.run also ranks queries that are not judged: 1 are left out.",
     ]
     assert judge(CANDIDATES)[1] == []

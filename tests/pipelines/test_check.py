@@ -16,6 +16,7 @@ from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.mtl_study import mtl_study
 from pipelines.parameters import parse
 from tests.commands import pipeline_of
+from tests.components.train.parameters import parameters
 
 DECLARED = mtl_ranking.component_spec.inputs
 BACKBONE = ["model.body.backbone=/a/bert"]  # what the experiments on real data leave to the user
@@ -43,7 +44,7 @@ def test_an_experiment_says_how(experiment, monkeypatch):
     monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
     mine = compose_config([f"experiment={experiment}", "test=false", *BACKBONE], trusted=True)
     tasks = list(select_tasks(mine)["model"]["heads"])
-    left = train_settings(tasks, experiment, "", 0, 0.0, 0, "", "", 42, "", 0)
+    left = train_settings(parameters(tasks=tasks, experiment=experiment))
     assert select_tasks(pipeline_config(left, BACKBONE)) == select_tasks({**mine, "tasks": tasks})
 
 
@@ -243,7 +244,7 @@ def test_gpus_on_an_image_for_cpus_are_told(parameters, asked, capsys, monkeypat
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == bool(asked)
     assert not asked or warnings[0].startswith(
-        f"mtlrank: {asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is called"
+        f"mtlrank: {asked}, but the image r.example.com/mtlrank:0.1.0-g1a2b3c4 is for CPUs"
     )
     monkeypatch.setattr("pipelines.check.IMAGE", "r.example.com/mtlrank:0.1.0-g1a2b3c4-cuda")
     check_for_cluster(parameters, DECLARED)

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from mtlrank.errors import ConfigError, UserError
-from pipelines.client import ServerError, UnavailableError, answered, connect
+from pipelines.client import ServerError, UnavailableError, connect, explained_errors
 
 TOKEN = "s3cret-t0ken"
 
@@ -85,7 +85,7 @@ def test_an_answer_says_what_to_do(server, status, kind, words):
 def test_a_lost_connection_may_come_back(server):
     client = connect(server.url, None, None)
     server.fail("POST .*experiments", "drop")
-    with pytest.raises(UnavailableError, match="cannot be reached"), answered():
+    with pytest.raises(UnavailableError, match="cannot be reached"), explained_errors():
         client.create_experiment("a")
 
 

@@ -18,13 +18,18 @@ TASKS = ["msm_sem_sim", "msm_ner"]
 SMALL = ["training.max_val_queries=20", "datamodule.train_sampler.limits={msm_sem_sim: 80, msm_ner: 80}"]
 
 
+def parameters(**given):
+    defaults = {name: spec.default for name, spec in mtl_study.component_spec.inputs.items()}
+    return {**defaults, "tasks": TASKS, **given}
+
+
 def settings(seeds):
-    return {"experiment": "embedded", **study_settings(TASKS, seeds, [], [], [], 0.01)}
+    return {"experiment": "embedded", **study_settings(parameters(seeds=seeds))}
 
 
 def test_runs_travel_as_texts():
     config = pipeline_config(settings([2, 4]), [], name="study")
-    same = run_settings("embedded", "", 32, 0.0, 0, "", "", "", "0")
+    same = run_settings(parameters(batch_size=32))
     texts = plan_runs(config, same, ["training.epochs=7"])
     runs, varies = zip(*map(read_run, texts), strict=True)
     assert list(runs) == study.plan(config)

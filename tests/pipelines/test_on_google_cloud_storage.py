@@ -85,7 +85,7 @@ def test_a_worse_model_is_not_promoted(cluster, dataset, training, promoting):
     assert "the first model" in read_bytes(promoted["decision"].uri).decode()
     in_use = Registry(REGISTRY).current()
     assert promoted["decision"].metadata == {"model": in_use, "registry": REGISTRY}
-    assert Registry(REGISTRY).history()[0][0].source.run == good.uri
+    assert Registry(REGISTRY).history()[0].source.run == good.uri
     assert (good.metadata["tasks"], good.metadata["seed"]) == ("trec2019", 1)
     assert good.metadata["chosen by"] == "val/trec2019/nDCG@10"
 
@@ -110,7 +110,7 @@ def test_of_two_promotions_at_once_exactly_one_wins(cluster, dataset, training, 
     pods = [promoting(model, result) for model, result in zip(models, results, strict=True)]
     codes = [pod.ends() for pod in pods]
     assert sorted(code == 0 for code in codes) == [False, True], [pod.log() for pod in pods]
-    changes, _ = Registry(REGISTRY).history()
+    changes = Registry(REGISTRY).history()
     assert len(changes) == 1
     (loser,) = [number for number, code in enumerate(codes) if code != 0]
     assert "Another model was promoted" in pods[loser].log()

@@ -80,9 +80,7 @@ def test_where_compression_tells_nothing_of_numbers_their_measure_decides(measur
     numbers = probed([1.0] * 4, kind="regression", measure=measure, values=values, baseline=baseline)
     assert suggested_layer(numbers, 0.02) == layer
     by = "no layer is suggested" if layer is None else f"layer {layer} is suggested by {measure}"
-    assert (
-        f"; {by}. More items would help: raise probe.max_train, if the dataset has more." in notes([numbers], 0.02)[0]
-    )
+    assert f"; {by}. Raise probe.max_train if the dataset has more items." in notes([numbers], 0.02)[0]
     assert notes([numbers._replace(found=numbers.found._replace(compression=[1.2, 1.5, 2.0, 1.9]))], 0.02) == []
 
 
@@ -92,7 +90,7 @@ def test_a_ranking_that_is_none_is_neither_shown_nor_suggested(tmp_path, capsys)
     assert (suggested_layer(some, 0.02), suggested_layer(none, 0.02)) == (2, None)
     assert notes([some, none], 0.02) == [
         "none: 720 items are too few for a probe of any layer to order candidates, so nDCG@10 is undefined; no layer is "
-        "suggested. More items would help: raise probe.max_train, if the dataset has more."
+        "suggested. Raise probe.max_train if the dataset has more items."
     ]
     write_results(tmp_path, [some, none], ["model.heads.a", "model.heads.b"], 0.02, "body", {})
     page = (tmp_path / "probe.html").read_text()

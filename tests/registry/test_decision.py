@@ -86,7 +86,7 @@ def test_the_test_set_of_a_head_that_does_not_decide_may_change(tmp_path):
 @pytest.mark.parametrize("measure", ["rank/nDCG", "sim/AP", "AP", ""])
 def test_an_unknown_measure_is_told(systems, measure):
     one = systems("a", by_query(0.5, 0.5))
-    with pytest.raises(ConfigError, match="was not judged by .* There are rank/AP"):
+    with pytest.raises(ConfigError, match="was not judged by .* It was judged by rank/AP"):
         decide(one, one, [measure], 0.05)
 
 

@@ -16,7 +16,7 @@ def t_test(baseline: Floats, system: Floats) -> float | None:
         return 1.0
     if _is_constant(system - baseline):
         return None
-    from scipy import stats  # here, as most that read results make no test, and it takes long to import
+    from scipy import stats  # slow to import, and most readers of results make no test
 
     return float(stats.ttest_rel(system, baseline).pvalue)
 

@@ -1,7 +1,7 @@
-"""Randomisation test and bootstrap, for any measure whose value can be had of weighted units.
+"""Randomisation test and bootstrap, for any measure that can be computed from weighted units.
 
 scipy has both, but for measures of one sample: its `permutation_test` sorts each pair (18 s for 10,000 units and 10,000
-resamples), and its `bootstrap` knows nothing of seeds. Tests hold ours against scipy's.
+resamples), and its `bootstrap` does not cover seeds. Our tests compare both with scipy's.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,15 +22,15 @@ def randomisation_test(
 ) -> float:
     """The two-sided p of the paired randomisation test (Fisher 1935; for rankings Smucker et al. 2007).
 
-    If two systems do alike, it does not matter which of them gave a unit's results. `difference` takes which units are
-    swapped between the systems, (units, resamples), and gives the difference of the measure, (resamples,). p is the
-    share of swaps whose difference is at least as far from 0 as the one found. All 2^units are tried if they are no more
-    than `resamples`, and p is exact; else that many are drawn, and the swap that was found counts as one of them, so that
-    p is never 0 (Davison and Hinkley 1997, section 4.3).
+    If two systems are equally good, it does not matter which of them gave a unit's results. `difference` takes the units
+    that are swapped between the systems, (units, resamples), and gives the differences of the measure, (resamples,). p is
+    the share of swaps whose difference is at least as far from 0 as the observed one. All 2^units are tried if they are no
+    more than `resamples`, and p is exact; else that many are drawn, and the observed (unswapped) result counts as one more
+    draw, so that p is never 0 (Davison and Hinkley 1997, section 4.3).
     """
-    found = abs(float(difference(np.zeros((num_units, 1), dtype=bool))[0]))
+    observed = abs(float(difference(np.zeros((num_units, 1), dtype=bool))[0]))
     drawn = np.abs(np.concatenate([difference(swaps) for swaps in _swaps(num_units, resamples, seed)]))
-    extreme = int(np.sum(drawn >= found - 1e-10 * drawn.max(initial=found)))  # equal but for rounding is as extreme
+    extreme = int(np.sum(drawn >= observed - 1e-10 * drawn.max(initial=observed)))  # equal up to rounding is as extreme
     if _all_fit(num_units, resamples):
         return extreme / len(drawn)
     return (extreme + 1) / (len(drawn) + 1)
@@ -50,8 +50,8 @@ def bootstrap_interval(
     interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs; of n,
     n - 1, which makes the variance s^2/n, the unbiased one (Rao and Wu 1988). Runs, which are few, are not drawn: each
     resample adds an error of the mean over runs from Student's t, with Welch's degrees of freedom (Welch 1947), as two or
-    three runs tell their own variance badly. So the interval carries both variances, a little wide where units and runs
-    interact. None for one unit.
+    three runs estimate their own variance badly. So the interval covers both variances; it is a little too wide where
+    units and runs interact. None for one unit.
     """
     if num_units < 2:
         return None
@@ -81,7 +81,7 @@ def _swaps(num_units: int, resamples: int, seed: int) -> Iterator[Swaps]:
 def _error_of_runs(*systems: Floats) -> tuple[float, float]:
     """The standard error of the difference of systems' means over their runs, and its degrees of freedom (Welch 1947).
 
-    A system with one run says nothing of the variance of its runs, and adds none.
+    A system with one run gives no estimate of this variance, and adds none.
     """
     parts = [(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in systems if len(values) > 1]
     variance = sum(part for part, _ in parts)

@@ -19,6 +19,7 @@ from mtlrank.composing.compose import pipeline_config
 from mtlrank.prepare import folders_by_key
 from mtlrank.storage import exists, fetch_folder, list_files, publish_folder, read_manifest
 from mtlrank.trained_head import load_head
+from tests.components.train.parameters import parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 TASKS = ["trec2019", "msm_ner"]
@@ -30,7 +31,7 @@ def order(bucket, datasets, data_dir):
     """A small run whose datasets lie in the bucket."""
     for key in TASKS:
         publish_folder(data_dir / key, f"gs://bucket/data/{key}")
-    settings = train_settings(TASKS, "embedded", "", 8, 0.0, 2, "", "", 7, "", 0)
+    settings = train_settings(parameters(tasks=TASKS, batch_size=8, epochs=2, seed=7))
     overrides = ["training.max_val_queries=10", "+trainer.limit_train_batches=4", "training.checkpoint_steps=2"]
     places = [f"gs://bucket/data/{key}" for key in TASKS]
     return Order(settings, overrides, places, "gs://bucket/runs/1/model", "gs://bucket/checkpoints")

@@ -12,6 +12,7 @@ from components.train.order import Order
 from components.train.processes import train_in_processes
 from components.train.settings import train_settings
 from mtlrank.model.saved import read_model
+from tests.components.train.parameters import parameters
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture
 def order(datasets, data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    settings = train_settings(["msm_ner"], "embedded", "", 8, 0.0, 1, "", "", 7, "", 0)
+    settings = train_settings(parameters(tasks=["msm_ner"], batch_size=8, epochs=1, seed=7))
     overrides = ["training.max_val_queries=10", "+trainer.limit_train_batches=4", "trainer.accelerator=cpu"]
     return Order(
         settings, overrides, [str(data_dir / "msm_ner")], str(tmp_path / "model"), str(tmp_path / "checkpoints")
