@@ -77,11 +77,11 @@ def fetch_all(uri: str) -> tuple[Path, ...]:
     """
     pattern = parse(uri, may_match=True)
     folder, _, name = pattern.path.rpartition("/")
-    commit, names = _folder(uri, pattern, folder)
-    found = matching(name, names)
+    commit, there = _folder(uri, pattern, folder)
+    found = matching(name, there)
     if not found:
         where = f"The folder {folder!r}" if folder else "The root"
-        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {told(names)}.")
+        raise DataError(f"{uri!r} matches no file. {where} of {pattern.repository!r} holds {told(there)}.")
     files = [HubFile(pattern.repository, commit, f"{folder}/{each}".lstrip("/")) for each in found]
     return tuple(_fetch(f"hf://datasets/{file.repository}@{commit}/{file.path}", file) for file in files)
 

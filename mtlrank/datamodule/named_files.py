@@ -43,14 +43,14 @@ def locate_all(name: str, what: str) -> list[Path]:
         return list(hub.fetch_all(name))
     path = Path(embedded.locate(name))
     try:
-        names = [entry.name for entry in path.parent.iterdir() if not entry.is_dir()]
+        there = [each.name for each in path.parent.iterdir() if not each.is_dir()]
     except FileNotFoundError as error:
         raise DataError(f"The folder of the {what} {name!r} does not exist{_where(name, path)}") from error
     except OSError as error:
         raise DataError(f"Cannot read the folder of the {what} {name!r}: {error.strerror}.") from error
-    found = matching(path.name, names)
+    found = matching(path.name, there)
     if not found:
-        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {told(names)}.")
+        raise DataError(f"The {what} {name!r} matches no file. The folder {str(path.parent)!r} holds {told(there)}.")
     return [locate(str(path.with_name(each)), what) for each in found]
 
 
@@ -77,7 +77,7 @@ def describe_files(name: str, paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def standard_input(folder: Path, name: str) -> Path:
-    """Standard input as a file in `folder`, so that errors can name its lines."""
+    """What comes in, as a file in a folder, so that errors can name its lines."""
     path = folder / "stdin" / name
     path.parent.mkdir()
     with path.open("wb") as file:
