@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from mtlrank import embedded
 from mtlrank.errors import ConfigError, one_line
 
-_DTYPE = "float32"  # of weights, also where a checkpoint holds half of it: they are learnt in full precision
+_DTYPE = "float32"  # of weights, even if a checkpoint is in half precision: training needs the full one
 
 
 def load_tokenizer(name: str) -> Any:
@@ -56,12 +56,12 @@ def load_classifier(name: str) -> Any:
 
     model, found = _load(AutoModelForSequenceClassification, name, "classifier", dtype=_DTYPE, output_loading_info=True)
     if missing := sorted(found["missing_keys"]):
-        raise ConfigError(f"The classifier of {name!r} is not whole: its weights lack {missing[0]}.")
+        raise ConfigError(f"The classifier of {name!r} is incomplete: its weights lack {missing[0]}.")
     return model
 
 
 def max_length(encoder: Any) -> int | None:
-    """Tokens of the longest sequence that an encoder has positions for; None if they are not counted."""
+    """Tokens of the longest sequence that an encoder has positions for; None if there is no table of positions."""
     from torch.nn import Embedding
 
     positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
@@ -72,7 +72,7 @@ def max_length(encoder: Any) -> int | None:
 
 
 def max_length_of(name: str) -> int | None:
-    """The same for the encoder of `name`, without its weights."""
+    """The `max_length` of the encoder of `name`, without loading its weights."""
     import torch
 
     with torch.device("meta"):

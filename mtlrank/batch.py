@@ -1,4 +1,4 @@
-"""What travels: records as they are read, batches as they are learnt from."""
+"""Records as sources give them, and batches as training steps receive them."""
 
 from typing import Literal, NamedTuple
 
@@ -42,7 +42,7 @@ class TaskBatch(NamedTuple):
     token_type_ids: Tensor  # (tokens,) int64
     second_starts: Tensor  # (sequences,) int64, where each sequence's second text starts; without one, its end
     cu_seqlens: Tensor  # (sequences + 1,) int32, where each sequence starts; the last is the number of tokens
-    max_seqlen: int  # of the longest sequence; this and other numbers are known without asking the device
+    max_seqlen: int  # of the longest sequence; numbers like this are computed on the CPU, without waiting for the GPU
     max_items: int  # of the sample with the most
     num_span_tokens: int  # in all spans together
     labels: Tensor  # (items,) float32; a class index for classification
@@ -60,16 +60,16 @@ class TaskBatch(NamedTuple):
 
 
 def text_starts(cu_seqlens: Tensor, second_starts: Tensor) -> Tensor:
-    """What `cu_seqlens` is for sequences, for texts: where the first and the second of each start, in turns, and the end.
+    """Like `cu_seqlens`, but by text: for each sequence the start of its first and its second text; last, the end.
 
-    (2 * sequences + 1,). Of a sequence without a second text, that one is empty.
+    (2 * sequences + 1,). The second text of a sequence with one text is empty.
     """
     starts = torch.stack([cu_seqlens[:-1], second_starts.to(cu_seqlens)], dim=1)
     return torch.cat([starts.ravel(), cu_seqlens[-1:]])
 
 
 def in_rows(values: Tensor, row: Tensor, shape: tuple[int, int], fill: float = 0.0) -> Tensor:
-    """Values as a grid of a shape: each at the next free place of its row, ascending; the other cells hold `fill`."""
+    """Values as a grid of `shape`, each in the next free cell of its `row` (ascending); other cells hold `fill`."""
     num_rows, width = shape
     counts = torch.zeros(num_rows, dtype=torch.long, device=values.device).index_add(0, row, torch.ones_like(row))
     place = torch.arange(len(values), device=values.device) - (counts.cumsum(0) - counts)[row]
@@ -77,9 +77,9 @@ def in_rows(values: Tensor, row: Tensor, shape: tuple[int, int], fill: float = 0
 
 
 class MTLBatch(NamedTuple):
-    """What a training step receives: this process's share of the samples that all processes draw together."""
+    """The input of a training step: this process's share of the samples that all processes draw together."""
 
     tasks: dict[str, TaskBatch]  # the tasks that were drawn here, in config order
     totals: dict[str, int]  # samples of each task in this step, over all processes
     weight: float  # of this batch's loss: all samples of a step count alike, with max_tokens all of an epoch
-    seed: int  # of dropout: a batch is learnt from in the same way whenever and wherever it comes
+    seed: int  # of dropout, so that a batch gives the same result on any process, and when it is repeated

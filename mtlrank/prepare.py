@@ -42,16 +42,16 @@ from mtlrank.storage import (
 )
 from mtlrank.words import counted
 
-_BODY = "mtlrank.model.body.MTLBody"  # one of somebody's own may divide longer texts
-_MANY = 0.5  # of the texts cut: more are told
-_MANY_UNKNOWN = 0.05  # of the tokens
-_FEW = 20  # queries of a validation: fewer are told
+_BODY = "mtlrank.model.body.MTLBody"  # a user's own body may divide longer texts itself
+_MANY = 0.5  # share of texts that are cut, above which there is a note
+_MANY_UNKNOWN = 0.05  # share of tokens, above which there is a note
+_FEW = 20  # validation queries, below which there is a warning
 
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
-    """Prepare what is missing and open everything, by key. `folders` says where; by default that is in `data_dir`.
+    """Prepare what is missing and open everything, by key. `folders` says where; the default is in `data_dir`.
 
-    Folders may lie on Google Cloud Storage: then they are made, and kept, below `$MTLRANK_HOME` too.
+    Folders on Google Cloud Storage are made, and kept, below `$MTLRANK_HOME` too.
 
     With `prepare.shard`, only that shard of each dataset is prepared, and nothing is opened.
     """
@@ -79,7 +79,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
 
 
 def _check(config: Config, key: str) -> None:
-    """Refuse what can be known to be wrong before anything is read."""
+    """Check what can be checked before data is read."""
     node, body = config["datamodule"]["dataset"]["datasets"][key], config["model"]["body"]
     dataset = build_dataset(node)
     dataset.check_sources()
@@ -114,7 +114,7 @@ def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
         _remove_if_empty(shards)
         raise
     merge(config, key, list(places.values()), folder)
-    for made in places.values():  # and no more: another process may be preparing a shard beside them
+    for made in places.values():  # only these: another process may be preparing a shard beside them
         shutil.rmtree(mirror(made))
     _remove_if_empty(shards)
 
@@ -178,7 +178,7 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         while True:
-            for shard, folder in islice(waiting, workers - len(running)):  # more would be begun also after an error
+            for shard, folder in islice(waiting, workers - len(running)):  # more would start even after an error
                 running.add(executor.submit(prepare_shard, config, key, shard, folder))
             if not running:
                 break
@@ -205,7 +205,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _always_zero(dataset: PreparedDataset) -> list[str]:
-    """Measures that ask for grades which no document of any judged split has."""
+    """Measures of grades that no document of any judged split has."""
     judged = [name for name in dataset.splits if name != "train" and dataset.has(name)]
     return always_zero(dataset.task.measures, [qrel for name in judged for qrel in dataset.split(name).qrels()])
 

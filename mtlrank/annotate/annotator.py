@@ -1,4 +1,4 @@
-"""What turns (query, passage) pairs without labels into records of an auxiliary task."""
+"""Annotators turn (query, passage) pairs without labels into records of an auxiliary task."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence

@@ -18,7 +18,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.dtypes import Floats32, Ints
 
-logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would tell of every index
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs every index
 _DEFAULTS = BM25Settings()
 _TEXTS = 1_000  # whose words are in memory at a time
 _DOCS = 10_000  # whose scores are computed at a time
@@ -54,7 +54,7 @@ class BM25Index:
         self._pairs.save(folder)
 
     def retrieve(self, query: str, k: int) -> tuple[Ints, Floats32]:
-        """Positions and scores of the `k` best documents, best first; documents without a query term are left out."""
+        """Positions and scores of the `k` best documents, best first; documents without any query term are left out."""
         scores = self.scores(query)
         candidates = np.flatnonzero(scores > 0)
         if len(candidates) > k:  # all that tie with the last place stay, so that the order below decides

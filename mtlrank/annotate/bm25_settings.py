@@ -1,4 +1,4 @@
-"""What BM25 counts as a term, and how it weighs terms."""
+"""Settings of BM25: which words are terms, and how terms weigh."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -14,14 +14,14 @@ STOPWORDS = (
     *("english", "english_plus", "danish", "dutch", "french", "german", "italian", "korean", "norwegian"),
     *("portuguese", "russian", "spanish", "swedish", "turkish"),
 )  # the lists of bm25s, but for Chinese, whose texts have no blanks between words
-_WITH_VOWEL_SIGNS = {"hindi", "nepali", "tamil"}  # whose words break at them, so that their stemmers meet no word
+_WITH_VOWEL_SIGNS = {"hindi", "nepali", "tamil"}  # words break at vowel signs, so that stemmers see no whole word
 
 
 class BM25Settings(NamedTuple):
-    """The parameters of BM25, and what becomes of a text's words before they are counted.
+    """The parameters of BM25, and how a text's words become terms.
 
-    Words are what has two and more letters or digits, lower-cased. Those of a list of `stopwords` are left out, and
-    the others are replaced by their Snowball stem if there is a `stemmer`. The defaults for k1 and b are Anserini's for
+    Words have at least two letters or digits and are lower-cased. Those of a list of `stopwords` are left out, and the
+    others are replaced by their Snowball stem if there is a `stemmer`. The defaults for k1 and b are Anserini's for
     MS MARCO.
     """
 
@@ -32,7 +32,7 @@ class BM25Settings(NamedTuple):
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> "BM25Settings":
-        """What somebody has written; the defaults for the rest. Raises `ConfigError` for what cannot be."""
+        """The settings of a config, with defaults for the rest. Raises `ConfigError` for invalid ones."""
         if not isinstance(given, Mapping | None):
             raise ConfigError(f"bm25 is {given!r}, expected a mapping with {', '.join(cls._fields)}.")
         all_known("bm25", given or {}, cls._fields, "settings")
@@ -61,7 +61,7 @@ class BM25Settings(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """What distinguishes a saved index from that of other settings; nothing for the defaults."""
+        """Distinguishes the name of a saved index from those of other settings; empty for the defaults."""
         return "" if self == BM25Settings() else f"-{fingerprint(str(self))}"
 
     def __str__(self) -> str:

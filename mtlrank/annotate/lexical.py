@@ -1,4 +1,4 @@
-"""Annotators that count words: exact BM25 scores, and how much each query term has to do with them."""
+"""Annotators that count words: exact BM25 scores, and the share of each query term in them."""
 
 import re
 from collections.abc import Iterator, Sequence

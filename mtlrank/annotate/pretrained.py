@@ -1,4 +1,4 @@
-"""What is common to annotators that are a model of sentence-transformers."""
+"""Base of annotators that use a model of sentence-transformers."""
 
 import json
 from functools import cached_property
@@ -57,7 +57,7 @@ class PretrainedAnnotator(Annotator):
 def _kind_of(name: str, revision: str | None) -> str | None:
     """The class that a model was made for: others load it too, without its head or with a head of random weights.
 
-    None for a name without an owner, which stands for a model of sentence-transformers' own of the kind that is asked for.
+    None for a name without an owner, which stands for one of sentence-transformers' own models, of either class.
     """
     from sentence_transformers.util import load_file_path
     from transformers import AutoConfig
@@ -65,9 +65,9 @@ def _kind_of(name: str, revision: str | None) -> str | None:
     if not Path(name).is_dir() and "/" not in name:
         return None
     saved = load_file_path(name, "config_sentence_transformers.json", revision=revision)
-    told: str | None = json.loads(Path(saved).read_text(encoding="utf-8")).get("model_type") if saved else None
-    if told or load_file_path(name, "modules.json", revision=revision):
-        return told or "SentenceTransformer"
+    kind: str | None = json.loads(Path(saved).read_text(encoding="utf-8")).get("model_type") if saved else None
+    if kind or load_file_path(name, "modules.json", revision=revision):
+        return kind or "SentenceTransformer"
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    classifies = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
+    classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
     return "CrossEncoder" if classifies else "SentenceTransformer"

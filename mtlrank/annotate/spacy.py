@@ -13,7 +13,7 @@ from mtlrank.errors import ConfigError, one_line
 
 
 class SpacyAnnotator(Annotator):
-    """What is common to annotators that a spaCy pipeline (an installed package or a folder) does the work for."""
+    """Base of annotators that use a spaCy pipeline, an installed package or a folder."""
 
     reads_query = False
 

@@ -175,7 +175,7 @@ class LoadedPreprocessor:
         return Room(len(layout.prefix) + kept + len(layout.middle), most - layout.num_special - kept)
 
     def identity(self) -> dict[str, Any]:
-        """What identifies a tokenizer: a hash of its serialised form, and its size."""
+        """Identifies a tokenizer: the size of its vocabulary, and a hash of its serialised form."""
         serialised = json.dumps(json.loads(self.tokenizer.backend_tokenizer.to_str()), sort_keys=True)
         return {"vocab_size": len(self.tokenizer), "sha256": hashlib.sha256(serialised.encode()).hexdigest()}
 

@@ -16,12 +16,12 @@ from mtlrank.storage import MANIFEST, home, new_folder, write_manifest
 __all__ = ["NAME", "SPLITS", "folder", "locate"]
 
 NAME = "mtlrank-embedded"
-VERSION = 2  # raise it whenever the files change: prepared datasets and results are told apart by it
+VERSION = 2  # raise it whenever the files change: prepared datasets and results record it
 
 
 @cache
 def folder() -> Path:
-    """The folder of the collection, written now if it is not there yet."""
+    """The folder of the collection, which is written first if it does not exist."""
     target = home() / f"{NAME}-{VERSION}"
     if not (target / MANIFEST).exists():
         with new_folder(target) as part:

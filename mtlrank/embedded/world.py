@@ -42,14 +42,14 @@ class Mention(NamedTuple):
 
 
 class MarkedText(NamedTuple):
-    """A realised template and whom it mentions where."""
+    """A text made from a template, and its mentions of entities."""
 
     text: str
     mentions: tuple[Mention, ...]
 
 
 class Fact(NamedTuple):
-    """What is true of a facet of an entity: the fillers of its slots."""
+    """A fact about a facet of an entity: the fillers of the slots of its templates."""
 
     entity: Entity
     facet: str
@@ -112,7 +112,7 @@ class World:
         word: str = self.random.choice(self.design["words"][slot])
         return word
 
-    # -- how it is told ----------------------------------------------------------------------------------------------
+    # -- texts -------------------------------------------------------------------------------------------------------
 
     def _realise(self, template: str, entity: Entity, fillers: dict[str, str | Entity]) -> MarkedText:
         text, mentions, done = "", [], 0

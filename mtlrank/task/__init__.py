@@ -1,6 +1,6 @@
-"""What a head is trained and judged on: output size, loss per sample, scores, measures.
+"""Tasks: a head's output size, loss per sample, scores and measures.
 
-A task is told about its labels once the data is there (`learn_labels`), so that no config repeats what data can say.
+A task learns its labels from the prepared data (`learn_labels`), so that no config has to repeat them.
 """
 
 from mtlrank.task.classification import Buckets, Classification, SpanClassification, SpanPairClassification

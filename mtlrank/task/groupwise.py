@@ -120,7 +120,7 @@ class LambdaLoss(Groupwise):
         return torch.where(pairs, weights * costs, 0.0).sum((1, 2))
 
     def _discount_differences(self, ranks: Tensor) -> Tensor:
-        """What stands beside |G_i - G_j| in the scheme, (samples, documents, documents)."""
+        """The factor of |G_i - G_j| in the scheme, (samples, documents, documents)."""
         seen = 1 / _discounts(ranks)
         if self.depth is not None:
             seen = seen * (ranks <= self.depth)

@@ -22,7 +22,7 @@ class Task(ABC):
     num_spans = 0  # spans that an item points at: 0 for whole sequences, 2 for pairs of mentions
     grouped = False  # whether a sample is a query with a group of documents
     distils = False  # whether training labels are a teacher's scores, where the labels of other splits are grades
-    is_squared_error = False  # whether the loss is one: what balances losses treats it apart
+    is_squared_error = False  # whether the loss is a squared error, which `Uncertainty` weighs differently
     relevance_level: int | None = None  # rankings only: the lowest grade that is relevant
     prepared_by: tuple[str, ...] = ()  # the settings that prepared data depends on
 
@@ -38,11 +38,11 @@ class Task(ABC):
 
     @property
     def num_outcomes(self) -> int:
-        """Among how many a choice is made: the classes, or 2 for yes or no and for numbers."""
+        """How many outcomes a prediction chooses among: the classes, or 2 for yes or no and for numbers."""
         return max(self.output_dim, 2)
 
     def identity(self) -> dict[str, Any]:
-        """What prepared data depends on: tasks that agree in it learn from the same data with different losses.
+        """The settings that prepared data depends on: tasks with equal ones learn from the same data.
 
         The name of the class that parses labels belongs to it: with another name, data would be prepared again.
         """
@@ -51,7 +51,7 @@ class Task(ABC):
         return {"labels": type(self).parse_label.__qualname__, **how, **settings}
 
     def parse_label(self, label: float | str) -> float | str:
-        """A label as it is stored: a number, or the name of a class. Raises `DataError` for what cannot be a label."""
+        """A label as it is stored: a number, or the name of a class. Raises `DataError` for anything else."""
         try:
             number = parse_number(label) if isinstance(label, str) else float(label)
         except (OverflowError, TypeError, ValueError) as error:
@@ -61,10 +61,10 @@ class Task(ABC):
         return number
 
     def learn_labels(self, labels: dict[str, Any]) -> None:  # noqa: B027 - most tasks need nothing
-        """Take in what preparation found out about the training labels."""
+        """Take in the statistics of the training labels that preparation computed."""
 
     def targets(self, labels: Floats32) -> Floats32:
-        """What is learnt from stored numbers, (items,)."""
+        """The targets of the loss for stored labels, (items,)."""
         return labels
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
-        """What measures read: one score for each item, or one for each class of it."""
+        """The input of measures: one score for each item, or one for each class of it."""
 
 
 class ItemTask(Task):
@@ -92,5 +92,5 @@ class ItemTask(Task):
 
 
 def by_sample(values: Tensor, batch: TaskBatch) -> Tensor:
-    """What each item has, as a row for each sample, (samples, max_items); cells without an item hold 0."""
+    """The values of items as a row for each sample, (samples, max_items); cells without an item hold 0."""
     return in_rows(values, batch.item_sample, (batch.num_samples, batch.max_items))

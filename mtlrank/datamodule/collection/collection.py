@@ -17,7 +17,7 @@ from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 
-_TELLING = 1_000_000  # lines of a run: without scores, it may have half a billion
+_CHECKED = 1_000_000  # lines of a run whose order is checked; there may be half a billion
 
 
 class Collection:
@@ -89,7 +89,7 @@ class Collection:
         """The documents."""
         self.require("docs")
         docs = DocStore(self.source, self.reading)
-        if self.holds(""):  # no id at all belongs to one shard, so that all of them together count once
+        if self.holds(""):  # the empty id belongs to exactly one shard, so duplicates are counted once over all shards
             self.reading.count("documents given twice", docs.twice, of=str(docs.path))
         return docs
 
@@ -100,12 +100,12 @@ class Collection:
 
     @cached_property
     def is_ordered(self) -> bool:
-        """Whether the run's scores, as far as its first lines tell, rank the documents of any query.
+        """Whether the run ranks documents: not if, in its first lines, all documents of each query have the same score.
 
         MS MARCO's `top1000` files, for one, have no scores: such a run is a pool of candidates.
         """
         first, tied = dict[str, tuple[str, float]](), False
-        for row in islice(self.source.pair_values("run", Reading.silent()), _TELLING):
+        for row in islice(self.source.pair_values("run", Reading.silent()), _CHECKED):
             doc_id, score = first.setdefault(row.query_id, (row.doc_id, row.value))
             if row.value != score:
                 return True
@@ -113,12 +113,12 @@ class Collection:
         return not tied
 
     def require_order(self, what: str, unless: int | None = None) -> None:
-        """Raise `DataError` if `what` needs ranks that the source's run does not have.
+        """Raise `DataError` if the source has a run without ranks, which `what` needs.
 
-        It needs none where the run has at most `unless` documents of each query: all are taken then.
+        With `unless`, a run with at most so many documents of each query will do: all of them are taken.
         """
         if self.source.has("run") and not self.is_ordered and (unless is None or self._has_more_than(unless)):
-            way = "" if unless is None else ", or set num_candidates so high that all of each query are taken"
+            way = "" if unless is None else ", or set num_candidates so high that all documents of each query are taken"
             raise DataError(
                 f"The run of {self.source.name} ranks nothing: all documents of a query have the same score, and {what} "
                 f"needs ranks. Give a run with scores, or let BM25 retrieve, as in {{id: ..., run: bm25}}{way}."
@@ -144,7 +144,7 @@ class Collection:
         return {query_id: self._retrieve(query_id, k) for query_id in query_ids}
 
     def read_run(self, query_ids: Ids[str], k: int) -> None:
-        """Hold the `k` best of queries that will be asked for a few at a time, so that the run, if any, is read once."""
+        """Read the `k` best of all these queries at once; `candidates` for a few at a time would read the run each time."""
         if self.source.has("run") and (k > self._depth or any(query_id not in self._ranked for query_id in query_ids)):
             k, is_first = max(k, self._depth), not self._depth
             self._ranked = self._best_of_run(dict.fromkeys([*self._ranked, *query_ids]), k, is_first)
@@ -175,7 +175,7 @@ class Collection:
         return best.ranked
 
     def _run_by_query(self) -> Iterator[tuple[str, Iterator[PairValue]]]:
-        """Lines of the run that follow each other and are of one query; a query's may come in several places."""
+        """Consecutive lines of the run with the same query, which may come again later."""
         return groupby(self.source.pair_values("run", self.reading), key=lambda line: line.query_id)
 
     def _retrieve(self, query_id: str, k: int) -> RankedDocs:

@@ -1,4 +1,4 @@
-"""The rows of a collection, and how those of files are read: text, JSON Lines and Parquet."""
+"""The rows of a collection, and reading them from files: text, JSON Lines and Parquet."""
 
 import ctypes
 import math
@@ -25,7 +25,7 @@ class Text(NamedTuple):
 
 
 class PairValue(NamedTuple):
-    """A document's grade (qrels) or score (a run) for a query. trec_eval reads scores as float32: so do we, as for ties."""
+    """A document's grade (qrels) or score (a run) for a query. Scores are float32 as in trec_eval, for the same ties."""
 
     query_id: str
     doc_id: str
@@ -34,7 +34,7 @@ class PairValue(NamedTuple):
 
 
 class Triple(NamedTuple):
-    """A query with a document that suits it better and one that suits it less, with a teacher's scores of them or none."""
+    """A query with a document that suits it better and one that suits it less, perhaps with a teacher's scores of both."""
 
     query_id: str
     positive: str
@@ -59,7 +59,7 @@ def read_scores(path: Path, reading: Reading) -> Iterator[PairValue]:
 
 
 def read_triples(path: Path, reading: Reading) -> Iterator[Triple]:
-    """The rows of a file of `docpairs`, whose first line tells whether they have scores."""
+    """The rows of a file of `docpairs`, whose first line shows whether they have scores."""
     layout = "query id, better doc id, worse doc id"
     scored = next((text.count("\t") == 4 for _, text in read_lines(path, Reading.silent())), False)
     if scored:
@@ -111,7 +111,7 @@ def _named_qrels(path: Path, reading: Reading) -> Iterator[PairValue]:
 
 
 def _parsed(path: Path, parse: Callable[[str, str], PairValue | None], reading: Reading) -> Iterator[PairValue]:
-    """The lines of a file of text; `parse` says with a `ValueError` what it expects."""
+    """The parsed lines of a text file; `parse` raises a `ValueError` that says what it expects."""
     for place, text in read_lines(path, reading):
         try:
             row = parse(text, place)

@@ -55,7 +55,7 @@ class Source(ABC):
 
     @abstractmethod
     def identity(self, part: str) -> list[Any]:
-        """What distinguishes a part from others, and from its earlier contents."""
+        """Values that change with the content of a part, and differ from those of other parts."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def open_source(source: str | Mapping[str, Any]) -> Source:
     match, which are read as one. What it lacks is taken from `id`, an ir_datasets id, or from `beir`, a folder, with
     `split` of its qrels and the queries that are judged there.
     `run: bm25` stands for no file: BM25 retrieves, even if the id comes with a ranking of its own. `bm25` is a mapping
-    with other settings of BM25 than the usual (see `BM25Settings`).
+    with settings of BM25 other than the defaults (see `BM25Settings`).
     """
     if isinstance(source, str):
         return IRSource(source)
@@ -123,7 +123,7 @@ class FileSource(Source):
         self.files = {part: locate_all(name, f"collection's {part} file") for part, name in files.items()}
         self.rest = rest
         self.left_out = left_out  # parts of the rest that are not wanted
-        self.only_judged = only_judged  # queries without a judgement are of another split
+        self.only_judged = only_judged  # leave out queries without a judgement: they belong to another split
         self.bm25_settings = bm25_settings
         self.name = "+".join([*([rest.name] if rest else []), *(Path(name).name for name in files.values())])
 
@@ -164,7 +164,7 @@ class FileSource(Source):
         if part not in self.files:
             return self._rest.identity(part) if self.has(part) else []
         is_on_hub = hub.is_uri(self.given[part])
-        return [told for file in self.files[part] for told in _state(file, is_on_hub=is_on_hub)]
+        return [value for file in self.files[part] for value in _state(file, is_on_hub=is_on_hub)]
 
     def describe(self) -> dict[str, Any]:
         files = {part: describe_files(self.given[part], paths) for part, paths in self.files.items()}
@@ -210,26 +210,26 @@ class IRSource(Source):
         return {"id": self.name, "ir_datasets": ir_datasets.__version__}
 
     def _rows(self, part: str) -> Iterator[tuple[Any, str]]:
-        """Pass rows on; what goes wrong on the way is the source's fault and is told with its name."""
+        """Pass rows on; an error in reading them is reported with the name of the source."""
         rows: Iterable[Any] = getattr(self.dataset, f"{part}_iter")()
         number = 0
         try:
             for number, row in enumerate(rows, 1):
                 yield row, f"{self.name} {part}, row {number}"
         except (OSError, ValueError, IndexError, RuntimeError, UnicodeError) as error:
-            reason = f"{type(error).__name__}: {str(error)[:200]}"  # a failed download tells its whole history
+            reason = f"{type(error).__name__}: {str(error)[:200]}"  # that of a failed download is long
             raise DataError(
                 f"Cannot read {part} of the collection {self.name!r} after row {number}: {reason}"
             ) from error
 
 
 def _state(file: Path, *, is_on_hub: bool) -> list[Any]:
-    """What changes with a file."""
+    """A file's name, size and times: they change with its content."""
     path = file.resolve()
     state = path.stat()
-    # In the hub's cache a link leads to a file that is called after its content.
+    # In the hub's cache, a link leads to a file that is named after its content.
     name = path / file.name if is_on_hub else path
-    return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # the last, as the others can be set
+    return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # ctime, as the others can be set back
 
 
 def _load(name: str) -> Any:

@@ -19,7 +19,7 @@ from mtlrank.errors import DataError
 from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place, writable_folder
 
 _CHUNK = 5_000
-VERSION = 1  # of the layout: raise it when stores of before cannot be read any more
+VERSION = 1  # of the layout: raise it when older stores can no longer be read
 _LAYOUT = """
 PRAGMA journal_mode=OFF;
 PRAGMA synchronous=OFF;
@@ -31,8 +31,8 @@ CREATE TABLE docs (position INTEGER PRIMARY KEY, name TEXT, text TEXT, place TEX
 class DocStore:
     """The documents of a source, by id and by position, in an SQLite file below `$MTLRANK_HOME/collections`.
 
-    The file is made by the first process that needs it, and named after what the documents are read from, so that files
-    that change get another. Ids are unique: a document that is there twice with the same text is kept once, with two
+    The first process that needs the file makes it. Its name contains a hash of where the documents are read from, so that
+    changed files get a new one. Ids are unique: a document that is there twice with the same text is kept once, with two
     texts it is a bad row.
     """
 
@@ -60,7 +60,7 @@ class DocStore:
         return int(self._size)
 
     def texts(self, doc_ids: Iterable[str]) -> dict[str, str]:
-        """The texts of the documents that are there and not blank."""
+        """The texts of the documents that exist and are not blank."""
         wanted, found = dict.fromkeys(doc_ids), dict[str, str]()
         for chunk in chunks(wanted, _CHUNK):
             marks = ",".join("?" * len(chunk))
@@ -78,7 +78,7 @@ class DocStore:
         return [self._database.execute(query, (int(position),)).fetchone()[0] for position in positions]
 
     def positions(self, doc_ids: Iterable[str]) -> dict[str, int]:
-        """Where documents are; ids that are not there are left out."""
+        """The position of each document; unknown ids are left out."""
         query = "SELECT position FROM docs WHERE name = ?"
         found = ((doc_id, self._database.execute(query, (doc_id,)).fetchone()) for doc_id in dict.fromkeys(doc_ids))
         return {doc_id: row[0] for doc_id, row in found if row}
@@ -104,10 +104,10 @@ class DocStore:
             raise DataError(f"The index {folder} is damaged: {error}. Remove it; it will be rebuilt.") from error
 
     def _build(self, source: Source) -> None:
-        """Read the source into a new file; rows that cannot be used are noted, for whoever opens it to judge."""
+        """Read the source into a new file. It keeps the bad rows too, for the reading of each process that opens it."""
         noted = Reading("quarantine", max_bad_rows=10_000, what=f"the documents of {source.name}")
         noted.start("collection")
-        part = self.path.with_suffix(".part")  # of a process that was killed, if it is there: only one builds at a time
+        part = self.path.with_suffix(".part")  # one that exists was left by a killed process: only one builds at a time
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part)) as database:
             database.executescript(_LAYOUT)
@@ -124,7 +124,7 @@ class DocStore:
         put_in_place(part, self.path)
 
     def _pass_on(self, reading: Reading) -> None:
-        """What was noted when the store was built, to the reading that uses it."""
+        """Report the bad rows of the build to the reading that uses the store."""
         notes = json.loads(self._database.execute("SELECT value FROM notes").fetchone()[0])
         for place, reason, row in notes["bad_rows"]:
             reading.reject(place, reason, row)
@@ -132,7 +132,7 @@ class DocStore:
 
 
 def _is_usable(doc: Text, noted: Reading) -> bool:
-    """Whether the document's id can stand in a TREC file, and its text is text."""
+    """Whether the document's id can be used in a TREC file, and its text has no invalid character."""
     reason = wrong_id("doc_id", doc.name)
     if not reason and (wrong := IMPOSSIBLE.search(doc.text)):
         reason = f"expected text, found the invalid character {wrong[0]!r}"
@@ -142,7 +142,7 @@ def _is_usable(doc: Text, noted: Reading) -> bool:
 
 
 def _merge_duplicates(database: sqlite3.Connection, noted: Reading) -> int:
-    """Leave one document of each id; returns how many were there again with the same text."""
+    """Leave one document of each id; returns how many were repeated with the same text."""
     database.execute("CREATE INDEX by_name ON docs (name)")
     names = "SELECT name FROM docs GROUP BY name HAVING count(*) > 1 ORDER BY min(position)"
     doubled = database.execute(names).fetchall()

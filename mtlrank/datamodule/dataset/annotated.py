@@ -11,7 +11,7 @@ from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.dataset.held_out import drawn
-from mtlrank.datamodule.dataset.leaks import LeakedQueries, same_words
+from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
 from mtlrank.datamodule.dataset.prepared import SPLITS, PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -66,7 +66,7 @@ class AnnotatedPairs(PreparedDataset):
         self.balance = balance
         self.leaked = LeakedQueries(name, leaked_queries)
         self.seed = seed
-        self._held: dict[str, set[bytes]] = {}  # passages by split, once they were asked for
+        self._held: dict[str, set[bytes]] = {}  # by split: hashes of its passages, kept by `_passages_of`
 
     def records(self, split: str) -> Iterable[Record]:
         source = self.sources[split]
@@ -86,32 +86,32 @@ class AnnotatedPairs(PreparedDataset):
 
     def describe(self) -> dict[str, Any]:
         sources = {split: Collection(source).source for split, source in self.sources.items() if source}
-        told = {split: {**source.describe(), "bm25": str(source.bm25_settings)} for split, source in sources.items()}
-        return {**told, "annotator": self.annotator.describe()}
+        described = {s: {**source.describe(), "bm25": str(source.bm25_settings)} for s, source in sources.items()}
+        return {**described, "annotator": self.annotator.describe()}
 
     def check_sources(self) -> None:
         for source in (each for each in self.sources.values() if each is not None):
             Collection(source)
 
     def _reading(self) -> Reading:
-        """What hears of the collection: where every shard reads all of it, only the first one tells."""
+        """The reading that reports problems. If every shard reads the whole collection, only shard 1 reports."""
         alone = self.annotator.reads_query or self.shard.number == 1
         return self.reading if alone else Reading.silent()
 
     def _holds(self, query_id: str) -> bool:
-        """Whether this shard needs a query: its own, or all where passages are labelled for themselves."""
+        """Whether this shard needs a query: its own, or every query if passages are labelled without one."""
         return not self.annotator.reads_query or self.shard.holds(query_id)
 
     def _annotated(self, collection: Collection, split: str) -> Iterator[Record]:
         seen, last = set[str](), 0
-        elsewhere = set[bytes]()  # passages of later splits: what is measured there must not be learnt here
+        elsewhere = set[bytes]()  # passages of later splits, which must not be learnt from
         if not self.annotator.reads_query:
             elsewhere = elsewhere.union(*map(self._passages_of, SPLITS[SPLITS.index(split) + 1 :]))
         for pairs in chunks(self._pairs(collection, split), _PAIRS):
             if not self.annotator.reads_query:
                 new = {pair.doc_id: pair for pair in pairs if pair.doc_id not in seen and self.shard.holds(pair.doc_id)}
                 seen.update(new)
-                pairs = [pair for pair in new.values() if same_words(pair.text) not in elsewhere]
+                pairs = [pair for pair in new.values() if hash_of_words(pair.text) not in elsewhere]
                 self.reading.count("passages of another split left out", len(new) - len(pairs))
             for record in records_of(self.annotator, pairs, collection.docs):
                 group = None if record.group is None else last + record.group  # an annotator counts within a chunk
@@ -139,7 +139,7 @@ class AnnotatedPairs(PreparedDataset):
         source = self.sources[split]
         if source is not None and split not in self._held:
             pairs = self._pairs(Collection(source, Reading.silent()), split)
-            self._held[split] = {same_words(pair.text) for pair in pairs}
+            self._held[split] = {hash_of_words(pair.text) for pair in pairs}
         return self._held.get(split, set())
 
     def _asked_elsewhere(self) -> Iterator[str]:

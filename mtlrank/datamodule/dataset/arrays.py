@@ -1,4 +1,4 @@
-"""Arrays that are larger than memory: written row by row, read as one however many files they lie in."""
+"""Arrays larger than memory: written row by row, read as one array from any number of files."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 class ArrayFile:
-    """An .npy file that grows: rows are appended, and the header says how many once it is closed."""
+    """An .npy file that grows: rows are appended, and closing it writes their number into the header."""
 
     def __init__(self, path: Path, dtype: DTypeLike, row: tuple[int, ...] = ()) -> None:
         self.dtype = np.dtype(dtype)
@@ -26,7 +26,7 @@ class ArrayFile:
         self._start = self._file.tell()
 
     def append(self, rows: Any) -> None:
-        """Write rows after those that are there."""
+        """Write more rows."""
         array = np.ascontiguousarray(rows, dtype=self.dtype).reshape(len(rows), *self.row)
         self._file.write(array.tobytes())
         self.rows += len(array)
@@ -52,7 +52,7 @@ class ArrayFile:
 
 
 class Chained:
-    """Several arrays one after another, indexed as if they were one. `decode` turns what is stored into what is meant."""
+    """Several arrays one after another, indexed as one. `decode` converts stored rows, given their part's number."""
 
     def __init__(self, parts: Sequence[Array], decode: Callable[[int, Array], Array] | None = None) -> None:
         self.parts = list(parts)
@@ -82,11 +82,11 @@ class Chained:
 class RowRanges:
     """Ranges of rows in shards, such as the sequences of each sample; numbers continue from one shard to the next.
 
-    With `chosen`, only some of them, which are numbered anew.
+    With `chosen`, only these ranges, numbered from 0.
     """
 
     def __init__(self, ends: Sequence[Ints], chosen: Ints | None = None) -> None:
-        self._ends = list(ends)  # of each shard, where each range begins, and where the last one ends
+        self._ends = list(ends)  # for each shard, where each range begins, and where the last one ends
         self._chosen = chosen
         self._first_range = offsets([len(ends) - 1 for ends in self._ends])
         self._first_row = offsets([int(ends[-1]) for ends in self._ends])
@@ -126,7 +126,7 @@ def _by_part(starts: Ints, numbers: Ints) -> Iterator[tuple[int, NDArray[np.bool
 
 
 def mapped(path: Path) -> Array:
-    """An .npy file in memory as far as it is looked at; as a plain array, which is indexed faster than a memmap."""
+    """An .npy file, mapped into memory; as a plain array, which is indexed faster than a memmap."""
     return np.asarray(np.load(path, mmap_mode="r"))
 
 

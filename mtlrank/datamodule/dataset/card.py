@@ -18,12 +18,12 @@ from mtlrank.trec import read_qrels
 
 _BINS = 30
 _FEW = 10  # different labels, such as grades, that are counted one by one
-_MEASURED = 20_000  # sequences whose length is looked at, spread evenly
+_MEASURED = 20_000  # sequences whose length is measured, spread evenly
 _SHOWN = 3  # sequences of each split
 
 
 class Queries(NamedTuple):
-    """What a split of a ranking holds for each query; judgements are those of validation and test."""
+    """Numbers about the queries of a ranking's split; only validation and test have judgements."""
 
     queries: int  # with a passage to rank
     median: int  # passages per query

@@ -1,4 +1,4 @@
-"""Coreference in CoNLL-2012's format: documents whose mentions are numbered by what they mean."""
+"""Coreference in CoNLL-2012's format: documents whose mentions have the number of their entity."""
 
 import random
 import re
@@ -67,7 +67,7 @@ class CoNLLCoreference(PreparedDataset):
         source = self.sources["train" if split in self.held_out else split]
         if source is None:
             return
-        passages, known = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
+        passages, documents = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
         for path, reading in self.reading.each(_files(str(source))):
             for document, sentences in self._documents(path, reading):
                 whole = document.partition(";")[0]  # parts of one document stay together
@@ -75,7 +75,7 @@ class CoNLLCoreference(PreparedDataset):
                     continue
                 says = [sentence[:2] for sentence in sentences]
                 place = sentences[0].place if sentences else path.name
-                if known.is_new(document, says, place, mine=self.shard.holds(document)):
+                if documents.is_new(document, says, place, mine=self.shard.holds(document)):
                     for records in self._passages(document, sentences):
                         yield from (record._replace(group=passages) for record in records)
                         passages += 1
@@ -165,7 +165,7 @@ def _files(source: str) -> list[Path]:
 
 
 def _up_to(sentences: list[Sentence], words: int) -> Iterator[list[Sentence]]:
-    """Runs of sentences that have no more than so many words together; a longer sentence is a run by itself."""
+    """Runs of sentences with at most `words` words together; a longer sentence is a run by itself."""
     passage, total = list[Sentence](), 0
     for sentence in sentences:
         if passage and total + len(sentence.words) > words:

@@ -14,7 +14,7 @@ Labelled = tuple[str, str, float]  # query_id, doc_id, label
 class Texts:
     """Documents by id: one without a text is an error (`stop`), or left out and counted (`skip`).
 
-    `setting` is what the error tells to type.
+    `setting` is the setting that the error suggests.
     """
 
     def __init__(self, dataset: str, missing: str, setting: str) -> None:
@@ -40,9 +40,9 @@ class Texts:
     def records(
         self, collection: Collection, samples: Iterable[list[Labelled]], size: int, *, whole: bool
     ) -> Iterator[Record]:
-        """The records of samples of labelled documents, whose number is the group; `size` of them are read at a time.
+        """The records of samples of labelled documents, `size` samples at a time. A sample's number is its records' group.
 
-        `whole`: a sample that lacks a document teaches nothing.
+        With `whole`, samples that lack the text of a document are left out.
         """
         numbered = enumerate(samples)
         for chunk in chunks(numbered, size):

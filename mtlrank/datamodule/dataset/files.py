@@ -61,14 +61,14 @@ class FileDataset(PreparedDataset):
 
 
 def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Column, ...]:
-    """The columns of a config, if there are as many as needed."""
+    """Check a config's columns: `number` different ones."""
     if not isinstance(columns, list | tuple) or len(columns) != number:
         raise ConfigError(f"columns is {columns!r}, expected a list of {number}: {what}.")
-    return tuple(without_twice(columns))
+    return tuple(checked_distinct(columns))
 
 
-def without_twice(columns: Sequence[Column]) -> Sequence[Column]:
-    """The columns, if each is another one: a label that is read as a text too would be learnt from itself."""
+def checked_distinct(columns: Sequence[Column]) -> Sequence[Column]:
+    """Check that no column is used twice: a label that is also read as text would be learnt from itself."""
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise ConfigError(
             f"The label and each text need a column of their own, found {twice[0]!r} twice in {list(columns)}. Correct "
@@ -118,7 +118,7 @@ def read_columns(
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    """Rows of a CSV file. One that is no CSV, or no text, stops in any case: nobody knows where its next row begins."""
+    """Rows of a CSV file. Invalid CSV or text is always an error: nobody knows where the next row begins."""
     rows = csv.reader((f"{text}\n" for _, text in read_lines(path, reading, strict=True)), strict=True)
     numbers, width = list[int](), 0
     while True:
@@ -153,5 +153,5 @@ def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[i
     numbers = [header.index(column) if isinstance(column, str) else column for column in columns]
     if max(numbers) >= len(header):
         raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).")
-    without_twice(numbers)  # a name and a number may mean the same one
+    checked_distinct(numbers)  # a name and a number may mean the same one
     return numbers

@@ -10,7 +10,7 @@ from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.reading import Reading
 
-BM25_ORDER = "bm25-order"  # tag of what `ranked_by_bm25` has ranked
+BM25_ORDER = "bm25-order"  # tag of runs that `ranked_by_bm25` made
 _TEXTS = 1_000  # in memory at a time
 
 

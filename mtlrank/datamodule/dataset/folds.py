@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mtlrank.datamodule.dataset.held_out import part_of_one
+from mtlrank.datamodule.dataset.held_out import hashed_fraction
 from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.named_files import describe_file, locate
 from mtlrank.datamodule.reading import Reading
@@ -53,7 +53,7 @@ class Folds:
         return parts.get(self._fold_of.get(query_id, -1), "train")
 
     def check_file(self) -> None:
-        """Raise an error for a file that is not there or cannot be read."""
+        """Raise an error if the file of folds is missing or cannot be read."""
         number_of_folds(self.name, self.folds)
 
     @cached_property
@@ -75,7 +75,7 @@ class Folds:
         if isinstance(self.folds, int):
             if len(judged) < self.folds:
                 raise DataError(f"{self.name}: folds is {self.folds}, but only {len(judged)} queries are judged.")
-            judged.sort(key=lambda query_id: part_of_one(f"fold {self.seed} {query_id}"))
+            judged.sort(key=lambda query_id: hashed_fraction(f"fold {self.seed} {query_id}"))
             return {query_id: place % self.folds for place, query_id in enumerate(judged)}
         given = read_folds(self.folds)
         check_number(self.name, number := len(set(given.values())), self.folds)
@@ -95,7 +95,7 @@ class Folds:
 
 
 def check_divisible(name: str, task: Task, sources: Mapping[str, Any], train_level: int | None) -> None:
-    """Refuse folds of what is no ranking, has no training queries or other splits, or judges training in another way."""
+    """Refuse folds of a dataset that is no ranking, lacks `train`, has other splits, or grades training differently."""
     given = [split for split in Folds.shares if sources[split] is not None]
     if given or sources["train"] is None or task.kind == "regression":
         reason = "expected a ranking" if task.kind == "regression" else "expected a source for train"
@@ -118,7 +118,7 @@ def number_of_folds(name: str, folds: Any) -> int:
 
 
 def check_number(name: str, number: Any, file: str = "") -> int:
-    """`number`, if it is one of folds that can be cross-validated."""
+    """Check a number of folds, and return it."""
     if type(number) is not int or number < _LEAST:
         found = f"the file {file} has {number} folds" if file else f"folds is {number!r}"
         raise ConfigError(

@@ -12,7 +12,7 @@ class HeldOut:
     """Says which split a query, or a document, belongs to.
 
     `sources` maps splits to what they are read from: a number, as in `val=0.2`, is a share of what train is read from.
-    Only where there is nothing but further test sets may train have no source.
+    `train` may be None only if all sources are further test sets (`test@name`).
     """
 
     def __init__(self, sources: Mapping[str, Any], seed: int) -> None:
@@ -36,7 +36,7 @@ class HeldOut:
 
     def split_of(self, name: str) -> str:
         """The split that something of the training data belongs to."""
-        point, edge = part_of_one(f"split {self.seed} {name}"), 0.0
+        point, edge = hashed_fraction(f"split {self.seed} {name}"), 0.0
         for split, share in self.shares.items():
             edge += share
             if point < edge:
@@ -52,10 +52,10 @@ def drawn(names: Iterable[str], most: int | None, seed: int) -> list[str]:
     everything = list(names)
     if most is None:
         return everything
-    kept = set(heapq.nsmallest(most, everything, key=lambda name: part_of_one(f"draw {seed} {name}")))
+    kept = set(heapq.nsmallest(most, everything, key=lambda name: hashed_fraction(f"draw {seed} {name}")))
     return [name for name in everything if name in kept]
 
 
-def part_of_one(text: str) -> float:
-    """A number from 0 to 1 that is as good as random and always the same for a text, which should name its purpose."""
+def hashed_fraction(text: str) -> float:
+    """A pseudo-random number from 0 to 1, a function of the text, which should begin with its purpose."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64

@@ -1,4 +1,4 @@
-"""Queries and passages of training that another split holds too: they would be remembered there, not learnt."""
+"""Training queries and passages that other splits contain too: a model may just remember them there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -43,14 +43,14 @@ def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
                 if shared := len(asked & queries):
                     yield (
                         f"{name} learns from {shared:,} of the {len(asked):,} queries that {judged.name} is judged on "
-                        f"({split}): its measures are not those of new queries. Give either of them others."
+                        f"({split}): its measures do not hold for new queries. Give one of them other queries."
                     )
 
 
 def leave_out_leaks(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
     """Keep queries of a cross-validation that validate or test out of what other datasets learn from; a sentence for each.
 
-    Folds are made of the queries that there are: another dataset of the same collection has them all.
+    Folds divide the queries of a collection; another dataset of the same collection still has all of them.
     """
     longest = _longest(datasets)
     for judged in datasets:
@@ -73,13 +73,13 @@ def leave_out_leaks(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
 
 
 def _longest(datasets: Sequence[PreparedDataset]) -> int:
-    """As many tokens of a text as all datasets keep."""
+    """How many tokens of a text all datasets keep."""
     splits = (dataset.split(name) for dataset in datasets for name in dataset.splits if dataset.has(name))
     return min(split.longest_text for split in splits)
 
 
 def leaks_within(dataset: PreparedDataset) -> str:
-    """How many of its texts (both of a pair, as the model reads them) a dataset learns from and is judged on."""
+    """Says how many texts (both of a pair) of other splits a dataset also learns from; empty if there are none."""
     shared = {split: found[LEARNT_TOO] for split, found in dataset.manifest["counts"].items() if LEARNT_TOO in found}
     totals = {split: dataset.manifest["splits"][split]["sequences"] for split in shared}
     found = ", ".join(f"{count:,} of {totals[split]:,} in {split}" for split, count in shared.items())
@@ -87,10 +87,10 @@ def leaks_within(dataset: PreparedDataset) -> str:
 
 
 def normal(query: str) -> str:
-    """What makes two queries the same question: case and blanks do not count."""
+    """The query without differences of case and blanks, to compare queries."""
     return " ".join(CONTROL.sub(" ", query).casefold().split())
 
 
-def same_words(text: str) -> bytes:
-    """What equal passages have in common, as `normal` sees them; short, as many are held in memory."""
+def hash_of_words(text: str) -> bytes:
+    """A short hash that is equal for passages that `normal` makes equal."""
     return short_hash(normal(text))

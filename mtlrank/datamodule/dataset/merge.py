@@ -1,4 +1,4 @@
-"""Shards to one prepared dataset: labels are counted over all of them, their files are taken as they are."""
+"""Merging shards into one prepared dataset: labels are counted over all shards, files are linked unchanged."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ WITHOUT_CANDIDATES = "judged queries without candidates"
 LEARNT_TOO = "texts that are in train too"
 _EMPTY = sha256().hexdigest()  # of a file with nothing in it
 _BLOCK = 2**20  # labels that are in memory at a time
-_SAME = ("schema", "fingerprint", "kind", "tokenizer", "template", *Lengths._fields, "train_passages", "source")
+_SHARED = ("schema", "fingerprint", "kind", "tokenizer", "template", *Lengths._fields, "train_passages", "source")
 
 
 def merge_shards(
@@ -53,7 +53,7 @@ def merge_shards(
             write_text(folder / "bad_rows.jsonl", "".join(bad_rows))
         manifest = {
             **description,
-            **{key: manifests[0][key] for key in _SAME},
+            **{key: manifests[0][key] for key in _SHARED},
             "relevance_level": task.relevance_level,
             "shards": names,
             "labels": labels,
@@ -62,7 +62,7 @@ def merge_shards(
             "bad_rows": len(bad_rows),
             "tokens": _sum(m["tokens"] for m in manifests),  # of all shards' texts
         }
-        if task.kind != "ranking":  # whose queries are looked at instead: see `LeakedQueries`
+        if task.kind != "ranking":  # of a ranking, queries are compared instead: see `LeakedQueries`
             for split, times in _learnt_too(open_splits(folder, manifest, task)).items():
                 counts[split][LEARNT_TOO] = times
         write_text(folder / "card.html", card(folder, manifest, task))
@@ -70,7 +70,7 @@ def merge_shards(
 
 
 def _learnt_too(opened: Mapping[str, PreparedSplit]) -> dict[str, int]:
-    """How many texts of other splits training learns from too, of those splits that have some."""
+    """How many texts of each other split are in training too; splits without any are left out."""
     judged = {split: Counter(found.digests()) for split, found in opened.items() if split != "train"}
     learnt = set[bytes]().union(*judged.values()).intersection(opened["train"].digests())
     times = {split: sum(count for text, count in texts.items() if text in learnt) for split, texts in judged.items()}
@@ -90,7 +90,7 @@ def _why_empty(
 
 
 def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
-    """Why no query of a split has candidates; what a share of the training data is read from, train says."""
+    """Why no query of a split has candidates. A share of the training data is read from the source of train."""
     read = source[split] if isinstance(source[split], Mapping) else source["train"]
     reason = (
         "the run has none of these queries. Correct it, or let BM25 retrieve"
@@ -101,12 +101,12 @@ def _nothing_found(split: str, name: str, source: Mapping[str, Any]) -> str:
 
 
 def _what_was_read(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], split: str) -> str:
-    """The source of a split that is left without samples, and what was left out of it, as far as it is known."""
+    """For an error about a split without samples: its source, and how much of it was left out."""
     left_out = _sum(manifest["counts"].get(split, {}) for manifest in manifests)
     left_out["items whose spans are cut off"] += sum(m["splits"][split]["items_dropped"] for m in manifests)
     left_out["bad rows of all splits"] += len(_bad_rows(shards))
-    known = [", ".join(_names(manifests[0]["source"].get(split))), *(f"{k}: {n:,}" for k, n in left_out.items() if n)]
-    return f" ({told})" if (told := "; ".join(filter(None, known))) else ""
+    facts = [", ".join(_names(manifests[0]["source"].get(split))), *(f"{k}: {n:,}" for k, n in left_out.items() if n)]
+    return f" ({text})" if (text := "; ".join(filter(None, facts))) else ""
 
 
 def _names(source: Any) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _in_order(shards: Sequence[Path]) -> tuple[list[Path], list[dict[str, Any]]]
             raise DataError(
                 f"{shard} is not a shard of a dataset. Give the folders that `prepare` writes for each shard."
             )
-        for key in _SAME:
+        for key in _SHARED:
             if manifest.get(key) != manifests[0].get(key):
                 raise DataError(
                     f"{shard} and {shards[0]} were prepared differently: their {key} differs. Prepare one of them again."
@@ -145,9 +145,9 @@ def _in_order(shards: Sequence[Path]) -> tuple[list[Path], list[dict[str, Any]]]
 
 
 def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str, task: Task) -> dict[str, Any]:
-    """What the training labels are: classes with their counts, or mean and standard deviation, and buckets' edges.
+    """Statistics of the training labels: classes with their counts, or mean and standard deviation, and buckets' edges.
 
-    Nothing of a ranking that is only judged.
+    Empty for a ranking that has only test sets.
     """
     if _is_only_judged(manifests, task):
         return {}
@@ -174,7 +174,7 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
 
 
 def _is_only_judged(manifests: Sequence[dict[str, Any]], task: Task) -> bool:
-    """Whether there are test sets, and no training data by intention: then there is no source for it."""
+    """Whether a ranking has only test sets: it has sources, but none for train."""
     source = manifests[0]["source"]
     return task.kind == "ranking" and bool(source) and "train" not in source
 
@@ -229,7 +229,7 @@ def _labels(shards: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
 
 
 def _bad_rows(shards: Sequence[Path]) -> list[str]:
-    """Rows that any shard has set aside, each once: what all read, all may have found."""
+    """The bad rows of all shards, each once: several shards may have read the same row."""
     paths = (shard / "bad_rows.jsonl" for shard in shards)
     return list(dict.fromkeys(line for path in paths if path.exists() for line in _lines(path)))
 

@@ -59,7 +59,8 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
     def about(self, name: str, samples: Ints) -> list[Ints]:
         """For each dataset in order, the samples about the same pairs as some samples of the dataset `name`.
 
-        They have a sequence with the query and the document of one of theirs or, without queries, with its document.
+        A sample is about a pair if one of its sequences has the same query and document or, without queries, the same
+        document.
         """
         split = self.splits[self.names.index(name)]
         assert split is not None, "an empty split has no samples"

@@ -17,9 +17,10 @@ class Negatives:
     Negatives are unjudged candidates within the ranks `negative_ranks` and, with `judged_negatives`, documents judged below
     the relevance level; at most `max_negatives` different ones per query.
 
-    - `pairwise`: `groups_per_positive` groups per relevant document, with `num_negatives` negatives each, other ones while
-      there are some. If `max_negatives` is too small for that, groups share the negatives, at least one each.
-    - `listwise`: as many groups per query, with `num_negatives` negatives for each relevant document.
+    - `pairwise`: `groups_per_positive` groups per relevant document, with `num_negatives` negatives each, different ones
+      while there are enough. If `max_negatives` is too small for that, groups share the negatives, at least one each.
+    - `listwise`: `groups_per_positive` groups per query, each with all relevant documents and `num_negatives` negatives for
+      each of these.
     - `pointwise`: single documents: the relevant ones, the judged negatives, and `num_negatives` unjudged ones per relevant
       one.
     """

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset.files import Column, FileDataset, columns_of, without_twice
+from mtlrank.datamodule.dataset.files import Column, FileDataset, checked_distinct, columns_of
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.lines import is_header_of_labels
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -33,7 +33,7 @@ class SentencePairs(FileDataset):
         super().__init__(name, task, preprocessor, train, val, test)
         is_single = isinstance(columns, list | tuple) and len(columns) == 1
         texts = columns_of(columns, 1 if is_single else 2, "the two sentences, or one of a text")
-        self.columns = without_twice((score_column, *texts))
+        self.columns = checked_distinct((score_column, *texts))
         self.text_keys = _names(texts) or (("text",) if is_single else ("query", "text"))
         self.format = format
 
@@ -106,6 +106,6 @@ class LabelledAnswers(FileDataset):
 
 
 def _names(columns: Sequence[Column]) -> tuple[str, ...]:
-    """The columns, if all of them have names."""
+    """The columns if all are names, else none."""
     names = tuple(column for column in columns if isinstance(column, str))
     return names if len(names) == len(columns) else ()

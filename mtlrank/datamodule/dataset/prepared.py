@@ -33,8 +33,8 @@ class PreparedDataset(ABC):
     While records are read, `reading` judges rows that cannot be used, and `shard` says which queries this process is asked
     for: a source may leave out the others early (they are left out anyway).
 
-    `text_keys` and `spans_in` are for those who use a trained head: `text_keys` are what JSON Lines call the text of a
-    record, or the two of a pair (None: some records may be single texts), and `spans_in` is the text that its spans are in.
+    `text_keys` and `spans_in` are for users of a trained head: `text_keys` are the keys that JSON Lines have for a text, or
+    for the two of a pair (None: some records may be single texts), and `spans_in` is the text that the spans are in.
     """
 
     text_keys: tuple[str, ...] | None = None
@@ -62,16 +62,16 @@ class PreparedDataset(ABC):
     def write_judgements(self, split: str, folder: Path) -> None:
         """Write what measures of a ranking need beside labels into `folder`: qrels.txt and candidates.run. Not for train.
 
-        Unless a subclass knows better, every record that can be used is judged and a candidate, in the order of BM25.
+        By default, every usable record is judged, and is a candidate, which BM25 ranks.
         """
-        told, self.reading = self.reading, Reading.silent()  # what is wrong was told the first time
-        shard, self.shard = self.shard, Shard()  # the first stage knows all documents of the split
+        reading, self.reading = self.reading, Reading.silent()  # bad rows were reported the first time
+        shard, self.shard = self.shard, Shard()  # BM25 indexes all documents of the split
         records = [good for record in self.records(split) if (good := self._usable(record)) is not None]
-        self.reading, self.shard = told, shard
+        self.reading, self.shard = reading, shard
         mine = [
             record
             for record in records
-            if shard.holds(record.query_id) and place_of(record, split) not in told.bad_rows  # as no token is in it
+            if shard.holds(record.query_id) and place_of(record, split) not in reading.bad_rows  # without tokens
         ]
         if records:
             qrels = [qrel_line(record.query_id, record.doc_id, int(record.label)) for record in mine]
@@ -89,8 +89,8 @@ class PreparedDataset(ABC):
         """Where records come from, for the manifest: ids, versions, files with their hashes, models."""
         return {}
 
-    def check_sources(self) -> None:  # noqa: B027 - a class of a user's need not know
-        """Raise an error for a source that is not there. No row is read: other datasets may be prepared for hours first."""
+    def check_sources(self) -> None:  # noqa: B027 - optional in a user's class
+        """Raise an error for a missing source. No row is read: preparing other datasets may take hours before."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class PreparedDataset(ABC):
         return self.task.kind == "ranking"
 
     def require_measures(self, split: str) -> None:
-        """Raise `ConfigError` where measures have no meaning: on what a ranking learns from, a sample of documents."""
+        """Raise `ConfigError` for the training split of a ranking: it is a sample of documents, which is not judged."""
         if self.has_judgements and split == "train":
             raise ConfigError(
                 f"{self.name} is a ranking: its training documents are a sample, which is not judged. Choose split val or "
@@ -115,7 +115,7 @@ class PreparedDataset(ABC):
     def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
         """Read, check and tokenise the samples of a shard into the folder `target`; its manifest comes last.
 
-        `fingerprint` tells shards apart that are made from something else: only equal ones are merged.
+        Only shards with equal `fingerprint`s are merged.
         """
         self.shard, self.reading = shard, reading
         preprocessor = self.preprocessor.load()
@@ -124,7 +124,7 @@ class PreparedDataset(ABC):
             with ShardWriter(folder, self.task, preprocessor, reading) as writer:
                 for split in self.splits:
                     splits[split] = writer.write(split, self._samples(split))
-                    # Also where no sample is: a judged query without candidates counts.
+                    # Even if there is no sample: judged queries without candidates count.
                     if self.has_judgements and split != "train":
                         self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
@@ -138,7 +138,7 @@ class PreparedDataset(ABC):
     ) -> None:
         """Make one prepared dataset of all shards; their files are taken as they are.
 
-        `key` is the dataset's in the config, and `licence` what people must know before they use the data.
+        `key` is the dataset's key in the config, `licence` the terms that users of the data must know.
         """
         description = {"key": key or self.name, "name": self.name, "licence": licence}
         merge_shards(target, shards, self.task, description, max_bad_rows)
@@ -176,7 +176,7 @@ class PreparedDataset(ABC):
         self.manifest = read_manifest(folder)
         if self.manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder} has schema {self.manifest.get('schema')}, expected {SCHEMA}. Prepare it again.")
-        for split in self.manifest["splits"]:  # they become names of folders
+        for split in self.manifest["splits"]:  # which become names of folders
             if split not in SPLITS:
                 safe_name(str(split).removeprefix("test@"), f"The split {split!r} of {folder}")
         self._splits = open_splits(folder, self.manifest, self.task)
@@ -191,7 +191,7 @@ class PreparedDataset(ABC):
         return found
 
     def limit(self, split: str, most: int) -> None:
-        """Keep a part of a split, of at most so many queries of a ranking, or samples (see `PreparedSplit.part`)."""
+        """Keep at most `most` samples of a split or, of a ranking, those of `most` queries (see `PreparedSplit.part`)."""
         part = self.split(split).part(most)
         if not part:
             raise ConfigError(
@@ -201,18 +201,18 @@ class PreparedDataset(ABC):
         self._splits[split] = part
 
     def leave_out(self, queries: Set[bytes], longest: int) -> int:
-        """Learn from no sample that asks one of these queries (see `PreparedSplit.queries`); how many are left out."""
+        """Drop training samples that ask one of these queries (see `PreparedSplit.queries`); returns their number."""
         whole = self.split("train")
         self._splits["train"] = whole.without(queries, longest)
         return len(whole) - len(self._splits["train"])
 
     @property
     def has_pairs(self) -> bool:
-        """Whether sequences are two texts, as far as the dataset is opened."""
+        """Whether all sequences of the opened splits are two texts."""
         return all(split.has_pairs for split in self._splits.values())
 
     def sets(self, split: str) -> list[str]:
-        """The prepared splits that `split` stands for: itself and, for `test`, further test sets, where there are any."""
+        """The prepared splits with samples that `split` stands for: itself and, for `test`, further test sets."""
         return [
             name for name, found in self._splits.items() if found and (name == split or name.startswith(f"{split}@"))
         ]
@@ -223,7 +223,7 @@ class PreparedDataset(ABC):
 
 
 def check_one_score(name: str, task: Task) -> None:
-    """Refuse to read documents in passages for a task without one score for each, of which the best would count."""
+    """Refuse several passages for a task that does not give one score per passage, of which the best counts."""
     if task.kind == "classification" or task.num_spans or task.output_dim != 1:
         raise ConfigError(
             f"Dataset {name!r}: max_passages above 1 is for tasks with one score for a document, and {type(task).__name__} "
@@ -233,7 +233,7 @@ def check_one_score(name: str, task: Task) -> None:
 
 @contextmanager
 def _rare_collection() -> Iterator[None]:
-    """Look for garbage less often: many small objects come and go, and each look is at all of the imported libraries."""
+    """Collect garbage less often: there are many small objects, and each collection visits all imported libraries."""
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:

@@ -36,8 +36,8 @@ class IRDataset(PreparedDataset):
 
     A split is a collection (see `open_source`) or a share of the training queries, as in `val=0.2`, drawn by a hash of
     the query id; other splits than train hold the `num_candidates` best candidates. `more_tests` are further test sets by
-    name, as in {dl20: msmarco-passage/trec-dl-2020/judged}; the head is judged on each by itself. With nothing else, and
-    `train=None`, it is the test of a head that was trained elsewhere. Training learns from `learn_from`:
+    name, as in {dl20: msmarco-passage/trec-dl-2020/judged}; the head is judged on each by itself. With `train=None`
+    and no other splits, the dataset tests a head that was trained elsewhere. Training learns from `learn_from`:
 
     - `judged`: relevant documents and negatives (see `Negatives`), grouped as the task wants or as `grouping` says;
     - `docpairs`: the collection's own triples, a group each, with a distillation by the scores that come with them;
@@ -139,7 +139,7 @@ class IRDataset(PreparedDataset):
         self._candidates: dict[str, dict[str, RankedDocs]] = {}
 
     def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
-        self._collections.clear()  # they are of another shard, or told another reading
+        self._collections.clear()  # they belong to another shard and reading
         self._candidates.clear()
         super().prepare_shard(target, shard, reading, fingerprint)
 
@@ -166,7 +166,7 @@ class IRDataset(PreparedDataset):
         return self._collections[source]
 
     def _source(self, split: str) -> Source:
-        """Where the collection of a split is read from: of a share, where that of the training queries is."""
+        """The source of a split's collection; that of a share of the training queries is the source of train."""
         source = self.sources["train" if split in self.held_out else split]
         assert source is not None
         assert not isinstance(source, float)
@@ -244,15 +244,15 @@ class IRDataset(PreparedDataset):
 
     def describe(self) -> dict[str, Any]:
         sources = {split: source for split, source in self.sources.items() if source is not None}
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             split: source if isinstance(source, float) else self._describe(self.collection(split))
             for split, source in sources.items()
         }
         if self.negatives_run is not None:
-            told["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
+            described["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
         if self.annotator is not None:
-            told["annotator"] = self.annotator.describe()
-        return told | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
+            described["annotator"] = self.annotator.describe()
+        return described | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
 
     def _describe(self, collection: Collection) -> dict[str, Any]:
         first_stage = f"BM25, {collection.source.bm25_settings}, bm25s index {BM25Index.FORMAT}"
@@ -280,7 +280,7 @@ class IRDataset(PreparedDataset):
         """How many candidates of a query are looked at."""
         return self.negatives.depth if split == "train" else self.num_candidates
 
-    # -- what is asked for: lists of labelled documents, a sample each --------------------------------------------------
+    # -- samples: lists of labelled documents ----------------------------------------------------------------------------
 
     def _training_samples(self) -> Iterator[list[Labelled]]:
         query_ids = self._training_queries()  # first: it may stop, and candidates take long
@@ -308,10 +308,10 @@ class IRDataset(PreparedDataset):
         ranked = self.candidates(split)
         yield from ([(query_id, d.doc_id, d.score)] for query_id in query_ids for d in ranked[query_id])
 
-    # -- the queries to learn from, and what must be known of them -------------------------------------------------------
+    # -- training queries, and checks of the sources ---------------------------------------------------------------------
 
     def _check_runs(self) -> None:
-        """Where ranks count, the run must have them; this is told before hours of work."""
+        """Check that runs have ranks where these are needed, before hours of work."""
         for split in (split for split in self.splits if self.sources[split] is not None):
             if split != "train":
                 is_judged = self._is_judged(split)
@@ -329,7 +329,7 @@ class IRDataset(PreparedDataset):
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test, those of other shards too."""
         for split in (split for split in self.splits[1:] if self.sources[split] is not None):
-            whole = Collection(self._source(split), Reading.silent())  # `reading` hears of it when the split is read
+            whole = Collection(self._source(split), Reading.silent())  # problems are reported when the split is read
             for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
                 if split not in self.held_out or self.held_out.split_of(query_id) == split:
                     yield whole.all_queries[query_id]
@@ -338,6 +338,6 @@ class IRDataset(PreparedDataset):
 def _skipping(name: str, train: Source | None) -> str:
     """The setting that leaves documents without a text out, as it is typed."""
     way = "missing_texts=skip"
-    if train is None:  # then `evaluate` asks
+    if train is None:  # then only `evaluate` reads it
         return way
     return f"++datamodule.dataset.{way} (in a mixture, ++datamodule.dataset.datasets.{name}.{way})"

@@ -22,7 +22,7 @@ _CHUNK = 2_000  # records that are in memory at a time
 class Shard(NamedTuple):
     """Shard `number` (from 1) of `total`: samples belong to one by a hash of their query, or of their document (`holds`).
 
-    Lines that are read one by one belong to one by where they stand (`part`).
+    The lines of a `predict` input are divided by their positions instead (`part`).
     """
 
     number: int = 1
@@ -48,7 +48,7 @@ class Shard(NamedTuple):
         return self.total == 1 or zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.total == self.number - 1
 
     def part(self, size: int) -> range:
-        """Which of so many things are this shard's, from 0: a piece, so that all shards in their order are the whole."""
+        """The shard's contiguous slice of `size` things, counted from 0."""
         return range(size * (self.number - 1) // self.total, size * self.number // self.total)
 
 
@@ -74,7 +74,7 @@ class ShardWriter:
         return files.counts
 
     def _counted(self, samples: Iterable[list[Record]]) -> Iterator[list[Record]]:
-        """Samples, which progress hears of as they come: an annotator may take minutes for what is written at once."""
+        """Pass samples on and count them as progress at once: an annotator may take minutes for a chunk."""
         for sample in samples:
             self.reading.progress.advance(len(sample))
             yield sample
@@ -114,14 +114,14 @@ class ShardWriter:
         return good
 
     def _remember_places(self, split: str, records: Iterable[Record], rows: Iterable[StoredRecord]) -> None:
-        """Where each class is met first, of what was kept."""
+        """Note where each class comes first among the records that were kept."""
         names, first = list(self.classes), self.first_place.setdefault(split, {})
         for record, row in zip(records, rows, strict=True):
             if row.spans is not None and names[int(row.label)] not in first:
                 first[names[int(row.label)]] = place_of(record, split)
 
     def _unusable(self, records: list[Record], rows: dict[str, TokenisedText], split: str) -> set[int]:
-        """Records whose ids stand for another text than the first time in this split, or whose text has no token."""
+        """Records (by `id()`) with an id that had another text before in this split, or with a text without tokens."""
         named = [_by_name(record, rows, split) for record in records]
         first = {name: text.row for texts in reversed(named) for name, text in texts.items()}
         claimed = self.texts.claim(first)
@@ -157,7 +157,7 @@ class ShardWriter:
 
 
 def _by_name(record: Record, rows: dict[str, TokenisedText], split: str) -> dict[str, TokenisedText]:
-    """The texts of a record by what their ids are called in a split."""
+    """The texts of a record, each by a name made of split and id."""
     texts = {f"{split} doc {record.doc_id}": rows[record.text]}
     if record.query is not None:
         texts[f"{split} query {record.query_id}"] = rows[record.query]
@@ -165,7 +165,7 @@ def _by_name(record: Record, rows: dict[str, TokenisedText], split: str) -> dict
 
 
 def samples_of(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Neighbours of the same group, as a sample each; a record without a group is one by itself."""
+    """Samples: consecutive records of the same group, or a record without a group."""
     sample: list[Record] = []
     for record in records:
         if sample and (record.group is None or record.group != sample[-1].group):
@@ -189,9 +189,9 @@ def _chunks(samples: Iterable[list[Record]]) -> Iterator[list[list[Record]]]:
 
 
 def usable(record: Record, task: Task) -> tuple[Record, int]:
-    """The record with its label and its texts as they are read, and how many control characters became blanks.
+    """The record with parsed label and cleaned texts, and how many control characters became blanks.
 
-    Raises `DataError` if it cannot be used.
+    Raises `DataError` if it is a bad row.
     """
     _check(record, task)
     query, in_query = (None, 0) if record.query is None else clean_text(record.query, "query")
@@ -199,7 +199,7 @@ def usable(record: Record, task: Task) -> tuple[Record, int]:
     label, in_label = task.parse_label(record.label), 0
     if isinstance(label, str):
         label, in_label = clean_text(label, "label")
-        label = label.strip()  # nobody sees the blanks that would tell two classes apart
+        label = label.strip()  # invisible blanks should not make another class
     return record._replace(query=query, text=text, label=label), in_query + in_text + in_label
 
 
@@ -215,7 +215,7 @@ def _check(record: Record, task: Task) -> None:
 
 
 def check_spans(spans: Iterable[Span], text: str) -> None:
-    """Raise `DataError` for spans of characters that the text has not."""
+    """Raise `DataError` for spans that are empty or outside the text."""
     for start, end in spans:
         if not 0 <= start < end <= len(text):
             if start >= end:
@@ -224,5 +224,5 @@ def check_spans(spans: Iterable[Span], text: str) -> None:
 
 
 def place_of(record: Record, split: str) -> str:
-    """How an error names a record."""
+    """The place of a record, for errors."""
     return record.place or f"{split}, query {record.query_id!r}, doc {record.doc_id!r}"

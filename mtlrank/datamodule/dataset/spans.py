@@ -80,7 +80,7 @@ class BIOSpans(FileDataset):
     def _lines(self, path: Path, reading: Reading) -> Iterator[tuple[str, Tagged]]:
         """Sentences of a CoNLL file, each with the place of its first line; one with a bad line is a bad row."""
         sentence, first, good = Tagged(), "", True
-        for place, line in read_lines(path, reading, strict=True):  # the sentence of what is no text may be any
+        for place, line in read_lines(path, reading, strict=True):  # what is no text may belong to any sentence
             if not line.strip() or line.startswith("-DOCSTART-"):
                 if sentence and good:
                     yield first, sentence
@@ -154,7 +154,7 @@ class GAP(FileDataset):
 
 
 def _gap_span(row: dict[str, Any], name: str) -> Span:
-    """Where a mention is, if it is where the row says."""
+    """The span of a mention. Raises `DataError` if the text does not have it at the row's offset."""
     offset, surface = row[f"{name}-offset"], row[name]
     start = int(offset) if offset.isascii() and offset.isdecimal() else -1
     if start < 0 or not surface or not row["Text"].startswith(surface, start):
@@ -171,7 +171,7 @@ def _gap_label(row: dict[str, Any], name: str) -> str:
 
 
 def _tagged(tokens: Any, tags: Any, columns: Sequence[str]) -> Tagged:
-    """The tokens of a row with their tags. Raises `DataError` if it is not two lists that belong together."""
+    """The tokens of a row with their tags. Raises `DataError` if these are not two lists of the same length."""
     if not isinstance(tokens, list) or not isinstance(tags, list):
         found = " and ".join(f"{value!s:.40}" for value in (tokens, tags))
         raise DataError(f"expected a list of tokens and one of tags as {' and '.join(columns)}, found {found}")

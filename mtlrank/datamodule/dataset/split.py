@@ -30,7 +30,7 @@ _BLOCK = 10_000  # sequences that are in memory at a time
 class PreparedSplit:
     """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them.
 
-    Of a part of it, `chosen` are the samples and, if they are a ranking's, `queries` those that are judged.
+    A part of a split is given by `chosen`, its samples, and for rankings `queries`, the judged ones.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class PreparedSplit:
         self.labels = self._load("labels", lambda part, rows: _targets(task, classes[part], rows))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A process that gets the split opens its folders itself."""
+        """Pickled as its arguments: the other process maps the files itself."""
         return PreparedSplit, self._opened
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def part(self, most: int) -> "PreparedSplit":
-        """At most so many samples or, of a ranking, all samples of at most so many judged queries.
+        """At most `most` samples or, of a ranking, all samples of at most `most` judged queries.
 
-        A hash draws them, the same ones each time. Queries without a sample are drawn too: they count as 0.
+        They are drawn by a hash, always the same. Queries without samples may be drawn too: their measures are 0.
         """
         queries = None
         if self._task.kind == "ranking":
@@ -174,7 +174,7 @@ class PreparedSplit:
 
     @property
     def longest_text(self) -> int:
-        """How many tokens of a text are kept, at least: texts of two splits are compared as far as both keep them."""
+        """How many tokens of a text are kept. Texts of two splits are compared up to the smaller number."""
         return self.store.limits.longest_text
 
     def queries(self, longest: int) -> set[bytes]:
@@ -195,7 +195,7 @@ class PreparedSplit:
         return [part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])] if len(texts) else []
 
     def digests(self) -> Iterator[bytes]:
-        """Of each sequence, what equal ones have in common: a hash of its tokens, as the model reads them."""
+        """A hash of each sequence's tokens, as the model reads them."""
         for start in range(0, len(self.sequences), _BLOCK):
             rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))]
             packed = self.store.pack(rows.astype(np.int64))
@@ -207,13 +207,13 @@ class PreparedSplit:
         return _pair(next(islice(self._lines(), sequence, None)))
 
     def name_of(self, sample: int) -> str:
-        """What a person finds a sample by: the ids of its query and its first document."""
+        """The name of a sample for people: the ids of its query and its first document."""
         first, _ = self.samples[np.array([sample])]
         return " ".join(part for part in self.ids_of(int(first[0])) if part != "-")
 
     @property
     def baseline_name(self) -> str:
-        """What has ranked the candidates of a ranking: a run without an order is no first stage to compare with."""
+        """What ranked the candidates: BM25, if their run has no order, so that there is no first stage to compare with."""
         return "BM25 order" if tag_of(*self.files("candidates.run")) == BM25_ORDER else "first stage"
 
     def files(self, name: str) -> list[Path]:
@@ -236,7 +236,7 @@ def _pair(line: str) -> tuple[str, str]:
 
 
 def open_splits(folder: Path, manifest: dict[str, Any], task: Task) -> dict[str, PreparedSplit]:
-    """Map the splits of a prepared dataset into memory; the task takes in what its labels are."""
+    """Map the splits of a prepared dataset into memory; the task learns its labels."""
     task.learn_labels(manifest["labels"])
     shards = [folder / name for name in manifest["shards"]]
     lengths = Lengths(*(manifest[field] for field in Lengths._fields))
@@ -258,7 +258,7 @@ def _class_numbers(shard: Path, labels: dict[str, Any]) -> Ints | None:
 
 
 def _targets(task: Task, classes: Ints | None, stored: Array) -> NDArray[np.float32]:
-    """What a task learns from stored labels; a shard numbers its classes in its own way."""
+    """A task's targets for the stored labels of a shard, which numbers classes in its own way."""
     if classes is not None:
         stored = classes[stored.astype(np.int64)]
     return task.targets(stored.astype(np.float32))

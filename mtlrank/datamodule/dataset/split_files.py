@@ -52,7 +52,7 @@ class SplitFiles:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was written and what was not."""
+        """How much was written and dropped."""
         counts = {"samples": self.sample_offsets.rows - 1, "sequences": self.sequences.rows, "items": self.labels.rows}
         return {**counts, "items_dropped": self.dropped, "sequences_cut": self.cut}
 

@@ -33,7 +33,7 @@ class TokenisedText(NamedTuple):
 class TextTable:
     """The distinct texts of a shard: tokenised when they first occur, and identified by a hash that is kept on disk.
 
-    `tokens.npy` holds all tokens, `token_offsets.npy` where each text's begin.
+    `tokens.npy` holds all tokens, `token_offsets.npy` where those of each text begin.
     """
 
     def __init__(self, folder: Path, preprocessor: LoadedPreprocessor) -> None:
@@ -42,14 +42,14 @@ class TextTable:
         self.tokens = ArrayFile(folder / "tokens.npy", dtype)
         self.offsets = ArrayFile(folder / "token_offsets.npy", np.int64)
         self.offsets.append([0])
-        self.num_unknown = 0  # tokens that stand for what the vocabulary has no word for
+        self.num_unknown = 0  # tokens of words that the vocabulary lacks
         self._path = folder / ".texts.sqlite"
         self._database = sqlite3.connect(self._path)
         weakref.finalize(self, self._database.close)  # of a shard that is not finished
         self._database.executescript(_LAYOUT)
 
     def add(self, texts: Sequence[str], located: Iterable[str]) -> tuple[dict[str, TokenisedText], dict[str, Tokens]]:
-        """Tokenise what is new among `texts`; tell all of them, and where the characters of the `located` ones went."""
+        """Tokenise new texts. Returns the rows of all `texts`, and the tokens of the `located` ones with their offsets."""
         keys = {text: short_hash(text) for text in texts}
         known = self._known(keys.values())
         located = list(dict.fromkeys(located))

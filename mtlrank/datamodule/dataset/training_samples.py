@@ -1,4 +1,4 @@
-"""What a ranking learns from: grades, triples, or the scores of a teacher. Each way gives samples of labelled documents."""
+"""A ranking's training samples, of labelled documents: from grades, triples, or the scores of a teacher."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple

@@ -3,7 +3,7 @@
 import pytest
 
 from mtlrank.datamodule.dataset import IRDataset, Shard
-from mtlrank.datamodule.dataset.held_out import HeldOut, part_of_one
+from mtlrank.datamodule.dataset.held_out import HeldOut, hashed_fraction
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
 from mtlrank.task import Relevance
@@ -88,7 +88,7 @@ def test_a_split_that_is_a_share_is_drawn_by_its_own_hash():
     held = HeldOut({"train": "x", "val": 0.1}, seed=0)
     names = [f"q{i}" for i in range(2000)]
     held_out = {name for name in names if held.split_of(name) == "val"}
-    drawn = sorted(names, key=lambda name: part_of_one(f"draw 0 {name}"))[:200]
+    drawn = sorted(names, key=lambda name: hashed_fraction(f"draw 0 {name}"))[:200]
     assert 150 < len(held_out) < 250
     assert len(held_out & set(drawn)) < 50
 

@@ -55,7 +55,7 @@ def test_queries_that_another_dataset_is_judged_on_are_told(tmp_path, ranking, q
     other = opened(tmp_path, Asked("other", Regression(["MSE"]), train=queries))
     told = list(leaks_between([ranking, other]))
     assert told == list(leaks_between([other, ranking]))
-    sentence = f"other learns from {shared} queries that ranking is judged on (test): its measures are not those of new"
+    sentence = f"other learns from {shared} queries that ranking is judged on (test): its measures do not hold for new"
     assert [line.startswith(sentence) for line in told] == ([True] if shared else [])
 
 

@@ -243,7 +243,7 @@ def test_a_classifier_without_all_its_weights_is_refused(tmp_path):
     weights = load_file(checkpoint / "model.safetensors")
     del weights["classifier.bias"]
     save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigError, match=r"is not whole: its weights lack classifier\.bias\."):
+    with pytest.raises(ConfigError, match=r"is incomplete: its weights lack classifier\.bias\."):
         started(checkpoint)
 
 
