@@ -114,8 +114,8 @@ def _selected(config: Config) -> Config:
     return config
 
 
-class _Data(NamedTuple):
-    """What a run learns from, and the model that learns."""
+class _Inputs(NamedTuple):
+    """The data of a run, and the model that learns from it."""
 
     datasets: dict[str, PreparedDataset]
     leaks: list[str]  # sentences for the report
@@ -143,24 +143,24 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
     pl.seed_everything(config["seed"], verbose=False)
     checkpoints = build_checkpoints(config, output)
     run_folder.check_owner(checkpoints.folder, config, "training.checkpoint_dir")
-    data = _build(config, prepared)
+    inputs = _build(config, prepared)
     with StopSignals(forced=config["force"]) as signals:
-        training = _build_training(config, output, data, checkpoints, signals, started)
+        training = _build_training(config, output, inputs, checkpoints, signals, started)
         is_first = training.trainer.is_global_zero  # it writes what the other processes read
         description = _begin(config, output, training) if is_first else {}
-        _fit(training.trainer, training.loop, data.datamodule, training.checkpoint)
-    return _conclude(config, output, prepared, data, training, description) if is_first else {}
+        _fit(training.trainer, training.loop, inputs.datamodule, training.checkpoint)
+    return _conclude(config, output, prepared, inputs, training, description) if is_first else {}
 
 
 def _build_training(
-    config: Config, output: Path, data: _Data, checkpoints: Checkpoints, signals: StopSignals, started: float
+    config: Config, output: Path, inputs: _Inputs, checkpoints: Checkpoints, signals: StopSignals, started: float
 ) -> _Training:
     """All that trains the model. Raises `ConfigError` for a run that cannot continue from its checkpoints."""
-    milestones = build_milestones(config, checkpoints, data.datasets, data.model, signals)
+    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals)
     service = build_service(config)
     trainer = build_trainer(config, output, milestones, service)
-    steps = plan_steps(config, data.datamodule, trainer)
-    loop = build_loop(config, data.model, data.datasets, total_steps=steps)
+    steps = plan_steps(config, inputs.datamodule, trainer)
+    loop = build_loop(config, inputs.model, inputs.datasets, total_steps=steps)
     checkpoint = None if config["force"] else milestones.resume_from(loop)
     if (output / run_folder.METRICS).exists() and not config["force"] and not checkpoints.all("step"):
         raise ConfigError(
@@ -185,7 +185,7 @@ def _conclude(
     config: Config,
     output: Path,
     prepared: Mapping[str, Path] | None,
-    data: _Data,
+    inputs: _Inputs,
     training: _Training,
     description: Mapping[str, str],
 ) -> dict[str, float]:
@@ -193,22 +193,22 @@ def _conclude(
     metrics = training.milestones.restore_best(training.loop)
     kept = training.milestones.chosen()
     say(f"kept the weights of {kept}")
-    _save(output / "model", data.model, data.datasets, config)
+    _save(output / "model", inputs.model, inputs.datasets, config)
     seconds = round(time.time() - training.started)
     result = {"seconds": seconds, "steps": training.trainer.global_step, "weights": kept}
-    leaks = {"leaks": " ".join(data.leaks)} if data.leaks else {}
+    leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
     write_json(output / run_folder.ABOUT, {**description, **result, **leaks}, sort_keys=False)
-    write_json(output / run_folder.DATA, _data(config, prepared))
+    write_json(output / run_folder.DATA, _fingerprints(config, prepared))
     service = training.service
     if config["test"]:
-        judged = _judge(config, output, data)
+        judged = _judge(config, output, inputs)
         metrics |= judged
         if service:
             service.log_metrics(judged, training.loop.global_step)
     if service:
         service.close()
     write_json(output / run_folder.METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
-    if heads := _judged_heads(output, data.datasets) if config["test"] else []:
+    if heads := _judged_heads(output, inputs.datasets) if config["test"] else []:
         print_table(heads)
         print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
@@ -222,7 +222,7 @@ def _check_settings(config: Config) -> None:
     check_trainer(config)
 
 
-def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Data:
+def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
     body = build_body(config)
     if config["training"]["compile"]:
@@ -239,7 +239,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Data:
     ]  # not said here: `prepare` has said them
     datamodule = build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
-    return _Data(datasets, leaks, datamodule, build_model(config, body, datasets))
+    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets))
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
@@ -305,7 +305,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     folder until it is finished: they have several times the model's size, and later steps would have to fetch them.
     """
     if checkpoints:
-        same = {"run": run_folder.run_identity(config), "data": _data(config, prepared), "code": code(config)}
+        same = {"run": run_folder.run_identity(config), "data": _fingerprints(config, prepared), "code": code(config)}
         name = fingerprint(same)
         config = {**config, "training": {**config["training"], "checkpoint_dir": join(checkpoints, name)}}
     metrics = run(config, prepared)
@@ -314,7 +314,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     return metrics
 
 
-def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
+def _fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
     """The fingerprint of each dataset, by key, and that of the user's own classes, if the config names any."""
     own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
     if prepared is not None:
@@ -325,7 +325,7 @@ def _data(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
     """Refuse a finished run whose data, or the user's own classes, have changed since."""
     if (output / run_folder.DATA).exists():
-        learnt, now = read_json(output / run_folder.DATA), _data(config, prepared)
+        learnt, now = read_json(output / run_folder.DATA), _fingerprints(config, prepared)
         if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
             raise ConfigError(
                 f"{output} is finished, but what it was made from has changed since: {', '.join(changed)}. Choose "
@@ -354,14 +354,14 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
         ) from error
 
 
-def _judge(config: Config, output: Path, data: _Data) -> dict[str, float]:
+def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
     """Judge each head on its test split and report."""
     shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
-    scoring = evaluate.Scoring(batch_size, precision, data.datamodule.samplers["test"])
+    scoring = evaluate.Scoring(batch_size, precision, inputs.datamodule.samplers["test"])
     weights = file_hash(output / "model" / WEIGHTS)
-    metrics = evaluate.judge_all(data.model, data.datasets, output / "evaluation", scoring, weights=weights)
-    if heads := _judged_heads(output, data.datasets):
+    metrics = evaluate.judge_all(inputs.model, inputs.datasets, output / "evaluation", scoring, weights=weights)
+    if heads := _judged_heads(output, inputs.datasets):
         write_report(output / "report", output, heads)
     return metrics
 

@@ -76,7 +76,7 @@ class Empty(ExampleMean):
             Task,
             "Short.item_loss takes self, logits; expected self, logits, batch: too many positional",
         ),
-        (lambda: Empty({}), Combiner, r"x: tests\.test_returned\.Empty\.__init__ does not call super\(\)\.__init__\."),
+        (lambda: Empty({}), Combiner, r"x: tests\.test_own_parts\.Empty\.__init__ does not call super\(\)\.__init__\."),
     ],
 )
 def test_parts_can_be_called_as_their_bases(part, base, told):

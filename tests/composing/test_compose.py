@@ -33,6 +33,7 @@ from tests.saved_models import composed
         ("training.grad_accum=3", "Unknown config key 'training.grad_accum': use trainer.accumulate_grad_batches."),
         ("datamodule/dataset=vaswanni", "Did you mean 'vaswani'?"),
         ("model/body=bert_base", "model/body has no option 'bert_base'."),
+        ("loop/logger=csv", "loop/logger=csv is not needed: CSV and TensorBoard logs are always written"),
         (
             "model/body=mine",
             "It has: bert_base_uncased, pretrained, tiny, trained. Configs of your own are found",
@@ -412,8 +413,12 @@ def test_names_that_hydra_cannot_read_belong_into_a_file():
     [
         ("training.epochs", "Cannot read 'training.epochs': expected key=value."),
         ("", "Cannot read '': expected key=value."),
-        ("a b=[", "Cannot read 'a b=['. Quote its value"),
-        ("training.epochs=[1", "Cannot read 'training.epochs=[1'. Quote its value"),
+        ("a b=", "Cannot read 'a b='. Quote its value"),
+        (
+            "tasks=[own,",
+            "Cannot read 'tasks=[own,': a bracket is not closed. Leave out blanks, or put the whole word into quotes, "
+            "as in 'tasks=[a, b]'.",
+        ),
     ],
 )
 def test_what_hydra_cannot_read_is_told_wherever_it_comes_from(override, complaint, trusted):

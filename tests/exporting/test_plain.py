@@ -24,7 +24,7 @@ ORDINAL = "task@datamodule.dataset.datasets.msm_sem_sim.task=ordinal"
             "bert",
             ["model/heads/pooler@model.heads.trec2019.pooler=attention_average"],
             {},
-            "pools with AttentionAverage.*format=multitask",
+            "pools with AttentionAverage.*train with model/heads@model.heads.trec2019=cls, or keep .*format=multitask",
         ),
         ("bert", [*head_of("cls"), "model.body.separate_layers=1"], {}, "reads the two texts of a pair apart"),
         ("bert", head_of("cls", layer=0), {}, "reads the embeddings"),

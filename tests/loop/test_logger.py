@@ -95,7 +95,7 @@ def test_weights_and_biases_keeps_a_run_offline(data_dir, tmp_path):
 
 def test_a_service_that_fails_is_told_once_and_stops_nothing(data_dir, tmp_path, monkeypatch, capsys):
     config = settings(data_dir, tmp_path, *SHORT)
-    monkeypatch.setattr("mtlrank.train.build_service", lambda config: Unreliable())
+    monkeypatch.setattr(train, "build_service", lambda config: Unreliable())
     metrics = train.run(config)
     assert metrics == read_json(tmp_path / "metrics.json")
     said = capsys.readouterr().err

@@ -150,7 +150,7 @@ def test_own_code_that_was_changed_is_other_code(data_dir, tmp_path, monkeypatch
     capsys.readouterr()
     train.run(config)
     assert re.search(
-        r"by mtlrank .*, own classes \w+, and is continued by mtlrank .*, own classes", capsys.readouterr().err
+        r"by mtlrank .*, own classes \w+ and is continued by mtlrank .*, own classes", capsys.readouterr().err
     )
     train.run_step({**config, "output_dir": str(tmp_path / "again")}, str(steps), prepared)
     assert "resuming" not in capsys.readouterr().err
