@@ -9,7 +9,6 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("prepare", config="train")
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -217,17 +216,17 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
     dropped = sum(split["items_dropped"] for split in splits.values())
     notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
     notes += [f"warning: {leaks}"] if (leaks := leaks_within(dataset)) else []
-    totals = Counter[str]()
-    for counts in manifest["counts"].values():
-        totals.update(counts)
-    notes += [f"{what}: {times:,}" for what, times in totals.items() if what != LEARNT_TOO]
+    for what in dict.fromkeys(what for counts in manifest["counts"].values() for what in counts if what != LEARNT_TOO):
+        times = {split: counts[what] for split, counts in manifest["counts"].items() if counts.get(what)}
+        several = len(times) > 1  # not their sum, as splits may share a file and leave out each other's lines
+        notes.append(f"{what}: {', '.join(f'{n:,} of {split}' if several else f'{n:,}' for split, n in times.items())}")
     notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
-    for name, split in splits.items():
-        if (share := split["sequences_cut"] / max(split["sequences"], 1)) > _MANY:
-            notes.append(
-                f"{share:.0%} of the {name} texts are cut at {manifest['max_length']} tokens: raise "
-                "preprocessor.max_length (or, for rankings, max_passages), or choose a body whose vocabulary fits them"
-            )
+    shares = {name: split["sequences_cut"] / max(split["sequences"], 1) for name, split in splits.items()}
+    if cut := ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _MANY):
+        notes.append(
+            f"texts that are cut at {manifest['max_length']} tokens: {cut}: raise preprocessor.max_length (or, for "
+            "rankings, max_passages), or choose a body whose vocabulary fits them"
+        )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
     if dataset.has_judgements and dataset.has("val"):

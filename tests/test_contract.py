@@ -161,7 +161,7 @@ def test_the_command_line_tool_does_the_same(workplace):
         (
             ["datamodule.dataset.datasets.msm_sem_sim.task.maximum=3"],
             3,
-            "train.tsv:4: label '5.0' is out of range: expected 0.0 to 3.",
+            "train.tsv:4: label '5.0' is out of range: expected 0.0 to 3.0 (the task's minimum and maximum)",
         ),
         (["model=nonsense"], 2, "model has no option 'nonsense'"),
     ],

@@ -290,7 +290,7 @@ def model_folder(path: str | Path | None) -> Path:
         found = "There is no model in" if "://" in str(path) or Path(path).is_dir() else "There is no folder"
         runs = [] if "://" in str(path) else sorted(Path(path).glob(f"*/{MODEL}/{MANIFEST}"))
         below = f" Runs in it: {some_of([file.parts[-3] for file in runs])}." if runs else ""
-        raise ConfigError(f"{found} {path}: expected the folder of a finished run, of its model, or a registry.{below}")
+        raise DataError(f"{found} {path}: expected the folder of a finished run, of its model, or a registry.{below}")
     return fetch_folder(path, mirror(path))
 
 

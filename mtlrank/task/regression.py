@@ -47,7 +47,8 @@ class Regression(ItemTask):
         low = float("-inf") if self.minimum is None else self.minimum
         high = float("inf") if self.maximum is None else self.maximum
         if not low <= number <= high:
-            raise DataError(f"label {label!r} is out of range: expected {self.minimum} to {self.maximum}")
+            bounds = f"{self.minimum} to {self.maximum} (the task's minimum and maximum)"
+            raise DataError(f"label {label!r} is out of range: expected {bounds}")
         return number
 
     def learn_labels(self, labels: dict[str, Any]) -> None:
@@ -92,7 +93,9 @@ class Ordinal(ItemTask):
     def parse_label(self, label: float | str) -> float:
         number = float(super().parse_label(label))
         if not self.levels[0] <= number <= self.levels[-1]:
-            raise DataError(f"label {label!r} is out of range: expected {self.levels[0]:g} to {self.levels[-1]:g}")
+            raise DataError(
+                f"label {label!r} is out of range: expected {self.levels[0]:g} to {self.levels[-1]:g} (the task's levels)"
+            )
         return number
 
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:

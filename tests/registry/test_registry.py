@@ -244,16 +244,14 @@ def test_a_model_of_hugging_face_is_told_from_one_of_ours(tmp_path, monkeypatch)
 
 
 def test_a_folder_without_a_model_names_the_runs_in_it(tmp_path):
-    with pytest.raises(
-        ConfigError, match=rf"^There is no folder {tmp_path}/gone: expected the folder of a finished run"
-    ):
+    with pytest.raises(DataError, match=rf"^There is no folder {tmp_path}/gone: expected the folder of a finished run"):
         model_folder(tmp_path / "gone")
-    with pytest.raises(ConfigError, match=rf"^There is no model in {tmp_path}: expected .* or a registry\.$"):
+    with pytest.raises(DataError, match=rf"^There is no model in {tmp_path}: expected .* or a registry\.$"):
         model_folder(tmp_path)
     for name in ("a", "b"):
         (tmp_path / name / "model").mkdir(parents=True)
         (tmp_path / name / "model" / "manifest.json").touch()
-    with pytest.raises(ConfigError, match=r"or a registry\. Runs in it: a, b\.$"):
+    with pytest.raises(DataError, match=r"or a registry\. Runs in it: a, b\.$"):
         model_folder(tmp_path)
 
 

@@ -293,7 +293,13 @@ class IRDataset(PreparedDataset):
             collection.require("run")
         learnt = training_samples.TrainingQueries(query_ids, self.candidates("train"), collection, self.texts)
         if self.learn_from == "judged":
-            yield from training_samples.judged(learnt, self.qrels("train"), self.negatives)
+            grades = self.qrels("train")
+            if grades and not any(
+                grade >= self.relevance_level for judged in grades.values() for grade in judged.values()
+            ):
+                what = f"judged queries without a document of grade {self.relevance_level} or more (relevance_level)"
+                self.reading.count(what, len(grades))
+            yield from training_samples.judged(learnt, grades, self.negatives)
         else:
             yield from training_samples.taught(learnt, self.negatives, self.groups_per_query, self.annotator)
 

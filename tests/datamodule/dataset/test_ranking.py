@@ -119,6 +119,12 @@ def test_a_test_set_that_measures_nothing_is_refused(source, tmp_path, fresh_sou
         ("docs", [], "docs (empty), qrels, queries, run", "documents without a text: 5"),
         ("qrels", [], "docs, qrels (empty), queries, run", ""),
         ("qrels", ["x1 0 d1 2"], "docs, qrels, queries, run", "judgements of queries without a text: 1"),
+        (
+            "qrels",
+            ["q1 0 d1 1"],
+            "docs, qrels, queries, run",
+            "judged queries without a document of grade 2 or more (relevance_level): 1",
+        ),
         ("queries", [], "docs, qrels, queries (empty), run", "judgements of queries without a text: 3"),
         ("queries", ["q1", "q2"], "docs, qrels, queries, run", "bad rows of all splits: 2"),
     ],
