@@ -20,6 +20,7 @@ from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.grouping import group_runs
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system
+from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
 from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
 from mtlrank.words import counted
@@ -49,6 +50,7 @@ def run(
     print_comparison(table)
     if folder is not None:
         write_comparison(folder, table)
+        write_systems(folder, results_of(systems, comparisons, columns_of(systems, measures)))
         print(f"results: {folder}")
     return comparisons
 

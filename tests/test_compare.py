@@ -38,6 +38,14 @@ def test_did_it_help(runs, tmp_path):
     assert first["p_randomisation"] == 1 / 2001
     assert len(kept["comparisons"]) == 3
     assert (tmp_path / "out" / "differences.svg").read_text().startswith("<svg")
+    table = csv.DictReader((tmp_path / "out" / "systems.csv").read_text().splitlines())
+    assert [(row["system"], row["head"], row["measure"], row["best"]) for row in table] == [
+        ("tasks=rank", "rank", "AP", "false"),
+        ("first stage", "rank", "AP", "false"),
+        ("tasks=rank,sim", "rank", "AP", "true"),
+        ("tasks=rank,sim", "sim", "MSE", "false"),
+        ("tasks=rank,sim", "sim", "Pearson", "false"),
+    ]
 
 
 def test_what_else_differs_is_told_wherever_the_table_is(runs, tmp_path):
