@@ -110,6 +110,8 @@ def systems_latex(results: Results) -> str:
         first = rf"p{{{_NAME}cm}}" if longest > _NAME else "l"
         lines += [rf"\begin{{tabular}}{{@{{}}{first}{'l' * len(columns)}@{{}}}}", r"\toprule", *_header(columns)]
         for name, row in results.rows.items():
+            if not any(column in row for column in columns):
+                continue
             title = rf"\raggedright {_breakable(latex(names[name]))}" if longest > _NAME else latex(names[name])
             cells = [_cell(row[column], letters) if column in row else "--" for column in columns]
             lines.append(" & ".join([title, *cells]) + r" \\")

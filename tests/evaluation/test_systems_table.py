@@ -108,3 +108,11 @@ def test_columns_that_do_not_fit_on_a_page_follow_below_and_long_names_break(sys
     parts = text.split(r"\begin{tabular}")[1:]
     assert [part.split("\n")[0] for part in parts] == ["{@{}p{3.5cm}ll@{}}", "{@{}p{3.5cm}ll@{}}", "{@{}p{3.5cm}l@{}}"]
     assert r"trec2019,\allowbreak{}msm\_\allowbreak{}bm25" in text
+
+
+def test_a_part_of_the_table_leaves_out_systems_that_have_nothing_in_it(systems):
+    one, other = systems
+    name = "tasks=trec2019,msm_bm25,msm_ner"
+    head = one.heads["sim"]._replace(name="a_long_name_of_a_head_that_takes_most_of_the_page")
+    text = systems_latex(results([one, other._replace(name=name, heads={**other.heads, head.name: head})]))
+    assert [part.count("(a)") for part in text.split(r"\begin{tabular}")[1:]] == [1, 0]
