@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compared
+from mtlrank.evaluation.comparison import Comparison, as_spelt, compare_systems, not_compared
 from mtlrank.evaluation.comparison_captions import Table
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
@@ -40,6 +40,7 @@ def run(
     _check(margin, resamples, seed)
     groups = group_runs(_with_judged_heads(runs))
     systems, notes = _read(groups)
+    measures = as_spelt(measures or (), systems)
     chosen = {(found := _baseline(systems, wanted)).name: found for wanted in baselines or ()}
     folder = None if output is None else writable_folder(output)
     for system in systems:

@@ -150,6 +150,13 @@ def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
     assert "judge each run with `mtlrank evaluate` and 'measures=[\"nDCG@20\"]'" in without.stderr
 
 
+def test_measures_are_known_whatever_their_case_is(runs, tmp_path):
+    done = typed(*runs, "--measure", "ap", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    assert {row["measure"] for row in kept_in(tmp_path / "out")} == {"AP"}
+    assert {line.split(",")[-5] for line in (tmp_path / "out" / "systems.csv").read_text().splitlines()[1:]} == {"AP"}
+
+
 def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path):
     for run in runs:
         folder = tmp_path / run / "evaluation" / "rank"
@@ -206,6 +213,7 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
         (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
         (["single1", "all1", "--seed", "-1"], 2, "--seed is -1, expected a whole number"),
         (["single1", "all1", "--measure", "nDGC"], 2, "with the measure 'nDGC'. There are AP"),
+        (["all1", "all2", "--measure", "Pearsn"], 2, "There are AP, MSE, Pearson. Did you mean 'Pearson'?"),
         (["single1", "all1", "--output", "/proc/x"], 4, "Cannot write to the folder '/proc/x'"),
         (["a=single1", "b=other"], 3, "The test sets of rank differ: 30 queries in a, 1 in b"),
         (["x=single1", "x=single1"], 2, "is named twice"),
