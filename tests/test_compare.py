@@ -178,6 +178,34 @@ def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path)
     assert "Not compared: sim: only tasks=rank,sim has this head." in swapped.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "pairs", "once_as"),
+    [
+        (["--baseline", "bm25"], [("single", "bm25"), ("all", "bm25")], "bm25"),
+        ([], [("all", "single"), ("single", "first stage"), ("all", "first stage")], "first stage"),
+        (["--baseline", "single", "--no-first-stage"], [("all", "single"), ("bm25", "single")], None),
+    ],
+)
+def test_a_run_file_that_is_the_first_stage_is_compared_once(tmp_path, monkeypatch, words, pairs, once_as):
+    """By hand: the second of two candidates is relevant, so BM25 has an AP of 1/2 on each query."""
+    monkeypatch.chdir(tmp_path)
+    queries = [f"q{i}" for i in range(8)]
+    for name, value in (("single", 0.5), ("all", 1.0)):
+        write_config(tmp_path / name, gain=name)
+        folder = tmp_path / name / "evaluation" / "rank"
+        write_ranking(folder, dict.fromkeys(queries, value), first_stage=dict.fromkeys(queries, 0.5))
+        (folder / "qrels.txt").write_text("".join(f"{q} 0 d 1\n" for q in queries))
+        (folder / "run.trec").write_text("".join(f"{q} Q0 {d} 1 1 x\n" for q in queries for d in ("d", "e")))
+    (tmp_path / "bm25.run").write_text("".join(f"{q} Q0 {d} 1 {s} x\n" for q in queries for d, s in ("d1", "e2")))
+    done = typed("single=single", "all=all", "bm25=bm25.run", *words, "--output", "out")
+    assert done.exit_code == 0, done.output
+    kept = kept_in(tmp_path / "out")
+    assert [(row["system"], row["baseline"]) for row in kept] == pairs
+    told = f"bm25 has the values of the first stage of rank for all queries: compared once, as {once_as}."
+    assert (told in " ".join(done.stdout.split())) == (once_as is not None)
+    assert "lacks this head" not in done.stdout
+
+
 def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path):
     (tmp_path / "started" / "checkpoints").mkdir(parents=True)
     write_config(tmp_path / "trained")
