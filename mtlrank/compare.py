@@ -17,6 +17,7 @@ from mtlrank.evaluation.comparison import Comparison, as_spelt, compare_systems,
 from mtlrank.evaluation.comparison_captions import Table
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
+from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
@@ -38,7 +39,7 @@ def run(
 ) -> list[Comparison]:
     """Group runs and run files into systems, compare each with baselines and its first stage, and write the table."""
     _check(margin, resamples, seed)
-    groups = group_runs(_with_judged_heads(runs))
+    groups = group_runs(_with_judged_heads(find_runs(runs)))
     systems, notes = _read(groups)
     measures = as_spelt(measures or (), systems)
     chosen = list(dict.fromkeys(_baseline(systems, wanted).name for wanted in baselines or ()))

@@ -218,6 +218,21 @@ def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path)
         assert typed(*words).exit_code == 3, words
 
 
+def test_globs_over_a_study_name_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        write_run(tmp_path / "study" / "rank" / f"seed-{seed}", seed)
+        write_run(tmp_path / "study" / "rank+sim" / f"seed-{seed}", seed, ["rank", "sim"], gain=0.05)
+    (tmp_path / "study" / "transfer").mkdir()
+    for file in ("comparison.json", "comparison.csv"):
+        (tmp_path / "study" / "transfer" / file).write_text("")
+    for glob in ("study", "study/*", "study/*/*"):
+        done = typed(*sorted(tmp_path.glob(glob)), "--resamples", 500)
+        assert done.exit_code == 0, done.output
+        assert "tasks=rank,sim compared with tasks=rank" in done.stdout
+        assert ("left out, as a comparison wrote them" in done.stderr) == (glob != "study")
+
+
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert typed(*runs).exit_code == 0
