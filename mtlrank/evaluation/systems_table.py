@@ -150,7 +150,7 @@ def _caption(
     num_runs = {system.name: max(each.runs for each in rows[system.name].values()) for system in trained}
     several = max(num_runs.values(), default=1) > 1
     baselines = dict.fromkeys(row.baseline for row in comparisons)
-    marks = ", ".join(f"{_letter(number)} {name}" for number, name in enumerate(baselines))
+    marks = ", ".join(f"({_letter(number)}) {name}" for number, name in enumerate(baselines))
     return " ".join(
         [
             "Means over seeds, ± their standard deviation where there are several." if several else "One run each.",

@@ -68,7 +68,7 @@ def test_latex_shows_what_is_best_and_what_differs_from_which_baseline(systems):
         r"Means over seeds, $\pm$ their standard deviation",
         "Bold: the best of its column",
         "less is better",
-        r"different from a =a\_1, b first stage, by p (Holm) \textless{} 0.05",
+        r"different from (a) =a\_1, (b) first stage, by p (Holm) \textless{} 0.05",
         "corrected for 4 comparisons",
         "rank 8 queries, sim 4 sequences",
         "Runs (seeds) of a system: 2 each.",

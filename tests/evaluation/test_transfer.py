@@ -92,4 +92,4 @@ def test_the_table_of_results_has_the_single_tasks_in_one_row(tmp_path):
         ("rank+sim", "sim", "MSE"),
     ]
     assert [row["p_holm"] for row in found] == ["", "", "1.0", "1.0"]
-    assert "different from a single task, by p" in (tmp_path / "out" / "systems.tex").read_text()
+    assert "different from (a) single task, by p" in (tmp_path / "out" / "systems.tex").read_text()
