@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, compare_systems, not_compared
+from mtlrank.evaluation.comparison import Comparison, as_spelt, compare_systems, not_compared
 from mtlrank.evaluation.comparison_captions import Table
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
+from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs
 from mtlrank.evaluation.run_files import judge_files, read_topics
-from mtlrank.evaluation.systems import System, read_system
+from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
+from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
 from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
 from mtlrank.words import counted
@@ -37,18 +39,27 @@ def run(
 ) -> list[Comparison]:
     """Group runs and run files into systems, compare each with baselines and its first stage, and write the table."""
     _check(margin, resamples, seed)
-    groups = group_runs(_with_judged_heads(runs))
+    groups = group_runs(_with_judged_heads(find_runs(runs)))
     systems, notes = _read(groups)
-    chosen = {(found := _baseline(systems, wanted)).name: found for wanted in baselines or ()}
+    measures = as_spelt(measures or (), systems)
+    chosen = list(dict.fromkeys(_baseline(systems, wanted).name for wanted in baselines or ()))
     folder = None if output is None else writable_folder(output)
     for system in systems:
         folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
         say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}")
-    comparisons = compare_systems(systems, list(chosen.values()), measures, margin, resamples, seed, first_stage)
+    compared = systems
+    if first_stage:
+        compared, remarks = with_first_stage_once(systems, chosen or [systems[0].name])
+        notes += remarks
+    by_name = {system.name: system for system in compared}
+    comparisons = compare_systems(
+        compared, [by_name[name] for name in chosen], measures, margin, resamples, seed, first_stage
+    )
     table = Table(comparisons, not_compared(systems), [*confounds(groups), *notes])
     print_comparison(table)
     if folder is not None:
         write_comparison(folder, table)
+        write_systems(folder, results_of(compared, comparisons, columns_of(compared, measures)))
         print(f"results: {folder}")
     return comparisons
 

@@ -20,6 +20,7 @@ from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.evaluation.curves import Curves, read_curves
+from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import warn
@@ -51,7 +52,7 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
     their own, which is not written, with their last validation. Raises `ConfigError` for a measure that no run has, and
     `DataError` if no run has begun, or none is finished and there is an `output`.
     """
-    finished, begun = _split_finished(runs)
+    finished, begun = _split_finished(find_runs(runs))
     if not finished and (output is not None or not begun):
         raise DataError(f"None of the runs is finished: {', '.join(runs)}. Name the output_dir of finished ones.")
     rows = [_read(system, folders) for system, folders in group_runs(finished).items()]

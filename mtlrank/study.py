@@ -201,6 +201,8 @@ def _datasets(config: Config) -> dict[str, Any]:
 def _mixtures(config: Config) -> list[tuple[str, ...]]:
     """The tasks of each run: single tasks first, as all mixtures are compared with them."""
     study, datasets = config["study"], _datasets(config)
+    if len(datasets) == 1 and not study["mixtures"]:
+        raise ConfigError(_alone(config, next(iter(datasets))))
     several = _several(study["mixtures"], list(datasets))
     mixed = {key for mixture in several for key in mixture}
     compared = _compared(study["heads"], mixed, datasets)
@@ -213,21 +215,30 @@ def _mixtures(config: Config) -> list[tuple[str, ...]]:
     return [*((key,) for key in compared), *several]
 
 
+def _alone(config: Config, task: str) -> str:
+    """Why one task is no study, and which commands train its seeds and folds and compare them."""
+    place = (
+        f"datamodule.dataset.datasets.{task}" if "datasets" in config["datamodule"]["dataset"] else "datamodule.dataset"
+    )
+    values = {"seed": config["study"]["seeds"], f"++{place}.fold": range(_num_folds(config, (task,)))}
+    words = " ".join(f"{key}={','.join(map(str, each))}" for key, each in values.items() if each)
+    return (
+        "A study compares mixtures of several tasks with single ones: expected at least two tasks, found "
+        f"{task}. Add some with tasks=[...], or train it by itself, `mtlrank train -m ... {words}` with the other settings "
+        "of this command, and name the folders of these runs to `mtlrank compare`."
+    )
+
+
 def _several(given: Sequence[Sequence[str]] | None, known: list[str]) -> list[tuple[str, ...]]:
     """The mixtures of several tasks, by default one of all; each once, with its tasks in the order of the config."""
     wanted = given or [known]
     all_known("study.mixtures", (task for mixture in wanted for task in mixture), known, "tasks")
     ordered = [tuple(key for key in known if key in mixture) for mixture in wanted]
     several = list(dict.fromkeys(mixture for mixture in ordered if len(mixture) > 1))
-    if not several and given:
+    if not several:
         raise ConfigError(
             f"study.mixtures is {given}: expected one of several tasks, as in [[trec2019,msm_bm25]]. Each task is "
             "also trained by itself, without being named."
-        )
-    if not several:
-        raise ConfigError(
-            "A study compares mixtures of several tasks with single ones: expected at least two tasks, found "
-            f"{', '.join(known)}. Add some with tasks=[...]."
         )
     return several
 

@@ -38,6 +38,14 @@ def test_did_it_help(runs, tmp_path):
     assert first["p_randomisation"] == 1 / 2001
     assert len(kept["comparisons"]) == 3
     assert (tmp_path / "out" / "differences.svg").read_text().startswith("<svg")
+    table = csv.DictReader((tmp_path / "out" / "systems.csv").read_text().splitlines())
+    assert [(row["system"], row["head"], row["measure"], row["best"]) for row in table] == [
+        ("tasks=rank", "rank", "AP", "false"),
+        ("first stage", "rank", "AP", "false"),
+        ("tasks=rank,sim", "rank", "AP", "true"),
+        ("tasks=rank,sim", "sim", "MSE", "false"),
+        ("tasks=rank,sim", "sim", "Pearson", "false"),
+    ]
 
 
 def test_what_else_differs_is_told_wherever_the_table_is(runs, tmp_path):
@@ -142,6 +150,13 @@ def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
     assert "judge each run with `mtlrank evaluate` and 'measures=[\"nDCG@20\"]'" in without.stderr
 
 
+def test_measures_are_known_whatever_their_case_is(runs, tmp_path):
+    done = typed(*runs, "--measure", "ap", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    assert {row["measure"] for row in kept_in(tmp_path / "out")} == {"AP"}
+    assert {line.split(",")[-5] for line in (tmp_path / "out" / "systems.csv").read_text().splitlines()[1:]} == {"AP"}
+
+
 def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path):
     for run in runs:
         folder = tmp_path / run / "evaluation" / "rank"
@@ -163,6 +178,34 @@ def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path)
     assert "Not compared: sim: only tasks=rank,sim has this head." in swapped.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "pairs", "once_as"),
+    [
+        (["--baseline", "bm25"], [("single", "bm25"), ("all", "bm25")], "bm25"),
+        ([], [("all", "single"), ("single", "first stage"), ("all", "first stage")], "first stage"),
+        (["--baseline", "single", "--no-first-stage"], [("all", "single"), ("bm25", "single")], None),
+    ],
+)
+def test_a_run_file_that_is_the_first_stage_is_compared_once(tmp_path, monkeypatch, words, pairs, once_as):
+    """By hand: the second of two candidates is relevant, so BM25 has an AP of 1/2 on each query."""
+    monkeypatch.chdir(tmp_path)
+    queries = [f"q{i}" for i in range(8)]
+    for name, value in (("single", 0.5), ("all", 1.0)):
+        write_config(tmp_path / name, gain=name)
+        folder = tmp_path / name / "evaluation" / "rank"
+        write_ranking(folder, dict.fromkeys(queries, value), first_stage=dict.fromkeys(queries, 0.5))
+        (folder / "qrels.txt").write_text("".join(f"{q} 0 d 1\n" for q in queries))
+        (folder / "run.trec").write_text("".join(f"{q} Q0 {d} 1 1 x\n" for q in queries for d in ("d", "e")))
+    (tmp_path / "bm25.run").write_text("".join(f"{q} Q0 {d} 1 {s} x\n" for q in queries for d, s in ("d1", "e2")))
+    done = typed("single=single", "all=all", "bm25=bm25.run", *words, "--output", "out")
+    assert done.exit_code == 0, done.output
+    kept = kept_in(tmp_path / "out")
+    assert [(row["system"], row["baseline"]) for row in kept] == pairs
+    told = f"bm25 has the values of the first stage of rank for all queries: compared once, as {once_as}."
+    assert (told in " ".join(done.stdout.split())) == (once_as is not None)
+    assert "lacks this head" not in done.stdout
+
+
 def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path):
     (tmp_path / "started" / "checkpoints").mkdir(parents=True)
     write_config(tmp_path / "trained")
@@ -173,6 +216,21 @@ def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path)
     assert "left out" not in typed("all1", "single1").stderr
     for words in (["started"], ["all1", "started"], ["all1", "single1", "x=started"]):
         assert typed(*words).exit_code == 3, words
+
+
+def test_globs_over_a_study_name_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        write_run(tmp_path / "study" / "rank" / f"seed-{seed}", seed)
+        write_run(tmp_path / "study" / "rank+sim" / f"seed-{seed}", seed, ["rank", "sim"], gain=0.05)
+    (tmp_path / "study" / "transfer").mkdir()
+    for file in ("comparison.json", "comparison.csv"):
+        (tmp_path / "study" / "transfer" / file).write_text("")
+    for glob in ("study", "study/*", "study/*/*"):
+        done = typed(*sorted(tmp_path.glob(glob)), "--resamples", 500)
+        assert done.exit_code == 0, done.output
+        assert "tasks=rank,sim compared with tasks=rank" in done.stdout
+        assert ("left out, as a comparison wrote them" in done.stderr) == (glob != "study")
 
 
 def test_nothing_is_written_unless_asked_for(runs, tmp_path):
@@ -198,6 +256,7 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
         (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
         (["single1", "all1", "--seed", "-1"], 2, "--seed is -1, expected a whole number"),
         (["single1", "all1", "--measure", "nDGC"], 2, "with the measure 'nDGC'. There are AP"),
+        (["all1", "all2", "--measure", "Pearsn"], 2, "There are AP, MSE, Pearson. Did you mean 'Pearson'?"),
         (["single1", "all1", "--output", "/proc/x"], 4, "Cannot write to the folder '/proc/x'"),
         (["a=single1", "b=other"], 3, "The test sets of rank differ: 30 queries in a, 1 in b"),
         (["x=single1", "x=single1"], 2, "is named twice"),

@@ -83,6 +83,13 @@ def test_runs_that_are_not_finished_follow_with_their_last_validation(runs, tmp_
     assert "No run has the measure 'val/rank/loss'." in typed("a", "d", "--measure", "val/rank/loss").stderr
 
 
+def test_a_folder_full_of_runs_is_its_runs(runs, tmp_path):
+    assert typed(".").stdout == typed("a", "b", "c", "d").stdout
+    done = typed(str(tmp_path), "--measure", "val/rank/nDCG@10")
+    assert done.exit_code == 0, done.output
+    assert "0.4500 ± 0.0707" in done.stdout
+
+
 def test_a_run_that_has_logged_nothing_yet_is_shown_too(runs):
     assert typed("a", "d").stdout.split()[-2:] == ["d", "0"]
 

@@ -295,6 +295,18 @@ def test_folds_that_cannot_be_are_refused_before_anything_runs(tmp_path, words, 
     assert not list(tmp_path.iterdir())
 
 
+def test_one_task_is_no_study_and_the_way_to_train_its_seeds_and_folds_is_told(tmp_path):
+    told = (
+        r"expected at least two tasks, found trec2019\. Add some with tasks=\[\.\.\.\], or train it by itself, "
+        r"`mtlrank train -m \.\.\. seed=1,2 \+\+datamodule\.dataset\.datasets\.trec2019\.fold=0,1,2` with"
+    )
+    with pytest.raises(ConfigError, match=told):
+        study.run(folded(tmp_path, "tasks=[trec2019]", "study.seeds=[1,2]"))
+    with pytest.raises(ConfigError, match=r"`mtlrank train -m \.\.\. seed=4` with the other settings"):
+        study.run(vary_with("tasks=[msm_ner]", "study.seeds=[4]", f"output_dir={tmp_path}"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_folds_may_be_given_by_a_file(tmp_path):
     file = write(tmp_path / "folds.tsv", [f"q{i}\t{i % 4}" for i in range(8)])
     config = folded(tmp_path, f"datamodule.dataset.datasets.trec2019.folds={file}")({})

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged_head import FIRST_STAGE, Head
-from mtlrank.evaluation.measures import is_better, is_quality
+from mtlrank.evaluation.measures import exists, is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
@@ -69,12 +70,7 @@ def compare_systems(
     rows = [row for one, other in pairs for row in compare(one, other, measures, margin, resamples, seed)]
     for measure in measures or ():
         if measure not in {row.measure for row in rows}:
-            known = sorted({m for system in systems for head in system.heads.values() for m in head.measures})
-            raise ConfigError(
-                f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}. For others, "
-                f"judge each run with `mtlrank evaluate` and 'measures=[\"{measure}\"]', and compare their evaluation-test "
-                "folders."
-            )
+            raise ConfigError(_not_shared(measure, _known(systems)))
     if not rows:
         raise ConfigError("There is nothing to compare: name runs of at least two systems that share a head.")
     return corrected(rows)
@@ -122,6 +118,13 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return rows
 
 
+def as_spelt(measures: Sequence[str], systems: Sequence[System]) -> list[str]:
+    """The measures as the systems spell them, whatever their case is; those that no system has stay as they are."""
+    known = _known(systems)
+    by_lower = {measure.lower(): measure for measure in known}
+    return [measure if measure in known else by_lower.get(measure.lower(), measure) for measure in measures]
+
+
 def not_compared(systems: Sequence[System]) -> list[str]:
     """Heads and measures that some systems lack: a sentence for each head, or measure of a head."""
     lines = [
@@ -145,6 +148,20 @@ def not_compared(systems: Sequence[System]) -> list[str]:
                 verb = "was" if len(others) == 1 else "were"
                 lines.append(f"{name}: {_names(others)} {verb} not judged by {measure} ({_names(judged)} were)")
     return lines
+
+
+def _known(systems: Sequence[System]) -> list[str]:
+    return sorted({measure for system in systems for head in system.heads.values() for measure in head.measures})
+
+
+def _not_shared(measure: str, known: Sequence[str]) -> str:
+    """There may be another way to spell it, or other runs may be judged by it."""
+    way = (
+        f" For others, judge each run with `mtlrank evaluate` and 'measures=[\"{measure}\"]', and compare their "
+        "evaluation-test folders."
+    )
+    hint = way if exists(measure) else nearest(measure, known)
+    return f"No two systems share a head with the measure {measure!r}. There are {', '.join(known)}.{hint}"
 
 
 def _names(systems: Sequence[System]) -> str:

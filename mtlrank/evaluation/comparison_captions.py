@@ -1,6 +1,6 @@
 """How to read a table of comparisons: its method, its numbers of queries and runs, and its notes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
@@ -45,14 +45,18 @@ def method(comparisons: Sequence[Comparison]) -> str:
 
 def amounts(comparisons: Sequence[Comparison]) -> str:
     """How many queries or sequences, and how many seeds."""
+    sizes = {row.head: (row.num_units, row.units) for row in comparisons}
+    return in_all(sizes, _num_runs(comparisons), max(row.folds for row in comparisons))
+
+
+def in_all(sizes: Mapping[str, tuple[int, str]], num_runs: Mapping[str, int], folds: int) -> str:
+    """The same, from the number of units and their name for each head, the runs of each system and the folds of a run."""
     names = {"queries": ("query", "queries"), "sequences": ("sequence", "sequences")}
-    sizes = dict.fromkeys(f"{row.head} {counted(row.num_units, *names[row.units])}" for row in comparisons)
-    num_runs = _num_runs(comparisons)
+    tests = [f"{head} {counted(number, *names[units])}" for head, (number, units) in sizes.items()]
     alike = len(set(num_runs.values())) == 1
     runs = f"{next(iter(num_runs.values()))} each" if alike else ", ".join(f"{n} {i}" for n, i in num_runs.items())
-    folds = max(row.folds for row in comparisons)
     models = f" A run is {folds} models: each ranks the queries of its own fold." if folds > 1 else ""
-    return f"Test sets: {', '.join(sizes)}. Runs (seeds) of a system: {runs}.{models}"
+    return f"Test sets: {', '.join(tests)}. Runs (seeds) of a system: {runs}.{models}"
 
 
 def _num_runs(comparisons: Sequence[Comparison]) -> dict[str, int]:

@@ -10,19 +10,12 @@ from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.comparison_captions import Table, amounts, caption, method
 from mtlrank.evaluation.measures import in_words, shown
 from mtlrank.pages import figures, tables
+from mtlrank.pages.tables import latex
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
 _SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # left out on a narrow terminal: the verdict follows from them
 COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
-_LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "↓": r"$\downarrow$",
-}
 _LATEX_HEADER = ("measure", "baseline", "system", "difference", "95 % CI", "p (Holm)", "verdict")
 
 
@@ -83,20 +76,20 @@ def as_latex(table: Table) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(f'Differences from {baselines}. {amounts(comparisons)}')}}}",
+        rf"\caption{{{latex(f'Differences from {baselines}. {amounts(comparisons)}')}}}",
         r"\label{tab:comparison}",
         r"\footnotesize\setlength{\tabcolsep}{3pt}",
         r"\begin{tabular}{@{}lrrrrrl@{}}",
         r"\toprule",
-        " & ".join(map(_latex, _LATEX_HEADER)) + r" \\",
+        " & ".join(map(latex, _LATEX_HEADER)) + r" \\",
     ]
     for (system, baseline, head), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline, row.head)):
-        title = _latex(f"{head}: {system} compared with {baseline}")
+        title = latex(f"{head}: {system} compared with {baseline}")
         lines += [r"\midrule", rf"\multicolumn{{{len(_LATEX_HEADER)}}}{{@{{}}l}}{{{title}}} \\"]
         lines += [_latex_row(row) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     remarks = method(comparisons), *table.notes()
-    lines += [rf"\par\raggedright\footnotesize {_latex(remark)}" for remark in remarks]
+    lines += [rf"\par\raggedright\footnotesize {latex(remark)}" for remark in remarks]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -125,8 +118,4 @@ def _p(value: float | None) -> str:
 def _latex_row(row: Comparison) -> str:
     _, measure, *numbers, _, _, p_holm, _ = _cells(row)
     in_math = [f"${number}$" if number != "-" else "--" for number in (*numbers, p_holm)]  # a minus as long as a plus
-    return " & ".join([_latex(measure), *in_math, row.verdict]) + r" \\"
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return " & ".join([latex(measure), *in_math, row.verdict]) + r" \\"

@@ -91,6 +91,17 @@ def check(kind: str, measures: Iterable[str]) -> None:
             raise ConfigError(f"Unknown measure {measure!r} for {kind}. Expected one of {', '.join(_names(kind))}.")
 
 
+def exists(measure: str) -> bool:
+    """Whether tasks of any kind can be judged by this measure."""
+    if measure in (*_CLASSIFICATION, *_REGRESSION):
+        return True
+    try:
+        _parse(measure)
+    except ConfigError:
+        return False
+    return True
+
+
 def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
     """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
 

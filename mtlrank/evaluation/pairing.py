@@ -21,6 +21,16 @@ class PairedValues(NamedTuple):
     contributions: tuple[Floats, Floats] | None  # of each unit, (units,), to the mean; None if it is no mean
 
 
+def values_of_runs(head: Head, measure: str) -> Floats:
+    """The value of a measure in each run, (runs,)."""
+    if measure in head.values:
+        of_weights = mean(head.values[measure], head.units)
+    else:
+        of_weights = statistic(measure, head.labels, head.predictions, head.units)
+    values: Floats = of_weights(np.ones((int(head.units.max()) + 1, 1)))[:, 0]
+    return values
+
+
 def pair_heads(baseline: Head, system: Head, measure: str) -> PairedValues:
     """Two heads with the same items, by a measure that both have."""
     return (_of_means if measure in baseline.values else _of_predictions)(baseline, system, measure)

@@ -1,11 +1,12 @@
 """Systems to compare: each is one or more training runs that differ only in their seed and their fold."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
 from mtlrank.evaluation.folds import join_folds
 from mtlrank.evaluation.judged_head import FIRST_STAGE, Head, evaluation_of, head_folders, read_head
@@ -61,9 +62,45 @@ def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[Head]]
 
 def first_stage(system: System) -> System | None:
     """The first stage of a system's rankings as a system of its own; None if no ranking has one."""
-    ranked = {name: head for name, head in system.heads.items() if head.baseline_name == FIRST_STAGE}
-    heads = {name: head._replace(values=head.first_stage) for name, head in ranked.items() if head.first_stage}
+    ranked = {name: head for name, head in system.heads.items() if _has_first_stage(head)}
+    heads = {name: head._replace(values=head.first_stage) for name, head in ranked.items()}
     return System(FIRST_STAGE, system.first_run, heads, system.num_folds) if heads else None
+
+
+def with_first_stage_once(systems: Sequence[System], baselines: Container[str]) -> tuple[list[System], list[str]]:
+    """The systems without a second first stage, and sentences that say so: a run file may be that of the other systems.
+
+    Such a file is left out where it is no baseline; else the first stage is, and the file stands for it.
+    """
+    heads, notes = {system.name: dict(system.heads) for system in systems}, []
+    for name in dict.fromkeys(name for system in systems for name in system.heads):
+        having = [system for system in systems if name in system.heads]
+        reranking = [system for system in having if _has_first_stage(system.heads[name])]
+        firsts = [system.heads[name].first_stage for system in reranking]
+        files = [system for system in having if not system.heads[name].first_stage]
+        same = [each.name for each in files if firsts and all(_is_same(each.heads[name].values, v) for v in firsts)]
+        standing = next((each for each in same if each in baselines), None)
+        if standing is not None:
+            for system in reranking:
+                heads[system.name][name] = system.heads[name]._replace(first_stage={})
+        for each in same:
+            if each not in baselines:
+                del heads[each][name]
+            notes.append(
+                f"{each} has the values of the first stage of {name} for all queries: compared once, as "
+                f"{each if each in baselines else standing or FIRST_STAGE}."
+            )
+    return [each._replace(heads=heads[each.name]) for each in systems if heads[each.name]], notes
+
+
+def _has_first_stage(head: Head) -> bool:
+    return bool(head.first_stage) and head.baseline_name == FIRST_STAGE
+
+
+def _is_same(values: dict[str, Floats], others: dict[str, Floats]) -> bool:
+    """Whether the measures that both have are the same on every query."""
+    shared = values.keys() & others.keys()
+    return bool(shared) and all(np.array_equal(values[measure], others[measure]) for measure in shared)
 
 
 def check_same_test_set(one: Head, other: Head, whose: str, others: str) -> None:

@@ -13,9 +13,12 @@ from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.measures import in_words, mode, shown
 from mtlrank.evaluation.systems import System
+from mtlrank.evaluation.systems_table import Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
 from mtlrank.storage import read_json, write_text
 from mtlrank.words import counted
+
+_SINGLE = "single task"
 
 
 def transfer(
@@ -43,9 +46,10 @@ def transfer(
 def write_transfer(
     output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
 ) -> None:
-    """Write transfer.html, its heatmap as files, and the files of `write_comparison`."""
+    """Write transfer.html, its heatmap as files, and the files of `write_comparison` and `write_systems`."""
     table = Table(rows)
     write_comparison(output, table)
+    write_systems(output, _results(rows, systems))
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
     systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
     heatmap.write(output, "transfer")
@@ -63,6 +67,16 @@ def write_transfer(
         config=yaml.safe_dump(config, sort_keys=False),
     )
     write_text(output / "transfer.html", page)
+
+
+def _results(rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System]) -> Results:
+    """The single tasks in one row, as each is the baseline of its own heads only, and the mixtures."""
+    singles = [system for tasks, system in systems.items() if len(tasks) == 1]
+    heads = {name: head for system in singles for name, head in system.heads.items()}
+    mixtures = [system for tasks, system in systems.items() if len(tasks) > 1]
+    together = [singles[0]._replace(name=_SINGLE, heads=heads), *mixtures]
+    columns = list(dict.fromkeys((row.head, row.measure) for row in rows))
+    return results_of(together, [row._replace(baseline=_SINGLE) for row in rows], columns)
 
 
 def verdict(rows: Sequence[Comparison]) -> str:

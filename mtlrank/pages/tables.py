@@ -1,4 +1,4 @@
-"""Tables for people: on the terminal, and as CSV."""
+"""Tables for people: on the terminal, as CSV and in LaTeX."""
 
 import csv
 import io
@@ -17,6 +17,15 @@ from mtlrank.checks import parse_number
 _TOGETHER = 10  # characters of a name that stay together
 _GAP = 2  # blanks between columns
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # the first characters of formulas in spreadsheets
+_LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "↓": r"$\downarrow$",
+    "±": r"$\pm$",
+}
 
 
 def console(width: int) -> Console:
@@ -88,6 +97,11 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_harmless(cell) for cell in row] for row in rows)
     return text.getvalue()
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX shows it as it is."""
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def _harmless(cell: Any) -> Any:

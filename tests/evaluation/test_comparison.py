@@ -4,7 +4,7 @@ from scipy import stats
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import comparison
-from mtlrank.evaluation.comparison import compare, compare_systems, corrected, not_compared
+from mtlrank.evaluation.comparison import as_spelt, compare, compare_systems, corrected, not_compared
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm
 from mtlrank.evaluation.systems import read_system
@@ -251,6 +251,14 @@ def test_measures_are_chosen_and_must_exist(systems):
         ConfigError, match="No two systems share a head with the measure 'nDGC'. There are AP, MSE, Pearson"
     ):
         compare_systems(systems, measures=["AP", "nDGC"])
+    with pytest.raises(ConfigError, match=r"There are AP, MSE, Pearson. Did you mean 'MSE'\?$"):
+        compare_systems(systems, measures=["MES"])
+    with pytest.raises(ConfigError, match=r"judge each run with `mtlrank evaluate` and 'measures=\[\"nDCG@10\"\]'"):
+        compare_systems(systems, measures=["nDCG@10"])
+
+
+def test_measures_are_spelt_as_the_systems_spell_them(systems):
+    assert as_spelt(["ap", "Mse", "PEARSON", "nDGC"], systems) == ["AP", "MSE", "Pearson", "nDGC"]
 
 
 def test_nothing_to_compare_is_an_error(tmp_path):

@@ -1,5 +1,7 @@
 """The table of a study, on runs that are written by hand."""
 
+import csv
+
 import pytest
 
 from mtlrank.evaluation.significance import holm
@@ -75,3 +77,19 @@ def test_p_values_are_corrected_for_all_mixtures_together(systems):
     rows = transfer(systems, ["AP"])
     assert len(rows) == 2
     assert [row.p_holm for row in rows] == holm([row.p_randomisation for row in rows])
+
+
+def test_the_table_of_results_has_the_single_tasks_in_one_row(tmp_path):
+    runs = {tasks: write_run(tmp_path / "+".join(tasks), 1, tasks) for tasks in (("rank",), ("sim",), ("rank", "sim"))}
+    (runs["sim",] / "evaluation" / "rank" / "metrics.json").unlink()
+    systems = {tasks: read_system("+".join(tasks), [run]) for tasks, run in runs.items()}
+    write_transfer(tmp_path / "out", transfer(systems), systems, {})
+    found = list(csv.DictReader((tmp_path / "out" / "systems.csv").read_text().splitlines()))
+    assert [(row["system"], row["head"], row["measure"]) for row in found] == [
+        ("single task", "rank", "AP"),
+        ("single task", "sim", "MSE"),
+        ("rank+sim", "rank", "AP"),
+        ("rank+sim", "sim", "MSE"),
+    ]
+    assert [row["p_holm"] for row in found] == ["", "", "1.0", "1.0"]
+    assert "different from (a) single task, by p" in (tmp_path / "out" / "systems.tex").read_text()

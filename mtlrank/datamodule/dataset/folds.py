@@ -39,7 +39,9 @@ class Folds:
             numbers = f"0 to {folds - 1}" if type(folds) is int else "a number from 0"
             raise ConfigError(
                 f"Dataset {name!r}: fold is {fold!r}, expected {numbers}: the fold that is the test. `mtlrank study` "
-                "trains one model for each."
+                "trains one model for each, of two tasks or more. For this one alone, `mtlrank train -m ... "
+                f"++datamodule.dataset.fold=0,1,2` does (in a mixture, ++datamodule.dataset.datasets.{name}.fold), with "
+                "each fold named, and `mtlrank compare` joins the runs."
             )
         self.fold = fold
 

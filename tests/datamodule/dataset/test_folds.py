@@ -108,6 +108,7 @@ def test_the_manifest_says_which_fold_it_is(fresh_source, tmp_path):
         ({"folds": True, "fold": 0}, "folds is True, expected a file"),
         ({"folds": 2.5, "fold": 0}, "folds is 2.5, expected a file"),
         ({"folds": 5}, "fold is None, expected 0 to 4: the fold that is the test. `mtlrank study` trains one model"),
+        ({"folds": 5}, r"For this one alone, `mtlrank train -m ... \+\+datamodule.dataset.fold=0,1,2` does"),
         ({"folds": 5, "fold": 5}, "fold is 5, expected 0 to 4"),
         ({"folds": 5, "fold": -1}, "fold is -1, expected 0 to 4"),
         ({"folds": "x.tsv", "fold": None}, "fold is None, expected a number from 0"),
