@@ -161,7 +161,7 @@ def test_the_command_line_tool_does_the_same(workplace):
         (
             ["datamodule.dataset.datasets.msm_sem_sim.task.maximum=3"],
             3,
-            "train.tsv:4: label '5.0' is out of range: expected 0.0 to 3.0 (the task's minimum and maximum)",
+            "train.tsv:4: label '5.0' is out of range: expected 0.0 to 3 (the task's minimum and maximum)",
         ),
         (["model=nonsense"], 2, "model has no option 'nonsense'"),
     ],
@@ -181,7 +181,7 @@ def test_a_mistake_gives_one_line_in_a_process_of_its_own(workplace):
 
 
 def test_a_missing_model_gives_one_line(complaint):
-    assert "is missing" in complaint("evaluate", ["model_dir=nowhere"], 3)
+    assert "There is no folder nowhere: expected" in complaint("evaluate", ["model_dir=nowhere"], 3)
 
 
 def test_a_changed_model_is_refused(workplace, complaint, two_tasks):

@@ -100,7 +100,7 @@ def test_what_a_library_raises_is_not_of_ones_own_class(tmp_path):
 
 
 def called_by_us(function):
-    FiniteSteps(1, function)._tell(Learnt(1, [("x", torch.tensor([math.nan]), torch.tensor([0]))]))
+    FiniteSteps(1, function)._report(Learnt(1, [("x", torch.tensor([math.nan]), torch.tensor([0]))]))
 
 
 def test_without_a_call_of_ours_no_class_is_ones_own():

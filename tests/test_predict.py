@@ -436,7 +436,7 @@ def test_a_bad_line_of_a_tsv_is_told_with_its_place(predicted, tmp_path, lines, 
         ({"output": "in.jsonl"}, "output is 'in.jsonl', the same file as input"),
         ({"output": "-"}, "output is '-', expected the name of a file"),
         ({"head": "msm_ner", "input": "in.tsv"}, "in.tsv is TSV, but the head judges spans of a text"),
-        ({"model_dir": "nowhere"}, "is missing"),
+        ({"model_dir": "nowhere"}, "There is no folder nowhere"),
     ],
 )
 def test_a_mistake_is_one_line(model, tmp_path, monkeypatch, values, expected):

@@ -368,7 +368,7 @@ def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatc
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),
         ({"missing_texts": "drop"}, "missing_texts is 'drop', expected one of stop, skip"),
-        ({"model_dir": "nowhere"}, "is missing"),
+        ({"model_dir": "nowhere"}, "There is no folder nowhere"),
     ],
 )
 def test_a_mistake_is_one_line(model, tmp_path, monkeypatch, values, expected):

@@ -33,7 +33,7 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
     The folder's manifest is published last: a folder with one is complete. Nodes share only the places in `order`.
     """
     if exists(join(order.output, MANIFEST)):
-        say(f"already finished: {order.output}")
+        print(f"already finished: {order.output}", file=sys.stderr)  # in the log of each node
         return
     here = home() / "nodes" / fingerprint(order.output)
     folders = folders_by_key([fetch_folder(dataset, mirror(dataset)) for dataset in order.datasets])

@@ -19,7 +19,7 @@ from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.training_log import TrainingLog
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.start import facts_of
+from mtlrank.model.start import Labels, facts_of
 from mtlrank.own_parts import instance_of, name_of, shaped
 from mtlrank.processes import world_size
 
@@ -57,7 +57,6 @@ class MultiTaskLoop(pl.LightningModule):
         self.model = model
         self.datasets = dict(datasets)
         tasks = {name: dataset.task for name, dataset in self.datasets.items()}
-        self.labels = {name: facts_of(each.manifest["labels"], each.task) for name, each in self.datasets.items()}
         self.loss = loss({name: Learner(task.num_outcomes, task.is_squared_error) for name, task in tasks.items()})
         self.optimizer = optimizer
         self.schedule = schedule
@@ -162,10 +161,14 @@ class MultiTaskLoop(pl.LightningModule):
         """Log what has not been logged yet."""
         self.training_log.write(self.global_step)
 
+    def labels(self) -> dict[str, Labels]:
+        """What the logits of each task's head stand for, by dataset name."""
+        return {name: facts_of(each.manifest["labels"], each.task) for name, each in self.datasets.items()}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.finite.check_pending()
         checkpoint["examples"] = dict(self.examples)
-        checkpoint["labels"] = self.labels
+        checkpoint["labels"] = self.labels()
         checkpoint["skipped"] = self.finite.skipped_before + self.finite.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

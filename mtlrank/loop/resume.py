@@ -24,11 +24,11 @@ def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
     }
     weights: dict[str, Tensor] = checkpoint["state_dict"]
     kept = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
-    scales = dict[str, tuple[float, float]]()
+    scales, labels = dict[str, tuple[float, float]](), loop.labels()
     for name, earlier in checkpoint.get("labels", {}).items():
         mine = [each for each in own if each.startswith(f"model.heads.{name}.")]
         if mine and all(each in kept for each in mine):
-            scale = scale_between(loop.model.head(name), loop.datasets[name].task, loop.labels[name], earlier)
+            scale = scale_between(loop.model.head(name), loop.datasets[name].task, labels[name], earlier)
             if scale is None:
                 kept = {each: w for each, w in kept.items() if each not in mine}
             else:

@@ -31,7 +31,7 @@ SAID = (
 def trained(data_dir, home, tmp_path_factory):
     """The words for a run that starts from a trained model, and what that reached."""
     output = tmp_path_factory.mktemp("trained")
-    reached = train.run(settings(data_dir, output, "training.epochs=2"))
+    reached = train.run(settings(data_dir, output, "training.epochs=4"))
     return [f"model.start_from={output / 'model'}"], reached
 
 
@@ -151,7 +151,7 @@ def test_sigterm_while_it_judges_its_start_leaves_nothing_half_done(trained, who
 
 
 def test_weights_with_which_a_run_starts_over_are_judged_too(data_dir, tmp_path, capsys):
-    run_until(settings(data_dir, tmp_path), 22)
+    run_until(settings(data_dir, tmp_path), 44)
     over = settings(data_dir, tmp_path, *TOO_FAST, "training.accept_changes=[data]", "prepare.num_shards=2")
     for folder in (tmp_path, tmp_path / "checkpoints"):
         (folder / "run.json").unlink()

@@ -166,7 +166,7 @@ def test_the_name_of_a_body_that_is_gone_is_its_copy(trained, tmp_path):
 def test_what_is_no_trained_model_is_refused(data_dir, trained, tmp_path):
     with pytest.raises(ConfigError, match="model/body=trained needs model.start_from"):
         compose_config(["model/body=trained"], trusted=True)
-    with pytest.raises(DataError, match="manifest.json"):
+    with pytest.raises(DataError, match="There is no model in"):
         started(data_dir, f"model.start_from={tmp_path}")
     folder = shutil.copytree(trained / "model", tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"other")

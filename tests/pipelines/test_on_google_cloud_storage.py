@@ -61,7 +61,8 @@ def test_a_dataset_is_prepared_once_for_all_runs(cluster):
             step = cluster("prepare", shard=shard, **what)
             parts.append(whole(step)["part"])
         merged = cluster("merge", parts=parts, **what)
-        return step.log() + merged.log(), whole(merged)["dataset"]
+        dataset = whole(merged)["dataset"]
+        return step.log() + merged.log(), dataset
 
     first, dataset = prepare("1/2", "2/2")
     again, same = prepare("1/2", "2/2")

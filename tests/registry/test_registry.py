@@ -260,4 +260,7 @@ def test_a_run_that_lacks_something_is_not_taken_for_a_model_of_hugging_face(tmp
     for name in ("config.json", "labels.json"):
         write_json(tmp_path / "runs" / "no-manifest" / name, {})
     for name in ("runs/my-run", "my-run", "deep/runs/my-run", "runs/no-manifest"):
-        assert str(model_folder(name)) == name  # whoever reads it says what is missing
+        with pytest.raises(
+            DataError, match=r"^There is no (folder|model in) .*: expected the folder of a finished run"
+        ):
+            model_folder(name)

@@ -44,7 +44,7 @@ def test_nothing_is_kept_without_a_folder(tmp_path, home):
     assert f"dataset/{MANIFEST}" in dataset
 
 
-@pytest.mark.parametrize("changed", [["max_length=20"], ["prepare.on_bad_row=quarantine"]])
+@pytest.mark.parametrize("changed", [["max_length=100"], ["prepare.on_bad_row=quarantine"]])
 def test_other_settings_are_other_data(first, tmp_path, place, changed):
     parts, _ = prepared(tmp_path / "second", place, *changed)
     assert not any((part / INSTEAD).exists() for part in parts)
