@@ -119,12 +119,6 @@ def test_a_test_set_that_measures_nothing_is_refused(source, tmp_path, fresh_sou
         ("docs", [], "docs (empty), qrels, queries, run", "documents without a text: 5"),
         ("qrels", [], "docs, qrels (empty), queries, run", ""),
         ("qrels", ["x1 0 d1 2"], "docs, qrels, queries, run", "judgements of queries without a text: 1"),
-        (
-            "qrels",
-            ["q1 0 d1 1"],
-            "docs, qrels, queries, run",
-            "judged queries without a document of grade 2 or more (relevance_level): 1",
-        ),
         ("queries", [], "docs, qrels, queries (empty), run", "judgements of queries without a text: 3"),
         ("queries", ["q1", "q2"], "docs, qrels, queries, run", "bad rows of all splits: 2"),
     ],
@@ -141,6 +135,15 @@ def test_training_data_without_a_record_are_told_with_their_files(
     (told,) = re.findall(r"source \((.*)\)\.$", str(error.value))
     assert sorted(told.split("; ")[0].split(", ")) == files.split(", ")
     assert left_out in told
+
+
+def test_a_level_that_no_grade_reaches_is_told_as_the_reason_for_no_records(source, tmp_path):
+    write(source["qrels"], ["q1 0 d1 1", "q2 0 d3 0"])
+    dataset = ranking(source, PairwiseRelevance(["AP"], 2))
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    why = r"no training records\. Check its source .*judged queries without a document of grade 2 or more .*: 2\)"
+    with pytest.raises(DataError, match=why):
+        dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
 
 
 def test_what_all_shards_read_is_counted_once(source, tmp_path):
