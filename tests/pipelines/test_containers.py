@@ -47,7 +47,7 @@ def test_a_run_of_which_nothing_is_there_failed():
         check_outputs(mtl_ranking, [])
 
 
-def test_a_missing_engine_is_errors_in_one_line(tmp_path):
+def test_a_missing_engine_is_told_in_one_line(tmp_path):
     told = subprocess.run(
         [sys.executable, "-m", "pipelines.local", "--runner", "docker", "seed=7"],
         cwd=ROOT,
