@@ -6,6 +6,11 @@ def one_line(error: BaseException, most: int = 300) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()[:most]
 
 
+def all_lines(error: BaseException, most: int = 300) -> str:
+    """An error's message with its lines joined, where the reason may be in a later one; its type if it has no message."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class UserError(ValueError):
     """A mistake. The message says what was expected, what was found and the way out, in one sentence or two."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from mtlrank.errors import ConfigError, DataError, StorageError, UserError, one_line
+from mtlrank.errors import ConfigError, DataError, StorageError, UserError, all_lines
 from mtlrank.progress import say, warn
 from mtlrank.storage import fingerprint, home, read_json, write_json
 from mtlrank.storage.patterns import matching, some_of
@@ -169,4 +169,4 @@ def _user_error(uri: str, file: HubFile, error: Exception) -> UserError:
 
 def _line(error: BaseException) -> str:
     """An error as one line that is not too long."""
-    return f"{type(error).__name__}: {one_line(error)}".rstrip(".") + "."
+    return f"{type(error).__name__}: {all_lines(error)}".rstrip(".") + "."

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
-from mtlrank.errors import ConfigError, ResourceError, UserError, one_line
+from mtlrank.errors import ConfigError, ResourceError, UserError, all_lines
 from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
 from mtlrank.progress import warn
@@ -46,7 +46,7 @@ class MTLLoader(DataLoader[MTLBatch]):
             if "DataLoader worker" not in str(error):
                 raise
             raise ResourceError(
-                f"A worker process died: {one_line(error)} Set datamodule.num_workers=0 "
+                f"A worker process died: {all_lines(error)} Set datamodule.num_workers=0 "
                 "(batches come from memory-mapped tokens, so it costs little), or give the machine more memory."
             ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 from mtlrank.datamodule.lines import count_lines, is_json, read_json
 from mtlrank.datamodule.named_files import name_of
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError, DataError, one_line
+from mtlrank.errors import ConfigError, DataError, all_lines
 
 _ROWS = 1000  # in memory at a time
 _BUFFER = 1 << 20  # bytes of a column that are read at a time: its part of a row group may be gigabytes
@@ -83,7 +83,9 @@ def _pyarrow(path: Path) -> Any:
 
 
 def _unreadable(path: Path, number: int, error: Exception) -> DataError:
-    return DataError(f"Cannot read {path} as Parquet after row {number}: {one_line(error).rstrip('.')}. Copy it again.")
+    return DataError(
+        f"Cannot read {path} as Parquet after row {number}: {all_lines(error).rstrip('.')}. Copy it again."
+    )
 
 
 def _present(path: Path, columns: Sequence[str], there: Sequence[str], *, all_of: bool) -> list[str]:

@@ -26,7 +26,9 @@ def find_runs(runs: Sequence[str]) -> list[str]:
         below = [str(each) for each in _runs_below(path)] if path.is_dir() else []
         if below:
             found += [each if name is None else f"{name}={each}" for each in below]
-        elif (path / _TABLE).exists() or (path.suffix in _WRITTEN and (path.parent / _TABLE).exists()):
+        elif ((path / _TABLE).exists() and not (path / _RUN).exists()) or (
+            path.suffix in _WRITTEN and (path.parent / _TABLE).exists()
+        ):
             left_out.append(run)
         else:
             found.append(run)

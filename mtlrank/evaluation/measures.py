@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ir_measures
 from ir_measures import Qrel, ScoredDoc
 
-from mtlrank.errors import ConfigError, one_line
+from mtlrank.errors import ConfigError, all_lines
 from mtlrank.trec import in_order
 
 if TYPE_CHECKING:
@@ -218,5 +218,5 @@ def _parse(measure: str) -> ir_measures.Measure:
     try:  # some cannot be computed, or not on this machine: fail before training
         list(ir_measures.iter_calc([parsed], [Qrel("1", "d", 1)], [ScoredDoc("1", "d", 1.0)]))
     except Exception as error:  # ir-measures lets through whatever its programs raise
-        raise ConfigError(f"{measure!r} cannot be computed here: {one_line(error)}") from error
+        raise ConfigError(f"{measure!r} cannot be computed here: {all_lines(error)}") from error
     return parsed

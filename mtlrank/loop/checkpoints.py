@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mtlrank.checks import differing
-from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError, UserError, one_line
+from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError, UserError, all_lines
 from mtlrank.progress import warn
 from mtlrank.storage import (
     MANIFEST,
@@ -176,7 +176,7 @@ def write_checkpoint(content: dict[str, Any], path: str) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         free = shutil.disk_usage(here.parent).free
         raise StorageError(
-            f"Cannot write the checkpoint {here}: {one_line(error)}. It needs {_bytes(content) >> 20:,} MiB, "
+            f"Cannot write the checkpoint {here}: {all_lines(error)}. It needs {_bytes(content) >> 20:,} MiB, "
             f"{free >> 20:,} MiB are free. Earlier checkpoints are kept. Free some space, and run the same command again."
         ) from error
     if str(here) != path:
@@ -194,7 +194,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(here / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # a file of another version fails in many ways
         raise DataError(
-            f"{path} is undamaged, but torch {torch.__version__} cannot read it: {one_line(error)}"
+            f"{path} is undamaged, but torch {torch.__version__} cannot read it: {all_lines(error)}"
         ) from error
     return content
 

@@ -80,6 +80,8 @@ def scale_between(head: MTLHead, task: Task, labels: Labels, earlier: Labels) ->
         return None
     if not isinstance(task, Regression):
         return 1.0, 0.0
+    if "std" not in earlier:  # of a ranking that only had test sets
+        return None
     std = labels["std"] or 1.0
     scale = (earlier["std"] or 1.0) / std, (earlier["mean"] - labels["mean"]) / std
     return scale if scale == (1.0, 0.0) or head.output_layer else None

@@ -36,6 +36,11 @@ def test_runs_below_a_folder_of_results_are_found_too(study, tmp_path):
     assert find_runs(["study"]) == study
 
 
+def test_a_run_that_a_comparison_was_written_into_is_a_run(study, tmp_path):
+    write_text(tmp_path / study[0] / "comparison.json", "{}")
+    assert find_runs(study) == study
+
+
 def test_a_folder_that_is_not_there_is_told(study):
     with pytest.raises(DataError, match="The run 'gone' does not exist"):
         find_runs(["study", "gone"])

@@ -44,6 +44,7 @@ def test_scores_stay(cls):
         (Linear, Regression(["MSE"]), NOW, {"classes": ["a"]}, None),
         (Without, Regression(["MSE"]), NOW, NOW, (1.0, 0.0)),
         (Without, Regression(["MSE"]), NOW, BEFORE, None),
+        (Linear, Regression(["MSE"]), NOW, {}, None),
         (Linear, Relevance(["AP"], 1), NOW, BEFORE, (1.0, 0.0)),
         (Linear, Classification(["Accuracy"]), {"classes": ["a", "b"]}, {"classes": ["a", "b"]}, (1.0, 0.0)),
         (Linear, Classification(["Accuracy"]), {"classes": ["a", "b"]}, {"classes": ["b", "a"]}, None),
