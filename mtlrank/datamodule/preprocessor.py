@@ -115,10 +115,12 @@ class Preprocessor:
                 f"max_length={max_length!r}, max_query_length={max_query_length!r}: expected whole numbers of at least 1."
             )
         if max_query_length > max_length - 8:
-            raise ConfigError(
-                f"max_query_length={max_query_length} leaves no room in max_length={max_length}: expected at most "
-                f"{max_length - 8}, as in max_query_length={max(1, max_length // 3)}."
+            way = (
+                f"Set max_query_length={min(max_length // 3, max_length - 8)}."
+                if max_length > 8
+                else "Raise max_length."
             )
+            raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}. {way}")
         check_passages(max_passages)
         self.train_passages = null_or_at_least("train_passages", train_passages, 1) or max_passages
         if self.train_passages > max_passages:

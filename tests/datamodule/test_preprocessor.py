@@ -51,8 +51,10 @@ def test_equal_tokenizers_have_equal_identities_and_others_do_not(preprocessor, 
 
 
 def test_a_query_that_leaves_no_room_is_refused():
-    with pytest.raises(ValueError, match="leaves no room"):
-        Preprocessor("x", max_length=32, max_query_length=32)
+    for length, way in ((32, "Set max_query_length=10"), (10, "Set max_query_length=2"), (8, "Raise max_length")):
+        with pytest.raises(ConfigError, match=rf"leaves no room in max_length={length}\. {way}\.$"):
+            Preprocessor("x", max_length=length, max_query_length=32)
+    Preprocessor("x", max_length=10, max_query_length=2)
 
 
 @pytest.mark.parametrize("settings", [{"max_length": "abc"}, {"max_query_length": 0}, {"max_length": 64.0}])

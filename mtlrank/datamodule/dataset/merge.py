@@ -210,7 +210,10 @@ def _check_ranking(
         )
     level = task.relevance_level or 1
     if learns and not task.distils and not any((block >= level).any() for block in _labels(shards)):
-        raise DataError(f"{name}/train has no document of grade {level} or more: there is nothing to learn.")
+        raise DataError(
+            f"{name}/train has no document of grade {level} or more: there is nothing to learn. Set the task's "
+            "relevance_level to the lowest relevant grade."
+        )
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
         files = [file for shard in shards if (file := shard / split / "qrels.txt").exists()]
         if not any(qrel.relevance >= level for qrel in read_qrels(*files)):
