@@ -18,7 +18,7 @@ from mtlrank.evaluation.comparison_captions import Table
 from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
 from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.found_runs import find_runs
-from mtlrank.evaluation.grouping import group_runs
+from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
 from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
@@ -39,7 +39,7 @@ def run(
 ) -> list[Comparison]:
     """Group runs and run files into systems, compare each with baselines and its first stage, and write the table."""
     _check(margin, resamples, seed)
-    groups = group_runs(_with_judged_heads(find_runs(runs)))
+    groups = group_runs(_with_judged_heads(find_runs(runs), runs))
     systems, notes = _read(groups)
     measures = as_spelt(measures or (), systems)
     chosen = list(dict.fromkeys(_baseline(systems, wanted).name for wanted in baselines or ()))
@@ -81,10 +81,17 @@ def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]
     return [read[name] for name in groups], notes
 
 
-def _with_judged_heads(runs: Sequence[str]) -> list[str]:
-    """The runs that have judged heads, if there are two: `runs/*` may name unfinished runs, too."""
+def _with_judged_heads(runs: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """The runs that have judged heads, if there are two: `runs/*` may name unfinished runs, too.
+
+    A run that was typed with the name of a system is meant, and stays.
+    """
     places = ("evaluation/*/metrics.json", "*/metrics.json")  # of a run, of an evaluation
-    without = [run for run in runs if Path(run).is_dir() and not any(any(Path(run).glob(place)) for place in places)]
+    named = {run for run in typed if split_run(run)[0] is not None}
+    folders = {run: split_run(run)[1] for run in runs if run not in named}
+    without = [
+        run for run, folder in folders.items() if folder.is_dir() and not any(any(folder.glob(p)) for p in places)
+    ]
     kept = [run for run in runs if run not in without]
     if len(kept) < 2:
         return list(runs)

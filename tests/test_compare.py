@@ -218,6 +218,17 @@ def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path)
         assert typed(*words).exit_code == 3, words
 
 
+def test_an_unfinished_run_below_a_named_folder_is_left_out(runs, tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "study" / f"all{seed}", seed, ["rank", "sim"], gain=0.05)
+    write_config(tmp_path / "study" / "trained")
+    done = typed("both=study", "single1", "single2")
+    assert done.exit_code == 0, done.output
+    assert (
+        "mtlrank: left out, because there are no judged heads in them: both=study/trained" in done.stderr.splitlines()
+    )
+
+
 def test_globs_over_a_study_name_its_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for seed in (1, 2):

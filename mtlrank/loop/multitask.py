@@ -69,7 +69,7 @@ class MultiTaskLoop(pl.LightningModule):
         self.training_log = TrainingLog(self.datasets)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
-        self._batch_idx = 0
+        self._batch_idx = self._first_batch = -1
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # computed task by task, for `backward`
 
     def on_train_epoch_start(self) -> None:
@@ -78,6 +78,8 @@ class MultiTaskLoop(pl.LightningModule):
         self.loss.start_epoch(self.current_epoch)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
+        if batch_idx < self._batch_idx or self._batch_idx < 0:  # an epoch begins, or a resumed one continues
+            self._first_batch = batch_idx
         self._batch_idx = batch_idx
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self.training_log.write_gradients(
@@ -117,9 +119,9 @@ class MultiTaskLoop(pl.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the loss, or those that were computed task by task."""
         batches = self.trainer.accumulate_grad_batches
-        in_step = min(batches, self.trainer.num_training_batches - self._batch_idx // batches * batches)
+        in_step = batches_in_step(self._batch_idx, batches, self._first_batch, self.trainer.num_training_batches)
         if self._gradients is None:
-            # Lightning has divided by the batches of a step, also in a shorter one at the end of an epoch.
+            # Lightning has divided by the batches of a whole step, also in a shorter one.
             (loss if in_step == batches else loss * (batches / in_step)).backward(*args, **kwargs)
             return
         for weight, gradient in self._gradients:
@@ -246,6 +248,16 @@ class _Zero(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         gradients: tuple[Tensor, ...] = ctx.gradients
         return gradients
+
+
+def batches_in_step(batch_idx: int, accumulated: int, first: int, whole: int) -> int:
+    """How many batches the optimizer step of a batch has: fewer at the end of an epoch, or where one is continued.
+
+    Lightning steps after each `accumulated` batches of an epoch of `whole`; this process has trained from batch `first` on,
+    which on another number of processes than before may be within a step.
+    """
+    start = batch_idx // accumulated * accumulated
+    return min(start + accumulated, whole) - max(start, first)
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:

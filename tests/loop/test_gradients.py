@@ -10,7 +10,7 @@ from mtlrank import train
 from mtlrank.errors import ConfigError
 from mtlrank.loop.finite_steps import FiniteSteps
 from mtlrank.loop.gradients import TaskGradients
-from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.loop.multitask import MultiTaskLoop, batches_in_step
 from mtlrank.loop.progress import PlainProgress
 from tests.loop import runs
 
@@ -54,6 +54,11 @@ def test_a_shorter_last_step_is_the_mean_of_its_batches(data_dir, tmp_path, loss
     )
     for name, weight in exact.items():
         torch.testing.assert_close(short[name], weight, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0, [4, 4, 4, 4, 4, 4, 4, 4, 2, 2]), (6, [2, 2, 2, 2]), (8, [2, 2])])
+def test_batches_of_a_step_are_counted_from_where_a_run_continues(first, expected):
+    assert [batches_in_step(batch, 4, first, 10) for batch in range(first, 10)] == expected
 
 
 def test_layers_that_a_batch_does_not_reach_rest_as_in_the_common_pass(data_dir, tmp_path):

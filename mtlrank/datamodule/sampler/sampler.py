@@ -89,9 +89,8 @@ class MTLSampler(Sampler[Draw], ABC):
         if not size:
             return np.empty(0, np.int64)
         passes = range(start // size, -(-(start + count) // size))
-        seeds = (
-            [self.seed, dataset, number, 1] for number in passes
-        )  # the 1: epochs are seeded by [seed, epoch, 0, 0]
+        # The 1 at the end: epochs are seeded by [seed, epoch], which numpy takes for [seed, epoch, 0, 0].
+        seeds = ([self.seed, dataset, number, 1] for number in passes)
         samples = [np.empty(0, np.int64), *(np.random.default_rng(seed).permutation(size) for seed in seeds)]
         return np.concatenate(samples)[start % size :][:count]
 
@@ -106,10 +105,8 @@ class MTLSampler(Sampler[Draw], ABC):
         if self.max_tokens is None:
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
-            epoch, self.epoch = (
-                self.epoch,
-                0,
-            )  # a mixture's samples depend on it, and all epochs should have as many batches
+            # A mixture's samples depend on the epoch, and all epochs should have as many batches: the first one's count.
+            epoch, self.epoch = self.epoch, 0
             lengths = self._lengths_of(self._checked_order(np.random.default_rng([self.seed, 0])))
             self.epoch = epoch
             assert self._all_lengths is not None

@@ -52,9 +52,8 @@ class CrossEncoderHead(MTLHead):
         self.backbone: str = backbone
         self.num_labels = int(config.num_labels)
         names = [str(config.id2label.get(i)) for i in range(self.num_labels)]
-        self.classes = [
-            re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names
-        ]  # transformers' name for an unnamed class
+        # LABEL_0 is transformers' name for an unnamed class.
+        self.classes = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names]
         is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
         super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)
 
