@@ -34,7 +34,7 @@ def write(path, columns, classes=None, **settings):
 
 
 def pairs(path, task=None, **settings):
-    columns = {"score_column": "label", "columns": ("premise", "hypothesis"), "format": "parquet", **settings}
+    columns = {"score_column": "label", "columns": ("premise", "hypothesis"), **settings}
     return SentencePairs("x", task or Regression(["MSE"]), TINY, str(path), **columns)
 
 
@@ -60,8 +60,8 @@ def test_classes_are_read_by_their_names_where_a_task_learns_classes(tmp_path):
     assert [r.label for r in read(pairs(path, Classification(["Accuracy"])))] == ["entailment", "contradiction"]
     for task in (Regression(["MSE"]), Buckets(["Accuracy"])):
         assert [r.label for r in read(pairs(path, task))] == [0, 2]
-    answers = {"columns": ("premise", "label", "hypothesis"), "format": "parquet"}
-    assert [r.label for r in read(LabelledAnswers("x", Relevance(["AP"]), TINY, str(path), **answers))] == [0, 2]
+    answers = LabelledAnswers("x", Relevance(["AP"]), TINY, str(path), columns=("premise", "label", "hypothesis"))
+    assert [r.label for r in read(answers)] == [0, 2]
     unnamed = write(tmp_path / "y.parquet", NLI)
     assert [r.label for r in read(pairs(unnamed, Classification(["Accuracy"])))] == [0, 2]
 
@@ -159,7 +159,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 def test_a_file_that_is_read_as_lines_is_told(tmp_path):
     path = write(tmp_path / "x.parquet", NLI)
     with pytest.raises(DataError, match=r"x\.parquet is Parquet, expected lines of text\. .* set format=parquet"):
-        read(SentencePairs("x", Regression(["MSE"]), TINY, str(path)))
+        read(SentencePairs("x", Regression(["MSE"]), TINY, str(path), format="tsv"))
     with pytest.raises(DataError, match=r"x\.parquet is Parquet, expected lines of text\."):
         read(GAP("x", Classification(["Accuracy"]), TINY, str(path)))
 

@@ -77,7 +77,7 @@ def float32(score: float) -> float:
 
 
 def _tsv_texts(path: Path, reading: Reading) -> Iterator[Text]:
-    for number, (place, (name, text)) in enumerate(read_cells(path, 2, "id, text", reading)):
+    for number, (place, (name, text)) in enumerate(read_cells(path, 2, "id, text; titles need JSON Lines", reading)):
         if number == 0 and is_header([name], [text]):
             reading.reject(place, f"expected an id and a text, found a header ({name}, {text}): remove it", name)
         else:
@@ -142,15 +142,19 @@ def _qrel(text: str, place: str) -> PairValue | None:
 
 
 def _scored(text: str, place: str) -> PairValue:
-    """`query Q0 document rank score tag`."""
+    """`query Q0 document rank score tag`, or MS MARCO's `query document rank`, whose scores are the negated ranks."""
     cells = text.split()
     layout = "a line of a TREC run (query, Q0, document, rank, score, tag) with a finite score"
-    if len(cells) != 6:
-        raise ValueError(layout)
-    try:
-        return PairValue(cells[0], cells[2], _score(cells[4]), place)
-    except ValueError as error:
-        raise ValueError(layout) from error
+    match cells:
+        case [query_id, _, doc_id, _, score, _]:
+            try:
+                return PairValue(query_id, doc_id, _score(score), place)
+            except ValueError as error:
+                raise ValueError(layout) from error
+        case [query_id, doc_id, rank] if rank.isascii() and rank.isdecimal() and len(rank) < 8:  # float32 holds these
+            return PairValue(query_id, doc_id, -float(rank), place)
+        case _:
+            raise ValueError(f"{layout}, or of MS MARCO's (query, document, rank)")
 
 
 def _score(text: str) -> float:

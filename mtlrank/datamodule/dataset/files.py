@@ -9,9 +9,9 @@ from typing import Any
 
 from mtlrank.checks import one_of
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.lines import read_cells, read_json, read_lines
+from mtlrank.datamodule.lines import is_json, read_cells, read_json, read_lines
 from mtlrank.datamodule.named_files import describe_files, locate_all, name_of
-from mtlrank.datamodule.parquet import read_parquet
+from mtlrank.datamodule.parquet import is_parquet, read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -49,13 +49,15 @@ class FileDataset(PreparedDataset):
         name = self.files[split]
         return [] if name is None else locate_all(name, f"file of split {split!r}")
 
-    def tables(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[Iterator[tuple[str, list[Any]]]]:
-        """The rows of each of a split's files: (place, the wanted columns); their format is `layout`."""
+    def tables(
+        self, split: str, columns: Sequence[Column], layout: str | None
+    ) -> Iterator[Iterator[tuple[str, list[Any]]]]:
+        """The rows of each of a split's files: (place, the wanted columns), read as `read_columns` reads them."""
         with_names = self.task.kind == "classification" and not isinstance(self.task, Buckets)  # of numbers
         for path, reading in self.reading.each(self.paths(split)):
             yield read_columns(path, columns, layout, reading, with_names=with_names)
 
-    def rows(self, split: str, columns: Sequence[Column], layout: str) -> Iterator[tuple[str, list[Any]]]:
+    def rows(self, split: str, columns: Sequence[Column], layout: str | None) -> Iterator[tuple[str, list[Any]]]:
         """(place, the wanted columns) of each row of a split, whatever file it is in."""
         return chain.from_iterable(self.tables(split, columns, layout))
 
@@ -83,14 +85,14 @@ def columns_of_conll(line: str) -> list[str]:
 
 
 def read_columns(
-    path: Path, columns: Sequence[Column], layout: str, reading: Reading, *, with_names: bool = False
+    path: Path, columns: Sequence[Column], layout: str | None, reading: Reading, *, with_names: bool = False
 ) -> Iterator[tuple[str, list[Any]]]:
-    """(place, the wanted columns) of each row of a file.
+    """(place, the wanted columns) of each row of a file, whose layout is one of `FORMATS`; None: the one of its ending.
 
     `tsv`: columns count from 0 and quotes mean nothing. `csv`: quotes as usual; with columns by name the first row is the
     header. `jsonl`: columns are keys. `parquet`: columns are names; `with_names`, classes have their names, not numbers.
     """
-    one_of("format", layout, FORMATS)
+    layout = _layout_of(path) if layout is None else one_of("format", layout, FORMATS)
     kinds: Any = {"tsv": int, "csv": int | str}.get(layout, str)
     if not all(isinstance(column, kinds) and not (isinstance(column, int) and column < 0) for column in columns):
         expected = "numbers, from 0" if layout == "tsv" else "names"
@@ -115,6 +117,15 @@ def read_columns(
                 continue
             found = f"{row[wrong[0]]!r:.60}" if wrong[0] in row else f"none in {row!s:.60}"
             reading.reject(place, f"expected text or a number as {wrong[0]}, found {found}", str(row))
+
+
+def _layout_of(path: Path) -> str:
+    """The layout by a file's ending: `tsv` if it has no other."""
+    if is_parquet(path):
+        return "parquet"
+    if is_json(path, by_name=True):
+        return "jsonl"
+    return "csv" if path.name.removesuffix(".gz").endswith(".csv") else "tsv"
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:

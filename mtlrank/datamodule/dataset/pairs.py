@@ -12,10 +12,10 @@ from mtlrank.task import Task
 
 
 class SentencePairs(FileDataset):
-    """Rows with a score or a class and two sentences, as TSV, CSV, JSON Lines or Parquet (`format`; see `read_columns`).
+    """Rows with a score or a class and two sentences, as TSV, CSV, JSON Lines or Parquet (see `read_columns`).
 
-    The defaults are TSV with `score, sentence, sentence`; STS-B's own layout is `score_column=4, columns=[5, 6]`. With a
-    single column, as in `columns=[1]`, each row has one text.
+    The format is that of the file's ending (else TSV), or `format`. The defaults are `score, sentence, sentence`; STS-B's
+    own layout is `score_column=4, columns=[5, 6]`. With a single column, as in `columns=[1]`, each row has one text.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SentencePairs(FileDataset):
         test: str | None = None,
         score_column: Column = 0,
         columns: Sequence[Column] = (1, 2),
-        format: str = "tsv",
+        format: str | None = None,
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)
         is_single = isinstance(columns, list | tuple) and len(columns) == 1
@@ -56,8 +56,8 @@ class SentencePairs(FileDataset):
 class LabelledAnswers(FileDataset):
     """Rows with a question, a grade and an answer, such as TrecQA; rows of one question follow each other.
 
-    A ranking: every answer of a question is a candidate. The first stage that it is compared with is BM25 among the
-    answers of the split, which are held in memory for that.
+    Files are as those of `SentencePairs`. A ranking: every answer of a question is a candidate. The first stage that it is
+    compared with is BM25 among the answers of the split, which are held in memory for that.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LabelledAnswers(FileDataset):
         val: str | None = None,
         test: str | None = None,
         columns: Sequence[Column] = ("qtext", "label", "atext"),
-        format: str = "csv",
+        format: str | None = None,
         leaked_queries: str = "stop",
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)

@@ -1,4 +1,4 @@
-"""Texts with labelled spans: named entities by BIO tags, related mentions from JSON lines and GAP."""
+"""Texts with labelled spans: named entities by BIO or BIOES tags, related mentions from JSON lines and GAP."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -16,11 +16,14 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Task
 
 _ONE_LABEL = "one label of a text with its spans"
+_FIRST, _LATER = "BSU", "IEL"  # first letters of the tags of an entity's first token, and of its later ones
 Tagged = list[tuple[str, str]]  # the tokens of a sentence with their tags
 
 
 class BIOSpans(FileDataset):
-    """Named entities by the tags of tokens (`O`, `B-PER`, `I-PER`), from CoNLL, JSON Lines or Parquet files.
+    """Named entities by the BIO tags of tokens (`O`, `B-PER`, `I-PER`), from CoNLL, JSON Lines or Parquet files.
+
+    Tags may also mark the last token (BIOES: `E-PER`; BILOU: `L-PER`) and the only one (`S-PER`; `U-PER`) of an entity.
 
     CoNLL files have a line for each token, with its tag in the last column, and a blank line between sentences. Columns are
     separated by tabs, or by blanks where there is no tab. By their endings, JSON Lines and Parquet have a sentence in each
@@ -49,6 +52,7 @@ class BIOSpans(FileDataset):
         sentences = chain.from_iterable(self._sentences(path, reading) for path, reading in files)
         for number, (place, sentence) in enumerate(sentences):
             text, spans = _entities(sentence)
+            self.reading.count("sentences without an entity", not spans and self.shard.holds(f"{split}-{number}"))
             for span, label in spans:
                 yield Record("-", f"{split}-{number}", None, text, label, (span,), number, place=place)
 
@@ -90,7 +94,9 @@ class BIOSpans(FileDataset):
             first = first if sentence else place
             sentence.append((cells[0], cells[-1]))
             if len(cells) < 2 or not _is_tagged(*sentence[-1]):
-                reading.reject(place, f"expected 'token<TAB>tag' with a BIO tag, found {line[:60]!r}", line)
+                reading.reject(
+                    place, f"expected 'token<TAB>tag' with a BIO tag (O, B-PER, I-PER), found {line[:60]!r}", line
+                )
                 good = False
         if sentence and good:
             yield first, sentence
@@ -187,22 +193,24 @@ def _tagged(tokens: Any, tags: Any, columns: Sequence[str]) -> Tagged:
 
 
 def _is_tagged(token: Any, tag: Any) -> bool:
-    """Whether a token is a word, and its tag a BIO tag."""
-    is_tag = isinstance(tag, str) and (tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2))
-    return is_tag and isinstance(token, str) and bool(token)
+    """Whether a token is a word, and its tag one of BIO, BIOES or BILOU."""
+    if not isinstance(token, str) or not isinstance(tag, str) or not token:
+        return False
+    return tag == "O" or (len(tag) > 2 and tag[0] in _FIRST + _LATER and tag[1] == "-")
 
 
 def _entities(sentence: Tagged) -> tuple[str, list[tuple[Span, str]]]:
-    """The tokens joined by blanks, and the entities among them. An I- that continues nothing starts an entity."""
+    """The tokens joined by blanks, and the entities among them. A later part that continues nothing starts an entity."""
     text, entities = "", list[tuple[Span, str]]()
-    previous = "O"
+    open_label = ""  # of an entity that the next token may continue
     for token, tag in sentence:
         start = len(text) + bool(text)
         text += f" {token}" if text else token
-        if tag.startswith("B-") or (tag.startswith("I-") and previous[2:] != tag[2:]):
-            entities.append(((start, len(text)), tag[2:]))
-        elif tag.startswith("I-"):
-            (first, _), label = entities[-1]
+        part, label = tag[0], tag[2:]
+        if part in _FIRST or (part in _LATER and label != open_label):
+            entities.append(((start, len(text)), label))
+        elif part in _LATER:
+            (first, _), _ = entities[-1]
             entities[-1] = ((first, len(text)), label)
-        previous = tag
+        open_label = label if part in "BI" else ""
     return text, entities

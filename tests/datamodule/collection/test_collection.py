@@ -20,6 +20,12 @@ def test_files_give_queries_judgements_candidates_and_texts(source):
     assert collection.docs.texts(["d3", "d1", "gone"]) == {"d1": "the silent harbour", "d3": "a garden"}
 
 
+def test_a_run_may_be_of_ranks_alone(source):
+    write(source["run"], ["q1\td3\t2", "q1\td1\t10", "q1\td2\t1"])
+    candidates = Collection(source).candidates(["q1"], 3)["q1"]
+    assert [(doc.doc_id, doc.score) for doc in candidates] == [("d2", -1), ("d3", -2), ("d1", -10)]
+
+
 def test_a_beir_folder_is_a_collection(tmp_path):
     rows = [{"_id": "d1", "title": "Harbours", "text": "are silent"}, {"_id": "d2", "title": "", "text": "a garden"}]
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -197,9 +203,13 @@ def all_of(collection):
 
 
 BAD_LINES = [
-    ("docs", "d9", r"docs:6: expected 2 tab-separated columns \(id, text\), found 1: 'd9'"),
-    ("docs", " ", r"docs:6: expected 2 tab-separated columns \(id, text\), found a blank line: remove it"),
-    ("docs", "d9\ttitle\ttext", r"docs:6: expected 2 tab-separated columns \(id, text\), found 3"),
+    ("docs", "d9", r"docs:6: expected 2 tab-separated columns \(id, text; titles need JSON Lines\), found 1: 'd9'"),
+    ("docs", " ", r"docs:6: expected 2 tab-separated columns .*, found a blank line: remove it"),
+    (
+        "docs",
+        "d9\ttitle\ttext",
+        r"docs:6: expected 2 tab-separated columns \(id, text; titles need JSON Lines\), found 3",
+    ),
     ("docs", "d 9\ttext", "docs:6: doc_id 'd 9' is empty or contains a blank"),
     ("docs", "d1\tanother text", "docs:6: document 'd1' has a different text at .*docs:1"),
     ("docs", "d9\tte\0xt", "docs:6: expected text, found a NUL character"),
@@ -210,7 +220,8 @@ BAD_LINES = [
     ("qrels", "q1 0 d1 1", "qrels:4: expected one grade for 'd1' and query 'q1', found two grades, 2 and 1"),
     ("run", "q1 Q0 d4 1 nan x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 nan x'"),
     ("run", "q1 Q0 d4 1 1_0 x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 1_0 x'"),
-    ("run", "q1 Q0 d4 1", "run:6: expected a line of a TREC run"),
+    ("run", "q1 Q0 d4 1", "run:6: expected a line of a TREC run .*, or of MS MARCO's"),
+    ("run", "q1 d4 0.5", r"run:6: expected a line of a TREC run .*, or of MS MARCO's \(query, document, rank\)"),
     ("run", "q1 Q0 d2 9 0.5 x", "run:6: document 'd2' has two scores for query 'q1'"),
 ]
 

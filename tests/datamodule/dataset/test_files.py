@@ -17,11 +17,12 @@ from tests.datamodule.dataset.labelled import TINY, read, sentences
     [
         ("x.tsv", 'a\tb\t"quoted\t3.5\tfirst\tsecond\n', {"score_column": 3, "columns": (4, 5)}),
         ("x.csv", 'score,a,b\n3.5,first,"second"\n', {"format": "csv", "score_column": "score", "columns": ("a", "b")}),
-        ("x.csv", "3.5,first,second\n", {"format": "csv"}),
+        ("x.csv", "3.5,first,second\n", {}),
+        ("x.data", "3.5,first,second\n", {"format": "csv"}),
         (
             "x.jsonl",
             json.dumps({"a": "first", "b": "second", "s": "3.5"}) + "\n",
-            {"format": "jsonl", "score_column": "s", "columns": ("a", "b")},
+            {"score_column": "s", "columns": ("a", "b")},
         ),
     ],
 )

@@ -71,11 +71,12 @@ def test_answers_that_are_set_aside_are_not_judged(tmp_path, total):
 
 
 def test_a_question_in_two_splits_is_an_error_or_is_dropped(tmp_path):
+    files = {name: tmp_path / f"{name}.csv" for name in ("train", "test")}
     for name, question in (("train", "Who ?"), ("test", "who ?")):
-        (tmp_path / name).write_text(f"qtext,label,atext\n{question},1,Ann\nwhy,1,so\n".replace("why", name))
+        files[name].write_text(f"qtext,label,atext\n{question},1,Ann\nwhy,1,so\n".replace("why", name))
     with pytest.raises(DataError, match="1 training queries are also asked in another split"):
-        read(answers(tmp_path / "train", test=str(tmp_path / "test")))
-    kept = read(answers(tmp_path / "train", test=str(tmp_path / "test"), leaked_queries="drop"))
+        read(answers(files["train"], test=str(files["test"])))
+    kept = read(answers(files["train"], test=str(files["test"]), leaked_queries="drop"))
     assert [record.query for record in kept] == ["train"]
 
 

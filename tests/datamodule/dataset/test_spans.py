@@ -31,6 +31,21 @@ def test_entities_of_a_bio_file(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("last", "only"), [("E", "S"), ("L", "U")])
+def test_tags_may_mark_the_last_and_the_only_token_of_an_entity(tmp_path, last, only):
+    tags = ["B-PER", f"{last}-PER", "I-PER", f"{only}-LOC", "I-LOC", f"{last}-LOC", f"{only}-PER", f"{last}-PER", "O"]
+    (tmp_path / "x").write_text("".join(f"{word}\t{tag}\n" for word, tag in zip("abcdefghi", tags, strict=True)))
+    entities = [(record.text[slice(*record.spans[0])], record.label) for record in read(spans(tmp_path / "x"))]
+    assert entities == [("a b", "PER"), ("c", "PER"), ("d", "LOC"), ("e f", "LOC"), ("g", "PER"), ("h", "PER")]
+
+
+def test_sentences_without_an_entity_are_counted(tmp_path):
+    (tmp_path / "x").write_text("Mira\tB-PER\n\nslept\tO\n\nwell\tO\n")
+    dataset = spans(tmp_path / "x")
+    read(dataset)
+    assert dataset.reading.notes() == ["sentences without an entity: 2"]
+
+
 @pytest.mark.parametrize("first", ["{ } SYM O", "{} O", '{" O', "{\tO"])
 def test_a_conll_file_may_begin_with_a_brace(tmp_path, first):
     (tmp_path / "x").write_text(f"{first}\nMira\tB-PER\n".replace("\t", " "))
@@ -56,7 +71,9 @@ def test_a_token_without_a_word_or_a_tag_is_a_bad_row(tmp_path, line):
 
 def test_a_sentence_with_a_bad_line_is_named_or_set_aside(tmp_path):
     (tmp_path / "x").write_text("Mira\tB-PER\nHalden\n\nVoss\tB-PER\n")
-    with pytest.raises(DataError, match="x:2: expected 'token<TAB>tag' with a BIO tag, found 'Halden'"):
+    with pytest.raises(
+        DataError, match=r"x:2: expected 'token<TAB>tag' with a BIO tag \(O, B-PER, I-PER\), found 'Halden'"
+    ):
         read(spans(tmp_path / "x"))
     dataset = spans(tmp_path / "x")
     dataset.reading = Reading("quarantine")
