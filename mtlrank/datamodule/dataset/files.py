@@ -163,6 +163,7 @@ def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[i
         )
     numbers = [header.index(column) if isinstance(column, str) else column for column in columns]
     if max(numbers) >= len(header):
-        raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).")
+        hint = " Its first row has tabs: is it TSV (format=tsv)?" if "\t" in "".join(header) else ""
+        raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).{hint}")
     checked_distinct(numbers)  # a name and a number may mean the same one
     return numbers

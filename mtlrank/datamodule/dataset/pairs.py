@@ -15,7 +15,8 @@ class SentencePairs(FileDataset):
     """Rows with a score or a class and two sentences, as TSV, CSV, JSON Lines or Parquet (see `read_columns`).
 
     The format is that of the file's ending (else TSV), or `format`. The defaults are `score, sentence, sentence`; STS-B's
-    own layout is `score_column=4, columns=[5, 6]`. With a single column, as in `columns=[1]`, each row has one text.
+    own layout is `score_column=4, columns=[5, 6], format=tsv`. With a single column, as in `columns=[1]`, each row has one
+    text.
     """
 
     def __init__(

@@ -53,7 +53,10 @@ def test_a_row_may_have_one_text(tmp_path):
         ({"format": "csv", "score_column": "score"}, "x has no column 'score'. It has: 1\ta\tb"),
         ({"columns": (1, -1)}, r"Columns of a tsv file are numbers, from 0, found \[0, 1, -1\]"),
         ({"columns": (1, 2, 3)}, r"columns is \(1, 2, 3\), expected a list of 2: the two sentences, or one of a text"),
-        ({"format": "csv", "columns": (1, 9)}, r"x has 1 columns, none with the number 9 \(from 0\)"),
+        (
+            {"format": "csv", "columns": (1, 9)},
+            r"x has 1 columns, none with the number 9 \(from 0\)\. Its first row has tabs: is it TSV \(format=tsv\)\?",
+        ),
     ],
 )
 def test_columns_that_are_not_there_are_named(tmp_path, settings, complaint):
