@@ -1,6 +1,6 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.errors import MissingConfigException
@@ -36,11 +36,14 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
 
 
 def check_for_cluster(
-    parameters: Mapping[str, Any], declared: Mapping[str, InputSpec], pipeline_root: str | None = None
+    parameters: Mapping[str, Any],
+    declared: Mapping[str, InputSpec],
+    pipeline_root: str | None = None,
+    mounted: Sequence[str] = (),
 ) -> None:
-    """`check_for_image` for steps that are pods, whose own disks are lost with them."""
+    """`check_for_image` for steps that are pods, whose own disks are lost with them, but not what they have mounted."""
     values = _with_defaults(parameters, declared)
-    check_places(values, pipeline_root)
+    check_places(values, pipeline_root, mounted)
     check_for_image(parameters, declared)
     asked = [f"{name}={values[name]}" for name in ("gpus", "judging_gpus") if int(values.get(name, 0))]
     if asked and is_for_cpus(IMAGE):

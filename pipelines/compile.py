@@ -2,7 +2,7 @@
 
 python -m pipelines.compile build/mtl_ranking.yaml
 python -m pipelines.compile build/mtl_ranking_nodes.yaml
-python -m pipelines.compile build/mtl_study.yaml --parallelism 4
+python -m pipelines.compile build/mtl_study.yaml --parallelism 4 --volume my-claim:/data --env IR_DATASETS_HOME=/data
 """
 
 from pathlib import Path
@@ -19,18 +19,18 @@ from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.mtl_study import mtl_study
-from pipelines.parallelism import Parallelism, set_parallelism
+from pipelines.variant import PLAIN, Parallelism, Variables, Variant, Volumes
 
 
-def write(path: Path, pipeline: GraphComponent = mtl_ranking, parallelism: int | None = None) -> None:
-    """Compile a pipeline into `path`. Of its loops, `parallelism` iterations run at once, or all.
+def write(path: Path, pipeline: GraphComponent = mtl_ranking, variant: Variant = PLAIN) -> None:
+    """Compile a variant of a pipeline into `path`.
 
     Raises:
-        ConfigError: The image can change.
+        ConfigError: The image can change, or the variant cannot be.
 
     """
+    pipeline = variant.of(pipeline)
     set_image(pipeline, check_image(IMAGE))
-    set_parallelism(pipeline, parallelism)
     path.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(pipeline, str(path))
 
@@ -41,12 +41,14 @@ def main(
         "build/mtl_ranking.yaml"
     ),
     parallelism: Parallelism = None,
+    volume: Volumes = None,
+    env: Variables = None,
 ) -> None:
     """Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE."""
     by_name = {f"{each.name.replace('-', '_')}.yaml": each for each in (mtl_ranking, mtl_ranking_nodes, mtl_study)}
     if target.name not in by_name:
         raise ConfigError(f"Expected a path that ends in {' or '.join(by_name)}, found {str(target)!r}.")
-    write(target, by_name[target.name], parallelism)
+    write(target, by_name[target.name], Variant(parallelism, volume or (), env or ()))
     print(f"wrote {target}")
 
 

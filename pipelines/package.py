@@ -18,6 +18,7 @@ import pipelines
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from pipelines.compile import write
+from pipelines.variant import PLAIN, Variant
 
 Pipeline = Annotated[str, typer.Option(help="A pipeline of this repository: the name of its file in pipelines/.")]
 File = Annotated[
@@ -49,23 +50,22 @@ class Package(NamedTuple):
 
 
 @contextmanager
-def opened(
-    pipeline: str, file: Path | None, cache: bool | None = None, parallelism: int | None = None
-) -> Iterator[Package]:
+def opened(pipeline: str, file: Path | None, cache: bool | None = None, variant: Variant = PLAIN) -> Iterator[Package]:
     """The compiled pipeline of that name, or the file if one is given, while the context lasts.
 
-    `cache` sets the caching of every step; None leaves it as it is. `parallelism` is for what is compiled here.
+    `cache` sets the caching of every step; None leaves it as it is. `variant` is for what is compiled here.
     """
-    if file is not None and parallelism:
-        raise ConfigError("--package is compiled already: give --parallelism to `python -m pipelines.compile` instead.")
+    if file is not None and variant.flags:
+        given = " and ".join(variant.flags)
+        raise ConfigError(f"--package is compiled already: give {given} to `python -m pipelines.compile` instead.")
     with TemporaryDirectory() as folder:
-        package = _compiled(pipeline, Path(folder), parallelism) if file is None else _read(file)
+        package = _compiled(pipeline, Path(folder), variant) if file is None else _read(file)
         yield package if cache is None else _with_caching(package, cache, Path(folder))
 
 
-def _compiled(pipeline: str, folder: Path, parallelism: int | None) -> Package:
+def _compiled(pipeline: str, folder: Path, variant: Variant) -> Package:
     component, path = load(pipeline), folder / f"{pipeline}.yaml"
-    write(path, component, parallelism)
+    write(path, component, variant)
     return Package(path, component.name, component.component_spec.inputs or {})
 
 

@@ -20,6 +20,7 @@ from pipelines.package import Cache, File, Pipeline, opened
 from pipelines.parameters import parse
 from pipelines.submit import Account, Root
 from pipelines.upload import Version, upload, version_name
+from pipelines.variant import Parallelism, Variables, Variant, Volumes
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule, unique in its experiment.")]
 
@@ -41,6 +42,9 @@ def create(
     pipeline_root: Root = None,
     service_account: Account = None,
     cache: Cache = None,
+    parallelism: Parallelism = None,
+    volume: Volumes = None,
+    env: Variables = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
@@ -49,10 +53,11 @@ def create(
     when = with_seconds(cron)
     if not name.strip():
         raise ConfigError("The schedule has no name: expected one, such as nightly.")
-    with opened(pipeline, package, cache) as compiled:
+    variant = Variant(parallelism, volume or (), env or ())
+    with opened(pipeline, package, cache, variant) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
-            check_for_cluster(values, compiled.inputs, pipeline_root)
+            check_for_cluster(values, compiled.inputs, pipeline_root, variant.mounted)
         version = version or version_name(compiled, None) + _SUFFIXES[cache]
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)

@@ -26,8 +26,8 @@ from pipelines.client import (
 )
 from pipelines.follow import command, follow
 from pipelines.package import Cache, File, Package, Pipeline, opened
-from pipelines.parallelism import Parallelism
 from pipelines.parameters import parse
+from pipelines.variant import Parallelism, Variables, Variant, Volumes
 
 Root = Annotated[str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; default: the server's.")]
 Account = Annotated[str | None, typer.Option(help="Kubernetes service account of the steps; default: the server's.")]
@@ -49,6 +49,8 @@ def main(
     service_account: Account = None,
     cache: Cache = None,
     parallelism: Parallelism = None,
+    volume: Volumes = None,
+    env: Variables = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the run to its end.")] = False,
     follow_run: Annotated[
         str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that was submitted before.")
@@ -68,10 +70,11 @@ def main(
             raise ConfigError(f"--follow submits nothing: expected no parameters, found {' '.join(parameters)}.")
         follow(connect(endpoint, namespace, token), follow_run, interval)
         return
-    with opened(pipeline, package, cache, parallelism) as compiled:
+    variant = Variant(parallelism, volume or (), env or ())
+    with opened(pipeline, package, cache, variant) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version
-            check_for_cluster(values, compiled.inputs, pipeline_root)
+            check_for_cluster(values, compiled.inputs, pipeline_root, variant.mounted)
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
         if package is None and "MTLRANK_IMAGE" not in os.environ:

@@ -14,7 +14,7 @@ from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.client import Client, Endpoint, Namespace, Token, connect, explained_errors
 from pipelines.package import File, Package, Pipeline, opened
-from pipelines.parallelism import Parallelism
+from pipelines.variant import Parallelism, Variables, Variant, Volumes
 
 Version = Annotated[str | None, typer.Option(help="Name of the version; default: the tag of the steps' image.")]
 
@@ -29,6 +29,8 @@ def main(
     pipeline: Pipeline = "mtl_ranking",
     package: File = None,
     parallelism: Parallelism = None,
+    volume: Volumes = None,
+    env: Variables = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
@@ -37,7 +39,7 @@ def main(
 
     A version that exists already is left as it is.
     """
-    with opened(pipeline, package, parallelism=parallelism) as compiled:
+    with opened(pipeline, package, variant=Variant(parallelism, volume or (), env or ())) as compiled:
         version = version_name(compiled, version)
         upload(connect(endpoint, namespace, token), compiled, name or compiled.name, version)
 

@@ -14,6 +14,12 @@ def pipeline_of(words):
     return load(words[words.index("--pipeline") + 1] if "--pipeline" in words else "mtl_ranking")
 
 
+def parameters_of(words):
+    """A pipeline's parameters among a command's words: key=value, but not after --env."""
+    after = zip(["", *words], words, strict=False)
+    return [word for previous, word in after if "=" in word and not word.startswith("-") and previous != "--env"]
+
+
 def typed(folder, step, *words):
     """`python -m mtlrank.<step>` with these words, typed in a folder; gives the exit code."""
     before = set(sys.modules)

@@ -11,7 +11,7 @@ import pytest
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from pipelines.parameters import parse
-from tests.commands import pipeline_of
+from tests.commands import parameters_of, pipeline_of
 
 ROOT = Path(__file__).parent.parent
 TEXT = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -67,8 +67,9 @@ def test_uses_of_a_model_compose(command):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"pipelines.(local|submit|schedule)|kfp run", c)])
 def test_pipeline_parameters_are_understood(command):
-    words = [word for word in shlex.split(command) if "=" in word]
-    assert len(parse(words, pipeline_of(shlex.split(command)).component_spec.inputs)) == len(words)
+    words = shlex.split(command)
+    parameters = parameters_of(words)
+    assert len(parse(parameters, pipeline_of(words).component_spec.inputs)) == len(parameters)
 
 
 @pytest.mark.parametrize(("path", "text"), TEXT.items(), ids=lambda value: getattr(value, "name", ""))

@@ -42,13 +42,13 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
         raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
 
-def check_places(values: Mapping[str, Any], pipeline_root: str | None = None) -> None:
-    """Refuse folders that are lost with a pod, or that other nodes cannot see."""
+def check_places(values: Mapping[str, Any], pipeline_root: str | None = None, mounted: Sequence[str] = ()) -> None:
+    """Refuse folders that are lost with a pod, or that other nodes cannot see; `mounted` are paths that outlive pods."""
     if "num_nodes" in values:
         check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
     for name in ("prepared", "checkpoints", "registry"):
         if values.get(name):
-            _check_place(name, values[name])
+            _check_place(name, values[name], mounted)
 
 
 def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ def check_shard(config: Config) -> None:
         )
 
 
-def _check_place(name: str, path: str) -> None:
+def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:
     try:
         place = parse_path(path)
     except StorageError as error:
@@ -105,9 +105,8 @@ def _check_place(name: str, path: str) -> None:
             raise ConfigError(
                 f"{name} is {path!r}, which is on a pod's own disk and gone with it: expected gs://bucket/name."
             )
-        warn(
-            f"{name} is {path!r}: without a volume of the cluster there, it is gone with the pod. Safe is gs://bucket/name."
-        )
+        if not any(place.is_relative_to(folder) for folder in mounted):
+            warn(f"{name} is {path!r}: without a volume there, it is gone with the pod. Safe is gs://bucket/name.")
 
 
 def _check_promotion(config: Config, measures: Sequence[str]) -> None:

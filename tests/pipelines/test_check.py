@@ -15,7 +15,7 @@ from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.mtl_study import mtl_study
 from pipelines.parameters import parse
-from tests.commands import pipeline_of
+from tests.commands import parameters_of, pipeline_of
 from tests.components.train.parameters import parameters
 
 DECLARED = mtl_ranking.component_spec.inputs
@@ -307,7 +307,7 @@ def test_what_the_documentation_shows_is_right():
     checked = 0
     for words in examples():
         declared = pipeline_of(words).component_spec.inputs
-        given = parse([word for word in words if "=" in word and not word.startswith("-")], declared)
+        given = parse(parameters_of(words), declared)
         check_for_cluster(given, declared)
         checked += bool(given)
     assert checked >= 9

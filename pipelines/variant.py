@@ -1,0 +1,127 @@
+"""What is compiled into a pipeline, as Kubeflow Pipelines does not take it as a parameter: loops, volumes, variables."""
+
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import PurePosixPath
+from typing import Annotated, NamedTuple
+
+import typer
+from google.protobuf import json_format
+from kfp.dsl.graph_component import GraphComponent
+from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
+
+from components.launch.trainjob import SECRET, TRAINING_KEYS
+from mtlrank.errors import ConfigError
+
+LOOPS = ("try-each", "judge-each")  # whose pods may have GPUs
+
+Parallelism = Annotated[
+    int | None,
+    typer.Option(min=1, help="Runs of a study that train, or heads that are judged, at once; default: all."),
+]
+Volumes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--volume",
+        metavar="CLAIM:/PATH",
+        help="Mount a PersistentVolumeClaim of the namespace in each step; may be given several times.",
+    ),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME=VALUE",
+        help="An environment variable of each step, as in IR_DATASETS_HOME=/data; may be given several times.",
+    ),
+]
+
+
+class Volume(NamedTuple):
+    """A claim, and where it is mounted."""
+
+    claim: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Volume":
+        """The volume that `claim:/path` names."""
+        found = re.fullmatch(r"([a-z0-9](?:[-.a-z0-9]*[a-z0-9])?):(/.+)", text)
+        if not found or ":" in found[2] or ".." in PurePosixPath(found[2]).parts:
+            raise ConfigError(f"--volume {text!r}: expected a claim and an absolute path, as in my-claim:/data.")
+        return cls(found[1], found[2])
+
+
+class Variant(NamedTuple):
+    """What is compiled into a pipeline: `parallelism` iterations of a loop at once (None: all), volumes and variables."""
+
+    parallelism: int | None = None
+    volumes: Sequence[str] = ()
+    env: Sequence[str] = ()
+
+    @property
+    def flags(self) -> list[str]:
+        """The names of the options that were given."""
+        given = {"--parallelism": self.parallelism, "--volume": self.volumes, "--env": self.env}
+        return [name for name, value in given.items() if value]
+
+    @property
+    def mounted(self) -> list[str]:
+        """The paths of the volumes."""
+        return [Volume.parse(text).path for text in self.volumes]
+
+    def of(self, pipeline: GraphComponent) -> GraphComponent:
+        """A copy of the pipeline that has all this."""
+        pipeline = deepcopy(pipeline)
+        if self.parallelism:
+            _limit(pipeline, self.parallelism)
+        _mount(pipeline, [Volume.parse(text) for text in self.volumes])
+        _set_variables(pipeline, _parsed(self.env))
+        return pipeline
+
+
+PLAIN = Variant()
+
+
+def _limit(pipeline: GraphComponent, parallelism: int) -> None:
+    """Limit the loops whose pods may have GPUs."""
+    for component in [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]:
+        for task in component.dag.tasks.values():
+            if task.task_info.name in LOOPS:
+                task.iterator_policy.parallelism_limit = parallelism
+
+
+def _mount(pipeline: GraphComponent, volumes: Sequence[Volume]) -> None:
+    """Mount volumes in each step, as `kfp.kubernetes.mount_pvc` does in a step of a pipeline that is being defined."""
+    if twice := [each.path for each in volumes if [other.path for other in volumes].count(each.path) > 1]:
+        raise ConfigError(f"--volume: two claims are mounted at {twice[0]}. Give each a path of its own.")
+    for executor in pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors.values():
+        config = json_format.ParseDict(json_format.MessageToDict(executor), kubernetes.KubernetesExecutorConfig())
+        for volume in volumes:
+            mount = config.pvc_mount.add(mount_path=volume.path, constant=volume.claim)
+            mount.pvc_name_parameter.runtime_value.constant.string_value = volume.claim
+        executor.update(json_format.MessageToDict(config))
+
+
+def _set_variables(pipeline: GraphComponent, variables: dict[str, str]) -> None:
+    """Set environment variables in each step."""
+    for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
+        if variables:
+            executor["container"]["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _parsed(env: Sequence[str]) -> dict[str, str]:
+    variables = dict[str, str]()
+    for text in env:
+        name, is_set, value = text.partition("=")
+        if not is_set or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ConfigError(f"--env {text!r}: expected NAME=VALUE, as in IR_DATASETS_HOME=/data.")
+        if name in TRAINING_KEYS:
+            raise ConfigError(
+                f"--env {name}: a pipeline is kept in the clear. Put it into the Secret {SECRET!r} of the namespace."
+            )
+        if name in variables:
+            raise ConfigError(f"--env {name} is given twice.")
+        variables[name] = value
+    return variables
