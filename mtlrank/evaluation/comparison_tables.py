@@ -85,7 +85,10 @@ def as_latex(table: Table) -> str:
     ]
     for (system, baseline, head), rows in groupby(comparisons, key=lambda row: (row.system, row.baseline, row.head)):
         title = latex(f"{head}: {system} compared with {baseline}")
-        lines += [r"\midrule", rf"\multicolumn{{{len(_LATEX_HEADER)}}}{{@{{}}l}}{{{title}}} \\"]
+        lines += [
+            r"\midrule",
+            rf"\multicolumn{{{len(_LATEX_HEADER)}}}{{@{{}}p{{12cm}}@{{}}}}{{\raggedright {title}}} \\",
+        ]
         lines += [_latex_row(row) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     remarks = method(comparisons), *table.notes()

@@ -20,7 +20,6 @@ from mtlrank.words import counted
 Column = tuple[str, str]  # head, measure
 _WIDTH, _NAME = 12.0, 3.5  # cm of the LaTeX table, and of its longest name
 _LETTER, _DIGIT, _SMALL, _GAP = 0.17, 0.16, 0.12, 0.21  # cm, in \footnotesize and \tiny, and between columns
-_ENDS_OF_WORDS = (",", "+", "=", "/", r"\_")  # where long names may break
 
 
 class Result(NamedTuple):
@@ -112,7 +111,7 @@ def systems_latex(results: Results) -> str:
         for name, row in results.rows.items():
             if not any(column in row for column in columns):
                 continue
-            title = rf"\raggedright {_breakable(latex(names[name]))}" if longest > _NAME else latex(names[name])
+            title = rf"\raggedright {latex(names[name], longest=0)}" if longest > _NAME else latex(names[name])
             cells = [_cell(row[column], letters) if column in row else "--" for column in columns]
             lines.append(" & ".join([title, *cells]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip"]
@@ -206,9 +205,3 @@ def _cell(cell: Result, letters: dict[str, str]) -> str:
     std = "" if cell.std is None else rf"{{\tiny$\pm{cell.std:.4f}$}}"
     marks = "".join(letters[name] for name in cell.differs_from)
     return mean + std + (rf"\textsuperscript{{{marks}}}" if marks else "")
-
-
-def _breakable(name: str) -> str:
-    for end in _ENDS_OF_WORDS:
-        name = name.replace(end, end + r"\allowbreak{}")
-    return name

@@ -99,9 +99,14 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def latex(text: str) -> str:
-    """Text as LaTeX shows it as it is."""
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+def latex(text: str, longest: int = 24) -> str:
+    """Text as LaTeX shows it as it is. Words of more letters than `longest`, such as a config's, may break."""
+    breaks = dict.fromkeys(",+=/._", r"\allowbreak{}")
+    words = (
+        "".join(_LATEX.get(letter, letter) + (breaks.get(letter, "") if len(word) > longest else "") for letter in word)
+        for word in text.split()
+    )
+    return " ".join(words)
 
 
 def _harmless(cell: Any) -> Any:
