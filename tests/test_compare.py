@@ -118,7 +118,7 @@ def test_several_baselines_are_corrected_for_together(tmp_path, monkeypatch):
     latex = (tmp_path / "out" / "comparison.tex").read_text()
     for title in titles:
         assert title in done.stdout
-        assert f"{{rank: {title}}}" in latex
+        assert rf"{{\raggedright rank: {title}}}" in latex
     assert r"\caption{Differences from a and b. Test sets" in latex
     table = csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines())
     assert [f"{row['system']} compared with {row['baseline']}" for row in table] == titles
