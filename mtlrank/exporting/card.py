@@ -1,6 +1,5 @@
 """Model cards: what a folder is, where it comes from, and how to use it."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,12 +146,14 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
     """The data that the model learnt from, and its measures."""
     yield "\n## Where it comes from\n"
     yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}\n"
-    yield "| head | kind of head | learnt from | licence |\n|---|---|---|---|"
-    heads = config["model"]["heads"]
+    yield "| head | kind of head | licence of its data |\n|---|---|---|"
+    heads, sources = config["model"]["heads"], dict[str, Any]()
     for key, node in config["datamodule"]["dataset"]["datasets"].items():
         kind = heads[heads[key].get("of", key)]["_target_"].rpartition(".")[2]
-        name, licence = escape(str(node["name"])), escape(str(node.get("licence") or "not stated"))
-        yield f"| {name} | {kind} | {_code(_source(config, folder, key))} | {licence} |"
+        yield f"| {escape(str(node['name']))} | {kind} | {escape(str(node.get('licence') or 'not stated'))} |"
+        sources[str(node["name"])] = _source(config, folder, key)
+    yield "\nTheir data:\n"
+    yield "".join(f"    {line}\n" for line in yaml.safe_dump(sources, sort_keys=False, allow_unicode=True).splitlines())
     measured = [row for row in _measures(folder) if row[0] in names]
     if measured:
         yield "\n## Measures\n\n| head | split | measure | value | baseline |\n|---|---|---|---:|---:|"
@@ -160,12 +161,12 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
     yield ""
 
 
-def _source(config: Config, folder: Path, key: str) -> str:
+def _source(config: Config, folder: Path, key: str) -> Any:
     """Ids with versions and files with hashes, as preparation recorded them; else the settings of the config."""
     node = config["datamodule"]["dataset"]["datasets"][key]
     noted = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
     settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
-    return json.dumps(without_folders(noted.get(key, settings)), ensure_ascii=False)
+    return without_folders(noted.get(key, settings))
 
 
 def without_folders(value: Any) -> Any:
@@ -192,12 +193,6 @@ def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
         for measure, value in head["values"].items():
             baseline = f"{head['baseline'][measure]:.4f} ({head['baseline_name']})"
             yield head["name"], head["split"], measure, f"{value:.4f}", baseline
-
-
-def _code(text: str) -> str:
-    """Text as code in a cell of a table."""
-    plain = " ".join(text.replace("`", "'").split())
-    return f"`{plain.replace('|', chr(92) + '|')}`"
 
 
 def escape(text: str) -> str:

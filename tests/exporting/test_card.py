@@ -34,7 +34,8 @@ def test_the_card_tells_data_licences_and_measures_and_no_folder(tmp_path, confi
     assert "| trec2019 | test | nDCG@10 |" in card
     assert "seed 42" in card
     assert r"\<b\>mine\</b\> \| \[x\](http://y)" in card
-    assert "mtlrank-embedded/train" in card
+    assert "\n    trec2019:\n" in card
+    assert "        id: mtlrank-embedded/train\n" in card
     assert str(tmp_path) not in card
     assert str(data_dir) not in card
 
