@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib.resources import files
+from itertools import takewhile
 from types import ModuleType
 
 import pytest
@@ -155,6 +156,18 @@ def test_help_explains_every_setting(name):
         assert any(line.startswith(f"  {key}: ") or line == f"  {key}:" for line in lines), key
     assert f"{name} " in lines[0]  # how it is called
     assert ("loop/loss: " in done.stdout) == (name == "train")
+    if name == "train":
+        for key in (
+            "trainer.precision",
+            "loop.head_lr",
+            "loop.optimizer.lr",
+            "loop.schedule.warmup",
+            "model.body.lora",
+        ):
+            part, _, setting = key.rpartition(".")
+            start = next(number for number, line in enumerate(lines) if line.startswith(f"  {part}:  # "))
+            settings = takewhile(lambda line: line.startswith("    "), lines[start + 1 :])
+            assert any(line.startswith(f"    {setting}: ") for line in settings), key
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,12 +1,21 @@
 """The text of a step's `--help`: its config file, whose comments explain the settings."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 from itertools import dropwhile, takewhile
+
+_PARTS = {  # of the settings that most users change, the files that are chosen by default
+    "trainer": "trainer/default",
+    "loop": "loop/multitask",
+    "loop.optimizer": "loop/optimizer/adamw",
+    "loop.schedule": "loop/schedule/linear_warmup",
+    "model.body": "model/body/pretrained",
+}
 
 
 def usage(name: str) -> str:
     """The `--help` of the step whose config is called `name`, as a Hydra template."""
-    lines = files("mtlrank.conf").joinpath(f"{name}.yaml").read_text().splitlines()
+    lines = _lines(name)
     about = [line.removeprefix("#").removeprefix(" ") for line in takewhile(lambda line: line.startswith("#"), lines)]
     after_defaults = list(dropwhile(lambda line: line != "", lines[len(about) :]))[1:]
     settings = list(takewhile(lambda line: not line.startswith("hydra:"), after_defaults))
@@ -15,6 +24,20 @@ def usage(name: str) -> str:
     text = text.replace('"on":', "on:")  # quoted in the file because YAML reads `on` as true; a shell does not
     text = text.replace("$", "$$")
     if name == "train":  # study and probe take the same
+        text += "Those of the chosen parts (more with --cfg job):\n\n"
+        text += "".join(f"{line}\n" for key, file in _PARTS.items() for line in _part(key, file)) + "\n"
         text += "The experiment (experiment=embedded, if you name none) overrides some of them.\n\n"
         text += "Config groups and their options (group=option):\n\n$APP_CONFIG_GROUPS\n"
     return text + "`--cfg job` prints the whole config with your overrides and runs nothing.\n"
+
+
+def _lines(name: str) -> list[str]:
+    return files("mtlrank.conf").joinpath(f"{name}.yaml").read_text().splitlines()
+
+
+def _part(key: str, file: str) -> Iterator[str]:
+    """The settings of a part, without those that say which class it is or repeat others."""
+    yield f"  {key}:  # {'='.join(file.rsplit('/', 1))}"
+    for line in _lines(file):
+        if not line.startswith(("#", "_", "defaults", " ", "-")) and "${" not in line and line:
+            yield f"    {line}"
