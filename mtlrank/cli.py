@@ -149,12 +149,23 @@ def promote(
         float, typer.Option(help="The new model may be worse by this much, in the measure's own unit.")
     ] = 0.02,
     force: Annotated[str, typer.Option(help="Promote without a comparison, for this reason.")] = "",
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder in which heads were judged, as a pipeline's step leaves it; default: the run's own."
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Where others find the run, as in gs://bucket/root/run; default: its folder.")
+    ] = "",
 ) -> None:
     """Promote a model unless it may be worse than the model in use. Exit code 9: it was not promoted."""
     from mtlrank import promote as step
     from mtlrank.registry import Registry
 
-    decision = _guarded(lambda: step.run_folder(run, Registry(registry), measure or (), margin, force))
+    decision = _guarded(
+        lambda: step.run_folder(run, Registry(registry), measure or (), margin, force, evaluation or (), source)
+    )
     sys.exit(0 if decision.promoted else _NOT_PROMOTED)
 
 
@@ -171,6 +182,7 @@ def rollback(
 
     change = _guarded(lambda: Registry(registry).roll_back(to, note))
     print(f"{change.model} is in use again, in place of {change.replaced}")
+    print("No model is promoted by a comparison until one is with `mtlrank promote ... --force REASON`.")
 
 
 @app.command()

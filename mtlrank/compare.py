@@ -46,7 +46,7 @@ def run(
     folder = None if output is None else writable_folder(output)
     for system in systems:
         folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
-        say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}, {', '.join(system.heads)}")
+        say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}; heads: {', '.join(system.heads)}")
     compared = systems
     if first_stage:
         compared, remarks = with_first_stage_once(systems, chosen or [systems[0].name])

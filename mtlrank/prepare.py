@@ -65,15 +65,16 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     if missing:
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
     datasets = {}
+    complete = {key for key in keys if exists(join(folders[key], MANIFEST))}
     for key in keys:
-        if not exists(join(folders[key], MANIFEST)):
+        if key not in complete:
             _check(config, key)
     for key in keys:
         if shard:
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:
             datasets[key] = prepare_dataset(config, key, folders[key])
-            _say(datasets[key], key, folders[key])
+            _say(datasets[key], f"{key}, prepared before" if key in complete else f"prepared {key}", folders[key])
     return datasets
 
 
@@ -209,7 +210,7 @@ def _always_zero(dataset: PreparedDataset) -> list[str]:
     return always_zero(dataset.task.measures, [qrel for name in judged for qrel in dataset.split(name).qrels()])
 
 
-def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
+def _say(dataset: PreparedDataset, what: str, folder: str | Path) -> None:
     manifest = dataset.manifest
     splits = manifest["splits"]
     sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
@@ -237,4 +238,4 @@ def _say(dataset: PreparedDataset, key: str, folder: str | Path) -> None:
             )
     if dataset.has_judgements and (zero := _always_zero(dataset)):
         notes.append(f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures")
-    say("; ".join([f"prepared {key}: {sizes} samples", *notes]) + f" ({folder})")
+    say("; ".join([f"{what}: {sizes} samples", *notes]) + f" ({folder})")

@@ -8,7 +8,6 @@ if __name__ == "__main__":  # `python -m mtlrank.promote` is `mtlrank promote`
 
     start_command("promote")
 
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +15,19 @@ from pathlib import Path
 from mtlrank import evaluate
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.datamodule.preprocessor import Preprocessor
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import head_folders
+from mtlrank.evaluation.measures import mode
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
 from mtlrank.registry import EVALUATION, MODEL, Registry, Source
-from mtlrank.registry.decision import Decision, decide, parse_measures
+from mtlrank.registry.decision import Decision, check_margin, decide, parse_measures
 from mtlrank.registry.entry import write_entry
+from mtlrank.registry.history import Change
 from mtlrank.run_folder import about
 from mtlrank.storage import MANIFEST, local_path, read_json
+from mtlrank.words import interval
 
 _FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
 
@@ -40,19 +42,16 @@ def run(
     force: str = "",
     trained_in: str = "",
 ) -> Decision:
-    """Publish a model with its judged heads, and promote it if `decide` says so. The first model is always promoted.
+    """Publish a model with its judged heads, and promote it if `decide` says so, or if it is the first one.
 
-    Without `measures`, the main one of the model in use decides. A model that lacks a head of the model in use, or that
-    was rolled back, is not promoted.
+    Without `measures`, the main one of the model in use decides. A model is not promoted if it is worse than its baseline,
+    lacks a head of the model in use, or was rolled back; nor is any other after a rollback, until one is promoted with
+    `force`.
 
     If the model in use was judged on other topics or judgements, it is judged again on the datasets `prepared` (by key).
     `force` is a reason to promote the model without a comparison. `trained_in` is where others find the run that made the
     model, by default the folder around it.
     """
-    if not 0 <= margin < math.inf:
-        raise ConfigError(
-            f"The margin is {margin}, expected a finite number that is at least 0, in the measures' own unit."
-        )
     source = _source(model.absolute().parent, trained_in)
     with tempfile.TemporaryDirectory() as scratch:
         entry = Path(scratch) / "entry"
@@ -61,8 +60,10 @@ def run(
         parse_measures(measures, candidate)
         changes = registry.history()
         in_use = changes[-1].model if changes else None
+        deciding = list(measures)
         if not (measures or force or in_use):
-            _main_measure(entry, "the new model")  # later ones will be compared by it
+            deciding = [_main_measure(entry, "the new model")]  # later ones will be compared by it
+        check_margin(margin, deciding)
         name = registry.publish(entry)
         if in_use is not None and (name == in_use or (not force and registry.same_weights(name, in_use))):
             reason = f"{in_use} is in use already" + (f", with the same weights as {name}" if name != in_use else "")
@@ -70,11 +71,13 @@ def run(
             return Decision(True, reason, model=name, source=source)
         if force:
             decision = Decision(True, f"promoted without a comparison: {force}")
-        elif in_use is None:
-            decision = Decision(True, "the first model: there was none to compare with")
         elif rejected := registry.rejection(name, changes):
-            why = f" ({rejected.note})" if rejected.note else ""
-            decision = Decision(False, f"it was rolled back at {rejected.when}{why}: {_FORCE}")
+            decision = Decision(False, f"it was rolled back at {_when(rejected)}: {_FORCE}")
+        elif held := registry.held(changes):
+            decision = Decision(False, f"after the rollback at {_when(held)}, no model is compared: {_FORCE}")
+        elif in_use is None:
+            worse = _below_baseline(entry, deciding)
+            decision = Decision(not worse, worse or "the first model: there was none to compare with")
         else:
             decision = _decide(registry.fetch(in_use), candidate, measures, margin, prepared)
     if decision.promoted:
@@ -84,11 +87,40 @@ def run(
 
 
 def run_folder(
-    folder: Path, registry: Registry, measures: Sequence[str] = (), margin: float = 0.02, force: str = ""
+    folder: Path,
+    registry: Registry,
+    measures: Sequence[str] = (),
+    margin: float = 0.02,
+    force: str = "",
+    evaluations: Sequence[Path] = (),
+    trained_in: str = "",
 ) -> Decision:
-    """`run` for the folder of a finished training run."""
-    model, heads = local_path(folder) / MODEL, head_folders([folder / EVALUATION])
-    return run(model, heads, registry, measures, margin, force=force)
+    """`run` for the folder of a finished training run, whose heads were judged in it or in the folders `evaluations`."""
+    heads = head_folders(evaluations or [folder / EVALUATION])
+    return run(local_path(folder) / MODEL, heads, registry, measures, margin, force=force, trained_in=trained_in)
+
+
+def _when(rollback: Change) -> str:
+    """When a rollback was made, and why."""
+    return rollback.when + (f" ({rollback.note})" if rollback.note else "")
+
+
+def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
+    """Why a model is worse than its baseline by one of these measures; empty if none shows that.
+
+    It is, if the 95 % interval of the difference, which `mtlrank evaluate` has noted, is on the wrong side of 0.
+    """
+    for each in measures:
+        head, _, measure = each.partition("/")
+        judged = read_json(entry / EVALUATION / head / "metrics.json")
+        low, high = judged.get("intervals", {}).get(measure, {}).get("gain") or (0, 0)
+        if high < 0 if mode(measure) == "max" else low > 0:
+            value, baseline = judged["values"][measure], judged["baseline"][measure]
+            return (
+                f"it is worse than its baseline: {each} {value:.4f}, {judged['baseline_name']} {baseline:.4f}, 95 % "
+                f"interval of the difference {interval(low, high)}: {_FORCE}"
+            )
+    return ""
 
 
 def _source(run: Path, trained_in: str) -> Source:
@@ -124,7 +156,10 @@ def _decide(
         )
     measures = measures or [_main_measure(rival, "the model in use")]
     parse_measures(measures, candidate)
-    return decide(_judged_alike(rival, candidate, measures, prepared), candidate, measures, margin)
+    check_margin(margin, measures)
+    decision = decide(_judged_alike(rival, candidate, measures, prepared), candidate, measures, margin)
+    worse = _below_baseline(candidate.folders[0], measures) if decision.promoted else ""
+    return decision._replace(promoted=False, reason=worse) if worse else decision
 
 
 def _judged_alike(

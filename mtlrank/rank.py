@@ -114,6 +114,10 @@ def _format(config: Config) -> str:
     wanted = config["format"]
     if wanted is None:
         ending = Path(config["output"]).suffix.removeprefix(".")
+        if ending in ("json", "csv", "parquet", "gz"):
+            raise ConfigError(
+                f"output is {config['output']!r}: choose its format, one of {', '.join(FORMATS)} (format=jsonl)."
+            )
         wanted = ending if ending in FORMATS else "run"
     one_of("format", wanted, FORMATS)
     if config["keep"] is not None and wanted != "run":

@@ -43,7 +43,7 @@ from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError, one_line
 from mtlrank.evaluation.judged_head import head_name
-from mtlrank.evaluation.report import print_table, write_report
+from mtlrank.evaluation.report import invented, print_table, write_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones
@@ -69,7 +69,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     config = _selected(config)
     output = run_folder.output_folder(config)
     with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
-        return _run(run_folder.output_folder(config), config, prepared)
+        return _run(output, config, prepared)
 
 
 def rehearse(config: Config) -> dict[str, PreparedDataset]:
@@ -210,6 +210,8 @@ def _conclude(
     write_json(output / run_folder.METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
     if heads := _judged_heads(output, inputs.datasets) if config["test"] else []:
         print_table(heads)
+        if note := invented(config):
+            print(note)
         print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
 

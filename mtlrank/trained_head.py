@@ -89,7 +89,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> tuple[Config, dict[str
             check_targets(parts_of_model(config))
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error} If you trust this folder, add trust_model=true.") from error
-    elif (learnt := read_json(folder / MANIFEST).get("own_code")) and learnt != own_code(parts_of_model(config)):
+    elif (found := own_code(parts_of_model(config))) and found != read_json(folder / MANIFEST).get("own_code", []):
         warn(f"your own classes have changed since {folder} was trained: its results may be wrong")
     return config, labels
 

@@ -30,8 +30,11 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
         check(parameters, declared)
     except ConfigError as error:
         cause = error.__cause__
-        if not (isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)):
+        is_missing_here = isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)
+        if not is_missing_here:
             raise
+        if "Did you mean" in str(error):
+            raise ConfigError(f"{error} (If the image has it, set MTLRANK_CONFIG_DIR to its configs here.)") from cause
         warn(f"cannot be checked before the run: {error} The image may have it.")
 
 

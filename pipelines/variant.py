@@ -13,7 +13,10 @@ from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
 from components.launch.trainjob import SECRET, TRAINING_KEYS
 from mtlrank.errors import ConfigError
+from mtlrank.progress import warn
 
+_OF_THE_IMAGE = ("bin", "dev", "etc", "gcs", "lib", "opt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var")
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY$", re.IGNORECASE)
 LOOPS = ("try-each", "judge-each")  # whose pods may have GPUs
 
 Parallelism = Annotated[
@@ -50,6 +53,8 @@ class Volume(NamedTuple):
         found = re.fullmatch(r"([a-z0-9](?:[-.a-z0-9]*[a-z0-9])?):(/.+)", text)
         if not found or ":" in found[2] or ".." in PurePosixPath(found[2]).parts:
             raise ConfigError(f"--volume {text!r}: expected a claim and an absolute path, as in my-claim:/data.")
+        if (top := PurePosixPath(found[2]).parts[1]) in _OF_THE_IMAGE:
+            raise ConfigError(f"--volume {text!r} would hide what steps need in /{top}: choose another path, as /data.")
         return cls(found[1], found[2])
 
 
@@ -73,6 +78,8 @@ class Variant(NamedTuple):
 
     def of(self, pipeline: GraphComponent) -> GraphComponent:
         """A copy of the pipeline that has all this."""
+        if "num_nodes" in (pipeline.component_spec.inputs or {}) and (self.volumes or self.env):
+            warn("the nodes of a TrainJob get neither --volume nor --env: their runtime says what they have")
         pipeline = deepcopy(pipeline)
         if self.parallelism:
             _limit(pipeline, self.parallelism)
@@ -117,7 +124,7 @@ def _parsed(env: Sequence[str]) -> dict[str, str]:
         name, is_set, value = text.partition("=")
         if not is_set or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
             raise ConfigError(f"--env {text!r}: expected NAME=VALUE, as in IR_DATASETS_HOME=/data.")
-        if name in TRAINING_KEYS:
+        if name in TRAINING_KEYS or _SECRET_NAME.search(name):
             raise ConfigError(
                 f"--env {name}: a pipeline is kept in the clear. Put it into the Secret {SECRET!r} of the namespace."
             )

@@ -193,7 +193,7 @@ def test_rollback_is_one_command(tmp_path):
         typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
     changes = Registry(tmp_path / "registry").history()
     done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
-    assert done.stdout == f"{changes[0].model} is in use again, in place of {changes[1].model}\n"
+    assert done.stdout.startswith(f"{changes[0].model} is in use again, in place of {changes[1].model}\n")
     assert "rolled back  too slow" in typed("models", "--registry", tmp_path / "registry").stdout
 
 
@@ -209,6 +209,48 @@ def test_what_was_rolled_back_is_not_promoted_again(place, tmp_path):
     )
     assert typed("promote", better, "--registry", place, "--force", "fast now").exit_code == 0
     assert typed("promote", better, "--registry", place).exit_code == 0
+
+
+def test_after_a_rollback_no_comparison_puts_a_model_in_use(place, tmp_path):
+    runs = [write_finished(tmp_path / str(gain), gain=gain) for gain in (0.0, 0.1, 0.2, 0.3)]
+    for run in runs[:2]:
+        typed("promote", run, "--registry", place)
+    typed("rollback", "--registry", place, "--note", "odd answers")
+    held = typed("promote", runs[2], "--registry", place)
+    assert held.exit_code == 9
+    assert re.search(r"not promoted: after the rollback at \S+Z \(odd answers\), no model is compared", held.stderr)
+    assert typed("promote", runs[2], "--registry", place, "--force", "looked at").exit_code == 0
+    assert typed("promote", runs[3], "--registry", place).exit_code == 0
+
+
+@pytest.mark.parametrize("gain", [[-0.2, -0.1], [-0.2, 0.1], None])
+def test_a_model_worse_than_its_baseline_is_promoted_for_a_reason_only(place, tmp_path, gain):
+    for number in range(2):  # the first one, and one that is compared
+        run = write_finished(tmp_path / f"run{number}", gain=number / 10)
+        file = run / "evaluation" / "rank" / "metrics.json"
+        known = {"values": {"AP": 0.3}, "baseline": {"AP": 0.45}, "baseline_name": "first stage"}
+        write_json(file, read_json(file) | known | {"intervals": {"AP": {"gain": gain}}})
+        done = typed("promote", run, "--registry", place)
+        if gain == [-0.2, -0.1]:
+            assert done.exit_code == 9
+            assert "worse than its baseline: rank/AP 0.3000, first stage 0.4500, 95 % interval" in done.stderr
+            assert typed("promote", run, "--registry", place, "--force", "for a trial").exit_code == 0
+        else:
+            assert done.exit_code == 0
+
+
+def test_heads_that_were_judged_elsewhere_are_promoted_with_their_model(place, tmp_path):
+    """As those of a pipeline, whose steps leave them in folders of their own."""
+    run = write_finished(tmp_path / "run", tasks=("rank", "sim"))
+    for head in ("rank", "sim"):
+        (tmp_path / f"result-{head}").mkdir()
+        shutil.move(run / "evaluation" / head, tmp_path / f"result-{head}" / head)
+    shutil.rmtree(run / "evaluation")
+    results = [word for head in ("rank", "sim") for word in ("--evaluation", tmp_path / f"result-{head}")]
+    assert typed("promote", run, "--registry", place).exit_code == 3
+    assert typed("promote", run, "--registry", place, *results, "--source", "gs://bucket/run").exit_code == 0
+    (change,) = Registry(place).history()
+    assert change.source.run == "gs://bucket/run"
 
 
 def test_the_same_training_again_gives_the_same_model(data_dir, tmp_path, capsys):
@@ -232,9 +274,15 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
     [
         (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/manifest.json is missing"),
         (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
-        (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "The margin is -1.0, expected a finite number"),
-        (["promote", "run", "--registry", "r", "--margin", "nan"], 2, "The margin is nan, expected a finite number"),
-        (["promote", "run", "--registry", "r", "--margin", "inf"], 2, "The margin is inf, expected a finite number"),
+        (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "margin is -1.0: expected a finite number"),
+        (
+            ["promote", "run", "--registry", "r", "--margin", "5"],
+            2,
+            "margin is 5, but rank/AP is at most 1: expected at",
+        ),
+        (["promote", "run", "--registry", "r", "--measure", "rank/Judged@10"], 2, "does not say which model is better"),
+        (["promote", "run", "--registry", "r", "--margin", "nan"], 2, "margin is nan: expected a finite number"),
+        (["promote", "run", "--registry", "r", "--margin", "inf"], 2, "margin is inf: expected a finite number"),
         (["promote", "run", "--registry", "r", "--measure", "nope"], 2, "was not judged by 'nope'"),
         (["rollback", "--registry", "r"], 2, "first model"),
         (["models", "--registry", "r", "--yes"], 2, "--yes is for --prune"),
@@ -267,6 +315,10 @@ def trained(tmp_path_factory, config, datasets):
     evaluate.run(
         settings("evaluate", model_dir=root / "model", output_dir=root / "evaluation", data_dir=config["data_dir"])
     )
+    judged = root / "evaluation" / "trec2019" / "metrics.json"
+    write_json(
+        judged, read_json(judged) | {"intervals": {}}
+    )  # as if random weights were not worse than the first stage
     return root
 
 

@@ -366,6 +366,7 @@ def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatc
             "but the run of mtlrank-embedded/test is re-ranked. Set run=bm25, so that BM25 retrieves",
         ),
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
+        ({"output": "out.json"}, "output is 'out.json': choose its format, one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),
         ({"missing_texts": "drop"}, "missing_texts is 'drop', expected one of stop, skip"),
         ({"model_dir": "nowhere"}, "There is no folder nowhere"),

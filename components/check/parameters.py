@@ -1,7 +1,6 @@
 """Checks of a pipeline's parameters that need the configs, but no data."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.progress import warn
+from mtlrank.registry.decision import check_margin
 from mtlrank.storage.paths import parse as parse_path
 
 
@@ -25,8 +25,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
-    if not 0 <= values["margin"] < math.inf:
-        raise ConfigError(f"margin is {values['margin']}: expected at least 0 and finite, in the measures' own unit.")
+    check_margin(values["margin"], values["measures"])
     settings = {**train_settings(values), "output_dir": "of the step"}
     if gpus > 1 or "num_nodes" in values:
         settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from mtlrank import embedded
 from mtlrank.building.devices import is_on_gpus
 from mtlrank.composing.compose import Config
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -18,10 +19,22 @@ _WIDE, _USUAL = 50.0, 3.0  # standard deviations of scores: a teacher's that are
 
 def advise(config: Config, datasets: Mapping[str, PreparedDataset], loss: Combiner) -> None:
     """Warn before the training starts."""
+    _check_body(config)
     _check_rate(config)
     _check_epochs(config, loss)
     _check_speed(config["trainer"])
     _check_teachers(datasets)
+
+
+def _check_body(config: Config) -> None:
+    """The tiny body knows nothing, and only the words of the invented collection."""
+    body, mixture = config["model"]["body"], config["datamodule"]["dataset"]
+    own = [key for key, node in mixture["datasets"].items() if embedded.NAME not in str(node)]
+    if str(body["backbone"]).startswith(embedded.NAME) and own:
+        warn(
+            f"the tiny body is for the invented collection, and {', '.join(own)} is other data: experiment=finetune has a "
+            "pretrained one, as have model/body=bert_base_uncased and model/body=pretrained model.body.backbone=..."
+        )
 
 
 def _check_rate(config: Config) -> None:

@@ -110,7 +110,7 @@ def _owners(config: Config) -> dict[str, str]:
 
 def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTLHead:
     node = config["model"]["heads"][key]
-    if not isinstance(node, dict):
+    if not isinstance(node, dict) or "_target_" not in node:
         raise ConfigError(f"model.heads.{key} is {node!r}, expected settings of a head, as in model/heads.")
     try:
         built = build_object(node)(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -16,7 +17,7 @@ from mtlrank.building.dataset import code
 from mtlrank.building.devices import num_processes
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
-from mtlrank.composing.objects import build_object
+from mtlrank.composing.objects import build_object, locate
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, StorageError, one_line
@@ -134,7 +135,17 @@ def log_settings(trainer: pl.Trainer, settings: Mapping[str, Any], metric: str) 
 
 
 def check_trainer(config: Config) -> None:
-    """Refuse trainer settings that Lightning refuses, such as a missing GPU, before data is read."""
+    """Refuse trainer settings that Lightning refuses, such as a missing GPU, before data is read.
+
+    Callbacks that validate, stop or save are refused too: milestones do that.
+    """
+    for node in config["trainer"].get("callbacks") or ():
+        found = locate(str(node["_target_"])) if isinstance(node, Mapping) and "_target_" in node else None
+        if isinstance(found, type) and issubclass(found, EarlyStopping | ModelCheckpoint):
+            raise ConfigError(
+                f"trainer.callbacks has {found.__name__}, but mtlrank validates, stops and saves by itself: leave it out "
+                "and use training.monitor, training.patience and training.checkpoint_minutes."
+            )
     settings = {key: value for key, value in config["trainer"].items() if key not in ("callbacks", "deterministic")}
     _trainer(settings, logger=False, enable_checkpointing=False)  # `deterministic` would change torch's global mode
 

@@ -112,7 +112,7 @@ def _explain_interpolation(error: Exception, _: object) -> str | None:
     if unset := re.search(r"Interpolation key '([^']+)' not found", one_line(error)):
         return (
             f"The config refers to {unset[1]}, which is not set. Choose a dataset (datamodule/dataset=...), or an "
-            "experiment or a collection that sets it."
+            "experiment or a collection (collection=...) that sets it."
         )
     return None
 
@@ -156,8 +156,17 @@ def _explain_key(error: Exception, config_without: ConfigWithout) -> str | None:
     if argument := _argument_of_class(name, value_of(config, name.rpartition(".")[0]), typed, hint):
         return f"Unknown config key {name!r}{argument}"
     group, dot, _ = name.partition(".")
+    if name.startswith("model.heads.") and value_of(config, ".".join(name.split(".")[:3])) is None:
+        head = name.split(".")[2]
+        single = " A dataset that is trained by itself has the head model.default_head." if _is_single(config) else ""
+        return f"Unknown config key {name!r}.{hint}{single} `+model/heads@model.heads.{head}=...` adds a head."
     adding = f"; `+{name}=...` adds a new one" if dot and group not in CLOSED else ""
     return f"Unknown config key {name!r}.{hint} (`--cfg job` prints all keys{adding}.)"
+
+
+def _is_single(config: Any) -> bool:
+    """Whether the config has one dataset, which is no mixture."""
+    return value_of(config, "datamodule.dataset.datasets") is None
 
 
 def _not_overridden(error: Exception) -> str:

@@ -83,7 +83,12 @@ def is_json(path: Path, *, by_name: bool = False) -> bool:
 
 
 def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether a file's first line is a header: in place of ids and texts it has usual names of such columns."""
+    """Whether a file's first line is a header: in place of ids and texts it has usual names of such columns.
+
+    `id` by itself is one whatever the others are, as nothing else is called so.
+    """
+    if all(name.strip().lower() in ("id", "_id", "doc_id", "docid", "docno", "qid", "query_id", "pid") for name in ids):
+        return True
     return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
         _NAMES_OF_TEXTS.fullmatch(text.strip()) or _NAMES_OF_SENTENCES.fullmatch(text.strip()) for text in texts
     )

@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from rich.markup import escape
 
-from mtlrank import __version__
+from mtlrank import __version__, embedded
 from mtlrank.about import PACKAGES
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.section import Line, Row, Section, read_sections, table_of
@@ -39,7 +39,7 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
     )
     metrics = {f"{head.split}/{head.dataset}/{row.measure}": row.value for head in sections for row in head.rows}
     write_text(output / "report.html", page)
-    write_text(output / "report.md", markdown(sections))
+    write_text(output / "report.md", markdown(sections) + (f"\n{note}\n" if (note := invented(config)) else ""))
     write_json(output / "metrics.json", metrics)
     return metrics
 
@@ -62,9 +62,16 @@ def markdown(sections: Sequence[Section]) -> str:
     lines = ["| head | measure | value | baseline | difference | its 95 % interval |", "|---|---|---:|---:|---:|---:|"]
     for name, row, baseline_name, _ in table_of(sections):
         baseline = f"{row.baseline:.4f} ({baseline_name})"
-        cells = name, row.shown, f"{row.value:.4f}", baseline, f"{row.value - row.baseline:+.4f}", _interval(row)
+        cells = name, row.shown, f"{row.value:.4f}", baseline, *_difference(row)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return f"**{verdict(sections)}**\n\n" + "\n".join(lines) + "\n"
+
+
+def invented(config: Mapping[str, Any]) -> str:
+    """A sentence about the tasks of the embedded collection, whose names are those of real ones; empty without any."""
+    datasets = config["datamodule"]["dataset"]["datasets"].values()
+    names = [str(node["name"]) for node in datasets if embedded.NAME in str(node)]
+    return f"Invented data (the embedded collection), whatever it is called: {', '.join(names)}." if names else ""
 
 
 def print_table(folders: Sequence[Path]) -> None:
@@ -98,10 +105,15 @@ def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pi
 def _cells(line: Line) -> list[str]:
     row = line.row
     colour = {"better": "green", "worse": "red"}.get(row.verdict, "default")
-    difference = f"[{colour}]{row.value - row.baseline:+.4f}[/]"
+    difference, inside = _difference(row)
     values = f"{row.value:.4f}", f"{row.baseline:.4f}"
-    cells = [escape(line.name), row.shown, *values, line.baseline_name, difference, _interval(row)]
+    cells = [escape(line.name), row.shown, *values, line.baseline_name, f"[{colour}]{difference}[/]", inside]
     return [f"[bold]{cell}[/]" for cell in cells] if line.is_first else cells
+
+
+def _difference(row: Row) -> tuple[str, str]:
+    """The difference from the baseline and its interval; empty for a measure that is not one of quality."""
+    return (f"{row.value - row.baseline:+.4f}", _interval(row)) if row.verdict else ("", "")
 
 
 def _interval(row: Row) -> str:

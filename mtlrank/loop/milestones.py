@@ -17,6 +17,7 @@ from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.resume import continue_at, set_rates, take_over
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.progress import say, warn
+from mtlrank.words import counted
 
 
 class Monitored(NamedTuple):
@@ -170,8 +171,6 @@ class Milestones(pl.Callback):
             set_rates(each.scheduler)
         self._is_restored, self._saved_at = True, time.monotonic()
         self._stop_early_if_due(trainer)
-        if trainer.should_stop:
-            say(f"training.patience={self.plan.patience} ended this run at step {self.place.step}: raise it to go on")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After an optimizer step, validate, save and stop if that is due."""
@@ -243,6 +242,10 @@ class Milestones(pl.Callback):
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
         if self.plan.patience is not None and self.best.waited and self.best.waited >= self.plan.patience:
             trainer.should_stop = True
+            say(
+                f"training stops at step {self.place.step}: {counted(self.best.waited, 'validation')} without a better "
+                f"{self.monitored.key} (training.patience={self.plan.patience}; with a higher one it would go on)"
+            )
 
     def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
         """Load the best weights into the loop; returns the metrics of their validation."""

@@ -1,14 +1,17 @@
 """Whether a new model may replace the one in use: on the same topics, it must not be worse by more than a margin."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, compare
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.measures import is_quality, mode
 from mtlrank.evaluation.systems import System
 from mtlrank.registry.history import Source
 from mtlrank.words import interval
+
+_LARGE = 0.2  # a margin beyond which a model is clearly worse, by a measure of at most 1
 
 
 class Decision(NamedTuple):
@@ -49,6 +52,19 @@ def decide(
     return Decision(True, f"not worse by more than {margin:g}: {_in_words(decisive[0])}", decisive)
 
 
+def check_margin(margin: float, measures: Sequence[str]) -> None:
+    """Refuse a margin that is no number, or larger than a measure from 0 to 1 allows to make sense."""
+    if not 0 <= margin < math.inf:
+        raise ConfigError(
+            f"margin is {margin}: expected a finite number that is at least 0, in the measures' own unit."
+        )
+    share = [measure for measure in measures if mode(measure.partition("/")[2]) == "max"]
+    if margin > _LARGE and share:
+        raise ConfigError(
+            f"margin is {margin:g}, but {share[0]} is at most 1: expected at most {_LARGE:g}. 0.02 is two points."
+        )
+
+
 def markdown(decision: Decision, registry: str) -> str:
     """The decision and its numbers for a page that shows Markdown."""
     verdict = "Promoted" if decision.promoted else "Not promoted"
@@ -83,6 +99,8 @@ def _with_heads(system: System, names: set[str]) -> System:
 
 def _parse(measure: str, system: System) -> tuple[str, str]:
     head, _, name = measure.partition("/")
+    if not is_quality(name):
+        raise ConfigError(f"{measure} does not say which model is better: choose another measure.")
     if head not in system.heads or name not in system.heads[head].measures:
         known = [f"{head.name}/{name}" for head in system.heads.values() for name in head.measures]
         raise ConfigError(f"The new model was not judged by {measure!r}. It was judged by {', '.join(known)}.")

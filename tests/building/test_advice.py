@@ -16,6 +16,17 @@ def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
         assert ("datasets.x.task.teacher_scale=2e-06 scales" in capsys.readouterr().err) == told
 
 
+def test_the_tiny_body_is_not_for_other_data(config, datasets, capsys):
+    loss = DynamicWeightAverage({})
+    advice.advise(config, datasets, loss)
+    assert "the tiny body" not in capsys.readouterr().err
+    mixture = config["datamodule"]["dataset"]
+    own = {"_target_": "my_data.MyDataset", "name": "mine", "path": "my_files"}
+    changed = {**mixture, "datasets": {**mixture["datasets"], "mine": own}}
+    advice.advise({**config, "datamodule": {**config["datamodule"], "dataset": changed}}, datasets, loss)
+    assert "the tiny body is for the invented collection, and mine is other data" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("epochs", "told"), [(2, True), (3, False)])
 def test_a_training_that_ends_before_losses_are_weighed_is_told(capsys, epochs, told):
     advice._check_epochs({"training": {"epochs": epochs}}, DynamicWeightAverage({}))

@@ -1,7 +1,7 @@
 import pytest
 import pytorch_lightning as pl
 
-from mtlrank.building.trainer import build_trainer, monitored, plan_steps
+from mtlrank.building.trainer import build_trainer, check_trainer, monitored, plan_steps
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
@@ -33,6 +33,11 @@ def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_p
         ConfigError, match=r"trainer.callbacks is a collections.Counter, expected a pytorch_lightning\."
     ):
         build_trainer({**config, "trainer": wrong}, tmp_path, milestones)
+    own = "pytorch_lightning.callbacks.EarlyStopping"
+    with pytest.raises(
+        ConfigError, match="trainer.callbacks has EarlyStopping, but mtlrank validates, stops and saves"
+    ):
+        check_trainer({**config, "trainer": {**trainer, "callbacks": [{"_target_": own, "monitor": "val/x"}]}})
     with pytest.raises(ConfigError, match=r"trainer.callbacks is \['a'\], expected null or a list of Lightning"):
         composed("+trainer.callbacks=[a]")
 

@@ -50,6 +50,7 @@ from tests.saved_models import composed
         ),
         ("model/heads@model.heads.mine=cls", "`+model/heads@model.heads.mine=...` adds a head."),
         ("model.heads.nope.pooler=3", "'model.heads.nope.pooler'. Did you mean 'model.heads.msm_ner.pooler'?"),
+        ("model.heads.nope.dropout=0", " `+model/heads@model.heads.nope=...` adds a head."),
     ],
 )
 def test_a_slip_of_the_pen_gets_the_nearest_word(override, complaint):

@@ -108,10 +108,12 @@ def test_one_that_gets_better_is_not_and_its_start_is_removed(trained, data_dir,
 
 
 @pytest.mark.parametrize(("patience", "last"), [(0, 15), (1, 15), (2, 30)])
-def test_the_start_is_no_validation_that_is_waited_for(trained, data_dir, tmp_path, patience, last):
+def test_the_start_is_no_validation_that_is_waited_for(trained, data_dir, tmp_path, patience, last, capsys):
     more = [f"training.patience={patience}", "training.epochs=3"]
     train.run(settings(data_dir, tmp_path, *trained[0], *TOO_FAST, *more))
     assert content(tmp_path)["global_step"] == last
+    waited = "1 validation" if last == 15 else "2 validations"
+    assert f"training stops at step {last}: {waited} without a better val/" in capsys.readouterr().err
 
 
 def test_stopped_anywhere_it_ends_the_same_and_judges_its_start_once(trained, whole, data_dir, tmp_path, capsys):

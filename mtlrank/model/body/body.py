@@ -249,6 +249,8 @@ class MTLBody(nn.Module):
 
     def _depth(self, setting: str, layers: int | float | str) -> int:
         """The number of layers that a setting stands for."""
+        if isinstance(layers, str) and layers != "all":
+            raise ConfigError(f"model.body.{setting} is {layers!r}, expected a number of layers, a share, or all.")
         try:
             return self.num_layers if isinstance(layers, str) else resolve_layer(layers, self.num_layers)
         except ConfigError as error:

@@ -52,8 +52,8 @@ def complaint(pipeline=mtl_ranking, **changes):
         ({"overrides": ["model.body._target_=os.system"]}, "not allowed from a pipeline"),
         ({"gpus": "2", "overrides": ["trainer.devices=1"]}, "the pipeline's parameter gpus sets trainer.devices"),
         ({"memory": "lots"}, "memory is 'lots', expected an amount with its unit"),
-        ({"margin": -1.0}, "margin is -1.0: expected at least 0"),
-        ({"margin": float("inf")}, "margin is inf: expected at least 0 and finite"),
+        ({"margin": -1.0}, "margin is -1.0: expected a finite number that is at least 0"),
+        ({"margin": float("inf")}, "margin is inf: expected a finite number that is at least 0"),
     ],
 )
 def test_a_mistake_is_one_line(changes, said):

@@ -341,5 +341,9 @@ def test_of_a_family_that_is_not_known_all_or_nothing_is_frozen(tmp_path):
 
 def test_more_frozen_layers_than_there_are_is_an_error(tmp_path):
     AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match="model.body.frozen_layers is 'none', expected a number of layers, a share, or"
+    ):
+        body(tmp_path, frozen_layers="none")
     with pytest.raises(ConfigError, match="model.body.frozen_layers: layer 7 is deeper than the body"):
         body(tmp_path, frozen_layers=7)
