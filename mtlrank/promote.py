@@ -22,9 +22,10 @@ from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
 from mtlrank.registry import EVALUATION, MODEL, Registry, Source
-from mtlrank.registry.decision import Decision, check_margin, decide, parse_measures
+from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.registry.history import Change
+from mtlrank.registry.margin import check_margin
 from mtlrank.run_folder import about
 from mtlrank.storage import MANIFEST, local_path, read_json
 from mtlrank.words import interval

@@ -114,7 +114,7 @@ def _format(config: Config) -> str:
     wanted = config["format"]
     if wanted is None:
         ending = Path(config["output"]).suffix.removeprefix(".")
-        if ending in ("json", "csv", "parquet", "gz"):
+        if ending in ("json", "csv", "parquet"):
             raise ConfigError(
                 f"output is {config['output']!r}: choose its format, one of {', '.join(FORMATS)} (format=jsonl)."
             )

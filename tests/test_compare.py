@@ -31,7 +31,7 @@ def test_did_it_help(runs, tmp_path):
     assert "tasks=rank compared with first stage" in done.stdout
     assert "better" in done.stdout
     assert "Not compared: sim: only tasks=rank,sim has this head." in done.stdout
-    assert "tasks=rank,sim: 2 runs, rank, sim" in done.stderr
+    assert "tasks=rank,sim: 2 runs; heads: rank, sim" in done.stderr
     kept = json.loads((tmp_path / "out" / "comparison.json").read_text())
     first = kept["comparisons"][0]
     assert (first["baseline"], first["system"], first["verdict"]) == ("tasks=rank", "tasks=rank,sim", "better")
@@ -70,7 +70,7 @@ def test_folds_are_joined_and_one_fold_is_told(tmp_path, monkeypatch):
             write_ranking(tmp_path / f"{name}{fold}" / "evaluation" / "rank", values, fold=[fold, 3])
     done = typed("single0", "single1", "single2", "all0", "all1", "all2", "--resamples", 500, "--output", "out")
     assert done.exit_code == 0, done.output
-    assert "gain=0.1: 1 run of 3 folds, rank" in done.stderr
+    assert "gain=0.1: 1 run of 3 folds; heads: rank" in done.stderr
     assert "rank 12 queries" in " ".join(done.stdout.split())
     kept = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"][0]
     assert (kept["difference"], kept["num_units"], kept["folds"]) == (pytest.approx(0.1), 12, 3)
@@ -143,7 +143,7 @@ def test_evaluations_by_other_measures_are_compared(runs, tmp_path):
     done = typed(*(f"{run}/evaluation-test" for run in runs), "--measure", "nDCG@20")
     assert done.exit_code == 0, done.output
     assert "tasks=rank,sim compared with tasks=rank" in done.stdout
-    assert "tasks=rank: 2 runs, rank" in done.stderr
+    assert "tasks=rank: 2 runs; heads: rank" in done.stderr
     twice = typed("x=single1", "x=single1/evaluation-test", "all1")
     assert "have the same config and seed 1, so they count once" in twice.stderr
     without = typed(*runs, "--measure", "nDCG@20")

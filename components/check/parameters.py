@@ -13,7 +13,7 @@ from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.progress import warn
-from mtlrank.registry.decision import check_margin
+from mtlrank.registry.margin import check_margin
 from mtlrank.storage.paths import parse as parse_path
 
 

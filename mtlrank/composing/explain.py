@@ -156,7 +156,7 @@ def _explain_key(error: Exception, config_without: ConfigWithout) -> str | None:
     if argument := _argument_of_class(name, value_of(config, name.rpartition(".")[0]), typed, hint):
         return f"Unknown config key {name!r}{argument}"
     group, dot, _ = name.partition(".")
-    if name.startswith("model.heads.") and value_of(config, ".".join(name.split(".")[:3])) is None:
+    if name.startswith("model.heads.") and not isinstance(value_of(config, ".".join(name.split(".")[:3])), dict):
         head = name.split(".")[2]
         single = " A dataset that is trained by itself has the head model.default_head." if _is_single(config) else ""
         return f"Unknown config key {name!r}.{hint}{single} `+model/heads@model.heads.{head}=...` adds a head."
@@ -166,7 +166,7 @@ def _explain_key(error: Exception, config_without: ConfigWithout) -> str | None:
 
 def _is_single(config: Any) -> bool:
     """Whether the config has one dataset, which is no mixture."""
-    return value_of(config, "datamodule.dataset.datasets") is None
+    return not isinstance(value_of(config, "datamodule.dataset.datasets"), dict)
 
 
 def _not_overridden(error: Exception) -> str:

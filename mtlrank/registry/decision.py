@@ -1,6 +1,5 @@
 """Whether a new model may replace the one in use: on the same topics, it must not be worse by more than a margin."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,8 +9,6 @@ from mtlrank.evaluation.measures import is_quality, mode
 from mtlrank.evaluation.systems import System
 from mtlrank.registry.history import Source
 from mtlrank.words import interval
-
-_LARGE = 0.2  # a margin beyond which a model is clearly worse, by a measure of at most 1
 
 
 class Decision(NamedTuple):
@@ -50,19 +47,6 @@ def decide(
     if failed:
         return Decision(False, f"may be worse by more than {margin:g}: {_in_words(failed[0])}", decisive)
     return Decision(True, f"not worse by more than {margin:g}: {_in_words(decisive[0])}", decisive)
-
-
-def check_margin(margin: float, measures: Sequence[str]) -> None:
-    """Refuse a margin that is no number, or larger than a measure from 0 to 1 allows to make sense."""
-    if not 0 <= margin < math.inf:
-        raise ConfigError(
-            f"margin is {margin}: expected a finite number that is at least 0, in the measures' own unit."
-        )
-    share = [measure for measure in measures if mode(measure.partition("/")[2]) == "max"]
-    if margin > _LARGE and share:
-        raise ConfigError(
-            f"margin is {margin:g}, but {share[0]} is at most 1: expected at most {_LARGE:g}. 0.02 is two points."
-        )
 
 
 def markdown(decision: Decision, registry: str) -> str:

@@ -18,7 +18,7 @@ from tests.saved_models import composed
     [
         ("training.batchsize=3", "Unknown config key 'training.batchsize'. Did you mean 'training.batch_size'?"),
         ("lr=3", "Unknown config key 'lr'. Did you mean 'loop.optimizer.lr'?"),
-        ("experiment=finetune", "The config refers to collection.sem_sim, which is not set. Choose a dataset"),
+        ("experiment=finetune", "The config refers to collection.train, which is not set. Choose a dataset"),
         ("loop.optimizer.lrr=1", "Did you mean 'loop.optimizer.lr'?"),
         ("loop.lr=1", "Did you mean 'loop.optimizer.lr'?"),
         ("foo.bar=1", "Unknown config key 'foo'. (`--cfg job` prints all keys"),
