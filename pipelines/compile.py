@@ -19,7 +19,7 @@ from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
 from pipelines.mtl_study import mtl_study
-from pipelines.variant import PLAIN, Parallelism, Variables, Variant, Volumes
+from pipelines.variant import PLAIN, Memory, Parallelism, Variables, Variant, Volumes
 
 
 def write(path: Path, pipeline: GraphComponent = mtl_ranking, variant: Variant = PLAIN) -> None:
@@ -43,12 +43,13 @@ def main(
     parallelism: Parallelism = None,
     volume: Volumes = None,
     env: Variables = None,
+    memory: Memory = None,
 ) -> None:
     """Write a compiled pipeline, whose steps run on the image named by MTLRANK_IMAGE."""
     by_name = {f"{each.name.replace('-', '_')}.yaml": each for each in (mtl_ranking, mtl_ranking_nodes, mtl_study)}
     if target.name not in by_name:
         raise ConfigError(f"Expected a path that ends in {' or '.join(by_name)}, found {str(target)!r}.")
-    write(target, by_name[target.name], Variant(parallelism, volume or (), env or ()))
+    write(target, by_name[target.name], Variant.given(parallelism, volume, env, memory))
     print(f"wrote {target}")
 
 

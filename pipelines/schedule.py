@@ -20,7 +20,7 @@ from pipelines.package import Cache, File, Pipeline, opened
 from pipelines.parameters import parse
 from pipelines.submit import Account, Root
 from pipelines.upload import Version, upload, version_name
-from pipelines.variant import Parallelism, Variables, Variant, Volumes
+from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule, unique in its experiment.")]
 
@@ -45,6 +45,7 @@ def create(
     parallelism: Parallelism = None,
     volume: Volumes = None,
     env: Variables = None,
+    memory: Memory = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
@@ -53,7 +54,7 @@ def create(
     when = with_seconds(cron)
     if not name.strip():
         raise ConfigError("The schedule has no name: expected one, such as nightly.")
-    variant = Variant(parallelism, volume or (), env or ())
+    variant = Variant.given(parallelism, volume, env, memory)
     with opened(pipeline, package, cache, variant) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version

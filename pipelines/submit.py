@@ -27,7 +27,7 @@ from pipelines.client import (
 from pipelines.follow import command, follow
 from pipelines.package import Cache, File, Package, Pipeline, opened
 from pipelines.parameters import parse
-from pipelines.variant import Parallelism, Variables, Variant, Volumes
+from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
 Root = Annotated[str | None, typer.Option(help="Where artifacts go, as in gs://bucket/runs; default: the server's.")]
 Account = Annotated[str | None, typer.Option(help="Kubernetes service account of the steps; default: the server's.")]
@@ -51,6 +51,7 @@ def main(
     parallelism: Parallelism = None,
     volume: Volumes = None,
     env: Variables = None,
+    memory: Memory = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the run to its end.")] = False,
     follow_run: Annotated[
         str | None, typer.Option("--follow", metavar="RUN_ID", help="Follow a run that was submitted before.")
@@ -70,7 +71,7 @@ def main(
             raise ConfigError(f"--follow submits nothing: expected no parameters, found {' '.join(parameters)}.")
         follow(connect(endpoint, namespace, token), follow_run, interval)
         return
-    variant = Variant(parallelism, volume or (), env or ())
+    variant = Variant.given(parallelism, volume, env, memory)
     with opened(pipeline, package, cache, variant) as compiled:
         values = parse(parameters or [], compiled.inputs)
         if package is None:  # a file may be of another version

@@ -14,7 +14,7 @@ from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
 from pipelines.client import Client, Endpoint, Namespace, Token, connect, explained_errors
 from pipelines.package import File, Package, Pipeline, opened
-from pipelines.variant import Parallelism, Variables, Variant, Volumes
+from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
 Version = Annotated[str | None, typer.Option(help="Name of the version; default: the tag of the steps' image.")]
 
@@ -31,6 +31,7 @@ def main(
     parallelism: Parallelism = None,
     volume: Volumes = None,
     env: Variables = None,
+    memory: Memory = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token: Token = None,
@@ -39,7 +40,7 @@ def main(
 
     A version that exists already is left as it is.
     """
-    with opened(pipeline, package, variant=Variant(parallelism, volume or (), env or ())) as compiled:
+    with opened(pipeline, package, variant=Variant.given(parallelism, volume, env, memory)) as compiled:
         version = version_name(compiled, version)
         upload(connect(endpoint, namespace, token), compiled, name or compiled.name, version)
 

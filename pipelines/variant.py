@@ -1,4 +1,4 @@
-"""What is compiled into a pipeline, as Kubeflow Pipelines does not take it as a parameter: loops, volumes, variables."""
+"""What is compiled into a pipeline and is none of its parameters: loops, volumes, variables, the memory of steps."""
 
 import re
 from collections.abc import Sequence
@@ -40,6 +40,16 @@ Variables = Annotated[
     ),
 ]
 
+Memory = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--memory",
+        metavar="STEP=AMOUNT",
+        help="What a step may use, as in prepare=64Gi (of training: the parameter memory); may be given several times.",
+    ),
+]
+_UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
 
 class Volume(NamedTuple):
     """A claim, and where it is mounted."""
@@ -59,16 +69,29 @@ class Volume(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """What is compiled into a pipeline: `parallelism` iterations of a loop at once (None: all), volumes and variables."""
+    """What is compiled into a pipeline: `parallelism` iterations of a loop at once (None: all), and the options' texts."""
 
     parallelism: int | None = None
     volumes: Sequence[str] = ()
     env: Sequence[str] = ()
+    memory: Sequence[str] = ()
+
+    @classmethod
+    def given(
+        cls, parallelism: int | None, volume: list[str] | None, env: list[str] | None, memory: list[str] | None
+    ) -> "Variant":
+        """The variant of a command's options."""
+        return cls(parallelism, volume or (), env or (), memory or ())
 
     @property
     def flags(self) -> list[str]:
         """The names of the options that were given."""
-        given = {"--parallelism": self.parallelism, "--volume": self.volumes, "--env": self.env}
+        given = {
+            "--parallelism": self.parallelism,
+            "--volume": self.volumes,
+            "--env": self.env,
+            "--memory": self.memory,
+        }
         return [name for name, value in given.items() if value]
 
     @property
@@ -85,6 +108,8 @@ class Variant(NamedTuple):
             _limit(pipeline, self.parallelism)
         _mount(pipeline, [Volume.parse(text) for text in self.volumes])
         _set_variables(pipeline, _parsed(self.env))
+        for text in self.memory:
+            _set_memory(pipeline, text)
         return pipeline
 
 
@@ -116,6 +141,25 @@ def _set_variables(pipeline: GraphComponent, variables: dict[str, str]) -> None:
     for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
         if variables:
             executor["container"]["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _set_memory(pipeline: GraphComponent, text: str) -> None:
+    """Set what a step requests and may use, as `set_memory_limit` does in a pipeline that is being defined."""
+    step, _, amount = text.partition("=")
+    found = re.fullmatch(r"([0-9]+)(Mi|Gi|Ti)", amount)
+    executors = pipeline.pipeline_spec.deployment_spec["executors"]
+    steps = {
+        name.removeprefix("exec-"): executor["container"]["resources"]
+        for name, executor in executors.items()
+        if "{{" not in executor["container"]["resources"]["resourceMemoryLimit"]
+    }
+    if step not in steps or not found:
+        raise ConfigError(
+            f"--memory {text!r}: expected one of {', '.join(sorted(steps))}, and an amount, as in prepare=64Gi."
+        )
+    gigabytes = int(found[1]) * _UNITS[found[2]] / 1e9  # which older servers read
+    for key in ("Limit", "Request"):
+        steps[step].update({f"memory{key}": gigabytes, f"resourceMemory{key}": amount})
 
 
 def _parsed(env: Sequence[str]) -> dict[str, str]:

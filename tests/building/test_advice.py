@@ -9,11 +9,11 @@ from mtlrank.loop.loss import DynamicWeightAverage
 from mtlrank.task.distillation import MarginMSE
 
 
-def test_scores_of_a_teacher_that_are_no_logits_are_told(capsys):
-    for spread, scale, told in ((2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)):
-        task = MarginMSE(["AP"], teacher_scale=scale)
-        advice._check_teachers({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
-        assert ("datasets.x.task.teacher_scale=2e-06 scales" in capsys.readouterr().err) == told
+@pytest.mark.parametrize(("spread", "scale", "warned"), [(2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)])
+def test_scores_of_a_teacher_that_are_no_logits_are_warned_of(capsys, spread, scale, warned):
+    task = MarginMSE(["AP"], teacher_scale=scale)
+    advice._check_teachers({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
+    assert ("datasets.x.task.teacher_scale=2e-06 scales" in capsys.readouterr().err) == warned
 
 
 def test_the_tiny_body_is_not_for_other_data(config, datasets, capsys):

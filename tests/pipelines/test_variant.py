@@ -83,6 +83,19 @@ def executors(platform):
     return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
+def test_a_step_may_have_more_memory(tmp_path):
+    write(tmp_path / "plain.yaml")
+    write(tmp_path / "more.yaml", variant=Variant(memory=["prepare=16Gi", "merge=64Gi"]))
+    plain, more = (
+        {name: each["container"]["resources"] for name, each in spec["deploymentSpec"]["executors"].items()}
+        for spec in (next(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text())) for name in ("plain", "more"))
+    )
+    changed = {"memoryLimit": 68.719476736, "memoryRequest": 68.719476736} | dict.fromkeys(
+        ["resourceMemoryLimit", "resourceMemoryRequest"], "64Gi"
+    )
+    assert more == plain | {"exec-merge": plain["exec-merge"] | changed}
+
+
 def test_what_is_sent_has_it(server, invoke):
     words = ["--pipeline", "mtl_study", "--parallelism", "2", "--volume", "my-data:/data", "--env", "A=1"]
     assert invoke(submit, *words).exit_code == 0
@@ -118,6 +131,11 @@ def test_a_folder_on_a_volume_outlives_pods(server, invoke):
         (["--volume", "a:/dev/shm"], "--volume 'a:/dev/shm' would hide what steps need in /dev"),
         (["--volume", "a:/opt"], "would hide what steps need in /opt"),
         (["--env", "AWS_SECRET_ACCESS_KEY=abc"], "Put it into the Secret 'mtlrank' of the namespace."),
+        (
+            ["--memory", "prepare=64"],
+            "--memory 'prepare=64': expected one of check, evaluate, merge, prepare",
+        ),
+        (["--memory", "train=64Gi"], "expected one of check, evaluate, merge, prepare, promote, report, and an amount"),
         (["--env", "HOME"], "--env 'HOME': expected NAME=VALUE, as in IR_DATASETS_HOME=/data."),
         (["--env", "A=1", "--env", "A=2"], "--env A is given twice."),
         (["--env", "WANDB_API_KEY=abc"], "Put it into the Secret 'mtlrank' of the namespace."),
