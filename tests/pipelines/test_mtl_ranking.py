@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mtlrank.registry import model_folder
+from mtlrank.registry import Registry, model_folder
 from pipelines.local import main, run
 
 
@@ -18,9 +18,8 @@ from pipelines.local import main, run
 @pytest.mark.filterwarnings("ignore")
 def test_the_pipeline_runs_whole(tmp_path, home, capsys):
     small = {"tasks": ["trec2019", "msm_ner"], "epochs": 1, "shards": ["1/2", "2/2"], "overrides": ["debug=limit"]}
-    folder = run(
-        tmp_path / "root", **small, registry=str(tmp_path / "registry"), checkpoints=str(tmp_path / "checkpoints")
-    )
+    kept = {"registry": str(tmp_path / "registry"), "checkpoints": str(tmp_path / "checkpoints")}
+    folder = run(tmp_path / "root", **small, **kept, measures=["msm_ner/Accuracy"])
     told = capsys.readouterr().out.splitlines()
     assert {"    preparing trec2019, shard 1/2", "    preparing msm_ner, shard 2/2"} <= set(told)
     assert any("validation at step" in line for line in told)
@@ -57,7 +56,10 @@ def test_a_dataset_without_a_test_split_is_learnt_and_not_judged(tmp_path, home)
     assert "trec2019" in page.read_text()
     assert list(folder.glob("train/model/logs"))
     assert not list(folder.glob("train/model/checkpoints"))
-    assert (model_folder(registry) / "model.safetensors").exists()
+    (decision,) = folder.rglob("promote/decision")
+    assert "it is worse than its baseline: trec2019/nDCG@10" in decision.read_text()  # after four steps
+    assert len(list(registry.glob("models/*/model/model.safetensors"))) == 1
+    assert Registry(registry).current() is None
 
 
 @pytest.mark.slow
