@@ -22,7 +22,7 @@ from torch.distributed import DistBackendError
 
 from mtlrank import about, evaluate, prepare, run_folder
 from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
-from mtlrank.building.dataset import code, dataset_fingerprint, own_code
+from mtlrank.building.dataset import code, dataset_fingerprint, has_split, own_code
 from mtlrank.building.loop import build_loop, check_loss
 from mtlrank.building.model import build_body, build_model, compile_body
 from mtlrank.building.trainer import (
@@ -33,6 +33,7 @@ from mtlrank.building.trainer import (
     build_trainer,
     check_trainer,
     log_settings,
+    no_validation,
     plan_steps,
 )
 from mtlrank.composing.compose import Config
@@ -218,6 +219,9 @@ def _conclude(
 
 def _check_settings(config: Config) -> None:
     """Refuse mistakes that show before anything is read or loaded."""
+    datasets = config["datamodule"]["dataset"]["datasets"]
+    if not any(has_split(node, "val") for node in datasets.values()):
+        raise no_validation(datasets)
     check_monitor(config)
     check_loss(config)
     check_samplers(config)

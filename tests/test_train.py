@@ -9,6 +9,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mtlrank import __version__, prepare, train
 from mtlrank.composing.selection import select_tasks
+from mtlrank.errors import ConfigError
 from mtlrank.storage import read_json
 from tests.loop.runs import StoppedError, run_until, settings
 
@@ -126,3 +127,11 @@ def test_tensorboard_knows_the_settings_of_a_run_and_shows_no_value_that_was_not
     assert begun.session_start_info.hparams["loop.optimizer.lr"].number_value == 0.0123
     assert [each.name.tag for each in experiment.experiment.metric_infos] == ["val/msm_ner/Accuracy"]
     assert set(begun.session_start_info.hparams) == set(known)
+
+
+def test_training_without_validation_is_refused_before_data_are_prepared(tmp_path, capsys):
+    without = [f"datamodule.dataset.datasets.{key}.val=null" for key in ("trec2019", "msm_ner")]
+    with pytest.raises(ConfigError, match=r"No dataset \(trec2019, msm_ner\) has a val split, so the best checkpoint"):
+        train.run(settings(tmp_path / "data", tmp_path / "run", *without))
+    assert "prepare" not in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()

@@ -1,7 +1,7 @@
 """Builds what trains a loop: Lightning's trainer, milestones and checkpoints."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,15 +166,19 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
         for measure in dataset.task.measures
     }
     if not keys:
-        names = ", ".join(dataset.name for dataset in datasets.values())
-        raise ConfigError(
-            f"No dataset ({names}) has a val split, so the best checkpoint cannot be chosen. Give one a `val`, or add a "
-            "dataset that has one."
-        )
+        raise no_validation(datasets)
     key = config["training"]["monitor"] or next(iter(keys))
     if key not in keys:
         raise ConfigError(f"training.monitor is {key!r}.{nearest(key, keys)} Expected one of {', '.join(keys)}.")
     return Monitored(key, measures.mode(keys[key]))
+
+
+def no_validation(keys: Iterable[str]) -> ConfigError:
+    """The error for datasets of which none has a validation split."""
+    return ConfigError(
+        f"No dataset ({', '.join(keys)}) has a val split, so the best checkpoint cannot be chosen. Give one a `val`, or "
+        "add a dataset that has one."
+    )
 
 
 def plan_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
