@@ -23,10 +23,6 @@ IMPOSSIBLE = re.compile("[\\0\ud800-\udfff]")  # NUL and halves of surrogate pai
 _NAMES_OF_IDS = re.compile(
     r"_?(id|(d|doc|document|p|passage|corpus|q|query|question|topic)[_ -]?(id|no))", re.IGNORECASE
 )
-_NAMES_OF_TEXTS = re.compile(
-    r"((doc|document|passage|query|question|topic)[_ -]?)?(text|contents?|body)|doc|document|passage|query|question|title",
-    re.IGNORECASE,
-)
 _NAMES_OF_LABELS = re.compile(
     r"(gold[_ -]?)?(labels?|class|category|intent|tag|score|grade|similarity|relevance)([_ -]?(id|text|name|score))?",
     re.IGNORECASE,
@@ -82,16 +78,9 @@ def is_json(path: Path, *, by_name: bool = False) -> bool:
     return bool(_OBJECT.match(first))
 
 
-def is_header(ids: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether a file's first line is a header: in place of ids and texts it has usual names of such columns.
-
-    `id` by itself is one whatever the others are, as nothing else is called so.
-    """
-    if all(name.strip().lower() in ("id", "_id", "doc_id", "docid", "docno", "qid", "query_id", "pid") for name in ids):
-        return True
-    return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids) and all(
-        _NAMES_OF_TEXTS.fullmatch(text.strip()) or _NAMES_OF_SENTENCES.fullmatch(text.strip()) for text in texts
-    )
+def is_header(ids: Sequence[str]) -> bool:
+    """Whether a file's first line is a header: in place of ids it has usual names of such columns."""
+    return all(_NAMES_OF_IDS.fullmatch(name.strip()) for name in ids)
 
 
 def is_header_of_labels(label: str, texts: Sequence[str]) -> bool:

@@ -172,7 +172,7 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
 
 def _tsv_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
     for number, (place, row) in enumerate(read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)):
-        if number == 0 and is_header(row[:2], row[2:]):
+        if number == 0 and is_header(row[:2]):
             raise DataError(
                 f"{place}: found a header, but TSV files are expected to start with their first pair. Delete the line."
             )

@@ -147,7 +147,7 @@ def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Question]:
             found = f"{1 + len(texts)}: {line[:60]!r}" if line.strip() else BLANK
             way = " The name of JSON Lines ends in .jsonl." if line.startswith("{") else ""
             raise DataError(f"{place}: expected {layouts}, found {found}.{way}")
-        if number == 0 and is_header([name], texts):
+        if number == 0 and is_header([name]):
             raise DataError(f"{place}: found a header, but TSV files are expected to start with their first text.")
         yield Question({"id": name}, _candidate(number, place, texts, keys, reading))
 

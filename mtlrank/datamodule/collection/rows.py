@@ -78,7 +78,7 @@ def float32(score: float) -> float:
 
 def _tsv_texts(path: Path, reading: Reading) -> Iterator[Text]:
     for number, (place, (name, text)) in enumerate(read_cells(path, 2, "id, text; titles need JSON Lines", reading)):
-        if number == 0 and is_header([name], [text]):
+        if number == 0 and is_header([name]):
             reading.reject(place, f"expected an id and a text, found a header ({name}, {text}): remove it", name)
         else:
             yield Text(name, text, place)

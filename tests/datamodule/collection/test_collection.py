@@ -247,6 +247,7 @@ def test_a_bad_line_stops_with_its_place_or_is_set_aside(source, part, line, com
         ("docs", "pid\tpassage"),
         ("queries", "Query-ID\tQuery"),
         ("queries", "qid\tquestion"),
+        ("docs", "id\tbody of the text"),
     ],
 )
 def test_a_header_is_no_row(source, part, header):
