@@ -201,6 +201,7 @@ def models(
     """List the promotions and rollbacks of a registry, or remove models that are not needed any more."""
     from mtlrank.errors import ConfigError
     from mtlrank.registry import Registry
+    from mtlrank.registry.history import held_by
     from mtlrank.registry.prune import prune as prune_models
 
     def list_or_prune() -> None:
@@ -212,6 +213,8 @@ def models(
         for change in changes:
             source = f"  (from {change.source})" if change.source else ""
             print(f"{change.when}  {change.model}  {change.how}  {change.note}{source}")
+        if held_by(changes):
+            print("held: no model is promoted by a comparison until one is with `mtlrank promote ... --force REASON`")
         print(
             f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else f"{registry} has no model in use"
         )

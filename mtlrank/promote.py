@@ -24,7 +24,7 @@ from mtlrank.progress import say, warn
 from mtlrank.registry import EVALUATION, MODEL, Registry, Source
 from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
-from mtlrank.registry.history import Change
+from mtlrank.registry.history import Change, held_by
 from mtlrank.registry.margin import check_margin
 from mtlrank.run_folder import about
 from mtlrank.storage import MANIFEST, local_path, read_json
@@ -74,7 +74,7 @@ def run(
             decision = Decision(True, f"promoted without a comparison: {force}")
         elif rejected := registry.rejection(name, changes):
             decision = Decision(False, f"it was rolled back at {_when(rejected)}: {_FORCE}")
-        elif held := registry.held(changes):
+        elif held := held_by(changes):
             decision = Decision(False, f"after the rollback at {_when(held)}, no model is compared: {_FORCE}")
         elif in_use is None:
             worse = _below_baseline(entry, deciding)
@@ -118,7 +118,7 @@ def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
         if high < 0 if mode(measure) == "max" else low > 0:
             value, baseline = judged["values"][measure], judged["baseline"][measure]
             return (
-                f"it is worse than its baseline: {each} {value:.4f}, {judged['baseline_name']} {baseline:.4f}, 95 % "
+                f"it is worse than its baseline: {each} {value:.4f}, {judged.get('baseline_name', 'baseline')} {baseline:.4f}, 95 % "
                 f"interval of the difference {interval(low, high)}: {_FORCE}"
             )
     return ""

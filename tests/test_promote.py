@@ -216,10 +216,14 @@ def test_after_a_rollback_no_comparison_puts_a_model_in_use(place, tmp_path):
     for run in runs[:2]:
         typed("promote", run, "--registry", place)
     typed("rollback", "--registry", place, "--note", "odd answers")
+    assert (
+        typed("models", "--registry", place).stdout.splitlines()[-2].startswith("held: no model is promoted by a com")
+    )
     held = typed("promote", runs[2], "--registry", place)
     assert held.exit_code == 9
     assert re.search(r"not promoted: after the rollback at \S+Z \(odd answers\), no model is compared", held.stderr)
     assert typed("promote", runs[2], "--registry", place, "--force", "looked at").exit_code == 0
+    assert "held" not in typed("models", "--registry", place).stdout
     assert typed("promote", runs[3], "--registry", place).exit_code == 0
 
 

@@ -56,6 +56,11 @@ def rollbacks_to_earlier(changes: Sequence[Change]) -> list[Change]:
     return [changes[place] for place in range(1, len(changes)) if places[place] < places[place - 1]]
 
 
+def held_by(changes: Sequence[Change]) -> Change | None:
+    """The rollback to an earlier model that was the last change: until another, no model is promoted by a comparison."""
+    return next((change for change in rollbacks_to_earlier(changes) if change is changes[-1]), None)
+
+
 def source_of(model: str, changes: Sequence[Change]) -> Source | None:
     """Where a model came from when it was put in use last."""
     return next((change.source for change in reversed(changes) if change.model == model), None)

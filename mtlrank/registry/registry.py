@@ -167,11 +167,6 @@ class Registry:
                 return change
         return None
 
-    def held(self, changes: Sequence[Change]) -> Change | None:
-        """The rollback to an earlier model after which nobody has put another model in use."""
-        backwards = rollbacks_to_earlier(changes)
-        return changes[-1] if changes and changes[-1] in backwards else None
-
     def same_weights(self, model: str, other: str) -> bool:
         """Whether two models have equal weights, perhaps with other settings."""
         return model == other or ((mine := self._weights(model)) is not None and mine == self._weights(other))
