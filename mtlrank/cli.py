@@ -159,7 +159,10 @@ def promote(
         str, typer.Option(help="Where others find the run, as in gs://bucket/root/run; default: its folder.")
     ] = "",
 ) -> None:
-    """Promote a model unless it may be worse than the model in use. Exit code 9: it was not promoted."""
+    """Promote a model unless it may be worse than the model in use, or is worse than its baseline.
+
+    After a rollback, none is promoted without --force. Exit code 9: it was not promoted.
+    """
     from mtlrank import promote as step
     from mtlrank.registry import Registry
 
@@ -179,10 +182,12 @@ def rollback(
 ) -> None:
     """Roll back to an earlier model."""
     from mtlrank.registry import Registry
+    from mtlrank.registry.history import held_by
 
     change = _guarded(lambda: Registry(registry).roll_back(to, note))
-    print(f"{change.model} is in use again, in place of {change.replaced}")
-    print("No model is promoted by a comparison until one is with `mtlrank promote ... --force REASON`.")
+    print(f"{change.model} is in use now, in place of {change.replaced}")
+    if held_by(Registry(registry).history()):
+        print("No model is promoted by a comparison until one is with `mtlrank promote ... --force REASON`.")
 
 
 @app.command()

@@ -25,7 +25,7 @@ from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.errors import ConfigError, UserError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
-from mtlrank.evaluation.report import print_table
+from mtlrank.evaluation.report import invented, print_table
 from mtlrank.evaluation.results import write_head
 from mtlrank.inference.scoring import evaluation_device, evaluation_precision, predict
 from mtlrank.model.multitask import MultiTaskModel
@@ -70,6 +70,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
     metrics = judge_all(model, datasets, output, scoring, split, weights)
     print_table(folders)
+    if note := invented(saved):
+        print(note)
     print(f"results: {output}")
     return metrics
 

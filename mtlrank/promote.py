@@ -61,10 +61,11 @@ def run(
         parse_measures(measures, candidate)
         changes = registry.history()
         in_use = changes[-1].model if changes else None
-        deciding = list(measures)
-        if not (measures or force or in_use):
-            deciding = [_main_measure(entry, "the new model")]  # later ones will be compared by it
-        check_margin(margin, deciding)
+        if not (measures or force):
+            of_first = (entry, "the new model") if in_use is None else (registry.fetch(in_use), "the model in use")
+            measures = [_main_measure(*of_first)]  # of the first model: later ones will be compared by it
+        if not force:
+            check_margin(margin, measures)
         name = registry.publish(entry)
         if in_use is not None and (name == in_use or (not force and registry.same_weights(name, in_use))):
             reason = f"{in_use} is in use already" + (f", with the same weights as {name}" if name != in_use else "")
@@ -77,7 +78,7 @@ def run(
         elif held := held_by(changes):
             decision = Decision(False, f"after the rollback at {_when(held)}, no model is compared: {_FORCE}")
         elif in_use is None:
-            worse = _below_baseline(entry, deciding)
+            worse = _below_baseline(entry, measures)
             decision = Decision(not worse, worse or "the first model: there was none to compare with")
         else:
             decision = _decide(registry.fetch(in_use), candidate, measures, margin, prepared)
@@ -97,6 +98,10 @@ def run_folder(
     trained_in: str = "",
 ) -> Decision:
     """`run` for the folder of a finished training run, whose heads were judged in it or in the folders `evaluations`."""
+    if missing := [str(each) for each in evaluations if not local_path(each).is_dir()]:
+        raise DataError(
+            f"There is no folder {missing[0]}: expected one in which heads were judged, copied to this machine."
+        )
     heads = head_folders(evaluations or [folder / EVALUATION])
     return run(local_path(folder) / MODEL, heads, registry, measures, margin, force=force, trained_in=trained_in)
 
@@ -116,10 +121,10 @@ def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
         judged = read_json(entry / EVALUATION / head / "metrics.json")
         low, high = judged.get("intervals", {}).get(measure, {}).get("gain") or (0, 0)
         if high < 0 if mode(measure) == "max" else low > 0:
-            value, baseline = judged["values"][measure], judged["baseline"][measure]
+            value, baseline = (judged[key][measure] for key in ("values", "baseline"))
             return (
-                f"it is worse than its baseline: {each} {value:.4f}, {judged.get('baseline_name', 'baseline')} {baseline:.4f}, 95 % "
-                f"interval of the difference {interval(low, high)}: {_FORCE}"
+                f"it is worse than its baseline: {each} {value:.4f}, {judged.get('baseline_name', 'baseline')} "
+                f"{baseline:.4f}, 95 % interval of the difference {interval(low, high)}: {_FORCE}"
             )
     return ""
 
@@ -155,9 +160,7 @@ def _decide(
             False,
             f"it has no head {', '.join(lacking)}, which the model in use has: train with that task too. {_FORCE}",
         )
-    measures = measures or [_main_measure(rival, "the model in use")]
     parse_measures(measures, candidate)
-    check_margin(margin, measures)
     decision = decide(_judged_alike(rival, candidate, measures, prepared), candidate, measures, margin)
     worse = _below_baseline(candidate.folders[0], measures) if decision.promoted else ""
     return decision._replace(promoted=False, reason=worse) if worse else decision

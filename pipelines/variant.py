@@ -11,12 +11,12 @@ from google.protobuf import json_format
 from kfp.dsl.graph_component import GraphComponent
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
+from components.check.parameters import RESERVED
 from components.launch.trainjob import SECRET, TRAINING_KEYS
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
 
-_OF_THE_IMAGE = ("bin", "dev", "etc", "gcs", "lib", "opt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var")
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY$", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|CREDENTIALS|KEY)$", re.IGNORECASE)
 LOOPS = ("try-each", "judge-each")  # whose pods may have GPUs
 
 Parallelism = Annotated[
@@ -60,12 +60,15 @@ class Volume(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Volume":
         """The volume that `claim:/path` names."""
-        found = re.fullmatch(r"([a-z0-9](?:[-.a-z0-9]*[a-z0-9])?):(/.+)", text)
-        if not found or ":" in found[2] or ".." in PurePosixPath(found[2]).parts:
+        found = re.fullmatch(
+            r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?):(/[^:]+)", text
+        )  # a label, as volumes are named so
+        path = PurePosixPath(found[2]) if found else PurePosixPath()
+        if not found or len(path.parts) < 2 or ".." in path.parts:
             raise ConfigError(f"--volume {text!r}: expected a claim and an absolute path, as in my-claim:/data.")
-        if (top := PurePosixPath(found[2]).parts[1]) in _OF_THE_IMAGE:
+        if (top := path.parts[1]) in RESERVED:
             raise ConfigError(f"--volume {text!r} would hide what steps need in /{top}: choose another path, as /data.")
-        return cls(found[1], found[2])
+        return cls(found[1], str(path))
 
 
 class Variant(NamedTuple):
@@ -108,6 +111,9 @@ class Variant(NamedTuple):
             _limit(pipeline, self.parallelism)
         _mount(pipeline, [Volume.parse(text) for text in self.volumes])
         _set_variables(pipeline, _parsed(self.env))
+        steps = [text.partition("=")[0] for text in self.memory]
+        if twice := [step for step in steps if steps.count(step) > 1]:
+            raise ConfigError(f"--memory {twice[0]} is given twice.")
         for text in self.memory:
             _set_memory(pipeline, text)
         return pipeline
@@ -126,8 +132,9 @@ def _limit(pipeline: GraphComponent, parallelism: int) -> None:
 
 def _mount(pipeline: GraphComponent, volumes: Sequence[Volume]) -> None:
     """Mount volumes in each step, as `kfp.kubernetes.mount_pvc` does in a step of a pipeline that is being defined."""
-    if twice := [each.path for each in volumes if [other.path for other in volumes].count(each.path) > 1]:
-        raise ConfigError(f"--volume: two claims are mounted at {twice[0]}. Give each a path of its own.")
+    for what, given in (("path", [each.path for each in volumes]), ("claim", [each.claim for each in volumes])):
+        if twice := [each for each in given if given.count(each) > 1]:
+            raise ConfigError(f"--volume: the {what} {twice[0]} is given twice. Expected one path for each claim.")
     for executor in pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors.values():
         config = json_format.ParseDict(json_format.MessageToDict(executor), kubernetes.KubernetesExecutorConfig())
         for volume in volumes:
@@ -146,7 +153,7 @@ def _set_variables(pipeline: GraphComponent, variables: dict[str, str]) -> None:
 def _set_memory(pipeline: GraphComponent, text: str) -> None:
     """Set what a step requests and may use, as `set_memory_limit` does in a pipeline that is being defined."""
     step, _, amount = text.partition("=")
-    found = re.fullmatch(r"([0-9]+)(Mi|Gi|Ti)", amount)
+    found = re.fullmatch(r"([1-9][0-9]*)(Mi|Gi|Ti)", amount)
     executors = pipeline.pipeline_spec.deployment_spec["executors"]
     steps = {
         name.removeprefix("exec-"): executor["container"]["resources"]
@@ -168,9 +175,14 @@ def _parsed(env: Sequence[str]) -> dict[str, str]:
         name, is_set, value = text.partition("=")
         if not is_set or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
             raise ConfigError(f"--env {text!r}: expected NAME=VALUE, as in IR_DATASETS_HOME=/data.")
-        if name in TRAINING_KEYS or _SECRET_NAME.search(name):
+        if name in TRAINING_KEYS:
             raise ConfigError(
                 f"--env {name}: a pipeline is kept in the clear. Put it into the Secret {SECRET!r} of the namespace."
+            )
+        if _SECRET_NAME.search(name) and not value.startswith("/"):
+            raise ConfigError(
+                f"--env {name}: a pipeline is kept in the clear, and this looks like a secret. Give the steps' service "
+                "account the rights instead, or the path of a file on a volume."
             )
         if name in variables:
             raise ConfigError(f"--env {name} is given twice.")

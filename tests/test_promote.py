@@ -193,7 +193,11 @@ def test_rollback_is_one_command(tmp_path):
         typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "registry")
     changes = Registry(tmp_path / "registry").history()
     done = typed("rollback", "--registry", tmp_path / "registry", "--note", "too slow")
-    assert done.stdout.startswith(f"{changes[0].model} is in use again, in place of {changes[1].model}\n")
+    first, held = done.stdout.splitlines()
+    assert first == f"{changes[0].model} is in use now, in place of {changes[1].model}"
+    assert held.startswith("No model is promoted by a comparison until")
+    undone = typed("rollback", "--registry", tmp_path / "registry", "--to", changes[1].model)
+    assert undone.stdout == f"{changes[1].model} is in use now, in place of {changes[0].model}\n"
     assert "rolled back  too slow" in typed("models", "--registry", tmp_path / "registry").stdout
 
 
@@ -227,6 +231,15 @@ def test_after_a_rollback_no_comparison_puts_a_model_in_use(place, tmp_path):
     assert typed("promote", runs[3], "--registry", place).exit_code == 0
 
 
+def test_a_larger_error_than_the_baselines_is_worse_too(place, tmp_path):
+    run = write_finished(tmp_path / "run", tasks=("rank", "sim"))
+    file = run / "evaluation" / "sim" / "metrics.json"
+    known = {"values": {"MSE": 2.0}, "baseline": {"MSE": 1.0}, "baseline_name": "training mean"}
+    for gain, code in (([0.5, 1.5], 9), ([-1.5, -0.5], 0)):
+        write_json(file, read_json(file) | known | {"intervals": {"MSE": {"gain": gain}}})
+        assert typed("promote", run, "--registry", place, "--measure", "sim/MSE", "--margin", "3").exit_code == code
+
+
 @pytest.mark.parametrize("gain", [[-0.2, -0.1], [-0.2, 0.1], None])
 def test_a_model_worse_than_its_baseline_is_promoted_for_a_reason_only(place, tmp_path, gain):
     for number in range(2):  # the first one, and one that is compared
@@ -252,6 +265,10 @@ def test_heads_that_were_judged_elsewhere_are_promoted_with_their_model(place, t
     shutil.rmtree(run / "evaluation")
     results = [word for head in ("rank", "sim") for word in ("--evaluation", tmp_path / f"result-{head}")]
     assert typed("promote", run, "--registry", place).exit_code == 3
+    twice = typed("promote", run, "--registry", place, *results, *results)
+    assert (twice.exit_code, "rank was judged in several of these folders" in twice.stderr) == (3, True)
+    missing = typed("promote", run, "--registry", place, "--evaluation", tmp_path / "nowhere")
+    assert (missing.exit_code, f"There is no folder {tmp_path / 'nowhere'}" in missing.stderr) == (3, True)
     assert typed("promote", run, "--registry", place, *results, "--source", "gs://bucket/run").exit_code == 0
     (change,) = Registry(place).history()
     assert change.source.run == "gs://bucket/run"

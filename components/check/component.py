@@ -45,15 +45,13 @@ def check(
     values = dict(locals())
 
     import os
-    from pathlib import Path
 
-    from components.check.parameters import check_places, check_training
+    from components.check.parameters import check_places, check_training, mounted_above
 
     if not on_nodes:
         del values["num_nodes"]
     if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is lost with it
-        here = {Path(values[name]) for name in ("prepared", "checkpoints", "registry") if "://" not in values[name]}
-        folders = {folder for path in here for folder in (path, *path.parents)}
-        check_places(values, mounted=[str(folder) for folder in folders if folder.is_mount() and folder != Path("/")])
+        places = (values[name] for name in ("prepared", "checkpoints", "registry"))
+        check_places(values, mounted=[folder for path in places for folder in mounted_above(path)])
     check_training(values)
     print("No mistake found in the parameters.")

@@ -16,6 +16,28 @@ from mtlrank.progress import warn
 from mtlrank.registry.margin import check_margin
 from mtlrank.storage.paths import parse as parse_path
 
+RESERVED = (  # folders at the root of a pod that belong to the image, or that Kubeflow Pipelines mounts
+    *(
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "lib64",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "srv",
+        "sys",
+        "tmp",
+    ),
+    *("usr", "var", "gcs", "s3", "minio", "kfp-launcher", ".local", ".cache", ".config"),
+)
+
 
 def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> None:
     """Raise `ConfigError` for what cannot be trained, judged and promoted.
@@ -25,7 +47,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
-    check_margin(values["margin"], values["measures"])
+    check_margin(values["margin"], [])
     settings = {**train_settings(values), "output_dir": "of the step"}
     if gpus > 1 or "num_nodes" in values:
         settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
@@ -37,6 +59,9 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     check_monitor(config)
     if values["registry"]:
         _check_promotion(config, values["measures"])
+        main = config["datamodule"]["dataset"]["datasets"][values["tasks"][0]]
+        by_default = [f"{main['name']}/{measure}" for measure in (main["task"].get("measures") or ())[:1]]
+        check_margin(values["margin"], values["measures"] or by_default)
     if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
         raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
@@ -92,6 +117,14 @@ def check_shard(config: Config) -> None:
             f"prepare.shard is {config['prepare']['shard']!r}, but the pipeline prepares the shards that its parameter "
             'shards names, as in \'shards=["1/2", "2/2"]\'. Leave prepare.shard out.'
         )
+
+
+def mounted_above(path: str) -> list[str]:
+    """The folder among a path and those above it that is a volume of this machine, if any: what it holds outlives a pod."""
+    place = Path(path)
+    if not place.is_absolute() or (len(place.parts) > 1 and place.parts[1] in RESERVED):
+        return []
+    return [str(folder) for folder in (place, *place.parents[:-1]) if folder.is_mount()]
 
 
 def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:

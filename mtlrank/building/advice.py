@@ -32,8 +32,9 @@ def _check_body(config: Config) -> None:
     own = [key for key, node in mixture["datasets"].items() if embedded.NAME not in str(node)]
     if str(body["backbone"]).startswith(embedded.NAME) and own:
         warn(
-            f"the tiny body is for the invented collection, and {', '.join(own)} is other data: experiment=finetune has a "
-            "pretrained one, as have model/body=bert_base_uncased and model/body=pretrained model.body.backbone=..."
+            f"the tiny body is for the invented collection, and not for other data ({', '.join(own)}): "
+            "experiment=finetune has a pretrained one, as have model/body=bert_base_uncased and model/body=pretrained "
+            "model.body.backbone=..."
         )
 
 

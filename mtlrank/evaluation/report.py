@@ -32,6 +32,7 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
         verdict=verdict(sections),
         sections=sections,
         lines=table_of(sections),
+        note=invented(config),
         split=sections[0].split,
         curves=learning_pictures(read_curves(training), sections),
         about=_about(training, config),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "↓": r"$\downarrow$",
     "±": r"$\pm$",
 }
+_BREAK = re.compile(r"(?<=[,+=/_])|(?<=\.)(?=\D)")  # where a long name may break: not within a number
 
 
 def console(width: int) -> Console:
@@ -101,11 +103,11 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> str:
 
 def latex(text: str, longest: int = 24) -> str:
     """Text as LaTeX shows it as it is. Words of more letters than `longest`, such as a config's, may break."""
-    breaks = dict.fromkeys(",+=/._", r"\allowbreak{}")
-    words = (
-        "".join(_LATEX.get(letter, letter) + (breaks.get(letter, "") if len(word) > longest else "") for letter in word)
-        for word in text.split()
-    )
+    words = []
+    for word in text.split():
+        parts = _BREAK.split(word) if len(word) > longest else [word]
+        escaped = ("".join(_LATEX.get(letter, letter) for letter in part) for part in parts if part)
+        words.append(r"\allowbreak{}".join(escaped))
     return " ".join(words)
 
 

@@ -20,6 +20,9 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
         raise DataError(
             f"No judged heads of {model}: expected folders with metrics.json, which `mtlrank evaluate` writes."
         )
+    names = [head.name for head in heads]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{twice[0]} was judged in several of these folders: expected each head once.")
     for head in heads:
         judged = read_json(head / "metrics.json")
         if not isinstance(judged, dict) or judged.get("weights") not in (None, manifest["files"].get(WEIGHTS)):

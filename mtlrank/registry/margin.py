@@ -15,7 +15,8 @@ def check_margin(margin: float, measures: Sequence[str]) -> None:
         raise ConfigError(
             f"margin is {margin}: expected a finite number that is at least 0, in the measures' own unit."
         )
-    share = [measure for measure in measures if mode(measure.partition("/")[2]) == "max"]
+    names = {measure: measure.partition("/")[2] for measure in measures}
+    share = [measure for measure, name in names.items() if mode(name) == "max" and not name.startswith("Num")]
     if margin > _LARGE and share:
         raise ConfigError(
             f"margin is {margin:g}, but {share[0]} is at most 1: expected at most {_LARGE:g}. 0.02 is two points."

@@ -20,7 +20,8 @@ class Classification(ItemTask):
     """Choose a class. Cross-entropy; the classes are the labels that the training split has.
 
     `class_weights` scale the losses of items by their class: a number for each class (others count 1), or `balanced`, which
-    makes all classes weigh alike in the training data, with a mean weight of 1 for an item.
+    makes the items of all classes weigh alike in the training data, with a mean weight of 1. As the loss of a sample is the
+    mean over its items, the classes of crowded samples weigh less.
     """
 
     kind = "classification"
@@ -76,7 +77,8 @@ class Buckets(Classification):
     """Regression as classification: a label's class is its bucket among `num_buckets`.
 
     Their edges are quantiles of the training labels (`edges="quantiles"`: buckets of equal size), or divide their range
-    (`edges="width"`: buckets of equal width). Quantiles that many equal labels share make fewer buckets.
+    (`edges="width"`: buckets of equal width). Quantiles are labels that occur, so no bucket is empty; those that many
+    equal labels share make fewer buckets.
     """
 
     prepared_by = ("num_buckets", "edges_by")
@@ -105,7 +107,10 @@ class Buckets(Classification):
         if self.edges_by == "width":
             edges = np.linspace(labels.min(), labels.max(), self.num_buckets + 1)[1:-1]
         else:
-            edges = np.quantile(labels, np.arange(1, self.num_buckets) / self.num_buckets)
+            ordered = np.sort(labels)
+            edges = ordered[len(ordered) * np.arange(1, self.num_buckets) // self.num_buckets]
+            above = ordered[ordered > ordered[0]]  # labels that equal an edge lie above it, so the lowest label is none
+            edges = np.where(edges > ordered[0], edges, above[0] if len(above) else ordered[0])
         return sorted({float(edge) for edge in edges if edge > labels.min()})
 
     def learn_labels(self, labels: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def test_the_tiny_body_is_not_for_other_data(config, datasets, capsys):
     own = {"_target_": "my_data.MyDataset", "name": "mine", "path": "my_files"}
     changed = {**mixture, "datasets": {**mixture["datasets"], "mine": own}}
     advice.advise({**config, "datamodule": {**config["datamodule"], "dataset": changed}}, datasets, loss)
-    assert "the tiny body is for the invented collection, and mine is other data" in capsys.readouterr().err
+    assert "the tiny body is for the invented collection, and not for other data (mine)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("epochs", "told"), [(2, True), (3, False)])

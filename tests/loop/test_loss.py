@@ -197,6 +197,24 @@ def test_what_is_aggregated_opposes_no_task(aggregator, settings):
     assert (CONFLICT @ CONFLICT.sum(0)).min() < 0
 
 
+@pytest.mark.parametrize("length", [1.0, 1e-2, 1e-3, 1e-4])
+def test_a_task_with_a_short_gradient_is_aggregated_as_others_are(length):
+    """Two unit gradients with a cosine of -.6, the second one shortened.
+
+    UPGrad is the mean of the gradients' projections onto the dual cone; CAGrad's step is within c of the mean's length.
+    """
+    one, other = torch.tensor([1.0, 0.0]), torch.tensor([-0.6, 0.8])
+    gradients = torch.stack([one, length * other])
+    expected = (one - (one @ other) * other + length * (other - (one @ other) * one)) / 2
+    upgrad = make(Aggregated, aggregator="UPGrad").combine(gradients, torch.ones(2), DRAWN)
+    torch.testing.assert_close(upgrad, expected, atol=1e-3, rtol=1e-3)
+    for aggregator in ("UPGrad", "DualProj"):
+        combined = make(Aggregated, aggregator=aggregator).combine(gradients, torch.ones(2), DRAWN)
+        assert (torch.stack([one, other]) @ combined > -1e-3).all()
+    cagrad = make(Aggregated, aggregator="CAGrad", settings={"c": 0.5}).combine(gradients, torch.ones(2), DRAWN)
+    assert 0.499 <= cagrad.norm() / gradients.mean(0).norm() <= 1.501
+
+
 def test_gradnorm_waits_for_a_task_whose_loss_is_zero():
     """A group in which nothing can be compared costs nothing: the task has no pace yet."""
     combiner = make(GradNorm)

@@ -1,4 +1,4 @@
-"""What is compiled into a pipeline: how many pods of a loop run at once, volumes and environment variables."""
+"""What is compiled into a pipeline: how many pods of a loop run at once, volumes, variables, memory."""
 
 import pytest
 import yaml
@@ -110,6 +110,12 @@ def test_what_is_sent_has_it(server, invoke):
         ]
 
 
+def test_variables_that_only_sound_like_secrets_are_taken(tmp_path):
+    env = ["TOKENIZERS_PARALLELISM=false", "GOOGLE_APPLICATION_CREDENTIALS=/data/key.json", "HF_TOKEN_PATH=/data/token"]
+    write(tmp_path / "pipeline.yaml", variant=Variant(env=env))
+    assert all(len(variables) == 3 for _, variables in pods(tmp_path / "pipeline.yaml").values())
+
+
 def test_a_folder_on_a_volume_outlives_pods(server, invoke):
     words = ["registry=/data/registry", 'tasks=["trec2019"]']
     assert "without a volume there" in invoke(submit, *words).stderr
@@ -127,10 +133,20 @@ def test_a_folder_on_a_volume_outlives_pods(server, invoke):
         (["--volume", "my-data:data"], "expected a claim and an absolute path"),
         (["--volume", "My_Data:/data"], "expected a claim and an absolute path"),
         (["--volume", "my-data:/data:ro"], "expected a claim and an absolute path"),
-        (["--volume", "a:/data", "--volume", "b:/data"], "two claims are mounted at /data"),
+        (["--volume", "a:/data", "--volume", "b:/data/"], "--volume: the path /data is given twice."),
+        (["--volume", "a:/data", "--volume", "a:/more"], "--volume: the claim a is given twice."),
+        (["--volume", "a:/."], "expected a claim and an absolute path"),
+        (["--volume", "a://"], "expected a claim and an absolute path"),
+        (["--volume", "my.data:/data"], "expected a claim and an absolute path"),
+        (["--volume", "a:/.cache"], "would hide what steps need in /.cache"),
+        (["--memory", "prepare=0Gi"], "expected one of check, evaluate, merge, prepare"),
+        (["--memory", "prepare=8Gi", "--memory", "prepare=16Gi"], "--memory prepare is given twice."),
         (["--volume", "a:/dev/shm"], "--volume 'a:/dev/shm' would hide what steps need in /dev"),
         (["--volume", "a:/opt"], "would hide what steps need in /opt"),
-        (["--env", "AWS_SECRET_ACCESS_KEY=abc"], "Put it into the Secret 'mtlrank' of the namespace."),
+        (
+            ["--env", "AWS_SECRET_ACCESS_KEY=abc"],
+            "this looks like a secret. Give the steps' service account the rights",
+        ),
         (
             ["--memory", "prepare=64"],
             "--memory 'prepare=64': expected one of check, evaluate, merge, prepare",

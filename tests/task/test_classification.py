@@ -35,7 +35,24 @@ def test_edges_of_buckets_by_hand(edges, expected):
 
 
 def test_equal_labels_make_fewer_buckets():
-    assert Buckets(["Accuracy"], 4).find_edges(np.array([0, 0, 0, 0, 0, 5], dtype=np.float32)) == []
+    assert Buckets(["Accuracy"], 4).find_edges(np.zeros(6, dtype=np.float32)) == []
+    assert Buckets(["Accuracy"], 4).find_edges(np.array([0, 0, 0, 0, 0, 5], dtype=np.float32)) == [5.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_buckets", "sizes"),
+    [
+        ([0] * 100 + [1] * 100, 10, [100, 100]),
+        ([grade for grade in range(5) for _ in range(20)], 10, [20] * 5),
+        ([0] * 55 + list(range(1, 46)), 2, [55, 45]),
+        ([0] * 55 + list(range(1, 46)), 4, [55, 20, 25]),
+        (list(range(40)), 4, [10] * 4),
+    ],
+)
+def test_no_bucket_is_empty_and_the_lowest_label_has_its_own(labels, num_buckets, sizes):
+    labels = np.array(labels, dtype=np.float32)
+    edges = Buckets(["Accuracy"], num_buckets).find_edges(labels)
+    assert np.bincount(np.searchsorted(edges, labels, side="right")).tolist() == sizes
 
 
 @pytest.mark.parametrize("setting", [{"num_buckets": 1}, {"edges": "round"}])

@@ -92,11 +92,12 @@ def read_columns(
     `tsv`: columns count from 0 and quotes mean nothing. `csv`: quotes as usual; with columns by name the first row is the
     header. `jsonl`: columns are keys. `parquet`: columns are names; `with_names`, classes have their names, not numbers.
     """
+    hint = "" if layout else " (The format is that of the file's ending, unless format names another.)"
     layout = _layout_of(path) if layout is None else one_of("format", layout, FORMATS)
     kinds: Any = {"tsv": int, "csv": int | str}.get(layout, str)
     if not all(isinstance(column, kinds) and not (isinstance(column, int) and column < 0) for column in columns):
         expected = "numbers, from 0" if layout == "tsv" else "names"
-        raise ConfigError(f"Columns of a {layout} file are {expected}, found {list(columns)}.")
+        raise ConfigError(f"Columns of a {layout} file are {expected}, found {list(columns)}.{hint}")
     if layout == "tsv":
         needed = max(int(column) for column in columns) + 1
         for place, cells in read_cells(
@@ -125,7 +126,7 @@ def _layout_of(path: Path) -> str:
         return "parquet"
     if is_json(path, by_name=True):
         return "jsonl"
-    return "csv" if path.name.removesuffix(".gz").endswith(".csv") else "tsv"
+    return "csv" if path.name.lower().removesuffix(".gz").endswith(".csv") else "tsv"
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:
@@ -154,16 +155,17 @@ def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tu
 
 def _numbers(columns: Sequence[Column], header: list[str], path: Path) -> list[int]:
     """The positions of columns that are given by name or by position."""
+    is_tsv = "\t" in "".join(header)
+    hint = " Its first row has tabs: is it TSV (format=tsv), whose columns are numbers?" if is_tsv else ""
     missing = [column for column in columns if isinstance(column, str) and column not in header]
     if missing:
-        raise ConfigError(f"{path.name} has no column {missing[0]!r}. It has: {', '.join(header)}.")
+        raise ConfigError(f"{path.name} has no column {missing[0]!r}. It has: {', '.join(header)}.{hint}")
     if twice := [column for column in columns if isinstance(column, str) and header.count(column) > 1]:
         raise ConfigError(
             f"{path.name} has the column {twice[0]!r} twice. Rename one, or give columns by number, from 0."
         )
     numbers = [header.index(column) if isinstance(column, str) else column for column in columns]
     if max(numbers) >= len(header):
-        hint = " Its first row has tabs: is it TSV (format=tsv)?" if "\t" in "".join(header) else ""
         raise ConfigError(f"{path.name} has {len(header)} columns, none with the number {max(numbers)} (from 0).{hint}")
     checked_distinct(numbers)  # a name and a number may mean the same one
     return numbers

@@ -16,10 +16,10 @@ class HeldOut:
     """
 
     def __init__(self, sources: Mapping[str, Any], seed: int) -> None:
-        whole = [source for source in sources.values() if isinstance(source, int)]
+        whole = [f"{split} is {source!r}" for split, source in sources.items() if isinstance(source, int)]
         if whole:
             raise ConfigError(
-                f"A split is {whole[0]!r}: expected a source, or a share of the training data between 0 and 1, as in 0.1."
+                f"{whole[0]}: expected a source, or a share of the training data between 0 and 1, as in 0.1."
             )
         self.shares = {split: source for split, source in sources.items() if isinstance(source, float)}
         self.seed = seed

@@ -31,6 +31,7 @@ class ByGradient(Combiner):
         """The body's gradient, (weights,), from (tasks, weights) and the tasks' mean losses, (tasks,)."""
 
 
+_COLUMNS = 2**22  # of gradients, in float64 at a time
 _AGGREGATORS = (  # those that keep no state: what a step learns is a function of its gradients, so a run can continue
     "AlignedMTL",
     "CAGrad",
@@ -52,8 +53,12 @@ class Aggregated(ByGradient):
 
     `settings` are its arguments. Needs torchjd: `pip install 'mtlrank[balance]'`. It gets gradients whose mean square norm
     is 1, as some compare norms with a constant, and its result is scaled back: gradients half as long are combined in the
-    same way. A task whose gradient is 0 does not take part, as if the step had no samples of it: with it, the shortest
-    convex combination (MGDA) and others would be 0, and a satisfied hinge loss would stop all tasks.
+    same way. Most aggregators know gradients by their products only; these are computed in float64, as gradients of tasks
+    may differ in length by orders of magnitude. UPGrad and DualProj, which add a constant to the squared lengths, get
+    gradients of length 1 with their lengths as preferences, which is the same.
+
+    A task whose gradient is 0 does not take part, as if the step had no samples of it: with it, the shortest convex
+    combination (MGDA) and others would be 0, and a satisfied hinge loss would stop all tasks.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Aggregated(ByGradient):
     ) -> None:
         super().__init__(tasks)
         self.aggregator = _build(aggregator, dict(settings or {}), len(tasks))
+        self.is_projection = aggregator in ("UPGrad", "DualProj") and self.aggregator.pref_vector is None
 
     def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:
         if not bool(torch.isfinite(gradients).all()):
@@ -68,9 +74,27 @@ class Aggregated(ByGradient):
         rows = gradients[gradients.any(dim=1)]
         if not len(rows):
             return gradients.sum(0)
+        if weighting := getattr(self.aggregator, "gramian_weighting", None):
+            return self._weights(_products(rows), weighting).to(rows.dtype) @ rows
         scale = rows.norm() / math.sqrt(len(rows))
         combined: Tensor = self.aggregator(rows / scale) * scale
         return combined
+
+    def _weights(self, products: Tensor, weighting: Any) -> Tensor:
+        """The weight of each gradient, (tasks,), by the products of all pairs of gradients, (tasks, tasks)."""
+        norms, scale = products.diagonal().sqrt(), products.diagonal().mean().sqrt()
+        if not self.is_projection:
+            weights: Tensor = weighting(products / scale**2)
+            return weights
+        weighting.pref_vector = norms / scale / len(norms)
+        of_units: Tensor = weighting(products / torch.outer(norms, norms))
+        return of_units * scale / norms
+
+
+def _products(rows: Tensor) -> Tensor:
+    """The products of all pairs of rows, in float64: (rows, columns) to (rows, rows)."""
+    parts = (part.double() for part in rows.split(_COLUMNS, dim=1))  # not all at once: that would take twice the memory
+    return torch.stack([part @ part.T for part in parts]).sum(0)
 
 
 class GradNorm(ByGradient):
@@ -127,6 +151,10 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
     except ImportError as error:
         raise ConfigError("Aggregating gradients needs torchjd: pip install 'mtlrank[balance]'.") from error
     one_of("loop.loss.aggregator", name, _AGGREGATORS)
+    if name == "CAGrad":
+        settings.setdefault(
+            "norm_eps", 1e-12
+        )  # torchjd's 1e-4 stops all tasks if one has a gradient much shorter than others
     try:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing

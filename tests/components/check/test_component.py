@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from components.check.component import check
+from components.check.parameters import mounted_above
 from mtlrank.errors import ConfigError
 from pipelines.compile import write
 from pipelines.local import run
@@ -122,3 +123,26 @@ def test_nothing_is_prepared_for_a_run_that_cannot_be_trained(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "mtlrank: datamodule/sampler has no option 'tempreture'." in told
     assert "preparing" not in told
+
+
+@pytest.mark.parametrize(
+    ("path", "mounts", "expected"),
+    [
+        ("/data/registry", ["/data"], ["/data"]),
+        ("/data/registry", [], []),
+        ("/data/registry", ["/"], []),
+        ("/gcs/bucket/registry", ["/gcs"], []),  # Kubeflow Pipelines mounts an empty folder there
+        ("gs://bucket/registry", ["/data"], []),
+        ("", ["/data"], []),
+    ],
+)
+def test_what_lies_on_a_volume_outlives_the_pod(monkeypatch, path, mounts, expected):
+    monkeypatch.setattr("components.check.parameters.Path.is_mount", lambda folder: str(folder) in mounts)
+    assert mounted_above(path) == expected
+
+
+def test_a_margin_too_large_for_what_decides_is_refused():
+    kept = {"registry": "gs://bucket/registry"}
+    assert "margin is 2, but trec2019/nDCG@10 is at most 1" in complaint(margin=2.0, **kept)
+    checked(margin=0.1, **kept)
+    checked(margin=3.0, measures=["msm_bm25/MSE"], **kept)

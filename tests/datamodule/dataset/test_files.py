@@ -55,7 +55,7 @@ def test_a_row_may_have_one_text(tmp_path):
         ({"columns": (1, 2, 3)}, r"columns is \(1, 2, 3\), expected a list of 2: the two sentences, or one of a text"),
         (
             {"format": "csv", "columns": (1, 9)},
-            r"x has 1 columns, none with the number 9 \(from 0\)\. Its first row has tabs: is it TSV \(format=tsv\)\?",
+            r"x has 1 columns, none with the number 9 \(from 0\)\. Its first row has tabs: is it TSV \(format=tsv\), whose",
         ),
     ],
 )

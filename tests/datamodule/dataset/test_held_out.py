@@ -43,7 +43,7 @@ def test_a_split_can_be_a_share_of_the_training_queries(source):
     [
         ({"val": 1.5}, "Expected shares of the training data between 0 and 1"),
         ({"val": 0.6, "test": 0.6}, "Expected shares of the training data"),
-        ({"val": 1}, "A split is 1: expected a source, or a share of the training data between 0 and 1"),
+        ({"val": 1}, "val is 1: expected a source, or a share of the training data between 0 and 1"),
         ({"train": 0.5}, "train is 0.5, expected the source of the training data"),
         ({"train": None, "test": "x", "more_tests": {"y": "y"}}, "train is None, expected the source"),
         ({"train": None}, "train is None, expected the source"),
