@@ -74,7 +74,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
             prepare_shard(config, key, shard, shard_folder(folders[key], shard))
         else:
             datasets[key] = prepare_dataset(config, key, folders[key])
-            _say(datasets[key], f"{key}, prepared before" if key in complete else f"prepared {key}", folders[key])
+            _say(datasets[key], f"prepared {key} before" if key in complete else f"prepared {key}", folders[key])
     return datasets
 
 

@@ -1,5 +1,7 @@
 """Mistakes in a run's parameters, reported before any step starts."""
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,9 +35,15 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
         is_missing_here = isinstance(cause, MissingConfigException) or "Environment variable" in str(cause)
         if not is_missing_here:
             raise
-        if "Did you mean" in str(error):
+        if _is_misspelt(str(error)):
             raise ConfigError(f"{error} (If the image has it, set MTLRANK_CONFIG_DIR to its configs here.)") from cause
         warn(f"cannot be checked before the run: {error} The image may have it.")
+
+
+def _is_misspelt(message: str) -> bool:
+    """Whether the option that an error names differs from one that there is by a letter or two of many."""
+    found = re.search(r"has no option '([^']+)'\. Did you mean '([^']+)'", message)
+    return found is not None and difflib.SequenceMatcher(None, found[1], found[2]).ratio() > 0.9
 
 
 def check_for_cluster(

@@ -216,8 +216,7 @@ def _parse(measure: str) -> ir_measures.Measure:
     if needed:
         raise ConfigError(f"{measure!r} needs a value of {needed[0]}, as nDCG@10 has a cutoff and AP(rel=2) has a rel.")
     try:  # some cannot be computed, or not on this machine: fail before training
-        judged = [Qrel("1", "relevant", 1), Qrel("1", "other", 0)]
-        list(ir_measures.iter_calc([parsed], judged, [ScoredDoc("1", "relevant", 1.0), ScoredDoc("1", "other", 0.5)]))
+        list(ir_measures.iter_calc([parsed], [Qrel("1", "d", 1)], [ScoredDoc("1", "d", 1.0)]))
     except Exception as error:  # ir-measures lets through whatever its programs raise
         raise ConfigError(f"{measure!r} cannot be computed here: {all_lines(error)}") from error
     return parsed

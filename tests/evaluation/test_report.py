@@ -12,11 +12,13 @@ from mtlrank.storage import read_json, write_json, write_text
 from tests.evaluation.judged_runs import write_labels
 from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
+NO_DATA = {"datamodule": {"dataset": {"datasets": {}}}}
+
 
 @pytest.fixture
 def run_folder(tmp_path):
     """What a training run and two judged heads leave behind."""
-    write_json(tmp_path / "model" / "config.json", {"collection": {"name": "<b>evil</b>"}, "seed": 1})
+    write_json(tmp_path / "model" / "config.json", {"collection": {"name": "<b>evil</b>"}, "seed": 1, **NO_DATA})
     for attempt, rows in (("attempt_1", "5,0.9,\n9,0.8,0.3\n"), ("attempt_2", "9,0.7,0.4\n")):
         header = "step,train/rank<i>/loss,val/rank<i>/AP\n"
         write_text(tmp_path / "logs" / attempt / "metrics.csv", header + rows)
@@ -202,3 +204,12 @@ def test_the_constant_of_classes_is_a_class(tmp_path):
     write_labels(tmp_path, rows, "classification", ("Accuracy", "MacroF1"), constant="long-name")
     low, high = find_intervals(read_head(tmp_path))["Accuracy"]["gain"]
     assert low < 0.25 - 0.75 < high
+
+
+def test_invented_data_is_named_as_such(run_folder):
+    datasets = {"a": {"name": "trec2019", "train": "mtlrank-embedded/train"}, "b": {"name": "mine", "train": "my.tsv"}}
+    config = {"seed": 1, "datamodule": {"dataset": {"datasets": datasets}}}
+    write_json(run_folder / "model" / "config.json", config)
+    _, page, summary = written(run_folder)
+    for text in (page, summary):
+        assert "Invented data (the embedded collection), whatever it is called: trec2019." in text

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,7 @@ def test_what_the_image_may_hold_is_not_refused(parameters, capsys, monkeypatch)
         ("tolerations", [{"key": "a", "operator": "exists"}], "tolerations is"),
         ("tolerations", [{"value": "a"}], "tolerations is"),
         ("tolerations", [{"key": "a", "tolerationSeconds": 3}], "tolerations is"),
-        ("margin", -5.0, "margin is -5.0: expected at least 0"),
+        ("margin", -5.0, "margin is -5.0: expected a finite number that is at least 0"),
     ],
 )
 def test_what_no_cluster_gives_is_told(name, value, said):
@@ -311,3 +312,11 @@ def test_what_the_documentation_shows_is_right():
         check_for_cluster(given, declared)
         checked += bool(given)
     assert checked >= 9
+
+
+@pytest.mark.parametrize(("loss", "is_refused"), [("uncertainity", True), ("my_uncertainty", False)])
+def test_a_name_with_a_slip_is_not_left_to_the_image(monkeypatch, loss, is_refused):
+    monkeypatch.delenv("MTLRANK_CONFIG_DIR", raising=False)
+    refused = pytest.raises(ConfigError, match="Did you mean 'uncertainty'.* set MTLRANK_CONFIG_DIR to its configs")
+    with refused if is_refused else nullcontext():
+        check_for_image({"loss": loss}, DECLARED)
