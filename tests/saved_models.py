@@ -9,15 +9,16 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.model.saved import save_model
 
 
-def save_random(folder, config, datasets, spread=1.0):
+def save_random(folder, config, datasets, spread=1.0, seed=3):
     """A model of the config; `spread` multiplies the heads' weights, so that scores differ well."""
     labels = {key: dataset.manifest["labels"] for key, dataset in datasets.items()}
-    return save_labelled(folder, config, labels, spread, {key: d.manifest["source"] for key, d in datasets.items()})
+    sources = {key: dataset.manifest["source"] for key, dataset in datasets.items()}
+    return save_labelled(folder, config, labels, spread, sources, seed)
 
 
-def save_labelled(folder, config, labels, spread=1.0, sources=None):
+def save_labelled(folder, config, labels, spread=1.0, sources=None, seed=3):
     """The same, without datasets: `labels` is what each task knows of its labels."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     model = build_saved_model(config, labels)
     for head in model.heads.values():
         for weight in head.parameters():

@@ -62,7 +62,7 @@ def trained(tmp_path_factory, data_dir, home):
     words += [f"+{TOPICS}.format=jsonl", f"+{TOPICS}.columns=[utterance]", f"+{TOPICS}.score_column=topic"]
     config = composed(*words)
     datasets = prepare.run(config)
-    return save_random(folder / "model", config, datasets, spread=5.0), datasets
+    return save_random(folder / "model", config, datasets, spread=5.0, seed=11), datasets
 
 
 @pytest.fixture(scope="module")

@@ -16,27 +16,9 @@ from mtlrank.progress import warn
 from mtlrank.registry.margin import check_margin
 from mtlrank.storage.paths import parse as parse_path
 
-RESERVED = (  # folders at the root of a pod that belong to the image, or that Kubeflow Pipelines mounts
-    *(
-        "bin",
-        "boot",
-        "dev",
-        "etc",
-        "home",
-        "lib",
-        "lib64",
-        "mnt",
-        "opt",
-        "proc",
-        "root",
-        "run",
-        "sbin",
-        "srv",
-        "sys",
-        "tmp",
-    ),
-    *("usr", "var", "gcs", "s3", "minio", "kfp-launcher", ".local", ".cache", ".config"),
-)
+# Folders at the root of a pod that belong to the image, and those that Kubeflow Pipelines mounts.
+_OF_THE_IMAGE = ("bin", "dev", "etc", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var")
+RESERVED = (*_OF_THE_IMAGE, "gcs", "s3", "minio", "kfp-launcher", ".local", ".cache", ".config")
 
 
 def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> None:
