@@ -70,7 +70,8 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
     metrics = judge_all(model, datasets, output, scoring, split, weights)
     print_table(folders)
-    if note := invented(saved):
+    judged = [] if config["on"] else [saved["datamodule"]["dataset"]["datasets"][key] for key in datasets]
+    if note := invented(judged):
         print(note)
     print(f"results: {output}")
     return metrics

@@ -211,7 +211,7 @@ def _conclude(
     write_json(output / run_folder.METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
     if heads := _judged_heads(output, inputs.datasets) if config["test"] else []:
         print_table(heads)
-        if note := invented(config):
+        if note := invented(config["datamodule"]["dataset"]["datasets"].values()):
             print(note)
         print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics

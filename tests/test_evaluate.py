@@ -83,7 +83,9 @@ def test_the_folder_of_a_run_stands_for_its_model(config, datasets, data_dir, tm
     wanted = settings("evaluate", model_dir=tmp_path / "run", tasks="[msm_ner]")
     metrics = evaluate.run(wanted, {"msm_ner": data_dir / "msm_ner"})
     assert set(metrics) == {"test/msm_ner/Accuracy", "test/msm_ner/MacroF1"}
-    assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in capsys.readouterr().out.replace("\n", "")
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert f"results: {tmp_path / 'run' / 'evaluation-test'}" in printed
+    assert "Invented data (the embedded collection), whatever it is called: msm_ner." in printed  # what was judged
 
 
 def test_results_of_other_models_are_neither_replaced_nor_mixed_with_new_ones(config, datasets, data_dir, tmp_path):
@@ -115,7 +117,9 @@ def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, d
     known = evaluate.run(own, {"trec2019": data_dir / "trec2019"})
     words = {"model_dir": tmp_path / "run", "head": "trec2019", "data_dir": tmp_path / "data"}
     words |= {"on": "{again: mtlrank-embedded/test, held: mtlrank-embedded/val}"}
+    capsys.readouterr()
     found = evaluate.run(settings("evaluate", **words, relevance_level=1))
+    assert "Invented" not in capsys.readouterr().out  # `on` names a collection of the user's choice
     assert found["test@again/trec2019/nDCG@10"] == pytest.approx(known["test/trec2019/nDCG@10"], abs=1e-6)
     assert {key.split("/", 2)[2] for key in found} == {"nDCG@10", "AP", "RR@10", "Judged@10"}
     assert {key.split("/")[0] for key in found} == {"test@again", "test@held"}

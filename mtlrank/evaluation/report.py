@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
     """
     sections = read_sections(folders)
     config = read_json(training / "model" / "config.json")
+    note = invented(config["datamodule"]["dataset"]["datasets"].values())
     page = render(
         "report.html.j2",
         verdict=verdict(sections),
         sections=sections,
         lines=table_of(sections),
-        note=invented(config),
+        note=note,
         split=sections[0].split,
         curves=learning_pictures(read_curves(training), sections),
         about=_about(training, config),
@@ -40,7 +41,7 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
     )
     metrics = {f"{head.split}/{head.dataset}/{row.measure}": row.value for head in sections for row in head.rows}
     write_text(output / "report.html", page)
-    write_text(output / "report.md", markdown(sections) + (f"\n{note}\n" if (note := invented(config)) else ""))
+    write_text(output / "report.md", markdown(sections) + (f"\n{note}\n" if note else ""))
     write_json(output / "metrics.json", metrics)
     return metrics
 
@@ -68,9 +69,8 @@ def markdown(sections: Sequence[Section]) -> str:
     return f"**{verdict(sections)}**\n\n" + "\n".join(lines) + "\n"
 
 
-def invented(config: Mapping[str, Any]) -> str:
-    """A sentence about the tasks of the embedded collection, whose names are those of real ones; empty without any."""
-    datasets = config["datamodule"]["dataset"]["datasets"].values()
+def invented(datasets: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence about datasets (their configs) of the embedded collection, which are called as real ones; or empty."""
     names = [str(node["name"]) for node in datasets if embedded.NAME in str(node)]
     return f"Invented data (the embedded collection), whatever it is called: {', '.join(names)}." if names else ""
 
