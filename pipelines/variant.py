@@ -39,7 +39,6 @@ Variables = Annotated[
         help="An environment variable of each step, as in IR_DATASETS_HOME=/data; may be given several times.",
     ),
 ]
-
 Memory = Annotated[
     list[str] | None,
     typer.Option(
@@ -60,9 +59,8 @@ class Volume(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Volume":
         """The volume that `claim:/path` names."""
-        found = re.fullmatch(
-            r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?):(/[^:]+)", text
-        )  # a label, as volumes are named so
+        # The claim is a label, as Kubeflow Pipelines calls the pod's volume so.
+        found = re.fullmatch(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?):(/[^:]+)", text)
         path = PurePosixPath(found[2]) if found else PurePosixPath()
         if not found or len(path.parts) < 2 or ".." in path.parts:
             raise ConfigError(f"--volume {text!r}: expected a claim and an absolute path, as in my-claim:/data.")
@@ -110,10 +108,8 @@ class Variant(NamedTuple):
         if self.parallelism:
             _limit(pipeline, self.parallelism)
         _mount(pipeline, [Volume.parse(text) for text in self.volumes])
-        _set_variables(pipeline, _parsed(self.env))
-        steps = [text.partition("=")[0] for text in self.memory]
-        if twice := [step for step in steps if steps.count(step) > 1]:
-            raise ConfigError(f"--memory {twice[0]} is given twice.")
+        _set_variables(pipeline, self.env)
+        _check_once("--memory", [text.partition("=")[0] for text in self.memory])
         for text in self.memory:
             _set_memory(pipeline, text)
         return pipeline
@@ -132,9 +128,8 @@ def _limit(pipeline: GraphComponent, parallelism: int) -> None:
 
 def _mount(pipeline: GraphComponent, volumes: Sequence[Volume]) -> None:
     """Mount volumes in each step, as `kfp.kubernetes.mount_pvc` does in a step of a pipeline that is being defined."""
-    for what, given in (("path", [each.path for each in volumes]), ("claim", [each.claim for each in volumes])):
-        if twice := [each for each in given if given.count(each) > 1]:
-            raise ConfigError(f"--volume: the {what} {twice[0]} is given twice. Expected one path for each claim.")
+    _check_once("--volume: the path", [each.path for each in volumes])
+    _check_once("--volume: the claim", [each.claim for each in volumes])
     for executor in pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors.values():
         config = json_format.ParseDict(json_format.MessageToDict(executor), kubernetes.KubernetesExecutorConfig())
         for volume in volumes:
@@ -143,11 +138,13 @@ def _mount(pipeline: GraphComponent, volumes: Sequence[Volume]) -> None:
         executor.update(json_format.MessageToDict(config))
 
 
-def _set_variables(pipeline: GraphComponent, variables: dict[str, str]) -> None:
+def _set_variables(pipeline: GraphComponent, env: Sequence[str]) -> None:
     """Set environment variables in each step."""
+    variables = [_variable(text) for text in env]
+    _check_once("--env", [each["name"] for each in variables])
     for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
         if variables:
-            executor["container"]["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+            executor["container"]["env"] = variables
 
 
 def _set_memory(pipeline: GraphComponent, text: str) -> None:
@@ -169,22 +166,24 @@ def _set_memory(pipeline: GraphComponent, text: str) -> None:
         steps[step].update({f"memory{key}": gigabytes, f"resourceMemory{key}": amount})
 
 
-def _parsed(env: Sequence[str]) -> dict[str, str]:
-    variables = dict[str, str]()
-    for text in env:
-        name, is_set, value = text.partition("=")
-        if not is_set or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ConfigError(f"--env {text!r}: expected NAME=VALUE, as in IR_DATASETS_HOME=/data.")
-        if name in TRAINING_KEYS:
-            raise ConfigError(
-                f"--env {name}: a pipeline is kept in the clear. Put it into the Secret {SECRET!r} of the namespace."
-            )
-        if _SECRET_NAME.search(name) and not value.startswith("/"):
-            raise ConfigError(
-                f"--env {name}: a pipeline is kept in the clear, and this looks like a secret. Give the steps' service "
-                "account the rights instead, or the path of a file on a volume."
-            )
-        if name in variables:
-            raise ConfigError(f"--env {name} is given twice.")
-        variables[name] = value
-    return variables
+def _variable(text: str) -> dict[str, str]:
+    """The variable that `NAME=VALUE` gives, as the spec of a container has it."""
+    name, is_set, value = text.partition("=")
+    if not is_set or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ConfigError(f"--env {text!r}: expected NAME=VALUE, as in IR_DATASETS_HOME=/data.")
+    if name in TRAINING_KEYS:
+        raise ConfigError(
+            f"--env {name}: a pipeline is kept in the clear. Put it into the Secret {SECRET!r} of the namespace."
+        )
+    if _SECRET_NAME.search(name) and not value.startswith("/"):
+        raise ConfigError(
+            f"--env {name}: a pipeline is kept in the clear, and this looks like a secret. Give the steps' service "
+            "account the rights instead, or the path of a file on a volume."
+        )
+    return {"name": name, "value": value}
+
+
+def _check_once(option: str, names: Sequence[str]) -> None:
+    """Refuse a name that an option was given twice."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{option} {twice[0]} is given twice.")

@@ -29,7 +29,6 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
-    check_margin(values["margin"], [])
     settings = {**train_settings(values), "output_dir": "of the step"}
     if gpus > 1 or "num_nodes" in values:
         settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
@@ -41,9 +40,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     check_monitor(config)
     if values["registry"]:
         _check_promotion(config, values["measures"])
-        main = config["datamodule"]["dataset"]["datasets"][values["tasks"][0]]
-        by_default = [f"{main['name']}/{measure}" for measure in (main["task"].get("measures") or ())[:1]]
-        check_margin(values["margin"], values["measures"] or by_default)
+    check_margin(values["margin"], values["measures"] or _main_measure(config))
     if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
         raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
@@ -121,6 +118,12 @@ def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:
             )
         if not any(place.is_relative_to(folder) for folder in mounted):
             warn(f"{name} is {path!r}: without a volume there, it is gone with the pod. Safe is gs://bucket/name.")
+
+
+def _main_measure(config: Config) -> list[str]:
+    """The first measure of the first task, which decides by default, if the config names it."""
+    main = next(iter(config["datamodule"]["dataset"]["datasets"].values()))
+    return [f"{main['name']}/{measure}" for measure in (main["task"].get("measures") or ())[:1]]
 
 
 def _check_promotion(config: Config, measures: Sequence[str]) -> None:

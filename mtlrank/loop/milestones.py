@@ -242,12 +242,11 @@ class Milestones(pl.Callback):
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
         if self.plan.patience is not None and self.best.waited and self.best.waited >= self.plan.patience:
             trainer.should_stop = True
-            if self.place.step == trainer.estimated_stepping_batches:
-                return
-            say(
-                f"training stops at step {self.place.step}: {counted(self.best.waited, 'validation')} without a better "
-                f"{self.monitored.key} (training.patience={self.plan.patience}; with a higher one it would go on)"
-            )
+            if self.place.step < trainer.estimated_stepping_batches:
+                say(
+                    f"training stops at step {self.place.step}: {counted(self.best.waited, 'validation')} without a "
+                    f"better {self.monitored.key} (training.patience={self.plan.patience}; a higher one lets it go on)"
+                )
 
     def restore_best(self, loop: MultiTaskLoop) -> dict[str, float]:
         """Load the best weights into the loop; returns the metrics of their validation."""

@@ -126,7 +126,7 @@ def _layout_of(path: Path) -> str:
         return "parquet"
     if is_json(path, by_name=True):
         return "jsonl"
-    return "csv" if path.name.lower().removesuffix(".gz").endswith(".csv") else "tsv"
+    return "csv" if path.name.removesuffix(".gz").endswith(".csv") else "tsv"
 
 
 def _csv(path: Path, columns: Sequence[Column], reading: Reading) -> Iterator[tuple[str, list[str]]]:

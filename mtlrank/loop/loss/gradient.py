@@ -152,9 +152,8 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
         raise ConfigError("Aggregating gradients needs torchjd: pip install 'mtlrank[balance]'.") from error
     one_of("loop.loss.aggregator", name, _AGGREGATORS)
     if name == "CAGrad":
-        settings.setdefault(
-            "norm_eps", 1e-12
-        )  # torchjd's 1e-4 stops all tasks if one has a gradient much shorter than others
+        # With torchjd's 1e-4, a task whose gradient is much shorter than others stops all.
+        settings.setdefault("norm_eps", 1e-12)
     try:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing
