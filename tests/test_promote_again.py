@@ -1,0 +1,102 @@
+"""Promoting where the model in use was judged on other topics, and is judged again."""
+
+import re
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from mtlrank import evaluate, promote
+from mtlrank.composing.selection import select_tasks
+from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.judged_head import head_folders
+from mtlrank.model.saved import WEIGHTS
+from mtlrank.registry import Registry
+from mtlrank.storage import read_json, write_json, write_manifest
+from tests.evaluation.judged_runs import write_ranking
+from tests.saved_models import save_random, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, config, datasets):
+    """A model with random weights, judged on the embedded test set."""
+    root = tmp_path_factory.mktemp("trained")
+    one = select_tasks({**config, "tasks": ["trec2019"]})
+    save_random(root / "model", one, {"trec2019": datasets["trec2019"]})
+    evaluate.run(
+        settings("evaluate", model_dir=root / "model", output_dir=root / "evaluation", data_dir=config["data_dir"])
+    )
+    # As if random weights were not worse than the first stage.
+    judged = root / "evaluation" / "trec2019" / "metrics.json"
+    write_json(judged, read_json(judged) | {"intervals": {}})
+    return root
+
+
+def judged_on_less(trained, tmp_path):
+    """The same run as if it had been judged on its first twenty queries."""
+    rows = (trained / "evaluation" / "trec2019" / "per_query.tsv").read_text().splitlines()[1:]
+    values = {q: float(v) for q, m, v, _ in (row.split("\t") for row in rows) if m == "nDCG@10"}
+    first = dict(list(values.items())[:20])
+    write_ranking(tmp_path / "less" / "trec2019", first, measure="nDCG@10")
+    return head_folders([tmp_path / "less"])
+
+
+@pytest.fixture
+def shifted(trained, tmp_path):
+    """Another model that ranks alike: all its scores are one more."""
+    folder = shutil.copytree(trained / "model", tmp_path / "shifted")
+    weights = load_file(folder / WEIGHTS)
+    (bias,) = [name for name, weight in weights.items() if name.startswith("heads.") and weight.shape == (1,)]
+    save_file({**weights, bias: weights[bias] + 1}, folder / WEIGHTS)
+    write_manifest(folder, {"kind": "model", "heads": ["trec2019"]})
+    return folder
+
+
+def test_a_model_judged_on_other_topics_is_judged_again(trained, shifted, datasets, tmp_path, capsys):
+    registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
+    promote.run(shifted, judged_on_less(trained, tmp_path), registry, measure)
+    heads = head_folders([trained / "evaluation"])
+    with pytest.raises(DataError, match="test sets of trec2019 differ"):
+        promote.run(trained / "model", heads, registry, measure)
+    decision = promote.run(
+        trained / "model", heads, registry, measure, prepared={"trec2019": datasets["trec2019"].folder}
+    )
+    assert decision.promoted
+    assert decision.comparisons[0].difference == pytest.approx(0)
+    assert "judging the model in use again" in capsys.readouterr().err
+
+
+def test_the_same_weights_with_other_settings_change_nothing(trained, tmp_path, capsys):
+    registry, heads = Registry(tmp_path / "registry"), head_folders([trained / "evaluation"])
+    promote.run(trained / "model", heads, registry, [])
+    same = shutil.copytree(trained / "model", tmp_path / "same")
+    write_json(same / "config.json", {**read_json(same / "config.json"), "seed": 7})
+    write_manifest(same, {"kind": "model", "heads": ["trec2019"]})
+    assert promote.run(same, heads, registry, []).promoted
+    assert re.search(r"(\w+) is in use already, with the same weights as (?!\1)\w+", capsys.readouterr().err)
+    assert len(registry.history()) == 1
+
+
+def test_with_another_tokenizer_it_cannot_be(trained, shifted, tmp_path):
+    registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
+    promote.run(shifted, judged_on_less(trained, tmp_path), registry, measure)
+    prepared = {"trec2019": tmp_path / "prepared"}
+    write_json(prepared["trec2019"] / "manifest.json", {"tokenizer": {"sha256": "another"}})
+    with pytest.raises(DataError, match="its tokenizer differs"):
+        promote.run(trained / "model", head_folders([trained / "evaluation"]), registry, measure, prepared=prepared)
+
+
+def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_path):
+    promote.run_folder(trained, Registry(tmp_path / "registry"))
+    known = {"model_dir": tmp_path / "registry", "data_dir": config["data_dir"]}
+    with pytest.raises(
+        ConfigError, match="is not a local model folder: choose a folder for the results with output_dir"
+    ):
+        evaluate.run(settings("evaluate", **known))
+    values = evaluate.run(settings("evaluate", **known, output_dir=tmp_path / "again"))
+    assert (
+        values["test/trec2019/nDCG@10"]
+        == read_json(trained / "evaluation" / "trec2019" / "metrics.json")["values"]["nDCG@10"]
+    )
