@@ -213,14 +213,14 @@ def _always_zero(dataset: PreparedDataset) -> list[str]:
 def _say(dataset: PreparedDataset, what: str, folder: str | Path) -> None:
     manifest = dataset.manifest
     splits = manifest["splits"]
-    sizes = ", ".join(f"{name} {split['samples']:,}" for name, split in splits.items())
+    sizes = ", ".join(f"{name} {splits[name]['samples']:,}" for name in dataset.splits if dataset.has(name))
     dropped = sum(split["items_dropped"] for split in splits.values())
     notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
     notes += [f"warning: {leaks}"] if (leaks := leaks_within(dataset)) else []
-    for what in dict.fromkeys(what for counts in manifest["counts"].values() for what in counts if what != LEARNT_TOO):
-        times = {split: counts[what] for split, counts in manifest["counts"].items() if counts.get(what)}
+    for kind in dict.fromkeys(kind for counts in manifest["counts"].values() for kind in counts if kind != LEARNT_TOO):
+        times = {split: counts[kind] for split, counts in manifest["counts"].items() if counts.get(kind)}
         several = len(times) > 1  # not their sum, as splits may share a file and leave out each other's lines
-        notes.append(f"{what}: {', '.join(f'{n:,} of {split}' if several else f'{n:,}' for split, n in times.items())}")
+        notes.append(f"{kind}: {', '.join(f'{n:,} of {split}' if several else f'{n:,}' for split, n in times.items())}")
     notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
     shares = {name: split["sequences_cut"] / max(split["sequences"], 1) for name, split in splits.items()}
     if cut := ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _MANY):

@@ -189,6 +189,18 @@ def test_bad_rows_are_set_aside_on_request_and_told(tmp_path, capsys):
     assert "1 bad row set aside" in capsys.readouterr().err
 
 
+def test_what_was_prepared_is_told_with_what_was_left_out(tmp_path, capsys):
+    (tmp_path / "train.conll").write_text("Mira\tB-PER\nslept\tO\n\nQuellin\tB-LOC\nslept\tO\n\nIt\tO\nrained\tO\n\n")
+    keys = [f"datamodule.dataset.datasets.msm_ner.{split}" for split in ("train", "val", "test")]
+    prepare.run(
+        composed(
+            tmp_path, "tasks=[msm_ner]", f"{keys[0]}={tmp_path / 'train.conll'}", f"{keys[1]}=null", f"{keys[2]}=null"
+        )
+    )
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("prepared msm_ner: train 2 samples; sentences without an entity: 1 ("), told
+
+
 def test_text_on_a_card_is_escaped(tmp_path):
     file = tmp_path / "rows.tsv"
     file.write_text("1\t<script>alert(1)</script>\tfine\n2\tmore\ttext\n")
