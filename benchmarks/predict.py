@@ -5,15 +5,15 @@
     python -m benchmarks.predict --random --device cuda --pairs 50000 --batch-size 512        # without a hub
 
 Each system runs in its own process, in turns. Speed is pairs per CPU-second of one thread, on a GPU per second of wall time
-with bf16 in all systems. Needs `pip install 'mtlrank[annotate]'`. The time of "mtlrank" includes
-writing and reading its prepared dataset, as that of sentence-transformers includes tokenising; "mtlrank, prepared" starts
-from the dataset, and the ceiling from tokens. --compile also measures layers that were compiled before.
+with bf16 in all systems. Needs `pip install 'mtlrank[annotate]'`. "mtlrank" and sentence-transformers start from texts in
+memory, as `mtlrank.load(...).score` and `CrossEncoder.predict` do; "mtlrank, prepared" starts from a prepared dataset, as
+validation and evaluation do, and the ceiling from tokens. --compile also measures layers that were compiled before.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,44 +111,58 @@ def sentence_transformers(options: argparse.Namespace, rows: list[Pair]) -> Meas
         return Measured(options.pairs / (clock() - began), clock.memory())
 
 
-def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool, compiled: bool = False) -> Measured:
-    """The code that validation and evaluation use, from raw texts or from a prepared dataset."""
+def from_texts(options: argparse.Namespace, rows: list[Pair]) -> Measured:
+    """The code that `mtlrank.load(...).score` and `mtlrank rank` use."""
+    from mtlrank.datamodule.preprocessor import Preprocessor
+    from mtlrank.inference.candidates import pairs_of_texts
+    from mtlrank.inference.scorer import CHUNK, Scorer
+    from mtlrank.inference.scoring import one_late
+    from mtlrank.task import Relevance
+
+    model = _model(options)
+    preprocessor = Preprocessor(options.body, max_length=MAX_LENGTH).load()
+    scorer = Scorer(model, "ranking", Relevance(["AP"]), preprocessor, options.batch_size, _precision(options))
+
+    def score(texts: list[tuple[str, str]]) -> int:
+        return sum(len(each.scores()) for each in one_late(map(scorer.submit, pairs_of_texts(texts, CHUNK))))
+
+    texts = [(query, passage) for query, passage, _ in rows]
+    take_turn(options)
+    model.to(options.device)
+    score(texts[:WARM])
+    clock = Clock(options.device)
+    began = clock()
+    assert score(texts[WARM:]) == options.pairs
+    return Measured(options.pairs / (clock() - began), clock.memory())
+
+
+def prepared(options: argparse.Namespace, rows: list[Pair], *, compiled: bool = False) -> Measured:
+    """The code that validation and evaluation use."""
     import torch
 
     from mtlrank.datamodule.dataset import MTLDataset
     from mtlrank.datamodule.multitask import MTLLoader
     from mtlrank.datamodule.sampler import LongestFirst
     from mtlrank.inference.scoring import predict
-    from mtlrank.model.body import MTLBody
-    from mtlrank.model.head import Linear
-    from mtlrank.model.head.pooler import CLSToken
-    from mtlrank.model.multitask import MultiTaskModel
 
-    body = MTLBody(options.body)
-    heads = {"ranking": Linear(body.out_dim, body.num_layers, 1, partial(CLSToken, layers=[-1]))}
-    model = MultiTaskModel(body, heads)
-    half = partial(torch.autocast, "cuda", torch.bfloat16) if options.device == "cuda" else nullcontext
+    model = _model(options)
 
     def score(dataset: Pairs) -> None:
         data: Any = MTLDataset({"ranking": dataset}).split("train")
         loader = MTLLoader(data, LongestFirst(data.sizes, options.batch_size, lengths=data.lengths))
-        found = predict(model, {"ranking": dataset}, "train", loader, len(loader), half)
+        found = predict(model, {"ranking": dataset}, "train", loader, len(loader), _precision(options))
         assert found["ranking"].num_samples == len(dataset.rows)
 
     with tempfile.TemporaryDirectory() as folder:
         warm = Pairs("ranking", rows[:WARM], options.body).prepared_in(Path(folder) / "warm")
-        dataset = Pairs("ranking", rows[WARM:], options.body)
-        if prepared:
-            dataset.prepared_in(Path(folder) / "all")
+        dataset = Pairs("ranking", rows[WARM:], options.body).prepared_in(Path(folder) / "all")
         take_turn(options)
         model.to(options.device)
         if compiled:
-            body.compile_layers(torch.device(options.device), scoring=True)
+            model.body.compile_layers(torch.device(options.device), scoring=True)
         score(warm)
         clock = Clock(options.device)
         began = clock()
-        if not prepared:
-            dataset.prepared_in(Path(folder) / "all")
         score(dataset)
         return Measured(options.pairs / (clock() - began), clock.memory())
 
@@ -156,10 +170,29 @@ def mtlrank(options: argparse.Namespace, rows: list[Pair], *, prepared: bool, co
 MEASURES: dict[str, Callable[..., Measured]] = {
     "ceiling": ceiling,
     "sentence-transformers": sentence_transformers,
-    "mtlrank": partial(mtlrank, prepared=False),
-    "mtlrank, prepared": partial(mtlrank, prepared=True),
-    COMPILED: partial(mtlrank, prepared=True, compiled=True),
+    "mtlrank": from_texts,
+    "mtlrank, prepared": prepared,
+    COMPILED: partial(prepared, compiled=True),
 }
+
+
+def _model(options: argparse.Namespace) -> Any:
+    """A model with one head, as mtlrank builds it."""
+    from mtlrank.model.body import MTLBody
+    from mtlrank.model.head import Linear
+    from mtlrank.model.head.pooler import CLSToken
+    from mtlrank.model.multitask import MultiTaskModel
+
+    body = MTLBody(options.body)
+    head = Linear(body.out_dim, body.num_layers, 1, partial(CLSToken, layers=[-1]))
+    return MultiTaskModel(body, {"ranking": head})
+
+
+def _precision(options: argparse.Namespace) -> Callable[[], AbstractContextManager[object]]:
+    """The context to compute in."""
+    import torch
+
+    return partial(torch.autocast, "cuda", torch.bfloat16) if options.device == "cuda" else nullcontext
 
 
 def _tokenised(options: argparse.Namespace, rows: list[Pair]) -> list[list[int]]:

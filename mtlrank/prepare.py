@@ -16,6 +16,8 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
+import torch
+
 from mtlrank.backbone import max_length_of
 from mtlrank.building.dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
 from mtlrank.composing.compose import Config
@@ -175,7 +177,10 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
             prepare_shard(config, key, shard, folder)
         return
     others, waiting, running = active_children(), iter(folders.items()), set[Future[None]]()
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    threads = max(1, torch.get_num_threads() // workers)
+    executor = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+    )
     try:
         while True:
             for shard, folder in islice(waiting, workers - len(running)):  # more would start even after an error

@@ -2,19 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mtlrank.batch import Span
 from mtlrank.checks import null_or_at_least
+from mtlrank.datamodule.chunks import chunks
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
+T = TypeVar("T")
 Ids = NDArray[np.int32]
 _MOST_PASSAGES = 10_000  # a book has a thousand
+_PART = 128  # texts that a thread tokenises at a time: ten milliseconds for passages
 
 
 class Lengths(NamedTuple):
@@ -155,13 +161,11 @@ class LoadedPreprocessor:
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of many texts at once, without special ones."""
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encoded]
+        return _in_threads(self._ids, texts)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
-        encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [Tokens(np.array(e.ids, np.int32), np.array(e.offsets, np.int64).reshape(-1, 2)) for e in encoded]
+        return _in_threads(self._encode, texts)
 
     @property
     def room_of_query(self) -> Room:
@@ -190,3 +194,24 @@ class LoadedPreprocessor:
         end_second = len(of_text) - of_text[::-1].index(1)
         types = encoded.get("token_type_ids") or [0] * len(ids)
         return Template(tuple(ids[:first]), tuple(ids[end_first:second]), tuple(ids[end_second:]), types[second])
+
+    def _ids(self, texts: list[str]) -> list[Ids]:
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encoded]
+
+    def _encode(self, texts: list[str]) -> list[Tokens]:
+        encoded = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [Tokens(np.array(e.ids, np.int32), np.array(e.offsets, np.int64).reshape(-1, 2)) for e in encoded]
+
+
+def _in_threads(tokenise: Callable[[list[str]], list[T]], texts: Sequence[str]) -> list[T]:
+    """What `tokenise` makes of many texts, part by part, in as many threads as torch uses.
+
+    Not in those of the tokenizer itself (TOKENIZERS_PARALLELISM): after their first use, they hang in a process that was
+    forked.
+    """
+    parts = list(chunks(texts, _PART))
+    if (threads := min(torch.get_num_threads(), len(parts))) <= 1:
+        return tokenise(list(texts))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(chain.from_iterable(pool.map(tokenise, parts)))

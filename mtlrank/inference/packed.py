@@ -22,13 +22,13 @@ class PackedPairs:
     """
 
     def __init__(self, pairs: Sequence[Candidate], preprocessor: LoadedPreprocessor) -> None:
-        limits = preprocessor.lengths
+        limits, longest = preprocessor.lengths, preprocessor.lengths.longest_text
         located = list(dict.fromkeys(pair.located for pair in pairs if any(pair.items)))
         places = dict(zip(located, preprocessor.encode(located), strict=True))
         texts = dict.fromkeys(text for pair in pairs for text in (pair.query, pair.text) if text is not None)
         plain = [text for text in texts if text not in places]
         ids = [*(tokens.ids for tokens in places.values()), *preprocessor.ids(plain)]
-        kept = [tokens[: limits.longest_text] for tokens in ids]
+        kept = [tokens[:longest] for tokens in ids]
         rows = {text: row for row, text in enumerate([*places, *plain])}
         pair_rows = [
             (rows[pair.text], NO_TEXT) if pair.query is None else (rows[pair.query], rows[pair.text]) for pair in pairs

@@ -1,7 +1,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
@@ -37,6 +39,18 @@ def test_a_span_without_tokens_is_none(preprocessor):
 
 def test_no_texts_give_no_tokens(preprocessor):
     assert preprocessor.encode([]) == []
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_texts_have_the_tokens_that_each_has_alone(preprocessor, monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    texts = [f"In {year} Mira married{', and left Halden' * (year % 3)}." for year in range(1000, 1600)]
+    with_places = preprocessor.encode(texts)
+    for text, ids, tokens in zip(texts, preprocessor.ids(texts), with_places, strict=True):
+        (alone,) = preprocessor.encode([text])
+        np.testing.assert_array_equal(ids, alone.ids)
+        np.testing.assert_array_equal(tokens.ids, alone.ids)
+        np.testing.assert_array_equal(tokens.offsets, alone.offsets)
 
 
 def test_equal_tokenizers_have_equal_identities_and_others_do_not(preprocessor, home, tmp_path):
