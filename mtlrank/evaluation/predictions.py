@@ -1,18 +1,21 @@
 """Judging one head on one split: its scores, its measures and those of its baseline."""
 
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from ir_measures import ScoredDoc
 from torch import Tensor
 
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.dataset.split import PreparedSplit
 from mtlrank.errors import DivergedError
 from mtlrank.evaluation import measures
 from mtlrank.task.groupwise import Groupwise
 
 GROUP = 100  # candidates of a query that a loss over groups compares
 _QUERIES = 100  # that are compared at a time
+_first_stages = WeakKeyDictionary[PreparedSplit, dict[tuple[str, ...], measures.PerQuery]]()  # by the measures' names
 
 
 class Judgement(NamedTuple):
@@ -122,13 +125,15 @@ class Predictions:
         """The scores as a ranking."""
         scores, items = self.scores()
         ids = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items.numpy()]]
-        return [ScoredDoc(q, d, float(score)) for (q, d), score in zip(ids, scores, strict=True)]
+        return [ScoredDoc(q, d, score) for (q, d), score in zip(ids, scores.tolist(), strict=True)]
 
     def _judge_ranking(self) -> Judgement:
         names = self.dataset.task.measures
         qrels, run = self.split.qrels(), self.run()
         values = measures.ranking_values(names, qrels, run)
-        baseline = measures.ranking_values(names, qrels, self.split.first_stage())
+        first_stage = _first_stages.setdefault(self.split, {})  # as each validation asks for the same
+        if (baseline := first_stage.get(tuple(names))) is None:
+            baseline = first_stage[tuple(names)] = measures.ranking_values(names, qrels, self.split.first_stage())
         name = self.split.baseline_name
         return Judgement(measures.means(values), measures.means(baseline), name, values, baseline, run)
 

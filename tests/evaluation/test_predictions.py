@@ -5,6 +5,7 @@ from statistics import fmean
 import pytest
 import torch
 
+from mtlrank.datamodule.dataset.split import PreparedSplit
 from mtlrank.errors import DivergedError
 from mtlrank.evaluation.predictions import GROUP, Predictions
 from mtlrank.task import PairwiseRelevance
@@ -91,3 +92,21 @@ def test_a_loss_over_groups_is_that_of_each_querys_candidates(datasets):
         pairs = [max(0, dataset.task.margin - a + b) for a in relevant for b in others]
         expected += [fmean(pairs)] if pairs else []
     assert predictions.loss() == pytest.approx(fmean(expected), rel=1e-5)
+
+
+def test_the_first_stage_is_measured_once_for_all_validations(datasets, monkeypatch):
+    dataset = datasets["trec2019"]
+    split, reads = dataset.split("test"), []
+    read = PreparedSplit.first_stage
+    monkeypatch.setattr(PreparedSplit, "first_stage", lambda split: reads.append(split) or read(split))
+    part = split.part(2)  # new, so that no earlier test has measured it
+    monkeypatch.setattr(dataset, "split", lambda name: part)
+    judgements = []
+    for _ in range(2):
+        predictions = Predictions(dataset, "test")
+        predictions.add(torch.arange(len(part)), torch.rand(len(part)))
+        judgements.append(predictions.judge())
+    first, second = judgements
+    assert reads == [part]
+    assert first.baseline_per_query == second.baseline_per_query
+    assert first.values != second.values
