@@ -29,7 +29,7 @@ def advise(config: Config, datasets: Mapping[str, PreparedDataset], loss: Combin
 def _check_body(config: Config) -> None:
     """The tiny body knows nothing, and only the words of the invented collection."""
     body, mixture = config["model"]["body"], config["datamodule"]["dataset"]
-    own = [key for key, node in mixture["datasets"].items() if embedded.NAME not in str(node)]
+    own = [key for key, node in mixture["datasets"].items() if not embedded.is_read_by(node)]
     if str(body["backbone"]).startswith(embedded.NAME) and own:
         warn(
             f"the tiny body is for the invented collection, and not for other data ({', '.join(own)}): "

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -32,6 +31,17 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import instance_of
 
 LOGS = ("logs", "tensorboard")  # in a run's folder, each with a folder per attempt
+_REFUSED = {  # what is wrong with callbacks of Lightning
+    "mtlrank validates, stops and saves by itself: leave it out and use training.monitor, training.patience and "
+    "training.checkpoint_minutes": (pl.callbacks.EarlyStopping, pl.callbacks.Checkpoint),
+    "mtlrank judges and saves the weights that are trained, so their averages would be lost: leave it out": (
+        *(pl.callbacks.WeightAveraging, pl.callbacks.StochasticWeightAveraging),
+    ),
+    "mtlrank plans batches, steps and rates before it starts: leave it out and set trainer.accumulate_grad_batches, "
+    "training.batch_size and loop.optimizer.lr": (
+        *(pl.callbacks.GradientAccumulationScheduler, pl.callbacks.BatchSizeFinder, pl.callbacks.LearningRateFinder),
+    ),
+}
 
 
 def build_checkpoints(config: Config, output: Path) -> Checkpoints:
@@ -137,15 +147,13 @@ def log_settings(trainer: pl.Trainer, settings: Mapping[str, Any], metric: str) 
 def check_trainer(config: Config) -> None:
     """Refuse trainer settings that Lightning refuses, such as a missing GPU, before data is read.
 
-    Callbacks that validate, stop or save are refused too: milestones do that.
+    So are callbacks that do what mtlrank does, or would have no effect.
     """
     for node in config["trainer"].get("callbacks") or ():
         found = locate(str(node["_target_"])) if isinstance(node, Mapping) and "_target_" in node else None
-        if isinstance(found, type) and issubclass(found, EarlyStopping | ModelCheckpoint):
-            raise ConfigError(
-                f"trainer.callbacks has {found.__name__}, but mtlrank validates, stops and saves by itself: leave it out "
-                "and use training.monitor, training.patience and training.checkpoint_minutes."
-            )
+        for reason, kinds in _REFUSED.items():
+            if isinstance(found, type) and issubclass(found, kinds):
+                raise ConfigError(f"trainer.callbacks has {found.__name__}, but {reason}.")
     settings = {key: value for key, value in config["trainer"].items() if key not in ("callbacks", "deterministic")}
     _trainer(settings, logger=False, enable_checkpointing=False)  # `deterministic` would change torch's global mode
 

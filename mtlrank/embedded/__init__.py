@@ -6,14 +6,16 @@ Hugging Face model folder) that are read as anyone's files are; `mtlrank-embedde
 with ir_datasets, and a path below `mtlrank-embedded/` names a file of the collection wherever a path is expected.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mtlrank.embedded.tiny_bert import write_tiny_bert
 from mtlrank.embedded.world import SPLITS, World
 from mtlrank.storage import MANIFEST, home, new_folder, write_manifest
 
-__all__ = ["NAME", "SPLITS", "folder", "locate"]
+__all__ = ["NAME", "SPLITS", "folder", "is_read_by", "locate"]
 
 NAME = "mtlrank-embedded"
 VERSION = 2  # raise it whenever the files change: prepared datasets and results record it
@@ -36,3 +38,8 @@ def locate(path: str) -> str:
     """`path`, or the file of the collection that it names, as `mtlrank-embedded/ner/train.conll` does."""
     first, _, rest = path.partition("/")
     return str(folder() / rest) if first == NAME and rest else path
+
+
+def is_read_by(dataset: Mapping[str, Any]) -> bool:
+    """Whether a dataset (its config) has data of the collection. The collection's tokenizer may read any data."""
+    return NAME in str({key: value for key, value in dataset.items() if key != "preprocessor"})

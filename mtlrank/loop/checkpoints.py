@@ -167,11 +167,21 @@ class VerifiedIO(CheckpointIO):
 
 
 def write_checkpoint(content: dict[str, Any], path: str) -> None:
-    """Write a checkpoint completely or not at all. Raises `StorageError`, leaving nothing, if there is no space."""
+    """Write a checkpoint completely or not at all.
+
+    Raises `StorageError` if there is no space, and `ConfigError` for a state that could not be read again; then nothing is
+    left.
+    """
     here = mirror(path)
     try:
         with new_folder(here) as part:
             torch.save(content, part / STATE)
+            if unreadable := torch.serialization.get_unsafe_globals_in_checkpoint(part / STATE):
+                raise ConfigError(
+                    f"The state of training has {' and '.join(sorted(unreadable))}, which is not read from a checkpoint, "
+                    "as that could run code. Let optimizers, schedules, losses and callbacks of yours keep numbers, texts, "
+                    "lists, dicts and tensors: float(x) in place of a NumPy number."
+                )
             write_manifest(part, {"kind": "checkpoint", "torch": torch.__version__})
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         free = shutil.disk_usage(here.parent).free

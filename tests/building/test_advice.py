@@ -21,7 +21,8 @@ def test_the_tiny_body_is_not_for_other_data(config, datasets, capsys):
     advice.advise(config, datasets, loss)
     assert "the tiny body" not in capsys.readouterr().err
     mixture = config["datamodule"]["dataset"]
-    own = {"_target_": "my_data.MyDataset", "name": "mine", "path": "my_files"}
+    preprocessor = mixture["datasets"]["trec2019"]["preprocessor"]  # the tokenizer is the body's
+    own = {"_target_": "my_data.MyDataset", "name": "mine", "path": "my_files", "preprocessor": preprocessor}
     changed = {**mixture, "datasets": {**mixture["datasets"], "mine": own}}
     advice.advise({**config, "datamodule": {**config["datamodule"], "dataset": changed}}, datasets, loss)
     assert "the tiny body is for the invented collection, and not for other data (mine)" in capsys.readouterr().err

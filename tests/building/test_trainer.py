@@ -33,13 +33,24 @@ def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_p
         ConfigError, match=r"trainer.callbacks is a collections.Counter, expected a pytorch_lightning\."
     ):
         build_trainer({**config, "trainer": wrong}, tmp_path, milestones)
-    own = "pytorch_lightning.callbacks.EarlyStopping"
-    with pytest.raises(
-        ConfigError, match="trainer.callbacks has EarlyStopping, but mtlrank validates, stops and saves"
-    ):
-        check_trainer({**config, "trainer": {**trainer, "callbacks": [{"_target_": own, "monitor": "val/x"}]}})
     with pytest.raises(ConfigError, match=r"trainer.callbacks is \['a'\], expected null or a list of Lightning"):
         composed("+trainer.callbacks=[a]")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("EarlyStopping", "validates, stops and saves by itself"),
+        ("ModelCheckpoint", "validates, stops and saves by itself"),
+        ("EMAWeightAveraging", "judges and saves the weights that are trained"),
+        ("StochasticWeightAveraging", "judges and saves the weights that are trained"),
+        ("LearningRateFinder", "plans batches, steps and rates"),
+    ],
+)
+def test_callbacks_that_would_do_our_work_or_nothing_are_refused(config, name, reason):
+    own = {"_target_": f"pytorch_lightning.callbacks.{name}"}
+    with pytest.raises(ConfigError, match=f"trainer.callbacks has {name}, but mtlrank {reason}"):
+        check_trainer({**config, "trainer": {**config["trainer"], "callbacks": [own]}})
 
 
 def test_a_monitor_that_is_never_computed_is_refused(config, datasets):

@@ -207,7 +207,10 @@ def test_the_constant_of_classes_is_a_class(tmp_path):
 
 
 def test_invented_data_is_named_as_such(run_folder):
-    datasets = {"a": {"name": "trec2019", "train": "mtlrank-embedded/train"}, "b": {"name": "mine", "train": "my.tsv"}}
+    preprocessor = {"tokenizer": "mtlrank-embedded/tiny-bert"}  # it may read any data
+    invented = {"name": "trec2019", "train": "mtlrank-embedded/train", "preprocessor": preprocessor}
+    own = {"name": "mine", "train": "my.tsv", "preprocessor": preprocessor}
+    datasets = {"a": invented, "b": own}
     config = {"seed": 1, "datamodule": {"dataset": {"datasets": datasets}}}
     write_json(run_folder / "model" / "config.json", config)
     _, page, summary = written(run_folder)

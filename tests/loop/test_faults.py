@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
 from mtlrank import train
 from mtlrank.building import trainer as building
-from mtlrank.errors import DataError, DivergedError, ResourceError, StorageError, TerminatedError
+from mtlrank.errors import ConfigError, DataError, DivergedError, ResourceError, StorageError, TerminatedError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, read_checkpoint, write_checkpoint
 from mtlrank.loop.milestones import Milestones
@@ -183,6 +185,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     with pytest.raises(DataError, match="cannot read it"):
         read_checkpoint(str(tmp_path / "step-00000002"))
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("state", [np.float64(0.5), {"seen": {Path("x")}}])
+def test_a_state_that_could_not_be_read_again_is_refused_when_it_is_written(tmp_path, state):
+    """As that of an optimizer, a schedule or a callback of the user's."""
+    with pytest.raises(ConfigError, match=r"The state of training has .*(numpy|pathlib)\..*, which is not read"):
+        write_checkpoint({"callbacks": {"mine": state}}, str(tmp_path / "step-00000001"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(small_disk):
