@@ -36,6 +36,7 @@ from yaml import YAMLError
 
 from mtlrank.composing.compose import Config, explain_composing, resolve, written
 from mtlrank.composing.explain import explain
+from mtlrank.composing.selection import check_typed_tasks
 from mtlrank.composing.untrusted import check_names, own_config_dir
 from mtlrank.composing.usage import usage
 from mtlrank.errors import (
@@ -153,6 +154,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
             if (sweep := HydraConfig.get()).mode is RunMode.MULTIRUN:
                 say(_job(sweep))
             try:
+                check_typed_tasks(config, _overrides())
                 argument = given(config)
                 module = import_module(f"mtlrank.{step}")
                 with guarded():

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
+from mtlrank.composing.explain import key_of
 from mtlrank.errors import ConfigError
 
 _BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses with a value per dataset name
@@ -55,6 +58,23 @@ def select_tasks(config: Config) -> Config:
         "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
         "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": _chosen_heads(heads, chosen)},
     }
+
+
+def check_typed_tasks(config: DictConfig, overrides: Iterable[str]) -> None:
+    """Refuse `tasks=` on a command line that chooses a single dataset, unless it is that one.
+
+    `tasks` of an experiment are those of its mixture, and do not apply to a single dataset.
+    """
+    dataset = OmegaConf.select(config, "datamodule.dataset")
+    if dataset is None or "datasets" in dataset or "tasks" not in map(key_of, overrides):
+        return
+    name, wanted = OmegaConf.select(dataset, "name"), config.tasks
+    if wanted is not None and list(wanted) != [name]:
+        raise ConfigError(
+            f"tasks=[{','.join(map(str, wanted))}] chooses from a mixture, but datamodule/dataset is a single one, {name}. "
+            "To train on it alone, leave tasks out. To learn it beside others, add it to their mixture: "
+            f"+datamodule/dataset@datamodule.dataset.datasets.{name}=..."
+        )
 
 
 def _chosen_heads(heads: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import pytest
+from omegaconf import OmegaConf
 
-from mtlrank.composing.selection import select_tasks
+from mtlrank.composing.selection import check_typed_tasks, select_tasks
 from mtlrank.errors import ConfigError
 from tests.conftest import KEYS
 from tests.saved_models import composed
@@ -61,6 +62,17 @@ def test_an_unknown_task_of_a_single_dataset_is_told():
         ConfigError, match=r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\? Datasets: trec2019\."
     ):
         composed("datamodule/dataset=trec2019", "tasks=[trec2091]")
+
+
+@pytest.mark.parametrize("tasks", [["msm_bm25"], ["mine", "msm_bm25"]])
+def test_tasks_that_are_typed_for_a_single_dataset_are_refused(tasks):
+    single = OmegaConf.create({"tasks": tasks, "datamodule": {"dataset": {"name": "mine"}}})
+    check_typed_tasks(single, ["seed=1"])  # those of an experiment are for its mixture
+    with pytest.raises(ConfigError, match="chooses from a mixture, but datamodule/dataset is a single one, mine"):
+        check_typed_tasks(single, ["seed=1", f"tasks=[{','.join(tasks)}]"])
+    mixture = OmegaConf.create({"tasks": tasks, "datamodule": {"dataset": {"datasets": {}}}})
+    for other in (mixture, OmegaConf.merge(single, {"tasks": ["mine"]}), OmegaConf.create({"tasks": tasks})):
+        check_typed_tasks(other, ["tasks=..."])
 
 
 @pytest.mark.parametrize("experiment", ["embedded", "msmarco", "trec2019", "vaswani"])
