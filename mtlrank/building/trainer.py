@@ -119,7 +119,8 @@ def build_trainer(config: Config, output: Path, milestones: Milestones, service:
         callbacks=[progress, *own, milestones],  # milestones last: checkpoints have the state of all
         plugins=[milestones.io],
         logger=[
-            CSVLogger(output, name=csv, version=attempt),
+            # With more steps, the lines of a run that is killed are lost.
+            CSVLogger(output, name=csv, version=attempt, flush_logs_every_n_steps=1),
             TensorBoardLogger(output, tensorboard, attempt, default_hp_metric=False),
             *([service] if service else []),
         ],

@@ -26,6 +26,7 @@ from mtlrank.storage import (
     read_manifest,
     read_versioned,
     remove_folder,
+    sweep_all,
     writable_folder,
     write_bytes,
     write_manifest,
@@ -64,9 +65,13 @@ class Checkpoints:
             write_bytes(join(self.folder, "writable"), b"")  # before the first step, not after the first hour
 
     def take(self) -> None:
-        """Take the folder over, also from a clone, or from a pod that is presumed dead but still runs."""
+        """Take the folder over, also from a clone, or from a pod that is presumed dead but still runs.
+
+        What a process that was killed has written of a checkpoint is removed.
+        """
         self._owner = f"{socket.gethostname()} {secrets.token_hex(8)}\n".encode()
         write_bytes(join(self.folder, _OWNER), self._owner)
+        sweep_all(mirror(self.folder), _NAME.pattern)  # each has the size of a checkpoint
 
     def check_own(self) -> None:
         """Raise `ConflictError` if another process has taken the folder since this one did."""

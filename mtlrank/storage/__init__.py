@@ -16,7 +16,7 @@ from mtlrank.storage.local import (
     write_lines,
     write_text,
 )
-from mtlrank.storage.manifest import MANIFEST, listed_files, new_folder, read_manifest, sweep, write_manifest
+from mtlrank.storage.manifest import MANIFEST, listed_files, new_folder, read_manifest, sweep, sweep_all, write_manifest
 from mtlrank.storage.paths import join, local_path, safe_name
 from mtlrank.storage.publish import publish_folder
 from mtlrank.storage.remove import remove_folder
@@ -50,6 +50,7 @@ __all__ = [
     "safe_name",
     "sole_user",
     "sweep",
+    "sweep_all",
     "writable_folder",
     "write_bytes",
     "write_json",

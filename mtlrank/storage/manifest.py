@@ -62,6 +62,16 @@ def sweep(target: Path) -> None:
             _undo(target, found.with_name(found.name.removesuffix(_ASIDE)))
 
 
+def sweep_all(parent: Path, name: str) -> None:
+    """Undo what any process has left of replacing folders in `parent` whose names match a pattern.
+
+    For who owns them alone: in a container, a killed process and the next one have the same number.
+    """
+    for found in parent.glob(".*.*-*.*"):
+        if match := re.match(rf"\.({name})\.", found.name):
+            _undo(parent / match[1], found.with_name(found.name.removesuffix(_ASIDE)))
+
+
 def _undo(target: Path, part: Path) -> None:
     """Remove an unfinished folder, and put back the old one if it had been moved aside already."""
     aside = part.with_name(part.name + _ASIDE)

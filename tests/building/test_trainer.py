@@ -5,6 +5,7 @@ from mtlrank.building.trainer import build_trainer, check_trainer, monitored, pl
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
+from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.stopping import StopSignals
@@ -35,6 +36,14 @@ def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_p
         build_trainer({**config, "trainer": wrong}, tmp_path, milestones)
     with pytest.raises(ConfigError, match=r"trainer.callbacks is \['a'\], expected null or a list of Lightning"):
         composed("+trainer.callbacks=[a]")
+
+
+def test_what_is_logged_is_on_the_disk_at_once(config, tmp_path):
+    milestones = Milestones(Checkpoints(tmp_path), Monitored("val/x", "max"), StopSignals(), Plan(), {}, [])
+    csv, _ = build_trainer(config, tmp_path, milestones).loggers
+    for step in (50, 100):
+        csv.log_metrics({"train/loss": 1 / step}, step=step)
+        assert read_curves(tmp_path)["train/loss"][-1] == (step, 1 / step)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -185,6 +186,17 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     with pytest.raises(DataError, match="cannot read it"):
         read_checkpoint(str(tmp_path / "step-00000002"))
     assert not marker.exists()
+
+
+def test_what_a_killed_process_has_written_of_a_checkpoint_is_removed(tmp_path):
+    """Also one with this process's number, as in a container that was started again, and one of another pod."""
+    unfinished = [f".step-00000008.{socket.gethostname()}-{os.getpid()}.a1", ".best-00000005.pod-2-1.b2"]
+    replaced = ".step-00000004.pod-2-1.c3"  # killed between the renames: the old folder was moved aside
+    for name in (*unfinished, replaced, f"{replaced}.old", ".step-x.pod-1.d4", "step-00000002"):
+        (tmp_path / name).mkdir()
+    Checkpoints(tmp_path).take()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"owner", "step-00000002", "step-00000004", ".step-x.pod-1.d4"}
 
 
 @pytest.mark.parametrize("state", [np.float64(0.5), {"seen": {Path("x")}}])
