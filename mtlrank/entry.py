@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
+from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -188,6 +189,12 @@ def _job(sweep: HydraConf) -> str:
 
 def _tidy_command_line() -> None:
     """Put Hydra's options first, as it does not accept them between overrides, and add the folder of further configs."""
+    for word in get_args_parser().parse_known_args(sys.argv[1:])[1]:
+        if word.startswith("-"):
+            wanted = word.lstrip("-") if "=" in word else "training.epochs=3"
+            raise ConfigError(
+                f"There is no option {word}. Settings are typed without dashes, as in {wanted}: --help lists them."
+            )
     if folder := _config_dir():
         check_names(Path(folder))
     elif own := own_config_dir():

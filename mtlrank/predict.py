@@ -17,7 +17,7 @@ from mtlrank.composing.compose import Config
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.inference.answers import answers
 from mtlrank.inference.questions import Question, questions_of_files
 from mtlrank.inference.scorer import CHUNK, Scorer
@@ -27,6 +27,7 @@ from mtlrank.registry import model_folder
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
 from mtlrank.trained_head import load_head
+from mtlrank.words import counted
 
 
 def run(config: Config) -> int:
@@ -36,6 +37,8 @@ def run(config: Config) -> int:
     """
     output = local_path(config["output"])
     shard = Shard.parse(config["shard"])
+    if output.suffix in (".tsv", ".csv", ".run", ".parquet"):
+        raise ConfigError(f"output is {str(output)!r}, but predictions are JSON Lines: end its name in .jsonl.")
     check_output(output, {"input": config["input"]})
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], kinds="any")
@@ -47,7 +50,7 @@ def run(config: Config) -> int:
         questions = questions_of_files(paths, reading, head.form, CHUNK, shard)
         write_lines(output, _lines(questions, scorer, reading, may_be_none=shard.total > 1))
     number = reading.progress.done
-    say("; ".join([f"predicted {number:,} lines with {head.name}", *reading.notes()]) + f" ({output})")
+    say("; ".join([f"predicted {counted(number, 'line')} with {head.name}", *reading.notes()]) + f" ({output})")
     return number
 
 

@@ -102,8 +102,13 @@ def run_folder(
         raise DataError(
             f"There is no folder {missing[0]}: expected one in which heads were judged, copied to this machine."
         )
+    folder = local_path(folder)
+    if folder.name == MODEL and (folder / MANIFEST).exists():  # the model itself, as other commands take it
+        folder = folder.parent
+    if not (folder / MODEL / MANIFEST).exists():
+        raise DataError(f"{folder} is not the folder of a finished run: there is no model in it.")
     heads = head_folders(evaluations or [folder / EVALUATION])
-    return run(local_path(folder) / MODEL, heads, registry, measures, margin, force=force, trained_in=trained_in)
+    return run(folder / MODEL, heads, registry, measures, margin, force=force, trained_in=trained_in)
 
 
 def _when(rollback: Change) -> str:

@@ -33,6 +33,7 @@ from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
 from mtlrank.trained_head import load_head
 from mtlrank.trec import run_line
+from mtlrank.words import counted
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
@@ -62,7 +63,7 @@ def run(config: Config) -> int:
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
         write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
-    say("; ".join([f"ranked {number:,} pairs with {head.name}", *reading.notes()]) + f" ({output})")
+    say("; ".join([f"ranked {counted(number, 'pair')} with {head.name}", *reading.notes()]) + f" ({output})")
     return number
 
 

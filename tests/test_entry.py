@@ -291,6 +291,13 @@ def test_a_word_without_a_value_is_named(options):
     assert (done.returncode, done.stderr) == (2, "mtlrank: Cannot read 'foo': expected key=value.\n")
 
 
+@pytest.mark.parametrize("word", ["--epochs", "--training.epochs=3"])
+def test_an_option_that_there_is_not_is_told_in_a_line(word):
+    done = subprocess.run([sys.executable, "-m", "mtlrank.train", "seed=1", word, "3"], capture_output=True, text=True)
+    told = f"There is no option {word}. Settings are typed without dashes, as in training.epochs=3: --help lists them."
+    assert (done.returncode, done.stderr) == (2, f"mtlrank: {told}\n")
+
+
 TOLD = """
 from hydra.experimental.callback import Callback
 

@@ -177,6 +177,12 @@ def test_shards_of_several_files_and_of_standard_input_are_those_of_one_file(pre
         assert predicted("msm_sem_sim", input="-", shard=shard) == expected
 
 
+def test_an_output_that_is_named_after_another_format_is_refused(predicted, tmp_path):
+    for ending in ("tsv", "csv", "run", "parquet"):
+        with pytest.raises(ConfigError, match=rf"output is '.*{ending}', but predictions are JSON Lines"):
+            predicted("msm_ner", input=write(tmp_path / "in.jsonl", asked("msm_ner", 1)), output=f"out.{ending}")
+
+
 def test_a_shard_may_be_empty_but_not_the_whole(predicted, tmp_path, capsys):
     rows = asked("msm_ner", 2)
     found = [predicted("msm_ner", input=write(tmp_path / "in.jsonl", rows), shard=f"{i}/5") for i in range(1, 6)]

@@ -57,6 +57,10 @@ def test_machines_prepare_a_shard_each_and_any_of_them_merges(tmp_path, capsys):
     ("override", "complaint"),
     [
         ("msm_sem_sim.train=gone.tsv", "file of split 'train' 'gone.tsv' does not exist in the current folder"),
+        (
+            "msm_sem_sim.train=s3://b/x.tsv",
+            "'s3://b/x.tsv' does not exist: expected the path of a local file, or hf://",
+        ),
         ("msm_coref.train=gone", "'gone'"),
         ("msm_bm25.train={docs: gone.tsv, queries: gone.tsv}", "collection's docs file 'gone.tsv' does not exist"),
         ("msm_sem_sim.train=$FOLDER/gone.tsv", "does not exist. Set the environment variable FOLDER."),

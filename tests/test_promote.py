@@ -64,7 +64,7 @@ def test_a_run_that_does_not_say_what_it_was_can_be_promoted(tmp_path, about):
 def test_what_was_decided_names_the_model(place, tmp_path):
     good, worse = (write_finished(tmp_path / name, gain=gain) for name, gain in (("good", 0.0), ("worse", -0.2)))
     registry = Registry(place)
-    first, again, refused = (promote.run_folder(run, registry) for run in (good, good, worse))
+    first, again, refused = (promote.run_folder(run, registry) for run in (good, good / "model", worse))
     assert first.model == again.model == registry.current()
     assert refused.model in registry.published()
     assert refused.source.run == str(worse)
@@ -287,7 +287,7 @@ def test_a_reason_puts_a_worse_model_in_use(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["promote", "nowhere", "--registry", "r"], 3, "nowhere/model/manifest.json is missing"),
+        (["promote", "nowhere", "--registry", "r"], 3, "nowhere is not the folder of a finished run: there is no"),
         (["promote", "run", "--registry", "ftp://x"], 4, "expected a local path or gs://"),
         (["promote", "run", "--registry", "r", "--margin", "-1"], 2, "margin is -1.0: expected a finite number"),
         (

@@ -41,7 +41,10 @@ class SpacyAnnotator(Annotator):
         try:
             return spacy.load(self.pipeline)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"spaCy cannot load the pipeline {self.pipeline!r}: {one_line(error)}") from error
+            raise ConfigError(
+                f"spaCy cannot load the pipeline {self.pipeline!r}: {one_line(error)} To install one that spaCy offers: "
+                f"python -m spacy download {self.pipeline}"
+            ) from error
 
 
 class NamedEntities(SpacyAnnotator):

@@ -59,6 +59,8 @@ def locate_all(name: str, what: str) -> list[Path]:
 
 def _where(name: str, path: Path) -> str:
     """The end of an error about a missing file: the folder it was looked for in, and what may be wrong with its name."""
+    if "://" in name:
+        return ": expected the path of a local file, or hf://... of one on the Hugging Face hub. Download it first."
     hint = unset_variable(name)
     folder = "" if path.is_absolute() or hint else f" in the current folder {str(Path.cwd())!r}"
     if "*" in name.rpartition("/")[0]:

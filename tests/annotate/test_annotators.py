@@ -206,7 +206,10 @@ def test_pairs_of_mentions_are_in_the_order_of_the_text_and_balanced(clusters):
 @pytest.mark.parametrize(
     ("annotator", "complaint"),
     [
-        (NamedEntities("no_such_pipeline"), "spaCy cannot load the pipeline 'no_such_pipeline'"),
+        (
+            NamedEntities("no_such_pipeline"),
+            "spaCy cannot load the pipeline 'no_such_pipeline'.*spacy download no_such",
+        ),
         (CrossEncoder("no/such-model@v1"), "sentence-transformers cannot load the model 'no/such-model@v1'"),
         (SemanticSimilarity("/no/such/folder"), "sentence-transformers cannot load the model '/no/such/folder'"),
     ],
