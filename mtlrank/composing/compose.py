@@ -101,13 +101,29 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     not_read, read = unread_of_collection(unresolved, config_files(own), "".join(own_collections(own)))
     for key in not_read:
         raise ConfigError(f"There is no setting {key}, and no config refers to ${{{key}}}.{nearest(key, read)}")
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    plain = OmegaConf.to_container(_without_unused(config), resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     if not trusted:
         check_targets(plain)
         check_places(plain)
     check_settings(plain)
     return plain  # type: ignore[return-value]
+
+
+def _without_unused(config: DictConfig) -> DictConfig:
+    """The config without datasets that `tasks` leaves out and that have no values, such as what the collection lacks."""
+    datasets, tasks = OmegaConf.select(config, "datamodule.dataset.datasets"), OmegaConf.select(config, "tasks")
+    if not datasets or not tasks:
+        return config
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    for key in datasets:
+        if key not in tasks:
+            try:
+                OmegaConf.to_container(datasets._get_node(key), resolve=True, throw_on_missing=True)
+            except OmegaConfBaseException:
+                del config.datamodule.dataset.datasets[key]
+    return config
 
 
 def explain_composing(error: Exception, name: str, overrides: Sequence[str]) -> str | None:

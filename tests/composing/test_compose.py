@@ -483,3 +483,13 @@ def test_slips_in_a_file_of_ones_own_are_explained(tmp_path, monkeypatch, file, 
     monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
     with pytest.raises(ConfigError, match=re.escape(said)):
         compose_config([override], trusted=True)
+
+
+def test_datasets_that_are_not_chosen_need_no_values():
+    """As those that read files which the collection lacks."""
+    for words in (["tasks=[msm_bm25,trec2019]"], ["experiment=finetune", "tasks=[msm_bm25]"]):
+        datasets = compose_config(["collection=msmarco", *words], trusted=True)["datamodule"]["dataset"]["datasets"]
+        assert {"msm_bm25", "trec2019"} & set(datasets)
+        assert "msm_sem_sim" not in datasets
+    with pytest.raises(ConfigError, match=r"The config refers to collection\.sem_sim, which is not set"):
+        compose_config(["collection=msmarco", "tasks=[msm_bm25,msm_sem_sim]"], trusted=True)
