@@ -76,10 +76,19 @@ def in_rows(values: Tensor, row: Tensor, shape: tuple[int, int], fill: float = 0
     return values.new_full((num_rows * width,), fill).index_copy(0, row * width + place, values).view(shape)
 
 
+class Step(NamedTuple):
+    """The optimizer step that a batch is a part of; it has one batch of each process, unless batches are accumulated."""
+
+    totals: dict[str, int]  # samples of each task, over all processes and accumulated batches
+    batches: int = 1  # that each process accumulates
+    place: int = 0  # of this batch among them
+
+
 class MTLBatch(NamedTuple):
     """The input of a training step: this process's share of the samples that all processes draw together."""
 
     tasks: dict[str, TaskBatch]  # the tasks that were drawn here, in config order
-    totals: dict[str, int]  # samples of each task in this step, over all processes
+    totals: dict[str, int]  # samples of each task that all processes draw together
     weight: float  # of this batch's loss: all samples of a step count alike, with max_tokens all of an epoch
     seed: int  # of dropout, so that a batch gives the same result on any process, and when it is repeated
+    step: Step

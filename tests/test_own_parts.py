@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlrank.batch import MTLBatch, Record
+from mtlrank.batch import MTLBatch, Record, Step
 from mtlrank.errors import ConfigError
 from mtlrank.inference.scoring import scores
 from mtlrank.loop.gradients import losses_of
@@ -55,7 +55,7 @@ def giving(base, method, give, *args):
 def test_a_loss_is_one_number_a_sample_and_has_a_gradient(give, told):
     loop, data = a_loop(giving(RankNet, "group_loss", give, ["AP"]))
     with pytest.raises(ConfigError, match=rf"The loss of 'x' \({HERE}\.Own\) {told}"):
-        loop.training_step(MTLBatch({"x": data}, {"x": 1}, 1.0, 0), 0)
+        loop.training_step(MTLBatch({"x": data}, {"x": 1}, 1.0, 0, Step({"x": 1})), 0)
 
 
 class Short(Regression):
@@ -132,7 +132,7 @@ def test_scores_for_measures_have_a_row_an_item():
 def test_a_combiner_gives_one_number_with_a_gradient(give, told):
     loop, data = a_loop(RankNet(["AP"]), loss=giving(ExampleMean, "forward", give))
     with pytest.raises(ConfigError, match=rf"loop\.loss \({HERE}\.Own\) {told}"):
-        loop.training_step(MTLBatch({"x": data}, {"x": 1}, 1.0, 0), 0)
+        loop.training_step(MTLBatch({"x": data}, {"x": 1}, 1.0, 0, Step({"x": 1})), 0)
 
 
 @pytest.mark.parametrize(

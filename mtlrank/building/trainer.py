@@ -25,7 +25,7 @@ from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.progress import Bar, PlainProgress
-from mtlrank.loop.resume import epoch_steps
+from mtlrank.loop.resume import epoch_batches, epoch_steps
 from mtlrank.loop.stopping import StopSignals
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import instance_of
@@ -191,7 +191,9 @@ def no_validation(keys: Iterable[str]) -> ConfigError:
 
 
 def plan_steps(config: Config, datamodule: MTLDataModule, trainer: pl.Trainer) -> int:
-    """The number of optimizer steps of the whole run; sets the datamodule's number of epochs accordingly."""
+    """The number of optimizer steps of the whole run; tells the datamodule what its samplers need to know of them."""
+    datamodule.accumulated = trainer.accumulate_grad_batches
+    datamodule.most_batches = epoch_batches(datamodule, trainer, trainer.world_size)
     in_epoch = epoch_steps(datamodule, trainer, trainer.world_size)
     steps: int = in_epoch * config["training"]["epochs"]
     if trainer.max_steps >= 0:

@@ -86,6 +86,8 @@ class MTLDataModule(pl.LightningDataModule):
             num_workers = 0
         self.num_workers = num_workers
         self.epochs = 1.0  # of the whole training: some samplers need to know
+        self.accumulated = 1  # batches of each process in an optimizer step of training
+        self.most_batches: int | None = None  # of each process in an epoch of training, if a limit ends it
         self._training: MTLLoader | None = None
         self._start = (0, 0)
 
@@ -122,6 +124,8 @@ class MTLDataModule(pl.LightningDataModule):
                 f"datamodule.{split}_sampler: {_name(make)} does not take its settings: {error}."
             ) from error
         checked: MTLSampler = instance_of(f"datamodule.{split}_sampler", sampler, MTLSampler)
+        if split == "train":
+            checked.accumulated, checked.most_batches = self.accumulated, self.most_batches
         if checked.num_samples() == 0:
             raise ConfigError(f"No dataset has samples in split {split!r}.")
         return checked

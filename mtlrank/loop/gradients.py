@@ -14,19 +14,34 @@ from mtlrank.own_parts import name_of, shaped
 
 
 class TaskGradients(NamedTuple):
-    """Gradients of the tasks' mean losses."""
+    """Gradients of the tasks' mean losses, of a batch or a step."""
 
-    losses: dict[str, Tensor]  # by sample, (samples,)
+    losses: dict[str, Tensor]  # of a batch by sample, (samples,); of a step their mean
     body: dict[str, list[Tensor | None]]  # of each trained weight of the body; None where the task does not reach it
-    heads: dict[str, list[Tensor]]  # of each trained weight of the task's head
+    heads: dict[str, list[Tensor | None]]  # of each trained weight of the task's head
 
-    def rows(self, weights: list[nn.Parameter]) -> Tensor:
+    def of_step(self, shares: Mapping[str, float], before: "TaskGradients | None") -> "TaskGradients":
+        """Those of a step so far: `before`, and these of a batch that holds a share of each task's samples in the step."""
+        losses = {name: loss.mean() * shares[name] for name, loss in self.losses.items()}
+        body, heads = (
+            {name: [_times(gradient, shares[name]) for gradient in of] for name, of in part.items()}
+            for part in (self.body, self.heads)
+        )
+        if before is None:
+            return TaskGradients(losses, body, heads)
+        sums = {name: before.losses[name] + loss if name in before.losses else loss for name, loss in losses.items()}
+        return TaskGradients(before.losses | sums, _added(before.body, body), _added(before.heads, heads))
+
+    def rows(self, weights: list[nn.Parameter], names: Sequence[str]) -> Tensor:
         """(tasks, weights): the body's gradients side by side, 0 where a task does not reach."""
         rows = [
             torch.cat(
-                [torch.zeros_like(w).flatten() if g is None else g.flatten() for g, w in zip(of, weights, strict=True)]
+                [
+                    torch.zeros_like(w).flatten() if g is None else g.flatten()
+                    for g, w in zip(self.body[name], weights, strict=True)
+                ]
             )
-            for of in self.body.values()
+            for name in names
         ]
         return torch.stack(rows)
 
@@ -61,9 +76,7 @@ def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset
             gradients = torch.autograd.grad(losses.mean(), [*body, *head], allow_unused=True)
         by_task.losses[name] = losses.detach()
         by_task.body[name] = list(gradients[: len(body)])
-        by_task.heads[name] = [
-            torch.zeros_like(w) if g is None else g for g, w in zip(gradients[len(body) :], head, strict=True)
-        ]
+        by_task.heads[name] = list(gradients[len(body) :])
     return by_task
 
 
@@ -84,6 +97,21 @@ def losses_of(
 def trained(module: nn.Module) -> list[nn.Parameter]:
     """The weights that learn."""
     return [weight for weight in module.parameters() if weight.requires_grad]
+
+
+def _times(gradient: Tensor | None, factor: float) -> Tensor | None:
+    return gradient if gradient is None or factor == 1 else gradient * factor
+
+
+def _added(
+    first: Mapping[str, list[Tensor | None]], second: Mapping[str, list[Tensor | None]]
+) -> dict[str, list[Tensor | None]]:
+    """The sums of the gradients of each task that both have, and those of the tasks that one has."""
+    both = {
+        name: [b if a is None else a if b is None else a + b for a, b in zip(first[name], second[name], strict=True)]
+        for name in first.keys() & second.keys()
+    }
+    return {**first, **second, **both}
 
 
 def _dot(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> Tensor:

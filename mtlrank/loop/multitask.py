@@ -14,7 +14,7 @@ from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.loop.finite_steps import FiniteSteps, Learnt, gradient_norm
-from mtlrank.loop.gradients import losses_of, task_gradients, trained
+from mtlrank.loop.gradients import TaskGradients, losses_of, task_gradients, trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.training_log import TrainingLog
@@ -69,7 +69,8 @@ class MultiTaskLoop(pl.LightningModule):
         self.training_log = TrainingLog(self.datasets)
         self._learnt: list[tuple[str, Tensor, Tensor]] = []  # since the last optimizer step
         self._drawn = set[str]()  # tasks that any process has learnt from since then
-        self._batch_idx = self._first_batch = -1
+        self._step_batches = 1  # that are accumulated in the current step
+        self._by_task: TaskGradients | None = None  # of the step so far, if gradients are combined
         self._gradients: list[tuple[torch.nn.Parameter, Tensor]] | None = None  # computed task by task, for `backward`
 
     def on_train_epoch_start(self) -> None:
@@ -78,9 +79,9 @@ class MultiTaskLoop(pl.LightningModule):
         self.loss.start_epoch(self.current_epoch)
 
     def training_step(self, batch: MTLBatch, batch_idx: int) -> Tensor:
-        if batch_idx < self._batch_idx or self._batch_idx < 0:  # an epoch begins, or a resumed one continues
-            self._first_batch = batch_idx
-        self._batch_idx = batch_idx
+        self._step_batches = batch.step.batches
+        if not batch.step.place:
+            self.loss.start_step()
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
             self.training_log.write_gradients(
                 task_gradients(self.model, self.datasets, batch), self.examples, self.global_step
@@ -98,35 +99,42 @@ class MultiTaskLoop(pl.LightningModule):
         return total + self._touch_idle(batch) if world_size() > 1 else total
 
     def _step_by_task(self, loss: ByGradient, batch: MTLBatch, batch_idx: int) -> Tensor:
-        """Compute the step's gradients here; `backward` hands them to the weights."""
+        """Compute the step's gradients here; `backward` hands them to the weights after the step's last batch."""
         gradients = task_gradients(self.model, self.datasets, batch)
         if self._is_watched(batch_idx):
             self.training_log.write_gradients(gradients, self.examples, self.global_step)
-        body, names = trained(self.model.body), list(gradients.losses)
-        means = torch.stack([losses.mean() for losses in gradients.losses.values()])
+        total: Tensor = loss(gradients.losses, list(gradients.losses))
+        self._note(total, gradients.losses, batch)
+        shares = {name: len(losses) / batch.step.totals[name] for name, losses in gradients.losses.items()}
+        self._by_task = gradients.of_step(shares, self._by_task if batch.step.place else None)
+        self._gradients = []
+        if batch.step.place == batch.step.batches - 1:
+            self._gradients, self._by_task = self._combined(loss, self._by_task), None
+        return total
+
+    def _combined(self, loss: ByGradient, gradients: TaskGradients) -> list[tuple[torch.nn.Parameter, Tensor]]:
+        """The gradient of each weight, from those of a step's tasks."""
+        body, names = trained(self.model.body), [name for name in self.datasets if name in gradients.losses]
+        means = torch.stack([gradients.losses[name] for name in names])
         with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
-            combined = loss.combine(gradients.rows(body), means, names)
+            combined = loss.combine(gradients.rows(body, names), means, names)
         parts = combined.split([weight.numel() for weight in body])
         reached = zip(body, parts, gradients.reached(), strict=True)
-        self._gradients = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
+        found = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
         for name in names:
             heads = zip(trained(self.model.heads[name]), gradients.heads[name], strict=True)
-            self._gradients += [(weight, gradient / len(names)) for weight, gradient in heads]
-        total: Tensor = loss(gradients.losses, names)
-        self._note(total, gradients.losses, batch)
-        return total
+            found += [(weight, torch.zeros_like(weight) if g is None else g / len(names)) for weight, g in heads]
+        return found
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the loss, or those that were computed task by task."""
-        batches = self.trainer.accumulate_grad_batches
-        in_step = batches_in_step(self._batch_idx, batches, self._first_batch, self.trainer.num_training_batches)
         if self._gradients is None:
             # Lightning has divided by the batches of a whole step, also in a shorter one.
-            (loss if in_step == batches else loss * (batches / in_step)).backward(*args, **kwargs)
+            whole = self.trainer.accumulate_grad_batches
+            (loss if self._step_batches == whole else loss * (whole / self._step_batches)).backward(*args, **kwargs)
             return
         for weight, gradient in self._gradients:
-            part = gradient / in_step
-            weight.grad = part if weight.grad is None else weight.grad + part
+            weight.grad = gradient
         self._gradients = None
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -213,7 +221,7 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _total(self, losses: Mapping[str, Tensor], batch: MTLBatch) -> Tensor:
         what = f"loop.loss ({name_of(self.loss)})"
-        total: Tensor = shaped(what, self.loss(losses, list(batch.totals)), (), "one number")
+        total: Tensor = shaped(what, self.loss(losses, list(batch.step.totals)), (), "one number")
         if not total.requires_grad and any(loss.requires_grad for loss in losses.values()):
             raise ConfigError(f"{what} gives a number without a gradient: is it detached from the losses?")
         return total
@@ -221,7 +229,7 @@ class MultiTaskLoop(pl.LightningModule):
     def _note(self, total: Tensor, losses: Mapping[str, Tensor], batch: MTLBatch) -> None:
         """Keep what a step has learnt from, and its losses for the log."""
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
-        self._drawn |= set(batch.totals)
+        self._drawn |= set(batch.step.totals)
         self.examples.update(batch.totals)
         if batch.weight or self.loss.by_task:  # by task, a process without a batch adds 0 to the mean
             self.training_log.add_loss(total)
@@ -250,16 +258,6 @@ class _Zero(torch.autograd.Function):
         return gradients
 
 
-def batches_in_step(batch_idx: int, accumulated: int, first: int, whole: int) -> int:
-    """How many batches the optimizer step of a batch has: fewer at the end of an epoch, or where one is continued.
-
-    Lightning steps after each `accumulated` batches of an epoch of `whole`; this process has trained from batch `first` on,
-    which on another number of processes than before may be within a step.
-    """
-    start = batch_idx // accumulated * accumulated
-    return min(start + accumulated, whole) - max(start, first)
-
-
 def _seed_dropout(seed: int, device: torch.device) -> None:
     """Seed dropout by the batch, so that a run that continues needs no generator state."""
     # torch.manual_seed spends a millisecond on devices that do not exist.
@@ -271,6 +269,8 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 
 
 def shares_of(losses: Mapping[str, Tensor], batch: MTLBatch, world_size: int) -> dict[str, Tensor]:
-    """Losses whose mean, averaged over the processes, is the mean over all samples of the task in this step."""
-    counts = float(batch.weight > 0)  # a process without a batch repeats a sample, with weight 0
-    return {name: loss * (counts * len(loss) * world_size / batch.totals[name]) for name, loss in losses.items()}
+    """Losses whose mean, averaged over processes and accumulated batches, is that over all of the task's in this step."""
+    batches = (
+        world_size * batch.step.batches * (batch.weight > 0)
+    )  # a process without one repeats a sample, with weight 0
+    return {name: loss * (len(loss) * batches / batch.step.totals[name]) for name, loss in losses.items()}

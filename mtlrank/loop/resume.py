@@ -73,14 +73,19 @@ def set_rates(schedule: Any) -> None:
 
 
 def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:
-    """Optimizer steps of an epoch on so many processes, from our own samplers' lengths."""
+    """Optimizer steps of an epoch on so many processes."""
+    accumulated: int = trainer.accumulate_grad_batches
+    return max(1, math.ceil(epoch_batches(datamodule, trainer, processes) / accumulated))
+
+
+def epoch_batches(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:
+    """Batches of an epoch on each of so many processes, from our own samplers' lengths and the trainer's limits."""
     batches: int = datamodule.num_batches("train", processes)
     for limit in (trainer.limit_train_batches, trainer.overfit_batches):
         if limit:
             wanted = limit if isinstance(limit, int) else int(limit * batches)  # a fraction, rounded as Lightning does
-            batches = min(batches, wanted)
-    steps: int = math.ceil(batches / trainer.accumulate_grad_batches)
-    return max(1, steps)
+            batches = min(batches, int(wanted))
+    return batches
 
 
 def _at(number: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ from mtlrank import train
 from mtlrank.errors import ConfigError
 from mtlrank.loop.finite_steps import FiniteSteps
 from mtlrank.loop.gradients import TaskGradients
-from mtlrank.loop.multitask import MultiTaskLoop, batches_in_step
+from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
 from tests.loop import runs
 
@@ -56,9 +56,23 @@ def test_a_shorter_last_step_is_the_mean_of_its_batches(data_dir, tmp_path, loss
         torch.testing.assert_close(short[name], weight, atol=1e-6, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize(("first", "expected"), [(0, [4, 4, 4, 4, 4, 4, 4, 4, 2, 2]), (6, [2, 2, 2, 2]), (8, [2, 2])])
-def test_batches_of_a_step_are_counted_from_where_a_run_continues(first, expected):
-    assert [batches_in_step(batch, 4, first, 10) for batch in range(first, 10)] == expected
+LOSSES = ["example_mean", "task_mean", "uncertainty", "static_weights", "random_weights", "gradnorm", "upgrad"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_accumulated_batches_are_learnt_as_one_batch_of_all_their_samples(data_dir, tmp_path, loss):
+    """However unevenly tasks are spread over the batches, and though the last one of an epoch is shorter."""
+    more = [f"loop/loss={loss}", "loop/optimizer=sgd", "loop.optimizer.lr=0.1", "trainer.gradient_clip_val=null"]
+    more += ["datamodule.train_sampler.limits={trec2019: 50, msm_ner: 7}", "model.body.dropout=0.0"]
+    more += ["model.heads.msm_ner.dropout=0.0"]
+    if loss == "static_weights":
+        more += ["loop.loss.weights={msm_ner: 3}"]
+    whole, parts = (
+        trained(data_dir, tmp_path / size, *more, f"training.batch_size={size}", f"trainer.accumulate_grad_batches={k}")
+        for size, k in (("30", 1), ("3", 10))
+    )
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_layers_that_a_batch_does_not_reach_rest_as_in_the_common_pass(data_dir, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchjd import aggregation
 
-from mtlrank.batch import MTLBatch
+from mtlrank.batch import MTLBatch, Step
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss import (
     Aggregated,
@@ -119,16 +119,24 @@ def test_chosen_weights_have_the_ratios_that_were_asked_for_whatever_tasks_a_ste
 
 
 def test_random_weights_have_a_mean_of_one_and_belong_to_the_step():
+    def in_steps(combiner, number):
+        found = []
+        for _ in range(number):
+            combiner.start_step()
+            found.append(value(combiner))
+            assert value(combiner) == found[-1]  # for the step's other batches
+        return found
+
     first, again = make(RandomWeights, seed=3), make(RandomWeights, seed=3)
     ones = {name: torch.ones(2) for name in TASKS}
     assert value(first, ones, list(TASKS)) == pytest.approx(1)
     alone = [value(make(RandomWeights, seed=seed), {"c": ones["c"]}, ["c"]) for seed in range(400)]
     assert sum(alone) / 400 == pytest.approx(1, abs=0.15)  # five standard errors
     assert max(alone) > 1.5 > 0.5 > min(alone)
-    values = [value(first) for _ in range(3)]
+    values = in_steps(first, 4)
     again.load_state_dict({"_extra_state": 1})
-    assert [value(again) for _ in range(3)] == values
-    assert len(set(values)) == 3
+    assert in_steps(again, 3) == values[1:]
+    assert len(set(values)) == 4
     assert value(make(RandomWeights, seed=3)) != value(make(RandomWeights, seed=4))
 
 
@@ -295,7 +303,7 @@ def test_settings_that_cannot_be_are_refused(make_one, message):
 def test_a_mean_of_means_on_two_processes_is_that_of_one():
     """What the loop hands to a combiner that weighs tasks alike: 63 samples of one task and one of another, in halves."""
     halves = [{"a": torch.ones(32)}, {"a": torch.ones(31), "b": torch.tensor([10.0])}]
-    batch = MTLBatch({}, {"a": 63, "b": 1}, 1.0, 0)
+    batch = MTLBatch({}, {"a": 63, "b": 1}, 1.0, 0, Step({"a": 63, "b": 1}))
     for combiner, expected in (
         (make(TaskMean), (1 + 10) / 2),
         (make(StaticWeights, weights={"a": 3.0}), (1.8 + 6) / 2),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtlrank import train
-from mtlrank.batch import MTLBatch
+from mtlrank.batch import MTLBatch, Step
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.loss import ExampleMean
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -37,7 +37,7 @@ def test_the_loss_beside_the_progress_is_a_mean_that_forgets():
     )
     shown = []
     for _ in range(4):
-        loop.training_step(MTLBatch({"x": batch([3])}, {"x": 1}, 1.0, 0), 0)
+        loop.training_step(MTLBatch({"x": batch([3])}, {"x": 1}, 1.0, 0, Step({"x": 1})), 0)
         shown.append(loop.training_log.recent_loss)
     assert shown[1:] == pytest.approx([1.0, 3.98 / 1.98, 3.98 / 1.98])
     assert math.isnan(shown[0])

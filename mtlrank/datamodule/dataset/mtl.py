@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch.utils.data
 
-from mtlrank.batch import MTLBatch, TaskBatch
+from mtlrank.batch import MTLBatch, Step, TaskBatch
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.draw import Draw
 from mtlrank.dtypes import Ints
@@ -74,8 +74,12 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
         for dataset_idx, sample_idx in draw.pairs:
             drawn.setdefault(dataset_idx, []).append(sample_idx)
         tasks = {self.names[idx]: self._collate(idx, drawn[idx]) for idx in sorted(drawn)}
-        totals = {name: total for name, total in zip(self.names, draw.totals, strict=True) if total}
-        return MTLBatch(tasks, totals, draw.weight, draw.seed)
+        step = Step(self._named(draw.step_totals), draw.step_batches, draw.step_place)
+        return MTLBatch(tasks, self._named(draw.totals), draw.weight, draw.seed, step)
+
+    def _named(self, totals: Iterable[int]) -> dict[str, int]:
+        """The totals that are not 0, by the dataset's name."""
+        return {name: total for name, total in zip(self.names, totals, strict=True) if total}
 
     def _collate(self, idx: int, samples: Iterable[int]) -> TaskBatch:
         split = self.splits[idx]

@@ -65,6 +65,8 @@ class MTLSampler(Sampler[Draw], ABC):
         self.one_task = one_task
         self.epoch = 0
         self.start = 0
+        self.accumulated = 1  # batches of each process in an optimizer step
+        self.most_batches: int | None = None  # of each process, if an epoch ends early
         self._num_batches: int | None = None
         self._all_lengths: Ints | None = None  # of all datasets' samples, one dataset after another
 
@@ -128,16 +130,38 @@ class MTLSampler(Sampler[Draw], ABC):
         """The steps from the current position on."""
         order, cuts = self._plan()
         last, usual = len(cuts) - 1, (len(order) / len(self)) if self.max_tokens else None
+
+        def samples(first: int, number: int) -> SampleOrder:
+            """The samples of `number` batches of all processes."""
+            return order[cuts[first] : cuts[min(first + number * self.world_size, last)]]
+
         for batch in range(self.start, last, self.world_size):
-            together = order[cuts[batch] : cuts[min(batch + self.world_size, last)]]
-            totals = np.bincount(together[:, 0], minlength=len(self.sizes)).tolist()
+            together = samples(batch, 1)
+            place, step_batches = self._place_in_step(batch, last)
+            of_step = samples(batch - place * self.world_size, step_batches)
             mine = batch + self.rank
             # A process that is left without a batch at the end repeats a sample that weighs nothing.
             pairs = order[cuts[mine] : cuts[mine + 1]] if mine < last else together[:1]
             counted = len(pairs) if mine < last else 0
-            weight = counted * self.world_size / (usual or len(together))
+            weight = counted * self.world_size / (usual or len(of_step) / step_batches)
             seed = int(np.random.SeedSequence([self.seed, self.epoch, mine]).generate_state(1)[0])
-            yield Draw(list(map(tuple, pairs.tolist())), totals, weight, seed)
+            totals, step_totals = (
+                np.bincount(drawn[:, 0], minlength=len(self.sizes)).tolist() for drawn in (together, of_step)
+            )
+            yield Draw(list(map(tuple, pairs.tolist())), totals, weight, seed, step_totals, step_batches, place)
+
+    def _place_in_step(self, batch: int, last: int) -> tuple[int, int]:
+        """Where in its optimizer step a batch is, counted from 0, and how many batches each process has in the step.
+
+        Lightning steps after each `accumulated` batches of an epoch and at its end. A run that continues on another number
+        of processes than before may begin within a step.
+        """
+        whole = len(self)
+        begin = whole - -(-(last - self.start) // self.world_size)
+        number = begin + (batch - self.start) // self.world_size  # of this batch in the epoch, as Lightning counts
+        first = number // self.accumulated * self.accumulated
+        end = min(first + self.accumulated, max(number + 1, whole if self.most_batches is None else self.most_batches))
+        return number - max(first, begin), end - max(first, begin)
 
     def _plan(self) -> tuple[SampleOrder, Ints]:
         """The current epoch's order, and where its batches begin and the last one ends."""

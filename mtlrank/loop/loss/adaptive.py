@@ -119,9 +119,11 @@ class RandomWeights(Combiner):
         """Go on after so many steps."""
         self.step = state
 
+    def start_step(self) -> None:
+        self.step += 1
+
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         random = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step)
-        self.step += 1
         drawn_weights = len(self.tasks) * torch.randn(len(self.tasks), generator=random).softmax(0)
         weights = dict(zip(self.tasks, drawn_weights.tolist(), strict=True))
         return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum() / len(drawn)

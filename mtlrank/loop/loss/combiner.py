@@ -28,10 +28,14 @@ class Combiner(nn.Module, ABC):
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         """The number to minimise, from losses by sample, (samples,) of each task, unreduced.
 
-        `drawn` are the tasks that any process learns from in this step; `losses` has those that this one does. If
-        `by_task`, a task's mean, averaged over all processes, is the mean over all its samples in this step. Gradients are
-        averaged over processes, so only a weighted sum of means is the same with any number of them.
+        `drawn` are the tasks that any process learns from in this step; `losses` has those of this process's batch. If
+        `by_task`, a task's mean, averaged over all processes and accumulated batches, is the mean over all its samples in
+        this step. Gradients are averaged in the same way, so only a weighted sum of means is the same with any number of
+        them.
         """
+
+    def start_step(self) -> None:
+        """Called before the first batch of an optimizer step; it may have several, as batches can be accumulated."""
 
     def start_epoch(self, epoch: int) -> None:
         """Called when an epoch begins; not when a run resumes within one, as buffers hold the state then."""

@@ -161,6 +161,36 @@ def test_every_sample_of_a_step_weighs_alike(cls, counts, batch_size, world_size
             assert per_sample == pytest.approx(1 / drawn) or draw.weight == 0
 
 
+@given(sampler_class, sizes, st.integers(1, 8), st.integers(1, 3), st.integers(1, 4), st.integers(0, 20))
+def test_the_batches_of_an_optimizer_step_know_it(cls, counts, batch_size, world_size, accumulated, start):
+    """Also where a run continues within a step, as on another number of processes than before."""
+    ranks = [make(cls, counts, batch_size, rank=r, world_size=world_size)[0] for r in range(world_size)]
+    for sampler in ranks:
+        sampler.accumulated = accumulated
+        sampler.set_position(0, min(start, sampler.num_batches()))
+    drawn = list(zip(*ranks, strict=True))
+    steps, number = [], len(ranks[0]) - len(drawn)  # of the next batch in the epoch
+    while drawn:
+        size = accumulated - number % accumulated
+        steps.append(drawn[:size])
+        drawn, number = drawn[size:], number + size
+    for step in steps:
+        counted = [draw for batches in step for draw in batches if draw.weight]
+        totals = Counter(dataset for draw in counted for dataset, _ in draw.pairs)
+        for place, batches in enumerate(step):
+            for draw in batches:
+                assert (draw.step_place, draw.step_batches) == (place, len(step))
+                assert draw.step_totals == [totals[i] for i in range(len(counts))]
+        weights = [draw.weight / len(draw.pairs) / world_size / len(step) for draw in counted]
+        assert weights == pytest.approx([1 / sum(totals.values())] * len(counted))
+
+
+def test_a_limited_epoch_ends_its_last_step():
+    sampler, _ = make(RandomProportional, [40, 30], 10)
+    sampler.accumulated, sampler.most_batches = 3, 5
+    assert [(draw.step_place, draw.step_batches) for draw in sampler][:5] == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)]
+
+
 def test_with_a_token_budget_every_sample_of_an_epoch_weighs_alike():
     sampler, _ = make(RandomProportional, [40, 30], max_tokens=80, length_window=2)
     per_sample = {round(draw.weight / len(draw.pairs), 9) for draw in sampler}
