@@ -97,6 +97,7 @@ class Milestones(pl.Callback):
         self._has_lost_best = False
         self._best_before: int | None = None  # the step of the best weights at the last save
         self._is_restored = False  # the optimizer, too: a state that is saved before would lack it
+        self._found = -1  # the step of the checkpoint that was found; -1 for none
         self._agreement = Agreement()
 
     # -- continuing ----------------------------------------------------------------------------------------------------
@@ -107,6 +108,7 @@ class Milestones(pl.Callback):
         if newest is None:
             return None
         checkpoint, state = newest
+        self._found = checkpoint.step
         mine = state["callbacks"][self.state_key]
         where = self.checkpoints.path(checkpoint)
         if not check_same(self.identity, mine["identity"], where, self.accept_changes):
@@ -157,6 +159,13 @@ class Milestones(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         self._agreement.open()
+        newest, minus_oldest = self._agreement.largest([self._found, -self._found])
+        if newest != -minus_oldest:
+            raise ConfigError(
+                f"One process found a checkpoint of step {newest} in {self.checkpoints.folder}, another "
+                f"{'none' if minus_oldest == 1 else f'one of step {-minus_oldest}'}: give all nodes the same folder as "
+                "training.checkpoint_dir, on a disk that they share or gs://."
+            )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Validate first if that is due: at the start, or where a stop has interrupted a validation."""

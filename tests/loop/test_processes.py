@@ -1,6 +1,7 @@
 """Two processes learn what one learns, and stop together when one of them is asked to."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -50,6 +51,19 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
         torch.testing.assert_close(two["state_dict"][name], weight, atol=2e-4, rtol=1e-3, msg=name)
     mine, theirs = (state["callbacks"]["Milestones"]["values"] for state in (one, two))
     assert mine == pytest.approx(theirs, abs=0.02)
+
+
+@pytest.mark.slow
+def test_processes_that_find_different_checkpoints_do_not_start(data, tmp_path):
+    """As nodes with disks of their own do; they would learn from other batches, and wait for each other for ever."""
+    run_until(settings(data, tmp_path / "out", f"training.checkpoint_dir={tmp_path}/of-0"), 22)
+    own = f"training.checkpoint_dir={tmp_path}/of-${{oc.env:RANK}}"
+    code, said = finish(*words(data, tmp_path / "out", *TWO, own), launcher=TORCHRUN)
+    assert code != 0
+    told = (
+        r"mtlrank: One process found a checkpoint of step 19 in .*/of-\d, another none: give all nodes the same folder"
+    )
+    assert len(re.findall(told, said)) == 2, said
 
 
 @pytest.mark.slow
