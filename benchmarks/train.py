@@ -151,9 +151,8 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     by_length = sorted(range(len(many)), key=lambda i: lengths[i])
     starts = [50 * (2 * i + 1) // (2 * options.steps) * options.batch_size for i in range(options.steps)]
     prepared, tokens = [], 0
-    warm = (
-        starts if options.device == "cuda" else [starts[len(starts) // 2]] * WARM["cpu"]
-    )  # a GPU meets each shape once
+    # A GPU meets each shape once.
+    warm = starts if options.device == "cuda" else [starts[len(starts) // 2]] * WARM["cpu"]
     for start in warm + starts:
         chosen = by_length[start : start + options.batch_size]
         queries, passages, relevant = zip(*(many[i] for i in chosen), strict=True)

@@ -163,9 +163,8 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
         "task": task,
         "preprocessor": preprocessor,
         "train": None,
-        "learn_from": "run"
-        if dataset.task.distils
-        else "judged",  # nothing is learnt, but the value must suit the task
+        # Nothing is learnt, but the value must suit the task.
+        "learn_from": "run" if dataset.task.distils else "judged",
         **{name: value for name, value in same.items() if value is not None},
     }
     datasets = {}

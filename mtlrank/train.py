@@ -240,9 +240,8 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     leaks = list(leaks_between(list(datasets.values()))) if rank_zero_only.rank == 0 else []
     for leak in leaks:
         warn(leak)
-    leaks += [
-        f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))
-    ]  # not said here: `prepare` has said them
+    # Not said here: `prepare` has said them.
+    leaks += [f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))]
     datamodule = build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
     return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets))

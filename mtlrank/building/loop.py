@@ -37,9 +37,8 @@ def build_loop(
             "bf16-mixed, or loop.optimizer.fused=false."
         )
     try:
-        usual = loop.configure_optimizers()[
-            "optimizer"
-        ].defaults  # now, so that a mistake in it is found before training
+        # Now, so that a mistake in it is found before training.
+        usual = loop.configure_optimizers()["optimizer"].defaults
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
     if usual.get("fused") and usual.get("momentum"):

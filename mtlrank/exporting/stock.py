@@ -121,9 +121,8 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
         "problem_type": "single_label_classification" if is_choice else "regression",
         "id2label": dict(enumerate(names)),
         "label2id": {name: number for number, name in enumerate(names)},
-        "sentence_transformers": {
-            "activation_fn": "torch.nn.modules.linear.Identity"
-        },  # else sentence-transformers applies a sigmoid
+        # Without it, sentence-transformers applies a sigmoid.
+        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
     }
 
 

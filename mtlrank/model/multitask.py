@@ -53,9 +53,8 @@ class MultiTaskModel(nn.Module):
 
     def forward(self, batches: Mapping[str, TaskBatch]) -> dict[str, Tensor]:
         """Logits of each task, (items, output_dim), in the order of `batches`."""
-        deepest_first = sorted(
-            batches, key=lambda name: -max(self.head(name).layers)
-        )  # stable: equals keep config order
+        # Stable: equals keep config order.
+        deepest_first = sorted(batches, key=lambda name: -max(self.head(name).layers))
         ordered = [batches[name] for name in deepest_first]
         states = self.body.encode(
             torch.cat([batch.input_ids for batch in ordered]),
