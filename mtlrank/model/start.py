@@ -12,7 +12,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, WEIGHTS, read_model
-from mtlrank.storage import read_json, read_manifest
+from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Regression, Task
 
 Labels = Mapping[str, Any]  # facts about a task's training labels, as the manifest of a prepared dataset has them
@@ -23,19 +23,24 @@ def start_body(folder: Path, body: MTLBody) -> None:
     read_model(folder)  # checks the files
     where = folder / BACKBONE
     mine, theirs = body.config, load_config(str(where))
-    expected = f"The body is {body.backbone!r}, but model.start_from has another one. "
-    way_out = f"Use model/body=trained, or model.body.backbone={backbone_of(folder)}."
+
+    def refusal(reason: str) -> ConfigError:
+        return ConfigError(
+            f"The body is {body.backbone!r}, but model.start_from has another one. {reason} Use model/body=trained, or "
+            f"model.body.backbone={backbone_of(folder)}."
+        )
+
     for key in ("model_type", "num_attention_heads"):  # the shapes of weights do not show them
         there, here = (getattr(config, key, None) for config in (theirs, mine))
         if there != here:
-            raise ConfigError(f"{expected}{key} is {there} in model.start_from, {here} in this body. {way_out}")
+            raise refusal(f"{key} is {there} in model.start_from, {here} in this body.")
     weights = load_file(folder / WEIGHTS)
     try:
         body.load_plain({name.removeprefix("body."): w for name, w in weights.items() if name.startswith("body.")})
     except ConfigError as error:
-        raise ConfigError(f"{expected}{error} {way_out}") from error
+        raise refusal(str(error)) from error
     if load_tokenizer(body.backbone).get_vocab() != load_tokenizer(str(where)).get_vocab():
-        raise ConfigError(f"{expected}Their vocabularies differ. {way_out}")
+        raise refusal("Their vocabularies differ.")
 
 
 def start_heads(
@@ -47,7 +52,7 @@ def start_heads(
     settings it has. `tasks` and the facts about their `labels` are by dataset name.
     """
     config, saved_labels = read_model(folder)
-    kinds, weights = read_manifest(folder).get("head_kinds", {}), load_file(folder / WEIGHTS)
+    kinds, weights = read_json(folder / MANIFEST).get("head_kinds", {}), load_file(folder / WEIGHTS)
     datasets = config["datamodule"]["dataset"]["datasets"]
     earlier = {node["name"]: saved_labels[key] | _levels(node["task"].get("levels")) for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]
