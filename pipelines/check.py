@@ -9,9 +9,8 @@ from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
 from components.base import IMAGE
-from components.check.parameters import check_lists, check_places, check_pods, check_shard, check_tasks, check_training
-from components.plan.runs import plan_runs, run_settings, study_settings
-from mtlrank.composing.compose import pipeline_config
+from components.check.parameters import check_places, check_training
+from components.plan.runs import check_study
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
 from pipelines.image import is_for_cpus
@@ -20,10 +19,7 @@ from pipelines.image import is_for_cpus
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
     """Raise `ConfigError` for mistakes that the parameters and the configs on this machine show."""
     values = _with_defaults(parameters, declared)
-    if "seeds" in values:
-        _check_study(parameters, values)
-    else:
-        check_training(values, "tasks" in parameters)
+    (check_study if "seeds" in values else check_training)(values, "tasks" in parameters)
 
 
 def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
@@ -66,16 +62,3 @@ def check_for_cluster(
 
 def _with_defaults(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> dict[str, Any]:
     return {name: spec.default for name, spec in declared.items()} | dict(parameters)
-
-
-def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Refuse early what the steps `plan` and `trial` would refuse."""
-    check_lists(values["tasks"], values["shards"])
-    check_pods(values)
-    same = run_settings(values)
-    settings = {**study_settings(values), **same, "seed": 0, "output_dir": "of the step"}
-    config = pipeline_config(settings, values["overrides"], name="study")
-    if "tasks" not in parameters:
-        check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)
-    check_shard(config)
-    plan_runs(config, same, values["overrides"])

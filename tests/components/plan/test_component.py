@@ -25,6 +25,8 @@ def planned(tmp_path, **changes):
         ({"memory": "lots"}, "memory is 'lots'"),
         ({"gpus": "2"}, "gpus is 2: expected 0 or 1"),
         ({"overrides": ["prepare.shard=1/2"]}, "Leave prepare.shard out"),
+        ({"overrides": ["seed=3"]}, "the pipeline's parameter seeds sets seed"),
+        ({"overrides": ["output_dir=/tmp/x"]}, "the pipeline sets output_dir itself"),
         ({"checkpoints": "here"}, "checkpoints is 'here', which is on a pod's own disk"),
     ],
 )
