@@ -41,15 +41,13 @@ def plan(
     """
     values = dict(locals())
 
-    import os
     from pathlib import Path
 
-    from components.check.parameters import check_places
+    from components.check.parameters import check_places_of_step
     from components.plan.runs import check_study
     from mtlrank.storage import write_json
 
-    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is lost with it
-        check_places(values)
+    check_places_of_step(values)
     composed, runs = check_study(values)
     write_json(Path(config.path), composed, sort_keys=False)
     print(*runs, sep="\n")

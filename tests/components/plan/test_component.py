@@ -43,6 +43,15 @@ def test_what_is_right_is_planned(tmp_path, monkeypatch):
     assert len(planned(tmp_path, checkpoints="here", tasks=["msm_ner", "trec2019"])) == 9
 
 
+def test_a_folder_on_a_volume_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KFP_POD_NAME", "pod")
+    monkeypatch.setattr("components.check.parameters.Path.is_mount", lambda folder: str(folder) == "/data")
+    planned(tmp_path, checkpoints="/data/checkpoints", prepared="/mnt/prepared", tasks=["msm_ner", "trec2019"])
+    told = capsys.readouterr().err
+    assert "prepared is '/mnt/prepared': without a volume there" in told
+    assert "checkpoints" not in told
+
+
 def test_every_other_step_waits_for_it(tmp_path):
     write(tmp_path / "pipeline.yaml", mtl_study)
     tasks = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))["root"]["dag"]["tasks"]
