@@ -27,9 +27,8 @@ def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
 def states(pods: list[Any]) -> str:
     """The state of the newest pod of each node, in a line."""
     newest = {index(pod): pod for pod in pods}
-    return (
-        ", ".join(f"node {number} {_state(newest[number])}" for number in sorted(newest, key=_as_number)) or "no pods"
-    )
+    words = [f"node {number} {_state(newest[number])}" for number in sorted(newest, key=_as_number)]
+    return ", ".join(words) or "no pods"
 
 
 def failure(cluster: Cluster, job: dict[str, Any], last: list[str]) -> str:
