@@ -37,7 +37,7 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
 
 
 def _is_misspelt(message: str) -> bool:
-    """Whether the option that an error names differs from one that there is by a letter or two of many."""
+    """Whether an error is about a name that differs from an existing one by a letter or two of many."""
     found = re.search(r"has no option '([^']+)'\. Did you mean '([^']+)'", message)
     return found is not None and difflib.SequenceMatcher(None, found[1], found[2]).ratio() > 0.9
 
@@ -48,7 +48,7 @@ def check_for_cluster(
     pipeline_root: str | None = None,
     mounted: Sequence[str] = (),
 ) -> None:
-    """`check_for_image` for steps that are pods, whose own disks are lost with them, but not what they have mounted."""
+    """`check_for_image` for steps that are pods: what they write is lost with them, except in buckets and in `mounted`."""
     values = _with_defaults(parameters, declared)
     check_places(values, pipeline_root, mounted)
     check_for_image(parameters, declared)

@@ -26,7 +26,7 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking, variant: Variant =
     """Compile a variant of a pipeline into `path`.
 
     Raises:
-        ConfigError: The image can change, or the variant cannot be.
+        ConfigError: The image's name may later stand for another image, or the pipeline cannot have this variant.
 
     """
     pipeline = variant.of(pipeline)

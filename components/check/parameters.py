@@ -26,8 +26,8 @@ _PLACES = ("prepared", "checkpoints", "registry")  # parameters that name folder
 def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> None:
     """Raise `ConfigError` for what cannot be trained, judged and promoted.
 
-    `values` are all parameters, for training on one node without those of several. If the tasks were not given, their
-    default must be the experiment's tasks.
+    `values` are all parameters of the pipeline. With `num_nodes` among them, several nodes train. If the tasks were not
+    given, their default must be the experiment's tasks.
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
@@ -108,7 +108,7 @@ def check_shard(config: Config) -> None:
 
 
 def mounted_above(path: str) -> list[str]:
-    """The folder among a path and those above it that is a volume of this machine, if any: what it holds outlives a pod."""
+    """The volumes of this machine that a path is on: what they hold outlives a pod. Folders of the image do not count."""
     place = Path(path)
     if not place.is_absolute() or (len(place.parts) > 1 and place.parts[1] in RESERVED):
         return []

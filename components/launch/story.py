@@ -51,7 +51,7 @@ def _events(cluster: Cluster, name: str) -> list[str]:
 
 
 def _lines(cluster: Cluster, name: str, last: list[str]) -> list[str]:
-    """The last lines of each failed pod; of the first node, from what was streamed, if the cluster removed them all."""
+    """The last lines of each failed pod; if none can be read any more, those in `last`, which the first node wrote."""
     shown = []
     for pod in cluster.pods(name):
         if pod.status.phase == "Failed" or _exit_code(pod):
