@@ -9,9 +9,8 @@ from hydra.errors import MissingConfigException
 from kfp.dsl.structures import InputSpec
 
 from components.base import IMAGE
-from components.check.parameters import check_lists, check_places, check_pods, check_shard, check_tasks, check_training
-from components.plan.runs import plan_runs, run_settings, study_settings
-from mtlrank.composing.compose import pipeline_config
+from components.check.parameters import check_places, check_training
+from components.plan.runs import check_study
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
 from pipelines.image import is_for_cpus
@@ -20,10 +19,7 @@ from pipelines.image import is_for_cpus
 def check(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
     """Raise `ConfigError` for mistakes that the parameters and the configs on this machine show."""
     values = _with_defaults(parameters, declared)
-    if "seeds" in values:
-        _check_study(parameters, values)
-    else:
-        check_training(values, "tasks" in parameters)
+    (check_study if "seeds" in values else check_training)(values, "tasks" in parameters)
 
 
 def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> None:
@@ -41,7 +37,7 @@ def check_for_image(parameters: Mapping[str, Any], declared: Mapping[str, InputS
 
 
 def _is_misspelt(message: str) -> bool:
-    """Whether the option that an error names differs from one that there is by a letter or two of many."""
+    """Whether an error is about a name that differs from an existing one by a letter or two of many."""
     found = re.search(r"has no option '([^']+)'\. Did you mean '([^']+)'", message)
     return found is not None and difflib.SequenceMatcher(None, found[1], found[2]).ratio() > 0.9
 
@@ -52,7 +48,7 @@ def check_for_cluster(
     pipeline_root: str | None = None,
     mounted: Sequence[str] = (),
 ) -> None:
-    """`check_for_image` for steps that are pods, whose own disks are lost with them, but not what they have mounted."""
+    """`check_for_image` for steps that are pods: what they write is lost with them, except in buckets and in `mounted`."""
     values = _with_defaults(parameters, declared)
     check_places(values, pipeline_root, mounted)
     check_for_image(parameters, declared)
@@ -66,16 +62,3 @@ def check_for_cluster(
 
 def _with_defaults(parameters: Mapping[str, Any], declared: Mapping[str, InputSpec]) -> dict[str, Any]:
     return {name: spec.default for name, spec in declared.items()} | dict(parameters)
-
-
-def _check_study(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Refuse early what the steps `plan` and `trial` would refuse."""
-    check_lists(values["tasks"], values["shards"])
-    check_pods(values)
-    same = run_settings(values)
-    settings = {**study_settings(values), **same, "seed": 0, "output_dir": "of the step"}
-    config = pipeline_config(settings, values["overrides"], name="study")
-    if "tasks" not in parameters:
-        check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"], name="study"), values)
-    check_shard(config)
-    plan_runs(config, same, values["overrides"])

@@ -26,7 +26,7 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking, variant: Variant =
     """Compile a variant of a pipeline into `path`.
 
     Raises:
-        ConfigError: The image can change, or the variant cannot be.
+        ConfigError: The image's name may later stand for another image, or the pipeline cannot have this variant.
 
     """
     pipeline = variant.of(pipeline)
@@ -37,9 +37,9 @@ def write(path: Path, pipeline: GraphComponent = mtl_ranking, variant: Variant =
 
 @errors_in_one_line()
 def main(
-    target: Annotated[Path, typer.Argument(help="Where to; the file is called as the pipeline.")] = Path(
-        "build/mtl_ranking.yaml"
-    ),
+    target: Annotated[
+        Path, typer.Argument(help="Output path; the file must be named after the pipeline, as in mtl_study.yaml.")
+    ] = Path("build/mtl_ranking.yaml"),
     parallelism: Parallelism = None,
     volume: Volumes = None,
     env: Variables = None,

@@ -42,10 +42,8 @@ def readable() -> Iterator[None]:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a message of kfp says more than where a step's outputs lie, or that all goes on as usual."""
-    text = record.getMessage()
-    return not any(
-        usual in text for usual in ("Streamed logs:", " outputs:", " has no outputs", "Cleaned up workspace")
-    )
+    usual = ("Streamed logs:", " outputs:", " has no outputs", "Cleaned up workspace")
+    return not any(words in record.getMessage() for words in usual)
 
 
 class _Line(threading.local):

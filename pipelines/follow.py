@@ -71,7 +71,8 @@ def _wait(client: Client, run_id: str, interval: float) -> Any:
     heard, lost = time.monotonic(), False
     while True:
         try:
-            run = _look(client, run_id)
+            with explained_errors():
+                run = client.runs.run_service_get_run(run_id, _request_timeout=TIMEOUT)
             heard, lost = time.monotonic(), False
             _print_changes(run, states)
             if run.state in _ENDS:
@@ -83,11 +84,6 @@ def _wait(client: Client, run_id: str, interval: float) -> Any:
                 _say(f"{error} Trying again.")
             lost = True
         time.sleep(interval)
-
-
-def _look(client: Client, run_id: str) -> Any:
-    with explained_errors():
-        return client.runs.run_service_get_run(run_id, _request_timeout=TIMEOUT)
 
 
 def _print_changes(run: Any, states: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Run the compiled topology on this machine, without a cluster.
+"""Run a pipeline on this machine, without a cluster.
 
 python -m pipelines.local key=value ...
 python -m pipelines.local --pipeline mtl_study key=value ...
@@ -74,7 +74,7 @@ def _refuse_python3(root: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def _fail_at_once(pipeline: GraphComponent) -> None:
-    """Retries are for nodes that go away: here somebody waits to read what is wrong."""
+    """Switch off retries, which are for nodes that go away: here somebody waits to read what is wrong."""
     for component in [pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()]:
         for task in component.dag.tasks.values():
             task.ClearField("retry_policy")

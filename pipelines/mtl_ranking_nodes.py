@@ -7,12 +7,15 @@ from kfp import dsl
 from components.base import IMAGE
 from components.check.component import check
 from components.launch.component import launch
+from pipelines.described import other_parameters_as_in
+from pipelines.mtl_ranking import mtl_ranking
 from pipelines.placement import place
 from pipelines.stages import judging, preparing
 
 
 @dsl.pipeline(name="mtl-ranking-nodes", description="The same as mtl-ranking, with training on several nodes.")
-def mtl_ranking_nodes(
+@other_parameters_as_in(mtl_ranking)
+def mtl_ranking_nodes(  # noqa: D417 - the others are in mtl_ranking
     tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],
     experiment: str = "embedded",
     body: str = "",
@@ -47,46 +50,18 @@ def mtl_ranking_nodes(
     A pipeline of its own beside mtl-ranking: kfp's local runner knows no choice between two steps that make one artifact,
     and its compiler loses resources inside one.
 
+    Parameters that are not described here mean what they mean in `mtl_ranking`.
+
     Args:
-        tasks: Data and model - keys of the datasets to train on together; the first measure of the first one chooses
-            the best checkpoint. The experiment's own list is ignored, because each task gets its own steps.
-        experiment: Data and model - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. An
-            experiment with other tasks needs `tasks` too.
-        body: Data and model - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the
-            experiment's.
-        batch_size: Settings - samples in a batch, of all tasks together. 0 - the experiment's.
-        learning_rate: Settings - peak learning rate, reached after warm-up. 0 - the experiment's.
-        epochs: Settings - epochs of the sampler. 0 - the experiment's.
-        sampler: Settings - name of a config in datamodule/sampler, such as random_proportional, round_robin or
-            temperature. Empty - the experiment's.
-        loss: Settings - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the
-            experiment's.
-        seed: Settings - seed of all random choices.
-        precision: Settings - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
-        shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
-        overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
-            among the image's configs, but not name code.
-        prepared: Storage - a folder for prepared datasets, such as gs://bucket/prepared. Later runs with the same data and
-            settings use them again, also with another image. Empty - each image prepares its own.
         checkpoints: Storage - a folder that all nodes can access, such as gs://bucket/checkpoints. Training that was
             killed continues from there.
-        registry: Storage - the folder of the registry, such as gs://bucket/registry. Empty - nothing is promoted.
-        measures: Promotion - the measures that decide, such as ["trec2019/nDCG@10"]. Empty - the first measure of the
-            first task of the model in use.
-        margin: Promotion - the new model may be worse by this much, in the measures' own unit.
         gpus: Machine - GPUs of each node, with one process each. 0 - none.
-        judging_gpus: Machine - GPUs of each judging step, 0 or 1.
-        gpu_type: Machine - the name of the GPU resource, such as nvidia.com/gpu.
         cpu: Machine - cores of each node.
         memory: Machine - memory of each node, such as 64Gi.
         num_nodes: Machine - nodes that train together.
         service_account: Machine - the account of the nodes, which writes to the bucket. Empty - the namespace's own.
         runtime: Machine - a ClusterTrainingRuntime of the cluster, such as torch-distributed.
         deadline_hours: Machine - hours after which training is stopped.
-        node_selector: Machine - labels of the nodes for training and judging, also if judging needs no GPU, such as
-            {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
-        tolerations: Machine - taints that training and judging tolerate, such as
-            [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}].
 
     """
     checked = check(**locals(), on_nodes=True)  # all parameters

@@ -8,6 +8,8 @@ from components.launch.trainjob import TRAINING_KEYS
 from components.plan.component import plan
 from components.transfer.component import transfer
 from components.trial.component import trial
+from pipelines.described import other_parameters_as_in
+from pipelines.mtl_ranking import mtl_ranking
 from pipelines.placement import place, place_on_gpus
 from pipelines.stages import preparing
 
@@ -64,7 +66,8 @@ def trying(
 
 
 @dsl.pipeline(name="mtl-study", description="Train mixtures of tasks and single tasks with several seeds and compare.")
-def mtl_study(
+@other_parameters_as_in(mtl_ranking)
+def mtl_study(  # noqa: D417 - the others are in mtl_ranking
     tasks: List[str] = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"],
     seeds: List[int] = [1, 2, 3],
     mixtures: List[List[str]] = [],
@@ -92,6 +95,8 @@ def mtl_study(
 ):
     """Train mixtures of tasks, and each task by itself, with several seeds, and say what learning together changed.
 
+    Parameters that are not described here mean what they mean in `mtl_ranking`.
+
     Args:
         tasks: Data and model - keys of the datasets to train on; the first measure of the first one of a mixture chooses
             its best checkpoint. The experiment's own list is ignored, because each task gets its own steps.
@@ -100,29 +105,9 @@ def mtl_study(
             Empty - all tasks.
         heads: Data and model - tasks that are also trained by themselves and compared, such as ["trec2019"]. Empty - all
             that have a val and a test split.
-        experiment: Data and model - name of a config in experiment/, such as embedded, trec2019, vaswani or msmarco. An
-            experiment with other tasks needs `tasks` too.
-        body: Data and model - name of a config in model/body, such as tiny or bert_base_uncased. Empty - the
-            experiment's.
-        batch_size: Settings - samples in a batch, of all tasks together. 0 - the experiment's.
-        learning_rate: Settings - peak learning rate, reached after warm-up. 0 - the experiment's.
-        epochs: Settings - epochs of the sampler. 0 - the experiment's.
-        sampler: Settings - name of a config in datamodule/sampler, such as random_proportional, round_robin or
-            temperature. Empty - the experiment's.
-        loss: Settings - name of a config in loop/loss, such as example_mean, task_mean or uncertainty. Empty - the
-            experiment's.
-        precision: Settings - Lightning's precision, 32-true, or bf16-mixed on a GPU. Empty - the experiment's.
-        shards: Settings - the shards in which each dataset is prepared in parallel, such as ["1/3", "2/3", "3/3"].
-        overrides: Settings - further settings, written as on the command line, such as ["debug=limit"]. They may choose
-            among the image's configs, but not name code.
-        prepared: Storage - a folder for prepared datasets, such as gs://bucket/prepared. Later runs with the same data and
-            settings use them again, also with another image. Empty - each image prepares its own.
-        checkpoints: Storage - a folder that outlives pods, such as gs://bucket/checkpoints. Training that was killed
-            continues from there. Empty - it starts over.
         measures: Comparison - measures that are compared, such as ["nDCG@10"]. Empty - the first one of each head.
         margin: Comparison - a difference that does not matter, in the measures' own unit.
         gpus: Machine - GPUs of each training step, 0 or 1.
-        gpu_type: Machine - the name of the GPU resource, such as nvidia.com/gpu.
         cpu: Machine - cores that each training step requests.
         memory: Machine - memory that each training step may use, such as 64Gi.
         node_selector: Machine - labels of the nodes for training, such as

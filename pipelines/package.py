@@ -70,7 +70,7 @@ def _compiled(pipeline: str, folder: Path, variant: Variant) -> Package:
 
 
 def load(name: str) -> GraphComponent:
-    """The pipeline in `pipelines/<name>.py`, which is called as its file."""
+    """The pipeline `<name>` in `pipelines/<name>.py`."""
     modules = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
     found = _pipeline(name) if name in modules else None
     if found is None:

@@ -26,20 +26,15 @@ def place(
 
 
 def place_on_gpus(
-    task: PipelineTask,
-    gpu_type: str,
-    gpus: str,
-    node_selector: dict[str, str],
-    tolerations: list[dict[str, Any]],
+    task: PipelineTask, gpu_type: str, gpus: str, node_selector: dict[str, str], tolerations: list[dict[str, Any]]
 ) -> PipelineTask:
     """GPUs, shared memory for data loaders, and the nodes that have them. All may be parameters of a pipeline.
 
     Then resources must be texts: Kubeflow Pipelines reads a parameter that is a number as an empty text, and sets nothing.
     """
     task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
-    kubernetes.empty_dir_mount(
-        task, "dshm", SHARED_MEMORY, medium="Memory", size_limit="8Gi"
-    )  # a container's own is 64 MB
+    # A container's own shared memory is 64 MB.
+    kubernetes.empty_dir_mount(task, "dshm", SHARED_MEMORY, medium="Memory", size_limit="8Gi")
     kubernetes.add_node_selector_json(task, node_selector)
     kubernetes.add_toleration_json(task, tolerations)
     return task

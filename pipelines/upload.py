@@ -78,7 +78,7 @@ def _pipeline_id(client: Client, name: str) -> str | None:
 
 
 def _create(client: Client, name: str) -> str:
-    """An empty pipeline: kfp's own upload would add a first version that is called as the pipeline."""
+    """An empty pipeline: kfp's own upload would add a first version with the pipeline's name."""
     wanted = client.api_models.V2beta1Pipeline(
         name=name, display_name=name, namespace=client.get_user_namespace() or None
     )

@@ -59,7 +59,7 @@ class Volume(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Volume":
         """The volume that `claim:/path` names."""
-        # The claim is a label, as Kubeflow Pipelines calls the pod's volume so.
+        # Kubeflow Pipelines gives the pod's volume the name of the claim, so it must be a label.
         found = re.fullmatch(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?):(/[^:]+)", text)
         path = PurePosixPath(found[2]) if found else PurePosixPath()
         if not found or len(path.parts) < 2 or ".." in path.parts:

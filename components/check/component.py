@@ -44,14 +44,10 @@ def check(
     """
     values = dict(locals())
 
-    import os
-
-    from components.check.parameters import check_places, check_training, mounted_above
+    from components.check.parameters import check_places_of_step, check_training
 
     if not on_nodes:
         del values["num_nodes"]
-    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is lost with it
-        places = (values[name] for name in ("prepared", "checkpoints", "registry"))
-        check_places(values, mounted=[folder for path in places for folder in mounted_above(path)])
+    check_places_of_step(values)
     check_training(values)
     print("No mistake found in the parameters.")

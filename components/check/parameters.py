@@ -1,6 +1,7 @@
 """Checks of a pipeline's parameters that need the configs, but no data."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from mtlrank.storage.paths import parse as parse_path
 # Folders at the root of a pod that belong to the image, and those that Kubeflow Pipelines mounts.
 _OF_THE_IMAGE = ("bin", "dev", "etc", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var")
 RESERVED = (*_OF_THE_IMAGE, "gcs", "s3", "minio", "kfp-launcher", ".local", ".cache", ".config")
+_PLACES = ("prepared", "checkpoints", "registry")  # parameters that name folders
 
 
 def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> None:
     """Raise `ConfigError` for what cannot be trained, judged and promoted.
 
-    `values` are all parameters, for training on one node without those of several. If the tasks were not given, their
-    default must be the experiment's tasks.
+    `values` are all parameters of the pipeline. With `num_nodes` among them, several nodes train. If the tasks were not
+    given, their default must be the experiment's tasks.
     """
     check_lists(values["tasks"], values["shards"])
     gpus = check_pods(values)
@@ -49,9 +51,16 @@ def check_places(values: Mapping[str, Any], pipeline_root: str | None = None, mo
     """Refuse folders that are lost with a pod, or that other nodes cannot see; `mounted` are paths that outlive pods."""
     if "num_nodes" in values:
         check_shared({"checkpoints": [values["checkpoints"]], "the model": [pipeline_root] if pipeline_root else []})
-    for name in ("prepared", "checkpoints", "registry"):
+    for name in _PLACES:
         if values.get(name):
             _check_place(name, values[name], mounted)
+
+
+def check_places_of_step(values: Mapping[str, Any]) -> None:
+    """`check_places` if this is a pod of a pipeline, whose own disk is lost with it; what is mounted here is not."""
+    if "KFP_POD_NAME" in os.environ:
+        paths = [values[name] for name in _PLACES if name in values]
+        check_places(values, mounted=[folder for path in paths for folder in mounted_above(path)])
 
 
 def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
@@ -99,7 +108,7 @@ def check_shard(config: Config) -> None:
 
 
 def mounted_above(path: str) -> list[str]:
-    """The folder among a path and those above it that is a volume of this machine, if any: what it holds outlives a pod."""
+    """The volumes of this machine that a path is on: what they hold outlives a pod. Folders of the image do not count."""
     place = Path(path)
     if not place.is_absolute() or (len(place.parts) > 1 and place.parts[1] in RESERVED):
         return []

@@ -85,7 +85,7 @@ class _Supervision(threading.Thread):
 def begin(cluster: Cluster, job: dict[str, Any], is_cancelled: threading.Event) -> None:
     """Create the job, or adopt the one that an earlier attempt of this step created.
 
-    One of this run that failed is created again, also if a retry asks for something else, such as another output.
+    A failed one of this run is replaced, even if this attempt asks for something else, such as another output.
     """
     name, owner = job["metadata"]["name"], cluster.owner()
     owned = {**job, "metadata": {**job["metadata"], **({"ownerReferences": [owner]} if owner else {})}}

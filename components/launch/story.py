@@ -27,9 +27,8 @@ def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
 def states(pods: list[Any]) -> str:
     """The state of the newest pod of each node, in a line."""
     newest = {index(pod): pod for pod in pods}
-    return (
-        ", ".join(f"node {number} {_state(newest[number])}" for number in sorted(newest, key=_as_number)) or "no pods"
-    )
+    words = [f"node {number} {_state(newest[number])}" for number in sorted(newest, key=_as_number)]
+    return ", ".join(words) or "no pods"
 
 
 def failure(cluster: Cluster, job: dict[str, Any], last: list[str]) -> str:
@@ -52,7 +51,7 @@ def _events(cluster: Cluster, name: str) -> list[str]:
 
 
 def _lines(cluster: Cluster, name: str, last: list[str]) -> list[str]:
-    """The last lines of each failed pod; of the first node, from what was streamed, if the cluster removed them all."""
+    """The last lines of each failed pod; if none can be read any more, those in `last`, which the first node wrote."""
     shown = []
     for pod in cluster.pods(name):
         if pod.status.phase == "Failed" or _exit_code(pod):

@@ -36,14 +36,11 @@ def merge(
     from pathlib import Path
     from shutil import copyfile
 
-    from components.prepare.kept import merge_or_fetch
-    from mtlrank.composing.compose import pipeline_config
-    from mtlrank.composing.selection import select_tasks
+    from components.prepare.kept import config_of, merge_or_fetch
     from mtlrank.progress import say
     from mtlrank.storage import MANIFEST, read_json
 
-    settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
-    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # it has the keys of all pipelines
+    config = config_of(task, experiment, body, overrides)
     folder = Path(dataset.path)
     merge_or_fetch(config, task, [Path(each.path) for each in parts], folder, prepared)
     copyfile(folder / "card.html", card.path)

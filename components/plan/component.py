@@ -41,22 +41,14 @@ def plan(
     """
     values = dict(locals())
 
-    import os
     from pathlib import Path
 
-    from components.check.parameters import check_lists, check_places, check_pods, check_shard
-    from components.plan.runs import plan_runs, run_settings, study_settings
-    from mtlrank.composing.compose import pipeline_config
+    from components.check.parameters import check_places_of_step
+    from components.plan.runs import check_study
     from mtlrank.storage import write_json
 
-    check_lists(tasks, shards)
-    check_pods(values)
-    if "KFP_POD_NAME" in os.environ:  # a pod of a pipeline, whose own disk is lost with it
-        check_places(values)
-    settings = run_settings(values)
-    composed = pipeline_config({**settings, **study_settings(values)}, overrides, name="study")
-    check_shard(composed)
-    runs = plan_runs(composed, settings, overrides)
+    check_places_of_step(values)
+    composed, runs = check_study(values)
     write_json(Path(config.path), composed, sort_keys=False)
     print(*runs, sep="\n")
     return runs

@@ -4,12 +4,32 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from components.check.parameters import check_lists, check_pods, check_shard, check_tasks
 from components.train.settings import number_of_gpus, shared_settings
 from mtlrank.composing.compose import Config, pipeline_config
 from mtlrank.errors import ConfigError
 
 if TYPE_CHECKING:
     from mtlrank.study import Run, Vary
+
+
+def check_study(values: Mapping[str, Any], are_tasks_given: bool = True) -> tuple[Config, list[str]]:
+    """The config of a study and its runs, from all parameters of the pipeline.
+
+    Raises `ConfigError` for what `plan_runs`, or the step of a run, would refuse. If the tasks were not given, their
+    default must be the experiment's tasks.
+    """
+    check_lists(values["tasks"], values["shards"])
+    check_pods(values)
+    shared, overrides = run_settings(values), values["overrides"]
+    settings = {**shared, **study_settings(values)}
+    # Each run sets these two, so overrides must not.
+    pipeline_config({**settings, "seed": 0, "output_dir": "of the step"}, overrides, name="study")
+    if not are_tasks_given:
+        check_tasks(pipeline_config({**settings, "tasks": None}, overrides, name="study"), values)
+    config = pipeline_config(settings, overrides, name="study")
+    check_shard(config)
+    return config, plan_runs(config, shared, overrides)
 
 
 def plan_runs(config: Config, settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:

@@ -31,11 +31,8 @@ def prepare(
     """
     from pathlib import Path
 
-    from components.prepare.kept import prepare_or_find
-    from mtlrank.composing.compose import pipeline_config
-    from mtlrank.composing.selection import select_tasks
+    from components.prepare.kept import config_of, prepare_or_find
     from mtlrank.datamodule.dataset import Shard
 
-    settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
-    config = select_tasks(pipeline_config(settings, overrides, name="study"))  # it has the keys of all pipelines
+    config = config_of(task, experiment, body, overrides)
     prepare_or_find(config, task, Shard.parse(shard), Path(part.path), prepared)

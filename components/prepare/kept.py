@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtlrank.building.dataset import prepared_folder
-from mtlrank.composing.compose import Config
+from mtlrank.composing.compose import Config, pipeline_config
+from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.errors import ConflictError, DataError
 from mtlrank.prepare import merge, prepare_shard
@@ -12,6 +13,12 @@ from mtlrank.progress import say
 from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, write_text
 
 INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept
+
+
+def config_of(task: str, experiment: str, body: str, overrides: Sequence[str]) -> Config:
+    """The config of one task; it is composed as a study's, which has the keys of all pipelines."""
+    settings = {"experiment": experiment, "tasks": [task], "model/body": body or None}
+    return select_tasks(pipeline_config(settings, overrides, name="study"))
 
 
 def prepare_or_find(config: Config, key: str, shard: Shard, part: Path, kept_in: str) -> None:

@@ -16,7 +16,7 @@ from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json
 
 POLL = 0.2  # seconds between two looks at the processes
-_SECONDS_TO_SAVE = 600  # of torchrun's own 30, a large model would be cut off; Kubernetes has a limit of its own
+_SECONDS_TO_SAVE = 600  # torchrun's own 30 are too few for a large model; Kubernetes has a limit of its own
 
 
 def train_in_processes(order: Order, count: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mtlrank.errors import ConfigError
 
+# Config key by parameter.
 _KEYS = {
     "body": "model/body",
     "batch_size": "training.batch_size",
@@ -14,7 +15,7 @@ _KEYS = {
     "sampler": "datamodule/sampler@datamodule.train_sampler",
     "loss": "loop/loss",
     "precision": "trainer.precision",
-}  # config key by parameter
+}
 
 
 def number_of_gpus(text: str, name: str = "gpus") -> int:

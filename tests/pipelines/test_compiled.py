@@ -107,7 +107,9 @@ def test_credentials_of_loggers_are_given_to_training_alone(platform):
 
 def test_training_and_judging_get_gpus_nodes_and_shared_memory(compiled, platform):
     """A launcher only waits: its job has the GPUs."""
-    for name in executors(compiled).keys() & {"exec-train", "exec-evaluate", "exec-trial"}:
+    found = executors(compiled).keys() & {"exec-train", "exec-evaluate", "exec-trial"}
+    assert found
+    for name in found:
         accelerator = executors(compiled)[name]["container"]["resources"]["accelerator"]
         assert "gpus" in accelerator["resourceCount"]
         assert "gpu_type" in accelerator["resourceType"]

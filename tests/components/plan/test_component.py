@@ -25,6 +25,8 @@ def planned(tmp_path, **changes):
         ({"memory": "lots"}, "memory is 'lots'"),
         ({"gpus": "2"}, "gpus is 2: expected 0 or 1"),
         ({"overrides": ["prepare.shard=1/2"]}, "Leave prepare.shard out"),
+        ({"overrides": ["seed=3"]}, "the pipeline's parameter seeds sets seed"),
+        ({"overrides": ["output_dir=/tmp/x"]}, "the pipeline sets output_dir itself"),
         ({"checkpoints": "here"}, "checkpoints is 'here', which is on a pod's own disk"),
     ],
 )
@@ -39,6 +41,15 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, changes, said):
 def test_what_is_right_is_planned(tmp_path, monkeypatch):
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
     assert len(planned(tmp_path, checkpoints="here", tasks=["msm_ner", "trec2019"])) == 9
+
+
+def test_a_folder_on_a_volume_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KFP_POD_NAME", "pod")
+    monkeypatch.setattr("components.check.parameters.Path.is_mount", lambda folder: str(folder) == "/data")
+    planned(tmp_path, checkpoints="/data/checkpoints", prepared="/mnt/prepared", tasks=["msm_ner", "trec2019"])
+    told = capsys.readouterr().err
+    assert "prepared is '/mnt/prepared': without a volume there" in told
+    assert "checkpoints" not in told
 
 
 def test_every_other_step_waits_for_it(tmp_path):
