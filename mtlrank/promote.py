@@ -17,7 +17,7 @@ from mtlrank.composing.compose import pipeline_config
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import head_folders
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.measures import is_lower_better
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
@@ -125,7 +125,7 @@ def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
         head, _, measure = each.partition("/")
         judged = read_json(entry / EVALUATION / head / "metrics.json")
         low, high = judged.get("intervals", {}).get(measure, {}).get("gain") or (0, 0)
-        if high < 0 if mode(measure) == "max" else low > 0:
+        if low > 0 if is_lower_better(measure) else high < 0:
             value, baseline = (judged[key][measure] for key in ("values", "baseline"))
             return (
                 f"it is worse than its baseline: {each} {value:.4f}, {judged.get('baseline_name', 'baseline')} "

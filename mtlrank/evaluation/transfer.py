@@ -11,7 +11,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
 from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
-from mtlrank.evaluation.measures import in_words, mode, shown
+from mtlrank.evaluation.measures import in_words, is_lower_better, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.evaluation.systems_table import Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
@@ -124,7 +124,7 @@ def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list
 
 def _legend(rows: Sequence[Comparison]) -> list[str]:
     """What numbers, colours and bold mean."""
-    less = "; ↓: less is better" if any(mode(row.measure) == "min" for row in rows) else ""
+    less = "; ↓: less is better" if any(is_lower_better(row.measure) for row in rows) else ""
     return [
         f"Numbers: together - single task, in the measure's own unit{less}.",
         f"Bold and coloured: better (green) or worse (red) than the single task: p (Holm) < {LEVEL}, and the 95 % interval "

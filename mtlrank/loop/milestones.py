@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.evaluation.measures import is_better
 from mtlrank.evaluation.predictions import Judgement
 from mtlrank.inference.scoring import gather, predict
 from mtlrank.loop.agreement import Agreement
@@ -21,14 +22,14 @@ from mtlrank.words import counted
 
 
 class Monitored(NamedTuple):
-    """The metric that chooses a checkpoint, and whether less or more is better (`min`, `max`)."""
+    """The metric that chooses a checkpoint."""
 
-    key: str
-    mode: str
+    key: str  # as in val/trec2019/nDCG@10
+    measure: str
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Whether a value beats the best one so far."""
-        return than is None or (value < than if self.mode == "min" else value > than)
+        return than is None or is_better(self.measure, value, than)
 
 
 class Best(NamedTuple):
