@@ -7,7 +7,7 @@ import numpy as np
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import FIRST_STAGE, Head
+from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults
 from mtlrank.evaluation.measures import exists, is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
@@ -211,7 +211,7 @@ def _compare(
     )
 
 
-def _per_query(baseline: Head, system: Head, measure: str) -> dict[str, float]:
+def _per_query(baseline: HeadResults, system: HeadResults, measure: str) -> dict[str, float]:
     differences = system.values[measure].mean(0) - baseline.values[measure].mean(0)
     return {query_id: float(value) for (query_id,), value in zip(baseline.items, differences, strict=True)}
 

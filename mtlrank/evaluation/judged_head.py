@@ -24,7 +24,7 @@ class Fold(NamedTuple):
     of: int
 
 
-class Head(NamedTuple):
+class HeadResults(NamedTuple):
     """The results of a system's runs on one test set; `read_head` gives those of one run."""
 
     name: str
@@ -52,9 +52,9 @@ def head_name(dataset: str, split: str) -> str:
 
 def ranking_head(
     name: str, split: str, query_ids: Sequence[str], values: dict[str, Floats], first_stage: dict[str, Floats]
-) -> Head:
+) -> HeadResults:
     """A head of a ranking, whose items are queries; `values` has the primary measure first."""
-    return Head(
+    return HeadResults(
         name=name,
         kind="ranking",
         split=split,
@@ -70,7 +70,7 @@ def ranking_head(
     )
 
 
-def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
+def confusion_matrix(head: HeadResults) -> tuple[list[str], list[list[int]]]:
     """The classes, and the counts of items by true class (rows) and predicted class (columns)."""
     classes = sorted({*head.labels, *head.predictions[0]})
     counts = Counter(zip(head.labels, head.predictions[0], strict=True))
@@ -93,12 +93,12 @@ def run_of(folder: Path) -> Path:
     return folder.parent if folder.name.startswith("evaluation") and not (folder / "model").exists() else folder
 
 
-def read_head(folder: Path) -> Head:
+def read_head(folder: Path) -> HeadResults:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
     return head_of(folder, read_json(folder / "metrics.json"))
 
 
-def head_of(folder: Path, summary: dict[str, Any]) -> Head:
+def head_of(folder: Path, summary: dict[str, Any]) -> HeadResults:
     """A judged head from `summary`, the content of its metrics.json, and the other files of its folder."""
     try:
         return (_read_ranking if summary["kind"] == "ranking" else _read_labels)(folder, summary)
@@ -108,7 +108,7 @@ def head_of(folder: Path, summary: dict[str, Any]) -> Head:
         raise DataError(f"{folder} is damaged: {error}. Judge that head again with `mtlrank evaluate`.") from error
 
 
-def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
+def _read_ranking(folder: Path, summary: dict[str, Any]) -> HeadResults:
     rows = _read_table(folder / "per_query.tsv", ("query_id", "measure", "value", "first_stage"), quoted=False)
     by_measure: dict[str, dict[str, tuple[float, float]]] = {}
     for query_id, measure, value, first in rows:
@@ -131,7 +131,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
     )
 
 
-def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
+def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
     columns = ("query_id", "doc_id", "item", "label", "prediction", "confidence")
     has_classes = summary["kind"] == "classification"
     rows = _read_table(folder / "predictions.tsv", columns if has_classes else columns[:-1], quoted=True)
@@ -144,7 +144,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
         if not (np.isfinite(labels).all() and np.isfinite(predictions).all()):
             raise ValueError("predictions.tsv lacks numbers")
     measures = tuple(dict.fromkeys([summary["primary"], *summary["values"]]))
-    return Head(
+    return HeadResults(
         name=head_name(summary["name"], summary["split"]),
         kind=summary["kind"],
         split=summary["split"],

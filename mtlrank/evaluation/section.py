@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import Head, confusion_matrix, head_of
+from mtlrank.evaluation.judged_head import HeadResults, confusion_matrix, head_of
 from mtlrank.evaluation.measures import implicit_level, is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
@@ -71,7 +71,7 @@ class Section(NamedTuple):
     units: str  # with the number of candidates, which limits a ranking and its first stage
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
-    head: Head
+    head: HeadResults
     note: str  # a warning about the measures
 
     @property
@@ -162,7 +162,7 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
     )
 
 
-def find_intervals(head: Head) -> dict[str, dict[str, Interval | None]]:
+def find_intervals(head: HeadResults) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
     return {
         measure: {"value": _interval_of_value(head, measure), "gain": _interval_of_gain(head, measure)}
@@ -186,7 +186,7 @@ def _units(summary: dict[str, Any]) -> str:
     return "queries" + (f", at most {most:,} candidates each" if most else "")
 
 
-def _interval_of_value(head: Head, measure: str) -> Interval | None:
+def _interval_of_value(head: HeadResults, measure: str) -> Interval | None:
     if measure in head.values:
         of = mean(head.values[measure], head.units)
     else:
@@ -194,7 +194,7 @@ def _interval_of_value(head: Head, measure: str) -> Interval | None:
     return bootstrap_interval(of, int(head.units.max()) + 1, 0, _RESAMPLES)
 
 
-def _interval_of_gain(head: Head, measure: str) -> Interval | None:
+def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:
     if head.kind == "ranking":
         baseline = head._replace(values=head.first_stage)
     else:
@@ -205,7 +205,7 @@ def _interval_of_gain(head: Head, measure: str) -> Interval | None:
     return bootstrap_interval(pair.statistic, int(head.units.max()) + 1, 1, _RESAMPLES)
 
 
-def _gains(folder: Path, head: Head) -> list[Gain]:
+def _gains(folder: Path, head: HeadResults) -> list[Gain]:
     """All queries, the one that won most by the primary measure first."""
     texts = _texts(folder / "queries.tsv")
     values, baselines = (of[head.measures[0]][0].tolist() for of in (head.values, head.first_stage))
@@ -221,7 +221,7 @@ def _texts(path: Path) -> dict[str, str]:
         return {row[0]: row[1] for row in csv.reader(file, delimiter="\t")}
 
 
-def _pictures(head: Head, gains: Sequence[Gain]) -> figures.Pictures:
+def _pictures(head: HeadResults, gains: Sequence[Gain]) -> figures.Pictures:
     measure = head.measures[0]
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]
