@@ -27,7 +27,7 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import invented, print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.inference.scoring import evaluation_device, evaluation_precision, predict
+from mtlrank.inference.scoring import evaluation_device, evaluation_precision, score_split
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
@@ -224,8 +224,8 @@ def judge_all(
         if not dataset.sets(split):
             warn(f"{dataset.name} has no {split} split and is not judged")
         for each in dataset.sets(split):
-            judgement = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
-            metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
+            values = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
+            metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in values.items()})
     return metrics
 
 
@@ -236,7 +236,7 @@ def _judge(
     data: Any = MTLDataset({dataset.name: dataset}).split(split)
     loader = MTLLoader(data, scoring.sampler(data.sizes, scoring.batch_size, lengths=data.lengths))
     context = evaluation_precision(scoring.precision)
-    predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
-    judgement = predictions.judge()
-    write_head(folder, dataset, predictions, judgement, weights)
-    return judgement.values
+    predictions = score_split(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
+    measured = predictions.judge()
+    write_head(folder, dataset, predictions, measured, weights)
+    return measured.values

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.measures import is_better
-from mtlrank.evaluation.predictions import Judgement
-from mtlrank.inference.scoring import gather, predict
+from mtlrank.evaluation.predictions import HeadMeasures
+from mtlrank.inference.scoring import gather, score_split
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -205,7 +205,7 @@ class Milestones(pl.Callback):
         loop.finite.require_some(self.place.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
-        predictions = predict(
+        predictions = score_split(
             loop.model,
             loop.datasets,
             "val",
@@ -290,7 +290,7 @@ class Milestones(pl.Callback):
         return bool(late)
 
 
-def _in_words(name: str, judged: Judgement) -> str:
+def _in_words(name: str, judged: HeadMeasures) -> str:
     """A head's measures in a line, the first one with the baseline's value."""
     (measure, value), *others = judged.values.items()
     baseline = f"({judged.baseline_name} {judged.baseline[measure]:.4f})"
