@@ -10,7 +10,7 @@ import numpy as np
 
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import DataError
-from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Labels
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray
 from mtlrank.storage import read_json
 
 FIRST_STAGE = "first stage"
@@ -36,8 +36,8 @@ class HeadResults(NamedTuple):
     values: dict[str, Floats]  # of measures that are means: the value of each item, (runs, items)
     first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
     constant: Any  # the baseline's prediction for every item; None for rankings
-    labels: Labels  # (items,); empty for rankings
-    predictions: Labels  # (runs, items); empty for rankings
+    labels: LabelArray  # (items,); empty for rankings
+    predictions: LabelArray  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
     baseline_name: str = FIRST_STAGE
     fold: Fold | None = None  # None: the items are the whole test set
