@@ -173,7 +173,7 @@ def _compare(
 ) -> Comparison:
     theirs, ours = baseline.heads[name], system.heads[name]
     pair = pair_heads(theirs, ours, measure)
-    num_units = int(theirs.units.max()) + 1
+    num_units = theirs.num_units
     values = pair.statistic(np.ones((num_units, 1)))[:, 0]
     before, after = (float(part.mean()) for part in (values[: baseline.num_runs], values[baseline.num_runs :]))
     interval = bootstrap_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
@@ -182,7 +182,6 @@ def _compare(
     p_t = p_tost = None
     if pair.contributions:
         p_t, p_tost = t_test(*pair.contributions), tost(*pair.contributions, margin)
-    ranking = theirs.kind == "ranking"
     return Comparison(
         head=name,
         measure=measure,
@@ -200,13 +199,13 @@ def _compare(
         equivalent=None,
         verdict="",
         margin=margin,
-        units="queries" if ranking else "sequences",
+        units=theirs.name_of_units,
         num_units=num_units,
         baseline_runs=baseline.num_runs,
         system_runs=system.num_runs,
         resamples=resamples,
         note="",
-        per_query=_per_query(theirs, ours, measure) if ranking else {},
+        per_query=_per_query(theirs, ours, measure) if theirs.kind == "ranking" else {},
         folds=max(theirs.num_folds, ours.num_folds),
     )
 

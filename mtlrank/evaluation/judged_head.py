@@ -10,7 +10,7 @@ import numpy as np
 
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import DataError
-from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray, Statistic, mean, statistic
 from mtlrank.storage import read_json
 
 FIRST_STAGE = "first stage"
@@ -42,6 +42,22 @@ class HeadResults(NamedTuple):
     baseline_name: str = FIRST_STAGE
     fold: Fold | None = None  # None: the items are the whole test set
     num_folds: int = 1  # that were joined
+
+    @property
+    def num_units(self) -> int:
+        """How many units there are, each drawn as a whole in resamples."""
+        return int(self.units.max()) + 1
+
+    @property
+    def name_of_units(self) -> str:
+        """What the units are."""
+        return "queries" if self.kind == "ranking" else "sequences"
+
+    def statistic(self, measure: str) -> Statistic:
+        """A measure of each run in resamples of the units."""
+        if measure in self.values:
+            return mean(self.values[measure], self.units)
+        return statistic(measure, self.labels, self.predictions, self.units)
 
 
 def head_name(dataset: str, split: str) -> str:

@@ -23,11 +23,7 @@ class PairedValues(NamedTuple):
 
 def values_of_runs(head: HeadResults, measure: str) -> Floats:
     """The value of a measure in each run, (runs,)."""
-    if measure in head.values:
-        of_weights = mean(head.values[measure], head.units)
-    else:
-        of_weights = statistic(measure, head.labels, head.predictions, head.units)
-    values: Floats = of_weights(np.ones((int(head.units.max()) + 1, 1)))[:, 0]
+    values: Floats = head.statistic(measure)(np.ones((head.num_units, 1)))[:, 0]
     return values
 
 
@@ -63,7 +59,7 @@ def _of_predictions(baseline: HeadResults, system: HeadResults, measure: str) ->
         measure,
         np.tile(labels, 2),
         np.concatenate([np.resize(part, (pairs, len(labels))) for part in scaled], axis=1),
-        np.concatenate([units, units + units.max() + 1]),
+        np.concatenate([units, units + baseline.num_units]),
     )
 
     def swapped(swaps: Swaps) -> Floats:

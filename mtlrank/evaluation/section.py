@@ -12,7 +12,7 @@ from mtlrank.evaluation.judged_head import HeadResults, confusion_matrix, head_o
 from mtlrank.evaluation.measures import implicit_level, is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
-from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES
 from mtlrank.pages import figures
 from mtlrank.storage import read_json
 
@@ -165,7 +165,10 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
 def find_intervals(head: HeadResults) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
     return {
-        measure: {"value": _interval_of_value(head, measure), "gain": _interval_of_gain(head, measure)}
+        measure: {
+            "value": bootstrap_interval(head.statistic(measure), head.num_units, 0, _RESAMPLES),
+            "gain": _interval_of_gain(head, measure),
+        }
         for measure in head.measures
     }
 
@@ -186,14 +189,6 @@ def _units(summary: dict[str, Any]) -> str:
     return "queries" + (f", at most {most:,} candidates each" if most else "")
 
 
-def _interval_of_value(head: HeadResults, measure: str) -> Interval | None:
-    if measure in head.values:
-        of = mean(head.values[measure], head.units)
-    else:
-        of = statistic(measure, head.labels, head.predictions, head.units)
-    return bootstrap_interval(of, int(head.units.max()) + 1, 0, _RESAMPLES)
-
-
 def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:
     if head.kind == "ranking":
         baseline = head._replace(values=head.first_stage)
@@ -202,7 +197,7 @@ def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:
         values = {m: ITEM_VALUES[m](head.labels, constant) for m in head.values}
         baseline = head._replace(predictions=constant, values=values)
     pair = pair_heads(baseline, head, measure)
-    return bootstrap_interval(pair.statistic, int(head.units.max()) + 1, 1, _RESAMPLES)
+    return bootstrap_interval(pair.statistic, head.num_units, 1, _RESAMPLES)
 
 
 def _gains(folder: Path, head: HeadResults) -> list[Gain]:

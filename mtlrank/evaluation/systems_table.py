@@ -142,9 +142,7 @@ def _caption(
     rows: dict[str, dict[Column, Result]],
 ) -> str:
     heads = [head for system in systems for head in system.heads.values() if head.name in dict(columns)]
-    sizes = {
-        head.name: (int(head.units.max()) + 1, "queries" if head.kind == "ranking" else "sequences") for head in heads
-    }
+    sizes = {head.name: (head.num_units, head.name_of_units) for head in heads}
     trained = [system for system in systems if system.name != FIRST_STAGE and rows[system.name]]
     num_runs = {system.name: max(each.runs for each in rows[system.name].values()) for system in trained}
     several = max(num_runs.values(), default=1) > 1
