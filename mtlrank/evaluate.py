@@ -23,7 +23,7 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.errors import ConfigError, UserError
-from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
+from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import invented, print_table
 from mtlrank.evaluation.results import write_head
@@ -184,7 +184,7 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
             "output_dir."
         )
     for folder in head_folders([output]):
-        if folder not in judged and read_json(folder / "metrics.json").get("weights") != weights:
+        if folder not in judged and read_json(folder / SUMMARY).get("weights") != weights:
             raise ConfigError(
                 f"{folder} is a result of other weights, and would stay beside the new ones. Remove it, or choose another "
                 "output_dir."

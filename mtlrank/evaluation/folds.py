@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.grouping import identity_of, without_fold
-from mtlrank.evaluation.judged_head import JUDGED_RUN, HeadResults, evaluation_of, head_folders
+from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, HeadResults, evaluation_of, head_folders
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
 
 _TABLES = ("run.trec", "qrels.txt", "queries.tsv")  # of a judged head, without a header
@@ -55,7 +55,7 @@ def write_joined(output: Path, runs: Sequence[Path]) -> None:
     """
     folders = [{folder.name: folder for folder in head_folders([evaluation_of(run)])} for run in runs]
     for name, folder in folders[0].items():
-        if "fold" in read_json(folder / "metrics.json"):
+        if "fold" in read_json(folder / SUMMARY):
             _write_head(writable_folder(output / name), [each[name] for each in folders])
     write_json(output / JUDGED_RUN, without_fold(identity_of(runs[0])))
 
@@ -63,13 +63,13 @@ def write_joined(output: Path, runs: Sequence[Path]) -> None:
 def _write_head(output: Path, parts: Sequence[Path]) -> None:
     from mtlrank.evaluation.results import write_summary  # here, as it imports torch
 
-    (output / "metrics.json").unlink(missing_ok=True)
+    (output / SUMMARY).unlink(missing_ok=True)
     for table in _TABLES:
         write_text(output / table, "".join(_text(part / table) for part in parts))
     header = _text(parts[0] / "per_query.tsv").partition("\n")[0]
     rows = [_text(part / "per_query.tsv").partition("\n")[2] for part in parts]
     write_text(output / "per_query.tsv", f"{header}\n{''.join(rows)}")
-    summaries = [read_json(part / "metrics.json") for part in parts]
+    summaries = [read_json(part / SUMMARY) for part in parts]
     queries = [summary["num_queries"] for summary in summaries]
     means = {
         key: {m: float(np.average([each[key][m] for each in summaries], weights=queries)) for m in summaries[0][key]}

@@ -14,6 +14,7 @@ from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray, St
 from mtlrank.storage import read_json
 
 FIRST_STAGE = "first stage"
+SUMMARY = "metrics.json"  # of a judged head, in its folder, where it is written last
 JUDGED_RUN = "judged_run.json"  # beside heads that `mtlrank evaluate` judged: the settings of their run
 
 
@@ -95,7 +96,7 @@ def confusion_matrix(head: HeadResults) -> tuple[list[str], list[list[int]]]:
 
 def head_folders(roots: Sequence[Path]) -> list[Path]:
     """The folders of judged heads below some folders, in order."""
-    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
+    return [path.parent for root in roots for path in sorted(root.glob(f"*/{SUMMARY}"))]
 
 
 def evaluation_of(folder: Path) -> Path:
@@ -111,7 +112,7 @@ def run_of(folder: Path) -> Path:
 
 def read_head(folder: Path) -> HeadResults:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
-    return head_of(folder, read_json(folder / "metrics.json"))
+    return head_of(folder, read_json(folder / SUMMARY))
 
 
 def head_of(folder: Path, summary: dict[str, Any]) -> HeadResults:

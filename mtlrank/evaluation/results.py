@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import Folds
-from mtlrank.evaluation.judged_head import Fold, head_name, head_of
+from mtlrank.evaluation.judged_head import SUMMARY, Fold, head_name, head_of
 from mtlrank.evaluation.measures import implicit_level, ties, with_level
 from mtlrank.evaluation.predictions import HeadMeasures, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
@@ -27,7 +27,7 @@ def write_head(
 
     `weights` is the hash of the model's weights, which identifies the judged model.
     """
-    (folder / "metrics.json").unlink(missing_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
     _warn_of_levels(dataset)
     summary: dict[str, Any] = {
         "name": dataset.name,
@@ -49,7 +49,7 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write the page of a judged head, whose other files exist, and metrics.json with intervals."""
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
-    write_json(folder / "metrics.json", summary)
+    write_json(folder / SUMMARY, summary)
 
 
 def _write_ranking(

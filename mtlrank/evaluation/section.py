@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import HeadResults, confusion_matrix, head_of
+from mtlrank.evaluation.judged_head import SUMMARY, HeadResults, confusion_matrix, head_of
 from mtlrank.evaluation.measures import implicit_level, is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
@@ -141,7 +141,7 @@ def read_sections(folders: Sequence[Path]) -> list[Section]:
 
 def read_section(folder: Path) -> Section:
     """Read the folder of a judged head."""
-    return section_of(folder, read_json(folder / "metrics.json"))
+    return section_of(folder, read_json(folder / SUMMARY))
 
 
 def section_of(folder: Path, summary: dict[str, Any]) -> Section:
