@@ -1,6 +1,6 @@
 """Did it help? Systems compared on the same test sets, measure by measure, with tests of significance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
 from mtlrank.words import listed
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
+Pair = tuple[System, System, Sequence[str] | None]  # a baseline, a system, and the measures to compare them by
 _MANY = 5  # systems named in a sentence
 
 
@@ -59,45 +60,41 @@ def compare_systems(
     """Compare each system with each baseline (by default the first system), and with its own first stage.
 
     Two baselines are compared once, the later one with the earlier one. p-values are corrected for all these comparisons
-    together. Raises as `compare` does, and if nothing can be compared.
+    together. Raises as `compare_pairs` does, and if nothing can be compared.
     """
-    pairs, others = [], list(systems)
+    pairs, others = list[Pair](), list(systems)
     for baseline in baselines or systems[:1]:
         others = [system for system in others if system.name != baseline.name]
-        pairs += [(baseline, system) for system in others]
+        pairs += [(baseline, system, measures) for system in others]
     if with_first_stage:
-        pairs += [(first, system) for system in systems if (first := first_stage(system)) is not None]
-    rows = [row for one, other in pairs for row in compare(one, other, measures, margin, resamples, seed)]
+        pairs += [(first, system, measures) for system in systems if (first := first_stage(system)) is not None]
+    rows = compare_pairs(pairs, margin, resamples, seed)
     for measure in measures or ():
         if measure not in {row.measure for row in rows}:
             raise ConfigError(_not_shared(measure, _known(systems)))
     if not rows:
         raise ConfigError("There is nothing to compare: name runs of at least two systems that share a head.")
-    return corrected(rows)
+    return rows
 
 
-def compare(
-    baseline: System,
-    system: System,
-    measures: Sequence[str] | None = None,
-    margin: float = 0.01,
-    resamples: int = 10_000,
-    seed: int = 0,
+def compare_pairs(
+    pairs: Iterable[Pair], margin: float = 0.01, resamples: int = 10_000, seed: int = 0
 ) -> list[Comparison]:
-    """Compare two systems by every head and measure that both have; p-values are corrected for their number.
+    """Compare two systems each by every head and measure that both have; p-values are corrected for all of them together.
 
-    Without `measures`, all but Judged are compared, as it measures no quality. `margin` is a difference that does not
+    Without measures, all but Judged are compared, as it measures no quality. `margin` is a difference that does not
     matter, in a measure's own unit. The same `seed` gives the same numbers. Raises `DataError` if test sets differ.
     """
     rows = []
-    for name, theirs in baseline.heads.items():
-        if name not in system.heads:
-            continue
-        ours = system.heads[name]
-        check_same_test_set(theirs, ours, baseline.name, system.name)
-        wanted = measures or [m for m in theirs.measures if is_quality(m)]
-        shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
-        rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
+    for baseline, system, measures in pairs:
+        for name, theirs in baseline.heads.items():
+            if name not in system.heads:
+                continue
+            ours = system.heads[name]
+            check_same_test_set(theirs, ours, baseline.name, system.name)
+            wanted = measures or [m for m in theirs.measures if is_quality(m)]
+            shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
+            rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
     return corrected(rows)
 
 

@@ -8,7 +8,7 @@ import yaml
 from rich.markup import escape
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
+from mtlrank.evaluation.comparison import LEVEL, Comparison, Pair, compare_pairs
 from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.measures import in_words, is_lower_better, shown
@@ -32,15 +32,16 @@ def transfer(
     `systems` are keyed by their tasks. Without `measures`, each head's first one is compared. Raises `ConfigError` if there
     is nothing to compare.
     """
-    rows = []
+    pairs = list[Pair]()
     for tasks, single in ((tasks, system) for tasks, system in systems.items() if len(tasks) == 1):
         wanted = measures or [head.measures[0] for head in single.heads.values()]
         for mixture, system in systems.items():
             if len(mixture) > 1 and tasks[0] in mixture:
-                rows += compare(single, system, wanted, margin, resamples)
+                pairs.append((single, system, wanted))
+    rows = compare_pairs(pairs, margin, resamples)
     if not rows:
         raise ConfigError(f"There is nothing to compare: no head has {', '.join(measures or ())} in two systems.")
-    return corrected(rows)
+    return rows
 
 
 def write_transfer(

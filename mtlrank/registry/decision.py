@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, compare
+from mtlrank.evaluation.comparison import Comparison, compare_pairs
 from mtlrank.evaluation.measures import is_lower_better, is_quality
 from mtlrank.evaluation.systems import System
 from mtlrank.registry.history import Source
@@ -35,7 +35,7 @@ def decide(
     before, after = (_with_heads(system, {head for head, _ in wanted}) for system in (current, candidate))
     rows = {
         (row.head, row.measure): row
-        for row in compare(before, after, [measure for _, measure in wanted], margin, resamples)
+        for row in compare_pairs([(before, after, [measure for _, measure in wanted])], margin, resamples)
     }
     new = [f"{head}/{measure}" for head, measure in wanted if (head, measure) not in rows]
     if new:
