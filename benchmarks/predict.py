@@ -143,14 +143,14 @@ def prepared(options: argparse.Namespace, rows: list[Pair], *, compiled: bool = 
     from mtlrank.datamodule.dataset import MTLDataset
     from mtlrank.datamodule.multitask import MTLLoader
     from mtlrank.datamodule.sampler import LongestFirst
-    from mtlrank.inference.scoring import predict
+    from mtlrank.inference.scoring import score_split
 
     model = _model(options)
 
     def score(dataset: Pairs) -> None:
         data: Any = MTLDataset({"ranking": dataset}).split("train")
         loader = MTLLoader(data, LongestFirst(data.sizes, options.batch_size, lengths=data.lengths))
-        found = predict(model, {"ranking": dataset}, "train", loader, len(loader), _precision(options))
+        found = score_split(model, {"ranking": dataset}, "train", loader, len(loader), _precision(options))
         assert found["ranking"].num_samples == len(dataset.rows)
 
     with tempfile.TemporaryDirectory() as folder:

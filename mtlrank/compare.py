@@ -19,6 +19,7 @@ from mtlrank.evaluation.comparison_tables import print_comparison, write_compari
 from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
+from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
 from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
@@ -86,12 +87,9 @@ def _with_judged_heads(runs: Sequence[str], typed: Sequence[str]) -> list[str]:
 
     A run that was typed with the name of a system is meant, and stays.
     """
-    places = ("evaluation/*/metrics.json", "*/metrics.json")  # of a run, of an evaluation
     named = {run for run in typed if split_run(run)[0] is not None}
     folders = {run: split_run(run)[1] for run in runs if run not in named}
-    without = [
-        run for run, folder in folders.items() if folder.is_dir() and not any(any(folder.glob(p)) for p in places)
-    ]
+    without = [run for run, at in folders.items() if at.is_dir() and not head_folders([at, at / "evaluation"])]
     kept = [run for run in runs if run not in without]
     if len(kept) < 2:
         return list(runs)

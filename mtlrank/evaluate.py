@@ -23,11 +23,11 @@ from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
 from mtlrank.errors import ConfigError, UserError
-from mtlrank.evaluation.judged_head import JUDGED_RUN, head_folders, head_name
+from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import invented, print_table
 from mtlrank.evaluation.results import write_head
-from mtlrank.inference.scoring import evaluation_device, evaluation_precision, predict
+from mtlrank.inference.scoring import evaluation_device, evaluation_precision, score_split
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
@@ -183,7 +183,7 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
             "output_dir."
         )
     for folder in head_folders([output]):
-        if folder not in judged and read_json(folder / "metrics.json").get("weights") != weights:
+        if folder not in judged and read_json(folder / SUMMARY).get("weights") != weights:
             raise ConfigError(
                 f"{folder} is a result of other weights, and would stay beside the new ones. Remove it, or choose another "
                 "output_dir."
@@ -223,8 +223,8 @@ def judge_all(
         if not dataset.sets(split):
             warn(f"{dataset.name} has no {split} split and is not judged")
         for each in dataset.sets(split):
-            judgement = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
-            metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in judgement.items()})
+            values = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
+            metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in values.items()})
     return metrics
 
 
@@ -235,7 +235,7 @@ def _judge(
     data: Any = MTLDataset({dataset.name: dataset}).split(split)
     loader = MTLLoader(data, scoring.sampler(data.sizes, scoring.batch_size, lengths=data.lengths))
     context = evaluation_precision(scoring.precision)
-    predictions = predict(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
-    judgement = predictions.judge()
-    write_head(folder, dataset, predictions, judgement, weights)
-    return judgement.values
+    predictions = score_split(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
+    measured = predictions.judge()
+    write_head(folder, dataset, predictions, measured, weights)
+    return measured.values

@@ -16,8 +16,8 @@ from mtlrank import evaluate
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import head_folders
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.judged_head import SUMMARY, head_folders
+from mtlrank.evaluation.measures import is_lower_better
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
@@ -123,9 +123,9 @@ def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
     """
     for each in measures:
         head, _, measure = each.partition("/")
-        judged = read_json(entry / EVALUATION / head / "metrics.json")
+        judged = read_json(entry / EVALUATION / head / SUMMARY)
         low, high = judged.get("intervals", {}).get(measure, {}).get("gain") or (0, 0)
-        if high < 0 if mode(measure) == "max" else low > 0:
+        if low > 0 if is_lower_better(measure) else high < 0:
             value, baseline = (judged[key][measure] for key in ("values", "baseline"))
             return (
                 f"it is worse than its baseline: {each} {value:.4f}, {judged.get('baseline_name', 'baseline')} "
@@ -144,7 +144,7 @@ def _source(run: Path, trained_in: str) -> Source:
 def _main_measure(entry: Path, whose: str) -> str:
     """The first measure of the first task of a model in a registry: what decides by default."""
     main = _heads(entry)[0]
-    file = entry / EVALUATION / main / "metrics.json"
+    file = entry / EVALUATION / main / SUMMARY
     if not file.is_file():
         raise DataError(f"{main}, the first task of {whose}, was not judged. Judge it, or name other measures.")
     return f"{main}/{read_json(file)['primary']}"

@@ -67,7 +67,7 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
         if not chosen:
             raise DataError(f"No measure is in the {METRICS} of {', '.join(runs)}: nothing to compare.")
         _warn(rows, chosen)
-        less = measures.mode(chosen[0].rpartition("/")[2]) == "min"
+        less = measures.is_lower_better(chosen[0].rpartition("/")[2])
         rows.sort(key=lambda row: _sort_key(row.mean(chosen[0]), less=less))
         _print(rows, chosen)
     if begun:

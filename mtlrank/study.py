@@ -102,7 +102,7 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
     study = config["study"]
     for folder, folds in _folds_of(runs).items():
         write_joined(root / folder / _JOINED, [root / fold for fold in folds])
-    places = [*root.glob("*/seed-*/metrics.json"), *root.glob(f"*/seed-*/{_JOINED}/{JUDGED_RUN}")]
+    places = [*root.glob(f"*/seed-*/{METRICS}"), *root.glob(f"*/seed-*/{_JOINED}/{JUDGED_RUN}")]
     others = sorted({path.relative_to(root).parts[1] for path in places} - {f"seed-{each.seed}" for each in runs})
     if others:
         say(f"finished, but not in the table: {', '.join(others)}. Add them to study.seeds to include them.")

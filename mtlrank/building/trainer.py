@@ -20,7 +20,6 @@ from mtlrank.composing.objects import build_object, locate
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, StorageError, one_line
-from mtlrank.evaluation import measures
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
@@ -179,7 +178,7 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
     key = config["training"]["monitor"] or next(iter(keys))
     if key not in keys:
         raise ConfigError(f"training.monitor is {key!r}.{nearest(key, keys)} Expected one of {', '.join(keys)}.")
-    return Monitored(key, measures.mode(keys[key]))
+    return Monitored(key, keys[key])
 
 
 def no_validation(keys: Iterable[str]) -> ConfigError:

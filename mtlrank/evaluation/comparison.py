@@ -1,13 +1,13 @@
 """Did it help? Systems compared on the same test sets, measure by measure, with tests of significance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import FIRST_STAGE, Head
+from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults
 from mtlrank.evaluation.measures import exists, is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
@@ -15,6 +15,7 @@ from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
 from mtlrank.words import listed
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %
+Pair = tuple[System, System, Sequence[str] | None]  # a baseline, a system, and the measures to compare them by
 _MANY = 5  # systems named in a sentence
 
 
@@ -59,45 +60,41 @@ def compare_systems(
     """Compare each system with each baseline (by default the first system), and with its own first stage.
 
     Two baselines are compared once, the later one with the earlier one. p-values are corrected for all these comparisons
-    together. Raises as `compare` does, and if nothing can be compared.
+    together. Raises as `compare_pairs` does, and if nothing can be compared.
     """
-    pairs, others = [], list(systems)
+    pairs, others = list[Pair](), list(systems)
     for baseline in baselines or systems[:1]:
         others = [system for system in others if system.name != baseline.name]
-        pairs += [(baseline, system) for system in others]
+        pairs += [(baseline, system, measures) for system in others]
     if with_first_stage:
-        pairs += [(first, system) for system in systems if (first := first_stage(system)) is not None]
-    rows = [row for one, other in pairs for row in compare(one, other, measures, margin, resamples, seed)]
+        pairs += [(first, system, measures) for system in systems if (first := first_stage(system)) is not None]
+    rows = compare_pairs(pairs, margin, resamples, seed)
     for measure in measures or ():
         if measure not in {row.measure for row in rows}:
             raise ConfigError(_not_shared(measure, _known(systems)))
     if not rows:
         raise ConfigError("There is nothing to compare: name runs of at least two systems that share a head.")
-    return corrected(rows)
+    return rows
 
 
-def compare(
-    baseline: System,
-    system: System,
-    measures: Sequence[str] | None = None,
-    margin: float = 0.01,
-    resamples: int = 10_000,
-    seed: int = 0,
+def compare_pairs(
+    pairs: Iterable[Pair], margin: float = 0.01, resamples: int = 10_000, seed: int = 0
 ) -> list[Comparison]:
-    """Compare two systems by every head and measure that both have; p-values are corrected for their number.
+    """Compare two systems each by every head and measure that both have; p-values are corrected for all of them together.
 
-    Without `measures`, all but Judged are compared, as it measures no quality. `margin` is a difference that does not
+    Without measures, all but Judged are compared, as it measures no quality. `margin` is a difference that does not
     matter, in a measure's own unit. The same `seed` gives the same numbers. Raises `DataError` if test sets differ.
     """
     rows = []
-    for name, theirs in baseline.heads.items():
-        if name not in system.heads:
-            continue
-        ours = system.heads[name]
-        check_same_test_set(theirs, ours, baseline.name, system.name)
-        wanted = measures or [m for m in theirs.measures if is_quality(m)]
-        shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
-        rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
+    for baseline, system, measures in pairs:
+        for name, theirs in baseline.heads.items():
+            if name not in system.heads:
+                continue
+            ours = system.heads[name]
+            check_same_test_set(theirs, ours, baseline.name, system.name)
+            wanted = measures or [m for m in theirs.measures if is_quality(m)]
+            shared = [m for m in theirs.measures if m in ours.measures and m in wanted]
+            rows += [_compare(baseline, system, name, measure, margin, resamples, seed) for measure in shared]
     return corrected(rows)
 
 
@@ -173,7 +170,7 @@ def _compare(
 ) -> Comparison:
     theirs, ours = baseline.heads[name], system.heads[name]
     pair = pair_heads(theirs, ours, measure)
-    num_units = int(theirs.units.max()) + 1
+    num_units = theirs.num_units
     values = pair.statistic(np.ones((num_units, 1)))[:, 0]
     before, after = (float(part.mean()) for part in (values[: baseline.num_runs], values[baseline.num_runs :]))
     interval = bootstrap_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
@@ -182,7 +179,6 @@ def _compare(
     p_t = p_tost = None
     if pair.contributions:
         p_t, p_tost = t_test(*pair.contributions), tost(*pair.contributions, margin)
-    ranking = theirs.kind == "ranking"
     return Comparison(
         head=name,
         measure=measure,
@@ -200,18 +196,18 @@ def _compare(
         equivalent=None,
         verdict="",
         margin=margin,
-        units="queries" if ranking else "sequences",
+        units=theirs.name_of_units,
         num_units=num_units,
         baseline_runs=baseline.num_runs,
         system_runs=system.num_runs,
         resamples=resamples,
         note="",
-        per_query=_per_query(theirs, ours, measure) if ranking else {},
+        per_query=_per_query(theirs, ours, measure) if theirs.kind == "ranking" else {},
         folds=max(theirs.num_folds, ours.num_folds),
     )
 
 
-def _per_query(baseline: Head, system: Head, measure: str) -> dict[str, float]:
+def _per_query(baseline: HeadResults, system: HeadResults, measure: str) -> dict[str, float]:
     differences = system.values[measure].mean(0) - baseline.values[measure].mean(0)
     return {query_id: float(value) for (query_id,), value in zip(baseline.items, differences, strict=True)}
 

@@ -12,9 +12,8 @@ def read_curves(training: Path) -> Curves:
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for path in sorted((training / "logs").glob("attempt_*/metrics.csv"), key=lambda p: int(p.parent.name[8:])):
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(
-                line for line in file if line.endswith("\n")
-            ):  # a run may be writing its last line
+            whole = (line for line in file if line.endswith("\n"))  # a run may be writing its last line
+            for row in csv.DictReader(whole):
                 for key, value in row.items():
                     if value and key not in ("step", "epoch"):
                         curves[key][int(row["step"])] = float(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlrank.errors import DataError
 from mtlrank.evaluation.grouping import identity_of, without_fold
-from mtlrank.evaluation.judged_head import JUDGED_RUN, Head, evaluation_of, head_folders
+from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, HeadResults, evaluation_of, head_folders
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
 
 _TABLES = ("run.trec", "qrels.txt", "queries.tsv")  # of a judged head, without a header
@@ -20,17 +20,17 @@ class JoinedRuns(NamedTuple):
     """The runs of a system. Without a cross-validation, these are the given ones."""
 
     folders: list[Path]  # those of one run follow each other
-    heads: list[list[Head]]  # of each run
+    heads: list[list[HeadResults]]  # of each run
     num_folds: int = 1
     left_out: tuple[str, ...] = ()  # heads without folds, on which the models of all folds were judged
 
 
-def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[Head]]) -> JoinedRuns:
+def join_folds(name: str, folders: Sequence[Path], judged: Sequence[Sequence[HeadResults]]) -> JoinedRuns:
     """Join the runs of a system that differ only in their fold. A single fold stays a run by itself.
 
     Raises `DataError` if a run lacks a fold, has one twice, or a query is in two.
     """
-    runs: dict[str, list[tuple[Path, Sequence[Head]]]] = {}
+    runs: dict[str, list[tuple[Path, Sequence[HeadResults]]]] = {}
     for folder, heads in zip(folders, judged, strict=True):
         runs.setdefault(_key_of_run(folder, heads), []).append((folder, heads))
     if all(len(parts) == 1 for parts in runs.values()):
@@ -55,7 +55,7 @@ def write_joined(output: Path, runs: Sequence[Path]) -> None:
     """
     folders = [{folder.name: folder for folder in head_folders([evaluation_of(run)])} for run in runs]
     for name, folder in folders[0].items():
-        if "fold" in read_json(folder / "metrics.json"):
+        if "fold" in read_json(folder / SUMMARY):
             _write_head(writable_folder(output / name), [each[name] for each in folders])
     write_json(output / JUDGED_RUN, without_fold(identity_of(runs[0])))
 
@@ -63,13 +63,13 @@ def write_joined(output: Path, runs: Sequence[Path]) -> None:
 def _write_head(output: Path, parts: Sequence[Path]) -> None:
     from mtlrank.evaluation.results import write_summary  # here, as it imports torch
 
-    (output / "metrics.json").unlink(missing_ok=True)
+    (output / SUMMARY).unlink(missing_ok=True)
     for table in _TABLES:
         write_text(output / table, "".join(_text(part / table) for part in parts))
     header = _text(parts[0] / "per_query.tsv").partition("\n")[0]
     rows = [_text(part / "per_query.tsv").partition("\n")[2] for part in parts]
     write_text(output / "per_query.tsv", f"{header}\n{''.join(rows)}")
-    summaries = [read_json(part / "metrics.json") for part in parts]
+    summaries = [read_json(part / SUMMARY) for part in parts]
     queries = [summary["num_queries"] for summary in summaries]
     means = {
         key: {m: float(np.average([each[key][m] for each in summaries], weights=queries)) for m in summaries[0][key]}
@@ -86,7 +86,7 @@ def _text(path: Path) -> str:
         return file.read()
 
 
-def _key_of_run(folder: Path, heads: Sequence[Head]) -> str:
+def _key_of_run(folder: Path, heads: Sequence[HeadResults]) -> str:
     """A key that only the folds of one run share: their settings with the seed, without the fold. Else the folder."""
     has_folds = any(head.fold for head in heads)
     try:
@@ -97,7 +97,7 @@ def _key_of_run(folder: Path, heads: Sequence[Head]) -> str:
     return json.dumps(shared, sort_keys=True) if has_folds or shared != identity else str(folder)
 
 
-def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[Head]:
+def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[HeadResults]]]) -> list[HeadResults]:
     """The heads of a cross-validation on all queries."""
     first, of_first = parts[0]
     by_name = [{head.name: head for head in heads if head.fold} for _, heads in parts]
@@ -118,7 +118,7 @@ def _join_run(name: str, parts: Sequence[tuple[Path, Sequence[Head]]]) -> list[H
     ]
 
 
-def _join_head(name: str, folders: Sequence[Path], heads: Sequence[Head]) -> Head:
+def _join_head(name: str, folders: Sequence[Path], heads: Sequence[HeadResults]) -> HeadResults:
     """A head on the queries of all folds, in the order of `read_head`."""
     numbers = [head.fold.fold for head in heads if head.fold]
     wanted = {head.fold.of for head in heads if head.fold}

@@ -4,12 +4,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mtlrank.evaluation.grouping import split_run
+from mtlrank.evaluation.grouping import RUN, split_run
 from mtlrank.progress import warn
 from mtlrank.words import listed
 
 _DEPTH = 4  # of a study's folds in `runs`: study, tasks, seed, fold
-_RUN = "run.json"
 _TABLE = "comparison.json"  # beside what a comparison wrote
 _WRITTEN = {".csv", ".html", ".json", ".pdf", ".svg", ".tex"}
 _MANY = 5  # paths named in a sentence
@@ -26,7 +25,7 @@ def find_runs(runs: Sequence[str]) -> list[str]:
         below = [str(each) for each in _runs_below(path)] if path.is_dir() else []
         if below:
             found += [each if name is None else f"{name}={each}" for each in below]
-        elif ((path / _TABLE).exists() and not (path / _RUN).exists()) or (
+        elif ((path / _TABLE).exists() and not (path / RUN).exists()) or (
             path.suffix in _WRITTEN and (path.parent / _TABLE).exists()
         ):
             left_out.append(run)
@@ -39,12 +38,12 @@ def find_runs(runs: Sequence[str]) -> list[str]:
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     """The runs in a folder that is no run itself, in order."""
-    if (folder / _RUN).exists():
+    if (folder / RUN).exists():
         return
     for place, folders, files in os.walk(folder):
         path = Path(place)
-        if _RUN in files:
+        if RUN in files:
             yield path
-        if _RUN in files or len(path.relative_to(folder).parts) == _DEPTH:
+        if RUN in files or len(path.relative_to(folder).parts) == _DEPTH:
             folders.clear()
         folders.sort()

@@ -13,6 +13,7 @@ Settings = dict[str, Any]  # of a run, by dotted key
 
 _OF_THE_SEED = ("seed", "datamodule.seed", "loop.loss.seed")
 TASKS = "tasks"
+RUN = "run.json"  # in the folder of a run: its identity
 
 
 def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
@@ -108,7 +109,7 @@ def identity_of(folder: Path) -> Settings:
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
         )
     config = read_json(run / "model" / "config.json")
-    settings = read_json(run / "run.json")  # only those of its identity: no folders, devices, checkpoints
+    settings = read_json(run / RUN)  # only those of its identity: no folders, devices, checkpoints
     try:
         return {**settings, TASKS: list(config["datamodule"]["dataset"]["datasets"])}
     except (AttributeError, KeyError, TypeError) as error:

@@ -10,10 +10,11 @@ import numpy as np
 
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import DataError
-from mtlrank.evaluation.significance.weighted import ITEM_VALUES, Labels
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray, Statistic, mean, statistic
 from mtlrank.storage import read_json
 
 FIRST_STAGE = "first stage"
+SUMMARY = "metrics.json"  # of a judged head, in its folder, where it is written last
 JUDGED_RUN = "judged_run.json"  # beside heads that `mtlrank evaluate` judged: the settings of their run
 
 
@@ -24,7 +25,7 @@ class Fold(NamedTuple):
     of: int
 
 
-class Head(NamedTuple):
+class HeadResults(NamedTuple):
     """The results of a system's runs on one test set; `read_head` gives those of one run."""
 
     name: str
@@ -36,12 +37,28 @@ class Head(NamedTuple):
     values: dict[str, Floats]  # of measures that are means: the value of each item, (runs, items)
     first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
     constant: Any  # the baseline's prediction for every item; None for rankings
-    labels: Labels  # (items,); empty for rankings
-    predictions: Labels  # (runs, items); empty for rankings
+    labels: LabelArray  # (items,); empty for rankings
+    predictions: LabelArray  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
     baseline_name: str = FIRST_STAGE
     fold: Fold | None = None  # None: the items are the whole test set
     num_folds: int = 1  # that were joined
+
+    @property
+    def num_units(self) -> int:
+        """How many units there are, each drawn as a whole in resamples."""
+        return int(self.units.max()) + 1
+
+    @property
+    def name_of_units(self) -> str:
+        """What the units are."""
+        return "queries" if self.kind == "ranking" else "sequences"
+
+    def statistic(self, measure: str) -> Statistic:
+        """A measure of each run in resamples of the units."""
+        if measure in self.values:
+            return mean(self.values[measure], self.units)
+        return statistic(measure, self.labels, self.predictions, self.units)
 
 
 def head_name(dataset: str, split: str) -> str:
@@ -52,9 +69,9 @@ def head_name(dataset: str, split: str) -> str:
 
 def ranking_head(
     name: str, split: str, query_ids: Sequence[str], values: dict[str, Floats], first_stage: dict[str, Floats]
-) -> Head:
+) -> HeadResults:
     """A head of a ranking, whose items are queries; `values` has the primary measure first."""
-    return Head(
+    return HeadResults(
         name=name,
         kind="ranking",
         split=split,
@@ -70,7 +87,7 @@ def ranking_head(
     )
 
 
-def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
+def confusion_matrix(head: HeadResults) -> tuple[list[str], list[list[int]]]:
     """The classes, and the counts of items by true class (rows) and predicted class (columns)."""
     classes = sorted({*head.labels, *head.predictions[0]})
     counts = Counter(zip(head.labels, head.predictions[0], strict=True))
@@ -79,7 +96,7 @@ def confusion_matrix(head: Head) -> tuple[list[str], list[list[int]]]:
 
 def head_folders(roots: Sequence[Path]) -> list[Path]:
     """The folders of judged heads below some folders, in order."""
-    return [path.parent for root in roots for path in sorted(root.glob("*/metrics.json"))]
+    return [path.parent for root in roots for path in sorted(root.glob(f"*/{SUMMARY}"))]
 
 
 def evaluation_of(folder: Path) -> Path:
@@ -93,12 +110,12 @@ def run_of(folder: Path) -> Path:
     return folder.parent if folder.name.startswith("evaluation") and not (folder / "model").exists() else folder
 
 
-def read_head(folder: Path) -> Head:
+def read_head(folder: Path) -> HeadResults:
     """Read the folder of a judged head. Raises `DataError` if a file is missing or damaged."""
-    return head_of(folder, read_json(folder / "metrics.json"))
+    return head_of(folder, read_json(folder / SUMMARY))
 
 
-def head_of(folder: Path, summary: dict[str, Any]) -> Head:
+def head_of(folder: Path, summary: dict[str, Any]) -> HeadResults:
     """A judged head from `summary`, the content of its metrics.json, and the other files of its folder."""
     try:
         return (_read_ranking if summary["kind"] == "ranking" else _read_labels)(folder, summary)
@@ -108,7 +125,7 @@ def head_of(folder: Path, summary: dict[str, Any]) -> Head:
         raise DataError(f"{folder} is damaged: {error}. Judge that head again with `mtlrank evaluate`.") from error
 
 
-def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
+def _read_ranking(folder: Path, summary: dict[str, Any]) -> HeadResults:
     rows = _read_table(folder / "per_query.tsv", ("query_id", "measure", "value", "first_stage"), quoted=False)
     by_measure: dict[str, dict[str, tuple[float, float]]] = {}
     for query_id, measure, value, first in rows:
@@ -131,7 +148,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> Head:
     )
 
 
-def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
+def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
     columns = ("query_id", "doc_id", "item", "label", "prediction", "confidence")
     has_classes = summary["kind"] == "classification"
     rows = _read_table(folder / "predictions.tsv", columns if has_classes else columns[:-1], quoted=True)
@@ -144,7 +161,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> Head:
         if not (np.isfinite(labels).all() and np.isfinite(predictions).all()):
             raise ValueError("predictions.tsv lacks numbers")
     measures = tuple(dict.fromkeys([summary["primary"], *summary["values"]]))
-    return Head(
+    return HeadResults(
         name=head_name(summary["name"], summary["split"]),
         kind=summary["kind"],
         split=summary["split"],

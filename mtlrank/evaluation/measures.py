@@ -31,7 +31,7 @@ _HIGHEST = 2.0**24  # above all ranks, which count down from it: float32 holds a
 
 def is_better(measure: str, value: float, other: float) -> bool:
     """Whether `value` is strictly better than `other`."""
-    return value < other if measure in _LOWER_IS_BETTER else value > other
+    return value < other if is_lower_better(measure) else value > other
 
 
 def is_quality(measure: str) -> bool:
@@ -39,19 +39,19 @@ def is_quality(measure: str) -> bool:
     return not measure.startswith("Judged")
 
 
-def mode(measure: str) -> str:
-    """`min` or `max`, whichever is better: for checkpoints and early stopping."""
-    return "min" if measure in _LOWER_IS_BETTER else "max"
+def is_lower_better(measure: str) -> bool:
+    """Whether a measure is an error, so that less is better."""
+    return measure in _LOWER_IS_BETTER
 
 
 def shown(measure: str) -> str:
     """A measure as tables show it: with an arrow where less is better."""
-    return f"{measure} ↓" if measure in _LOWER_IS_BETTER else measure
+    return f"{measure} ↓" if is_lower_better(measure) else measure
 
 
 def in_words(measure: str) -> str:
     """A measure as pictures name it: with words where less is better."""
-    return f"{measure} (less is better)" if measure in _LOWER_IS_BETTER else measure
+    return f"{measure} (less is better)" if is_lower_better(measure) else measure
 
 
 def implicit_level(measure: str, relevance_level: int) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mtlrank.dtypes import Floats, Ints
-from mtlrank.evaluation.judged_head import Head
+from mtlrank.evaluation.judged_head import HeadResults
 from mtlrank.evaluation.significance.resampling import Swaps
 from mtlrank.evaluation.significance.weighted import Statistic, mean, statistic
 
@@ -21,22 +21,18 @@ class PairedValues(NamedTuple):
     contributions: tuple[Floats, Floats] | None  # of each unit, (units,), to the mean; None if it is no mean
 
 
-def values_of_runs(head: Head, measure: str) -> Floats:
+def values_of_runs(head: HeadResults, measure: str) -> Floats:
     """The value of a measure in each run, (runs,)."""
-    if measure in head.values:
-        of_weights = mean(head.values[measure], head.units)
-    else:
-        of_weights = statistic(measure, head.labels, head.predictions, head.units)
-    values: Floats = of_weights(np.ones((int(head.units.max()) + 1, 1)))[:, 0]
+    values: Floats = head.statistic(measure)(np.ones((head.num_units, 1)))[:, 0]
     return values
 
 
-def pair_heads(baseline: Head, system: Head, measure: str) -> PairedValues:
+def pair_heads(baseline: HeadResults, system: HeadResults, measure: str) -> PairedValues:
     """Two heads with the same items, by a measure that both have."""
     return (_of_means if measure in baseline.values else _of_predictions)(baseline, system, measure)
 
 
-def _of_means(baseline: Head, system: Head, measure: str) -> PairedValues:
+def _of_means(baseline: HeadResults, system: HeadResults, measure: str) -> PairedValues:
     """A measure that is a mean over queries or items: the values are averaged over runs first."""
     units, both = baseline.units, (baseline.values[measure], system.values[measure])
     base, other = (values.mean(0) for values in both)
@@ -50,7 +46,7 @@ def _of_means(baseline: Head, system: Head, measure: str) -> PairedValues:
     )
 
 
-def _of_predictions(baseline: Head, system: Head, measure: str) -> PairedValues:
+def _of_predictions(baseline: HeadResults, system: HeadResults, measure: str) -> PairedValues:
     """A measure of all predictions together, whose mean over runs is compared.
 
     Predictions are swapped within pairs of runs, one of each system; there are as many pairs as give every run the same
@@ -63,7 +59,7 @@ def _of_predictions(baseline: Head, system: Head, measure: str) -> PairedValues:
         measure,
         np.tile(labels, 2),
         np.concatenate([np.resize(part, (pairs, len(labels))) for part in scaled], axis=1),
-        np.concatenate([units, units + units.max() + 1]),
+        np.concatenate([units, units + baseline.num_units]),
     )
 
     def swapped(swaps: Swaps) -> Floats:

@@ -18,7 +18,7 @@ _QUERIES = 100  # that are compared at a time
 _first_stages = WeakKeyDictionary[PreparedSplit, dict[tuple[str, ...], measures.PerQuery]]()  # by the measures' names
 
 
-class Judgement(NamedTuple):
+class HeadMeasures(NamedTuple):
     """The measures of a head and of its baseline: for rankings the first stage, else a constant prediction."""
 
     values: dict[str, float]
@@ -81,7 +81,7 @@ class Predictions:
     def _items(self, samples: Tensor) -> Tensor:
         return torch.from_numpy(self.split.items_of_samples(samples.numpy()))
 
-    def judge(self) -> Judgement:
+    def judge(self) -> HeadMeasures:
         """Compute the task's measures. Raises `DivergedError` for scores that are not finite."""
         if not bool(torch.isfinite(self._scores).all()):
             raise DivergedError(
@@ -127,7 +127,7 @@ class Predictions:
         ids = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items.numpy()]]
         return [ScoredDoc(q, d, score) for (q, d), score in zip(ids, scores.tolist(), strict=True)]
 
-    def _judge_ranking(self) -> Judgement:
+    def _judge_ranking(self) -> HeadMeasures:
         names = self.dataset.task.measures
         qrels, run = self.split.qrels(), self.run()
         values = measures.ranking_values(names, qrels, run)
@@ -135,11 +135,11 @@ class Predictions:
         if (baseline := first_stage.get(tuple(names))) is None:
             baseline = first_stage[tuple(names)] = measures.ranking_values(names, qrels, self.split.first_stage())
         name = self.split.baseline_name
-        return Judgement(measures.means(values), measures.means(baseline), name, values, baseline, run)
+        return HeadMeasures(measures.means(values), measures.means(baseline), name, values, baseline, run)
 
-    def _judge_labels(self) -> Judgement:
+    def _judge_labels(self) -> HeadMeasures:
         task, known = self.dataset.task, self.dataset.manifest["labels"]
         scores, labels = self.labels()
         values = measures.label_values(task.kind, task.measures, scores, labels)
         constant = measures.baseline(task.kind, task.measures, known, labels)
-        return Judgement(values, constant.values, constant.name, {}, {}, [], constant.prediction)
+        return HeadMeasures(values, constant.values, constant.name, {}, {}, [], constant.prediction)

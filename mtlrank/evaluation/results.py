@@ -10,9 +10,9 @@ from typing import Any, Literal
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import Folds
-from mtlrank.evaluation.judged_head import Fold, head_name, head_of
+from mtlrank.evaluation.judged_head import SUMMARY, Fold, head_name, head_of
 from mtlrank.evaluation.measures import implicit_level, ties, with_level
-from mtlrank.evaluation.predictions import Judgement, Predictions
+from mtlrank.evaluation.predictions import HeadMeasures, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
 from mtlrank.pages import render
 from mtlrank.progress import warn
@@ -21,13 +21,13 @@ from mtlrank.trec import write_run
 
 
 def write_head(
-    folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement, weights: str | None = None
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, measured: HeadMeasures, weights: str | None = None
 ) -> None:
     """Write the folder of a judged head; metrics.json comes last, so that a folder with it is complete.
 
     `weights` is the hash of the model's weights, which identifies the judged model.
     """
-    (folder / "metrics.json").unlink(missing_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
     _warn_of_levels(dataset)
     summary: dict[str, Any] = {
         "name": dataset.name,
@@ -35,13 +35,13 @@ def write_head(
         "split": predictions.split_name,
         "relevance_level": dataset.task.relevance_level,
         "primary": dataset.task.measures[0],
-        "values": judgement.values,
-        "baseline_name": judgement.baseline_name,
-        "baseline": judgement.baseline,
+        "values": measured.values,
+        "baseline_name": measured.baseline_name,
+        "baseline": measured.baseline,
         "num_samples": predictions.num_samples,
         "weights": weights,
     }
-    summary |= (_write_ranking if dataset.has_judgements else _write_labels)(folder, dataset, predictions, judgement)
+    summary |= (_write_ranking if dataset.has_judgements else _write_labels)(folder, dataset, predictions, measured)
     write_summary(folder, summary)
 
 
@@ -49,26 +49,26 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write the page of a judged head, whose other files exist, and metrics.json with intervals."""
     summary["intervals"] = find_intervals(head_of(folder, summary))
     write_text(folder / "index.html", render("head.html.j2", head=summary, section=section_of(folder, summary)))
-    write_json(folder / "metrics.json", summary)
+    write_json(folder / SUMMARY, summary)
 
 
 def _write_ranking(
-    folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, measured: HeadMeasures
 ) -> dict[str, Any]:
     """Write the ranking and each query's results; returns the fields of metrics.json that only rankings have."""
-    write_run(folder / "run.trec", judgement.run, tag=f"mtlrank-{dataset.name}")
+    write_run(folder / "run.trec", measured.run, tag=f"mtlrank-{dataset.name}")
     qrels = "".join(path.read_text(encoding="utf-8") for path in predictions.split.files("qrels.txt"))
     write_text(folder / "qrels.txt", qrels)  # for judging other systems' runs
-    write_text(folder / "per_query.tsv", _per_query(judgement))
+    write_text(folder / "per_query.tsv", _per_query(measured))
     write_text(folder / "queries.tsv", _queries(predictions))
     fields: dict[str, Any] = {
-        "num_queries": len(next(iter(judgement.per_query.values()))),
-        "max_candidates": max(Counter(doc.query_id for doc in judgement.run).values()),
+        "num_queries": len(next(iter(measured.per_query.values()))),
+        "max_candidates": max(Counter(doc.query_id for doc in measured.run).values()),
     }
     folds = dataset.manifest["source"].get("folds")
     if folds and predictions.split_name in Folds.shares:
         fields["fold"] = Fold(folds["fold"], folds["of"])
-    if (found := ties(judgement.run)).decide:
+    if (found := ties(measured.run)).decide:
         fields["note"] = (
             f"The model gives all documents of {found.num_tied:,} of {found.num_queries:,} queries the same score, so "
             "their order and the measures are arbitrary. If training collapsed, lower loop.optimizer.lr."
@@ -78,12 +78,12 @@ def _write_ranking(
 
 
 def _write_labels(
-    folder: Path, dataset: PreparedDataset, predictions: Predictions, judgement: Judgement
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, measured: HeadMeasures
 ) -> dict[str, Any]:
     """Write each item's prediction; returns the fields of metrics.json that rankings do not have."""
     write_text(folder / "predictions.tsv", _predictions(dataset, predictions))
     classes = getattr(dataset.task, "classes", None)
-    return {"constant": classes[int(judgement.constant)] if classes else judgement.constant}
+    return {"constant": classes[int(measured.constant)] if classes else measured.constant}
 
 
 def _warn_of_levels(dataset: PreparedDataset) -> None:
@@ -96,12 +96,12 @@ def _warn_of_levels(dataset: PreparedDataset) -> None:
             warn(f"{counts}, its task from grade {level}: that is {with_level(measure, level)}")
 
 
-def _per_query(judgement: Judgement) -> str:
+def _per_query(measured: HeadMeasures) -> str:
     """query_id, measure, value, first stage's value."""
     lines = ["query_id\tmeasure\tvalue\tfirst_stage\n"]
-    for measure, by_query in judgement.per_query.items():
+    for measure, by_query in measured.per_query.items():
         for query_id, value in by_query.items():
-            lines.append(f"{query_id}\t{measure}\t{value:.6f}\t{judgement.baseline_per_query[measure][query_id]:.6f}\n")
+            lines.append(f"{query_id}\t{measure}\t{value:.6f}\t{measured.baseline_per_query[measure][query_id]:.6f}\n")
     return "".join(lines)
 
 

@@ -10,7 +10,7 @@ from ir_measures import Qrel, ScoredDoc
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import Head, evaluation_of, ranking_head
+from mtlrank.evaluation.judged_head import HeadResults, evaluation_of, ranking_head
 from mtlrank.evaluation.measures import ranking_values
 from mtlrank.evaluation.systems import System, as_system
 from mtlrank.trec import read_qrels, read_run
@@ -56,7 +56,7 @@ def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> t
     return as_system(name, paths, [heads for heads, _ in judged]), notes
 
 
-def _topics(head: Head, folders: Sequence[Path]) -> Topics:
+def _topics(head: HeadResults, folders: Sequence[Path]) -> Topics:
     if lacking := [folder for folder in folders if not (folder / "qrels.txt").is_file()]:
         raise DataError(
             f"{lacking[0]} has no qrels.txt to judge a run file by: an older mtlrank judged this head. Judge it again with "
@@ -67,9 +67,9 @@ def _topics(head: Head, folders: Sequence[Path]) -> Topics:
     return Topics(head.name, head.split, head.measures, read_qrels(*qrels), candidates)
 
 
-def _judge(path: Path, topics: Sequence[Topics]) -> tuple[list[Head], list[str]]:
+def _judge(path: Path, topics: Sequence[Topics]) -> tuple[list[HeadResults], list[str]]:
     run = _read(path)
-    heads, notes, known = list[Head](), list[str](), set[str]()
+    heads, notes, known = list[HeadResults](), list[str](), set[str]()
     for each in topics:
         query_ids = set(each.query_ids)
         mine = {pair: score for pair, score in run.items() if pair[0] in query_ids}
@@ -88,7 +88,7 @@ def _judge(path: Path, topics: Sequence[Topics]) -> tuple[list[Head], list[str]]
     return heads, notes
 
 
-def _head(topics: Topics, run: dict[QueryDoc, float]) -> Head:
+def _head(topics: Topics, run: dict[QueryDoc, float]) -> HeadResults:
     query_ids = topics.query_ids
     docs = [ScoredDoc(*pair, score) for pair, score in run.items()]
     values = ranking_values(topics.measures, topics.qrels, docs)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import Head, confusion_matrix, head_of
+from mtlrank.evaluation.judged_head import SUMMARY, HeadResults, confusion_matrix, head_of
 from mtlrank.evaluation.measures import implicit_level, is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval
-from mtlrank.evaluation.significance.weighted import ITEM_VALUES, mean, statistic
+from mtlrank.evaluation.significance.weighted import ITEM_VALUES
 from mtlrank.pages import figures
 from mtlrank.storage import read_json
 
@@ -71,7 +71,7 @@ class Section(NamedTuple):
     units: str  # with the number of candidates, which limits a ranking and its first stage
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
-    head: Head
+    head: HeadResults
     note: str  # a warning about the measures
 
     @property
@@ -141,7 +141,7 @@ def read_sections(folders: Sequence[Path]) -> list[Section]:
 
 def read_section(folder: Path) -> Section:
     """Read the folder of a judged head."""
-    return section_of(folder, read_json(folder / "metrics.json"))
+    return section_of(folder, read_json(folder / SUMMARY))
 
 
 def section_of(folder: Path, summary: dict[str, Any]) -> Section:
@@ -162,10 +162,13 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
     )
 
 
-def find_intervals(head: Head) -> dict[str, dict[str, Interval | None]]:
+def find_intervals(head: HeadResults) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
     return {
-        measure: {"value": _interval_of_value(head, measure), "gain": _interval_of_gain(head, measure)}
+        measure: {
+            "value": bootstrap_interval(head.statistic(measure), head.num_units, 0, _RESAMPLES),
+            "gain": _interval_of_gain(head, measure),
+        }
         for measure in head.measures
     }
 
@@ -186,15 +189,7 @@ def _units(summary: dict[str, Any]) -> str:
     return "queries" + (f", at most {most:,} candidates each" if most else "")
 
 
-def _interval_of_value(head: Head, measure: str) -> Interval | None:
-    if measure in head.values:
-        of = mean(head.values[measure], head.units)
-    else:
-        of = statistic(measure, head.labels, head.predictions, head.units)
-    return bootstrap_interval(of, int(head.units.max()) + 1, 0, _RESAMPLES)
-
-
-def _interval_of_gain(head: Head, measure: str) -> Interval | None:
+def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:
     if head.kind == "ranking":
         baseline = head._replace(values=head.first_stage)
     else:
@@ -202,10 +197,10 @@ def _interval_of_gain(head: Head, measure: str) -> Interval | None:
         values = {m: ITEM_VALUES[m](head.labels, constant) for m in head.values}
         baseline = head._replace(predictions=constant, values=values)
     pair = pair_heads(baseline, head, measure)
-    return bootstrap_interval(pair.statistic, int(head.units.max()) + 1, 1, _RESAMPLES)
+    return bootstrap_interval(pair.statistic, head.num_units, 1, _RESAMPLES)
 
 
-def _gains(folder: Path, head: Head) -> list[Gain]:
+def _gains(folder: Path, head: HeadResults) -> list[Gain]:
     """All queries, the one that won most by the primary measure first."""
     texts = _texts(folder / "queries.tsv")
     values, baselines = (of[head.measures[0]][0].tolist() for of in (head.values, head.first_stage))
@@ -221,7 +216,7 @@ def _texts(path: Path) -> dict[str, str]:
         return {row[0]: row[1] for row in csv.reader(file, delimiter="\t")}
 
 
-def _pictures(head: Head, gains: Sequence[Gain]) -> figures.Pictures:
+def _pictures(head: HeadResults, gains: Sequence[Gain]) -> figures.Pictures:
     measure = head.measures[0]
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]

@@ -9,7 +9,7 @@ import numpy as np
 from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
 from mtlrank.evaluation.folds import join_folds
-from mtlrank.evaluation.judged_head import FIRST_STAGE, Head, evaluation_of, head_folders, read_head
+from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
 
 
@@ -18,7 +18,7 @@ class System(NamedTuple):
 
     name: str
     folders: tuple[Path, ...]  # the folds of a run follow each other
-    heads: dict[str, Head]  # by name
+    heads: dict[str, HeadResults]  # by name
     num_folds: int = 1  # of each run
     left_out: tuple[str, ...] = ()  # heads that have no folds, where others have
 
@@ -45,7 +45,7 @@ def read_system(name: str, folders: Sequence[str | Path]) -> System:
     return system._replace(folders=tuple(folders), num_folds=num_folds, left_out=left_out)
 
 
-def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[Head]]) -> System:
+def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[HeadResults]]) -> System:
     """A system from the judged heads of each of its runs. Raises `DataError` if they differ in heads or test sets."""
     runs = [{head.name: head for head in heads} for heads in judged]
     for path, run in zip(paths, runs, strict=True):
@@ -93,7 +93,7 @@ def with_first_stage_once(systems: Sequence[System], baselines: Container[str]) 
     return [each._replace(heads=heads[each.name]) for each in systems if heads[each.name]], notes
 
 
-def _has_first_stage(head: Head) -> bool:
+def _has_first_stage(head: HeadResults) -> bool:
     return bool(head.first_stage) and head.baseline_name == FIRST_STAGE
 
 
@@ -103,7 +103,7 @@ def _is_same(values: dict[str, Floats], others: dict[str, Floats]) -> bool:
     return bool(shared) and all(np.array_equal(values[measure], others[measure]) for measure in shared)
 
 
-def check_same_test_set(one: Head, other: Head, whose: str, others: str) -> None:
+def check_same_test_set(one: HeadResults, other: HeadResults, whose: str, others: str) -> None:
     """Raise `DataError` if two heads were not judged on the same items with the same labels."""
     for what, left, right in (("kind", one.kind, other.kind), ("split", one.split, other.split)):
         if left != right:
@@ -133,7 +133,7 @@ def _differing(head: str, reason: str) -> DataError:
     return DataError(f"The test sets of {head} differ: {reason}. Judge both on the same data (`mtlrank evaluate`).")
 
 
-def _read_heads(run: Path) -> list[Head]:
+def _read_heads(run: Path) -> list[HeadResults]:
     folders = head_folders([evaluation_of(run)])
     if not folders:
         raise DataError(
@@ -143,7 +143,7 @@ def _read_heads(run: Path) -> list[Head]:
     return [read_head(folder) for folder in folders]
 
 
-def _joined(heads: Sequence[Head]) -> Head:
+def _joined(heads: Sequence[HeadResults]) -> HeadResults:
     """A head with all runs of a system, and with the measures that all of them have."""
     measures = tuple(m for m in heads[0].measures if all(m in head.measures for head in heads))
     return heads[0]._replace(

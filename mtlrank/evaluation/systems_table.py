@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mtlrank.evaluation.comparison import LEVEL, Comparison
 from mtlrank.evaluation.comparison_captions import in_all
 from mtlrank.evaluation.judged_head import FIRST_STAGE
-from mtlrank.evaluation.measures import is_better, is_quality, mode, shown
+from mtlrank.evaluation.measures import is_better, is_lower_better, is_quality, shown
 from mtlrank.evaluation.pairing import values_of_runs
 from mtlrank.evaluation.systems import System, first_stage
 from mtlrank.pages.tables import as_csv, latex
@@ -142,9 +142,7 @@ def _caption(
     rows: dict[str, dict[Column, Result]],
 ) -> str:
     heads = [head for system in systems for head in system.heads.values() if head.name in dict(columns)]
-    sizes = {
-        head.name: (int(head.units.max()) + 1, "queries" if head.kind == "ranking" else "sequences") for head in heads
-    }
+    sizes = {head.name: (head.num_units, head.name_of_units) for head in heads}
     trained = [system for system in systems if system.name != FIRST_STAGE and rows[system.name]]
     num_runs = {system.name: max(each.runs for each in rows[system.name].values()) for system in trained}
     several = max(num_runs.values(), default=1) > 1
@@ -154,7 +152,7 @@ def _caption(
         [
             "Means over seeds, ± their standard deviation where there are several." if several else "One run each.",
             "Bold: the best of its column.",
-            *(["↓: less is better."] if any(mode(measure) == "min" for _, measure in columns) else []),
+            *(["↓: less is better."] if any(is_lower_better(measure) for _, measure in columns) else []),
             f"Superscripts: different from {marks}, by p (Holm) < {LEVEL}, of randomisation tests of these trained models, "
             f"corrected for {counted(len(comparisons), 'comparison')}.",
             in_all(sizes, num_runs, max(row.folds for row in comparisons)),

@@ -8,10 +8,10 @@ import yaml
 from rich.markup import escape
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import LEVEL, Comparison, compare, corrected
+from mtlrank.evaluation.comparison import LEVEL, Comparison, Pair, compare_pairs
 from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
-from mtlrank.evaluation.measures import in_words, mode, shown
+from mtlrank.evaluation.measures import in_words, is_lower_better, shown
 from mtlrank.evaluation.systems import System
 from mtlrank.evaluation.systems_table import Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
@@ -32,15 +32,16 @@ def transfer(
     `systems` are keyed by their tasks. Without `measures`, each head's first one is compared. Raises `ConfigError` if there
     is nothing to compare.
     """
-    rows = []
+    pairs = list[Pair]()
     for tasks, single in ((tasks, system) for tasks, system in systems.items() if len(tasks) == 1):
         wanted = measures or [head.measures[0] for head in single.heads.values()]
         for mixture, system in systems.items():
             if len(mixture) > 1 and tasks[0] in mixture:
-                rows += compare(single, system, wanted, margin, resamples)
+                pairs.append((single, system, wanted))
+    rows = compare_pairs(pairs, margin, resamples)
     if not rows:
         raise ConfigError(f"There is nothing to compare: no head has {', '.join(measures or ())} in two systems.")
-    return corrected(rows)
+    return rows
 
 
 def write_transfer(
@@ -124,7 +125,7 @@ def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list
 
 def _legend(rows: Sequence[Comparison]) -> list[str]:
     """What numbers, colours and bold mean."""
-    less = "; ↓: less is better" if any(mode(row.measure) == "min" for row in rows) else ""
+    less = "; ↓: less is better" if any(is_lower_better(row.measure) for row in rows) else ""
     return [
         f"Numbers: together - single task, in the measure's own unit{less}.",
         f"Bold and coloured: better (green) or worse (red) than the single task: p (Holm) < {LEVEL}, and the 95 % interval "

@@ -9,7 +9,7 @@ import yaml
 
 from mtlrank import __version__
 from mtlrank.composing.compose import Config
-from mtlrank.evaluation.judged_head import head_folders
+from mtlrank.evaluation.judged_head import SUMMARY, head_folders
 from mtlrank.exporting.stock import stock_type
 from mtlrank.model.head import Linear
 from mtlrank.model.saved import SOURCES, WEIGHTS
@@ -187,7 +187,7 @@ def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
     """The measures of the model in the evaluation folders beside it, which may be of other models, too."""
     own = file_hash(folder / WEIGHTS)
     for path in head_folders(sorted(folder.absolute().parent.glob("evaluation*"))):
-        head = read_json(path / "metrics.json")
+        head = read_json(path / SUMMARY)
         if head.get("weights") not in (None, own):  # None: judged by an older mtlrank
             continue
         for measure, value in head["values"].items():

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @torch.no_grad()
-def predict(
+def score_split(
     model: MultiTaskModel,
     datasets: Mapping[str, PreparedDataset],
     split: str,

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.predictions import Judgement
-from mtlrank.inference.scoring import gather, predict
+from mtlrank.evaluation.measures import is_better
+from mtlrank.evaluation.predictions import HeadMeasures
+from mtlrank.inference.scoring import gather, score_split
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -21,14 +22,14 @@ from mtlrank.words import counted
 
 
 class Monitored(NamedTuple):
-    """The metric that chooses a checkpoint, and whether less or more is better (`min`, `max`)."""
+    """The metric that chooses a checkpoint."""
 
-    key: str
-    mode: str
+    key: str  # as in val/trec2019/nDCG@10
+    measure: str
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Whether a value beats the best one so far."""
-        return than is None or (value < than if self.mode == "min" else value > than)
+        return than is None or is_better(self.measure, value, than)
 
 
 class Best(NamedTuple):
@@ -39,7 +40,7 @@ class Best(NamedTuple):
     waited: int = 0  # validations since then, without improvement
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """How far training is."""
 
     epoch: int = 0  # finished epochs
@@ -65,7 +66,7 @@ class Milestones(pl.Callback):
 
     Lightning's own callbacks would not do: their checkpoints in the middle of an epoch lose a validation that was due, its
     loops cannot be stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds
-    the place in the epoch, and Lightning's loops are set to it when the checkpoint is read, on any number of processes.
+    the position in the epoch, and Lightning's loops are set to it when the checkpoint is read, on any number of processes.
     `identity` describes what is learnt (data, tokenizer, heads), by keys that begin with their kind; `code` is the version
     of the code that trains.
     """
@@ -90,7 +91,7 @@ class Milestones(pl.Callback):
         self.values: dict[str, float] = {}  # of the last validation
         self.best = Best()
         self.pending = plan.at_start  # a validation that is due
-        self.place = Place()
+        self.position = Position()
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self.code = code
@@ -143,11 +144,11 @@ class Milestones(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         best = {"best": self.best.value, "best_step": self.best.step, "waited": self.best.waited}
         own = {"code": self.code, "identity": self.identity, "values": self.values, "pending": self.pending}
-        return {**own, **best, **self.place._asdict()}
+        return {**own, **best, **self.position._asdict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values, self.pending = state_dict["values"], state_dict["pending"]
-        self.place = Place(**{name: state_dict[name] for name in Place._fields if name in state_dict})
+        self.position = Position(**{name: state_dict[name] for name in Position._fields if name in state_dict})
         self._best_before = state_dict["best_step"]
         if not self._has_lost_best:
             self.best = Best(state_dict["best"], state_dict["best_step"], state_dict["waited"])
@@ -169,7 +170,7 @@ class Milestones(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Validate first if that is due: at the start, or where a stop has interrupted a validation."""
-        self._saved_step, self.place = self.place.step, self.place._replace(processes=trainer.world_size)
+        self._saved_step, self.position = self.position.step, self.position._replace(processes=trainer.world_size)
         if self.pending:
             self._validate(trainer, pl_module)
 
@@ -188,9 +189,9 @@ class Milestones(pl.Callback):
             return
         step, epoch, processes = trainer.global_step, trainer.current_epoch, trainer.world_size
         if done == whole:
-            self.place = Place(epoch + 1, 0, step, processes)
+            self.position = Position(epoch + 1, 0, step, processes)
         else:
-            self.place = Place(epoch, done * processes, step, processes)
+            self.position = Position(epoch, done * processes, step, processes)
         is_last = step == trainer.max_steps
         self.pending = is_last or self._is_validation_due(done, whole, trainer.accumulate_grad_batches)
         is_late = self._leave_if_asked(trainer)
@@ -210,10 +211,10 @@ class Milestones(pl.Callback):
         return any(min(whole, -(-end // accumulated) * accumulated) == done for end in ends)
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
-        loop.finite.require_some(self.place.step)
+        loop.finite.require_some(self.position.step)
         loader = trainer.datamodule.loader("val")
         precision = trainer.precision_plugin.val_step_context
-        predictions = predict(
+        predictions = score_split(
             loop.model,
             loop.datasets,
             "val",
@@ -230,11 +231,11 @@ class Milestones(pl.Callback):
         losses = {f"val/{name}/loss": loss for name in judged if (loss := predictions[name].loss()) is not None}
         baselines = {f"baseline/{name}/{m}": v for name, each in judged.items() for m, v in each.baseline.items()}
         for logger in trainer.loggers:
-            logger.log_metrics({**self.values, **losses, **baselines}, step=self.place.step)
+            logger.log_metrics({**self.values, **losses, **baselines}, step=self.position.step)
             logger.save()
         say(
             "\n".join(
-                [f"validation at step {self.place.step}", *(_in_words(name, each) for name, each in judged.items())]
+                [f"validation at step {self.position.step}", *(_in_words(name, each) for name, each in judged.items())]
             )
         )
         self._keep_the_best(loop)
@@ -244,16 +245,16 @@ class Milestones(pl.Callback):
         if value is None or not self.monitored.is_better(value, self.best.value):
             self.best = self.best._replace(waited=self.best.waited + 1)
             return
-        step = self.place.step
+        step = self.position.step
         self.best = Best(value, step)
         self._agreement.on_first(lambda: self.checkpoints.write_best(step, loop.state_dict(), self.values))
 
     def _stop_early_if_due(self, trainer: pl.Trainer) -> None:
         if self.plan.patience is not None and self.best.waited and self.best.waited >= self.plan.patience:
             trainer.should_stop = True
-            if self.place.step < trainer.estimated_stepping_batches:
+            if self.position.step < trainer.estimated_stepping_batches:
                 say(
-                    f"training stops at step {self.place.step}: {counted(self.best.waited, 'validation')} without a "
+                    f"training stops at step {self.position.step}: {counted(self.best.waited, 'validation')} without a "
                     f"better {self.monitored.key} (training.patience={self.plan.patience}; a higher one lets it go on)"
                 )
 
@@ -272,14 +273,14 @@ class Milestones(pl.Callback):
     def chosen(self) -> str:
         """Which weights are the best, and why, in words."""
         kept = f"step {self.best.step}, the best by {self.monitored.key} ({self.best.value:.4f})"
-        why = "training did not improve on what it started from" if self.place.step else "nothing was trained"
+        why = "training did not improve on what it started from" if self.position.step else "nothing was trained"
         return kept if self.best.step else f"{kept}: {why}"
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._agreement.on_first(self.checkpoints.check_own)
-        step = self.place.step
+        step = self.position.step
         trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", step)), weights_only=False)
         self._agreement.raise_on_all(self.io.error)
         self._agreement.on_first(lambda: self.checkpoints.prune(step, {self.best.step, self._best_before}))
@@ -298,7 +299,7 @@ class Milestones(pl.Callback):
         return bool(late)
 
 
-def _in_words(name: str, judged: Judgement) -> str:
+def _in_words(name: str, judged: HeadMeasures) -> str:
     """A head's measures in a line, the first one with the baseline's value."""
     (measure, value), *others = judged.values.items()
     baseline = f"({judged.baseline_name} {judged.baseline[measure]:.4f})"

@@ -8,7 +8,7 @@ import torch
 
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DataError
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.measures import is_lower_better
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Pooler
 from mtlrank.probing.judge import Judge
@@ -137,7 +137,7 @@ def by_measure(probed: Probed, margin: float) -> int | None:
     chance gives a correlation.
     """
     measure = probed.measures[0]
-    sign = -1 if mode(measure) == "min" else 1
+    sign = -1 if is_lower_better(measure) else 1
     baseline = probed.baseline[measure]
     gains = [sign * (value - baseline) for value in probed.found.values[measure] if value is not None]
     least = margin * baseline if sign < 0 else 2 / probed.num_test**0.5

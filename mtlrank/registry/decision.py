@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, compare
-from mtlrank.evaluation.measures import is_quality, mode
+from mtlrank.evaluation.comparison import Comparison, compare_pairs
+from mtlrank.evaluation.measures import is_lower_better, is_quality
 from mtlrank.evaluation.systems import System
 from mtlrank.registry.history import Source
 from mtlrank.words import interval
@@ -35,7 +35,7 @@ def decide(
     before, after = (_with_heads(system, {head for head, _ in wanted}) for system in (current, candidate))
     rows = {
         (row.head, row.measure): row
-        for row in compare(before, after, [measure for _, measure in wanted], margin, resamples)
+        for row in compare_pairs([(before, after, [measure for _, measure in wanted])], margin, resamples)
     }
     new = [f"{head}/{measure}" for head, measure in wanted if (head, measure) not in rows]
     if new:
@@ -67,7 +67,7 @@ def markdown(decision: Decision, registry: str) -> str:
 
 def worst(row: Comparison) -> float:
     """The end of the interval that is worse for the system, as a gain; the difference itself without an interval."""
-    sign = 1 if mode(row.measure) == "max" else -1
+    sign = -1 if is_lower_better(row.measure) else 1
     ends = [row.difference] if row.low is None or row.high is None else [row.low, row.high]
     return min(sign * end for end in ends)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import DataError
+from mtlrank.evaluation.judged_head import SUMMARY
 from mtlrank.model.saved import WEIGHTS
 from mtlrank.registry.registry import EVALUATION, MODEL
 from mtlrank.storage import new_folder, read_json, read_manifest, write_manifest
@@ -24,7 +25,7 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{twice[0]} was judged in several of these folders: expected each head once.")
     for head in heads:
-        judged = read_json(head / "metrics.json")
+        judged = read_json(head / SUMMARY)
         if not isinstance(judged, dict) or judged.get("weights") not in (None, manifest["files"].get(WEIGHTS)):
             raise DataError(f"{head} was judged with another model than {model}. Run `mtlrank evaluate` with this one.")
     with new_folder(target) as part:

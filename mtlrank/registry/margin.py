@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.measures import mode
+from mtlrank.evaluation.measures import is_lower_better
 
 _LARGE = 0.2  # of a measure that is at most 1: beyond, a model is clearly worse
 
@@ -16,7 +16,7 @@ def check_margin(margin: float, measures: Sequence[str]) -> None:
             f"margin is {margin}: expected a finite number that is at least 0, in the measures' own unit."
         )
     names = {measure: measure.partition("/")[2] for measure in measures}
-    share = [measure for measure, name in names.items() if mode(name) == "max" and not name.startswith("Num")]
+    share = [measure for measure, name in names.items() if not is_lower_better(name) and not name.startswith("Num")]
     if margin > _LARGE and share:
         raise ConfigError(
             f"margin is {margin:g}, but {share[0]} is at most 1: expected at most {_LARGE:g}. 0.02 is two points."

@@ -16,7 +16,7 @@ def composed(*overrides):
 
 
 def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
-    monitored = Monitored("val/x", "max")
+    monitored = Monitored("val/x/AP", "AP")
     milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     wrong = {**config, "trainer": {**config["trainer"], "precision": "17"}}
     with pytest.raises(ConfigError, match="Lightning refuses the trainer settings"):
@@ -24,7 +24,7 @@ def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
 
 
 def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_path):
-    monitored = Monitored("val/x", "max")
+    monitored = Monitored("val/x/AP", "AP")
     milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     trainer = {**config["trainer"], "callbacks": [{"_target_": "pytorch_lightning.callbacks.Timer"}]}
     kinds = [type(each) for each in build_trainer({**config, "trainer": trainer}, tmp_path, milestones).callbacks]
@@ -39,7 +39,7 @@ def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_p
 
 
 def test_what_is_logged_is_on_the_disk_at_once(config, tmp_path):
-    milestones = Milestones(Checkpoints(tmp_path), Monitored("val/x", "max"), StopSignals(), Plan(), {}, [])
+    milestones = Milestones(Checkpoints(tmp_path), Monitored("val/x/AP", "AP"), StopSignals(), Plan(), {}, [])
     csv, _ = build_trainer(config, tmp_path, milestones).loggers
     for step in (50, 100):
         csv.log_metrics({"train/loss": 1 / step}, step=step)
@@ -102,5 +102,6 @@ def test_the_schedule_ends_with_the_training(settings, steps):
 
 
 def test_by_default_the_first_measure_of_the_first_dataset_is_monitored(config, datasets):
-    assert monitored(config, datasets) == ("val/trec2019/nDCG@10", "max")
-    assert monitored(config, {"msm_bm25": datasets["msm_bm25"]}) == ("val/msm_bm25/MSE", "min")
+    gain, error = monitored(config, datasets), monitored(config, {"msm_bm25": datasets["msm_bm25"]})
+    assert (gain, error) == (("val/trec2019/nDCG@10", "nDCG@10"), ("val/msm_bm25/MSE", "MSE"))
+    assert (gain.is_better(1.0, 2.0), error.is_better(1.0, 2.0)) == (False, True)

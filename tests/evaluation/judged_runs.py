@@ -1,5 +1,6 @@
 """Folders of judged training runs, written by hand."""
 
+from mtlrank.evaluation.comparison import compare_pairs
 from mtlrank.storage import write_json, write_text
 
 
@@ -37,3 +38,8 @@ def write_run(run, seed=1, tasks=("rank",), gain=0.0, **settings):
         rows = [(q, "d", 0, int(q[1:]), int(q[1:]) + 100 * more) for q, more in noise.items()]
         write_labels(run / "evaluation" / "sim", rows)
     return run
+
+
+def compare(baseline, system, measures=None, **how):
+    """Two systems compared, as a table of their own."""
+    return compare_pairs([(baseline, system, measures)], **how)

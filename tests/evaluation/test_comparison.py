@@ -4,11 +4,11 @@ from scipy import stats
 
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import comparison
-from mtlrank.evaluation.comparison import as_spelt, compare, compare_systems, corrected, not_compared
+from mtlrank.evaluation.comparison import as_spelt, compare_systems, corrected, not_compared
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import bootstrap_interval, holm
 from mtlrank.evaluation.systems import read_system
-from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
+from tests.evaluation.judged_runs import compare, write_labels, write_ranking, write_run
 
 
 @pytest.fixture

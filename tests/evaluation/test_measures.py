@@ -209,7 +209,7 @@ def test_baselines_know_only_the_training_labels():
 def test_less_error_is_better():
     assert measures.is_better("MSE", 1.0, 2.0)
     assert measures.is_better("nDCG@10", 2.0, 1.0)
-    assert (measures.mode("MAE"), measures.mode("Accuracy")) == ("min", "max")
+    assert (measures.is_lower_better("MAE"), measures.is_lower_better("Accuracy")) == (True, False)
 
 
 @pytest.mark.parametrize(

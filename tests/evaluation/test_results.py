@@ -14,6 +14,7 @@ from mtlrank.evaluation.section import read_section
 from mtlrank.evaluation.systems import read_system
 from mtlrank.storage import read_json
 from mtlrank.trec import read_qrels
+from tests.evaluation.judged_runs import compare
 
 
 def judged(dataset, folder, offset=0.0):
@@ -95,8 +96,6 @@ def test_predictions_are_kept_item_by_item(datasets, key, tmp_path):
 
 @pytest.mark.parametrize("key", ["msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref", "trec2019"])
 def test_measures_of_the_files_are_those_that_were_judged(datasets, key, tmp_path):
-    from mtlrank.evaluation.comparison import compare
-
     _, judgement = judged(datasets[key], tmp_path)
     system = read_system("x", [tmp_path])
     if key == "trec2019":  # what other systems' runs are judged by

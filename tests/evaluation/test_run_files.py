@@ -1,10 +1,9 @@
 import pytest
 
 from mtlrank.errors import DataError
-from mtlrank.evaluation.comparison import compare
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.systems import first_stage, read_system
-from tests.evaluation.judged_runs import write_labels, write_ranking
+from tests.evaluation.judged_runs import compare, write_labels, write_ranking
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\nq3 0 e 0\n"
 CANDIDATES = "q1 Q0 a 1 2 x\nq1 Q0 b 2 1 x\nq2 Q0 c 1 1 x\nq3 Q0 d 1 2 x\nq3 Q0 e 2 1 x\n"

@@ -103,7 +103,7 @@ def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_lat
     validate = Milestones._validate
 
     def terminate(self, *args):
-        if self.place.step == at:
+        if self.position.step == at:
             os.kill(os.getpid(), signal.SIGTERM)
         validate(self, *args)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from mtlrank.dtypes import Floats, Ints
 
-Labels = NDArray[Any]  # numbers, or names of classes
+LabelArray = NDArray[Any]  # numbers, or names of classes
 Statistic = Callable[[Floats], Floats]  # weights of units, (units, resamples), to values, (runs, resamples)
 
-ITEM_VALUES: dict[str, Callable[[Labels, Labels], Floats]] = {
+ITEM_VALUES: dict[str, Callable[[LabelArray, LabelArray], Floats]] = {
     "MSE": lambda labels, predictions: (predictions - labels) ** 2,
     "MAE": lambda labels, predictions: np.abs(predictions - labels),
     "Accuracy": lambda labels, predictions: (predictions == labels).astype(np.float64),
@@ -32,7 +32,7 @@ def mean(values: Floats, units: Ints) -> Statistic:
     return means
 
 
-def statistic(measure: str, labels: Labels, predictions: Labels, units: Ints) -> Statistic:
+def statistic(measure: str, labels: LabelArray, predictions: LabelArray, units: Ints) -> Statistic:
     """A measure of predictions, (runs, items), for labels, (items,), whose items belong to `units`, (items,)."""
     if measure in ITEM_VALUES:
         return mean(ITEM_VALUES[measure](labels, predictions), units)
@@ -65,7 +65,7 @@ def _r2(labels: Floats, predictions: Floats, units: Ints) -> Statistic:
     return values
 
 
-def _macro_f1(labels: Labels, predictions: Labels, units: Ints) -> Statistic:
+def _macro_f1(labels: LabelArray, predictions: LabelArray, units: Ints) -> Statistic:
     """The mean F1 of the classes that a resample has, as labels or as predictions."""
     classes = np.union1d(labels, predictions)[:, None]
     hits = _by_unit((predictions == labels)[:, None] & (labels == classes), units)  # (runs, classes, units)
