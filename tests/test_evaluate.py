@@ -244,6 +244,6 @@ def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets,
 
 @pytest.mark.parametrize("step", [evaluate, rank, predict])
 def test_a_model_must_be_named(step, tmp_path):
-    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.tsv"} if step is not evaluate else {})
+    words = {"model_dir": None} | ({"input": "x.tsv", "output": tmp_path / "y.jsonl"} if step is not evaluate else {})
     with pytest.raises(ConfigError, match="model_dir has no value"):
         step.run(settings(step.__name__.rpartition(".")[2], **words))
