@@ -179,8 +179,8 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
     """Refuse a folder of another run's results, or where results of other weights would stay beside the new ones."""
     if (output / JUDGED_RUN).exists() and read_json(output / JUDGED_RUN) != identity:
         raise ConfigError(
-            f"{output} holds the results of another run, or with other max_passages or num_candidates. Choose another "
-            "output_dir."
+            f"{output} holds the results of another run, of this one before it was trained further, or with other "
+            "max_passages or num_candidates. Remove it, or choose another output_dir."
         )
     for folder in head_folders([output]):
         if folder not in judged and read_json(folder / SUMMARY).get("weights") != weights:

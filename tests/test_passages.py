@@ -221,7 +221,9 @@ def test_rank_and_evaluate_read_the_same_passages(model, tmp_path, tokens):
         runs[most] = (tmp_path / f"{most}.run").read_text()
         assert runs[most] == (tmp_path / f"{most}" / "trec2019@long" / "run.trec").read_text()
     assert runs[None] != runs[3]
-    with pytest.raises(ConfigError, match="holds the results of another run, or with other max_passages or num_c"):
+    with pytest.raises(
+        ConfigError, match="holds the results of another run, of this one before .*, or with other max_passages"
+    ):
         evaluate.run(settings("evaluate", **words, **{**judged, "output_dir": tmp_path / "None"}))
     rows = compare.run([str(tmp_path / "None"), str(tmp_path / "3")], resamples=100, first_stage=False)
     assert {(row.baseline, row.system) for row in rows} == {("max_passages=None", "max_passages=3")}

@@ -298,6 +298,14 @@ def test_a_bad_line_of_a_run_is_told_with_its_place(ranked, tmp_path, source, li
         ranked(run=tmp_path / "bm25.run", queries=source["queries"], docs=source["docs"])
 
 
+def test_documents_of_another_collection_are_told_as_such(ranked, tmp_path, source):
+    write(tmp_path / "bm25.run", ["q1 Q0 x1 1 3 x", "q1 Q0 x2 2 2 x"])
+    with pytest.raises(
+        DataError, match=r"bm25.run:1: none of 2 documents, such as 'x1', has a text in .*Give the documents"
+    ):
+        ranked(run=tmp_path / "bm25.run", queries=source["queries"], docs=source["docs"])
+
+
 def test_documents_without_a_text_can_be_left_out(ranked, tmp_path, source, capsys):
     write(tmp_path / "bm25.run", ["q1 Q0 d1 1 3 x", "q1 Q0 d9 2 2 x"])
     found = ranked(run=tmp_path / "bm25.run", queries=source["queries"], docs=source["docs"], missing_texts="skip")

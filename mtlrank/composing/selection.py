@@ -48,7 +48,7 @@ def select_tasks(config: Config) -> Config:
             f"Heads without a dataset: {', '.join(without_dataset) or 'none'}. "
             f"Datasets without a head: {', '.join(without_head) or 'none'}. "
             f"Datasets: {', '.join(datasets)}. Heads: {', '.join(heads)}. "
-            "Add what is missing, or choose with tasks=[...]."
+            "Add what is missing, as in +model/heads@model.heads.my_dataset=cls, or choose with tasks=[...]."
         )
     chosen = {key: datasets[key] for key in wanted if key in datasets}
     gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
@@ -73,7 +73,7 @@ def check_typed_tasks(config: DictConfig, overrides: Iterable[str]) -> None:
         raise ConfigError(
             f"tasks=[{','.join(map(str, wanted))}] chooses from a mixture, but datamodule/dataset is a single one, {name}. "
             "To train on it alone, leave tasks out. To learn it beside others, add it to their mixture: "
-            f"+datamodule/dataset@datamodule.dataset.datasets.{name}=..."
+            f"+datamodule/dataset@datamodule.dataset.datasets.{name}={name} +model/heads@model.heads.{name}=cls"
         )
 
 

@@ -125,6 +125,11 @@ def _with_texts(asked: Sequence[StoredPair], collection: Collection, missing_tex
     """Candidates with their texts. Raises `DataError` for a document without a text, unless `missing_texts` is "skip"."""
     texts = collection.docs.texts(pair.doc_id for pair in asked)
     missing = [pair for pair in asked if pair.doc_id not in texts]
+    if missing_texts == "stop" and len(missing) == len(asked) > 1:
+        raise DataError(
+            f"{missing[0].place}: none of {len(missing):,} documents, such as {missing[0].doc_id!r}, has a text in "
+            f"{collection.source.name}. Give the documents that the run was made for."
+        )
     if missing and missing_texts == "stop":
         first = missing[0]
         raise DataError(

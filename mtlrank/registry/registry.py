@@ -102,7 +102,10 @@ class Registry:
         if to is None:
             to = previous(changes)
         if to is None:
-            raise ConfigError(f"{now} is the first model of {self.path}: it replaced none. Name another with --to.")
+            raise ConfigError(
+                f"{now} is the first model of {self.path}: it replaced none. Promote another one, if need be with "
+                "--force REASON."
+            )
         if to == now:
             raise ConfigError(f"{to} is in use already.")
         self._check_exists(safe_name(to, "--to"))

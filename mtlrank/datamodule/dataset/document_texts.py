@@ -28,6 +28,11 @@ class Texts:
         asked_by = {doc_id: query_id for query_id, doc_id in asked}
         texts = collection.docs.texts(asked_by)
         missing = [doc_id for doc_id in asked_by if doc_id not in texts]
+        if self.missing == "stop" and len(missing) == len(asked_by) > 1:
+            raise DataError(
+                f"{self.dataset}: none of {len(missing):,} documents, such as {missing[0]!r}, has a text in "
+                f"{collection.source.name}. Give the documents that the run and the judgements were made for."
+            )
         if missing and self.missing == "stop":
             first = f"document {missing[0]!r} of query {asked_by[missing[0]]!r}"
             raise DataError(

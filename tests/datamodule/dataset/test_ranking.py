@@ -198,6 +198,15 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
         rows(ranking(None, more_tests={"new": source}), "test@new")  # as `evaluate` does
 
 
+def test_documents_of_another_collection_are_told_as_such(source):
+    """Leaving them out would leave none."""
+    write(source["docs"], ["x1\tanother text", "x2\tand one more"])
+    with pytest.raises(
+        DataError, match=r"none of \d documents, such as '\w+', has a text in .*Give the documents that the"
+    ):
+        rows(ranking(source), "train")
+
+
 @pytest.mark.parametrize("lack", ["missing", "rejected"])
 def test_a_head_and_the_first_stage_rank_the_same_documents(source, tmp_path, lack):
     with open(source["docs"], "a") as file:
@@ -236,6 +245,7 @@ def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, t
     [
         ({"num_candidates": -1}, "num_candidates is -1, expected a whole number, at least 1"),
         ({"num_negatives": "many"}, "num_negatives is 'many'"),
+        ({"num_negatives": 0, "grouping": "pairwise"}, "num_negatives is 0, expected a whole number, at least 1"),
         ({"negative_ranks": 5}, "negative_ranks is 5, expected the first and the last"),
         ({"negative_ranks": [5, 2]}, r"negative_ranks\[1\] is 2, expected a whole number, at least 5"),
         ({"learn_from": "clicks"}, "learn_from is 'clicks', expected one of judged, docpairs, run"),
