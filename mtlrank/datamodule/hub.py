@@ -44,7 +44,7 @@ class Folder(NamedTuple):
 
 
 def parse(uri: str, *, may_match: bool = False) -> HubFile:
-    """Parse a URI. Raises `ConfigError` if it is no file of a dataset or, with `may_match`, no pattern of files either."""
+    """Parse the URI of a file of a dataset, whose name may have a `*` with `may_match`. Raises `ConfigError` for others."""
     found = _URI.fullmatch(uri)
     repository, revision, path = found.groups() if found else ("", None, "")
     revision = None if revision is None else unquote(revision)

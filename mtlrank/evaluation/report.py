@@ -70,7 +70,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 
 def invented(datasets: Iterable[Mapping[str, Any]]) -> str:
-    """A sentence about datasets (their configs) of the embedded collection, which are called as real ones; or empty."""
+    """A note on datasets (their configs) of the embedded collection, as they are named after real ones; or empty."""
     names = [str(node["name"]) for node in datasets if embedded.is_read_by(node)]
     return f"Invented data (the embedded collection), whatever it is called: {', '.join(names)}." if names else ""
 

@@ -68,9 +68,10 @@ def first_stage(system: System) -> System | None:
 
 
 def with_first_stage_once(systems: Sequence[System], baselines: Container[str]) -> tuple[list[System], list[str]]:
-    """The systems without a second first stage, and sentences that say so: a run file may be that of the other systems.
+    """The systems without duplicates of the first stage, and a sentence for each that is left out.
 
-    Such a file is left out where it is no baseline; else the first stage is, and the file stands for it.
+    A run file may hold the ranking that the other systems re-rank. If it is a baseline, the first stage is left out,
+    and the file stands for it; else the file is.
     """
     heads, notes = {system.name: dict(system.heads) for system in systems}, []
     for name in dict.fromkeys(name for system in systems for name in system.heads):

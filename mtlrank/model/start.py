@@ -46,10 +46,10 @@ def start_body(folder: Path, body: MTLBody) -> None:
 def start_heads(
     folder: Path, model: MultiTaskModel, tasks: Mapping[str, Task], labels: Mapping[str, Labels]
 ) -> tuple[list[str], list[str]]:
-    """Load heads of a saved model that have the same name and kind, and whose logits stand for the same.
+    """Load the heads of a saved model that have the same name and kind, and whose logits stand for the same.
 
-    Returns the names of (these, the others). For a head that several tasks share, the name is that of the task whose
-    settings it has. `tasks` and the facts about their `labels` are by dataset name.
+    Returns the names of those that are loaded, and of those that begin anew. For a head that several tasks share, the
+    name is that of the task whose settings it has. `tasks` and the facts about their `labels` are by dataset name.
     """
     config, saved_labels = read_model(folder)
     kinds, weights = read_json(folder / MANIFEST).get("head_kinds", {}), load_file(folder / WEIGHTS)

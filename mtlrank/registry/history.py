@@ -32,10 +32,10 @@ class Change(NamedTuple):
 
 
 def origins(changes: Sequence[Change]) -> list[int]:
-    """For each change, the index of the change that put its model in use: its own, or for a rollback an earlier one.
+    """For each change, the index of the promotion that put its model in use: its own, or for a rollback an earlier one.
 
-    For a rollback this is the model's latest promotion before the one being undone, so that repeated rollbacks go ever
-    further back. If there is none, as when a rollback returns to a later model, it is the model's latest promotion at all.
+    For a rollback this is its model's last promotion before the one that is undone, so that repeated rollbacks go ever
+    further back; if there is none, as when a rollback returns to a later model, its model's last promotion.
     """
     found: list[int] = []
     for place, change in enumerate(changes):

@@ -49,8 +49,8 @@ def superfluous(
 
 
 def spared(changes: Sequence[Change], keep: int, now: datetime) -> set[str]:
-    """The model in use; the last `keep` before it, and those that as many rollbacks lead to; models that were in use since
-    yesterday; and models that a rollback rejected: they are needed to recognise the same weights later.
+    """The models to keep: the one in use, the `keep` before it, those that `keep` rollbacks in a row would lead to, those
+    in use since yesterday, and those that a rollback rejected, as their weights must be recognised later.
     """
     used = dict.fromkeys(change.model for change in reversed(changes))  # the last ones first
     yesterday = written(now - YOUNG)

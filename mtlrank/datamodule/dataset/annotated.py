@@ -26,11 +26,11 @@ _PAIRS = 200  # that are annotated at once
 class AnnotatedPairs(PreparedDataset):
     """Pairs of a query and a passage with an annotator's labels; no judgements are needed.
 
-    Each query (at most `max_queries`, drawn by a hash) is paired with `per_query` passages: half of them (of an odd
-    number the smaller half) drawn from its `depth` best, the others from the whole collection, so that labels reach from no
-    overlap to the best match. An annotator that does not read queries labels each of these passages once, and in one split:
-    a passage that validation or test holds is left out of training, and one of test out of validation. `balance` draws
-    equally many training items of each class.
+    Each query (at most `max_queries`, drawn by a hash) is paired with `per_query` passages: `per_query // 2` of them
+    drawn from its `depth` best, the others from the whole collection, so that labels reach from no overlap to the best
+    match. An annotator that does not read queries labels each of these passages once, and in one split: a passage that
+    validation or test holds is left out of training, and one of test out of validation. `balance` draws equally many
+    training items of each class.
     """
 
     def __init__(

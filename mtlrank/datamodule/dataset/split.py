@@ -30,7 +30,7 @@ _BLOCK = 10_000  # sequences that are in memory at a time
 class PreparedSplit:
     """One split of a prepared dataset: `len` counts samples, `collate` makes a batch of some of them.
 
-    A part of a split is given by `chosen`, its samples, and for rankings `queries`, the judged ones.
+    `chosen` (samples, by number) and for rankings `queries` (those that are judged) make it a part of the split.
     """
 
     def __init__(

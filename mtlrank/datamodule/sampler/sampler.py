@@ -24,13 +24,13 @@ SampleOrder = NDArray[np.int64]  # (samples, 2): dataset_idx, sample_idx
 class MTLSampler(Sampler[Draw], ABC):
     """Base of all samplers: a subclass gives the order of an epoch, this cuts it into batches.
 
-    `sizes` are the datasets' numbers of samples by name. `lengths` gives the number of tokens of each sample, and `about`,
-    for some samples of a named dataset, those of each dataset about the same pairs; both are called only if needed.
-    `training_epochs` are those of the whole training, perhaps a fraction.
-    A batch has `batch_size` samples or, instead, an equal share of the epoch's tokens that keeps below `max_tokens`
-    (about, if epochs draw other samples). With `length_window`, as many batches as it says are put together, sorted by
-    length and cut again, and come in random order: batches hold samples of similar length, and each window the samples that
-    it would hold without sorting. With `one_task`, each batch is of one dataset.
+    `sizes` are the datasets' numbers of samples by name. `lengths` gives the number of tokens of each sample, and
+    `about`, for some samples of a named dataset, those of each dataset about the same pairs; both are called only if
+    needed. `training_epochs` are those of the whole training, perhaps a fraction. A batch has `batch_size` samples or,
+    instead, an equal share of the epoch's tokens that keeps below `max_tokens` (about, if epochs draw other samples).
+    With `length_window` = n, the samples of each n batches are sorted by length and cut into n batches again, which
+    come in random order, so that a batch holds samples of similar length. With `one_task`, each batch is of one
+    dataset.
     """
 
     def __init__(
@@ -83,9 +83,10 @@ class MTLSampler(Sampler[Draw], ABC):
         return sum(self.counts())
 
     def pass_through(self, dataset: int, start: int, count: int) -> Ints:
-        """`count` samples of a dataset after `start` earlier ones, in random order: none again before all were drawn.
+        """The next `count` samples of a dataset of which `start` were drawn before, in random order.
 
-        For epochs that do not hold a dataset whole: each continues where the one before ended.
+        None is drawn again before all were. For epochs that do not hold a dataset whole: each continues where the one
+        before ended.
         """
         size = list(self.sizes.values())[dataset]
         if not size:

@@ -47,11 +47,11 @@ def bootstrap_interval(
     """The percentile interval of the difference of a measure (Efron and Tibshirani 1993, chapter 13).
 
     `statistic` gives the measure of each run, (runs, resamples), the first `baseline_runs` being the baseline's (0: the
-    interval is that of the measure itself); its value is the mean over runs. Units are drawn, the same for all runs; of n,
-    n - 1, which makes the variance s^2/n, the unbiased one (Rao and Wu 1988). Runs, which are few, are not drawn: each
-    resample adds an error of the mean over runs from Student's t, with Welch's degrees of freedom (Welch 1947), as two or
-    three runs estimate their own variance badly. So the interval covers both variances; it is a little too wide where
-    units and runs interact. None for one unit.
+    interval is that of the measure itself); its value is the mean over runs. In each resample, n - 1 of the n units are
+    drawn with replacement, the same for all runs; so the variance is s^2/n, the unbiased one (Rao and Wu 1988). Runs,
+    which are few, are not drawn: each resample adds an error of the mean over runs from Student's t, with Welch's
+    degrees of freedom (Welch 1947), as two or three runs estimate their own variance badly. So the interval covers both
+    variances; it is a little too wide where units and runs interact. None for one unit.
     """
     if num_units < 2:
         return None

@@ -15,9 +15,8 @@ class Family(NamedTuple):
     embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
     layers: Callable[[Any], Sequence[nn.Module]]
     arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of each layer, by number
-    run: Callable[
-        [Any, Tensor, Tensor | None, dict[str, Any]], Tensor
-    ]  # a layer, computed at some positions or all; every token is attended to
+    # One layer, computed at some positions (None: all); attention reads every token.
+    run: Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]
     finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
     attention_dropout: str  # its name in the config
     dropout: tuple[str, ...]  # names in the config, for hidden states

@@ -102,7 +102,7 @@ class Linear(MTLHead):
 
 
 class ScaledMean(Linear):
-    """A linear layer that starts as `scale` times the mean of what is pooled: on `PairProduct`, of the cosine."""
+    """A linear layer that starts as `scale` times the mean of the pooled vector, on `PairProduct` of the cosine."""
 
     def __init__(self, *args: Any, scale: float = 20.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
