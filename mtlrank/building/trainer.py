@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.tensorboard.summary import hparams
 
 from mtlrank.building.dataset import code
-from mtlrank.building.devices import num_processes
+from mtlrank.building.devices import is_on_gpus, num_processes
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object, locate
@@ -154,6 +154,11 @@ def check_trainer(config: Config) -> None:
         for reason, kinds in _REFUSED.items():
             if isinstance(found, type) and issubclass(found, kinds):
                 raise ConfigError(f"trainer.callbacks has {found.__name__}, but {reason}.")
+    if str(config["trainer"]["precision"]) in ("16", "16-mixed") and not is_on_gpus(config["trainer"]):
+        raise ConfigError(
+            "trainer.precision is 16-mixed, which needs a GPU (without one, Lightning would compute in bf16): expected "
+            "32-true or bf16-mixed."
+        )
     settings = {key: value for key, value in config["trainer"].items() if key not in ("callbacks", "deterministic")}
     _trainer(settings, logger=False, enable_checkpointing=False)  # `deterministic` would change torch's global mode
 

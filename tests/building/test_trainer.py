@@ -38,6 +38,12 @@ def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_p
         composed("+trainer.callbacks=[a]")
 
 
+def test_half_precision_without_a_gpu_is_refused(config):
+    """Lightning would take another one."""
+    with pytest.raises(ConfigError, match="trainer.precision is 16-mixed, which needs a GPU"):
+        check_trainer({**config, "trainer": {**config["trainer"], "accelerator": "cpu", "precision": "16-mixed"}})
+
+
 def test_what_is_logged_is_on_the_disk_at_once(config, tmp_path):
     milestones = Milestones(Checkpoints(tmp_path), Monitored("val/x/AP", "AP"), StopSignals(), Plan(), {}, [])
     csv, _ = build_trainer(config, tmp_path, milestones).loggers
