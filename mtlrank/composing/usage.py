@@ -1,6 +1,6 @@
 """The text of a step's `--help`: its config file, whose comments explain the settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import dropwhile, takewhile
 
@@ -17,8 +17,7 @@ def usage(name: str) -> str:
     """The `--help` of the step whose config is called `name`, as a Hydra template."""
     lines = _lines(name)
     about = [line.removeprefix("#").removeprefix(" ") for line in takewhile(lambda line: line.startswith("#"), lines)]
-    after_defaults = list(dropwhile(lambda line: line != "", lines[len(about) :]))[1:]
-    settings = list(takewhile(lambda line: not line.startswith("hydra:"), after_defaults))
+    settings = list(takewhile(lambda line: not line.startswith("hydra:"), _after_defaults(lines[len(about) :])))
     text = "\n".join([*about, "", "Settings and their defaults (key=value, nested ones with dots; ??? must be given):"])
     text += "\n\n" + "\n".join(f"  {line}".rstrip() for line in settings).rstrip() + "\n\n"
     text = text.replace('"on":', "on:")  # quoted in the file because YAML reads `on` as true; a shell does not
@@ -26,9 +25,18 @@ def usage(name: str) -> str:
     if name == "train":  # study and probe take the same
         text += "Those of the chosen parts (more with --cfg job):\n\n"
         text += "".join(f"{line}\n" for key, file in _PARTS.items() for line in _part(key, file)) + "\n"
-        text += "The experiment (experiment=embedded, if you name none) overrides some of them.\n\n"
+        text += "An experiment overrides some of them; experiment=embedded, if you name none:\n\n"
+        text += "".join(f"  {line}\n" for line in _after_defaults(_lines("experiment/embedded"))) + "\n"
         text += "Config groups and their options (group=option):\n\n$APP_CONFIG_GROUPS\n"
-    return text + "`--cfg job` prints the whole config with your overrides and runs nothing.\n"
+    return (
+        f"{text}Options: --cfg job prints the whole config with your overrides and runs nothing, --config-dir FOLDER adds\n"
+        "configs of yours, -m runs a sweep over values that are separated by commas.\n"
+    )
+
+
+def _after_defaults(lines: Sequence[str]) -> list[str]:
+    """The lines after the list of defaults, which ends with a blank line."""
+    return list(dropwhile(lambda line: line != "", lines))[1:]
 
 
 def _lines(name: str) -> list[str]:
