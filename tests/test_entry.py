@@ -155,7 +155,7 @@ def test_help_explains_every_setting(name):
     for key in set(config) - {"defaults", "hydra"}:
         assert any(line.startswith(f"  {key}: ") or line == f"  {key}:" for line in lines), key
     assert f"{name} " in lines[0]  # how it is called
-    assert {"--cfg", "--config-dir", "-m"} <= set(" ".join(lines[-2:]).split())
+    assert {"--cfg", "--config-dir", "-m"} <= set(" ".join(lines[-3:]).split())
     assert ("loop/loss: " in done.stdout) == (name == "train")
     if name == "train":
         assert "  training: {batch_size: 16, epochs: 4}" in lines  # what the default experiment sets
