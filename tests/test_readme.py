@@ -1,5 +1,7 @@
 """What the README tells people to type exists."""
 
+import inspect
+import json
 import re
 import shlex
 import subprocess
@@ -10,6 +12,7 @@ import pytest
 
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
+from mtlrank.datamodule.dataset import IRDataset
 from pipelines.parameters import parse
 from tests.commands import parameters_of, pipeline_of
 
@@ -114,3 +117,15 @@ def test_the_image_holds_the_extras_that_its_page_names():
     (built,) = re.findall("^ARG EXTRAS=(.*)$", (ROOT / "images" / "mtlrank" / "Dockerfile").read_text(), re.MULTILINE)
     assert re.findall(r"`(\w+)`", named) == built.split(",")
     assert "loggers" in built.split(",")
+
+
+def test_the_settings_of_a_ranking_are_listed_with_their_defaults():
+    page = TEXT[ROOT / "docs" / "data.md"].partition("### All settings of a ranking")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) *\|", page, re.MULTILINE)
+    listed = {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+    known = {name: each.default for name, each in inspect.signature(IRDataset).parameters.items()}
+    shown = {
+        name: "" if value is inspect.Parameter.empty else value if isinstance(value, str) else json.dumps(value)
+        for name, value in known.items()
+    }
+    assert listed == {key: value for key, value in shown.items() if key not in ("name", "task", "preprocessor")}
