@@ -133,8 +133,8 @@ class MultiTaskLoop(pl.LightningModule):
             whole = self.trainer.accumulate_grad_batches
             (loss if self._step_batches == whole else loss * (whole / self._step_batches)).backward(*args, **kwargs)
             return
-        for weight, gradient in self._gradients:
-            weight.grad = gradient
+        for weight, gradient in self._gradients:  # tasks may share a head
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
         self._gradients = None
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -44,6 +44,16 @@ def test_gradients_add_up_over_accumulated_batches(data_dir, tmp_path):
         torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
 
 
+def test_a_head_that_tasks_share_learns_from_both(data_dir, tmp_path):
+    more = ["tasks=[msm_bm25,msm_sem_sim]", "model/heads@model.heads.msm_sem_sim=shared"]
+    more += ["model.heads.msm_sem_sim.of=msm_bm25", "model.heads.msm_bm25.dropout=0.0"]
+    more += ["datamodule.train_sampler.limits={msm_bm25: 60, msm_sem_sim: 60}"]
+    common = trained(data_dir, tmp_path / "common", "loop/loss=task_mean", *more)
+    apart = trained(data_dir, tmp_path / "apart", "loop/loss=aggregated", "loop.loss.aggregator=Mean", *more)
+    for name, weight in common.items():
+        torch.testing.assert_close(apart[name], weight, atol=2e-3, rtol=1e-2, msg=name)
+
+
 @pytest.mark.parametrize("loss", ["task_mean", "upgrad"])
 def test_a_shorter_last_step_is_the_mean_of_its_batches(data_dir, tmp_path, loss):
     """An epoch of 15 batches in one step, whether 15 or 60 batches would make a step."""
