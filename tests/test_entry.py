@@ -187,7 +187,7 @@ def test_a_module_that_is_called_takes_the_commands_words_and_gives_its_exit_cod
         [sys.executable, "-m", "mtlrank.promote", *words], capture_output=True, text=True, cwd=tmp_path
     )
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("mtlrank: nowhere/model/manifest.json is missing")
+    assert done.stderr.startswith("mtlrank: nowhere is not the folder of a finished run")
 
 
 @pytest.mark.parametrize(("statement", "code"), [("INSERT INTO t VALUES (randomblob(100000))", 4), ("SELECT nope", 1)])
