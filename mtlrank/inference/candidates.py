@@ -15,6 +15,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.pair_store import PairStore, StoredPair
 from mtlrank.inference.program_input import iterable, plain
+from mtlrank.words import counted
 
 _KEYS = ("query_id", "doc_id", "query", "text")
 
@@ -74,7 +75,7 @@ def pairs_of_run(
         store.add(chunk)
     done = 0
     for asked in chunks(store.best(top_k), size):
-        yield _with_texts(asked, collection, missing_texts)
+        yield _with_texts(asked, collection, missing_texts, is_first=not done)
         done += len(asked)
         collection.reading.at(done, len(store))
 
@@ -110,8 +111,8 @@ def pairs_retrieved(
     collection: Collection, store: PairStore, size: int, depth: int, missing_texts: str
 ) -> Iterator[list[Candidate]]:
     """The best `depth` documents of each query by BM25."""
-    for chunk in chunks(_retrieved(collection, depth), size):
-        yield _with_texts(store.add(chunk), collection, missing_texts)
+    for number, chunk in enumerate(chunks(_retrieved(collection, depth), size)):
+        yield _with_texts(store.add(chunk), collection, missing_texts, is_first=not number)
 
 
 def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, float, str]]:
@@ -121,13 +122,19 @@ def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, f
             yield query_id, doc.doc_id, doc.score, f"{collection.source.name}, query {query_id!r}"
 
 
-def _with_texts(asked: Sequence[StoredPair], collection: Collection, missing_texts: str) -> list[Candidate]:
-    """Candidates with their texts. Raises `DataError` for a document without a text, unless `missing_texts` is "skip"."""
+def _with_texts(
+    asked: Sequence[StoredPair], collection: Collection, missing_texts: str, *, is_first: bool
+) -> list[Candidate]:
+    """Candidates with their texts. Raises `DataError` for a document without a text, unless `missing_texts` is "skip".
+
+    If none of the first chunk has one, these are documents of another collection.
+    """
     texts = collection.docs.texts(pair.doc_id for pair in asked)
     missing = [pair for pair in asked if pair.doc_id not in texts]
-    if missing_texts == "stop" and len(missing) == len(asked) > 1:
+    if missing_texts == "stop" and is_first and len(missing) == len(asked) > 1:
+        number = len({pair.doc_id for pair in missing})
         raise DataError(
-            f"{missing[0].place}: none of {len(missing):,} documents, such as {missing[0].doc_id!r}, has a text in "
+            f"{missing[0].place}: none of {counted(number, 'document')}, such as {missing[0].doc_id!r}, has a text in "
             f"{collection.source.name}. Give the documents that the run was made for."
         )
     if missing and missing_texts == "stop":

@@ -21,6 +21,7 @@ class Texts:
         self.dataset = dataset
         self.missing = one_of("missing_texts", missing, ("stop", "skip"))
         self.setting = setting
+        self._has_found = False  # a text, for any sample so far
 
     def of(self, collection: Collection, pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
         """doc_id to text of the documents in (query_id, doc_id) pairs."""
@@ -28,7 +29,8 @@ class Texts:
         asked_by = {doc_id: query_id for query_id, doc_id in asked}
         texts = collection.docs.texts(asked_by)
         missing = [doc_id for doc_id in asked_by if doc_id not in texts]
-        if self.missing == "stop" and len(missing) == len(asked_by) > 1:
+        self._has_found |= bool(texts)
+        if self.missing == "stop" and len(missing) > 1 and not self._has_found:
             raise DataError(
                 f"{self.dataset}: none of {len(missing):,} documents, such as {missing[0]!r}, has a text in "
                 f"{collection.source.name}. Give the documents that the run and the judgements were made for."

@@ -39,8 +39,7 @@ class Negatives:
     ) -> None:
         self.grouping = one_of("grouping", grouping, GROUPINGS)
         self.relevance_level = relevance_level
-        # A group without negatives has nothing to compare.
-        self.num_negatives = at_least("num_negatives", num_negatives, 0 if grouping == "pointwise" else 1)
+        self.num_negatives = at_least("num_negatives", num_negatives, 0)
         self.max_negatives = null_or_at_least("max_negatives", max_negatives, 0)
         if not isinstance(negative_ranks, Sequence) or len(negative_ranks) != 2:
             raise ConfigError(

@@ -134,6 +134,8 @@ class IRDataset(PreparedDataset):
                 f"Dataset {name!r}: a {type(task).__name__} task compares the documents of a group, and with "
                 "grouping=pointwise a group has one. Leave grouping out, or choose task=relevance."
             )
+        if self.negatives.grouping != "pointwise" and learn_from != "docpairs":
+            at_least("num_negatives", num_negatives, 1)  # else a group has nothing to compare
         training_samples.check(name, task, learn_from, annotator, negatives_run, max_queries)
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, RankedDocs]] = {}

@@ -130,7 +130,8 @@ class MTLSampler(Sampler[Draw], ABC):
     def __iter__(self) -> Iterator[Draw]:
         """The steps from the current position on."""
         order, cuts = self._plan()
-        last, usual = len(cuts) - 1, (len(order) / len(self)) if self.max_tokens else None
+        last = len(cuts) - 1
+        usual = len(order) / len(self) * self.accumulated if self.max_tokens else None  # samples of a whole step
 
         def samples(first: int, number: int) -> SampleOrder:
             """The samples of `number` batches of all processes."""
@@ -144,7 +145,7 @@ class MTLSampler(Sampler[Draw], ABC):
             # A process that is left without a batch at the end repeats a sample that weighs nothing.
             pairs = order[cuts[mine] : cuts[mine + 1]] if mine < last else together[:1]
             counted = len(pairs) if mine < last else 0
-            weight = counted * self.world_size / (usual or len(of_step) / step_batches)
+            weight = counted * self.world_size * step_batches / (usual or len(of_step))
             seed = int(np.random.SeedSequence([self.seed, self.epoch, mine]).generate_state(1)[0])
             totals, step_totals = (
                 np.bincount(drawn[:, 0], minlength=len(self.sizes)).tolist() for drawn in (together, of_step)

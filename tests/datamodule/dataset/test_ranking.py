@@ -205,6 +205,9 @@ def test_documents_of_another_collection_are_told_as_such(source):
         DataError, match=r"none of \d documents, such as '\w+', has a text in .*Give the documents that the"
     ):
         rows(ranking(source), "train")
+    write(source["docs"], ["d1\ta text", "x2\tand one more"])
+    with pytest.raises(DataError, match=r"missing_texts=skip .* leaves such documents out"):
+        rows(ranking(source), "train")
 
 
 @pytest.mark.parametrize("lack", ["missing", "rejected"])
