@@ -45,6 +45,8 @@ def writable_folder(path: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
+    except FileExistsError as error:
+        raise StorageError(f"{str(folder)!r} is a file: expected a folder. Choose another name.") from error
     except OSError as error:
         raise StorageError(
             f"Cannot write to the folder {str(folder)!r}: {error.strerror}. Choose another one, or fix its permissions."

@@ -222,6 +222,8 @@ def test_unsafe_names_are_refused(name):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file' is a file: expected a folder"):
+        writable_folder(tmp_path / "file")
     with pytest.raises(StorageError, match="Cannot write to the folder"):
         writable_folder(tmp_path / "file" / "out")
 
