@@ -130,7 +130,9 @@ def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, d
     assert {row.head: row.num_units for row in rows} == {"trec2019": 100, "trec2019@again": 100, "trec2019@held": 50}
 
     capsys.readouterr()
-    with pytest.raises(ConfigError, match="with other max_passages or num_candidates. Remove it, or choose another output_dir"):
+    with pytest.raises(
+        ConfigError, match="with other max_passages or num_candidates. Remove it, or choose another output_dir"
+    ):
         evaluate.run(settings("evaluate", **words, num_candidates=3))
     words["output_dir"] = tmp_path / "fewer"
     fewer = evaluate.run(settings("evaluate", **words, num_candidates=3, measures='["P@5"]'))
