@@ -50,7 +50,7 @@ from mtlrank.errors import (
     UserError,
     one_line,
 )
-from mtlrank.progress import say
+from mtlrank.progress import say, write_line
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 
@@ -119,7 +119,7 @@ def errors_in_one_line() -> Iterator[None]:
     except SigTerm:
         _stop(TerminatedError("stopped by SIGTERM: the same command continues."))
     except KeyboardInterrupt:
-        print("mtlrank: interrupted", file=sys.stderr)
+        write_line("mtlrank: interrupted")
         sys.exit(130)
 
 
@@ -269,7 +269,7 @@ def _stop(error: UserError) -> NoReturn:
     """Print an error in one line and exit."""
     if os.environ.get("MTLRANK_TRACEBACK"):
         raise error
-    print(f"mtlrank: {' '.join(str(error).split())}", file=sys.stderr)
+    write_line(f"mtlrank: {' '.join(str(error).split())}")
     sys.exit(error.exit_code)
 
 

@@ -8,10 +8,16 @@ import sys
 import time
 
 
+def write_line(text: str) -> None:
+    """Print a line of this process in one piece: unbuffered, another process could print before its line end."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def say(text: str) -> None:
     """Print what happens. Of several processes that train together only the first one does."""
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # set by torchrun, and by Lightning
-        print(text, file=sys.stderr, flush=True)
+        write_line(text)
 
 
 def warn(text: str) -> None:

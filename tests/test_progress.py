@@ -1,3 +1,4 @@
+from io import RawIOBase, TextIOWrapper
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -57,6 +58,23 @@ def test_time_is_told_in_the_unit_that_says_most():
         "about 1.5 h left",
         "about 27.8 h left",
     ]
+
+
+def test_a_line_and_its_end_are_written_in_one_piece(monkeypatch):
+    """Else the line of another process gets between them, where Python does not buffer, as in containers."""
+    pieces = []
+
+    class Unbuffered(RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, piece):
+            pieces.append(bytes(piece))
+            return len(piece)
+
+    monkeypatch.setattr("sys.stderr", TextIOWrapper(Unbuffered(), "utf-8", write_through=True))
+    say("step 1")
+    assert pieces == [b"step 1\n"]
 
 
 def test_a_warning_is_marked_and_only_the_first_process_says_anything(monkeypatch, capsys):

@@ -1,6 +1,5 @@
 """Steps whose gradients are not finite are skipped, and reported with the samples that they came from."""
 
-import sys
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mtlrank.errors import DivergedError
+from mtlrank.progress import write_line
 from mtlrank.words import listed
 
 _SHOWN = 5  # samples of a bad step that are named
@@ -81,7 +81,7 @@ class FiniteSteps:
                 f"{message}. This is bad step {self.skipped}, but training.max_bad_steps is {self.most}. Checkpoints are "
                 "from before it. Lower loop.optimizer.lr, use trainer.precision=32-true, or check these samples."
             )
-        print(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})", file=sys.stderr, flush=True)
+        write_line(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})")
 
     def _bad_losses(self, name: str, losses: Tensor, samples: Tensor) -> str:
         wrong = samples[~torch.isfinite(losses)].tolist()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import secrets
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import ConflictError, DataError, StorageError
+from mtlrank.progress import write_line
 from mtlrank.storage.paths import local_path
 from mtlrank.storage.versions import ABSENT, Version
 
@@ -139,7 +139,7 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting:
-                print(waiting, file=sys.stderr, flush=True)  # each process that waits
+                write_line(waiting)  # each process that waits
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:  # a file system without locks
             pass
