@@ -68,7 +68,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     _check_output(writable_folder(output), identity, weights, folders)
     write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
-    metrics = judge_all(model, datasets, output, scoring, split, weights)
+    metrics = judge_all(model, datasets, output, scoring, weights, split)
     print_table(folders)
     judged = [] if config["on"] else [saved["datamodule"]["dataset"]["datasets"][key] for key in datasets]
     if note := invented(judged):
@@ -183,7 +183,7 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
             "max_passages or num_candidates. Remove it, or choose another output_dir."
         )
     for folder in head_folders([output]):
-        if folder not in judged and read_json(folder / SUMMARY).get("weights") != weights:
+        if folder not in judged and read_json(folder / SUMMARY)["weights"] != weights:
             raise ConfigError(
                 f"{folder} is a result of other weights, and would stay beside the new ones. Remove it, or choose another "
                 "output_dir."
@@ -209,8 +209,8 @@ def judge_all(
     datasets: Mapping[str, PreparedDataset],
     output: Path,
     scoring: Scoring,
+    weights: str,
     split: str = "test",
-    weights: str | None = None,
 ) -> dict[str, float]:
     """Judge each head on its own dataset; a folder per head and test set. Returns the metrics by key.
 
@@ -229,7 +229,7 @@ def judge_all(
 
 
 def _judge(
-    model: MultiTaskModel, dataset: PreparedDataset, folder: Path, scoring: Scoring, split: str, weights: str | None
+    model: MultiTaskModel, dataset: PreparedDataset, folder: Path, scoring: Scoring, split: str, weights: str
 ) -> dict[str, float]:
     """Judge one head and write its folder; returns the measures' values."""
     data: Any = MTLDataset({dataset.name: dataset}).split(split)

@@ -85,8 +85,7 @@ def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(model_dir / name, part / name)
         for name in ("config.json", SOURCES):
-            if (part / name).is_file():
-                write_json(part / name, without_folders(read_json(part / name)), sort_keys=False)
+            write_json(part / name, without_folders(read_json(part / name)), sort_keys=False)
         write_text(part / "README.md", model_card(model_dir))
         description = {key: value for key, value in manifest.items() if key != "files"}
         write_manifest(part, _described(description, MULTITASK, model_dir))

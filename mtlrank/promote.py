@@ -124,11 +124,11 @@ def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
     for each in measures:
         head, _, measure = each.partition("/")
         judged = read_json(entry / EVALUATION / head / SUMMARY)
-        low, high = judged.get("intervals", {}).get(measure, {}).get("gain") or (0, 0)
+        low, high = judged["intervals"][measure]["gain"] or (0, 0)
         if low > 0 if is_lower_better(measure) else high < 0:
             value, baseline = (judged[key][measure] for key in ("values", "baseline"))
             return (
-                f"it is worse than its baseline: {each} {value:.4f}, {judged.get('baseline_name', 'baseline')} "
+                f"it is worse than its baseline: {each} {value:.4f}, {judged['baseline_name']} "
                 f"{baseline:.4f}, 95 % interval of the difference {interval(low, high)}: {_FORCE}"
             )
     return ""

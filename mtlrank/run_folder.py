@@ -93,7 +93,7 @@ def _identity_in(folder: str | Path, setting: str) -> dict[str, Any] | None:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """The description of a run; empty if it has none, as runs of early versions."""
+    """The description of a run; empty if it has none."""
     try:
         described = json.loads((folder / ABOUT).read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -365,7 +365,7 @@ def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     scoring = evaluate.Scoring(batch_size, precision, inputs.datamodule.samplers["test"])
     weights = file_hash(output / "model" / WEIGHTS)
-    metrics = evaluate.judge_all(inputs.model, inputs.datasets, output / "evaluation", scoring, weights=weights)
+    metrics = evaluate.judge_all(inputs.model, inputs.datasets, output / "evaluation", scoring, weights)
     if heads := _judged_heads(output, inputs.datasets):
         write_report(output / "report", output, heads)
     return metrics

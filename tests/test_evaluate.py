@@ -26,7 +26,7 @@ def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
     config = select_tasks(compose_config(words, trusted=True))
     datasets = prepare.run(config)
     model = build_model(config, build_body(config), datasets)
-    metrics = evaluate.judge_all(model, datasets, tmp_path, evaluate.Scoring(batch_size=128))
+    metrics = evaluate.judge_all(model, datasets, tmp_path, evaluate.Scoring(batch_size=128), "0123")
     assert {key.split("/")[0] for key in metrics} == {"test", "test@held"}
 
     sizes = {}

@@ -12,7 +12,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.model.saved import WEIGHTS
 from mtlrank.registry import Registry
-from mtlrank.storage import read_json, write_json, write_manifest
+from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.evaluation.judged_runs import write_ranking
 from tests.saved_models import save_random, settings
 
@@ -30,16 +30,18 @@ def trained(tmp_path_factory, config, datasets):
     )
     # As if random weights were not worse than the first stage.
     judged = root / "evaluation" / "trec2019" / "metrics.json"
-    write_json(judged, read_json(judged) | {"intervals": {}})
+    known = read_json(judged)["intervals"]
+    write_json(judged, read_json(judged) | {"intervals": {key: each | {"gain": None} for key, each in known.items()}})
     return root
 
 
-def judged_on_less(trained, tmp_path):
-    """The same run as if it had been judged on its first twenty queries."""
+def judged_on_less(trained, model, tmp_path):
+    """A model that ranks like `trained`, as if it had been judged on the first twenty queries, as good as its baseline."""
     rows = (trained / "evaluation" / "trec2019" / "per_query.tsv").read_text().splitlines()[1:]
     values = {q: float(v) for q, m, v, _ in (row.split("\t") for row in rows) if m == "nDCG@10"}
     first = dict(list(values.items())[:20])
-    write_ranking(tmp_path / "less" / "trec2019", first, measure="nDCG@10")
+    weights = file_hash(model / WEIGHTS)
+    write_ranking(tmp_path / "less" / "trec2019", first, first, measure="nDCG@10", weights=weights)
     return head_folders([tmp_path / "less"])
 
 
@@ -56,7 +58,7 @@ def shifted(trained, tmp_path):
 
 def test_a_model_judged_on_other_topics_is_judged_again(trained, shifted, datasets, tmp_path, capsys):
     registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
-    promote.run(shifted, judged_on_less(trained, tmp_path), registry, measure)
+    promote.run(shifted, judged_on_less(trained, shifted, tmp_path), registry, measure)
     heads = head_folders([trained / "evaluation"])
     with pytest.raises(DataError, match="test sets of trec2019 differ"):
         promote.run(trained / "model", heads, registry, measure)
@@ -81,7 +83,7 @@ def test_the_same_weights_with_other_settings_change_nothing(trained, tmp_path, 
 
 def test_with_another_tokenizer_it_cannot_be(trained, shifted, tmp_path):
     registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
-    promote.run(shifted, judged_on_less(trained, tmp_path), registry, measure)
+    promote.run(shifted, judged_on_less(trained, shifted, tmp_path), registry, measure)
     prepared = {"trec2019": tmp_path / "prepared"}
     write_json(prepared["trec2019"] / "manifest.json", {"tokenizer": {"sha256": "another"}})
     with pytest.raises(DataError, match="its tokenizer differs"):

@@ -142,7 +142,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> HeadResults:
         {measure: values[:1] for measure, values in table.items()},
         {measure: values[1:] for measure, values in table.items()},
     )._replace(
-        baseline_name=summary.get("baseline_name", FIRST_STAGE),
+        baseline_name=summary["baseline_name"],
         fold=Fold(*map(int, summary["fold"])) if "fold" in summary else None,
         num_folds=int(summary.get("num_folds", 1)),
     )
@@ -181,7 +181,7 @@ def _read_table(path: Path, header: Sequence[str], *, quoted: bool) -> list[list
     """The rows of a table that mtlrank wrote, without its header."""
     if not path.is_file():
         raise DataError(
-            f"{path} is missing. An older mtlrank may have judged this head: judge it again with `mtlrank evaluate "
+            f"{path} is missing. Judge this head again with `mtlrank evaluate "
             f"model_dir={path.parents[2] / 'model'} output_dir={path.parents[1]}`."
         )
     with path.open(encoding="utf-8", newline="") as file:

@@ -21,7 +21,7 @@ from mtlrank.trec import write_run
 
 
 def write_head(
-    folder: Path, dataset: PreparedDataset, predictions: Predictions, measured: HeadMeasures, weights: str | None = None
+    folder: Path, dataset: PreparedDataset, predictions: Predictions, measured: HeadMeasures, weights: str
 ) -> None:
     """Write the folder of a judged head; metrics.json comes last, so that a folder with it is complete.
 

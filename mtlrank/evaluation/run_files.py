@@ -59,8 +59,8 @@ def judge_files(name: str, paths: Sequence[Path], topics: Sequence[Topics]) -> t
 def _topics(head: HeadResults, folders: Sequence[Path]) -> Topics:
     if lacking := [folder for folder in folders if not (folder / "qrels.txt").is_file()]:
         raise DataError(
-            f"{lacking[0]} has no qrels.txt to judge a run file by: an older mtlrank judged this head. Judge it again with "
-            "`mtlrank evaluate`, and name the folder that this writes."
+            f"{lacking[0]} has no qrels.txt to judge a run file by. Judge this head again with `mtlrank evaluate`, and "
+            "name the folder that this writes."
         )
     runs, qrels = ([folder / file for folder in folders] for file in ("run.trec", "qrels.txt"))
     candidates = {(doc.query_id, doc.doc_id) for doc in read_run(*runs)}

@@ -175,18 +175,16 @@ def find_intervals(head: HeadResults) -> dict[str, dict[str, Interval | None]]:
 
 def _row(summary: dict[str, Any], measure: str) -> Row:
     value, baseline = summary["values"][measure], summary["baseline"][measure]
-    found = summary.get("intervals", {}).get(measure, {})
-    interval, gain = (tuple(found[key]) if found.get(key) else None for key in ("value", "gain"))
-    task_level = summary.get("relevance_level") if summary["kind"] == "ranking" else None
-    level = implicit_level(measure, task_level) if task_level else None
+    found, task_level = summary["intervals"][measure], summary["relevance_level"]
+    interval, gain = (tuple(found[key]) if found[key] else None for key in ("value", "gain"))
+    level = None if task_level is None else implicit_level(measure, task_level)
     return Row(measure, value, interval, baseline, gain, is_better(measure, value, baseline), level)
 
 
 def _units(summary: dict[str, Any]) -> str:
     if summary["kind"] != "ranking":
         return "items"
-    most = summary.get("max_candidates")  # older folders lack it
-    return "queries" + (f", at most {most:,} candidates each" if most else "")
+    return f"queries, at most {summary['max_candidates']:,} candidates each"
 
 
 def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:

@@ -164,9 +164,8 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
 def _source(config: Config, folder: Path, key: str) -> Any:
     """Ids with versions and files with hashes, as preparation recorded them; else the settings of the config."""
     node = config["datamodule"]["dataset"]["datasets"][key]
-    noted = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
     settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
-    return without_folders(noted.get(key, settings))
+    return without_folders(read_json(folder / SOURCES).get(key, settings))
 
 
 def without_folders(value: Any) -> Any:
@@ -188,7 +187,7 @@ def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
     own = file_hash(folder / WEIGHTS)
     for path in head_folders(sorted(folder.absolute().parent.glob("evaluation*"))):
         head = read_json(path / SUMMARY)
-        if head.get("weights") not in (None, own):  # None: judged by an older mtlrank
+        if head["weights"] != own:
             continue
         for measure, value in head["values"].items():
             baseline = f"{head['baseline'][measure]:.4f} ({head['baseline_name']})"

@@ -125,7 +125,7 @@ class Milestones(pl.Callback):
                 raise ConfigError(f"training.{setting} is {end}, but {done} are done. Expected at least {done}.")
         self._check_best(mine["best_step"])
         say(f"resuming at epoch {mine['epoch'] + 1}, step {checkpoint.step} ({where})")
-        if (code := mine.get("code", self.code)) != self.code:
+        if (code := mine["code"]) != self.code:
             warn(
                 f"the checkpoint was written by {code} and is continued by {self.code}: the result may differ from that of "
                 "either"
@@ -148,7 +148,7 @@ class Milestones(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values, self.pending = state_dict["values"], state_dict["pending"]
-        self.position = Position(**{name: state_dict[name] for name in Position._fields if name in state_dict})
+        self.position = Position(**{name: state_dict[name] for name in Position._fields})
         self._best_before = state_dict["best_step"]
         if not self._has_lost_best:
             self.best = Best(state_dict["best"], state_dict["best_step"], state_dict["waited"])

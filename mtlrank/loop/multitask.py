@@ -182,8 +182,8 @@ class MultiTaskLoop(pl.LightningModule):
         checkpoint["skipped"] = self.finite.skipped_before + self.finite.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.examples = Counter(checkpoint.get("examples", {}))
-        self.finite.skipped_before = checkpoint.get("skipped", 0)
+        self.examples = Counter(checkpoint["examples"])
+        self.finite.skipped_before = checkpoint["skipped"]
 
     def on_train_end(self) -> None:
         """Check the last step, too."""

@@ -25,7 +25,7 @@ def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
     weights: dict[str, Tensor] = checkpoint["state_dict"]
     kept = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
     scales, labels = dict[str, tuple[float, float]](), loop.labels()
-    for name, earlier in checkpoint.get("labels", {}).items():
+    for name, earlier in checkpoint["labels"].items():
         mine = [each for each in own if each.startswith(f"model.heads.{name}.")]
         if mine and all(each in kept for each in mine):
             scale = scale_between(loop.model.head(name), loop.datasets[name].task, labels[name], earlier)
@@ -52,7 +52,7 @@ def continue_at(
     whole = trainer.datamodule.num_batches("train")
     steps = -(-whole // trainer.world_size) - -(-(whole - place["batches"]) // trainer.world_size)
     if loop.total_steps != trainer.max_steps:  # else max_steps ends the run, whatever the size of a step
-        processes = place.get("processes", trainer.world_size), trainer.world_size
+        processes = place["processes"], trainer.world_size
         then, now = (epoch_steps(trainer.datamodule, trainer, number) for number in processes)
         for schedule in checkpoint["lr_schedulers"]:  # more processes take fewer, larger steps
             schedule["last_epoch"] = round(schedule["last_epoch"] * now / then)

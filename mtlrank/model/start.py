@@ -52,7 +52,7 @@ def start_heads(
     name is that of the task whose settings it has. `tasks` and the facts about their `labels` are by dataset name.
     """
     config, saved_labels = read_model(folder)
-    kinds, weights = read_json(folder / MANIFEST).get("head_kinds", {}), load_file(folder / WEIGHTS)
+    kinds, weights = read_json(folder / MANIFEST)["head_kinds"], load_file(folder / WEIGHTS)
     datasets = config["datamodule"]["dataset"]["datasets"]
     earlier = {node["name"]: saved_labels[key] | _levels(node["task"].get("levels")) for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]

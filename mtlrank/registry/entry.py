@@ -26,7 +26,7 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
         raise DataError(f"{twice[0]} was judged in several of these folders: expected each head once.")
     for head in heads:
         judged = read_json(head / SUMMARY)
-        if not isinstance(judged, dict) or judged.get("weights") not in (None, manifest["files"].get(WEIGHTS)):
+        if not isinstance(judged, dict) or judged.get("weights") != manifest["files"].get(WEIGHTS):
             raise DataError(f"{head} was judged with another model than {model}. Run `mtlrank evaluate` with this one.")
     with new_folder(target) as part:
         shutil.copytree(model, part / MODEL)

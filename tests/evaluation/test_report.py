@@ -8,8 +8,8 @@ from mtlrank.evaluation import report
 from mtlrank.evaluation.judged_head import head_folders, read_head
 from mtlrank.evaluation.section import Row, find_intervals, read_sections, table_of
 from mtlrank.pages import figures, render
-from mtlrank.storage import read_json, write_json, write_text
-from tests.evaluation.judged_runs import write_labels
+from mtlrank.storage import write_json, write_text
+from tests.evaluation.judged_runs import write_labels, write_ranking
 from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 NO_DATA = {"datamodule": {"dataset": {"datasets": {}}}}
@@ -22,22 +22,13 @@ def run_folder(tmp_path):
     for attempt, rows in (("attempt_1", "5,0.9,\n9,0.8,0.3\n"), ("attempt_2", "9,0.7,0.4\n")):
         header = "step,train/rank<i>/loss,val/rank<i>/AP\n"
         write_text(tmp_path / "logs" / attempt / "metrics.csv", header + rows)
-    head = {"split": "test", "baseline_name": "first stage", "num_samples": 3, "relevance_level": 2}
-    ranking = {"name": "rank<i>", "kind": "ranking", "primary": "AP", "values": {"AP": 0.5}, "baseline": {"AP": 0.3}}
-    write_json(tmp_path / "evaluation" / "a" / "metrics.json", {**head, **ranking})
-    write_text(
-        tmp_path / "evaluation" / "a" / "per_query.tsv",
-        "query_id\tmeasure\tvalue\tfirst_stage\nq1\tAP\t0.7\t0.3\nq2\tAP\t0.3\t0.3\n",
-    )
-    other = {"name": "b", "kind": "regression", "primary": "MSE", "values": {"MSE": 2.0}, "baseline": {"MSE": 1.0}}
-    write_json(tmp_path / "evaluation" / "b" / "metrics.json", {**head, **other, "constant": 2.5})
-    rows = ["query_id\tdoc_id\titem\tlabel\tprediction", "q1\td1\t0\t1\t3", "q2\td2\t0\t2\t3.4142136"]
-    write_text(tmp_path / "evaluation" / "b" / "predictions.tsv", "\n".join(rows) + "\n")
-    write_text(tmp_path / "evaluation" / "a" / "queries.tsv", "q1\twhat is <i>this</i>?\nq2\tand that?\n")
-    for folder in ("a", "b"):
-        path = tmp_path / "evaluation" / folder
-        intervals = find_intervals(read_head(path))
-        write_json(path / "metrics.json", {**read_json(path / "metrics.json"), "intervals": intervals})
+    judged = tmp_path / "evaluation"
+    how = {"first_stage": {"q1": 0.3, "q2": 0.3}, "name": "rank<i>", "relevance_level": 2}
+    write_ranking(judged / "a", {"q1": 0.7, "q2": 0.3}, **how)
+    write_text(judged / "a" / "queries.tsv", "q1\twhat is <i>this</i>?\nq2\tand that?\n")
+    means = {"values": {"MSE": 2.0}, "baseline": {"MSE": 1.0}}
+    rows = [("q1", "d1", 0, 1, 3), ("q2", "d2", 0, 2, 3.4142136)]
+    write_labels(judged / "b", rows, measures=["MSE"], constant=2.5, **means)
     write_json(tmp_path / "about.json", {"command": "mtlrank train a=<b>", "seconds": 7})
     return tmp_path
 
@@ -142,7 +133,7 @@ def test_intervals_winners_and_losers_by_hand(run_folder):
     assert row.difference == pytest.approx((0.0, 0.4))
     assert [gain.query_id for gain in first.won] == ["q1"]
     assert not first.lost
-    assert (first.num_items, first.units) == (2, "queries")
+    assert (first.num_items, first.units) == (2, "queries, at most 10 candidates each")
     assert second.rows[0].difference == pytest.approx((1.75, 1.75), abs=1e-6)  # 4 - 1.5^2 and 2 - .5^2
     assert second.rows[0].interval == pytest.approx((2.0, 4.0), abs=1e-6)
     assert "95 % interval +0.0000 to +0.4000" in report.verdict([first, second])

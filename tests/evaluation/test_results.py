@@ -26,7 +26,7 @@ def judged(dataset, folder, offset=0.0):
         shape = (num_items, len(dataset.task.classes)) if dataset.task.kind == "classification" else (num_items,)
         predictions.add(torch.tensor([sample]), torch.rand(shape) / 3 + offset)
     judgement = predictions.judge()
-    write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement)
+    write_head(folder / "evaluation" / dataset.name, dataset, predictions, judgement, "0123")
     return predictions, judgement
 
 
@@ -53,7 +53,7 @@ def test_a_fold_is_told_with_what_was_judged_on_it(datasets, tmp_path):
     assert read_json(tmp_path / "evaluation" / "trec2019" / "metrics.json")["fold"] == [1, 3]
     assert read_head(tmp_path / "evaluation" / "trec2019").fold == (1, 3)
     predictions.split_name = "test@dl20"
-    write_head(tmp_path / "other", dataset, predictions, judgement)
+    write_head(tmp_path / "other", dataset, predictions, judgement, "0123")
     assert "fold" not in read_json(tmp_path / "other" / "metrics.json")
 
 

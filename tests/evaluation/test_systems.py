@@ -95,10 +95,10 @@ def test_a_folder_without_judged_heads_is_refused(tmp_path):
         read_system("x", [tmp_path])
 
 
-def test_predictions_of_an_older_mtlrank_are_asked_for(tmp_path):
+def test_predictions_that_are_gone_are_asked_for(tmp_path):
     write_labels(tmp_path / "evaluation" / "sim", [("q", "d", 0, 1, 5)])
     (tmp_path / "evaluation" / "sim" / "predictions.tsv").unlink()
-    with pytest.raises(DataError, match="judge it again with `mtlrank evaluate model_dir="):
+    with pytest.raises(DataError, match="Judge this head again with `mtlrank evaluate model_dir="):
         read_system("x", [tmp_path])
 
 
@@ -123,6 +123,9 @@ def test_damaged_values_are_refused(tmp_path, lines, complaint):
 
 @pytest.mark.parametrize("row", [("q", "d", 0, "nan", 5), ("q", "d", 0, 1, "nan"), ("q", "d", 0, 1, "inf")])
 def test_damaged_predictions_are_refused(tmp_path, row):
-    write_labels(tmp_path / "evaluation" / "sim", [("q", "d", 1, 2, 5), row])
+    folder = tmp_path / "evaluation" / "sim"
+    write_labels(folder, [("q", "d", 1, 2, 5), ("q", "d", 0, 1, 5)])
+    good = (folder / "predictions.tsv").read_text()
+    (folder / "predictions.tsv").write_text(good.replace("q\td\t0\t1\t5", "\t".join(map(str, row))))
     with pytest.raises(DataError, match=r"is damaged: predictions.tsv lacks numbers"):
         read_system("x", [tmp_path])

@@ -1,16 +1,17 @@
 import pytest
 
 from mtlrank.registry import Registry
-from mtlrank.storage import write_json, write_manifest
+from mtlrank.storage import file_hash, write_bytes, write_json, write_manifest
 from tests.evaluation.judged_runs import write_run
 
 
 def write_finished(run, tasks=("rank",), **settings):
     """A finished run: how its heads did, and a model in name only."""
-    write_run(run, tasks=tasks, **settings)
+    weights = run / "model" / "model.safetensors"
+    write_bytes(str(weights), run.name.encode())
+    write_run(run, tasks=tasks, weights=file_hash(weights), **settings)
     datasets = {name: {"name": name} for name in tasks}
     write_json(run / "model" / "config.json", {"datamodule": {"dataset": {"datasets": datasets}}})
-    (run / "model" / "model.safetensors").write_bytes(run.name.encode())
     write_manifest(run / "model", {"kind": "model"})
     return run
 

@@ -123,7 +123,7 @@ def test_a_list_without_scores_is_re_ranked_whole_and_compared_with_bm25(tmp_pat
     predictions.add(torch.arange(len(test)), torch.rand(len(test)))
     judgement = predictions.judge()
     assert judgement.baseline_name == "BM25 order"
-    write_head(tmp_path / "evaluation" / "x", dataset, predictions, judgement)
+    write_head(tmp_path / "evaluation" / "x", dataset, predictions, judgement, "0123")
     section = read_section(tmp_path / "evaluation" / "x")
     assert "(BM25 order)" in markdown([section])
     assert section.pictures()[0][0].startswith("Gain over the BM25 order")
