@@ -12,6 +12,7 @@ import pytest
 
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
+from mtlrank.datamodule import dataset
 from mtlrank.datamodule.dataset import IRDataset
 from pipelines.parameters import parse
 from tests.commands import parameters_of, pipeline_of
@@ -120,12 +121,31 @@ def test_the_image_holds_the_extras_that_its_page_names():
 
 
 def test_the_settings_of_a_ranking_are_listed_with_their_defaults():
-    page = TEXT[ROOT / "docs" / "data.md"].partition("### All settings of a ranking")[2].partition("\n## ")[0]
+    page = TEXT[ROOT / "docs" / "data.md"].partition("### All settings of a ranking")[2].partition("\n### ")[0]
     rows = re.findall(r"^\| (`.*?`) \| (.*?) *\|", page, re.MULTILINE)
     listed = {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
-    known = {name: each.default for name, each in inspect.signature(IRDataset).parameters.items()}
-    shown = {
-        name: "" if value is inspect.Parameter.empty else value if isinstance(value, str) else json.dumps(value)
-        for name, value in known.items()
-    }
-    assert listed == {key: value for key, value in shown.items() if key not in ("name", "task", "preprocessor")}
+    assert listed == _defaults(IRDataset, without=("name", "task", "preprocessor"))
+
+
+def test_the_settings_of_the_other_datasets_are_listed_with_their_defaults():
+    page = TEXT[ROOT / "docs" / "data.md"].partition("### All settings of the other datasets")[2].partition("\n## ")[0]
+    listed = dict[str, dict[str, str]]()
+    for names, setting, default in re.findall(r"^\| (`.*?`|) *\| (`\w+`|) *\| (.*?) *\| .*\|$", page, re.MULTILINE):
+        owners = re.findall(r"`(\w+)`", names) or [next(reversed(listed))]
+        for owner in owners:
+            listed.setdefault(owner, {}).update({setting.strip("`"): default} if setting else {})
+    common = ("name", "task", "preprocessor", "train", "val", "test")
+    others = set(dataset.__all__) - {"IRDataset", "MTLDataset", "PreparedDataset", "Shard"}
+    assert listed == {name: _defaults(getattr(dataset, name), without=common) for name in others}
+
+
+def _defaults(kind, without):
+    """The settings of a class with their defaults, as pages show them."""
+    known = {name: each.default for name, each in inspect.signature(kind).parameters.items() if name not in without}
+    return {name: "" if value is inspect.Parameter.empty else _shown(value) for name, value in known.items()}
+
+
+def _shown(value):
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
