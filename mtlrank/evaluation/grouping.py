@@ -80,7 +80,7 @@ def split_run(run: str) -> tuple[str | None, Path]:
     path = local_path(folder)
     if not path.exists():
         raise DataError(
-            f"The run {folder!r} does not exist. Expected the output_dir of a training run, or in a comparison a TREC run file."
+            f"The run {folder!r} does not exist. Expected the output_dir of a run, or in a comparison a TREC run file."
         )
     return name.strip() or None, path
 
