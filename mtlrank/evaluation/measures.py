@@ -6,8 +6,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ir_measures
+import numpy as np
 from ir_measures import Qrel, ScoredDoc
 
+from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, all_lines
 from mtlrank.trec import in_order
 
@@ -17,13 +19,7 @@ if TYPE_CHECKING:
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 
 _CLASSIFICATION = ("Accuracy", "MacroF1")
-_REGRESSION = {
-    "MSE": "mean_squared_error",
-    "MAE": "mean_absolute_error",
-    "R2": "r2_score",
-    "Pearson": "pearson_corrcoef",
-    "Spearman": "spearman_corrcoef",
-}
+_REGRESSION = ("MSE", "MAE", "R2", "Pearson", "Spearman")
 _LOWER_IS_BETTER = {"MSE", "MAE"}
 _ROUNDING = 1e-5  # relative to the largest score: of the seven digits of a float32, the last two may be rounding errors
 _HIGHEST = 2.0**24  # above all ranks, which count down from it: float32 holds all whole numbers below
@@ -155,7 +151,7 @@ def label_values(kind: str, measures: Sequence[str], scores: "Tensor", labels: "
     """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,)."""
     if kind == "classification":
         return {m: _classification_value(m, scores, labels.long()) for m in measures}
-    return {m: _regression_value(m, scores.double(), labels.double()) for m in measures}
+    return {m: _regression_value(m, scores.double().numpy(), labels.double().numpy()) for m in measures}
 
 
 class Constant(NamedTuple):
@@ -189,13 +185,24 @@ def _classification_value(measure: str, scores: "Tensor", labels: "Tensor") -> f
     return float(multiclass_f1_score(scores, labels, classes, average="macro"))
 
 
-def _regression_value(measure: str, scores: "Tensor", labels: "Tensor") -> float:
+def _regression_value(measure: str, scores: Floats, labels: Floats) -> float:
     must_vary = {"R2": [labels], "Pearson": [labels, scores], "Spearman": [labels, scores]}.get(measure, [])
-    if any(bool((values == values[0]).all()) for values in must_vary):
+    if any((values == values[0]).all() for values in must_vary):
         return 0.0  # undefined: a constant has no order and no variance
-    from torchmetrics.functional import regression  # seconds to import
+    errors = scores - labels
+    match measure:
+        case "MSE":
+            return float(np.square(errors).mean())
+        case "MAE":
+            return float(np.abs(errors).mean())
+        case "R2":
+            return float(1 - np.square(errors).sum() / np.square(labels - labels.mean()).sum())
+        case "Pearson":
+            return float(np.corrcoef(labels, scores)[0, 1])
+        case _:
+            from scipy.stats import rankdata  # a second to import
 
-    return float(getattr(regression, _REGRESSION[measure])(scores, labels))
+            return float(np.corrcoef(rankdata(labels), rankdata(scores))[0, 1])
 
 
 def _names(kind: str) -> list[str]:

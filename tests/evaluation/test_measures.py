@@ -6,6 +6,7 @@ import pytest
 import pytrec_eval
 import torch
 from ir_measures import Qrel, ScoredDoc
+from scipy import stats
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation import measures
@@ -187,8 +188,20 @@ def test_regression_by_hand():
     values = measures.label_values("regression", ["MSE", "MAE", "Spearman", "R2"], scores, labels)
     assert values["MSE"] == pytest.approx(1 / 3)
     assert values["MAE"] == pytest.approx(1 / 3)
-    assert values["Spearman"] == pytest.approx(1.0, abs=1e-5)  # torchmetrics adds 1e-6 below the line
+    assert values["Spearman"] == pytest.approx(1.0)
     assert values["R2"] == pytest.approx(1 - 1 / (14 / 3))
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1.0, 1e6])
+def test_regression_is_measured_alike_in_any_unit(unit):
+    """And as scipy does. torchmetrics' R2 of labels below .001 is 1 or 0."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.rand(50, generator=generator, dtype=torch.float64)
+    scores = labels + 0.3 * torch.randn(50, generator=generator, dtype=torch.float64)
+    values = measures.label_values("regression", ["R2", "Pearson", "Spearman"], scores * unit, labels * unit)
+    assert values["R2"] == pytest.approx(1 - float((scores - labels).square().mean() / labels.var(correction=0)))
+    assert values["Pearson"] == pytest.approx(stats.pearsonr(labels, scores).statistic)
+    assert values["Spearman"] == pytest.approx(stats.spearmanr(labels, scores).statistic)
 
 
 def test_a_constant_has_no_correlation():
