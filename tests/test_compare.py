@@ -254,7 +254,7 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
     ("words", "code", "expected"),
     [
         (["nowhere"], 3, "The run 'nowhere' does not exist"),
-        (["single1", "bm25.run"], 3, "rank has no qrels.txt to judge a run file by: an older mtlrank judged this head"),
+        (["single1", "bm25.run"], 3, "rank has no qrels.txt to judge a run file by. Judge this head again"),
         (["bm25.run"], 3, "bm25.run ranks no judged document of the rankings of the other systems (no ranking)"),
         (["x=single1", "x=bm25.run"], 2, "'x' names folders of runs and a run file"),
         (["single1", "all1", "--baseline", "x"], 2, "--baseline is 'x': expected the name of a system"),

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from torch.optim import Adafactor
+
 from mtlrank.building.advice import advise
 from mtlrank.building.devices import num_processes
 from mtlrank.composing.compose import Config
@@ -38,10 +40,15 @@ def build_loop(
         )
     try:
         # Now, so that a mistake in it is found before training.
-        usual = loop.configure_optimizers()["optimizer"].defaults
+        optimizer = loop.configure_optimizers()["optimizer"]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"loop.optimizer or loop.schedule cannot be built: {error}") from error
-    if usual.get("fused") and usual.get("momentum"):
+    if isinstance(optimizer, Adafactor) and config["model"]["body"]["lora"]:
+        raise ConfigError(
+            "model.body.lora begins with weights of 0, and Adafactor's steps are relative to a weight's size: it would "
+            "hardly learn. Use loop/optimizer=adamw."
+        )
+    if optimizer.defaults.get("fused") and optimizer.defaults.get("momentum"):
         raise ConfigError(
             "loop.optimizer has momentum and fused=true: torch's kernel fails in a step without samples of some task, as "
             "its weights have no momentum yet. Set loop.optimizer.fused=false."

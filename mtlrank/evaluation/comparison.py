@@ -179,7 +179,7 @@ def _compare(
     p_t = p_tost = None
     if pair.contributions:
         p_t, p_tost = t_test(*pair.contributions), tost(*pair.contributions, margin)
-    return Comparison(
+    found = Comparison(
         head=name,
         measure=measure,
         baseline=baseline.name,
@@ -205,6 +205,7 @@ def _compare(
         per_query=_per_query(theirs, ours, measure) if theirs.kind == "ranking" else {},
         folds=max(theirs.num_folds, ours.num_folds),
     )
+    return found._replace(note=_why_untested(found, is_mean=pair.contributions is not None))
 
 
 def _per_query(baseline: HeadResults, system: HeadResults, measure: str) -> dict[str, float]:
@@ -212,15 +213,29 @@ def _per_query(baseline: HeadResults, system: HeadResults, measure: str) -> dict
     return {query_id: float(value) for (query_id,), value in zip(baseline.items, differences, strict=True)}
 
 
-def _note(row: Comparison) -> str:
-    """Why a value is missing, or how a verdict could be misread."""
+def _why_untested(row: Comparison, *, is_mean: bool) -> str:
+    """Why a value is missing; empty if none is."""
     if row.num_units == 1:
         return f"{row.head} has only one example: no interval, no t-tests."
-    if row.p_tost is None:
+    if not is_mean:
         return f"{row.measure} is not a mean over examples: no t-tests, so no statement on equivalence."
-    runs = f"these runs of {row.system} and {row.baseline}"
+    where = f"on all {row.units} in {_runs(row)}"
     if row.p_t is None:
-        return f"{row.measure} of {row.head} differs by the same amount on all {row.units} in {runs}: no t-test."
+        return f"{row.measure} of {row.head} differs by the same amount {where}: no t-tests."
+    if row.p_tost is None:
+        return f"{row.measure} of {row.head} is the same {where}, but these are too few to show equivalence."
+    return ""
+
+
+def _runs(row: Comparison) -> str:
+    return f"these runs of {row.system} and {row.baseline}"
+
+
+def _note(row: Comparison) -> str:
+    """Why a value is missing, or how a verdict could be misread."""
+    if row.note:
+        return row.note
+    runs = _runs(row)
     of_trained = [row.system_runs] + [row.baseline_runs] * (row.baseline != FIRST_STAGE)
     interval = "the interval, which covers seeds," if min(of_trained) > 1 else "the interval"
     if row.verdict == "not decided" and row.p_holm < LEVEL:

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adafactor, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtlrank.batch import MTLBatch
@@ -205,6 +205,10 @@ class MultiTaskLoop(pl.LightningModule):
         self.training_log.names_of_rates = names
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
+        if weights and isinstance(
+            optimizer, Adafactor
+        ):  # its steps are relative to a weight, and the loss's begin at 0
+            optimizer.param_groups[-1]["eps"] = (optimizer.defaults["eps"][0], 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
         schedule = instance_of("loop.schedule", self.schedule(optimizer, total_steps=self.total_steps), LRScheduler)
         if isinstance(schedule, ReduceLROnPlateau):

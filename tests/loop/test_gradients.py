@@ -186,6 +186,20 @@ def test_looking_at_gradients_changes_nothing(data_dir, tmp_path):
     assert float(rows[-1]["diagnostics/trec2019/examples"]) + float(rows[-1]["diagnostics/msm_ner/examples"]) == 160
 
 
+def test_weights_of_tasks_are_learnt_at_their_rate_by_any_optimizer(data_dir, tmp_path):
+    """Adafactor's steps are relative to a weight's size, and these weights begin at 0."""
+    for optimizer in ("adamw", "adafactor"):
+        learnt = trained(data_dir, tmp_path / optimizer, "loop/loss=uncertainty", f"loop/optimizer={optimizer}")
+        moved = [float(weight.abs()) for name, weight in learnt.items() if "log_variances" in name]
+        assert len(moved) == 2
+        assert max(moved) > 0.02, optimizer
+
+
+def test_updates_that_begin_at_zero_are_refused_with_adafactor(data_dir, tmp_path):
+    with pytest.raises(ConfigError, match=r"would hardly learn\. Use loop/optimizer=adamw"):
+        trained(data_dir, tmp_path / "out", "model.body.lora={rank: 4}", "loop/optimizer=adafactor")
+
+
 def test_momentum_in_one_kernel_is_refused_as_a_step_may_lack_a_task(data_dir, tmp_path):
     words = ["loop.optimizer._target_=torch.optim.SGD", "+loop.optimizer.momentum=0.9"]
     with pytest.raises(ConfigError, match=r"Set loop.optimizer.fused=false"):

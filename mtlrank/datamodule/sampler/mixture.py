@@ -20,9 +20,9 @@ from mtlrank.errors import ConfigError
 class Mixture(MTLSampler):
     """Base of the mixtures. A subclass gives the datasets' shares, which may change in the course of training.
 
-    An epoch holds each dataset's share to within a sample (or, with `one_task`, a batch), in random order. What rounding
-    takes from a dataset is given back later, so that small ones are not left out. If shares change within an
-    epoch, it consists of `num_pieces` pieces with fixed shares.
+    The epochs so far hold each dataset's share to within a sample (or, with `one_task`, a batch), each in random order.
+    What rounding takes from a dataset is given back later, so that small ones are not left out. If shares change within
+    an epoch, it consists of `num_pieces` pieces with fixed shares.
     """
 
     num_pieces = 1  # of an epoch

@@ -6,6 +6,8 @@ import numpy as np
 
 from mtlrank.dtypes import Floats
 
+_MANY = 10  # units on which equal results tell something about others
+
 
 def t_test(baseline: Floats, system: Floats) -> float | None:
     """The two-sided p of the paired t-test (Student 1908); both arrays are (units,).
@@ -24,14 +26,12 @@ def t_test(baseline: Floats, system: Floats) -> float | None:
 def tost(baseline: Floats, system: Floats, margin: float) -> float | None:
     """The p of equivalence within `margin`: two one-sided paired t-tests (Schuirmann 1987), the larger of both.
 
-    It tests whether the mean difference lies between -margin and margin. Differences that are all the same have no
-    variance: then it is 0 within the margin and 1 outside. None for one unit.
+    It tests whether the mean difference lies between -margin and margin. It is 0 if both are equal on at least ten units.
+    None where it is not defined: one unit, or differences that are all the same, as these have no variance.
     """
     differences = system - baseline
-    if len(differences) < 2:
-        return None
     if _is_constant(differences):
-        return 0.0 if abs(differences[0]) < margin else 1.0
+        return 0.0 if len(differences) >= _MANY and not differences.any() else None
     from scipy import stats
 
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue

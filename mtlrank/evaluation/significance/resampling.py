@@ -52,6 +52,9 @@ def bootstrap_interval(
     which are few, are not drawn: each resample adds an error of the mean over runs from Student's t, with Welch's
     degrees of freedom (Welch 1947), as two or three runs estimate their own variance badly. So the interval covers both
     variances; it is a little too wide where units and runs interact. None for one unit.
+
+    Few units estimate their variance badly, too: then quantiles further out are taken, those that Student's t has beyond
+    a normal distribution's (expanded percentiles; Hesterberg 2015), less so where runs make most of the variance.
     """
     if num_units < 2:
         return None
@@ -62,9 +65,10 @@ def bootstrap_interval(
     for size in _batch_sizes(num_units, resamples):
         values = statistic(_drawn(num_units, size, generator))
         means = [part.mean(0) for part in (values[baseline_runs:], values[:baseline_runs]) if len(part)]
-        differences.append(means[0] - sum(means[1:]) + error * generator.standard_t(freedom, size))
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
+        differences.append(means[0] - sum(means[1:]))
+    of_units = np.concatenate(differences)
+    tail = _tail(level, num_units - 1, float(of_units.var()), error**2)
+    low, high = np.quantile(of_units + error * generator.standard_t(freedom, resamples), [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -95,6 +99,19 @@ def _drawn(number: int, resamples: int, generator: np.random.Generator) -> Float
     drawn = generator.integers(0, number, (number - 1, resamples))
     cells = drawn * resamples + np.arange(resamples)
     return np.bincount(cells.ravel(), minlength=number * resamples).reshape(number, resamples).astype(np.float64)
+
+
+def _tail(level: float, freedom: int, of_units: float, of_runs: float) -> float:
+    """The share of resamples below the interval: that of a normal variable beyond the quantile of Student's t.
+
+    The degrees of freedom are those of both variances, of which that of the runs is allowed for already (Welch 1947).
+    """
+    from scipy import stats  # slow to import, and most readers of results compute no interval
+
+    quantile = (1 - level) / 2
+    if not of_units:
+        return quantile
+    return float(stats.norm.sf(stats.t.isf(quantile, freedom * ((of_units + of_runs) / of_units) ** 2)))
 
 
 def _all_fit(num_units: int, resamples: int) -> bool:

@@ -102,9 +102,10 @@ class GradNorm(ByGradient):
 
     With G_t the norm of the weighted gradient of task t at the body, L~_t its loss over its first loss, and r_t = L~_t over
     the mean of all L~, weights follow the gradient of the sum of |G_t - mean(G) r_t^alpha| (eq. 2) at rate `lr` and are
-    scaled to a mean of 1. The body's gradient is the weighted mean. Two things differ from the paper: norms are taken over
-    the whole body, not its last shared layer, as heads here read different ones, and that gradient is divided by the mean
-    norm, so that one `lr` fits bodies of any size.
+    scaled to a mean of 1. The body's gradient is the weighted mean. Four things differ from the paper: norms are taken over
+    the whole body, not its last shared layer, as heads here read different ones; that gradient is divided by the mean
+    norm, so that one `lr` fits bodies of any size; weights are at least 1e-3 before they are scaled; and heads learn from
+    their losses unweighted, as a factor would change nothing but the step of optimizers unlike Adam.
     """
 
     weights: Tensor  # (tasks,)
@@ -154,6 +155,8 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
     if name == "CAGrad":
         # With torchjd's 1e-4, a task whose gradient is much shorter than others stops all.
         settings.setdefault("norm_eps", 1e-12)
+    if name == "MGDA":  # with torchjd's 1e-3, it ends far from the shortest combination if lengths differ much
+        settings.setdefault("epsilon", 1e-6)
     try:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing

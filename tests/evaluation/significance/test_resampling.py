@@ -119,6 +119,14 @@ def test_seeds_that_differ_make_the_interval_wider():
     assert wide[1] - wide[0] > 10 * (narrow[1] - narrow[0])
 
 
+@pytest.mark.parametrize("number", [10, 20, 50])
+def test_of_few_units_that_are_normal_the_interval_is_students(number):
+    units = stats.norm.ppf((np.arange(number) + 0.5) / number)
+    theirs = stats.ttest_1samp(units, 0).confidence_interval()
+    found = interval(np.zeros(number), units, resamples=100_000)
+    assert found == pytest.approx(tuple(theirs), rel=0.03)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (3, 3), (2, 5)])
 def test_where_only_seeds_differ_the_interval_is_welchs(shape):
     draw = np.random.default_rng(3)  # two or three runs whose variances differ: Welch's degrees of freedom are few
