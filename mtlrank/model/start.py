@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from mtlrank.backbone import load_config, load_tokenizer
 from mtlrank.errors import ConfigError
@@ -62,8 +63,9 @@ def start_heads(
             continue
         head, prefix = model.head(name), f"heads.{name}."
         scale = scale_between(head, tasks[name], labels[name], earlier[name])
-        if scale is not None:
-            head.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
+        theirs = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        if scale is not None and _shapes(theirs) == _shapes(head.state_dict()):
+            head.load_state_dict(theirs)
             if scale != (1.0, 0.0):
                 head.rescale(*scale)
             taken.append(name)
@@ -79,7 +81,8 @@ def scale_between(head: MTLHead, task: Task, labels: Labels, earlier: Labels) ->
     """The factor and shift of logits that keep a head's scores, if it was trained on labels with the facts `earlier`.
 
     A head for numbers learns labels that are scaled to a mean of 0 and a variance of 1. None if its logits stand for
-    something else now (other classes, buckets or levels), or if it has no layer to rescale: then it must start anew.
+    something else now (other classes, buckets or levels), if it has no layer to rescale, or if a task of a user's own makes
+    scores of them in its own way: then it must start anew.
     """
     if any(labels.get(key) != earlier.get(key) for key in ("classes", "edges", "levels")):
         return None
@@ -89,11 +92,17 @@ def scale_between(head: MTLHead, task: Task, labels: Labels, earlier: Labels) ->
         return None
     std = labels["std"] or 1.0
     scale = (earlier["std"] or 1.0) / std, (earlier["mean"] - labels["mean"]) / std
-    return scale if scale == (1.0, 0.0) or head.output_layer else None
+    can_rescale = head.output_layer and type(task).scores is Regression.scores
+    return scale if scale == (1.0, 0.0) or can_rescale else None
 
 
 def _levels(levels: Any) -> dict[str, Any]:
-    return {"levels": [float(level) for level in levels]} if levels else {}
+    """Those of a scale. A task of a user's own may call something else so."""
+    return {"levels": list(levels)} if isinstance(levels, list | tuple) else {}
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def backbone_of(folder: Path) -> str:

@@ -39,7 +39,8 @@ class Regression(ItemTask):
             raise ConfigError(f"huber is {huber!r}, expected null or a number above 0.")
         self.minimum, self.maximum = minimum, maximum
         self.huber = huber
-        self.is_squared_error = huber is None  # the Huber loss is half of it already
+        # The Huber loss is half of it already, and a subclass may have a loss of its own.
+        self.is_squared_error = huber is None and type(self).item_loss is Regression.item_loss
         self.mean, self.std = 0.0, 1.0
 
     def parse_label(self, label: float | str) -> float:

@@ -21,6 +21,35 @@ class Without(MTLHead):
         return nn.Sequential(nn.Linear(in_dim, out_dim), nn.Tanh())
 
 
+class Gated(MTLHead):
+    """A projection whose last layer is not the one that gives the logits."""
+
+    def project(self, in_dim, out_dim):
+        return Product(nn.Linear(in_dim, out_dim), nn.Linear(in_dim, 1))
+
+
+class Product(nn.Module):
+    def __init__(self, *parts):
+        super().__init__()
+        self.out, self.gate = parts
+
+    def forward(self, pooled):
+        return self.out(pooled) * self.gate(pooled).sigmoid()
+
+
+class Logarithm(Regression):
+    """Its scores are not those of a scaled label."""
+
+    def scores(self, logits):
+        return logits.squeeze(-1).exp()
+
+
+class Levelled(Regression):
+    """Calls something else `levels`."""
+
+    levels = 3
+
+
 def head(cls=Linear):
     return cls(body_dim=4, num_layers=2, output_dim=1, pooler=partial(CLSToken, layers=[-1]), dropout=0.0)
 
@@ -44,6 +73,9 @@ def test_scores_stay(cls):
         (Linear, Regression(["MSE"]), NOW, {"classes": ["a"]}, None),
         (Without, Regression(["MSE"]), NOW, NOW, (1.0, 0.0)),
         (Without, Regression(["MSE"]), NOW, BEFORE, None),
+        (Gated, Regression(["MSE"]), NOW, BEFORE, None),
+        (Linear, Logarithm(["MSE"]), NOW, BEFORE, None),
+        (Linear, Levelled(["MSE"]), NOW, NOW, (1.0, 0.0)),
         (Linear, Regression(["MSE"]), NOW, {}, None),
         (Linear, Relevance(["AP"], 1), NOW, BEFORE, (1.0, 0.0)),
         (Linear, Classification(["Accuracy"]), {"classes": ["a", "b"]}, {"classes": ["a", "b"]}, (1.0, 0.0)),

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mtlrank import embedded, evaluate, train
 from mtlrank.building.model import build_body, build_model, build_saved_model
@@ -86,6 +86,20 @@ def test_body_and_heads_begin_with_the_weights_of_the_trained(data_dir, trained,
     taken = {name for name, weight in state.items() if name in weights and torch.equal(weights[name], weight)}
     assert {name for name in state if name.startswith(("body.", "heads.msm_ner."))} <= taken
     assert "heads.trec2019.projection.weight" not in taken
+
+
+def test_a_head_of_other_sizes_begins_anew(data_dir, trained, tmp_path, capsys):
+    folder = changed_copy(trained / "model", tmp_path / "narrow", lambda config: None)
+    weights = load_file(folder / "model.safetensors")
+    for name, kept in (("0.weight", (8, 64)), ("0.bias", (8,)), ("2.weight", (..., 8))):
+        place = f"heads.msm_ner.projection.{name}"
+        weights[place] = weights[place][tuple(slice(end) if end is not ... else end for end in kept)].contiguous()
+    save_file(weights, folder / "model.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest.pop("files")
+    write_manifest(folder, manifest)
+    started(data_dir, f"model.start_from={folder}")
+    assert "its heads trec2019; new heads: msm_ner" in capsys.readouterr().err
 
 
 def test_a_head_for_numbers_keeps_its_scores_on_other_labels(data_dir, tmp_path):

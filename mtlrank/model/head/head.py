@@ -56,8 +56,10 @@ class MTLHead(nn.Module, ABC):
 
     @property
     def output_layer(self) -> nn.Linear | None:
-        """The linear layer with a bias that gives the logits, if the projection ends with one."""
-        *_, last = self.projection.modules()
+        """The linear layer with a bias that gives the logits: the projection, or the last of a sequence."""
+        last = self.projection
+        while isinstance(last, nn.Sequential):
+            last = last[-1]
         return last if isinstance(last, nn.Linear) and last.bias is not None else None
 
     @property
