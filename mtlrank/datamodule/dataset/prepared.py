@@ -3,6 +3,7 @@
 import gc
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,12 @@ class PreparedDataset(ABC):
             for record in records
             if shard.holds(record.query_id) and place_of(record, split) not in reading.bad_rows  # without tokens
         ]
+        pairs = Counter((record.query_id, record.doc_id) for record in mine)
+        if twice := next((pair for pair, times in pairs.items() if times > 1), None):
+            raise DataError(
+                f"{self.name}/{split}: document {twice[1]!r} of query {twice[0]!r} comes {pairs[twice]} times. A "
+                "ranking holds each document once."
+            )
         if records:
             qrels = [qrel_line(record.query_id, record.doc_id, int(record.label)) for record in mine]
             write_text(folder / "qrels.txt", "".join(qrels))
@@ -144,8 +151,16 @@ class PreparedDataset(ABC):
         merge_shards(target, shards, self.task, description, max_bad_rows)
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
+        groups = set[int]()
         for sample in samples_of(records_of(self, split)):
             first = sample[0]
+            if first.group in groups:
+                raise DataError(
+                    f"{place_of(first, split)}: group {first.group} comes a second time. Records of a group must follow "
+                    "each other, as they form one sample."
+                )
+            if first.group is not None:
+                groups.add(first.group)
             if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
                 yield sample
 

@@ -158,6 +158,12 @@ def test_a_group_is_a_sample(tmp_path):
     assert split.items_of_samples(np.array([1, 0])).tolist() == [3, 4, 5, 0, 1, 2]
 
 
+def test_a_group_that_is_torn_apart_is_refused(tmp_path):
+    records = [Record("q", f"d{i}", "who", f"text {i}", i % 2, group=i % 3) for i in range(6)]
+    with pytest.raises(DataError, match="train, query 'q', doc 'd3': group 0 comes a second time"):
+        prepared(tmp_path, Relevance(["AP"]), records)
+
+
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
@@ -279,6 +285,19 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     assert {(q, d, rank) for q, _, d, rank, *_ in run} == {
         (q, f"{q}-d{d}", str(rank)) for q in ("q1", "q2", "q3") for d, rank in ((2, 1), (1, 2))
     }
+
+
+@pytest.mark.parametrize("grade", [2, 0])
+def test_a_document_that_a_ranking_of_ones_own_has_twice_is_refused(tmp_path, grade):
+    class Mine(PreparedDataset):
+        def records(self, split):
+            yield Record("q", "d1", "silent harbour", "the silent harbour", 2)
+            yield Record("q", "d2", "silent harbour", "a garden", 0)
+            yield Record("q", "d1", "silent harbour", "the silent harbour", grade)
+
+    dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
+    with pytest.raises(DataError, match="mine/val: document 'd1' of query 'q' comes 2 times"):
+        dataset.prepare_shard(tmp_path / "1", Shard(), Reading())
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
