@@ -145,7 +145,7 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
             if other != path:
                 raise ConfigError(
                     f"{other} and {path} have the same config and seed {run.get('seed')}, so they count once. "
-                    "Leave one out."
+                    f"Leave one out or, if their data or classes of yours differ, name both, as in a={other} b={path}."
                 )
 
 

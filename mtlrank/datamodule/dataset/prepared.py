@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
@@ -17,7 +19,7 @@ from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.own_parts import records_of
+from mtlrank.own_parts import name_of, records_of
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, write_run
@@ -46,6 +48,7 @@ class PreparedDataset(ABC):
             raise ConfigError(f"Dataset {name!r} needs a task and a preprocessor, found {task!r} and {preprocessor!r}.")
         if preprocessor.lengths.max_passages > 1:
             check_one_score(name, task)
+        check_no_weights(name, task)
         self.name = safe_name(str(name), "The dataset name")
         self.task = task
         self.preprocessor = preprocessor
@@ -244,6 +247,16 @@ def check_one_score(name: str, task: Task) -> None:
             f"Dataset {name!r}: max_passages above 1 is for tasks with one score for a document, and {type(task).__name__} "
             "has others. Set max_passages=1, or choose another task, as relevance."
         )
+
+
+def check_no_weights(name: str, task: Task) -> None:
+    """Refuse weights in a task, which would not be learnt. A module without any, such as a loss of torch, is fine."""
+    for key, value in vars(task).items():
+        if isinstance(value, nn.Parameter) or (isinstance(value, nn.Module) and list(value.parameters())):
+            raise ConfigError(
+                f"Dataset {name!r}: its task {name_of(task)} has weights, {key!r}, which no optimizer would see. Weights "
+                "belong in a head, or in a loss that combines tasks."
+            )
 
 
 @contextmanager

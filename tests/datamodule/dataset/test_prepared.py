@@ -7,13 +7,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.dataset.card import _queries
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.prepare import _say
 from mtlrank.task import Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
@@ -285,6 +286,16 @@ def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     assert {(q, d, rank) for q, _, d, rank, *_ in run} == {
         (q, f"{q}-d{d}", str(rank)) for q in ("q1", "q2", "q3") for d, rank in ((2, 1), (1, 2))
     }
+
+
+def test_a_task_with_weights_is_refused_as_they_would_not_learn():
+    task = regression()
+    task.loss = torch.nn.MSELoss()
+    Given(task, [])
+    for scale in (torch.nn.Parameter(torch.ones(1)), torch.nn.Linear(1, 1)):
+        task.scale = scale
+        with pytest.raises(ConfigError, match="Dataset 'given': its task .*Regression has weights, 'scale'"):
+            Given(task, [])
 
 
 @pytest.mark.parametrize("grade", [2, 0])
