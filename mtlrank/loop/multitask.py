@@ -205,9 +205,8 @@ class MultiTaskLoop(pl.LightningModule):
         self.training_log.names_of_rates = names
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop("lr_factor", 1.0)
-        if weights and isinstance(
-            optimizer, Adafactor
-        ):  # its steps are relative to a weight, and the loss's begin at 0
+        if weights and isinstance(optimizer, Adafactor):
+            # Its steps are relative to the size of a weight, and those of a loss begin at 0.
             optimizer.param_groups[-1]["eps"] = (optimizer.defaults["eps"][0], 1.0)
         # The number of steps comes from our own samplers: asking the trainer for it drops restored loader positions.
         schedule = instance_of("loop.schedule", self.schedule(optimizer, total_steps=self.total_steps), LRScheduler)

@@ -105,7 +105,7 @@ class GradNorm(ByGradient):
     scaled to a mean of 1. The body's gradient is the weighted mean. Four things differ from the paper: norms are taken over
     the whole body, not its last shared layer, as heads here read different ones; that gradient is divided by the mean
     norm, so that one `lr` fits bodies of any size; weights are at least 1e-3 before they are scaled; and heads learn from
-    their losses unweighted, as a factor would change nothing but the step of optimizers unlike Adam.
+    unweighted losses.
     """
 
     weights: Tensor  # (tasks,)
