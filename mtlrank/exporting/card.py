@@ -17,6 +17,7 @@ from mtlrank.storage import file_hash, read_json
 from mtlrank.task import Buckets
 from mtlrank.trained_head import TrainedHead
 
+_NO_SOURCES = ("_target_", "name", "task", "preprocessor", "licence")  # settings of a dataset that name none
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
 _CROSS_ENCODER = """
 ```python
@@ -164,8 +165,8 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
 def _source(config: Config, folder: Path, key: str) -> Any:
     """Ids with versions and files with hashes, as preparation recorded them; else the settings of the config."""
     node = config["datamodule"]["dataset"]["datasets"][key]
-    settings = {split: node[split] for split in ("train", "val", "test") if node.get(split) is not None}
-    return without_folders(read_json(folder / SOURCES).get(key, settings))
+    settings = {name: value for name, value in node.items() if name not in _NO_SOURCES and value is not None}
+    return without_folders(read_json(folder / SOURCES).get(key) or settings)
 
 
 def without_folders(value: Any) -> Any:

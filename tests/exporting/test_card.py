@@ -4,8 +4,8 @@ import torch
 from transformers import AutoTokenizer
 
 from mtlrank import evaluate
-from mtlrank.exporting.card import escape, model_card
-from mtlrank.storage import read_json
+from mtlrank.exporting.card import _source, escape, model_card
+from mtlrank.storage import read_json, write_json
 from tests.exports import assert_equal_scores, by_transformers, exported, head_of, ranked
 from tests.saved_models import composed, save_random, settings
 
@@ -53,6 +53,13 @@ def test_of_models_in_one_folder_each_card_tells_its_own_measures(tmp_path, conf
         assert re.findall(r"bm25 \| test \| MSE \| (\S+) \|", card) == [f"{value:.4f}"]
         found.append(value)
     assert found[0] != found[1]
+
+
+def test_a_dataset_that_describes_no_source_is_told_by_its_settings(tmp_path):
+    """As one of a user's own class, whose files only its settings name."""
+    own = {"_target_": "my_data.Blocks", "name": "odd", "path": "/home/me/blocks", "task": {}, "val": None}
+    write_json(tmp_path / "sources.json", {"odd": {}})
+    assert _source({"datamodule": {"dataset": {"datasets": {"odd": own}}}}, tmp_path, "odd") == {"path": "blocks"}
 
 
 def test_markdown_of_others_is_shown_as_text():
