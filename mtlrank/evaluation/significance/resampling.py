@@ -109,9 +109,9 @@ def _tail(level: float, freedom: int, of_units: float, of_runs: float) -> float:
     from scipy import stats  # slow to import, and most readers of results compute no interval
 
     quantile = (1 - level) / 2
-    if not of_units:
+    if of_units <= 1e-9 * of_runs:  # rounding
         return quantile
-    return float(stats.norm.sf(stats.t.isf(quantile, freedom * ((of_units + of_runs) / of_units) ** 2)))
+    return float(stats.norm.sf(stats.t.isf(quantile, freedom * (1 + of_runs / of_units) ** 2)))
 
 
 def _all_fit(num_units: int, resamples: int) -> bool:
