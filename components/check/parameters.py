@@ -30,10 +30,8 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     given, their default must be the experiment's tasks.
     """
     check_lists(values["tasks"], values["shards"])
-    gpus = check_pods(values)
+    check_pods(values)
     settings = {**train_settings(values), "output_dir": "of the step"}
-    if gpus > 1 or "num_nodes" in values:
-        settings |= {"trainer.devices": max(1, gpus), "trainer.num_nodes": values.get("num_nodes", 1)}
     config = pipeline_config(settings, values["overrides"])
     if not are_tasks_given:
         check_tasks(pipeline_config({**settings, "tasks": None}, values["overrides"]), values)
@@ -76,8 +74,8 @@ def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
         )
 
 
-def check_pods(values: Mapping[str, Any]) -> int:
-    """Refuse machines that no cluster gives; returns the number of GPUs that train together."""
+def check_pods(values: Mapping[str, Any]) -> None:
+    """Refuse machines that no cluster gives."""
     gpus, judging_gpus = (number_of_gpus(values.get(name, "0"), name) for name in ("gpus", "judging_gpus"))
     if judging_gpus > 1:
         raise ConfigError(f"judging_gpus is {judging_gpus}: expected 0 or 1, as one process judges a head.")
@@ -85,7 +83,6 @@ def check_pods(values: Mapping[str, Any]) -> int:
     if empty and "num_nodes" not in values:  # nodes may have what the cluster's runtime says
         raise ConfigError(f"{empty[0]} is empty: expected {EXPECTED[empty[0]]}.")
     check_machine({name: values[name] for name in Nodes._fields if name in values} | {"gpus": gpus})
-    return gpus
 
 
 def check_tasks(config: Config, values: Mapping[str, Any]) -> None:

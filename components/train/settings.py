@@ -28,9 +28,13 @@ def number_of_gpus(text: str, name: str = "gpus") -> int:
 def train_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a training run by config key, from a pipeline's parameters, for `pipeline_config`.
 
-    None leaves a setting to the experiment.
+    None leaves a setting to the experiment. The number of processes is never left to it: pods have what parameters say.
     """
-    return {**shared_settings(values), "tasks": values["tasks"], "seed": values["seed"], "test": False}
+    processes = {
+        "trainer.devices": max(1, number_of_gpus(values["gpus"])),
+        "trainer.num_nodes": values.get("num_nodes", 1),
+    }
+    return {**shared_settings(values), **processes, "tasks": values["tasks"], "seed": values["seed"], "test": False}
 
 
 def shared_settings(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def _set_by(key: str, settings: Mapping[str, Any]) -> str:
     """Why an override of `key` is refused: the end of the message."""
     if key in ("test", "output_dir", "data_dir"):
         return f"the pipeline sets {key} itself. Leave it out."
+    if key == "trainer.num_nodes" and settings[key] == 1:  # of the pipelines, only mtl_ranking_nodes has num_nodes
+        return "training has one node here: the pipeline mtl_ranking_nodes has more, by its parameter num_nodes."
     name = _PARAMETERS.get(key) or re.split("[./]", key.partition("@")[0])[-1]
     if key == "seed" and "study.seeds" in settings:
         name = "seeds"

@@ -291,6 +291,7 @@ def examples():
         ({"overrides": ["study.seeds=[4]"]}, "the pipeline's parameter seeds sets study.seeds"),
         ({"overrides": ["study.shard=1/2"]}, "each run has a step of its own"),
         ({"overrides": ["trainer.devices=2"]}, "Each run of a study has one device"),
+        ({"overrides": ["trainer.num_nodes=2"]}, "Each run of a study has one device"),
         ({"overrides": ["prepare.shard=1/2"]}, "Leave prepare.shard out"),
         (
             {"overrides": ["+datamodule.dataset.datasets.trec2019={folds: 3, val: null, test: null}"]},

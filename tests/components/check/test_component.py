@@ -52,6 +52,8 @@ def complaint(pipeline=mtl_ranking, **changes):
         ({"overrides": ["training.monitor=val/trec2019/nDCG"]}, "training.monitor is 'val/trec2019/nDCG'."),
         ({"overrides": ["model.body._target_=os.system"]}, "not allowed from a pipeline"),
         ({"gpus": "2", "overrides": ["trainer.devices=1"]}, "the pipeline's parameter gpus sets trainer.devices"),
+        ({"gpus": "1", "overrides": ["trainer.devices=auto"]}, "the pipeline's parameter gpus sets trainer.devices"),
+        ({"gpus": "0", "overrides": ["trainer.devices=2"]}, "the pipeline's parameter gpus sets trainer.devices"),
         ({"memory": "lots"}, "memory is 'lots', expected an amount with its unit"),
         ({"margin": -1.0}, "margin is -1.0: expected a finite number that is at least 0"),
         ({"margin": float("inf")}, "margin is inf: expected a finite number that is at least 0"),
@@ -66,7 +68,6 @@ def test_a_mistake_is_one_line(changes, said):
     "changes",
     [
         {},
-        {"gpus": "1", "overrides": ["trainer.devices=1"]},  # of a single process, an override may say it
         {"checkpoints": "checkpoints", "registry": "registry"},  # a folder, where a pipeline runs on one machine
         {"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 3.0}]},  # as a step gets it
     ],
@@ -87,6 +88,14 @@ def test_what_is_right_passes(changes, capsys):
 )
 def test_what_nodes_cannot_have_is_told(changes, said):
     assert said in complaint(mtl_ranking_nodes, **changes)
+
+
+@pytest.mark.parametrize("gpus", ["0", "1", "2"])
+def test_a_single_node_does_not_wait_for_another(gpus):
+    said = complaint(gpus=gpus, overrides=["trainer.num_nodes=2"])
+    assert said.startswith(
+        "overrides has 'trainer.num_nodes=2', but training has one node here: the pipeline mtl_ranking"
+    )
 
 
 @pytest.mark.parametrize(
