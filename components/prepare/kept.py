@@ -7,9 +7,9 @@ from mtlrank.building.dataset import prepared_folder
 from mtlrank.composing.compose import Config, pipeline_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import Shard
-from mtlrank.errors import ConflictError, DataError
+from mtlrank.errors import ConflictError, DataError, StorageError, one_line
 from mtlrank.prepare import merge, prepare_shard
-from mtlrank.progress import say
+from mtlrank.progress import say, warn
 from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, write_text
 
 INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept
@@ -35,6 +35,8 @@ def prepare_or_find(config: Config, key: str, shard: Shard, part: Path, kept_in:
 def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path, kept_in: str) -> None:
     """Make the dataset of its shards in `folder` and keep it in `kept_in`, or fetch the one that is kept there.
 
+    If it cannot be kept, the run goes on: keeping only saves later runs work.
+
     Raises:
         DataError: It was kept when the shards were asked for, and is not any more.
 
@@ -56,6 +58,8 @@ def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path
             publish_folder(folder, kept)
         except ConflictError:
             say(f"another run kept {key} first: {kept}")
+        except StorageError as error:
+            warn(f"{key} is not kept in {kept}, so later runs prepare it again; this run goes on: {one_line(error)}")
 
 
 def _kept(config: Config, key: str, num_shards: int, folder: str) -> str | None:

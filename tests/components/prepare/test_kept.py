@@ -60,6 +60,23 @@ def test_what_another_run_has_kept_meanwhile_stays(tmp_path, place, monkeypatch,
     assert "another run kept msm_ner first" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_if_it_cannot_keep_what_it_made(tmp_path, bucket, monkeypatch, capsys):
+    monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "home"))
+    bucket.fail("POST", 403, times=10**9)  # the right to read is there
+    _, dataset = prepared(tmp_path / "run", "gs://bucket/prepared")
+    assert f"dataset/{MANIFEST}" in dataset
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mtlrank: ")]
+    assert warning.startswith("mtlrank: msm_ner is not kept in gs://bucket/prepared/msm_ner-")
+    assert "so later runs prepare it again; this run goes on: Cannot write gs://bucket/prepared/" in warning
+
+
+def test_a_folder_that_is_a_file_costs_no_run_either(tmp_path, home, capsys):
+    (tmp_path / "prepared").write_text("")
+    _, dataset = prepared(tmp_path / "run", str(tmp_path / "prepared"))
+    assert f"dataset/{MANIFEST}" in dataset
+    assert "this run goes on: Cannot publish" in capsys.readouterr().err
+
+
 def test_what_was_removed_while_a_run_began_is_told(first, tmp_path, place):
     config = select_tasks(compose_config(["tasks=[msm_ner]"], trusted=True))
     part = tmp_path / "part"
