@@ -10,7 +10,7 @@ from mtlrank.datamodule.dataset import Shard
 from mtlrank.errors import ConflictError, DataError, StorageError, one_line
 from mtlrank.prepare import merge, prepare_shard
 from mtlrank.progress import say, warn
-from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, write_text
+from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, read_manifest, write_text
 
 INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept
 
@@ -38,13 +38,12 @@ def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path
     If it cannot be kept, the run goes on: keeping only saves later runs work.
 
     Raises:
-        DataError: It was kept when the shards were asked for, and is not any more.
+        DataError: It was kept when the shards were asked for, and is not any more, or not whole.
 
     """
     kept = _kept(config, key, len(parts), kept_in)
     if kept and exists(join(kept, MANIFEST)):
-        if fetch_folder(kept, folder) != folder:  # a local one is only found
-            publish_folder(kept, folder)
+        _fetch(kept, folder)
         say(f"{key} is prepared already: {kept}")
         return
     if gone := [part for part in parts if (part / INSTEAD).exists()]:
@@ -60,6 +59,19 @@ def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path
             say(f"another run kept {key} first: {kept}")
         except StorageError as error:
             warn(f"{key} is not kept in {kept}, so later runs prepare it again; this run goes on: {one_line(error)}")
+
+
+def _fetch(kept: str, folder: Path) -> None:
+    """Copy the dataset that is kept to `folder`."""
+    try:
+        if fetch_folder(kept, folder) != folder:  # a local one is only found
+            read_manifest(kept)
+            publish_folder(kept, folder)
+    except DataError as error:
+        what, _, _ = str(error).rpartition(". ")  # without the way out of a published folder
+        raise DataError(
+            f"{what}. Remove {kept}, and start a new run without cached results (--no-cache), which makes it again."
+        ) from error
 
 
 def _kept(config: Config, key: str, num_shards: int, folder: str) -> str | None:

@@ -1,5 +1,7 @@
 """A dataset that is kept is prepared once, whatever the run and the image."""
 
+from pathlib import Path
+
 import pytest
 
 from components.prepare import kept
@@ -8,7 +10,8 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.errors import ConflictError, DataError
-from mtlrank.storage import MANIFEST, remove_folder
+from mtlrank.storage import MANIFEST, gcs, list_files, remove_folder, write_bytes
+from mtlrank.storage.paths import parse
 
 SHARDS = [Shard(1, 2), Shard(2, 2)]
 
@@ -58,6 +61,29 @@ def test_what_another_run_has_kept_meanwhile_stays(tmp_path, place, monkeypatch,
     _, dataset = prepared(tmp_path / "run", place)
     assert f"dataset/{MANIFEST}" in dataset
     assert "another run kept msm_ner first" in capsys.readouterr().err
+
+
+def lose(path):
+    """Delete one file, as a lifecycle rule does."""
+    place = parse(path)
+    place.unlink() if isinstance(place, Path) else gcs.delete(place)
+
+
+@pytest.mark.parametrize("harm", [lose, lambda path: write_bytes(path, b"other")], ids=["lost", "damaged"])
+def test_what_lost_a_file_says_which_folder_to_remove(first, tmp_path, place, harm):
+    (card,) = [name for name in list_files(place) if name.endswith("card.html")]
+    folder = f"{place}/{card.removesuffix('/card.html')}"
+    harm(f"{place}/{card}")
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path / "second", place)
+    said = str(caught.value)
+    assert said.startswith(f"{folder}/card.html ")
+    assert said.endswith(
+        f". Remove {folder}, and start a new run without cached results (--no-cache), which makes it again."
+    )
+    assert said.count(". ") == 1
+    remove_folder(folder)
+    assert prepared(tmp_path / "third", place)[1] == first[1]
 
 
 def test_a_run_goes_on_if_it_cannot_keep_what_it_made(tmp_path, bucket, monkeypatch, capsys):
