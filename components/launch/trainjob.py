@@ -24,7 +24,7 @@ TRAINING_KEYS = (
 EXPECTED = {
     "num_nodes": "at least 1",
     "gpus": "a whole number, at least 0",
-    "gpu_type": "the name of a resource, as in nvidia.com/gpu",
+    "gpu_type": "DOMAIN/NAME of a resource, as in nvidia.com/gpu (the model is for node_selector)",
     "cpu": "cores, as in 8 or 500m",
     "memory": "an amount with its unit, as in 64Gi",
     "node_selector": 'labels, as in {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
@@ -124,7 +124,7 @@ def _is_right(key: str, value: Any) -> bool:
     if key == "tolerations":
         return isinstance(value, list) and all(isinstance(entry, dict) and _tolerates(entry) for entry in value)
     if key == "gpu_type":
-        return all(_NAME.fullmatch(part.lower()) for part in value.split("/"))
+        return "/" in value and _is_label(value, "")
     return (not value and key == "service_account") or _NAME.fullmatch(value) is not None
 
 

@@ -138,6 +138,10 @@ def test_nothing_in_the_arguments_is_expanded_or_run():
         {"service_account": "Me"},
         {"runtime": ""},
         {"gpu_type": ""},
+        {"gpu_type": "/"},
+        {"gpu_type": "nvidia.com/"},
+        {"gpu_type": "nvidia.com/gpu/l4"},
+        {"gpu_type": "memory"},
         {"deadline_hours": 0},
     ],
 )
@@ -145,6 +149,14 @@ def test_what_no_cluster_gives_is_refused_by_name(wrong):
     (key,) = wrong
     with pytest.raises(ConfigError, match=key):
         trainjob(ORDER, NODES._replace(**wrong), RUN, IMAGE)
+
+
+@pytest.mark.parametrize(
+    "gpu_type", ["nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "amd.com/gpu", "nvidia.com/gpu.shared"]
+)
+def test_gpus_are_counted_by_the_name_of_their_resource(gpu_type):
+    job = trainjob(ORDER, NODES._replace(gpu_type=gpu_type), RUN, IMAGE)
+    assert job["spec"]["trainer"]["resourcesPerNode"]["limits"][gpu_type] == "8"
 
 
 @pytest.mark.parametrize(
