@@ -16,7 +16,9 @@ from components.launch.trainjob import SECRET, TRAINING_KEYS
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
 
-_SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|CREDENTIALS|KEY)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(^|_)(SECRET(_|$)|(TOKEN|PASS|PWD|PAT|CREDENTIALS|KEY)$)|(PASSWORD|PASSWD|APIKEY)$", re.IGNORECASE
+)
 LOOPS = ("try-each", "judge-each")  # whose pods may have GPUs
 
 Parallelism = Annotated[

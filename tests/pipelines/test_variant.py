@@ -5,6 +5,7 @@ import yaml
 from kfp import dsl, kubernetes
 from kfp.compiler import Compiler
 
+from mtlrank.errors import ConfigError
 from pipelines.compile import write
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes
@@ -112,8 +113,21 @@ def test_what_is_sent_has_it(server, invoke):
 
 def test_variables_that_only_sound_like_secrets_are_taken(tmp_path):
     env = ["TOKENIZERS_PARALLELISM=false", "GOOGLE_APPLICATION_CREDENTIALS=/data/key.json", "HF_TOKEN_PATH=/data/token"]
+    env += ["BYPASS=1", "PATH=bin", "COMPASS_DIR=a", "KEY_COLUMN=id", "SECRETARY=a", "MY_SECRET_FILE=/data/secret"]
     write(tmp_path / "pipeline.yaml", variant=Variant(env=env))
-    assert all(len(variables) == 3 for _, variables in pods(tmp_path / "pipeline.yaml").values())
+    assert all(len(variables) == len(env) for _, variables in pods(tmp_path / "pipeline.yaml").values())
+
+
+SECRETS = """
+SECRET AWS_SECRET_ACCESS_KEY AWS_SECRET_ACCESS_KEY_ID my_secret_file KAGGLE_KEY GITHUB_TOKEN AZURE_PAT APIKEY OPENAI_APIKEY
+DB_PASS DB_PASSWD DB_PASSWORD DB_PWD PGPASSWORD
+"""
+
+
+@pytest.mark.parametrize("name", SECRETS.split())
+def test_variables_that_sound_like_secrets_are_refused(name):
+    with pytest.raises(ConfigError, match=f"--env {name}: .* this looks like a secret"):
+        Variant(env=[f"{name}=abc"]).of(mtl_ranking)
 
 
 def test_a_folder_on_a_volume_outlives_pods(server, invoke):
