@@ -12,7 +12,7 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
 from components.check.parameters import RESERVED
-from components.launch.trainjob import SECRET, TRAINING_KEYS
+from components.launch.trainjob import LEAST_MEMORY, SECRET, TRAINING_KEYS, num_bytes
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
 
@@ -49,7 +49,6 @@ Memory = Annotated[
         help="What a step may use, as in prepare=64Gi (of training: the parameter memory); may be given several times.",
     ),
 ]
-_UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 class Volume(NamedTuple):
@@ -152,18 +151,19 @@ def _set_variables(pipeline: GraphComponent, env: Sequence[str]) -> None:
 def _set_memory(pipeline: GraphComponent, text: str) -> None:
     """Set what a step requests and may use, as `set_memory_limit` does in a pipeline that is being defined."""
     step, _, amount = text.partition("=")
-    found = re.fullmatch(r"([1-9][0-9]*)(Mi|Gi|Ti)", amount)
+    is_right = re.fullmatch("[1-9][0-9]*(Mi|Gi|Ti)", amount) and num_bytes(amount) >= LEAST_MEMORY
     executors = pipeline.pipeline_spec.deployment_spec["executors"]
     steps = {
         name.removeprefix("exec-"): executor["container"]["resources"]
         for name, executor in executors.items()
         if "{{" not in executor["container"]["resources"]["resourceMemoryLimit"]
     }
-    if step not in steps or not found:
+    if step not in steps or not is_right:
         raise ConfigError(
-            f"--memory {text!r}: expected one of {', '.join(sorted(steps))}, and an amount, as in prepare=64Gi."
+            f"--memory {text!r}: expected one of {', '.join(sorted(steps))}, and an amount of at least 64Mi, as in "
+            "prepare=64Gi."
         )
-    gigabytes = int(found[1]) * _UNITS[found[2]] / 1e9  # which older servers read
+    gigabytes = num_bytes(amount) / 1e9  # which older servers read
     for key in ("Limit", "Request"):
         steps[step].update({f"memory{key}": gigabytes, f"resourceMemory{key}": amount})
 

@@ -25,16 +25,18 @@ EXPECTED = {
     "num_nodes": "at least 1",
     "gpus": "a whole number, at least 0",
     "gpu_type": "DOMAIN/NAME of a resource, as in nvidia.com/gpu (the model is for node_selector)",
-    "cpu": "cores, as in 8 or 500m",
-    "memory": "an amount with its unit, as in 64Gi",
+    "cpu": "cores, at least 1m, as in 8 or 500m",
+    "memory": "an amount with its unit, as in 64Gi, and at least 64Mi",
     "node_selector": 'labels, as in {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
     "tolerations": 'tolerations of Kubernetes, as in [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}]',
     "service_account": "a name in small letters",
     "runtime": "the name of a ClusterTrainingRuntime, as in torch-distributed",
     "deadline_hours": "at least 1",
 }
-_CPU = re.compile(r"[0-9]+(\.[0-9]+)?m?")
-_MEMORY = re.compile(r"[0-9]+(\.[0-9]+)?(Ki|[MGTP]i?)|[0-9]{7,}")  # fewer bytes than a million hold no process
+_CORES = {"": 1.0, "m": 0.001}  # what a unit of cores is worth
+_BYTES = {"": 1, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "T": 10**12, "Ti": 2**40}
+_BYTES |= {"P": 10**15, "Pi": 2**50}
+LEAST_MEMORY = 64 * 2**20  # kfp's executor alone takes more
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _TOLERATION = {"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -95,12 +97,12 @@ def trainjob(order: Order, nodes: Nodes, run: str, image: str) -> dict[str, Any]
 
 
 def check_machine(values: Mapping[str, Any]) -> None:
-    """Refuse values of `Nodes`, or of some of its fields, that Kubernetes would refuse."""
+    """Refuse values of `Nodes`, or of some of its fields, that Kubernetes would refuse or no process could use."""
     wrong = [
         f"{key} is {value!r}, expected {EXPECTED[key]}" for key, value in values.items() if not _is_right(key, value)
     ]
     if wrong:
-        raise ConfigError(f"{'; '.join(wrong)}. A cluster would refuse this.")
+        raise ConfigError(f"{'; '.join(wrong)}. No cluster can run this.")
 
 
 def check_shared(places: Mapping[str, Sequence[str]]) -> None:
@@ -118,7 +120,7 @@ def _is_right(key: str, value: Any) -> bool:
     if key in ("num_nodes", "deadline_hours", "gpus"):
         return type(value) is int and value >= (0 if key == "gpus" else 1)
     if key in ("cpu", "memory"):
-        return not value or (_CPU if key == "cpu" else _MEMORY).fullmatch(value) is not None
+        return not value or (_amount(value, _CORES) >= 0.001 if key == "cpu" else num_bytes(value) >= LEAST_MEMORY)
     if key == "node_selector":
         return isinstance(value, dict) and all(_is_label(name, text) for name, text in value.items())
     if key == "tolerations":
@@ -126,6 +128,16 @@ def _is_right(key: str, value: Any) -> bool:
     if key == "gpu_type":
         return "/" in value and _is_label(value, "")
     return (not value and key == "service_account") or _NAME.fullmatch(value) is not None
+
+
+def num_bytes(memory: str) -> float:
+    """The bytes that a text such as 64Gi stands for; 0 if for none."""
+    return _amount(memory, _BYTES)
+
+
+def _amount(text: str, units: Mapping[str, float]) -> float:
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", text)
+    return float(found[1]) * units.get(found[2], 0) if found else 0
 
 
 def _is_label(name: Any, value: Any) -> bool:

@@ -159,6 +159,18 @@ def test_what_the_image_may_hold_is_not_refused(parameters, capsys, monkeypatch)
         ("memory", "64", "memory is '64'"),
         ("memory", "64ki", "memory is '64ki'"),
         ("memory", "", "memory is empty"),
+        *(
+            (
+                "memory",
+                amount,
+                f"memory is '{amount}', expected an amount with its unit, as in 64Gi, and at least 64Mi.",
+            )
+            for amount in ("0", "0Gi", "0.0T", "1Mi", "63.9Mi", "65535Ki", "67M", "67108863", "0.05Gi")
+        ),
+        *(
+            ("cpu", amount, f"cpu is '{amount}', expected cores, at least 1m, as in 8 or 500m.")
+            for amount in ("0", "0m", "0.0", "0.5m", "0.0001", "1Ki")
+        ),
         ("cpu", "zero", "cpu is 'zero', expected cores"),
         ("cpu", "", "cpu is empty"),
         ("gpu_type", "nvidia gpu", "gpu_type is 'nvidia gpu'"),
@@ -182,6 +194,8 @@ def test_what_no_cluster_gives_is_told(name, value, said):
     "parameters",
     [
         {"gpus": "8", "judging_gpus": "1", "cpu": "500m", "memory": "1.5Ti"},
+        *({"memory": amount} for amount in ("64Mi", "65536Ki", "68M", "67108864", "0.1G", "1P", "1Pi", "0.5Ti")),
+        *({"cpu": amount} for amount in ("1m", "0.001", "0.5", "1500m", "64")),
         {"memory": "128974848", "node_selector": {"example.com/gpu": "", "zone": "a"}},
         {"tolerations": [{"operator": "Exists"}, {"key": "a"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]},
         {"tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]},

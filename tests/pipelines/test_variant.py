@@ -154,6 +154,7 @@ def test_a_folder_on_a_volume_outlives_pods(server, invoke):
         (["--volume", "my.data:/data"], "expected a claim and an absolute path"),
         (["--volume", "a:/.cache"], "would hide what steps need in /.cache"),
         (["--memory", "prepare=0Gi"], "expected one of check, evaluate, merge, prepare"),
+        (["--memory", "prepare=1Mi"], "and an amount of at least 64Mi, as in prepare=64Gi."),
         (["--memory", "prepare=8Gi", "--memory", "prepare=16Gi"], "--memory prepare is given twice."),
         (["--volume", "a:/dev/shm"], "--volume 'a:/dev/shm' would hide what steps need in /dev"),
         (["--volume", "a:/opt"], "would hide what steps need in /opt"),
