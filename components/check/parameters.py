@@ -20,6 +20,12 @@ from mtlrank.storage.paths import parse as parse_path
 # Folders at the root of a pod that belong to the image, and those that Kubeflow Pipelines mounts.
 _OF_THE_IMAGE = ("bin", "dev", "etc", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var")
 RESERVED = (*_OF_THE_IMAGE, "gcs", "s3", "minio", "kfp-launcher", ".local", ".cache", ".config")
+_TEXTS = {
+    "tasks": '["trec2019", "msm_ner"]',
+    "shards": '["1/2", "2/2"]',
+    "measures": '["trec2019/nDCG@10"]',
+    "overrides": '["training.max_steps=100"]',
+}  # an example of each list of texts
 _PLACES = ("prepared", "checkpoints", "registry")  # parameters that name folders
 
 
@@ -29,7 +35,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     `values` are all parameters of the pipeline. With `num_nodes` among them, several nodes train. If the tasks were not
     given, their default must be the experiment's tasks.
     """
-    check_lists(values["tasks"], values["shards"])
+    check_lists(values)
     check_pods(values)
     settings = {**train_settings(values), "output_dir": "of the step"}
     config = pipeline_config(settings, values["overrides"])
@@ -61,10 +67,14 @@ def check_places_of_step(values: Mapping[str, Any]) -> None:
         check_places(values, mounted=[folder for path in paths for folder in mounted_above(path)])
 
 
-def check_lists(tasks: Sequence[str], shards: Sequence[str]) -> None:
-    """Check the lists whose elements get steps of their own, whatever the configs say."""
-    for name, elements in (("tasks", tasks), ("shards", shards)):
-        if not elements:
+def check_lists(values: Mapping[str, Any]) -> None:
+    """Check what lists hold, as Kubeflow Pipelines does not, and those whose elements get steps of their own."""
+    for name, example in _TEXTS.items():
+        if not (isinstance(values[name], list) and all(isinstance(element, str) for element in values[name])):
+            raise ConfigError(f"{name} is {json.dumps(values[name])}: expected a list of texts, as in {example}.")
+    tasks, shards = values["tasks"], values["shards"]
+    for name in ("tasks", "shards"):
+        if not values[name]:
             raise ConfigError(f"{name} is empty: expected at least one.")
     if len(set(tasks)) < len(tasks):
         raise ConfigError(f"tasks is {json.dumps(tasks)}: expected each task once.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.check.parameters import check_lists, check_pods, check_shard, check_tasks
 from components.train.settings import number_of_gpus, shared_settings
+from mtlrank.checks import is_number
 from mtlrank.composing.compose import Config, pipeline_config
 from mtlrank.errors import ConfigError
 
@@ -19,7 +20,9 @@ def check_study(values: Mapping[str, Any], are_tasks_given: bool = True) -> tupl
     Raises `ConfigError` for what `plan_runs`, or the step of a run, would refuse. If the tasks were not given, their
     default must be the experiment's tasks.
     """
-    check_lists(values["tasks"], values["shards"])
+    check_lists(values)
+    if not all(is_number(seed) for seed in values["seeds"]):
+        raise ConfigError(f"seeds is {json.dumps(values['seeds'])}: expected a list of whole numbers, as in [1, 2, 3].")
     check_pods(values)
     shared, overrides = run_settings(values), values["overrides"]
     settings = {**shared, **study_settings(values)}
