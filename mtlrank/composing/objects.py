@@ -1,7 +1,7 @@
 """Builds the object that a part of a config names in `_target_`; errors name the wrong setting."""
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib import import_module
 from inspect import Parameter, signature
@@ -14,6 +14,15 @@ from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError, one_line
 
 _ANY = Parameter.VAR_KEYWORD  # **kwargs
+_VARIABLE = (Parameter.VAR_POSITIONAL, _ANY)
+_SUPPLIED = (  # by the program to classes that take the first of the names, when it calls what `_partial_: true` gives
+    ("body_dim", "num_layers", "output_dim"),  # heads and poolers
+    ("sizes", "batch_size", "seed", "rank", "world_size", "lengths", "about", "training_epochs")  # samplers
+    + ("max_tokens", "length_window", "one_task"),
+    ("tasks",),  # combiners of losses
+    ("params",),  # optimizers
+    ("optimizer", "total_steps"),  # schedules
+)
 
 
 def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
@@ -29,6 +38,7 @@ def build_object(node: Mapping[str, Any], **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
+        _check_partial(node, kwargs)
         raise ConfigError(f"Cannot build {node.get('_target_')}: {one_line(error)} {cause}") from error
 
 
@@ -44,13 +54,35 @@ def _check_settings(node: Any) -> None:
         taken = parameters_of(target) if target else {}
         for name, value in node.items():
             if name not in taken and taken and not takes_any(taken) and not name.startswith("_"):
-                known = [each for each in taken if each != "self"]
+                hidden = _supplied(taken) if node.get("_partial_") else ()
+                known = [each for each in taken if each != "self" and each not in hidden]
                 raise ConfigError(
                     f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
                 )
             if name in taken and taken[name].annotation in (bool, bool | None) and not isinstance(value, bool | None):
                 raise ConfigError(f"{name} of {target} is {value!r}, expected true or false.")
             _check_settings(value)
+
+
+def _check_partial(node: Mapping[str, Any], given: Collection[str] = ()) -> None:
+    """Refuse a config without `_partial_: true` whose class lacks what only the program knows."""
+    target = node.get("_target_")
+    if target and not node.get("_partial_"):
+        taken = parameters_of(str(target))
+        needed = (name for name in _supplied(taken) if name in taken and taken[name].default is Parameter.empty)
+        if missing := [name for name in needed if name not in node and name not in given]:
+            raise ConfigError(
+                f"{target} is built by the program, which knows its {' and '.join(missing)}: add `_partial_: true` to its "
+                "config."
+            )
+    for value in node.values():
+        if isinstance(value, Mapping):
+            _check_partial(value)
+
+
+def _supplied(taken: Mapping[str, Parameter]) -> list[str]:
+    """The parameters that the program supplies to a class with these."""
+    return [name for names in _SUPPLIED if names[0] in taken for name in names]
 
 
 def locate(target: str) -> Any:
@@ -88,7 +120,7 @@ def parameters_of(target: str) -> dict[str, Parameter]:
             takes = dict(signature(taker).parameters)
             found = takes | found
             if not takes_any(takes):
-                return {name: parameter for name, parameter in found.items() if parameter.kind is not _ANY}
+                return {name: parameter for name, parameter in found.items() if parameter.kind not in _VARIABLE}
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}  # the error is raised when it is built
     return found
