@@ -8,6 +8,7 @@ from inspect import Parameter, getmembers, isfunction, signature
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
@@ -24,12 +25,19 @@ def instance_of(what: str, value: Any, base: type) -> Any:
         raise ConfigError(f"{what} is {_kind(value)}, expected a {_name(base)} or a subclass of it.")
     if isinstance(value, nn.Module) and "_parameters" not in vars(value):
         raise ConfigError(f"{what}: {name_of(value)}.__init__ does not call super().__init__.")
-    for name, override in getmembers(type(value), isfunction):
-        for parent in type(value).__mro__ if not name.startswith("__") else ():
-            method = vars(parent).get(name)
-            if isfunction(method) and method.__module__.startswith("mtlrank."):
-                _check_override(override, method)
+    check_class(what, type(value), base)
     return value
+
+
+def check_class(what: str, kind: type, base: type) -> None:
+    """Refuse a class that is no subclass of `base`, or whose methods cannot be called as those of `base`."""
+    if not issubclass(kind, base):
+        raise ConfigError(f"{what} is a {_name(kind)}, expected a {_name(base)} or a subclass of it.")
+    for name, override in getmembers(kind, isfunction):
+        for parent in kind.__mro__ if not name.startswith("__") else ():
+            method = vars(parent).get(name)
+            if isfunction(method) and (method.__module__.startswith("mtlrank.") or method is Optimizer.step):
+                _check_override(override, method)
 
 
 def _check_override(override: Callable[..., Any], method: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from mtlrank import train
 from mtlrank.building.datamodule import build_datamodule, check_samplers
 from mtlrank.building.dataset import has_split
 from mtlrank.building.devices import num_processes
-from mtlrank.building.loop import check_loss
+from mtlrank.building.loop import check_loop
 from mtlrank.building.trainer import build_checkpoints
 from mtlrank.checks import all_known
 from mtlrank.composing.compose import Config
@@ -128,7 +128,7 @@ def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
     for each in {each.mixture: each for each in left}.values():
         with _naming(each.mixture):
             config = select_tasks(configs[each])
-            check_loss(config)
+            check_loop(config)
             check_samplers(config)
             built = build_datamodule(config, {key: datasets[key] for key in each.mixture})
             built.num_batches("train")  # raises an error if the sampler does not suit these datasets
@@ -301,7 +301,7 @@ def _checked(config: Config) -> dict[str, Any]:
     check_names(dataset["name"] for dataset in datasets.values())  # here, as no run of a single task would notice
     all_known("study.heads", study["heads"] or [], datasets, "heads")
     check_monitor(selected)
-    check_loss(selected)
+    check_loop(selected)
     check_samplers(selected)
     measures = [
         m

@@ -23,7 +23,7 @@ from torch.distributed import DistBackendError
 from mtlrank import about, evaluate, prepare, run_folder
 from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
 from mtlrank.building.dataset import code, dataset_fingerprint, has_split, own_code
-from mtlrank.building.loop import build_loop, check_loss
+from mtlrank.building.loop import build_loop, check_loop
 from mtlrank.building.model import build_body, build_model, compile_body
 from mtlrank.building.trainer import (
     LOGS,
@@ -223,7 +223,7 @@ def _check_settings(config: Config) -> None:
     if not any(has_split(node, "val") for node in datasets.values()):
         raise no_validation(datasets)
     check_monitor(config)
-    check_loss(config)
+    check_loop(config)
     check_samplers(config)
     check_trainer(config)
 

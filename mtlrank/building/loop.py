@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 
-from torch.optim import Adafactor
+from torch.optim import Adafactor, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from mtlrank.building.advice import advise
 from mtlrank.building.devices import num_processes
@@ -15,7 +17,13 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.own_parts import instance_of
+from mtlrank.own_parts import check_class, instance_of
+
+_PARTS: tuple[tuple[str, type, tuple[str, ...]], ...] = (  # of a loop, and what it calls each with, the first by place
+    ("loss", Combiner, ("tasks",)),
+    ("optimizer", Optimizer, ("params",)),
+    ("schedule", LRScheduler, ("optimizer", "total_steps")),
+)
 
 
 def build_loop(
@@ -27,6 +35,7 @@ def build_loop(
     with _naming_loss():
         built = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
     loop: MultiTaskLoop = instance_of("loop", built, MultiTaskLoop)
+    instance_of("loop.loss", loop.loss, Combiner)
     if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)
         if not trained(model.body):
@@ -57,19 +66,26 @@ def build_loop(
     return loop
 
 
-def check_loss(config: Config) -> None:
-    """Refuse settings and task names that one of our loss combiners does not take, before data is read.
+def check_loop(config: Config) -> None:
+    """Refuse what shows before data is read: classes that do not exist or fit, settings that they do not take.
 
-    It is built with placeholders for the tasks' learners. A user's own combiner may depend on those: it is built with the
-    loop only.
+    Our own loss combiners are built, with placeholders for the tasks' learners, which shows unknown task names. A user's
+    own may depend on those: it is built with the loop only.
     """
+    for name, base, given in (part for part in _PARTS if part[0] in config["loop"]):
+        what, node = f"loop.{name}", config["loop"][name]
+        make = build_object(node)
+        if isinstance(kind := getattr(make, "func", None), type):
+            check_class(what, kind, base)
+        try:
+            signature(make).bind(*given[:1], **dict.fromkeys(given[1:]))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{what} cannot be built: {node['_target_']}: {error}.") from error
     names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
     loss = config["loop"]["loss"]
-    if not str(loss.get("_target_")).startswith("mtlrank."):
-        return
-    with _naming_loss():
-        built = build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
-    instance_of("loop.loss", built, Combiner)
+    if str(loss["_target_"]).startswith("mtlrank."):
+        with _naming_loss():
+            build_object(loss)({name: Learner(num_outcomes=2, is_squared_error=False) for name in names})
 
 
 @contextmanager

@@ -56,9 +56,8 @@ def _check_settings(node: Any) -> None:
             if name not in taken and taken and not takes_any(taken) and not name.startswith("_"):
                 hidden = _supplied(taken) if node.get("_partial_") else ()
                 known = [each for each in taken if each != "self" and each not in hidden]
-                raise ConfigError(
-                    f"{target} has no setting {name!r}.{nearest(name, known)} It takes: {', '.join(known)}."
-                )
+                takes = f"It takes: {', '.join(known)}." if known else "It takes none."
+                raise ConfigError(f"{target} has no setting {name!r}.{nearest(name, known)} {takes}")
             if name in taken and taken[name].annotation in (bool, bool | None) and not isinstance(value, bool | None):
                 raise ConfigError(f"{name} of {target} is {value!r}, expected true or false.")
             _check_settings(value)

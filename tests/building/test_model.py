@@ -1,8 +1,9 @@
 import pytest
+import torch
 
 from mtlrank import train
 from mtlrank.building.datamodule import build_datamodule, check_tokenizers
-from mtlrank.building.loop import build_loop, check_loss
+from mtlrank.building.loop import build_loop, check_loop
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
@@ -76,10 +77,73 @@ class OnlySquared(ExampleMean):
 
 def test_a_combiner_of_ones_own_is_built_for_the_tasks_that_there_are(config, datasets):
     config = composed("tasks=[msm_bm25]", f"loop.loss._target_={__name__}.OnlySquared")
-    check_loss(config)
+    check_loop(config)
     one = {"msm_bm25": datasets["msm_bm25"]}
     model = build_model(config, build_body(config), one)
     assert isinstance(build_loop(config, model, one, total_steps=1).loss, OnlySquared)
+
+
+class TwoArguments(ExampleMean):
+    def forward(self, losses):
+        return sum(loss.sum() for loss in losses.values())
+
+
+class NoClosure(torch.optim.SGD):
+    def step(self):
+        pass
+
+
+class NoGroups(torch.optim.SGD):
+    def __init__(self, lr=0.1):
+        pass
+
+
+def endless(optimizer):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+
+HERE = __name__
+NO_SETTINGS = ("~loop.optimizer.weight_decay", "~loop.optimizer.fused")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["loop.loss._target_=no_such_module.X"], "there is no module 'no_such_module'"),
+        (["loop.loss._target_=mtlrank.loop.loss.TaskMeen"], "has no 'TaskMeen'. Did you mean 'TaskMean'"),
+        ([f"loop.loss._target_={HERE}.TwoArguments"], "TwoArguments.forward takes self, losses; expected"),
+        (["loop.loss._target_=torch.nn.Linear"], "loop.loss is a torch.*Linear, expected a mtlrank.*Combiner or"),
+        ([f"loop.loss._target_={HERE}.OnlySquared", "+loop.loss.factor=2"], "OnlySquared has no setting 'factor'"),
+        (
+            [f"loop.loss._target_={HERE}.OnlySquared", "loop.loss._partial_=false"],
+            "knows its tasks: add `_partial_: true`",
+        ),
+        (["loop.optimizer._partial_=false"], "AdamW is built by the program, which knows its params: add `_partial_"),
+        (
+            [f"loop.optimizer={{_target_: {HERE}.NoGroups}}", *NO_SETTINGS],
+            "loop.optimizer cannot be built: .*NoGroups: too",
+        ),
+        ([f"loop.optimizer={{_target_: {HERE}.NoClosure}}"], "NoClosure.step takes self; expected self, closure"),
+        (["+loop.schedule.steps=2"], "linear_warmup has no setting 'steps'"),
+        ([f"loop.schedule={{_target_: {HERE}.endless}}"], "endless has no setting 'warmup'. It takes none"),
+        (
+            [f"loop.schedule={{_target_: {HERE}.endless}}", "~loop.schedule.warmup"],
+            "loop.schedule cannot be built: .*endless: got an unexpected",
+        ),
+    ],
+)
+def test_a_loop_that_cannot_be_built_is_told_before_data_is_prepared(tmp_path, words, message):
+    config = composed("tasks=[msm_bm25]", f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/run", *words)
+    with pytest.raises(ConfigError, match=message):
+        train.run(config)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_combiner_that_a_function_makes_is_one(config, datasets):
+    config = composed("tasks=[msm_bm25]", "loop.loss._target_=builtins.dict")
+    one = {"msm_bm25": datasets["msm_bm25"]}
+    with pytest.raises(ConfigError, match="loop.loss is a dict, expected a mtlrank.loop.loss.combiner.Combiner"):
+        build_loop(config, build_model(config, build_body(config), one), one, total_steps=1)
 
 
 def test_a_datamodule_is_one(datasets):
