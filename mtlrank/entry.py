@@ -20,7 +20,7 @@ from pathlib import Path
 from sysconfig import get_paths
 from traceback import walk_tb
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
@@ -60,6 +60,7 @@ _REFUSALS = (  # errors of the system that are no bug
 )
 _OURS = os.path.join(os.path.dirname(__file__), "")
 _STANDARD = tuple({path for name, path in get_paths().items() if name != "data"})
+_LIGHTNING = ("pytorch_lightning.", "lightning_fabric.")
 _TAKES_FOLDER = ("--config-dir", "-cd")
 _TAKES_WORD = (
     *(*_TAKES_FOLDER, "--config-path", "-cp", "--config-name", "-cn"),
@@ -232,20 +233,49 @@ def _of_system(error: Exception) -> UserError | None:
 
 
 def _of_own_code(error: Exception) -> OwnCodeError | None:
-    """The error to report if it was raised in a user's own class that we called: the last line of that code. Else None."""
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    files = [frame.f_code.co_filename for frame in frames]
-    ours = [number for number, file in enumerate(files) if file.startswith(_OURS) and file != __file__]
-    lines = [line for _, line in walk_tb(error.__traceback__)]
-    for number in range(len(frames) - 1, ours[0] if ours else len(frames), -1):
-        code, module = frames[number].f_code, str(frames[number].f_globals.get("__name__"))
-        is_installed = files[number].startswith((_OURS, *_STANDARD, "<")) or "-packages" in files[number]
-        if not (is_installed or module.startswith("torch.")):  # torch compiles into files elsewhere
-            return OwnCodeError(
-                f"{module}.{code.co_qualname}, {os.path.relpath(files[number])}:{lines[number]}: {type(error).__name__}: "
-                f"{error} (MTLRANK_TRACEBACK=1 shows the calls.)"
-            )
+    """The error to report if it was raised in a user's own class that we called: the last line of that code. Else None.
+
+    An optimizer that calls Lightning's closure is not what fails in it. If the last call of ours is of a method that a
+    user's class inherits, the class is named.
+    """
+    calls = [_Call(frame, line) for frame, line in walk_tb(error.__traceback__)]
+    ours = [number for number, call in enumerate(calls) if call.file.startswith(_OURS) and call.file != __file__]
+    if not ours:
+        return None
+    closures = [number for number in range(ours[-1]) if calls[number].module.startswith(_LIGHTNING)]
+    for call in reversed(calls[max([ours[0], *closures]) + 1 :]):
+        if _is_own(call.file, call.module):
+            return _own(f"{call.module}.{call.frame.f_code.co_qualname}", call, error)
+    kind = type(calls[ours[-1]].frame.f_locals.get("self"))
+    if _is_own(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<", kind.__module__):
+        return _own(f"{kind.__module__}.{kind.__qualname__}", calls[ours[-1]], error)
     return None
+
+
+class _Call(NamedTuple):
+    """A call of a traceback."""
+
+    frame: FrameType
+    line: int
+
+    @property
+    def file(self) -> str:
+        return self.frame.f_code.co_filename
+
+    @property
+    def module(self) -> str:
+        return str(self.frame.f_globals.get("__name__"))
+
+
+def _is_own(file: str, module: str) -> bool:
+    """Whether code is a user's own, neither ours nor a library's. torch compiles into files elsewhere."""
+    is_installed = file.startswith((_OURS, *_STANDARD, "<")) or "-packages" in file
+    return not (is_installed or module.startswith("torch."))
+
+
+def _own(what: str, call: _Call, error: Exception) -> OwnCodeError:
+    where = f"{os.path.relpath(call.file)}:{call.line}"
+    return OwnCodeError(f"{what}, {where}: {type(error).__name__}: {error} (MTLRANK_TRACEBACK=1 shows the calls.)")
 
 
 def _refusal(error: Exception) -> str:

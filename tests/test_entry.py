@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -16,7 +17,9 @@ from mtlrank import entry
 from mtlrank.cli import app
 from mtlrank.evaluation import measures
 from mtlrank.loop.finite_steps import FiniteSteps, Learnt
+from mtlrank.model.head.pooler import Average
 from mtlrank.storage import read_json
+from tests.batches import batch
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 MODULES = [name for name in COMMANDS if files("mtlrank").joinpath(f"{name}.py").is_file()]
@@ -102,6 +105,64 @@ def test_what_a_library_raises_is_not_of_ones_own_class(tmp_path):
 
 def called_by_us(function):
     FiniteSteps(1, function)._report(Learnt(1, [("x", torch.tensor([math.nan]), torch.tensor([0]))]))
+
+
+OWN = """
+from mtlrank.model.head import Linear
+
+
+class Optimizer:
+    def step(self, closure):
+        closure()
+
+
+class Swapped(Linear):
+    def project(self, in_dim, out_dim):
+        return super().project(out_dim, in_dim)
+
+
+class Whole(Linear):
+    def forward(self, states, batch):
+        return super().forward(states[0], batch)
+
+
+class Wrong(Linear):
+    def forward(self, states, batch):
+        raise KeyError("a")
+"""
+
+
+def test_what_an_optimizers_closure_calls_is_not_of_the_optimizer(tmp_path, monkeypatch):
+    own, lightning = ModuleType("mine"), ModuleType("pytorch_lightning.loops.closure")
+    exec(compile(OWN, str(tmp_path / "mine.py"), "exec"), vars(own))
+    exec(
+        compile("def call(function, *args):\n    function(*args)", "/site-packages/closure.py", "exec"), vars(lightning)
+    )
+    own.__file__ = str(tmp_path / "mine.py")
+    monkeypatch.setitem(sys.modules, "mine", own)
+
+    def told(head):
+        """What is said of a head's error in a step of an optimizer of one's own."""
+        made = getattr(own, head)(4, 1, 2, Average)
+        with pytest.raises((KeyError, RuntimeError, TypeError)) as raised:
+            called_by_us(
+                lambda *_: own.Optimizer().step(lambda: lightning.call(made, [torch.zeros(7, 4)], batch([3, 4])))
+            )
+        return str(entry._of_own_code(raised.value))
+
+    assert re.match(r"mine.Swapped, \S*head.py:\d+: RuntimeError: mat1 and mat2 shapes", told("Swapped"))
+    assert re.match(r"mine.Whole.forward, \S*mine.py:17: ", told("Whole"))
+    assert re.match(r"mine.Wrong.forward, \S*mine.py:22: KeyError", told("Wrong"))
+
+
+def test_what_lightning_refuses_in_a_call_of_ones_own_is_of_that(tmp_path):
+    own, lightning = ModuleType("mine"), ModuleType("pytorch_lightning.trainer")
+    exec(compile(COMPILED, "/site-packages/trainer.py", "exec"), vars(lightning))
+    exec(compile("def hook(*args):\n    call()", str(tmp_path / "mine.py"), "exec"), vars(own))
+    own.call = lightning.call
+    with pytest.raises(RuntimeError) as raised:
+        called_by_us(own.hook)
+    assert "mine.hook" in str(entry._of_own_code(raised.value))
 
 
 def test_without_a_call_of_ours_no_class_is_ones_own():
