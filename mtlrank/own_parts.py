@@ -19,11 +19,15 @@ def name_of(value: object) -> str:
     return _name(type(value))
 
 
-def instance_of(what: str, value: Any, base: type) -> Any:
-    """`value`, if it is an instance of `base` whose methods can be called as those of `base`."""
+def instance_of(what: str, value: Any, base: type, sets: str = "") -> Any:
+    """`value`, if it is an instance of `base` whose methods can be called as those of `base`.
+
+    `sets` is an attribute that `base.__init__` sets, if `base` is no module.
+    """
     if not isinstance(value, base):
         raise ConfigError(f"{what} is {_kind(value)}, expected a {_name(base)} or a subclass of it.")
-    if isinstance(value, nn.Module) and "_parameters" not in vars(value):
+    made = "_parameters" if isinstance(value, nn.Module) else sets
+    if made and not hasattr(value, made):
         raise ConfigError(f"{what}: {name_of(value)}.__init__ does not call super().__init__.")
     check_class(what, type(value), base)
     return value

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from mtlrank.batch import MTLBatch, Record, Step
+from mtlrank.building.dataset import build_dataset
+from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.inference.scoring import scores
 from mtlrank.loop.gradients import losses_of
@@ -17,7 +19,7 @@ from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import instance_of, records_of
-from mtlrank.task import RankNet, Regression, Task
+from mtlrank.task import Classification, RankNet, Regression, Task
 from tests.batches import batch
 
 TINY = "mtlrank-embedded/tiny-bert"
@@ -68,6 +70,35 @@ class Empty(ExampleMean):
         pass
 
 
+class NoMeasures(Regression):
+    def __init__(self, measures):
+        pass
+
+
+class NoGroups(torch.optim.SGD):
+    def __init__(self, params):
+        pass
+
+
+class NoSuper(PreparedDataset):
+    def __init__(self, name):
+        self.folder = name
+
+    def records(self, split):
+        yield from ()
+
+
+def test_what_a_base_sets_is_there():
+    dataset = {"_target_": f"{__name__}.NoSuper", "name": "x", "licence": "none"}
+    with pytest.raises(ConfigError, match=r"dataset 'x': tests\.test_own_parts\.NoSuper\.__init__ does not call super"):
+        build_dataset(dataset)
+    with pytest.raises(ConfigError, match=r"The task: tests\.test_own_parts\.NoMeasures\.__init__ does not call super"):
+        instance_of("The task", NoMeasures(["MSE"]), Task, "measures")
+    loop, _ = a_loop(RankNet(["AP"]), optimizer=NoGroups)
+    with pytest.raises(ConfigError, match=r"loop.optimizer: tests\.test_own_parts\.NoGroups\.__init__ does not call"):
+        loop.configure_optimizers()
+
+
 @pytest.mark.parametrize(
     ("part", "base", "told"),
     [
@@ -113,10 +144,20 @@ def test_losses_and_scores_of_items_are_told_by_their_task(task, told):
         losses_of(loop.model, loop.datasets, {"x": data})
 
 
-def test_scores_for_measures_have_a_row_an_item():
-    task = giving(Regression, "scores", lambda logits: logits[:1], ["MSE"])
+@pytest.mark.parametrize(
+    ("base", "give", "told"),
+    [
+        (Regression, lambda logits: logits[:1, 0], r"a tensor \(1,\), expected a tensor, one number an item: \(2,\)"),
+        (Regression, lambda logits: logits, r"a tensor \(2, 1\), expected a tensor, one number an item: \(2,\)"),
+        (Classification, lambda logits: logits[:, 0], r"a tensor \(2,\), .* one number an item and class: \(2, 1\)"),
+    ],
+)
+def test_scores_for_measures_have_a_number_or_a_row_an_item(base, give, told):
+    task = giving(base, "scores", give, ["MSE"])
+    if base is Classification:
+        task.learn_labels({"classes": ["a"], "counts": {"a": 1}})
     loop, data = a_loop(task)
-    with pytest.raises(ConfigError, match=rf"{HERE}\.Own\.scores gives a tensor \(1, 1\), expected .*: \(2, 1\)"):
+    with pytest.raises(ConfigError, match=rf"{HERE}\.Own\.scores gives {told}"):
         scores(loop.model, {"x": task}, {"x": data}, torch.device("cpu"))
 
 

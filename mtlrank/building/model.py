@@ -37,7 +37,8 @@ def build_body(config: Config) -> MTLBody:
     heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
     nodes = config["datamodule"]["dataset"]["datasets"]
     tasks: dict[str, Task] = {
-        key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task) for key, dataset in nodes.items()
+        key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task, "measures")
+        for key, dataset in nodes.items()
     }
     _check_shared(config, tasks)
     for key, dataset in nodes.items():

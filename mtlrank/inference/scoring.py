@@ -118,8 +118,10 @@ def _outputs(
             if name in learnt and not (tasks[name].grouped or tasks[name].distils)
         }
     for name, batch in batches.items():
-        rest = getattr(computed[name], "shape", ())[1:]  # classes, if there are any
-        shaped(f"{name_of(tasks[name])}.scores", computed[name], (len(batch.labels), *rest), "one row an item")
+        of_classes = tasks[name].kind == "classification"
+        meaning = "one number an item and class" if of_classes else "one number an item"
+        classes = [len(getattr(tasks[name], "classes", ())) or tasks[name].output_dim] if of_classes else []
+        shaped(f"{name_of(tasks[name])}.scores", computed[name], (len(batch.labels), *classes), meaning)
     return computed, losses
 
 

@@ -199,7 +199,7 @@ class MultiTaskLoop(pl.LightningModule):
                 )
             groups.append({"name": "lr/loss", "params": weights, "weight_decay": 0.0, "lr": self.loss.lr})
         names = [group.pop("name") for group in groups]
-        optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer)
+        optimizer = instance_of("loop.optimizer", self.optimizer(groups), Optimizer, "param_groups")
         if len(optimizer.param_groups) != len(groups):  # it has made groups of its own
             names = [f"lr/group_{number}" for number in range(len(optimizer.param_groups))]
         self.training_log.names_of_rates = names

@@ -80,7 +80,7 @@ class MTLSampler(Sampler[Draw], ABC):
 
     def num_samples(self) -> int:
         """Length of an epoch's order."""
-        return sum(self.counts())
+        return sum(self._checked_counts())
 
     def pass_through(self, dataset: int, start: int, count: int) -> Ints:
         """The next `count` samples of a dataset of which `start` were drawn before, in random order.
@@ -104,7 +104,7 @@ class MTLSampler(Sampler[Draw], ABC):
     def num_batches(self) -> int:
         """Batches of an epoch over all processes, the same in every epoch."""
         if self.one_task:
-            return sum(-(-count // self.batch_size) for count in self.counts())
+            return sum(-(-count // self.batch_size) for count in self._checked_counts())
         if self.max_tokens is None:
             return -(-self.num_samples() // self.batch_size)
         if self._num_batches is None:  # each batch holds an equal share of the tokens, and up to one sample more
@@ -182,6 +182,16 @@ class MTLSampler(Sampler[Draw], ABC):
         windows = [batches[i : i + self.length_window] for i in range(0, len(batches), self.length_window)]
         shuffled = [window[i] for window in windows for i in random.permutation(len(window))]
         return np.concatenate(shuffled), offsets([len(batch) for batch in shuffled])
+
+    def _checked_counts(self) -> list[int]:
+        """`counts()`, after checking its form."""
+        counts = np.asarray(found := self.counts())
+        if counts.shape != (len(self.sizes),) or not np.issubdtype(counts.dtype, np.integer):
+            raise ConfigError(
+                f"The sampler {type(self).__name__} counts {found!r:.100}, expected a list with a whole number for each "
+                f"of the datasets {', '.join(self.sizes)}."
+            )
+        return [int(count) for count in counts]
 
     def _checked_order(self, random: np.random.Generator) -> SampleOrder:
         """An epoch's order, after checking its form and that all of its samples exist."""

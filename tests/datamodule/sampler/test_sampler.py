@@ -81,6 +81,19 @@ def test_an_order_is_of_samples_that_there_are(order, told, way):
         list(sampler)
 
 
+@pytest.mark.parametrize("counts", [{"d0": 2, "d1": 1}, [2], 3, [2.0, 1.0], None])
+@pytest.mark.parametrize("way", [{}, {"one_task": True}])
+def test_counts_are_a_list_in_config_order(counts, way):
+    class Given(Sequential):
+        def counts(self):
+            return counts
+
+    with pytest.raises(
+        ConfigError, match=r"The sampler Given counts .*, expected a list with a whole .* each of the datasets d0, d1\."
+    ):
+        len(Given(named([2, 1]), 2, **way))
+
+
 @given(st.sampled_from([*WHOLE, *REPEATING, limited]), sizes, st.integers(1, 16), st.integers(1, 5))
 def test_no_sample_comes_again_before_all_of_its_dataset_did(cls, counts, batch_size, epochs):
     sampler, _ = make(cls, counts, batch_size)
