@@ -1,5 +1,6 @@
 """Steps whose gradients are not finite are skipped, and reported with the samples that they came from."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -34,10 +35,14 @@ class FiniteSteps:
         self.name_of = name_of
         self.skipped = 0  # steps, in this attempt
         self.skipped_before = 0  # in attempts that this one continues
+        self.learnt = Counter[str]()  # losses of each task so far, also in earlier attempts
+        self._wrong = Counter[str]()  # those of this attempt that were not finite
         self._waiting: list[tuple[torch.cuda.Event, Tensor, Learnt]] = []
 
     def check(self, norm: Tensor, optimizer: Optimizer, learnt: Learnt) -> None:
         """Check the norm of the gradients that the optimizer is about to use."""
+        for name, losses, _ in learnt.losses:
+            self.learnt[name] += len(losses)
         wrong = ~torch.isfinite(norm)
         if norm.is_cuda and optimizer.defaults.get("fused"):
             optimizer.found_inf = wrong.float()  # type: ignore[attr-defined]
@@ -63,6 +68,15 @@ class FiniteSteps:
                 "loop.optimizer.lr."
             )
 
+    def never_finite(self, name: str) -> str:
+        """A sentence that says so if no loss of a task was finite so far; else empty."""
+        if not 0 < self.learnt[name] <= self._wrong[name]:
+            return ""
+        return (
+            f"The losses of {name!r} were never finite: look for NaN in its head, its loss and its labels, not at the "
+            "learning rate."
+        )
+
     def check_pending(self) -> None:
         """Check the steps whose norms were still on their way from the device."""
         for event, wrong, learnt in self._waiting:
@@ -77,9 +91,12 @@ class FiniteSteps:
         where = "; ".join(wrong) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
         message = f"step {learnt.step} is not finite: {where}"
         if self.skipped > self.most:
+            names = dict.fromkeys(name for name, *_ in learnt.losses)
+            never = " ".join(said for name in names if (said := self.never_finite(name)))
+            way_out = never or "Lower loop.optimizer.lr, use trainer.precision=32-true, or check these samples."
             raise DivergedError(
                 f"{message}. This is bad step {self.skipped}, but training.max_bad_steps is {self.most}. Checkpoints are "
-                "from before it. Lower loop.optimizer.lr, use trainer.precision=32-true, or check these samples."
+                f"from before it. {way_out}"
             )
         write_line(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})")
 
@@ -87,6 +104,7 @@ class FiniteSteps:
         wrong = samples[~torch.isfinite(losses)].tolist()
         if not wrong:
             return ""
+        self._wrong[name] += len(wrong)
         names = [self.name_of(name, sample) for sample in wrong]
         return f"{len(wrong)} of {len(losses)} losses of {name!r} ({listed(names, _SHOWN)})"
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import ConfigError, DataError, DivergedError
 from mtlrank.evaluation.measures import is_better
-from mtlrank.evaluation.predictions import HeadMeasures
+from mtlrank.evaluation.predictions import HeadMeasures, Predictions
 from mtlrank.inference.scoring import gather, score_split
 from mtlrank.loop.agreement import Agreement
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, check_same
+from mtlrank.loop.finite_steps import FiniteSteps
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.resume import continue_at, set_rates, take_over
 from mtlrank.loop.stopping import StopSignals
@@ -225,7 +226,7 @@ class Milestones(pl.Callback):
             with_losses=True,
         )
         gather(predictions)
-        judged = {name: made.judge() for name, made in predictions.items() if made.num_samples}
+        judged = {name: _judged(made, loop.finite) for name, made in predictions.items() if made.num_samples}
         self.values = {f"val/{name}/{m}": v for name, each in judged.items() for m, v in each.values.items()}
         self.pending = False
         losses = {f"val/{name}/loss": loss for name in judged if (loss := predictions[name].loss()) is not None}
@@ -297,6 +298,17 @@ class Milestones(pl.Callback):
                 self._save(trainer)
             raise self.signals.error(asked)
         return bool(late)
+
+
+def _judged(predictions: Predictions, finite: FiniteSteps) -> HeadMeasures:
+    """The measures of a head. The error says if its scores are not finite because no loss of its task ever was."""
+    try:
+        return predictions.judge()
+    except DivergedError as error:
+        name = predictions.dataset.name
+        if never := finite.never_finite(name):
+            raise DivergedError(f"The head {name!r} predicts NaN or infinity. {never}") from error
+        raise
 
 
 def _in_words(name: str, judged: HeadMeasures) -> str:

@@ -312,6 +312,14 @@ def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data_dir, tmp
     assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
 
 
+def test_a_head_that_was_never_finite_has_not_diverged(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpanClassification, "item_loss", lambda self, logits, batch: logits.sum(-1) * math.nan)
+    monkeypatch.setattr(SpanClassification, "scores", lambda self, logits: logits * math.nan)
+    told = "The head 'msm_ner' predicts NaN or infinity. The losses of 'msm_ner' were never finite: look for NaN in its"
+    with pytest.raises(DivergedError, match=told):
+        train.run(settings(data_dir, tmp_path, "training.max_bad_steps=1000", "training.one_task_per_batch=true"))
+
+
 def test_a_run_that_goes_on_and_has_learnt_nothing_ends_with_an_error(data_dir, tmp_path, monkeypatch):
     """The steps that were skipped before it was stopped count too."""
     poison(monkeypatch, set(range(100)))

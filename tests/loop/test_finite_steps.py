@@ -35,6 +35,29 @@ def test_a_bad_step_changes_nothing_and_the_next_one_learns(capsys, fused, value
         guard.check(gradient_norm([weight], None), optimizer, BAD)
 
 
+NEVER = "The losses of 'b' were never finite: look for NaN in its head, its loss and its labels"
+
+
+def test_a_task_whose_losses_were_never_finite_is_told():
+    weight = a_weight([float("nan"), 0.0])
+    optimizer = torch.optim.SGD([weight], lr=1)
+    worse = Learnt(2, [*GOOD.losses, ("b", torch.full((2,), float("nan")), torch.tensor([1, 3]))])
+
+    def bad_steps(guard, learnt):
+        assert not guard.never_finite("b")
+        for _ in range(2):
+            weight.grad = torch.full((2,), float("nan"))
+            guard.check(gradient_norm([weight], 1.0), optimizer, learnt)
+
+    for learnt, before, said in ((worse, 0, NEVER), (worse, 1, "Lower loop"), (BAD, 0, "Lower loop")):
+        guard = FiniteSteps(1, "{} {}".format)
+        guard.learnt["b"] = before  # in an earlier attempt, of which nothing more is known
+        with pytest.raises(DivergedError, match=rf"Checkpoints are from before it\. {said}"):
+            bad_steps(guard, learnt)
+        assert bool(guard.never_finite("b")) is (said == NEVER)
+        assert not guard.never_finite("a")
+
+
 def test_that_all_steps_were_skipped_is_an_error():
     weight = a_weight([float("nan"), 0.0])
     guard = FiniteSteps(5, "{} {}".format)
