@@ -218,7 +218,7 @@ def test_help_explains_every_setting(name):
     assert f"{name} " in lines[0]  # how it is called
     assert {"--cfg", "--config-dir", "-m"} <= set(" ".join(lines[-3:]).split())
     assert ("loop/loss: " in done.stdout) == (name == "train")
-    assert ("prepare\n--shard 3/8` prepares" in done.stdout) == (name == "train")
+    assert ("prepare --shard 3/8  # prepares" in done.stdout) == (name == "train")
     if name == "train":
         assert "  training: {batch_size: 16, epochs: 4}" in lines  # what the default experiment sets
         for key in (
