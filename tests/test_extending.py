@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mtlrank.batch import Record, TaskBatch
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.sampler import MTLSampler
+from mtlrank.loop.loss import Combiner
+from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.storage import read_json, write_text
+from mtlrank.task import Task
 from tests.commands import typed
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -29,6 +35,24 @@ def page(tmp_path):
 
 def test_the_page_has_files():
     assert len(FILE.findall(PAGE)) == 19
+
+
+@pytest.mark.parametrize(("title", "fields"), [("A record", Record._fields), ("A batch", TaskBatch._fields)])
+def test_tables_of_fields_are_complete(title, fields):
+    rows = re.findall(r"^\| (`.*?) \|", PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0], re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(fields)
+
+
+def test_what_a_subclass_may_set_is_there():
+    bases = {each.__name__: each for each in (Pooler, MTLHead, MTLSampler, Combiner, Task, PreparedDataset)}
+    rows = re.findall(r"^\| (.*?)\| (`.*?) \|", PAGE.partition("## What a subclass may set\n")[2], re.MULTILINE)
+    found, base = 0, ""
+    for first, names in rows:
+        base = first.strip("` ") or base
+        for name in re.findall(r"`(\w+)", names):
+            assert name in vars(bases[base]) or name in bases[base].__annotations__
+            found += 1
+    assert found == 19
 
 
 @pytest.mark.slow
