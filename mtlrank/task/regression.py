@@ -39,8 +39,9 @@ class Regression(ItemTask):
             raise ConfigError(f"huber is {huber!r}, expected null or a number above 0.")
         self.minimum, self.maximum = minimum, maximum
         self.huber = huber
-        # The Huber loss is half of it already, and a subclass may have a loss of its own.
-        self.is_squared_error = huber is None and type(self).item_loss is Regression.item_loss
+        # The Huber loss is half of it already, and a subclass with a loss of its own says so itself.
+        if huber is None and type(self).item_loss is Regression.item_loss:
+            self.is_squared_error = True
         self.mean, self.std = 0.0, 1.0
 
     def parse_label(self, label: float | str) -> float:

@@ -85,9 +85,9 @@ def test_what_losses_are_is_told_to_those_that_balance_them():
     assert (TASKS["spans"].num_outcomes, TASKS["regression"].num_outcomes) == (3, 2)
     assert TASKS["margin mse"].is_squared_error
     assert (Regression(["MSE"]).is_squared_error, Regression(["MSE"], huber=1.0).is_squared_error) == (True, False)
-    assert not type("LogCosh", (Regression,), {"item_loss": lambda self, logits, batch: logits})(
-        ["MSE"]
-    ).is_squared_error
+    own = {"item_loss": lambda self, logits, batch: logits}
+    assert not type("LogCosh", (Regression,), own)(["MSE"]).is_squared_error
+    assert type("Weighted", (Regression,), own | {"is_squared_error": True})(["MSE"]).is_squared_error
     assert not TASKS["relevance"].is_squared_error
 
 
