@@ -50,7 +50,9 @@ def judged(cluster, dataset, model):
     """The result of a head; without its intervals, which would say that so short a training is worse than BM25."""
     result = whole(cluster("evaluate", datasets=[dataset], model=model, task="trec2019"))["result"]
     (path,) = (f"{result.uri}/{name}" for name in list_files(result.uri) if name.endswith("metrics.json"))
-    write_bytes(path, json.dumps(json.loads(read_bytes(path)) | {"intervals": {}}).encode())
+    known = json.loads(read_bytes(path))
+    unknown = {measure: {"value": None, "gain": None} for measure in known["intervals"]}
+    write_bytes(path, json.dumps(known | {"intervals": unknown}).encode())
     return result
 
 
