@@ -4,13 +4,15 @@
     python -m benchmarks.quality --body bert-base-uncased --device cuda
 
 Both learn from judged passages of TREC DL 2021 and BM25 negatives, one by one (binary cross-entropy), and re-rank BM25's
-top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. With several epochs, mtlrank keeps the weights that are
-best in validation, sentence-transformers the last ones. mtlrank runs with its defaults, and with the attention dropout
-that BERT was trained with. Needs `pip install 'mtlrank[annotate,bench]'` and what `experiment=trec2019` needs.
+top 100 of TREC DL 2019. `mtlrank compare` compares them over seeds. With several epochs, mtlrank keeps the weights that
+are best in validation, sentence-transformers the last ones. mtlrank runs with its defaults, and with the attention
+dropout that BERT was trained with. What is finished in `--output` is not done again. Needs `pip install
+'mtlrank[annotate,bench]'` and what `experiment=trec2019` needs.
 """
 
 import argparse
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,9 @@ def main() -> None:
     made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--lr", type=float, default=5e-5)
     made.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    made.add_argument("--output", type=Path, help="folder that keeps data and runs; default: none is kept")
     options = made.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(options.output) if options.output else tempfile.TemporaryDirectory() as folder:
         runs = []
         for seed in options.seeds:
             for name, words in OURS.items():
@@ -45,7 +48,8 @@ def main() -> None:
                 train.run(_config(options, Path(folder), f"output_dir={output}", f"seed={seed}", *words))
                 runs.append(f"{name}={output}")
             run = Path(folder) / f"sentence-transformers-{seed}.run"
-            write_text(run, _sentence_transformers(options, _config(options, Path(folder)), seed))
+            if not run.exists():
+                write_text(run, _sentence_transformers(options, _config(options, Path(folder)), seed))
             runs.append(f"sentence-transformers={run}")
         compare.run(runs, ["sentence-transformers"], measures=["nDCG@10"])
 
