@@ -12,7 +12,6 @@ units of the layer; for a head on classes, each logit through its own:
   e^2 s^2 / size of it, if most units are constant.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import PlainHead, copy_body, other_head, plain_head, stock_config
 from mtlrank.model.head import MLP, CrossEncoderHead
+from mtlrank.model.head.cross_encoder import CLASSIFIERS
 from mtlrank.trained_head import TrainedHead
 
 _TANH = 2.0**-16
 _NORM = 2.0**-12
-_UNITS = {"bert": 1, "roberta": 1, "xlm-roberta": 1, "camembert": 1, "electra": 2, "distilbert": 2, "modernbert": 4}
+# Units of the layer that a logit needs, by what follows the layer.
+_UNITS = {nn.Tanh: 1, nn.GELU: 2, nn.ReLU: 2, "head.act": 4}
 
 
 def write_stock(folder: Path, head: TrainedHead) -> Score:
@@ -55,7 +56,8 @@ def stock_model(head: TrainedHead) -> Any:
 
     plain, body = plain_head(head), head.model.body
     model_type = stock_type(head)
-    if plain.hidden is None and len(plain.bias) > (most := body.out_dim // _UNITS[model_type]):
+    units = _UNITS[CLASSIFIERS[model_type][1]]
+    if plain.hidden is None and len(plain.bias) > (most := body.out_dim // units):
         raise ConfigError(
             f"Head {head.name!r} has {len(plain.bias)} classes, and the stock classifier of {model_type} has room for "
             f"{most}. Instead, keep it with format=multitask; or, on BERT or ELECTRA, train with "
@@ -71,7 +73,7 @@ def stock_model(head: TrainedHead) -> Any:
     if isinstance(head.module, CrossEncoderHead):
         _fill_published(model, head.module, plain)
     else:
-        _FILL[model_type](model, plain)
+        _fill(model, plain, model_type)
     return model
 
 
@@ -126,6 +128,21 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
     }
 
 
+def _fill(model: Any, plain: PlainHead, model_type: str) -> None:
+    """Give a family's classifier the weights that compute the head."""
+    first, activation, *norm, last = CLASSIFIERS[model_type]
+    dense, out = model.get_submodule(first), model.get_submodule(last)
+    if activation is nn.Tanh:
+        _through_tanh(dense, out, plain)
+    elif plain.hidden is not None:
+        dense.load_state_dict(plain.hidden[0].state_dict())
+        out.load_state_dict({"weight": plain.weight, "bias": plain.bias})
+    elif norm:
+        _through_norm(dense, model.get_submodule(norm[0]), out, plain)
+    else:
+        _through_rectifier(dense, out, plain)
+
+
 def _through_tanh(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
     number, unit = len(plain.bias), plain.weight.norm(dim=1).clamp(min=1.0)
     dense.weight[:number] = _TANH * plain.weight / unit[:, None]
@@ -141,22 +158,12 @@ def _through_rectifier(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> No
         out.weight[:, units] = sign * torch.eye(number)
 
 
-def _through_gelu(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
-    if plain.hidden is None:
-        _through_rectifier(dense, out, plain)
-    else:
-        dense.load_state_dict(plain.hidden[0].state_dict())
-        out.weight.copy_(plain.weight)
-        out.bias.copy_(plain.bias)
-
-
-def _through_norm(model: Any, plain: PlainHead) -> None:
-    dense, norm, out, size = model.head.dense, model.head.norm, model.classifier, model.config.hidden_size
+def _through_norm(dense: nn.Linear, norm: nn.LayerNorm, out: nn.Linear, plain: PlainHead) -> None:
     _through_rectifier(dense, out, plain._replace(weight=plain.weight * _NORM, bias=plain.bias * _NORM))
-    taken = 2 * len(plain.bias)
+    taken, size = 2 * len(plain.bias), norm.normalized_shape[0]
     dense.bias[taken::2], dense.bias[taken + 1 :: 2] = 1.0, -1.0
     norm.weight.fill_(1.0)
-    deviation = ((size - taken) / size + model.config.norm_eps) ** 0.5
+    deviation = ((size - taken) / size + norm.eps) ** 0.5
     out.weight.mul_(deviation / (2 * _NORM))
 
 
@@ -166,30 +173,3 @@ def _fill_published(model: Any, head: CrossEncoderHead, plain: PlainHead) -> Non
     for theirs, own in hidden:
         theirs.load_state_dict(own.state_dict())
     out.load_state_dict({"weight": plain.weight, "bias": plain.bias})
-
-
-def _fill_bert(model: Any, plain: PlainHead) -> None:
-    _through_tanh(model.bert.pooler.dense, model.classifier, plain)
-
-
-def _fill_roberta(model: Any, plain: PlainHead) -> None:
-    _through_tanh(model.classifier.dense, model.classifier.out_proj, plain)
-
-
-def _fill_electra(model: Any, plain: PlainHead) -> None:
-    _through_gelu(model.classifier.dense, model.classifier.out_proj, plain)
-
-
-def _fill_distilbert(model: Any, plain: PlainHead) -> None:
-    _through_rectifier(model.pre_classifier, model.classifier, plain)
-
-
-_FILL: dict[str, Callable[[Any, PlainHead], None]] = {
-    "bert": _fill_bert,
-    "electra": _fill_electra,
-    "roberta": _fill_roberta,
-    "xlm-roberta": _fill_roberta,
-    "camembert": _fill_roberta,
-    "distilbert": _fill_distilbert,
-    "modernbert": _through_norm,
-}
