@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 
 import typer
@@ -53,12 +54,13 @@ def run(
     pipeline = deepcopy(pipeline)  # what others compile stays as it is
     set_image(pipeline, image)
     _fail_at_once(pipeline)
+    name = f"{pipeline.name}-{token_hex(2)}"  # with which the name of its folder begins: others may run beside it
+    pipeline.pipeline_spec.pipeline_info.name = name
     chosen = docker_runner(image, root) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     local.init(runner=chosen, pipeline_root=str(root), raise_on_error=True)
-    before = set(root.glob(f"{pipeline.name}-*"))
     with nullcontext() if verbose else readable():
         pipeline(**parameters)
-    folders = set(root.glob(f"{pipeline.name}-*")) - before
+    folders = list(root.glob(f"{name}-*"))
     check_outputs(pipeline, folders)
     return folders.pop()
 
