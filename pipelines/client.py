@@ -41,10 +41,20 @@ class UnavailableError(ServerError):
 
 
 class Client(kfp.Client):
-    """kfp's client, which asks once whether the server is there.
+    """kfp's client, which waits a minute for an answer, and asks once whether the server is there.
 
-    kfp itself asks five times, five seconds apart, and logs a traceback each time.
+    kfp itself waits for ever. It asks five times, five seconds apart, and logs a traceback each time.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        shared = self._healthz_api.api_client.rest_client  # by all parts of the API
+        request = shared.request
+
+        def patient(*words: Any, _request_timeout: float | None = None, **more: Any) -> Any:
+            return request(*words, _request_timeout=_request_timeout or TIMEOUT, **more)
+
+        shared.request = patient
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """What the server reports about itself; a ServerError if a web page answers."""

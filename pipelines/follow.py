@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from mtlrank.errors import InterruptedRunError, UserError
-from pipelines.client import TIMEOUT, Client, ServerError, UnavailableError, explained_errors
+from pipelines.client import Client, ServerError, UnavailableError, explained_errors
 
 PATIENCE = 600.0  # seconds without an answer: longer than a rolling restart of the server
 _ENDS = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -72,7 +72,7 @@ def _wait(client: Client, run_id: str, interval: float) -> Any:
     while True:
         try:
             with explained_errors():
-                run = client.runs.run_service_get_run(run_id, _request_timeout=TIMEOUT)
+                run = client.runs.run_service_get_run(run_id)
             heard, lost = time.monotonic(), False
             _print_changes(run, states)
             if run.state in _ENDS:

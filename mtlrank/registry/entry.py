@@ -32,4 +32,6 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
         shutil.copytree(model, part / MODEL)
         for head in heads:
             shutil.copytree(head, part / EVALUATION / head.name)
-        write_manifest(part, {"kind": "registered model", "heads": sorted(head.name for head in heads)})
+        copied = write_manifest(part, {"kind": "registered model", "heads": sorted(head.name for head in heads)})
+        if any(copied.get(f"{MODEL}/{name}") != expected for name, expected in manifest["files"].items()):
+            raise DataError(f"{model} changed while it was copied. Promote it again when nothing writes there.")

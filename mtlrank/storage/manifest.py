@@ -109,11 +109,12 @@ def _are_same(target: Path, part: Path) -> bool:
         return False
 
 
-def write_manifest(folder: Path, description: dict[str, Any]) -> None:
-    """Write a folder's manifest: `description` and the hashes of all files. Call it last."""
+def write_manifest(folder: Path, description: dict[str, Any]) -> dict[str, str]:
+    """Write a folder's manifest, `description` and the hashes of all files, and return the hashes. Call it last."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     hashes = {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
     write_json(folder / MANIFEST, {**description, "files": hashes})
+    return hashes
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

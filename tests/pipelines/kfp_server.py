@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import sleep
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,6 +21,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+SILENCE = 3  # seconds
 PAGE = 2  # things per page of a listing: few, so that every listing has pages
 START = datetime(2026, 11, 24, 3, tzinfo=UTC)
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 503: 14}
@@ -84,7 +86,8 @@ class FakeKubeflow(ThreadingHTTPServer):
     def fail(self, pattern: str, kind: str | int, times: int = 1) -> None:
         """Let requests whose `METHOD path` contains the pattern fail so many times.
 
-        Kinds: a status; `drop` hangs up; `lose` does the work and hangs up; `page` answers with a page of HTML.
+        Kinds: a status; `drop` hangs up; `lose` does the work and hangs up; `silent` does the work and says nothing for
+        a while; `page` answers with a page of HTML.
         """
         self.faults.append(Fault(pattern, kind, times))
 
@@ -193,7 +196,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, b"<html>Please log in</html>", "text/html")
         else:
             status, body = self.result(content, fault)
-            if fault == "lose":
+            if fault == "silent":
+                sleep(SILENCE)
+            if fault in ("lose", "silent"):
                 self.close_connection = True
             else:
                 self.send(status, json.dumps(body).encode(), "application/json")

@@ -111,8 +111,10 @@ def test_what_the_server_refuses_is_told_in_its_words(server, package, given, sa
     assert server.store.runs == {}
 
 
-def test_a_submission_that_was_cut_off_may_have_happened(server, invoke):
-    server.fail("POST .*runs", "lose")
+@pytest.mark.parametrize("fault", ["lose", "silent"])
+def test_a_submission_that_was_cut_off_may_have_happened(fault, server, invoke, monkeypatch):
+    monkeypatch.setattr("pipelines.client.TIMEOUT", 1)
+    server.fail("POST .*runs", fault)
     result = invoke(app)
     assert result.exit_code == 7
     experiment = server.only("experiments")["experiment_id"]

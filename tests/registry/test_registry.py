@@ -1,6 +1,7 @@
 """The pointer to the model in use, on a disk and on Google Cloud Storage."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -232,6 +233,21 @@ def test_a_registry_stands_for_its_model_in_use(registry, place, tmp_path):
     assert (found / "model.safetensors").read_bytes() == b"run"
     assert model_folder(join(registry.folder(model), "model")) != run
     assert model_folder(run / "model") == run / "model"
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_bytes(b"other")])
+def test_a_model_that_changes_while_it_is_copied_is_no_entry(change, tmp_path, monkeypatch):
+    run, copytree = write_finished(tmp_path / "run"), shutil.copytree
+
+    def late(source, target):
+        if source == run / "model":
+            change(source / "model.safetensors")
+        return copytree(source, target)
+
+    monkeypatch.setattr("mtlrank.registry.entry.shutil.copytree", late)
+    with pytest.raises(DataError, match=f"{run}/model changed while it was copied"):
+        write_entry(tmp_path / "entry", run / "model", [run / "evaluation" / "rank"])
+    assert not (tmp_path / "entry").exists()
 
 
 def test_a_model_of_hugging_face_is_told_from_one_of_ours(tmp_path, monkeypatch):
