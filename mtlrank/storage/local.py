@@ -1,9 +1,12 @@
 """Files on a local disk. They appear whole or not at all, also when the machine stops in the middle."""
 
+import glob
 import hashlib
 import json
 import os
+import re
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +19,8 @@ from mtlrank.errors import ConflictError, DataError, StorageError
 from mtlrank.progress import write_line
 from mtlrank.storage.paths import local_path
 from mtlrank.storage.versions import ABSENT, Version
+
+_LONG = 86_400  # seconds; nothing is written so slowly
 
 
 def home() -> Path:
@@ -64,12 +69,50 @@ def _beside(path: Path) -> Iterator[Path]:
     """A new file that takes the place of `path` (or of the target, if that is a link) if the block ends well."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    for left in leftovers(path):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+    part = unfinished(path)
     try:
         yield part
         put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """A new name beside `path`, for what will take its place, that says which process fills it."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{secrets.token_hex(8)}")
+
+
+def leftovers(path: Path) -> Iterator[Path]:
+    """What killed processes have left beside `path`: the unfinished, and the old that was moved aside for it.
+
+    Of another machine, which may still write there, what nothing has changed for a day.
+    """
+    of_process = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{8}})-(\d+)\.[0-9a-f]{{16}}(\.\w+)?")
+    for found in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if match := of_process.fullmatch(found.name):
+            is_left = _has_ended(int(match[2])) if match[1] == _host() else _age(found) > _LONG
+            if is_left:
+                yield found
+
+
+def _host() -> str:
+    """The name of this machine, short and without dots."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _has_ended(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists() and Path("/proc/self").exists()
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file, or anything in a folder, was changed; 0 if it is being moved or removed now."""
+    try:
+        return time.time() - max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+    except FileNotFoundError:
+        return 0.0
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -1,13 +1,9 @@
 """A folder is complete if it has a manifest, which names each file with its hash and is written last."""
 
 import errno
-import glob
 import json
-import os
 import re
-import secrets
 import shutil
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import DataError
-from mtlrank.storage.local import file_hash, read_json, sync, writable_folder, write_json
+from mtlrank.storage.local import file_hash, leftovers, read_json, sync, unfinished, writable_folder, write_json
 from mtlrank.storage.paths import check_relative, local_path
 
 MANIFEST = "manifest.json"
@@ -32,7 +28,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     target = local_path(path).resolve()
     writable_folder(target.parent)
     sweep(target)
-    part = target.parent / f".{target.name}.{_process(os.getpid())}.{secrets.token_hex(8)}"
+    part = unfinished(target)
     part.mkdir()
     allowed = part.stat().st_mode & 0o666
     try:
@@ -48,18 +44,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def _process(number: int) -> str:
-    """A process, as part of the name of the folder that it fills."""
-    return f"{socket.gethostname()}-{number}"
-
-
 def sweep(target: Path) -> None:
-    """Undo what killed processes of this machine have left of replacing this folder."""
-    start = f".{target.name}.{socket.gethostname()}-"
-    for found in target.parent.glob(f"{glob.escape(start)}*.*"):
-        number = found.name.removeprefix(start).partition(".")[0]
-        if number.isdigit() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-            _undo(target, found.with_name(found.name.removesuffix(_ASIDE)))
+    """Undo what killed processes have left of replacing this folder."""
+    for found in leftovers(target):
+        _undo(target, found.with_name(found.name.removesuffix(_ASIDE)))
 
 
 def sweep_all(parent: Path, name: str) -> None:

@@ -3,6 +3,7 @@ import fcntl
 import multiprocessing
 import os
 import pwd
+import socket
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from mtlrank.storage import (
     write_manifest,
     write_text,
 )
+from mtlrank.storage.local import unfinished
 
 
 def test_new_folder_appears_whole(tmp_path):
@@ -190,6 +192,45 @@ def test_two_writers_of_a_file_do_not_disturb_each_other_or_anybodys_files(tmp_p
 
     write_lines(tmp_path / "x", lines())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x": "one\ntwo\n", "x.part": "the user's"}
+
+
+def left_by_a_killed_process(path, host):
+    """A file, or a folder if the name has no ending, that a process on a machine was filling when it was killed."""
+
+    def fill():
+        socket.gethostname = lambda: host
+        part = unfinished(path)
+        part.mkdir() if not path.suffix else part.touch()
+        os._exit(1)
+
+    there = set(path.parent.iterdir())
+    child = multiprocessing.get_context("fork").Process(target=fill)
+    child.start()
+    child.join()
+    (left,) = set(path.parent.iterdir()) - there
+    return left
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x"])
+def test_what_a_killed_process_has_left_is_removed_by_the_next_that_writes_there(name, tmp_path):
+    def write():
+        if path.suffix:
+            write_text(path, "whole")
+        else:
+            with new_folder(path) as part:
+                (part / "whole").touch()
+
+    path = tmp_path / name
+    others = {path, tmp_path / f".{name}.notes", tmp_path / f".{name}.y.01234567-1.0123456789abcdef"}
+    for each in others - {path}:
+        each.touch()
+    left_by_a_killed_process(path, socket.gethostname())
+    elsewhere = left_by_a_killed_process(path, "another")
+    write()
+    assert set(tmp_path.iterdir()) == others | {elsewhere}  # its process may be alive
+    os.utime(elsewhere, (0, 0))
+    write()
+    assert set(tmp_path.iterdir()) == others
 
 
 def test_files_may_be_read_by_whom_other_new_files_may_be_read(tmp_path):
