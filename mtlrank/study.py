@@ -112,7 +112,7 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
     }
     rows = transfer(systems, study["measures"], study["margin"], study["resamples"])
     write_transfer(root / "transfer", rows, systems, select_tasks(config))
-    print_transfer(rows)
+    print_transfer(rows, systems)
     return rows
 
 

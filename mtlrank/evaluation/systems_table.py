@@ -39,7 +39,7 @@ class Result(NamedTuple):
 class Results(NamedTuple):
     """All results, by system and column, and how to read them."""
 
-    rows: dict[str, dict[Column, Result]]  # the baselines first
+    rows: dict[str, dict[Column, Result]]  # the baselines first, or above them the first stage
     baselines: list[str]
     caption: str
 
@@ -58,14 +58,18 @@ def columns_of(systems: Iterable[System], measures: Sequence[str] | None = None)
 
 
 def results_of(systems: Sequence[System], comparisons: Sequence[Comparison], columns: Sequence[Column]) -> Results:
-    """The results of systems, and of the first stage if they were compared with it; significance is the comparisons'."""
+    """The results of systems, and of the first stage if they were compared with it; significance is the comparisons'.
+
+    The first stage may be one of the systems: then it is there to be seen beside them.
+    """
     baselines = list(dict.fromkeys(row.baseline for row in comparisons))
     known = {system.name: system for system in systems}
     if FIRST_STAGE in baselines and FIRST_STAGE not in known:
         firsts = [first for system in systems if (first := first_stage(system)) is not None]
         heads = {name: head for first in reversed(firsts) for name, head in first.heads.items()}
         known[FIRST_STAGE] = firsts[0]._replace(heads=heads)
-    ordered = [known[name] for name in dict.fromkeys([*baselines, *known])]
+    shown_first = [FIRST_STAGE] if FIRST_STAGE in known and FIRST_STAGE not in baselines else []
+    ordered = [known[name] for name in dict.fromkeys([*shown_first, *baselines, *known])]
     cells = {system.name: _row(system, columns) for system in ordered}
     values = {column: [of[column][0] for of in cells.values() if column in of] for column in columns}
     p_values = {(row.system, row.baseline, row.head, row.measure): row.p_holm for row in comparisons}

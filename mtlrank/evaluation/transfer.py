@@ -11,8 +11,10 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, Pair, compare_pairs
 from mtlrank.evaluation.comparison_captions import Table, caption
 from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
+from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import in_words, is_lower_better, shown
-from mtlrank.evaluation.systems import System
+from mtlrank.evaluation.pairing import values_of_runs
+from mtlrank.evaluation.systems import System, first_stage
 from mtlrank.evaluation.systems_table import Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
 from mtlrank.storage import read_json, write_text
@@ -20,17 +22,18 @@ from mtlrank.words import counted
 
 _SINGLE = "single task"
 
+Systems = Mapping[tuple[str, ...], System]  # by their tasks
+
 
 def transfer(
-    systems: Mapping[tuple[str, ...], System],
+    systems: Systems,
     measures: Sequence[str] | None = None,
     margin: float = 0.01,
     resamples: int = 10_000,
 ) -> list[Comparison]:
     """Compare the heads of every mixture with their single tasks; p-values are corrected for all of them together.
 
-    `systems` are keyed by their tasks. Without `measures`, each head's first one is compared. Raises `ConfigError` if there
-    is nothing to compare.
+    Without `measures`, each head's first one is compared. Raises `ConfigError` if there is nothing to compare.
     """
     pairs = list[Pair]()
     for tasks, single in ((tasks, system) for tasks, system in systems.items() if len(tasks) == 1):
@@ -44,9 +47,7 @@ def transfer(
     return rows
 
 
-def write_transfer(
-    output: Path, rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System], config: dict[str, Any]
-) -> None:
+def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, config: dict[str, Any]) -> None:
     """Write transfer.html, its heatmap as files, and the files of `write_comparison` and `write_systems`."""
     table = Table(rows)
     write_comparison(output, table)
@@ -58,6 +59,7 @@ def write_transfer(
         "transfer.html.j2",
         verdict=verdict(rows),
         rows=rows,
+        first_stages=_first_stages(rows, systems),
         notes=table.notes(),
         caption=caption(rows),
         picture=heatmap,
@@ -70,14 +72,31 @@ def write_transfer(
     write_text(output / "transfer.html", page)
 
 
-def _results(rows: Sequence[Comparison], systems: Mapping[tuple[str, ...], System]) -> Results:
-    """The single tasks in one row, as each is the baseline of its own heads only, and the mixtures."""
-    singles = [system for tasks, system in systems.items() if len(tasks) == 1]
-    heads = {name: head for system in singles for name, head in system.heads.items()}
+def _results(rows: Sequence[Comparison], systems: Systems) -> Results:
+    """The first stage, the single tasks in one row, as each is the baseline of its own heads only, and the mixtures."""
+    single = _singles(systems)
+    first = first_stage(single)
     mixtures = [system for tasks, system in systems.items() if len(tasks) > 1]
-    together = [singles[0]._replace(name=_SINGLE, heads=heads), *mixtures]
+    together = [*([first] if first else []), single, *mixtures]
     columns = list(dict.fromkeys((row.head, row.measure) for row in rows))
     return results_of(together, [row._replace(baseline=_SINGLE) for row in rows], columns)
+
+
+def _singles(systems: Systems) -> System:
+    """The single tasks as one system."""
+    singles = [system for tasks, system in systems.items() if len(tasks) == 1]
+    heads = {name: head for system in singles for name, head in system.heads.items()}
+    return singles[0]._replace(name=_SINGLE, heads=heads)
+
+
+def _first_stages(rows: Sequence[Comparison], systems: Systems) -> dict[tuple[str, str], float]:
+    """What the first stage of each ranking reaches, by head and measure."""
+    first = first_stage(_singles(systems))
+    compared = dict.fromkeys((row.head, row.measure) for row in rows)
+    heads = first.heads if first else {}
+    return {
+        (name, measure): float(values_of_runs(heads[name], measure)[0]) for name, measure in compared if name in heads
+    }
 
 
 def verdict(rows: Sequence[Comparison]) -> str:
@@ -87,16 +106,19 @@ def verdict(rows: Sequence[Comparison]) -> str:
     return f"Of {counted(len(rows), 'comparison')} of a head in a mixture with the same task by itself: {verdicts}."
 
 
-def print_transfer(rows: Sequence[Comparison]) -> None:
+def print_transfer(rows: Sequence[Comparison], systems: Systems) -> None:
     """The transfer table on the terminal: a row for each head, a column for each mixture."""
+    firsts = _first_stages(rows, systems)
     mixtures = list(dict.fromkeys(row.system for row in rows))
     table = list[list[str]]()
     for head, measure in dict.fromkeys((row.head, row.measure) for row in rows):
         mine = {row.system: row for row in rows if (row.head, row.measure) == (head, measure)}
         single = next(iter(mine.values())).baseline_value
-        table.append([escape(head), shown(measure), f"{single:.4f}", *(_cell(mine.get(name)) for name in mixtures)])
+        first = [f"{firsts[head, measure]:.4f}" if (head, measure) in firsts else "-"] if firsts else []
+        cells = [_cell(mine.get(name)) for name in mixtures]
+        table.append([escape(head), shown(measure), *first, f"{single:.4f}", *cells])
     width = 60 + 25 * len(mixtures)
-    header = ["head", "measure", "single task", *map(escape, mixtures)]
+    header = ["head", "measure", *([FIRST_STAGE] if firsts else []), _SINGLE, *map(escape, mixtures)]
     tables.show(header, table, names=2, width=width, title="transfer")
     console = tables.console(width)
     for line in (verdict(rows), *Table(rows).notes(), caption(rows)):

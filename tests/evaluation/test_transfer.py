@@ -29,7 +29,7 @@ def test_notes_stand_wherever_the_table_does(systems, tmp_path, capsys):
     assert [row.verdict for row in rows] == ["not decided", "better"]
     note = "AP of rank differs in these runs of rank+sim and rank, but the interval, which covers seeds, includes 0."
     assert [row.note for row in rows] == [note, ""]
-    print_transfer(rows)
+    print_transfer(rows, systems)
     assert note in " ".join(capsys.readouterr().out.split())
     write_transfer(tmp_path / "out", rows, systems, {})
     assert "difference in rank: AP, with 95 % interval" in (tmp_path / "out" / "transfer.html").read_text()
@@ -44,7 +44,7 @@ def test_verdicts_are_words_and_errors_have_an_arrow_wherever_the_table_is(tmp_p
     runs = {tasks: write_run(tmp_path / "+".join(tasks), 1, tasks) for tasks in (("sim",), ("rank", "sim"))}
     systems = {tasks: read_system("+".join(tasks), [run]) for tasks, run in runs.items()}
     rows = transfer(systems)
-    print_transfer(rows)
+    print_transfer(rows, systems)
     shown = capsys.readouterr().out
     assert "MSE ↓" in shown
     assert "+0.0000 equivalent" in shown
@@ -57,7 +57,7 @@ def test_verdicts_are_words_and_errors_have_an_arrow_wherever_the_table_is(tmp_p
 @pytest.mark.parametrize("width", WIDTHS)
 def test_numbers_and_verdicts_are_whole_on_any_terminal(systems, width):
     rows = transfer(systems, ["AP"])
-    shown = printed(width, lambda: print_transfer(rows))
+    shown = printed(width, lambda: print_transfer(rows, systems))
     words = [word for row in rows for word in (f"[{row.low:+.4f},", f"{row.high:+.4f}]", f"{row.difference:+.4f}")]
     assert_uncut(shown.partition("Of 2 comparisons")[0], [*words, f"{rows[0].baseline_value:.4f}", "decided", "better"])
 
@@ -73,6 +73,18 @@ def test_the_page_says_that_steps_differ_only_if_they_do(systems, tmp_path, step
     assert f"<td>rank</td><td>2</td><td>{steps[0] or 'unknown'}</td>" in page
 
 
+def test_the_first_stage_stands_beside_what_was_learnt(systems, tmp_path, capsys):
+    rows = transfer(systems, ["AP"])
+    print_transfer(rows, systems)
+    header, *lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()][1:]
+    assert header[:6] == ["head", "measure", "first", "stage", "single", "task"]
+    assert lines[1][:4] == ["rank", "AP", "0.2500", f"{rows[0].baseline_value:.4f}"]
+    write_transfer(tmp_path / "out", rows, systems, {})
+    page = (tmp_path / "out" / "transfer.html").read_text()
+    assert "<th>first stage</th><th>single task</th>" in page
+    assert f"<td>0.2500</td>\n<td>{rows[0].baseline_value:.4f}</td>" in page
+
+
 def test_p_values_are_corrected_for_all_mixtures_together(systems):
     rows = transfer(systems, ["AP"])
     assert len(rows) == 2
@@ -86,10 +98,11 @@ def test_the_table_of_results_has_the_single_tasks_in_one_row(tmp_path):
     write_transfer(tmp_path / "out", transfer(systems), systems, {})
     found = list(csv.DictReader((tmp_path / "out" / "systems.csv").read_text().splitlines()))
     assert [(row["system"], row["head"], row["measure"]) for row in found] == [
+        ("first stage", "rank", "AP"),
         ("single task", "rank", "AP"),
         ("single task", "sim", "MSE"),
         ("rank+sim", "rank", "AP"),
         ("rank+sim", "sim", "MSE"),
     ]
-    assert [row["p_holm"] for row in found] == ["", "", "1.0", "1.0"]
+    assert [row["p_holm"] for row in found] == ["", "", "", "1.0", "1.0"]
     assert "different from (a) single task, by p" in (tmp_path / "out" / "systems.tex").read_text()
