@@ -226,6 +226,10 @@ def _of_system(error: Exception) -> UserError | None:
     """The error to report if the system refused something (disk, memory); None for other errors."""
     if isinstance(error, OSError | sqlite3.OperationalError | SafetensorError) and (reason := _refusal(error)):
         return StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place.")
+    if isinstance(error, RuntimeError) and "determine home directory" in str(error):  # of Path.home
+        return StorageError(
+            "This user has no home folder, where libraries keep files: set HOME to one that can be written."
+        )
     if type(error).__name__ == "OutOfMemoryError":  # by name, as not every command loads torch
         way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."
         return ResourceError(f"The GPU ran out of memory: {one_line(error)} {way_out}")
@@ -282,12 +286,12 @@ def _refusal(error: Exception) -> str:
     """Why the system refuses to read or write; empty for other errors."""
     if isinstance(error, sqlite3.OperationalError):
         return str(error) if error.sqlite_errorcode in _REFUSALS_OF_SQLITE else ""
-    if isinstance(error, OSError):
-        number, reason = error.errno, f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
-    else:
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        number, reason = (int(found[1]), os.strerror(int(found[1]))) if found else (None, "")
-    return reason if number in _REFUSALS else ""
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        return reason if error.errno in _REFUSALS else ""
+    # Safetensors has its own words, and shutil.copytree quotes an error for each file.
+    found = re.search(r"(?:os error|Errno) (\d+)", str(error))
+    return os.strerror(int(found[1])) if found and int(found[1]) in _REFUSALS else ""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

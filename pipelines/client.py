@@ -41,9 +41,10 @@ class UnavailableError(ServerError):
 
 
 class Client(kfp.Client):
-    """kfp's client, which waits a minute for an answer, and asks once whether the server is there.
+    """kfp's client, which waits a minute for an answer, refuses web pages, and asks once whether the server is there.
 
-    kfp itself waits for ever. It asks five times, five seconds apart, and logs a traceback each time.
+    kfp itself waits for ever, and takes a page that asks for a login for an empty answer. It asks five times, five seconds
+    apart, and logs a traceback each time.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -51,20 +52,20 @@ class Client(kfp.Client):
         shared = self._healthz_api.api_client.rest_client  # by all parts of the API
         request = shared.request
 
-        def patient(*words: Any, _request_timeout: float | None = None, **more: Any) -> Any:
-            return request(*words, _request_timeout=_request_timeout or TIMEOUT, **more)
+        def careful(*words: Any, _request_timeout: float | None = None, **more: Any) -> Any:
+            answer = request(*words, _request_timeout=_request_timeout or TIMEOUT, **more)
+            if "json" not in answer.getheader("content-type", ""):
+                raise ServerError(
+                    "A web page answered, not Kubeflow Pipelines. If it asks for a login, set KFP_EXISTING_TOKEN; if not, "
+                    "set KFP_ENDPOINT or --endpoint to the address of its API."
+                )
+            return answer
 
-        shared.request = patient
+        shared.request = careful
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-        """What the server reports about itself; a ServerError if a web page answers."""
-        health, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(_request_timeout=TIMEOUT)
-        if "json" not in headers.get("content-type", ""):
-            raise ServerError(
-                "A web page answered, not Kubeflow Pipelines. If it asks for a login, set KFP_EXISTING_TOKEN; if not, "
-                "set KFP_ENDPOINT or --endpoint to the address of its API."
-            )
-        return health
+        """What the server reports about itself."""
+        return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT)
 
     def link(self, *parts: str) -> str:
         """The address of a page of the UI."""

@@ -9,20 +9,23 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, Any, Literal
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn
 
+import psutil  # type: ignore[import-untyped]
 import typer
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
 from mtlrank.entry import errors_in_one_line
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, SigTerm, TerminatedError
 from pipelines.check import check, check_for_image
 from pipelines.console import readable
 from pipelines.containers import check_outputs, docker_runner
@@ -82,6 +85,14 @@ def _fail_at_once(pipeline: GraphComponent) -> None:
             task.ClearField("retry_policy")
 
 
+def _end_steps(number: int, frame: FrameType | None) -> NoReturn:
+    """End the steps too, as they are processes of their own."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    raise SigTerm
+
+
 @errors_in_one_line()
 def main(
     parameters: Annotated[list[str] | None, typer.Argument(help="key=value; lists and dicts are JSON.")] = None,
@@ -105,8 +116,11 @@ def main(
     (check if runner == "subprocess" else check_for_image)(values, declared)
     if runner == "subprocess":
         _refuse_python3(root, values)
+        signal.signal(signal.SIGTERM, _end_steps)
     try:
         result = run(root, runner, image, chosen, verbose, **values)
+    except SigTerm:
+        raise TerminatedError("stopped by SIGTERM, and the steps too.") from None
     except RuntimeError as error:
         message = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
         if "finished with status FAILURE" not in message:

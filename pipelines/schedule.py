@@ -114,7 +114,7 @@ def delete(
     found = _of_experiment(client, experiment)
     wanted = [schedule for schedule in found if schedule.display_name == name]
     if not wanted:
-        raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name for schedule in found})))
+        raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name or "?" for schedule in found})))
     with explained_errors():
         for schedule in wanted:
             client.delete_recurring_run(schedule.recurring_run_id)
@@ -134,20 +134,19 @@ def schedules(client: Client, experiment_id: str) -> list[Any]:
 
 
 def _of_experiment(client: Client, name: str) -> list[Any]:
+    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     with explained_errors():
-        try:
-            experiment = client.get_experiment(experiment_name=name)
-        except ValueError:  # kfp's word for none
-            return []
-        return schedules(client, experiment.experiment_id)
+        asked = json.dumps({"predicates": [predicate]})
+        found = client.list_experiments(filter=asked, namespace=client.get_user_namespace()).experiments or []
+        return [schedule for experiment in found for schedule in schedules(client, experiment.experiment_id)]
 
 
 def _cells(schedule: Any) -> tuple[str, ...]:
-    cron = schedule.trigger.cron_schedule
+    cron, period = (getattr(schedule.trigger, f"{kind}_schedule", None) for kind in ("cron", "periodic"))
     values = (schedule.runtime_config and schedule.runtime_config.parameters) or {}
     given = " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
-    when = cron.cron if cron else f"every {schedule.trigger.periodic_schedule.interval_second} s"
-    return schedule.display_name, when, (schedule.status or "?").lower(), given, schedule.recurring_run_id
+    when = cron.cron if cron else f"every {period.interval_second} s" if period else "?"
+    return schedule.display_name or "?", when, (schedule.status or "?").lower(), given, schedule.recurring_run_id
 
 
 def _none_of(name: str, experiment: str, names: list[str]) -> str:

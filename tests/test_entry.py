@@ -28,7 +28,7 @@ MODULES = [name for name in COMMANDS if files("mtlrank").joinpath(f"{name}.py").
 def started(*lines, **where):
     """A process in which a step does what the lines say."""
     program = [
-        "import errno, sqlite3, sys",
+        "import errno, shutil, sqlite3, sys",
         "from types import SimpleNamespace",
         "from safetensors import SafetensorError",
         "from mtlrank.entry import start",
@@ -178,6 +178,16 @@ def test_without_a_call_of_ours_no_class_is_ones_own():
             "OSError(errno.ENOSPC, 'No space left on device', 'out.run')",
             4,
             "mtlrank: Cannot read or write: No space left on device: out.run. Free some space, or choose another place.\n",
+        ),
+        (
+            "shutil.Error([('a', 'b', '[Errno 28] No space left on device')])",
+            4,
+            "mtlrank: Cannot read or write: No space left on device. Free some space, or choose another place.\n",
+        ),
+        (
+            "RuntimeError('Could not determine home directory.')",
+            4,
+            "mtlrank: This user has no home folder, where libraries keep files: set HOME to one that can be written.\n",
         ),
         (
             "SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')",

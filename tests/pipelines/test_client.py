@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from mtlrank.errors import ConfigError, UserError
+from pipelines import schedule, submit, upload
 from pipelines.client import ServerError, UnavailableError, connect, explained_errors
 
 TOKEN = "s3cret-t0ken"
@@ -45,6 +46,25 @@ def test_a_login_page_is_told_from_the_server(server):
     message = complaint(ServerError, server.url, None, None)
     assert "web page answered" in message
     assert "KFP_EXISTING_TOKEN" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (schedule.app, ["list"]),
+        (schedule.app, ["delete", "nightly"]),
+        (schedule.app, ["create", "nightly", "--cron", "0 3 * * *"]),
+        (submit.app, []),
+        (submit.app, ["--follow", "some-run"]),
+        (upload.app, []),
+    ],
+)
+def test_a_login_page_is_no_answer_of_any_command(command, words, server, invoke):
+    """Some proxies let the question pass whether the server is there."""
+    server.fail("/apis/v2beta1/(?!healthz)", "page", times=9)
+    result = invoke(command, *words)
+    assert result.exit_code == 7
+    assert "A web page answered, not Kubeflow Pipelines" in result.stderr
 
 
 def test_a_token_is_sent_and_asked_for(server):

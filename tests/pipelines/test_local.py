@@ -1,5 +1,11 @@
-"""Runs of pipelines on this machine, with the real runner and a pipeline of one step."""
+"""Runs of pipelines on this machine, with the real runner."""
 
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
 import pytest
 from kfp import dsl
 
@@ -26,3 +32,18 @@ def test_a_run_is_told_from_another_that_began_meanwhile(tmp_path):
     assert folder.name.startswith("tiny-")
     assert (folder / "begin-another" / "executor_output.json").exists()
     assert len(list(tmp_path.glob("tiny-*"))) == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_is_terminated_ends_its_steps(tmp_path, home):
+    command = [sys.executable, "-m", "pipelines.local", 'tasks=["msm_ner"]', 'shards=["1/2", "2/2"]']
+    environment = {**os.environ, "MTLRANK_PIPELINE_ROOT": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert any("preparing msm_ner" in line for line in run.stdout)
+        steps = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGTERM)
+        told = run.communicate()[1]
+    assert run.returncode == 143
+    assert told.endswith("mtlrank: stopped by SIGTERM, and the steps too.\n")
+    assert len(steps) >= 2  # a shell and Python
+    assert psutil.wait_procs(steps, timeout=20)[1] == []
