@@ -95,6 +95,7 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     `own` is the user's folder of further configs. If the config is not trusted, every `_target_` is checked before
     anything is imported.
     """
+    config = _without_others(config, name)
     unresolved = written(config)
     check_parts(unresolved)
     for key in unread(unresolved, name):
@@ -110,6 +111,17 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
         check_places(plain)
     check_settings(plain)
     return plain  # type: ignore[return-value]
+
+
+def _without_others(config: DictConfig, name: str) -> DictConfig:
+    """The config without what an experiment may say for other commands: how it is studied and probed."""
+    others = [key for key in ("study", "probe") if key != name and key in config]
+    if others:
+        config = config.copy()
+        OmegaConf.set_struct(config, False)
+        for key in others:
+            del config[key]
+    return config
 
 
 def _without_unused(config: DictConfig) -> DictConfig:

@@ -266,6 +266,24 @@ def test_a_dataset_need_not_read_all_of_a_collection(collection, dataset, monkey
     composed(f"collection={collection}", f"datamodule/dataset={dataset}")
 
 
+def test_an_experiment_may_say_how_it_is_studied_and_probed(tmp_path, monkeypatch):
+    def compose_words(*words, name):
+        return compose_config(words, trusted=True, name=name)
+
+    monkeypatch.setenv("MTLRANK_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\ndefaults: [embedded]\nstudy: {seeds: [7]}\nprobe: {layers: [0, 1]}\n")
+    configs = {name: compose_words("experiment=mine", name=name) for name in ("study", "probe", "train")}
+    assert (configs["study"]["study"]["seeds"], configs["study"]["study"]["margin"]) == ([7], 0.01)
+    assert (configs["probe"]["probe"]["layers"], configs["probe"]["probe"]["patience"]) == ([0, 1], 3)
+    assert configs["train"] == compose_words("experiment=embedded", name="train")
+    assert compose_words("experiment=mine", "study.seeds=[8]", name="study")["study"]["seeds"] == [8]
+    file.write_text("# @package _global_\ndefaults: [embedded]\nstudy: {seed: [7]}\n")
+    with pytest.raises(ConfigError, match=r"There is no setting study\.seed\. Did you mean 'study\.seeds'"):
+        compose_words("experiment=mine", name="study")
+
+
 def test_a_collection_of_ones_own_may_have_keys_that_another_config_reads(tmp_path, monkeypatch):
     """Also if this run has no part of that config."""
     for group, text in (
