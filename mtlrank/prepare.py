@@ -215,6 +215,14 @@ def _always_zero(dataset: PreparedDataset) -> list[str]:
     return always_zero(dataset.task.measures, [qrel for name in judged for qrel in dataset.split(name).qrels()])
 
 
+def _too_long(max_length: int, max_query_length: int | None) -> str:
+    """Which texts are cut."""
+    of_query = (
+        "" if max_query_length is None else f" (preprocessor.max_query_length, {max_query_length}, of them for a query)"
+    )
+    return f"texts that are cut at {max_length} tokens{of_query}"
+
+
 def _say(dataset: PreparedDataset, what: str, folder: str | Path) -> None:
     manifest = dataset.manifest
     splits = manifest["splits"]
@@ -230,8 +238,8 @@ def _say(dataset: PreparedDataset, what: str, folder: str | Path) -> None:
     shares = {name: split["sequences_cut"] / max(split["sequences"], 1) for name, split in splits.items()}
     if cut := ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _MANY):
         notes.append(
-            f"texts that are cut at {manifest['max_length']} tokens: {cut}: raise preprocessor.max_length (or, for "
-            "rankings, max_passages), or choose a body whose vocabulary fits them"
+            f"{_too_long(manifest['max_length'], manifest['max_query_length'])}: {cut}: raise preprocessor.max_length (or, "
+            "for rankings, max_passages), or choose a body whose vocabulary fits them"
         )
     if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
         notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")

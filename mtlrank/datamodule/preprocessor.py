@@ -27,9 +27,24 @@ class Lengths(NamedTuple):
     """How much of its texts a sequence holds, in tokens, and in how many passages a longer document is read."""
 
     max_length: int  # of a sequence, special tokens included
-    max_query_length: int
+    max_query_length: int | None  # None: of two texts, the longer one is cut
     max_passages: int = 1
     passage_stride: float = 0.5  # from one passage to the next, as a share of the room for a passage
+
+    def kept(self, first: Ints, second: Ints, rooms: Ints) -> Ints:
+        """How many tokens are read of first texts, beside second ones, in sequences with room for `rooms` of both.
+
+        Where the longer one is cut, both keep half of the room if neither fits into that, as with Hugging Face's
+        "longest_first" (but for a token, if both are longer than a sequence).
+        """
+        if self.max_query_length is not None:
+            return np.minimum(first, self.max_query_length)
+        is_first_longer = np.minimum(first, self.max_length) > np.minimum(
+            second, self.max_length
+        )  # no more need be stored
+        half = rooms // 2 + rooms % 2 * is_first_longer
+        kept: Ints = np.minimum(first, np.maximum(rooms - second, half))
+        return kept
 
     def strides(self, rooms: Ints) -> Ints:
         """Tokens from the start of one passage to the next, for sequences with room for `rooms` tokens of a document."""
@@ -99,9 +114,10 @@ def check_passages(number: int) -> int:
 class Preprocessor:
     """A Hugging Face tokenizer (hub name or local folder) and the lengths that texts are cut to.
 
-    A query keeps its first `max_query_length` tokens; a document fills what is left of `max_length`. One that is longer
-    may be read in several passages, each beside the query: windows that start `passage_stride` of their length apart, at
-    most `max_passages` of them, in training `train_passages`. The best passage's score is the document's (MaxP; Dai and
+    A query keeps its first `max_query_length` tokens; a document fills what is left of `max_length`. Of two texts that
+    are no query and document (None), the longer one is cut until both fit. A document that is longer may be read in
+    several passages, each beside the query: windows that start `passage_stride` of their length apart, at most
+    `max_passages` of them, in training `train_passages`. The best passage's score is the document's (MaxP; Dai and
     Callan 2019, section 3). With one passage, only the document's start is read (FirstP).
     """
 
@@ -109,23 +125,18 @@ class Preprocessor:
         self,
         tokenizer: str,
         max_length: int = 256,
-        max_query_length: int = 64,
+        max_query_length: int | None = 64,
         max_passages: int = 1,
         train_passages: int | None = None,
         passage_stride: float = 0.5,
     ) -> None:
         if not isinstance(tokenizer, str):
             raise ConfigError(f"The tokenizer is {tokenizer!r}, expected a Hugging Face name or a folder.")
-        if type(max_length) is not int or type(max_query_length) is not int or max_query_length < 1:
-            raise ConfigError(
-                f"max_length={max_length!r}, max_query_length={max_query_length!r}: expected whole numbers of at least 1."
-            )
-        if max_query_length > max_length - 8:
-            way = (
-                f"Set max_query_length={min(max_length // 3, max_length - 8)}."
-                if max_length > 8
-                else "Raise max_length."
-            )
+        null_or_at_least("max_query_length", max_query_length, 1)
+        if type(max_length) is not int or max_length < 9:
+            raise ConfigError(f"max_length is {max_length!r}, expected a whole number of at least 9.")
+        if max_query_length is not None and max_query_length > max_length - 8:
+            way = f"Set max_query_length={min(max_length // 3, max_length - 8)}."
             raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}. {way}")
         check_passages(max_passages)
         self.train_passages = null_or_at_least("train_passages", train_passages, 1) or max_passages
@@ -167,18 +178,16 @@ class LoadedPreprocessor:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
         return _in_threads(self._encode, texts)
 
-    @property
-    def room_of_query(self) -> Room:
-        """The room of the first text of a pair."""
-        return Room(len(self.template.prefix), self.lengths.max_query_length)
+    def room(self) -> Room:
+        """The room of a text by itself."""
+        begin = len(self.template.prefix)
+        return Room(begin, self.lengths.max_length - begin - len(self.template.suffix))
 
-    def room(self, query_length: int | None) -> Room:
-        """The room of a text beside a query of `query_length` tokens, or (None) without a query."""
-        layout, most = self.template, self.lengths.max_length
-        if query_length is None:
-            return Room(len(layout.prefix), most - len(layout.prefix) - len(layout.suffix))
-        kept = min(query_length, self.lengths.max_query_length)
-        return Room(len(layout.prefix) + kept + len(layout.middle), most - layout.num_special - kept)
+    def rooms(self, first: int, second: int) -> tuple[Room, Room]:
+        """The rooms of two texts that have so many tokens."""
+        room, begin = self.lengths.max_length - self.template.num_special, len(self.template.prefix)
+        kept = int(self.lengths.kept(*map(np.array, (first, second, room))))
+        return Room(begin, kept), Room(begin + kept + len(self.template.middle), room - kept)
 
     def identity(self) -> dict[str, Any]:
         """Identifies a tokenizer: the size of its vocabulary, and a hash of its serialised form."""

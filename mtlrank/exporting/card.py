@@ -113,14 +113,16 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
     """What differs from mtlrank, and what is unusual about the weights."""
     preprocessor = head.preprocessor()
     longest, query, passages, _ = preprocessor.lengths
-    equal = min(query, (longest - preprocessor.template.num_special) // 2)
+    equal = min(query or longest, (longest - preprocessor.template.num_special) // 2)
     yield "## What to know\n"
-    pairs = (
-        f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank cuts a "
-        f"query after {query}, the tokenizer cuts the longer text first. For mtlrank's score of a longer query:\n\n"
-        f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
-        'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
-    )
+    pairs = f"- Pairs are cut to {longest} tokens, the longer text first."
+    if query is not None:
+        pairs = (
+            f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank cuts "
+            f"a query after {query}, the tokenizer cuts the longer text first. For mtlrank's score of a longer query:\n\n"
+            f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
+            'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
+        )
     yield f"- Texts are cut to {longest} tokens." if head.form.is_single else pairs
     if passages > 1:
         yield (

@@ -51,7 +51,7 @@ def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
     queries = [" ".join(draw.choices(words, k=1 + number % 3)) for number in range(12)]
     longest = preprocessor.lengths.max_query_length
     cut = [
-        query if len(tokens) <= longest else words[0]
+        query if longest is None or len(tokens) <= longest else words[0]
         for query, tokens in zip(queries, preprocessor.ids(queries), strict=True)
     ]
     return [(query, " ".join(draw.choices(words, k=lengths[number % 3]))) for number, query in enumerate(cut)]

@@ -44,8 +44,8 @@ class PackedPairs:
             preprocessor.template,
             limits,
         )
-        first = lengths[self.pairs[:, 0]].tolist()
-        spans = [_placed(pair, places, length, preprocessor) for pair, length in zip(pairs, first, strict=True)]
+        of_pairs = lengths[self.pairs].tolist()
+        spans = [_placed(pair, places, each, preprocessor) for pair, each in zip(pairs, of_pairs, strict=True)]
         self._take_items([item for items in spans for item in items], [len(items) for items in spans])
 
     def _take_items(self, spans: Sequence[Sequence[Span] | None], counts: Sequence[int]) -> None:
@@ -82,13 +82,14 @@ class PackedPairs:
 
 
 def _placed(
-    pair: Candidate, places: Mapping[str, Tokens], first_length: int, preprocessor: LoadedPreprocessor
+    pair: Candidate, places: Mapping[str, Tokens], lengths: Sequence[int], preprocessor: LoadedPreprocessor
 ) -> list[list[Span] | None]:
-    """The spans of each item as tokens of the pair's sequence, whose first text has `first_length` tokens."""
+    """The spans of each item as tokens of the pair's sequence, whose texts have so many tokens."""
     if pair.items == ((),):
         return [[]]
-    if pair.query is not None and pair.spans_in == "query":
-        room = preprocessor.room_of_query
+    if pair.query is None:
+        room = preprocessor.room()
     else:
-        room = preprocessor.room(None if pair.query is None else first_length)
+        of_query, of_text = preprocessor.rooms(*lengths)
+        room = of_query if pair.spans_in == "query" else of_text
     return [places[pair.located].positions(spans, room) for spans in pair.items]

@@ -7,6 +7,8 @@ import torch
 
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
+from mtlrank.inference.candidates import Candidate
+from mtlrank.inference.packed import PackedPairs
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +67,38 @@ def test_equal_tokenizers_have_equal_identities_and_others_do_not(preprocessor, 
 
 
 def test_a_query_that_leaves_no_room_is_refused():
-    for length, way in ((32, "Set max_query_length=10"), (10, "Set max_query_length=2"), (8, "Raise max_length")):
+    for length, way in ((32, "Set max_query_length=10"), (10, "Set max_query_length=2")):
         with pytest.raises(ConfigError, match=rf"leaves no room in max_length={length}\. {way}\.$"):
             Preprocessor("x", max_length=length, max_query_length=32)
     Preprocessor("x", max_length=10, max_query_length=2)
 
 
-@pytest.mark.parametrize("settings", [{"max_length": "abc"}, {"max_query_length": 0}, {"max_length": 64.0}])
+@pytest.mark.parametrize(
+    "settings", [{"max_length": "abc"}, {"max_query_length": 0}, {"max_length": 64.0}, {"max_length": 8}]
+)
 def test_lengths_are_whole_numbers(settings):
-    with pytest.raises(ConfigError, match="expected whole numbers of at least 1"):
+    with pytest.raises(ConfigError, match=r"max_\w+ is .*expected .*a whole number,? (of )?at least [19]"):
         Preprocessor("x", **settings)
+
+
+@pytest.mark.parametrize("max_length", [20, 21])
+@pytest.mark.parametrize("lengths", [(3, 5), (3, 40), (40, 3), (12, 12), (13, 11), (11, 13), (12, 60), (19, 17)])
+def test_of_two_texts_of_one_kind_the_longer_one_is_cut(preprocessor, max_length, lengths):
+    """As Hugging Face's tokenizers do."""
+    one, other = (" ".join(["garden"] * length) for length in lengths)
+    expected = preprocessor.tokenizer(one, other, truncation="longest_first", max_length=max_length)
+    cutting = Preprocessor("mtlrank-embedded/tiny-bert", max_length, max_query_length=None).load()
+    packed = PackedPairs([Candidate(0, "", one, other)], cutting).collate(np.array([0]))
+    assert packed.input_ids.tolist() == expected["input_ids"]
+    assert packed.token_type_ids.tolist() == expected["token_type_ids"]
+
+
+@pytest.mark.parametrize(("spans_in", "kept"), [("query", 9), ("text", 8)])
+def test_a_span_is_kept_if_its_text_is_not_cut_before_it(preprocessor, spans_in, kept):
+    """Of 20 tokens 17 have room, 9 of the longer text and 8 of the other one."""
+    texts = " ".join(["garden"] * 14), " ".join(["garden"] * 12)
+    items = tuple(((7 * number, 7 * number + 6),) for number in range(12))
+    cutting = Preprocessor("mtlrank-embedded/tiny-bert", 20, max_query_length=None).load()
+    packed = PackedPairs([Candidate(0, "", *texts, items, spans_in)], cutting).collate(np.array([0]))
+    first = 1 if spans_in == "query" else 11  # [CLS] and, after nine tokens, [SEP]
+    assert packed.spans[:, 0].tolist() == [[first + number, first + number + 1] for number in range(kept)]

@@ -140,17 +140,17 @@ class ShardWriter:
 
     def _row(self, record: Record, rows: dict[str, TokenisedText], places: dict[str, Tokens]) -> StoredRecord:
         """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
-        text, limits = rows[record.text], self.preprocessor.lengths
+        text = rows[record.text]
         if record.query is None:
-            texts, room = (text.row, NO_TEXT), self.preprocessor.room(None)
+            texts, room = (text.row, NO_TEXT), self.preprocessor.room()
             cut = text.length > room.length
         else:
             query = rows[record.query]
-            texts, room = (query.row, text.row), self.preprocessor.room(query.length)
-            cut = query.length > limits.max_query_length or text.length > limits.reach(room.length)
+            texts, (of_query, room) = (query.row, text.row), self.preprocessor.rooms(query.length, text.length)
+            cut = query.length > of_query.length or text.length > self.preprocessor.lengths.reach(room.length)
         spans: list[Span] | None = []
         if record.spans and record.spans_in == "query" and record.query is not None:
-            spans = places[record.query].positions(record.spans, self.preprocessor.room_of_query)
+            spans = places[record.query].positions(record.spans, of_query)
         elif record.spans:
             spans = places[record.text].positions(record.spans, room)
         return StoredRecord((record.query_id, record.doc_id), texts, float(record.label), spans, cut)

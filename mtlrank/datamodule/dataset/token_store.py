@@ -123,7 +123,9 @@ class TokenStore:
         before, between, after = (len(part) for part in self.template[:3])
         special = before + after + between * paired
         room = self.limits.max_length - special
-        length[:, 0] = np.minimum(length[:, 0], np.where(paired, self.limits.max_query_length, room))
+        length[:, 0] = np.where(
+            paired, self.limits.kept(length[:, 0], length[:, 1], room), np.minimum(length[:, 0], room)
+        )
         length[:, 1] *= paired
         room -= length[:, 0]
         if self.limits.max_passages > 1:
