@@ -118,8 +118,8 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
     pairs = f"- Pairs are cut to {longest} tokens, the longer text first."
     if query is not None:
         pairs = (
-            f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank cuts "
-            f"a query after {query}, the tokenizer cuts the longer text first. For mtlrank's score of a longer query:\n\n"
+            f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank "
+            f"cuts a query after {query}, the tokenizer cuts the longer text first. mtlrank's score of a longer one:\n\n"
             f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
             'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
         )

@@ -9,12 +9,17 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from mtlrank.datamodule.multitask import MTLDataModule
+from mtlrank.errors import ConfigError
 from mtlrank.loop.multitask import MultiTaskLoop
+from mtlrank.model.body.lora import plain_name
 from mtlrank.model.start import scale_between
 
 
 def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
-    """Load the weights that fit the loop's model; returns how many these are, in words."""
+    """Load the weights that fit the loop's model; returns how many these are, in words.
+
+    Raises `ConfigError` if low-rank updates of the checkpoint would be lost.
+    """
     # Only the model's: the state of a combiner belongs to the earlier tasks.
     again = tuple(f"model.heads.{name}." for name in loop.model.shared)  # the same weights under a second name
     own = {
@@ -23,7 +28,14 @@ def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
         if name.startswith("model.") and not name.startswith(again)
     }
     weights: dict[str, Tensor] = checkpoint["state_dict"]
-    kept = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
+    if lost := [name for name in weights if ".lora_" in name and name not in own]:
+        raise ConfigError(
+            f"The checkpoint has low-rank updates that this run has no place for, such as {lost[0]}. The model of a "
+            "finished run holds them in its own weights: start from it, model.start_from=RUN/model, in another output_dir."
+        )
+    full_names = {plain_name(name): name for name in own}  # the layers that are adapted now may not have been so then
+    found = {full_names.get(plain_name(name), name): weight for name, weight in weights.items()}
+    kept = {name: w for name, w in found.items() if name in own and own[name].shape == w.shape}
     scales, labels = dict[str, tuple[float, float]](), loop.labels()
     for name, earlier in checkpoint["labels"].items():
         mine = [each for each in own if each.startswith(f"model.heads.{name}.")]

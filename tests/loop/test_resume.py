@@ -19,7 +19,9 @@ from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
+from mtlrank.loop.resume import take_over
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.model.body.lora import plain_name
 from mtlrank.storage import sole_user
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.marks import needs_compiler
@@ -383,6 +385,30 @@ def test_other_heads_are_refused_and_taken_over_as_far_as_they_fit_if_accepted(d
     metrics = train.run(settings(data_dir, tmp_path, *more, "training.accept_changes=[data,heads]"))
     assert "val/msm_coref/Accuracy" in metrics
     assert "loaded, data, heads changed" in capsys.readouterr().err
+
+
+def test_layers_that_are_adapted_now_begin_with_the_checkpoints_weights(data_dir, tmp_path, monkeypatch):
+    class TakenError(Exception):
+        pass
+
+    def taken(checkpoint, loop):
+        told = take_over(checkpoint, loop)
+        weights = {plain_name(name): weight for name, weight in loop.state_dict().items() if ".lora_" not in name}
+        assert_same(weights, checkpoint["state_dict"])
+        assert loop.model.body.lora is not None
+        raise TakenError(told)
+
+    run_until(settings(data_dir, tmp_path), 22)
+    monkeypatch.setattr("mtlrank.loop.milestones.take_over", taken)
+    adapted = ["model.body.lora={rank: 4}", "training.accept_changes=[body]"]
+    with pytest.raises(TakenError, match=r"^\d+ of \d+$"):
+        train.run(settings(data_dir, tmp_path, *adapted))
+
+
+def test_low_rank_updates_of_a_checkpoint_are_not_lost(data_dir, tmp_path):
+    run_until(settings(data_dir, tmp_path, "model.body.lora={rank: 4}"), 22)
+    with pytest.raises(ConfigError, match="has low-rank updates that this run has no place for, such as model.body"):
+        train.run(settings(data_dir, tmp_path, "training.accept_changes=[body]"))
 
 
 @pytest.mark.parametrize(("max_steps", "place"), [(-1, 5), (100, 10)])
