@@ -1,5 +1,6 @@
 """Builds what trains a loop: Lightning's trainer, milestones and checkpoints."""
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -158,6 +159,11 @@ def check_trainer(config: Config) -> None:
         raise ConfigError(
             "trainer.precision is 16-mixed, which needs a GPU (without one, Lightning would compute in bf16): expected "
             "32-true or bf16-mixed."
+        )
+    if re.search("spawn|fork", str(config["trainer"]["strategy"])):
+        raise ConfigError(
+            f"trainer.strategy is {config['trainer']['strategy']}, which copies this process into the others: expected "
+            "auto or ddp, with which each builds its own data and model."
         )
     settings = {key: value for key, value in config["trainer"].items() if key not in ("callbacks", "deterministic")}
     _trainer(settings, logger=False, enable_checkpointing=False)  # `deterministic` would change torch's global mode

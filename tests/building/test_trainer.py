@@ -42,6 +42,8 @@ def test_half_precision_without_a_gpu_is_refused(config):
     """Lightning would take another one."""
     with pytest.raises(ConfigError, match="trainer.precision is 16-mixed, which needs a GPU"):
         check_trainer({**config, "trainer": {**config["trainer"], "accelerator": "cpu", "precision": "16-mixed"}})
+    with pytest.raises(ConfigError, match="trainer.strategy is ddp_spawn, .* expected auto or ddp"):
+        check_trainer({**config, "trainer": {**config["trainer"], "strategy": "ddp_spawn"}})
 
 
 def test_what_is_logged_is_on_the_disk_at_once(config, tmp_path):

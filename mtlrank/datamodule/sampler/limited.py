@@ -10,6 +10,7 @@ from mtlrank.checks import all_known, number
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
+from mtlrank.progress import warn
 
 
 class LimitedData(MTLSampler):
@@ -66,6 +67,13 @@ class LimitedData(MTLSampler):
                 f"{self.main!r}. Annotate the same collection, leave such datasets out (tasks=[...]), or set share=0."
             )
         most = round(self.share * self.num_main)
+        few = [
+            f"{name} {len(samples):,}" for name, samples in about.items() if name != self.main and len(samples) < most
+        ]
+        if few and not self.rank:
+            warn(
+                f"about the {self.num_main:,} samples of {self.main}, {most:,} were wanted, and there are: {', '.join(few)}"
+            )
         return [
             mine if name == self.main else np.sort(random.permutation(samples)[:most])
             for name, samples in about.items()

@@ -131,7 +131,8 @@ class MTLSampler(Sampler[Draw], ABC):
         """The steps from the current position on."""
         order, cuts = self._plan()
         last = len(cuts) - 1
-        usual = len(order) / len(self) * self.accumulated if self.max_tokens else None  # samples of a whole step
+        in_step = self.world_size * self.accumulated  # batches of a whole step
+        usual = len(order) / last * in_step if self.max_tokens else None  # samples of one
 
         def samples(first: int, number: int) -> SampleOrder:
             """The samples of `number` batches of all processes."""

@@ -213,6 +213,17 @@ def test_with_a_token_budget_every_sample_of_an_epoch_weighs_alike():
         assert per_sample == pytest.approx([len(sampler) / sampler.accumulated / 70] * len(sampler))
 
 
+def test_with_a_token_budget_a_sample_weighs_as_much_on_any_number_of_processes():
+    """Of a step's mean over processes and accumulated batches."""
+    weighs = []
+    for world_size, accumulated in ((1, 2), (2, 1)):
+        sampler, _ = make(RandomProportional, [40, 33], max_tokens=80, world_size=world_size)
+        sampler.accumulated = accumulated
+        assert sampler.num_batches() % 2
+        weighs += [draw.weight / draw.step_batches / world_size / len(draw.pairs) for draw in sampler if draw.weight]
+    assert weighs == pytest.approx([weighs[0]] * len(weighs))
+
+
 def test_a_batch_is_learnt_from_alike_on_any_number_of_processes():
     one, two = (make(RandomProportional, [30], world_size=n)[0] for n in (1, 2))
     assert [draw.seed for draw in one][::2] == [draw.seed for draw in two]
