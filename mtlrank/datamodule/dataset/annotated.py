@@ -10,7 +10,7 @@ from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
-from mtlrank.datamodule.dataset.held_out import drawn
+from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
 from mtlrank.datamodule.dataset.prepared import SPLITS, PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -26,6 +26,9 @@ _PAIRS = 200  # that are annotated at once
 class AnnotatedPairs(PreparedDataset):
     """Pairs of a query and a passage with an annotator's labels; no judgements are needed.
 
+    A split is a collection or a share of the training queries, as in `val=0.2`, drawn by a hash of the query id: the same
+    queries that `IRDataset` holds out with this share and seed.
+
     Each query (at most `max_queries`, drawn by a hash) is paired with `per_query` passages: `per_query // 2` of them
     drawn from its `depth` best, the others from the whole collection, so that labels reach from no overlap to the best
     match. An annotator that does not read queries labels each of these passages once, and in one split: a passage that
@@ -40,8 +43,8 @@ class AnnotatedPairs(PreparedDataset):
         preprocessor: Preprocessor,
         annotator: Annotator,
         train: str | Mapping[str, Any],
-        val: str | Mapping[str, Any] | None = None,
-        test: str | Mapping[str, Any] | None = None,
+        val: str | Mapping[str, Any] | float | None = None,
+        test: str | Mapping[str, Any] | float | None = None,
         max_queries: int | None = None,
         per_query: int = 10,
         depth: int = 100,
@@ -58,6 +61,7 @@ class AnnotatedPairs(PreparedDataset):
         self.text_keys = ("query", "text") if annotator.reads_query else ("text",)
         self.spans_in = annotator.spans_in
         self.sources = {"train": train, "val": val, "test": test}
+        self.held_out = HeldOut(self.sources, seed)
         self.max_queries = null_or_at_least("max_queries", max_queries, 1)
         self.per_query = at_least("per_query", per_query, 1)
         self.depth = at_least("depth", depth, 1)
@@ -69,29 +73,42 @@ class AnnotatedPairs(PreparedDataset):
         self._held: dict[str, set[bytes]] = {}  # by split: hashes of its passages, kept by `_passages_of`
 
     def records(self, split: str) -> Iterable[Record]:
-        source = self.sources[split]
-        if source is None:
+        if self.sources[split] is None:
             return []
         if split == "train":  # before hours of work
-            for each in self.sources.values():
-                if each is not None:
-                    Collection(each).require_order("depth")
+            for source in self._collections().values():
+                Collection(source).require_order("depth")
         if self.balance and self.shard.total > 1:
             raise ConfigError(
                 f"Dataset {self.name!r}: balance=true needs all records in one shard. Set prepare.num_shards=1."
             )
-        collection = Collection(source, self._reading(), self._holds)
+        collection = Collection(self._source(split), self._reading(), self._holds)
         records = self._annotated(collection, split)
         return balanced(records, self.seed) if self.balance and split == "train" else records
 
     def describe(self) -> dict[str, Any]:
-        sources = {split: Collection(source).source for split, source in self.sources.items() if source}
+        sources = {split: Collection(source).source for split, source in self._collections().items()}
         described = {s: {**source.describe(), "bm25": str(source.bm25_settings)} for s, source in sources.items()}
-        return {**described, "annotator": self.annotator.describe()}
+        return {**described, **self.held_out.shares, "annotator": self.annotator.describe()}
 
     def check_sources(self) -> None:
-        for source in (each for each in self.sources.values() if each is not None):
+        for source in self._collections().values():
             Collection(source)
+
+    def _collections(self) -> dict[str, Any]:
+        """The sources of the splits that are collections of their own."""
+        return {s: each for s, each in self.sources.items() if each is not None and s not in self.held_out.shares}
+
+    def _source(self, split: str) -> Any:
+        """The source of the collection that a split is drawn from."""
+        return self.sources["train" if split in self.held_out else split]
+
+    def _queries(self, collection: Collection, split: str) -> dict[str, str]:
+        """The queries of a split, of all shards, by id."""
+        queries = collection.all_queries
+        if split not in self.held_out:
+            return queries
+        return {query_id: text for query_id, text in queries.items() if self.held_out.split_of(query_id) == split}
 
     def _reading(self) -> Reading:
         """The reading that reports problems. If every shard reads the whole collection, only shard 1 reports."""
@@ -119,7 +136,7 @@ class AnnotatedPairs(PreparedDataset):
             last += len(pairs)
 
     def _pairs(self, collection: Collection, split: str) -> Iterator[Pair]:
-        chosen = drawn(collection.all_queries, self.max_queries, self.seed)
+        chosen = drawn(self._queries(collection, split), self.max_queries, self.seed)
         mine = {q: collection.queries[q] for q in chosen if q in collection.queries}
         elsewhere = self._asked_elsewhere() if split == "train" else []
         queries = self.leaked.without(mine, elsewhere, collection.reading)
@@ -136,17 +153,16 @@ class AnnotatedPairs(PreparedDataset):
 
     def _passages_of(self, split: str) -> set[bytes]:
         """The passages of a whole split, whatever the shard."""
-        source = self.sources[split]
-        if source is not None and split not in self._held:
-            pairs = self._pairs(Collection(source, Reading.silent()), split)
+        if self.sources[split] is not None and split not in self._held:
+            pairs = self._pairs(Collection(self._source(split), Reading.silent()), split)
             self._held[split] = {hash_of_words(pair.text) for pair in pairs}
         return self._held.get(split, set())
 
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test."""
-        for source in (self.sources["val"], self.sources["test"]):
-            if source is not None:
-                yield from Collection(source, Reading.silent()).all_queries.values()
+        for split in ("val", "test"):
+            if self.sources[split] is not None:
+                yield from self._queries(Collection(self._source(split), Reading.silent()), split).values()
 
     def _passages(self, query_id: str, best: list[str], collection: Collection) -> list[str]:
         draw = random.Random(f"{self.seed} {query_id}")

@@ -5,13 +5,13 @@ import pytest
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.lexical import BM25, TermImportance
 from mtlrank.batch import Record
-from mtlrank.datamodule.dataset import AnnotatedPairs, Shard
+from mtlrank.datamodule.dataset import AnnotatedPairs, IRDataset, Shard
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.progress import Progress
-from mtlrank.task import Regression, SpanClassification, SpanRegression
+from mtlrank.task import Regression, Relevance, SpanClassification, SpanRegression
 from tests.tiny_collection import write
 
 TINY = Preprocessor("mtlrank-embedded/tiny-bert")
@@ -62,6 +62,40 @@ def test_queries_are_drawn_by_a_hash(source):
     assert len(drawn(max_queries=7)) == 7
     assert drawn(max_queries=7) != drawn(max_queries=7, seed=1)
     assert set(drawn(max_queries=7)) < set(drawn(max_queries=20))
+
+
+@pytest.mark.parametrize("shard", [Shard(), Shard(1, 2)])
+def test_a_share_holds_out_the_queries_that_a_ranking_holds_out(source, shard):
+    write(source["queries"], [f"q{i}\tgarden {i}" for i in range(40)])
+    write(source["qrels"], [f"q{i} 0 d1 1" for i in range(40)])
+    mine = annotated(source, val=0.2, test=0.3, seed=0)
+    ranking = IRDataset("y", Relevance(["AP"]), TINY, source, val=0.2, test=0.3)
+    for dataset in (mine, ranking):
+        dataset.shard, dataset.reading = shard, Reading()
+    split_of = {}
+    for split in ("train", "val", "test"):
+        found = dict.fromkeys(record.query_id for record in mine.records(split))
+        assert list(found) == ranking.query_ids(split)
+        split_of |= dict.fromkeys(found, split)
+    assert set(split_of.values()) == {"train", "val", "test"}
+    assert len(split_of) == sum(shard.holds(f"q{i}") for i in range(40))
+    assert (mine.describe()["val"], mine.describe()["test"]) == (0.2, 0.3)
+
+
+def test_passages_without_queries_are_in_one_split_also_if_splits_are_shares(source):
+    write(source["docs"], [f"d{i}\tgarden{i} gate" for i in range(60)])
+    write(source["queries"], [f"q{i}\tgarden{i}" for i in range(40)])
+    dataset = annotated(source, FirstWords(), val=0.2, test=0.3)
+    dataset.reading = Reading()
+    found = [{record.text for record in dataset.records(split)} for split in ("train", "val", "test")]
+    assert all(found)
+    assert sum(map(len, found)) == len(set.union(*found))
+
+
+def test_queries_that_are_asked_twice_are_told_also_if_splits_are_shares(source):
+    write(source["queries"], [f"q{i}\tgarden" for i in range(40)])
+    with pytest.raises(DataError, match="asked in"):
+        list(annotated(source, val=0.5).records("train"))
 
 
 @pytest.mark.parametrize("annotator", [BM25(), FirstWords()])
