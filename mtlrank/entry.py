@@ -51,6 +51,7 @@ from mtlrank.errors import (
     one_line,
 )
 from mtlrank.progress import say, write_line
+from mtlrank.storage import fingerprint, join
 
 OmegaConf.register_new_resolver("usage", usage)  # the configs name it as Hydra's template of --help
 
@@ -153,11 +154,15 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
         nonlocal is_composed
         is_composed = True
         with errors_in_one_line():  # here, because Hydra prints every exception itself
-            if (sweep := HydraConfig.get()).mode is RunMode.MULTIRUN:
+            sweep = HydraConfig.get()
+            is_sweep = sweep.mode is RunMode.MULTIRUN
+            if is_sweep:
                 say(_job(sweep))
             try:
                 check_typed_tasks(config, _overrides())
                 argument = given(config)
+                if is_sweep and step == "train":
+                    argument = _apart(argument, written(config))
                 module = import_module(f"mtlrank.{step}")
                 with guarded():
                     found = module.run(argument)
@@ -174,6 +179,21 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
                 raise
             raise ConfigError(reason) from error
     sys.exit()
+
+
+def _apart(config: Config, unresolved: Config) -> Config:
+    """The config of a run of a sweep: in folders that are the same for all, it has one that is named by its config."""
+    from mtlrank.run_folder import run_identity  # here, as only sweeps need it
+
+    given = OverridesParser.create().parse_overrides(_overrides())
+    swept = {each.get_key_element() for each in given if each.is_sweep_override()}
+    name, training = fingerprint(run_identity(config)), dict(config["training"])
+    if (folder := unresolved["output_dir"]) and "${" not in folder and "output_dir" not in swept:
+        config = {**config, "output_dir": join(folder, name)}
+    folder = unresolved["training"]["checkpoint_dir"]
+    if folder and "${" not in folder and "training.checkpoint_dir" not in swept:
+        training["checkpoint_dir"] = join(folder, name)
+    return {**config, "training": training}
 
 
 def _job(sweep: HydraConf) -> str:

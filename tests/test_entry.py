@@ -405,6 +405,26 @@ def test_a_sweeper_is_told_what_a_run_reached_in_validation_also_if_it_was_finis
     assert told == [expected, expected]
 
 
+@pytest.mark.slow
+def test_runs_of_a_sweep_have_folders_of_their_own(tmp_path, data_dir):
+    small = [
+        "tasks=[msm_ner]",
+        "training.epochs=1",
+        "+trainer.limit_train_batches=2",
+        "test=false",
+        f"data_dir={data_dir}",
+    ]
+    folders = ["output_dir=runs/rates", "training.checkpoint_dir=kept"]
+    for words in (folders, ["output_dir=runs/rate-${loop.optimizer.lr}"]):
+        command = [sys.executable, "-m", "mtlrank.train", "-m", *small, "loop.optimizer.lr=1e-4,2e-4", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    names = {path.parent.name for path in (tmp_path / "runs" / "rates").glob("*/metrics.json")}
+    assert len(names) == 2
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == names
+    assert {path.name for path in (tmp_path / "runs").iterdir()} >= {"rates", "rate-0.0001", "rate-0.0002"}
+
+
 def runs_of(folder):
     """The folders of finished runs and their configs."""
     for path in (folder / "runs").glob("*/model/config.json"):
