@@ -19,11 +19,12 @@ from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
+from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.pages.tables import as_csv, show
-from mtlrank.progress import warn
+from mtlrank.progress import say, warn
 from mtlrank.run_folder import METRICS, RUN
 from mtlrank.storage import read_json, write_text
 
@@ -48,14 +49,16 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
     """Show the table, the best system by the first measure first, and write it to `output`.
 
     The default measures are the one that chooses checkpoints and, for each head, the first one on its test set, or in
-    validation if no run was judged. Runs are grouped into systems as by `compare`. Unfinished runs follow in a table of
+    validation if no run was judged. Runs are grouped into systems as by `compare`, and a line says in which settings these
+    differ besides those that name them. Unfinished runs follow in a table of
     their own, which is not written, with their last validation. Raises `ConfigError` for a measure that no run has, and
     `DataError` if no run has begun, or none is finished and there is an `output`.
     """
     finished, begun = _split_finished(find_runs(runs))
     if not finished and (output is not None or not begun):
         raise DataError(f"None of the runs is finished: {', '.join(runs)}. Name the output_dir of finished ones.")
-    rows = [_read(system, folders) for system, folders in group_runs(finished).items()]
+    groups = group_runs(finished)
+    rows = [_read(system, folders) for system, folders in groups.items()]
     known = {key for row in rows for key in row.values}
     all_known = known.union(*map(_validated, begun.values()))
     for key in keys or ():
@@ -70,6 +73,8 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
         less = measures.is_lower_better(chosen[0].rpartition("/")[2])
         rows.sort(key=lambda row: _sort_key(row.mean(chosen[0]), less=less))
         _print(rows, chosen)
+        for note in confounds(groups):
+            say(note)
     if begun:
         _print_begun(begun, keys or _first_measures(begun))
     if output is not None:

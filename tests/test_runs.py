@@ -53,6 +53,17 @@ def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp
     assert "0.4500 ± 0.0707" in done.stdout
 
 
+def test_what_else_differs_is_told(runs, tmp_path):
+    """The name of a system holds as few settings as tell it from the others."""
+    for name, number in (("a", 5), ("b", 5), ("c", 10)):
+        write_json(
+            tmp_path / name / "run.json", {**read_json(tmp_path / name / "run.json"), "z.num_candidates": number}
+        )
+    done = typed("a", "b", "c")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == "num_candidates=5 and num_candidates=10 also differ in: loop.optimizer.lr (0.001, 0.0001).\n"
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_numbers_are_whole_on_any_terminal(runs, width):
     shown = printed(width, lambda: step.run(["a", "b", "c", "d"]))
