@@ -38,6 +38,7 @@ _ID_LENGTH = 12
 _TRIES = 3  # removals of a folder that somebody writes to at the same time
 _LONGEST_REMOVAL = timedelta(hours=1)
 _MARGIN = timedelta(minutes=10)  # a removal stops this long before others take it for dead
+_SKEW = timedelta(minutes=5)  # between the clocks of this machine and of the storage
 
 
 class Published(NamedTuple):
@@ -131,7 +132,8 @@ class Registry:
         """Remove models, and call `done` for each. `read` is the pointer on which this was decided.
 
         They are noted as being removed before the first file is deleted: from then on nobody can put them in use, as this
-        changes the version of the pointer. Raises `ConflictError` if it has changed since it was read.
+        changes the version of the pointer. Raises `ConflictError` if it has changed since it was read, and `StorageError`
+        on a machine whose clock is wrong: others would not see for how long the note holds.
         """
         left = [model for model in read.removing if self.is_removing(model, read)]  # other processes are removing these
         noted = {**read.removed, **dict.fromkeys(models, _now())}
@@ -141,6 +143,7 @@ class Registry:
             raise ConflictError(f"{self.path} was changed meanwhile: nothing was removed. Run again.") from error
         gone = list[str]()
         try:
+            self._check_clock()
             for model in models:
                 if not self.is_removing(model, self.pointer(), _LONGEST_REMOVAL - _MARGIN):  # others may use it soon
                     raise ConflictError(f"Removing took too long: {model} and those after it stay. Run again.")
@@ -150,6 +153,15 @@ class Registry:
         finally:
             whole = [model for model in models if model not in gone and self._exists(model)]
             self._settle(gone, whole)
+
+    def _check_clock(self) -> None:
+        """Compare the clock with that of the storage, which has just written the pointer."""
+        ahead = _time() - describe_files(self.path)[POINTER].written
+        if abs(ahead) > _SKEW:
+            raise StorageError(
+                f"The clock of this machine differs by {abs(ahead)} from that of {self.path}: nothing was removed. Set it "
+                "right, as models are spared and removed by their age."
+            )
 
     def is_removing(self, model: str, pointer: Pointer, longest: timedelta = _LONGEST_REMOVAL) -> bool:
         """Whether the files of a model are being removed now. After `longest`, a removal counts as dead."""

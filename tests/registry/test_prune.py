@@ -11,6 +11,7 @@ from mtlrank.errors import ConfigError, ConflictError, StorageError
 from mtlrank.registry import Registry
 from mtlrank.registry import registry as module
 from mtlrank.registry.history import Change
+from mtlrank.registry.pointer import written
 from mtlrank.registry.prune import prune, spared
 from mtlrank.storage import join, list_files, read_bytes, remove_folder, write_bytes
 from tests.registry.conftest import publish
@@ -303,7 +304,7 @@ def test_files_that_cannot_be_removed_are_told(registry, five, monkeypatch):
     assert registry.pointer().removing == []
 
 
-def test_a_removal_that_was_killed_is_finished_later(registry, five, monkeypatch):
+def test_a_removal_that_was_killed_is_finished_later(registry, five):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(registry, "_settle", lambda gone, whole: None)
         patch.setattr(module, "remove_folder", killed)
@@ -312,6 +313,19 @@ def test_a_removal_that_was_killed_is_finished_later(registry, five, monkeypatch
     with pytest.raises(ConflictError, match="is being removed"):
         registry.roll_back(to=five[0])
     assert pruned(registry, 1)[0].startswith("nothing to remove")
-    monkeypatch.setattr(module, "_time", lambda: datetime.now(UTC) + timedelta(hours=2))
+    pointer = registry.pointer()
+    registry._write(pointer._replace(removed=dict.fromkeys(pointer.removed, written(NOW - timedelta(hours=2)))))
     assert pruned(registry, 1)[-1].startswith("removed 4 of 6 models")
     assert registry.pointer().removing == []
+
+
+@pytest.mark.parametrize("hours", [-2, 72])
+def test_nothing_is_removed_by_a_clock_that_is_wrong(registry, five, monkeypatch, hours):
+    """Others would take a removal for dead at once, or for days to come not."""
+    monkeypatch.setattr(module, "_time", lambda: datetime.now(UTC) + timedelta(hours=hours))
+    before = registry.published().keys()
+    with pytest.raises(StorageError, match="The clock of this machine differs by .* nothing was removed"):
+        registry.remove(five[:3], registry.pointer(), print)
+    assert registry.published().keys() == before
+    assert registry.pointer().removing == []
+    registry.roll_back(to=five[0])
