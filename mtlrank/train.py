@@ -44,7 +44,7 @@ from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError, one_line
 from mtlrank.evaluation.judged_head import head_name
-from mtlrank.evaluation.report import invented, print_table, write_report
+from mtlrank.evaluation.report import invented, print_table, write_report, write_validation_report
 from mtlrank.loop.checkpoints import CHECKPOINTS, Checkpoints
 from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones
@@ -213,7 +213,9 @@ def _conclude(
         print_table(heads)
         if note := invented(config["datamodule"]["dataset"]["datasets"].values()):
             print(note)
-        print(f"results: {output}   report: {output / 'report' / 'report.html'}")
+    else:
+        _report_validation(output, metrics, inputs.datasets)
+    print(f"results: {output}   report: {output / 'report' / 'report.html'}")
     return metrics
 
 
@@ -361,7 +363,8 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
 
 def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
     """Judge each head on its test split and report."""
-    shutil.rmtree(output / "evaluation", ignore_errors=True)  # heads of a run that this one replaces
+    for replaced in ("evaluation", "report"):  # of a run that this one replaces
+        shutil.rmtree(output / replaced, ignore_errors=True)
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     scoring = evaluate.Scoring(batch_size, precision, inputs.datamodule.samplers["test"])
     weights = file_hash(output / "model" / WEIGHTS)
@@ -369,6 +372,13 @@ def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
     if heads := _judged_heads(output, inputs.datasets):
         write_report(output / "report", output, heads)
     return metrics
+
+
+def _report_validation(output: Path, metrics: Mapping[str, float], datasets: Mapping[str, PreparedDataset]) -> None:
+    """Report on a run that judged no test set."""
+    shutil.rmtree(output / "report", ignore_errors=True)
+    measures = {dataset.name: dataset.task.measures[0] for dataset in datasets.values()}
+    write_validation_report(output / "report", output, metrics, measures)
 
 
 def _judged_heads(output: Path, datasets: Mapping[str, PreparedDataset]) -> list[Path]:

@@ -101,6 +101,15 @@ def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkey
     assert told["seconds"] < 600
 
 
+def test_a_run_without_a_test_reports_its_validation(data, tmp_path, capsys):
+    values = train.run(settings(data, tmp_path, "training.max_steps=2", "loop.diagnose_every_n_steps=1"))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert capsys.readouterr().out.endswith(f"report: {tmp_path / 'report' / 'report.html'}\n")
+    assert f"<td>trec2019</td><td>nDCG@10</td><td>{values['val/trec2019/nDCG@10']:.4f}</td><td>0." in page
+    assert {"Loss of msm_ner", "Validation of msm_ner"} <= set(re.findall("<h3>(.*)</h3>", page))
+    assert "Do the tasks&#39; gradients agree?" in page
+
+
 def test_a_step_of_a_pipeline_says_what_its_model_is(data, tmp_path, monkeypatch):
     monkeypatch.setattr("mtlrank.about.commit", lambda: "0123abc")
     values = train.run(settings(data, tmp_path, "training.max_steps=2"))

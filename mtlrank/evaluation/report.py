@@ -13,6 +13,7 @@ from rich.markup import escape
 from mtlrank import __version__, embedded
 from mtlrank.about import PACKAGES
 from mtlrank.evaluation.curves import Curves, read_curves
+from mtlrank.evaluation.measures import shown
 from mtlrank.evaluation.section import Line, Row, Section, read_sections, table_of
 from mtlrank.pages import figures, render
 from mtlrank.pages.tables import show
@@ -26,24 +27,47 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
     Returns the metrics by key.
     """
     sections = read_sections(folders)
-    config = read_json(training / "model" / "config.json")
-    note = invented(config["datamodule"]["dataset"]["datasets"].values())
-    page = render(
+    curves = learning_pictures(read_curves(training), {section.name: section.rows[0].measure for section in sections})
+    note = _write_page(
+        output,
+        training,
         "report.html.j2",
+        curves,
         verdict=verdict(sections),
         sections=sections,
         lines=table_of(sections),
-        note=note,
         split=sections[0].split,
-        curves=learning_pictures(read_curves(training), sections),
-        about=_about(training, config),
-        config=yaml.safe_dump(config, sort_keys=False),
     )
     metrics = {f"{head.split}/{head.dataset}/{row.measure}": row.value for head in sections for row in head.rows}
-    write_text(output / "report.html", page)
     write_text(output / "report.md", markdown(sections) + (f"\n{note}\n" if note else ""))
     write_json(output / "metrics.json", metrics)
     return metrics
+
+
+def write_validation_report(
+    output: Path, training: Path, metrics: Mapping[str, float], measures: Mapping[str, str]
+) -> None:
+    """Write report.html of a run whose test sets were not judged.
+
+    `metrics` are those of the validation that chose the weights, by key, and `measures` the first one of each head.
+    """
+    curves = read_curves(training)
+    lines = []
+    for key, value in metrics.items():
+        _, name, measure = key.split("/", 2)
+        baselines = curves.get(f"baseline/{name}/{measure}")
+        lines.append((name, shown(measure), value, baselines[-1][1] if baselines else None))
+    _write_page(output, training, "validation.html.j2", learning_pictures(curves, measures), lines=lines)
+
+
+def _write_page(output: Path, training: Path, template: str, curves: figures.Pictures, **values: Any) -> str:
+    """Write report.html; returns the note on invented data."""
+    config = read_json(training / "model" / "config.json")
+    note = invented(config["datamodule"]["dataset"]["datasets"].values())
+    about, settings = _about(training, config), yaml.safe_dump(config, sort_keys=False)
+    page = render(template, note=note, curves=curves, about=about, config=settings, **values)
+    write_text(output / "report.html", page)
+    return note
 
 
 def verdict(sections: Sequence[Section]) -> str:
@@ -82,11 +106,10 @@ def print_table(folders: Sequence[Path]) -> None:
     show(header, rows, names=2, width=120, spare=["baseline model"])
 
 
-def learning_pictures(curves: Curves, sections: Sequence[Section]) -> figures.Pictures:
-    """Losses, validation measures and, if they were logged, the tasks' gradients, over training steps."""
+def learning_pictures(curves: Curves, measures: Mapping[str, str]) -> figures.Pictures:
+    """Losses, the first measure of each head in validation and, if logged, the tasks' gradients, over training steps."""
     pictures = []
-    for section in sections:
-        name, measure = section.name, section.rows[0].measure
+    for name, measure in measures.items():
         losses = {"training": f"train/{name}/loss", "validation": f"val/{name}/loss"}
         reached = {name: f"val/{name}/{measure}", "baseline": f"baseline/{name}/{measure}"}
         for title, keys, ylabel in ((f"Loss of {name}", losses, "loss"), (f"Validation of {name}", reached, measure)):

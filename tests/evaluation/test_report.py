@@ -101,6 +101,19 @@ def test_all_text_is_escaped_and_nothing_is_loaded_from_elsewhere(run_folder):
     assert "default-src 'none'" in page
 
 
+def test_without_a_test_the_page_has_validation_and_curves(run_folder):
+    write_text(run_folder / "logs" / "attempt_3" / "metrics.csv", "step,baseline/rank<i>/AP\n9,0.25\n")
+    metrics = {"val/rank<i>/AP": 0.4, "val/b/MSE": 2.0}
+    report.write_validation_report(run_folder / "report", run_folder, metrics, {"rank<i>": "AP", "b": "MSE"})
+    page = (run_folder / "report" / "report.html").read_text()
+    assert "no test set was judged" in page
+    assert "<tr><td>rank&lt;i&gt;</td><td>AP</td><td>0.4000</td><td>0.2500</td></tr>" in page
+    assert "<tr><td>b</td><td>MSE ↓</td><td>2.0000</td><td></td></tr>" in page
+    assert re.findall("<h3>(.*)</h3>", page) == ["Loss of rank&lt;i&gt;", "Validation of rank&lt;i&gt;"]
+    assert "mtlrank train a=&lt;b&gt;" in page
+    assert not re.search("<b>evil|rank<i>", page)
+
+
 def test_curves_of_all_attempts_are_joined_and_later_ones_win(run_folder):
     curves = report.read_curves(run_folder)
     assert curves["train/rank<i>/loss"] == [(5, 0.9), (9, 0.7)]
@@ -146,9 +159,8 @@ def test_calibration_by_hand():
 
 
 def test_diagnostics_are_drawn_where_there_are_any(run_folder):
-    sections = read_sections(head_folders([run_folder / "evaluation"]))
     curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
-    titles = [title for title, _ in report.learning_pictures(curves, sections)]
+    titles = [title for title, _ in report.learning_pictures(curves, {})]
     assert titles == ["Do the tasks' gradients agree?", "Training samples per task"]
 
 
