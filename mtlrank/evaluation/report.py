@@ -22,12 +22,14 @@ from mtlrank.words import interval
 
 
 def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[str, float]:
-    """Write report.html, report.md and metrics.json from a training run's folder and the folders of judged heads.
+    """Write report.html, its pictures as .svg and .pdf, report.md and metrics.json.
 
+    They are made from a training run's folder and the folders of judged heads.
     Returns the metrics by key.
     """
     sections = read_sections(folders)
     curves = learning_pictures(read_curves(training), {section.name: section.rows[0].measure for section in sections})
+    pictures = {section.name: section.pictures() for section in sections}
     note = _write_page(
         output,
         training,
@@ -35,9 +37,12 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
         curves,
         verdict=verdict(sections),
         sections=sections,
+        pictures=pictures,
         lines=table_of(sections),
         split=sections[0].split,
     )
+    of_heads = [(f"{name} {title}", picture) for name, own in pictures.items() for title, picture in own]
+    figures.write_pictures(output, [*of_heads, *curves])
     metrics = {f"{head.split}/{head.dataset}/{row.measure}": row.value for head in sections for row in head.rows}
     write_text(output / "report.md", markdown(sections) + (f"\n{note}\n" if note else ""))
     write_json(output / "metrics.json", metrics)
@@ -47,17 +52,19 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
 def write_validation_report(
     output: Path, training: Path, metrics: Mapping[str, float], measures: Mapping[str, str]
 ) -> None:
-    """Write report.html of a run whose test sets were not judged.
+    """Write report.html of a run whose test sets were not judged, and its pictures as .svg and .pdf.
 
     `metrics` are those of the validation that chose the weights, by key, and `measures` the first one of each head.
     """
     curves = read_curves(training)
+    pictures = learning_pictures(curves, measures)
     lines = []
     for key, value in metrics.items():
         _, name, measure = key.split("/", 2)
         baselines = curves.get(f"baseline/{name}/{measure}")
         lines.append((name, shown(measure), value, baselines[-1][1] if baselines else None))
-    _write_page(output, training, "validation.html.j2", learning_pictures(curves, measures), lines=lines)
+    _write_page(output, training, "validation.html.j2", pictures, lines=lines)
+    figures.write_pictures(output, pictures)
 
 
 def _write_page(output: Path, training: Path, template: str, curves: figures.Pictures, **values: Any) -> str:

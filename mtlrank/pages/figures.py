@@ -1,5 +1,6 @@
 """Pictures for reports: as SVG text that stands in a page without any other file, and as files for a paper."""
 
+import hashlib
 import io
 import re
 import textwrap
@@ -28,6 +29,7 @@ _DECIDED = {"better": _GREEN, "worse": _RED}
 _MINUS = "\N{MINUS SIGN}"
 _BARS = 100  # with more queries, the bars become an area
 _POINTS = 500  # of that area, about as many as pixels
+_LONGEST = 100  # characters of a file's name
 _NUMBERS = 30  # with more classes, their counts are not written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
@@ -56,8 +58,7 @@ class Picture(str):
         return picture
 
     def write(self, folder: Path, name: str) -> None:
-        """Write an .svg, and for LaTeX a .pdf, into a folder. Characters that are unsafe in file names become dashes."""
-        name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:100]
+        """Write an .svg, and for LaTeX a .pdf, into a folder."""
         pdf = io.BytesIO()
         with plt.rc_context(_STYLE):
             self.figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
@@ -66,6 +67,22 @@ class Picture(str):
 
 
 Pictures = list[tuple[str, Picture]]  # each with its title
+
+
+def write_pictures(folder: Path, pictures: Pictures) -> None:
+    """Write the files of pictures, named after their titles.
+
+    Characters that are unsafe in file names become dashes. A hash keeps titles apart that would have the same name then, or
+    are too long, so that a file's name does not depend on how many others there are.
+    """
+    taken = set[str]()
+    for title, picture in pictures:
+        safe = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")
+        name = safe[:_LONGEST]
+        if name != safe or name.lower() in taken:
+            name = f"{name}-{hashlib.sha256(title.encode()).hexdigest()[:8]}"
+        taken.add(name.lower())
+        picture.write(folder, name)
 
 
 @matplotlib.rc_context(_STYLE)

@@ -42,8 +42,7 @@ def write_results(
     ) + "".join(f"# {note}\n" for note in notes(results, margin))
     write_text(output / "suggested.yaml", comment + yaml.safe_dump(lines))
     pictures = _pictures(results, suggested)
-    for title, picture in pictures:
-        picture.write(output, f"layers-{title}")
+    figures.write_pictures(output, [(f"layers-{title}", picture) for title, picture in pictures])
     page = render(
         "probe.html.j2",
         body=body,

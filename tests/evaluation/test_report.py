@@ -43,6 +43,24 @@ def written(run_folder):
     )
 
 
+def _pictures(run_folder):
+    """The names of a report's pictures, each of which has two files."""
+    pdf, svg = ({path.stem for path in (run_folder / "report").glob(f"*.{ending}")} for ending in ("pdf", "svg"))
+    assert pdf == svg
+    return pdf
+
+
+def test_the_pictures_of_the_page_are_files_too(run_folder):
+    _, page, _ = written(run_folder)
+    curves = {"Loss-of-rank-i", "Validation-of-rank-i"}
+    assert _pictures(run_folder) == curves | {
+        "rank-i-Gain-over-the-first-stage-per-query-AP",
+        "b-Predicted-and-true-values",
+    }
+    assert page.count("<svg") == 4
+    assert (run_folder / "report" / "Loss-of-rank-i.svg").read_text().strip() in page
+
+
 def test_the_verdict_comes_first_and_counts_heads_that_beat_their_baseline(run_folder):
     values, page, summary = written(run_folder)
     assert values == {"test/rank<i>/AP": 0.5, "test/b/MSE": 2.0}
@@ -110,6 +128,7 @@ def test_without_a_test_the_page_has_validation_and_curves(run_folder):
     assert "<tr><td>rank&lt;i&gt;</td><td>AP</td><td>0.4000</td><td>0.2500</td></tr>" in page
     assert "<tr><td>b</td><td>MSE ↓</td><td>2.0000</td><td></td></tr>" in page
     assert re.findall("<h3>(.*)</h3>", page) == ["Loss of rank&lt;i&gt;", "Validation of rank&lt;i&gt;"]
+    assert _pictures(run_folder) == {"Loss-of-rank-i", "Validation-of-rank-i"}
     assert "mtlrank train a=&lt;b&gt;" in page
     assert not re.search("<b>evil|rank<i>", page)
 

@@ -66,7 +66,8 @@ def test_pictures_of_many_queries_and_classes_stay_small():
 def test_files_of_a_picture_are_the_same_each_time_and_hold_letters(tmp_path):
     """For papers: no letter is drawn as a shape (Type 3), which publishers refuse."""
     for name in ("one", "two"):
-        figures.gains([0.2, -0.1], "AP(rel=2)", "single", "all").write(tmp_path / name, "gains: AP(rel=2)")
+        gains = figures.gains([0.2, -0.1], "AP(rel=2)", "single", "all")
+        figures.write_pictures(tmp_path / name, [("gains: AP(rel=2)", gains)])
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["gains-AP-rel-2.pdf", "gains-AP-rel-2.svg"]
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
@@ -74,6 +75,18 @@ def test_files_of_a_picture_are_the_same_each_time_and_hold_letters(tmp_path):
     assert pdf.startswith(b"%PDF")
     assert b"/Subtype /Type0" in pdf
     assert b"/Subtype /Type3" not in pdf
+
+
+def test_each_picture_has_files_of_its_own_whose_names_do_not_number_them(tmp_path):
+    picture = figures.learning_curves({"a": [(1, 2.0), (2, 1.0)]}, "loss")
+    titles = ["a b", "a+b", "A b", "x" * 101 + "y", "x" * 101 + "z"]
+    for folder, some in (("all", titles), ("few", [titles[0], titles[2], titles[4]])):
+        figures.write_pictures(tmp_path / folder, [(title, picture) for title in some])
+    names = {folder: {path.name for path in (tmp_path / folder).iterdir()} for folder in ("all", "few")}
+    assert len(names["all"]) == 10
+    assert names["few"] < names["all"]
+    assert "a-b.pdf" in names["few"]
+    assert max(map(len, names["all"])) < 120
 
 
 def test_names_of_a_forest_stand_over_its_line_and_the_axis_says_what_an_interval_is():
