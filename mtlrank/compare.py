@@ -59,8 +59,9 @@ def run(
     table = Table(comparisons, not_compared(systems), [*confounds(groups), *notes])
     print_comparison(table)
     if folder is not None:
-        write_comparison(folder, table)
-        write_systems(folder, results_of(compared, comparisons, columns_of(compared, measures)))
+        label = folder.resolve().name
+        write_comparison(folder, table, label)
+        write_systems(folder, results_of(compared, comparisons, columns_of(compared, measures)), label)
         print(f"results: {folder}")
     return comparisons
 

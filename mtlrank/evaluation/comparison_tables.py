@@ -10,7 +10,7 @@ from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.comparison_captions import Table, amounts, caption, method
 from mtlrank.evaluation.measures import in_words, shown
 from mtlrank.pages import figures, tables
-from mtlrank.pages.tables import latex
+from mtlrank.pages.tables import latex, latex_label
 from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
@@ -19,34 +19,33 @@ COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided
 _LATEX_HEADER = ("measure", "baseline", "system", "difference", "95 % CI", "p (Holm)", "verdict")
 
 
-def write_comparison(output: Path, table: Table) -> None:
+def write_comparison(output: Path, table: Table, label: str) -> None:
     """Write comparison.csv, .tex and .json, and as .svg and .pdf the differences and the gains by query of each ranking.
 
-    Names in the table are untrusted and escaped.
+    Names in the table are untrusted and escaped. `label` is part of the LaTeX table's label.
     """
     rows = table.rows
     write_text(output / "comparison.csv", as_csv(rows))
-    write_text(output / "comparison.tex", as_latex(table))
+    write_text(output / "comparison.tex", as_latex(table, label))
     remarks = {"caption": caption(rows), "confounds": list(table.confounds), "not_compared": list(table.not_compared)}
     comparisons = [row._asdict() for row in rows]
     write_json(output / "comparison.json", {**remarks, "comparisons": comparisons}, sort_keys=False)
-    for name, picture in pictures(rows).items():
-        picture.write(output, name)
+    figures.write_pictures(output, pictures(rows))
 
 
-def pictures(comparisons: Sequence[Comparison]) -> dict[str, figures.Picture]:
-    """Pictures by name: all differences with their intervals, and gains by query of each head's first measure."""
+def pictures(comparisons: Sequence[Comparison]) -> figures.Pictures:
+    """All differences with their intervals, and gains by query of each head's first measure."""
     panels: dict[str, list[figures.ForestRow]] = {}
     for row in comparisons:
         name = f"{row.head}: {row.system} - {row.baseline}"
         panels.setdefault(in_words(row.measure), []).append((name, row.difference, row.low, row.high))
-    found = {"differences": figures.forest(panels)}
+    found = [("differences", figures.forest(panels))]
     seen = set[tuple[str, str, str]]()
-    for number, row in enumerate(comparisons, 1):
+    for row in comparisons:
         key = row.head, row.baseline, row.system
         if row.per_query and key not in seen:
-            name = f"gains-{number}-{row.head}-{row.system}-{row.baseline}"
-            found[name] = figures.gains(list(row.per_query.values()), row.measure, row.baseline, row.system)
+            picture = figures.gains(list(row.per_query.values()), row.measure, row.baseline, row.system)
+            found.append((f"gains: {row.head}: {row.system} - {row.baseline}", picture))
         seen.add(key)
     return found
 
@@ -68,7 +67,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     return tables.as_csv([fields, *([getattr(row, field) for field in fields] for row in comparisons)])
 
 
-def as_latex(table: Table) -> str:
+def as_latex(table: Table, label: str) -> str:
     """A table for the package booktabs, 12 cm wide, whose only p-value is p (Holm). Below it, how to read it and notes."""
     comparisons = table.rows
     *others, last = dict.fromkeys(row.baseline for row in comparisons)
@@ -77,7 +76,7 @@ def as_latex(table: Table) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex(f'Differences from {baselines}. {amounts(comparisons)}')}}}",
-        r"\label{tab:comparison}",
+        latex_label("comparison", label),
         r"\footnotesize\setlength{\tabcolsep}{3pt}",
         r"\begin{tabular}{@{}lrrrrrl@{}}",
         r"\toprule",

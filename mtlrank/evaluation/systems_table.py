@@ -13,7 +13,7 @@ from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import is_better, is_lower_better, is_quality, shown
 from mtlrank.evaluation.pairing import values_of_runs
 from mtlrank.evaluation.systems import System, first_stage
-from mtlrank.pages.tables import as_csv, latex
+from mtlrank.pages.tables import as_csv, latex, latex_label
 from mtlrank.storage import write_text
 from mtlrank.words import counted
 
@@ -84,10 +84,10 @@ def results_of(systems: Sequence[System], comparisons: Sequence[Comparison], col
     return Results(rows, baselines, _caption(ordered, comparisons, columns, rows))
 
 
-def write_systems(output: Path, results: Results) -> None:
-    """Write systems.csv and systems.tex. Names are untrusted and escaped."""
+def write_systems(output: Path, results: Results, label: str) -> None:
+    """Write systems.csv, and systems.tex with `label` in its label. Names are untrusted and escaped."""
     write_text(output / "systems.csv", systems_csv(results))
-    write_text(output / "systems.tex", systems_latex(results))
+    write_text(output / "systems.tex", systems_latex(results, label))
 
 
 def systems_csv(results: Results) -> str:
@@ -97,7 +97,7 @@ def systems_csv(results: Results) -> str:
     return as_csv([header, *([*each[:6], str(each.best).lower(), each.p_holm] for each in found)])
 
 
-def systems_latex(results: Results) -> str:
+def systems_latex(results: Results, label: str) -> str:
     """A table for the package booktabs, at most 12 cm wide: columns that do not fit follow below."""
     letters = {name: _letter(number) for number, name in enumerate(results.baselines)}
     names = {name: f"({letters[name]}) {name}" if name in letters else name for name in results.rows}
@@ -106,7 +106,7 @@ def systems_latex(results: Results) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex(results.caption)}}}",
-        r"\label{tab:systems}",
+        latex_label("systems", label),
         r"\footnotesize\setlength{\tabcolsep}{3pt}",
     ]
     for columns in _parts(results, _WIDTH - min(longest, _NAME)):

@@ -50,8 +50,9 @@ def transfer(
 def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, config: dict[str, Any]) -> None:
     """Write transfer.html, its heatmap as files, and the files of `write_comparison` and `write_systems`."""
     table = Table(rows)
-    write_comparison(output, table)
-    write_systems(output, _results(rows, systems))
+    label = output.resolve().parent.name  # the study's: all have a folder `transfer`
+    write_comparison(output, table, label)
+    write_systems(output, _results(rows, systems), label)
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
     systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
     heatmap.write(output, "transfer")

@@ -111,6 +111,11 @@ def latex(text: str, longest: int = 24) -> str:
     return " ".join(words)
 
 
+def latex_label(kind: str, name: str) -> str:
+    """The label of a table, whose name may hold any characters."""
+    return rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', f'{kind} {name}').strip('-')}}}"
+
+
 def _harmless(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) and not _is_number(cell) else cell
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtlrank.evaluation.comparison import Comparison
 from mtlrank.evaluation.comparison_captions import Table, caption
-from mtlrank.evaluation.comparison_tables import as_csv, as_latex, print_comparison, write_comparison
+from mtlrank.evaluation.comparison_tables import as_csv, as_latex, pictures, print_comparison, write_comparison
 from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 
@@ -86,7 +86,7 @@ def test_csv_is_read_back_and_computes_nothing(rows):
 
 
 def test_latex_is_escaped_and_every_row_has_all_columns(rows):
-    text = as_latex(Table(rows))
+    text = as_latex(Table(rows), "mine")
     assert r"rank: [red]all[/red] 50\% compared with =one\_task \& \textless{}b\textgreater{}" in text
     table = [line for line in text.splitlines() if line.startswith(("measure", "nDCG", "F"))]
     assert [line.count(" & ") for line in table] == [6, 6, 6]
@@ -97,7 +97,7 @@ def test_latex_is_escaped_and_every_row_has_all_columns(rows):
 
 def test_latex_has_arrows_and_a_minus_as_long_as_a_plus(rows):
     less = rows[0]._replace(measure="MSE", difference=-0.02, low=-0.04, high=-0.001, system_value=0.48)
-    text = as_latex(Table([less]))
+    text = as_latex(Table([less]), "mine")
     assert r"MSE $\downarrow$ & $0.5000$ & $0.4800$ & $-0.0200$ & $[-0.0400, -0.0010]$ & $" in text
     assert text.isascii()
 
@@ -108,12 +108,12 @@ def test_the_caption_says_of_how_many_queries_and_runs(rows, capsys):
         "Test sets: rank 43 queries, sim 1 sequence. Runs (seeds) of a system: =one_task & <b> 1, [red]all[/red] 50% 3."
     )
     assert caption([*rows, other]).endswith(told)
-    (title,) = (line for line in as_latex(Table([*rows, other])).splitlines() if line.startswith(r"\caption{"))
+    (title,) = (line for line in as_latex(Table([*rows, other]), "mine").splitlines() if line.startswith(r"\caption{"))
     assert title.startswith(
         r"\caption{Differences from =one\_task \& \textless{}b\textgreater{} and first stage. Test sets: "
     )
     assert title.endswith(r"50\% 3.}")
-    three = as_latex(Table([rows[0]._replace(baseline=name) for name in ("a", "b", "first stage")]))
+    three = as_latex(Table([rows[0]._replace(baseline=name) for name in ("a", "b", "first stage")]), "mine")
     assert r"\caption{Differences from a, b and first stage. Test sets" in three
     alike = [row._replace(baseline_runs=3) for row in rows]
     assert caption(alike).endswith("Test sets: rank 43 queries. Runs (seeds) of a system: 3 each.")
@@ -122,16 +122,17 @@ def test_the_caption_says_of_how_many_queries_and_runs(rows, capsys):
 
 
 def test_all_files_are_written(rows, tmp_path):
-    write_comparison(tmp_path, Table(rows, ["sim: only all has this head"]))
+    write_comparison(tmp_path, Table(rows, ["sim: only all has this head"]), "my_paper/2")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "comparison.csv",
         "comparison.json",
         "comparison.tex",
         "differences.pdf",
         "differences.svg",
-        "gains-1-rank-red-all-red-50-one-task-b.pdf",
-        "gains-1-rank-red-all-red-50-one-task-b.svg",
+        "gains-rank-red-all-red-50-one-task-b.pdf",
+        "gains-rank-red-all-red-50-one-task-b.svg",
     ]
+    assert r"\label{tab:comparison-my-paper-2}" in (tmp_path / "comparison.tex").read_text()
     kept = json.loads((tmp_path / "comparison.json").read_text())
     assert kept["not_compared"] == ["sim: only all has this head"]
     assert [Comparison(**row) for row in kept["comparisons"]] == rows
@@ -140,6 +141,13 @@ def test_all_files_are_written(rows, tmp_path):
         assert svg.startswith("<svg")
         assert "<b>" not in svg
         assert not re.search(r'href="(?!#)', svg)
+
+
+def test_a_picture_keeps_its_name_when_measures_and_systems_are_added(rows):
+    more = [rows[0]._replace(system="another"), rows[0], rows[0]._replace(measure="AP"), rows[0]._replace(head="other")]
+    few, all_of_them = ({name for name, _ in pictures(some)} for some in ([rows[0]], more))
+    assert few < all_of_them
+    assert len(all_of_them) == 4
 
 
 def test_the_terminal_shows_names_as_they_are(rows, capsys):

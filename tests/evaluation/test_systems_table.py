@@ -49,8 +49,9 @@ def test_values_are_means_over_seeds_with_their_deviation_and_corrected_tests(sy
 
 
 def test_latex_shows_what_is_best_and_what_differs_from_which_baseline(systems):
-    text = systems_latex(results(systems, with_first_stage=True))
+    text = systems_latex(results(systems, with_first_stage=True), "out")
     assert text.isascii()
+    assert r"\label{tab:systems-out}" in text
     rows = [line.split(" & ") for line in text.replace(r"\&", "+").splitlines() if line.endswith(r"\\")]
     assert rows == [
         ["", r"\multicolumn{1}{l}{rank}", r"\multicolumn{1}{l}{sim} \\"],
@@ -92,7 +93,7 @@ def test_one_run_has_no_deviation_and_a_single_system_its_first_stage(systems, t
     assert list(found.rows) == ["first stage", "one"]
     assert found.caption.startswith("One run each. ")
     assert found.rows["one"]["rank", "AP"].std is None
-    assert r"(a) first stage & $\mathbf{0.5000}$ & --" in systems_latex(found)
+    assert r"(a) first stage & $\mathbf{0.5000}$ & --" in systems_latex(found, "out")
 
 
 def test_columns_that_do_not_fit_on_a_page_follow_below_and_long_names_break(systems):
@@ -103,7 +104,7 @@ def test_columns_that_do_not_fit_on_a_page_follow_below_and_long_names_break(sys
         values = dict.fromkeys(names, rank.values["AP"])
         rank = rank._replace(values=values, measures=tuple(names), first_stage={})
         wide.append(system._replace(name=system.name + "tasks=trec2019,msm_bm25,msm_ner", heads={"rank": rank}))
-    text = systems_latex(results(wide))
+    text = systems_latex(results(wide), "out")
     assert [text.count(f"{name} ") for name in names] == [1] * 5
     parts = text.split(r"\begin{tabular}")[1:]
     assert [part.split("\n")[0] for part in parts] == ["{@{}p{3.5cm}ll@{}}", "{@{}p{3.5cm}ll@{}}", "{@{}p{3.5cm}l@{}}"]
@@ -114,5 +115,5 @@ def test_a_part_of_the_table_leaves_out_systems_that_have_nothing_in_it(systems)
     one, other = systems
     name = "tasks=trec2019,msm_bm25,msm_ner"
     head = one.heads["sim"]._replace(name="a_long_name_of_a_head_that_takes_most_of_the_page")
-    text = systems_latex(results([one, other._replace(name=name, heads={**other.heads, head.name: head})]))
+    text = systems_latex(results([one, other._replace(name=name, heads={**other.heads, head.name: head})]), "out")
     assert [part.count("(a)") for part in text.split(r"\begin{tabular}")[1:]] == [1, 0]

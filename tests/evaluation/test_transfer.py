@@ -105,4 +105,6 @@ def test_the_table_of_results_has_the_single_tasks_in_one_row(tmp_path):
         ("rank+sim", "sim", "MSE"),
     ]
     assert [row["p_holm"] for row in found] == ["", "", "", "1.0", "1.0"]
-    assert "different from (a) single task, by p" in (tmp_path / "out" / "systems.tex").read_text()
+    text = (tmp_path / "out" / "systems.tex").read_text()
+    assert "different from (a) single task, by p" in text
+    assert rf"\label{{tab:systems-{tmp_path.name.replace('_', '-')}}}" in text  # the study's folder
