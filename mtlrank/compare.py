@@ -21,6 +21,7 @@ from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.evaluation.run_files import judge_files, read_topics
+from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
 from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
 from mtlrank.progress import say, warn
@@ -61,7 +62,9 @@ def run(
     if folder is not None:
         label = folder.resolve().name
         write_comparison(folder, table, label)
-        write_systems(folder, results_of(compared, comparisons, columns_of(compared, measures)), label)
+        columns = columns_of(compared, measures)
+        write_systems(folder, results_of(compared, comparisons, columns), label)
+        write_seeds(folder, compared, columns)
         print(f"results: {folder}")
     return comparisons
 

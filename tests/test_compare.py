@@ -46,6 +46,8 @@ def test_did_it_help(runs, tmp_path):
         ("tasks=rank,sim", "sim", "MSE", "false"),
         ("tasks=rank,sim", "sim", "Pearson", "false"),
     ]
+    seeds = csv.DictReader((tmp_path / "out" / "seeds.csv").read_text().splitlines())
+    assert [row["folder"] for row in seeds if row["measure"] == "AP"] == runs
 
 
 def test_what_else_differs_is_told_wherever_the_table_is(runs, tmp_path):

@@ -14,8 +14,9 @@ from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import in_words, is_lower_better, shown
 from mtlrank.evaluation.pairing import values_of_runs
+from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import System, first_stage
-from mtlrank.evaluation.systems_table import Results, results_of, write_systems
+from mtlrank.evaluation.systems_table import Column, Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
 from mtlrank.storage import read_json, write_text
 from mtlrank.words import counted
@@ -48,11 +49,13 @@ def transfer(
 
 
 def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, config: dict[str, Any]) -> None:
-    """Write transfer.html, its heatmap as files, and the files of `write_comparison` and `write_systems`."""
+    """Write transfer.html, its heatmap as files, and the files of `write_comparison`, `write_systems` and `write_seeds`."""
     table = Table(rows)
     label = output.resolve().parent.name  # the study's: all have a folder `transfer`
     write_comparison(output, table, label)
     write_systems(output, _results(rows, systems), label)
+    named = [system._replace(name=_SINGLE) if len(tasks) == 1 else system for tasks, system in systems.items()]
+    write_seeds(output, named, _columns(rows))
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
     systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
     heatmap.write(output, "transfer")
@@ -79,8 +82,11 @@ def _results(rows: Sequence[Comparison], systems: Systems) -> Results:
     first = first_stage(single)
     mixtures = [system for tasks, system in systems.items() if len(tasks) > 1]
     together = [*([first] if first else []), single, *mixtures]
-    columns = list(dict.fromkeys((row.head, row.measure) for row in rows))
-    return results_of(together, [row._replace(baseline=_SINGLE) for row in rows], columns)
+    return results_of(together, [row._replace(baseline=_SINGLE) for row in rows], _columns(rows))
+
+
+def _columns(rows: Sequence[Comparison]) -> list[Column]:
+    return list(dict.fromkeys((row.head, row.measure) for row in rows))
 
 
 def _singles(systems: Systems) -> System:
@@ -93,10 +99,11 @@ def _singles(systems: Systems) -> System:
 def _first_stages(rows: Sequence[Comparison], systems: Systems) -> dict[tuple[str, str], float]:
     """What the first stage of each ranking reaches, by head and measure."""
     first = first_stage(_singles(systems))
-    compared = dict.fromkeys((row.head, row.measure) for row in rows)
     heads = first.heads if first else {}
     return {
-        (name, measure): float(values_of_runs(heads[name], measure)[0]) for name, measure in compared if name in heads
+        (name, measure): float(values_of_runs(heads[name], measure)[0])
+        for name, measure in _columns(rows)
+        if name in heads
     }
 
 
@@ -112,7 +119,7 @@ def print_transfer(rows: Sequence[Comparison], systems: Systems) -> None:
     firsts = _first_stages(rows, systems)
     mixtures = list(dict.fromkeys(row.system for row in rows))
     table = list[list[str]]()
-    for head, measure in dict.fromkeys((row.head, row.measure) for row in rows):
+    for head, measure in _columns(rows):
         mine = {row.system: row for row in rows if (row.head, row.measure) == (head, measure)}
         single = next(iter(mine.values())).baseline_value
         first = [f"{firsts[head, measure]:.4f}" if (head, measure) in firsts else "-"] if firsts else []
@@ -136,7 +143,7 @@ def _cell(row: Comparison | None) -> str:
 
 def _matrix(rows: Sequence[Comparison]) -> tuple[list[str], list[str], list[list[figures.Cell | None]]]:
     """Names of rows and columns, and in each cell the difference and its verdict."""
-    heads = list(dict.fromkeys((row.head, row.measure) for row in rows))
+    heads = _columns(rows)
     mixtures = list(dict.fromkeys(row.system for row in rows))
     found = {((row.head, row.measure), row.system): figures.Cell(row.difference, row.verdict) for row in rows}
     return (

@@ -105,6 +105,13 @@ def test_the_table_of_results_has_the_single_tasks_in_one_row(tmp_path):
         ("rank+sim", "sim", "MSE"),
     ]
     assert [row["p_holm"] for row in found] == ["", "", "", "1.0", "1.0"]
+    seeds = csv.DictReader((tmp_path / "out" / "seeds.csv").read_text().splitlines())
+    assert [(row["system"], row["head"], row["folder"]) for row in seeds] == [
+        ("single task", "rank", str(runs["rank",])),
+        ("single task", "sim", str(runs["sim",])),
+        ("rank+sim", "rank", str(runs["rank", "sim"])),
+        ("rank+sim", "sim", str(runs["rank", "sim"])),
+    ]
     text = (tmp_path / "out" / "systems.tex").read_text()
     assert "different from (a) single task, by p" in text
     assert rf"\label{{tab:systems-{tmp_path.name.replace('_', '-')}}}" in text  # the study's folder
