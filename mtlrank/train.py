@@ -196,7 +196,8 @@ def _conclude(
     say(f"kept the weights of {kept}")
     _save(output / "model", inputs.model, inputs.datasets, config)
     seconds = round(time.time() - training.started)
-    result = {"seconds": seconds, "steps": training.trainer.global_step, "weights": kept}
+    learnt = {"steps": training.trainer.global_step, "samples": training.loop.examples.total()}
+    result = {"seconds": seconds, **learnt, "weights": kept}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
     write_json(output / run_folder.ABOUT, {**description, **result, **leaks}, sort_keys=False)
     write_json(output / run_folder.DATA, _fingerprints(config, prepared))

@@ -99,6 +99,7 @@ def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkey
     told = read_json(tmp_path / "about.json")
     assert (told["commit"], told["steps"]) == ("then", 2)
     assert told["seconds"] < 600
+    assert told["samples"] == 2 * 8
 
 
 def test_a_run_without_a_test_reports_its_validation(data, tmp_path, capsys):

@@ -1,8 +1,9 @@
 """Transfer between tasks: each head of each mixture compared with the same task trained by itself."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from rich.markup import escape
@@ -24,6 +25,17 @@ from mtlrank.words import counted
 _SINGLE = "single task"
 
 Systems = Mapping[tuple[str, ...], System]  # by their tasks
+
+
+class _Cost(NamedTuple):
+    """What a system took, in words; empty where its runs did not record it."""
+
+    name: str
+    runs: int
+    steps: str  # of a run
+    samples: str
+    median: str  # seconds of a run
+    total: str  # of all, also of folds
 
 
 def transfer(
@@ -57,7 +69,7 @@ def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, c
     named = [system._replace(name=_SINGLE) if len(tasks) == 1 else system for tasks, system in systems.items()]
     write_seeds(output, named, _columns(rows))
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
-    systems_run = [(system.name, system.num_runs, _steps(system)) for system in systems.values()]
+    costs = [_cost_of(system) for system in systems.values()]
     heatmap.write(output, "transfer")
     page = render(
         "transfer.html.j2",
@@ -68,8 +80,8 @@ def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, c
         caption=caption(rows),
         picture=heatmap,
         forest=figures.forest(_panels(rows)),
-        systems=systems_run,
-        steps_differ=len({steps for _, _, steps in systems_run if steps}) > 1,
+        costs=costs,
+        steps_differ=len({cost.steps for cost in costs if cost.steps}) > 1,
         shown=shown,
         config=yaml.safe_dump(config, sort_keys=False),
     )
@@ -164,12 +176,19 @@ def _legend(rows: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def _steps(system: System) -> str:
-    """How many steps its runs took; empty if they did not record it."""
+def _cost_of(system: System) -> _Cost:
+    """What its runs recorded."""
     paths = [folder / "about.json" for folder in system.folders]
-    recorded = [read_json(path).get("steps") for path in paths if path.exists()]
-    known = sorted({steps for steps in recorded if steps is not None})
-    return " to ".join(f"{steps:,}" for steps in dict.fromkeys((known[0], known[-1]))) if known else ""
+    recorded = [read_json(path) for path in paths if path.exists()]
+    steps, samples, seconds = (
+        [each[key] for each in recorded if key in each] for key in ("steps", "samples", "seconds")
+    )
+    times = (f"{statistics.median(seconds):,.0f}", f"{sum(seconds):,}") if seconds else ("", "")
+    return _Cost(system.name, system.num_runs, _range(steps), _range(samples), *times)
+
+
+def _range(numbers: Collection[int]) -> str:
+    return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)})) if numbers else ""
 
 
 def _panels(rows: Sequence[Comparison]) -> dict[str, list[figures.ForestRow]]:

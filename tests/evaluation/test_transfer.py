@@ -73,6 +73,15 @@ def test_the_page_says_that_steps_differ_only_if_they_do(systems, tmp_path, step
     assert f"<td>rank</td><td>2</td><td>{steps[0] or 'unknown'}</td>" in page
 
 
+def test_the_page_says_what_each_system_took(systems, tmp_path):
+    for folder, seconds, samples in zip(systems["rank",].folders, (10, 3000), (48, 1600), strict=True):
+        write_json(folder / "about.json", {"steps": 5, "seconds": seconds, "samples": samples})
+    write_transfer(tmp_path / "out", transfer(systems, ["AP"]), systems, {})
+    page = (tmp_path / "out" / "transfer.html").read_text()
+    assert "<td>rank</td><td>2</td><td>5</td><td>48 to 1,600</td><td>1,505</td><td>3,010</td>" in page
+    assert f"<td>rank+sim</td><td>2</td>{'<td>unknown</td>' * 4}" in page
+
+
 def test_the_first_stage_stands_beside_what_was_learnt(systems, tmp_path, capsys):
     rows = transfer(systems, ["AP"])
     print_transfer(rows, systems)
