@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from mtlrank.evaluation.comparison import LEVEL, Comparison
 from mtlrank.evaluation.judged_head import FIRST_STAGE
+from mtlrank.evaluation.relative_change import RelativeChange, in_sentences
 from mtlrank.words import counted
 
 
@@ -14,11 +15,13 @@ class Table(NamedTuple):
     rows: Sequence[Comparison]
     not_compared: Sequence[str] = ()  # heads and measures that some systems lack
     confounds: Sequence[str] = ()  # other differences between the systems
+    changes: Sequence[RelativeChange] = ()  # of a study's mixtures
 
     def notes(self) -> list[str]:
-        """The lines below the table: the notes of its rows, each once, the confounds, and what is not compared."""
+        """The lines below the table: changes, the notes of its rows, each once, confounds, and what is not compared."""
         of_rows = dict.fromkeys(row.note for row in self.rows if row.note)
-        return [*of_rows, *self.confounds, *(f"Not compared: {what}." for what in self.not_compared)]
+        missing = (f"Not compared: {what}." for what in self.not_compared)
+        return [*in_sentences(self.changes), *of_rows, *self.confounds, *missing]
 
 
 def caption(comparisons: Sequence[Comparison]) -> str:

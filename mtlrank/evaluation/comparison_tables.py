@@ -28,8 +28,9 @@ def write_comparison(output: Path, table: Table, label: str) -> None:
     write_text(output / "comparison.csv", as_csv(rows))
     write_text(output / "comparison.tex", as_latex(table, label))
     remarks = {"caption": caption(rows), "confounds": list(table.confounds), "not_compared": list(table.not_compared)}
+    changes = {"relative_changes": [each._asdict() for each in table.changes]} if table.changes else {}
     comparisons = [row._asdict() for row in rows]
-    write_json(output / "comparison.json", {**remarks, "comparisons": comparisons}, sort_keys=False)
+    write_json(output / "comparison.json", {**remarks, **changes, "comparisons": comparisons}, sort_keys=False)
     figures.write_pictures(output, pictures(rows))
 
 

@@ -15,6 +15,7 @@ from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import in_words, is_lower_better, shown
 from mtlrank.evaluation.pairing import values_of_runs
+from mtlrank.evaluation.relative_change import relative_changes
 from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import System, first_stage
 from mtlrank.evaluation.systems_table import Column, Results, results_of, write_systems
@@ -62,7 +63,7 @@ def transfer(
 
 def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, config: dict[str, Any]) -> None:
     """Write transfer.html, its heatmap as files, and the files of `write_comparison`, `write_systems` and `write_seeds`."""
-    table = Table(rows)
+    table = _with_changes(rows)
     label = output.resolve().parent.name  # the study's: all have a folder `transfer`
     write_comparison(output, table, label)
     write_systems(output, _results(rows, systems), label)
@@ -86,6 +87,10 @@ def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, c
         config=yaml.safe_dump(config, sort_keys=False),
     )
     write_text(output / "transfer.html", page)
+
+
+def _with_changes(rows: Sequence[Comparison]) -> Table:
+    return Table(rows, changes=relative_changes(rows))
 
 
 def _results(rows: Sequence[Comparison], systems: Systems) -> Results:
@@ -141,7 +146,7 @@ def print_transfer(rows: Sequence[Comparison], systems: Systems) -> None:
     header = ["head", "measure", *([FIRST_STAGE] if firsts else []), _SINGLE, *map(escape, mixtures)]
     tables.show(header, table, names=2, width=width, title="transfer")
     console = tables.console(width)
-    for line in (verdict(rows), *Table(rows).notes(), caption(rows)):
+    for line in (verdict(rows), *_with_changes(rows).notes(), caption(rows)):
         console.print(line, markup=False, highlight=False)
 
 

@@ -1,6 +1,7 @@
 """The table of a study, on runs that are written by hand."""
 
 import csv
+import json
 
 import pytest
 
@@ -71,6 +72,21 @@ def test_the_page_says_that_steps_differ_only_if_they_do(systems, tmp_path, step
     page = (tmp_path / "out" / "transfer.html").read_text()
     assert ("took different numbers of steps" in page) == differ
     assert f"<td>rank</td><td>2</td><td>{steps[0] or 'unknown'}</td>" in page
+
+
+def test_the_mean_relative_change_stands_wherever_the_table_does(systems, tmp_path, capsys):
+    rows = transfer(systems, ["AP"])
+    change = {row.system: row.difference / row.baseline_value for row in rows}
+    told = "Mean relative change of heads, + is better: " + ", ".join(
+        f"{s} {c:+.1%} (1 head)" for s, c in change.items()
+    )
+    print_transfer(rows, systems)
+    assert told in " ".join(capsys.readouterr().out.split())
+    write_transfer(tmp_path / "out", rows, systems, {})
+    assert told in (tmp_path / "out" / "transfer.html").read_text()
+    assert told.replace("%", r"\%") in (tmp_path / "out" / "comparison.tex").read_text()
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())["relative_changes"]
+    assert {each["system"]: each["mean"] for each in found} == pytest.approx(change)
 
 
 def test_the_page_says_what_each_system_took(systems, tmp_path):
