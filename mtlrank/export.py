@@ -15,9 +15,10 @@ from pathlib import Path
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import Config
 from mtlrank.errors import ConfigError
-from mtlrank.exporting.card import head_card, model_card, without_folders
+from mtlrank.exporting.card import head_card, model_card
 from mtlrank.exporting.check import Score, check_scores
 from mtlrank.exporting.cross_encoder import write_cross_encoder
+from mtlrank.exporting.facts import without_folders
 from mtlrank.exporting.onnx_graph import write_onnx
 from mtlrank.exporting.stock import has_stock_type, write_stock
 from mtlrank.model.saved import SOURCES, WEIGHTS

@@ -9,11 +9,12 @@ import yaml
 
 from mtlrank import __version__
 from mtlrank.composing.compose import Config
-from mtlrank.evaluation.judged_head import SUMMARY, head_folders
+from mtlrank.embedded import is_read_by
+from mtlrank.exporting.facts import Measured, base_model, body, measures, training, without_folders
 from mtlrank.exporting.stock import stock_type
 from mtlrank.model.head import Linear
-from mtlrank.model.saved import SOURCES, WEIGHTS
-from mtlrank.storage import file_hash, read_json
+from mtlrank.model.saved import SOURCES
+from mtlrank.storage import read_json
 from mtlrank.task import Buckets
 from mtlrank.trained_head import TrainedHead
 
@@ -70,22 +71,22 @@ mtlrank predict model_dir=FOLDER head=NAME input=texts.jsonl output=predictions.
 
 def head_card(head: TrainedHead, layout: str) -> str:
     """The card of an exported head."""
-    body = head.model.body.config.model_type
-    what = f"The head `{head.name}` of a multi-task model that mtlrank {__version__} trained, for {layout}."
-    config = read_json(head.folder / "config.json")
+    what = f"The head `{head.name}` of a multi-task model, exported by mtlrank {__version__} for {layout}."
+    config, found = read_json(head.folder / "config.json"), _measures(head.folder, [head.name])
     is_choice = head.task.kind == "classification"
-    kind = {"pipeline_tag": "text-ranking", "tags": ["cross-encoder", "mtlrank"]}
+    purpose, tags = "text-ranking", ["cross-encoder", "reranker", "mtlrank"]
     does = "It gives a query and a passage a score; a higher one is better."
     if is_choice:
-        kind = {"pipeline_tag": "text-classification", "tags": ["mtlrank"]}
+        purpose, tags = "text-classification", ["mtlrank"]
         does = "It chooses the class of a text, or of a pair of texts; `id2label` in its config names the classes."
+    header = {"library_name": layout, "pipeline_tag": purpose, "tags": tags}
     return "\n".join(
         [
-            _front({"library_name": layout, **kind}),
+            _front(header | _index(config, found, head, purpose), config),
             f"# {head.name}\n\n{what} {does}",
             f"\n## Use\n{_USE['classes' if is_choice else layout]}",
-            *_limits(head, layout, body),
-            *_origin(config, head.folder, [head.name]),
+            *_limits(head, layout),
+            *_origin(config, head.folder, found),
         ]
     )
 
@@ -94,26 +95,46 @@ def model_card(folder: Path) -> str:
     """The card of a whole multi-task model."""
     config = read_json(folder / "config.json")
     names = [str(node["name"]) for node in config["datamodule"]["dataset"]["datasets"].values()]
-    what = f"One body with {len(names)} heads ({', '.join(names)}), trained by mtlrank {__version__}."
+    what = f"One body with {len(names)} heads ({', '.join(names)}), exported by mtlrank {__version__}."
+    found = _measures(folder, names)
     return "\n".join(
         [
-            _front({"library_name": "mtlrank", "tags": ["multi-task", "mtlrank"]}),
+            _front({"library_name": "mtlrank", "tags": ["multi-task", "mtlrank"]}, config),
             f"# A multi-task model\n\n{what}",
             f"\n## Use\n{_USE['multitask']}",
-            *_origin(config, folder, names),
+            *_origin(config, folder, found),
         ]
     )
 
 
-def _front(values: dict[str, Any]) -> str:
-    return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n"
+def _measures(folder: Path, heads: list[str]) -> list[Measured]:
+    return [each for each in measures(folder) if each.head in heads]
 
 
-def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
+def _front(values: dict[str, Any], config: Config) -> str:
+    """The header that the hub reads."""
+    base = base_model(config)
+    values = {**values, "base_model": base} if base else values
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _index(config: Config, measured: list[Measured], head: TrainedHead, task: str) -> dict[str, Any]:
+    """The head's measures on its test split as the hub lists them; empty if it has none or its data are invented."""
+    values = {each.measure: each.value for each in measured if each.split == "test"}
+    if not values or is_read_by(config["datamodule"]["dataset"]["datasets"][head.key]):
+        return {}
+    metrics = [{"type": measure, "value": round(value, 4)} for measure, value in values.items()]
+    dataset = {"name": head.name, "type": "unknown", "split": "test"}
+    results = [{"task": {"type": task}, "dataset": dataset, "metrics": metrics}]
+    return {"model-index": [{"name": head.name, "results": results}]}
+
+
+def _limits(head: TrainedHead, layout: str) -> Iterator[str]:
     """What differs from mtlrank, and what is unusual about the weights."""
     preprocessor = head.preprocessor()
     longest, query, passages, _ = preprocessor.lengths
     equal = min(query or longest, (longest - preprocessor.template.num_special) // 2)
+    family = head.model.body.config.model_type
     yield "## What to know\n"
     pairs = f"- Pairs are cut to {longest} tokens, the longer text first."
     if query is not None:
@@ -129,9 +150,9 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
             f"- mtlrank reads a longer document in up to {passages} passages, and the best one's score is the document's. "
             "This model scores one passage: split documents, and take the maximum."
         )
-    if layout != "sentence-transformers" and stock_type(head) != body:
+    if layout != "sentence-transformers" and stock_type(head) != family:
         yield "- It is an ELECTRA by name: the encoder is the BERT that was trained, the classifier has the head's GELU."
-    elif layout != "sentence-transformers" and type(head.module) is Linear and body not in ("electra", "distilbert"):
+    elif layout != "sentence-transformers" and type(head.module) is Linear and family not in ("electra", "distilbert"):
         yield (
             "- The head is one linear layer, carried through the small range in which the stock classifier is linear. "
             "Run it in float32 or bfloat16: float16 cannot hold such small weights."
@@ -145,10 +166,9 @@ def _limits(head: TrainedHead, layout: str, body: str) -> Iterator[str]:
         yield f"- The score is {unit}."
 
 
-def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
-    """The data that the model learnt from, and its measures."""
-    yield "\n## Where it comes from\n"
-    yield f"- Body: {escape(_shown(config['model']['body']['backbone']))}, seed {config['seed']}, mtlrank {__version__}\n"
+def _origin(config: Config, folder: Path, measured: list[Measured]) -> Iterator[str]:
+    """The data that the model learnt from, how it was trained, and its measures."""
+    yield f"\n## Where it comes from\n\n- Body: {escape(body(config))}\n"
     yield "| head | kind of head | licence of its data |\n|---|---|---|"
     heads, sources = config["model"]["heads"], dict[str, Any]()
     for key, node in config["datamodule"]["dataset"]["datasets"].items():
@@ -157,11 +177,20 @@ def _origin(config: Config, folder: Path, names: list[str]) -> Iterator[str]:
         sources[str(node["name"])] = _source(config, folder, key)
     yield "\nTheir data:\n"
     yield "".join(f"    {line}\n" for line in yaml.safe_dump(sources, sort_keys=False, allow_unicode=True).splitlines())
-    measured = [row for row in _measures(folder) if row[0] in names]
+    yield "\n## Training\n"
+    yield from (f"- {escape(fact)}: {escape(value)}" for fact, value in training(config, folder))
     if measured:
-        yield "\n## Measures\n\n| head | split | measure | value | baseline |\n|---|---|---|---:|---:|"
-        yield from (f"| {' | '.join(map(escape, row))} |" for row in measured)
+        yield "\n## Measures\n\n| head | split | measure | value | 95 % interval | baseline | judged on |"
+        yield "|---|---|---|---:|---:|---:|---|"
+        yield from (f"| {' | '.join(map(escape, _cells(each)))} |" for each in measured)
     yield ""
+
+
+def _cells(row: Measured) -> tuple[str, ...]:
+    low, high = row.interval or (None, None)
+    interval = "" if low is None else f"{low:.4f} to {high:.4f}"
+    baseline = f"{row.baseline:.4f} ({row.baseline_name})"
+    return row.head, row.split, row.measure, f"{row.value:.4f}", interval, baseline, row.units
 
 
 def _source(config: Config, folder: Path, key: str) -> Any:
@@ -169,32 +198,6 @@ def _source(config: Config, folder: Path, key: str) -> Any:
     node = config["datamodule"]["dataset"]["datasets"][key]
     settings = {name: value for name, value in node.items() if name not in _NO_SOURCES and value is not None}
     return without_folders(read_json(folder / SOURCES).get(key) or settings)
-
-
-def without_folders(value: Any) -> Any:
-    """A description in which paths are names, without the folders of somebody's machine."""
-    if isinstance(value, dict):
-        return {key: without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_folders(item) for item in value]
-    return _shown(value) if isinstance(value, str) else value
-
-
-def _shown(text: str) -> str:
-    """A name without the folders of somebody's machine."""
-    return Path(text).name if text.startswith(("/", "~", ".")) else text
-
-
-def _measures(folder: Path) -> Iterator[tuple[str, ...]]:
-    """The measures of the model in the evaluation folders beside it, which may be of other models, too."""
-    own = file_hash(folder / WEIGHTS)
-    for path in head_folders(sorted(folder.absolute().parent.glob("evaluation*"))):
-        head = read_json(path / SUMMARY)
-        if head["weights"] != own:
-            continue
-        for measure, value in head["values"].items():
-            baseline = f"{head['baseline'][measure]:.4f} ({head['baseline_name']})"
-            yield head["name"], head["split"], measure, f"{value:.4f}", baseline
 
 
 def escape(text: str) -> str:

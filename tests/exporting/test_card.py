@@ -1,11 +1,13 @@
 import re
 
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoTokenizer
 
 from mtlrank import evaluate
-from mtlrank.exporting.card import _source, escape, model_card
+from mtlrank.exporting.card import _source, escape, head_card, model_card
 from mtlrank.storage import read_json, write_json
+from mtlrank.trained_head import load_head
 from tests.exports import assert_equal_scores, by_transformers, exported, head_of, ranked
 from tests.saved_models import composed, save_random, settings
 
@@ -31,13 +33,34 @@ def test_the_card_tells_data_licences_and_measures_and_no_folder(tmp_path, confi
     model = save_random(tmp_path / "run" / "model", composed(*body, *words), datasets)
     evaluate.run(settings("evaluate", model_dir=model, tasks="[trec2019]"), {"trec2019": data_dir / "trec2019"})
     card = (exported(model, tmp_path / "exported") / "README.md").read_text()
-    assert "| trec2019 | test | nDCG@10 |" in card
-    assert "seed 42" in card
+    assert re.search(
+        r"trec2019 \| test \| nDCG@10 \| \S+ \| \S+ to \S+ \| \S+ \(first stage\) \| 100 queries of at most 20 ", card
+    )
+    assert "- Seed: 42\n" in card
+    assert "model-index" not in card, "the data are invented"
     assert r"\<b\>mine\</b\> \| \[x\](http://y)" in card
     assert "\n    trec2019:\n" in card
     assert "        id: mtlrank-embedded/train\n" in card
     assert str(tmp_path) not in card
     assert str(data_dir) not in card
+
+
+def test_the_hub_reads_base_model_and_measures_from_the_header(tmp_path, datasets, data_dir, monkeypatch):
+    monkeypatch.setattr("mtlrank.exporting.card.is_read_by", lambda dataset: False)
+    config = composed(*head_of("cls"), "model.body.backbone=mtlrank-embedded/tiny-bert", f"data_dir={data_dir}")
+    model = save_random(tmp_path / "run" / "model", config, datasets)
+    values = evaluate.run(
+        settings("evaluate", model_dir=model, tasks="[trec2019]"), {"trec2019": data_dir / "trec2019"}
+    )
+    head, saved = load_head(model, "trec2019"), read_json(model / "config.json")
+    saved["model"]["body"] |= {"backbone": "google-bert/bert-base-uncased@main", "pretrained": True}
+    write_json(model / "config.json", saved, sort_keys=False)
+    header = ModelCard(head_card(head, "transformers")).data
+    assert header.base_model == "google-bert/bert-base-uncased"
+    assert header.tags == ["cross-encoder", "reranker", "mtlrank"]
+    results = {each.metric_type: each.metric_value for each in header.eval_results}
+    assert results["nDCG@10"] == round(values["test/trec2019/nDCG@10"], 4)
+    assert {(each.dataset_name, each.task_type) for each in header.eval_results} == {("trec2019", "text-ranking")}
 
 
 def test_of_models_in_one_folder_each_card_tells_its_own_measures(tmp_path, config, datasets, data_dir):
