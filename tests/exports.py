@@ -116,14 +116,14 @@ def ranked(model, pairs, folder, head="trec2019"):
 
 
 @torch.inference_mode()
-def by_transformers(folder, pairs):
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+def by_transformers(folder, pairs, dtype=torch.float32):
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     scores = []
     for start in range(0, len(pairs), 32):
         queries, texts = zip(*pairs[start : start + 32], strict=True)
         inputs = tokenizer(list(queries), list(texts), truncation=True, padding=True, return_tensors="pt")
-        scores.append(model(**inputs).logits[:, 0])
+        scores.append(model(**inputs).logits[:, 0].float())
     return torch.cat(scores)
 
 

@@ -11,8 +11,7 @@ from mtlrank import __version__
 from mtlrank.composing.compose import Config
 from mtlrank.embedded import is_read_by
 from mtlrank.exporting.facts import Measured, base_model, body, measures, training, without_folders
-from mtlrank.exporting.stock import stock_type
-from mtlrank.model.head import Linear
+from mtlrank.exporting.stock import is_through_tanh, stock_type
 from mtlrank.model.saved import SOURCES
 from mtlrank.storage import read_json
 from mtlrank.task import Buckets
@@ -67,6 +66,10 @@ mtlrank predict model_dir=FOLDER head=NAME input=texts.jsonl output=predictions.
 ```
 """,
 }
+_NO_FLOAT16 = (
+    "Load it in float32 or bfloat16, never in float16: a weight of its classifier is 2^16 or more, which float16 cannot "
+    "hold, so that all scores would be infinite.\n"
+)
 
 
 def head_card(head: TrainedHead, layout: str) -> str:
@@ -85,6 +88,7 @@ def head_card(head: TrainedHead, layout: str) -> str:
             _front(header | _index(config, found, head, purpose), config),
             f"# {head.name}\n\n{what} {does}",
             f"\n## Use\n{_USE['classes' if is_choice else layout]}",
+            *([_NO_FLOAT16] if layout != "sentence-transformers" and is_through_tanh(head) else []),
             *_limits(head, layout),
             *_origin(config, head.folder, found),
         ]
@@ -152,11 +156,8 @@ def _limits(head: TrainedHead, layout: str) -> Iterator[str]:
         )
     if layout != "sentence-transformers" and stock_type(head) != family:
         yield "- It is an ELECTRA by name: the encoder is the BERT that was trained, the classifier has the head's GELU."
-    elif layout != "sentence-transformers" and type(head.module) is Linear and family not in ("electra", "distilbert"):
-        yield (
-            "- The head is one linear layer, carried through the small range in which the stock classifier is linear. "
-            "Run it in float32 or bfloat16: float16 cannot hold such small weights."
-        )
+    elif layout != "sentence-transformers" and is_through_tanh(head):
+        yield "- The head is one linear layer, carried through the small range in which the stock classifier is linear."
     if isinstance(head.task, Buckets):
         yield f"- The classes are buckets of numbers, and between them are {', '.join(map(str, head.task.edges))}."
     if head.task.kind == "classification":

@@ -101,6 +101,11 @@ def has_stock_type(head: TrainedHead) -> bool:
     return True
 
 
+def is_through_tanh(head: TrainedHead) -> bool:
+    """Whether the head is carried through a tanh, by a weight of at least 2^16: float16 cannot hold that."""
+    return not isinstance(head.module, CrossEncoderHead) and CLASSIFIERS[stock_type(head)][1] is nn.Tanh
+
+
 def stock_tokenizer(head: TrainedHead) -> Any:
     """The tokenizer, which cuts pairs to the length that the head was trained with."""
     preprocessor = head.preprocessor()

@@ -59,6 +59,30 @@ def test_large_scores_are_kept_too(tmp_path, pairs):
     assert_equal_scores(by_transformers(exported(model, tmp_path / "exported"), pairs), expected)
 
 
+@pytest.mark.parametrize(
+    ("family", "words", "holds_float16"),
+    [
+        ("bert", head_of("cls"), False),
+        ("roberta", head_of("cls"), False),
+        ("bert", MLP_ON_CLS, True),
+        ("distilbert", head_of("cls"), True),
+        ("modernbert", head_of("cls"), True),
+    ],
+)
+def test_half_precision_gives_what_the_card_says(tmp_path, pairs, family, words, holds_float16):
+    """A published cross-encoder's own classifier is not among these: its weights are ordinary ones."""
+    folder = exported(save(tmp_path, family, *words), tmp_path / "exported")
+    use = (folder / "README.md").read_text().partition("## Use")[2].partition("## What to know")[0]
+    assert ("never in float16" in use) != holds_float16
+    expected = by_transformers(folder, pairs[:32])
+    torch.testing.assert_close(by_transformers(folder, pairs[:32], torch.bfloat16), expected, atol=0.1, rtol=0)
+    halved = by_transformers(folder, pairs[:32], torch.float16)
+    if holds_float16:
+        torch.testing.assert_close(halved, expected, atol=0.02, rtol=0)
+    else:
+        assert not halved.isfinite().any()
+
+
 @pytest.mark.parametrize(("mean", "std"), [(2.5, 1.5), (2000.0, 300.0), (-5e4, 1e4)])
 def test_the_tanh_is_linear_in_any_unit_of_the_labels(mean, std):
     torch.manual_seed(0)
