@@ -62,7 +62,7 @@ def run(config: Config) -> int:
                 reading.progress.advance(len(scored.pairs))
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
-        write_lines(output, _lines(store, layout, config["keep"], f"mtlrank-{head.name}"))
+        write_lines(output, _lines(store, layout, config["keep"], config["tag"] or f"mtlrank-{head.name}"))
     say("; ".join([f"ranked {counted(number, 'pair')} with {head.name}", *reading.notes()]) + f" ({output})")
     return number
 
@@ -125,6 +125,8 @@ def _format(config: Config) -> str:
         raise ConfigError(
             f"keep is for rankings, but format={wanted} writes every pair. Leave keep out, or use format=run."
         )
+    if config["tag"] is not None and wanted != "run":
+        raise ConfigError(f"tag is for TREC runs, but format={wanted} has none. Leave tag out, or use format=run.")
     return str(wanted)
 
 

@@ -171,6 +171,12 @@ def test_only_the_best_of_a_run_are_scored_and_only_the_best_scores_are_kept(ran
     assert [line.split()[3] for line in everything] == ["1", "2", "3", "1"]
 
 
+def test_a_run_has_the_tag_that_was_asked_for(ranked, tmp_path):
+    pairs = as_tsv(tmp_path / "pairs.tsv", rows(3))
+    assert {line.split()[5] for line in ranked(input=pairs)} == {"mtlrank-trec2019"}
+    assert {line.split()[5] for line in ranked(input=pairs, tag="my-run.2")} == {"my-run.2"}
+
+
 def test_pairs_come_as_tsv_json_lines_gzip_or_standard_input(ranked, tmp_path, monkeypatch):
     pairs = rows()
     expected = ranked(input=as_tsv(tmp_path / "pairs.tsv", pairs))
@@ -376,6 +382,9 @@ def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatc
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"output": "out.json"}, "output is 'out.json': choose its format, one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),
+        ({"format": "tsv", "tag": "me"}, "tag is for TREC runs, but format=tsv has none"),
+        ({"tag": "'my run'"}, "tag is 'my run', expected null or one word without blanks, as in my-run"),
+        ({"tag": "''"}, "tag is '', expected null or one word"),
         ({"missing_texts": "drop"}, "missing_texts is 'drop', expected one of stop, skip"),
         ({"model_dir": "nowhere"}, "There is no folder nowhere"),
     ],

@@ -232,6 +232,7 @@ _SETTINGS: dict[str, Kind] = {
     "run": _PATH,
     "top_k": or_null(whole(1)),
     "keep": or_null(whole(1)),
+    "tag": or_null(Kind(lambda v: isinstance(v, str) and v.split() == [v], "one word without blanks, as in my-run")),
     "shard": _SHARD,
     "compile": _FLAG,
     "depth": whole(1),
