@@ -18,6 +18,7 @@ _NOT_PROMOTED = 9  # an exit code of its own: 1 is that of a crash
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of its commands, too
     help="Train one transformer body with one head per dataset. Commands take Hydra overrides: "
     "`mtlrank train experiment=trec2019 training.batch_size=64`; `mtlrank train --cfg job` prints the config.",
 )

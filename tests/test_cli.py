@@ -21,6 +21,14 @@ def test_an_option_of_one_value_may_be_given_once(words, option):
     assert f"{option} is given more than once. Give it once." in done.stderr
 
 
+@pytest.mark.parametrize("words", [[], ["compare"], ["promote"], ["version"]])
+def test_help_has_a_short_name(words):
+    short, long = (CliRunner().invoke(app, [*words, option]) for option in ("-h", "--help"))
+    assert short.exit_code == 0
+    assert "Usage:" in short.stdout
+    assert short.stdout == long.stdout
+
+
 def test_an_option_of_several_values_may_be_repeated():
     done = CliRunner().invoke(app, ["compare", "nowhere", "b", *["--measure", "AP", "--baseline", "b"] * 2])
     assert done.stderr.startswith("mtlrank: The run 'nowhere' does not exist.")

@@ -44,12 +44,7 @@ def select_tasks(config: Config) -> Config:
     without_head = [key for key in wanted if key in datasets and key not in heads]
     without_dataset = [key for key in wanted if key in heads and key not in datasets]
     if without_head or without_dataset:
-        raise ConfigError(
-            f"Heads without a dataset: {', '.join(without_dataset) or 'none'}. "
-            f"Datasets without a head: {', '.join(without_head) or 'none'}. "
-            f"Datasets: {', '.join(datasets)}. Heads: {', '.join(heads)}. "
-            "Add what is missing, as in +model/heads@model.heads.my_dataset=cls, or choose with tasks=[...]."
-        )
+        raise _unmatched(datasets, heads, without_head, without_dataset)
     chosen = {key: datasets[key] for key in wanted if key in datasets}
     gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
     return {
@@ -58,6 +53,23 @@ def select_tasks(config: Config) -> Config:
         "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
         "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": _chosen_heads(heads, chosen)},
     }
+
+
+def _unmatched(
+    datasets: Iterable[str], heads: Iterable[str], without_head: Sequence[str], without_dataset: Sequence[str]
+) -> ConfigError:
+    """The error about datasets and heads of different keys; it tells only what is missing, and what there is."""
+    missing, key = [], (*without_head, *without_dataset)[0]
+    add = f"+datamodule/dataset@datamodule.dataset.datasets.{key}={key}"
+    if without_dataset:
+        missing.append(f"Heads without a dataset: {', '.join(without_dataset)}.")
+    if without_head:
+        missing.append(f"Datasets without a head: {', '.join(without_head)}.")
+        add = f"+model/heads@model.heads.{key}=cls"
+    return ConfigError(
+        f"{' '.join(missing)} Datasets: {', '.join(datasets)}. Heads: {', '.join(heads)}. "
+        f"Add what is missing, as in {add}, or choose with tasks=[...]."
+    )
 
 
 def check_typed_tasks(config: DictConfig, overrides: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """A head as an ONNX graph with any number of pairs of any length, beside the tokenizer that feeds it."""
 
+import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,7 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     model.set_attn_implementation("eager")  # the others choose their kernel by looking at the mask
     example = tokenizer(["one", "two words"], ["a passage", "of some length"], padding=True, return_tensors="pt")
     axes = {0: torch.export.Dim("pairs"), 1: torch.export.Dim("tokens")}
+    logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(_is_no_torchvision)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are about the exporter itself
         torch.onnx.export(
@@ -56,6 +58,11 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     tokenizer.save_pretrained(folder)
     model.config.save_pretrained(folder)
     return scorer(folder, tokenizer)
+
+
+def _is_no_torchvision(record: logging.LogRecord) -> bool:
+    """Whether a message is not about operators of torchvision, which no head has."""
+    return not record.getMessage().startswith("torchvision is not installed")
 
 
 def scorer(folder: Path, tokenizer: Any) -> Score:

@@ -36,14 +36,18 @@ def test_selecting_twice_changes_nothing():
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["~model.heads.msm_ner"], r"Datasets without a head: msm_ner\. .*Heads: trec2019, msm_bm25"),
+        (
+            ["~model.heads.msm_ner"],
+            r"^Datasets without a head: msm_ner\. .*Heads: trec2019, msm_bm25.*\+model/heads@model\.heads\.msm_ner=cls",
+        ),
         (["~datamodule.dataset.datasets.msm_ner"], r"Heads without a dataset: msm_ner\. .*Datasets: trec2019"),
         (["tasks=[trec2091]"], r"Unknown task 'trec2091' in tasks\. Did you mean 'trec2019'\?"),
     ],
 )
 def test_heads_and_datasets_that_do_not_match_are_listed(overrides, complaint):
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=complaint) as told:
         composed(*overrides)
+    assert "none" not in str(told.value), "a side that lacks nothing is not told"
 
 
 def test_a_single_dataset_is_a_mixture_of_one_with_its_own_head():
