@@ -94,7 +94,7 @@ def compare(
         list[str] | None,
         typer.Option(
             "--baseline",
-            help="A system's name, or one of its folders; default: the first system. May be repeated.",
+            help="A system's name, one of its folders, or 'first stage'; default: the first system. May be repeated.",
         ),
     ] = None,
     margin: Annotated[float, typer.Option(help="A difference that does not matter, in a measure's own unit.")] = 0.01,

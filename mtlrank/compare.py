@@ -19,10 +19,11 @@ from mtlrank.evaluation.comparison_tables import print_comparison, write_compari
 from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
-from mtlrank.evaluation.judged_head import head_folders
+from mtlrank.evaluation.judged_head import FIRST_STAGE, head_folders
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
+from mtlrank.evaluation.systems import first_stage as first_stage_of
 from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
 from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
@@ -44,7 +45,12 @@ def run(
     groups = group_runs(_with_judged_heads(find_runs(runs), runs))
     systems, notes = _read(groups)
     measures = as_spelt(measures or (), systems)
-    chosen = list(dict.fromkeys(_baseline(systems, wanted).name for wanted in baselines or ()))
+    chosen = list(dict.fromkeys(_baseline(systems, wanted) for wanted in baselines or ()))
+    by_itself = FIRST_STAGE in chosen and all(system.name != FIRST_STAGE for system in systems)
+    if by_itself and not first_stage:
+        raise ConfigError(
+            f"--baseline is {FIRST_STAGE!r}, which --no-first-stage leaves out. Leave out one of the two."
+        )
     folder = None if output is None else writable_folder(output)
     for system in systems:
         folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
@@ -55,7 +61,13 @@ def run(
         notes += remarks
     by_name = {system.name: system for system in compared}
     comparisons = compare_systems(
-        compared, [by_name[name] for name in chosen], measures, margin, resamples, seed, first_stage
+        compared,
+        [by_name[name] for name in chosen if name in by_name] if chosen else None,
+        measures,
+        margin,
+        resamples,
+        seed,
+        first_stage,
     )
     table = Table(comparisons, not_compared(systems), [*confounds(groups), *notes])
     print_comparison(table)
@@ -102,15 +114,21 @@ def _with_judged_heads(runs: Sequence[str], typed: Sequence[str]) -> list[str]:
     return kept
 
 
-def _baseline(systems: Sequence[System], wanted: str) -> System:
-    """A system that others are compared with, by its name or one of its folders."""
+def _baseline(systems: Sequence[System], wanted: str) -> str:
+    """The name of what others are compared with: a system, given by its name or one of its folders, or the first stage."""
     known = {str(folder.resolve()): system for system in systems for folder in system.folders}
     known |= {system.name: system for system in systems}
     found = known.get(wanted) or known.get(str(Path(wanted).resolve()))
-    if found is None:
-        names = ", ".join(repr(system.name) for system in systems)
-        raise ConfigError(f"--baseline is {wanted!r}: expected the name of a system or one of its folders: {names}.")
-    return found
+    if found is not None:
+        return found.name
+    names = [system.name for system in systems]
+    names += [FIRST_STAGE] if any(first_stage_of(system) for system in systems) else []
+    if wanted not in names:
+        names_shown = ", ".join(map(repr, names))
+        raise ConfigError(
+            f"--baseline is {wanted!r}: expected the name of a system or one of its folders: {names_shown}."
+        )
+    return wanted
 
 
 def _check(margin: float, resamples: int, seed: int) -> None:

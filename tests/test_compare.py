@@ -101,6 +101,22 @@ def test_names_and_baseline_as_given(runs, baseline):
     assert "lies within 0.2 of" in " ".join(done.stdout.split())
 
 
+def test_the_first_stage_may_be_the_only_baseline(runs, tmp_path):
+    done = typed(*runs, "--baseline", "first stage", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    pairs = [("tasks=rank", "first stage"), ("tasks=rank,sim", "first stage")]
+    assert [(row["system"], row["baseline"]) for row in kept_in(tmp_path / "out")] == pairs
+    table = list(csv.DictReader((tmp_path / "out" / "systems.csv").read_text().splitlines()))
+    assert table[0]["system"] == "first stage"
+    assert {row["system"] for row in table if row["p_holm"]} == {"tasks=rank", "tasks=rank,sim"}
+    both = typed(*runs, "--baseline", "first stage", "--baseline", "single1", "--output", "out", "--resamples", 500)
+    assert both.exit_code == 0, both.output
+    assert [(row["system"], row["baseline"]) for row in kept_in(tmp_path / "out")] == [
+        ("tasks=rank,sim", "tasks=rank"),
+        *pairs,
+    ]
+
+
 def test_several_baselines_are_corrected_for_together(tmp_path, monkeypatch):
     """By hand: of 8 queries, b gains 1/8 on each over a; c as much over b on 7 and loses it on one."""
     monkeypatch.chdir(tmp_path)
@@ -186,6 +202,7 @@ def test_a_run_file_of_another_system_is_judged_as_the_heads_are(runs, tmp_path)
         (["--baseline", "bm25"], [("single", "bm25"), ("all", "bm25")], "bm25"),
         ([], [("all", "single"), ("single", "first stage"), ("all", "first stage")], "first stage"),
         (["--baseline", "single", "--no-first-stage"], [("all", "single"), ("bm25", "single")], None),
+        (["--baseline", "first stage"], [("single", "first stage"), ("all", "first stage")], "first stage"),
     ],
 )
 def test_a_run_file_that_is_the_first_stage_is_compared_once(tmp_path, monkeypatch, words, pairs, once_as):
@@ -265,6 +282,8 @@ def test_nothing_is_written_unless_asked_for(runs, tmp_path):
             2,
             "--baseline is 'x': expected the name of a sy",
         ),
+        (["single1", "all1", "--baseline", "x"], 2, "'tasks=rank', 'tasks=rank,sim', 'first stage'."),
+        (["single1", "all1", "--baseline", "first stage", "--no-first-stage"], 2, "which --no-first-stage leaves out"),
         (["single1", "all1", "--margin", "0"], 2, "--margin is 0.0, expected a number above 0"),
         (["single1", "all1", "--resamples", "5"], 2, "--resamples is 5, expected a whole number from 100"),
         (["single1", "all1", "--seed", "-1"], 2, "--seed is -1, expected a whole number"),

@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
 
 def compare_systems(
     systems: Sequence[System],
-    baselines: Sequence[System] = (),
+    baselines: Sequence[System] | None = None,
     measures: Sequence[str] | None = None,
     margin: float = 0.01,
     resamples: int = 10_000,
@@ -63,7 +63,7 @@ def compare_systems(
     together. Raises as `compare_pairs` does, and if nothing can be compared.
     """
     pairs, others = list[Pair](), list(systems)
-    for baseline in baselines or systems[:1]:
+    for baseline in systems[:1] if baselines is None else baselines:
         others = [system for system in others if system.name != baseline.name]
         pairs += [(baseline, system, measures) for system in others]
     if with_first_stage:
