@@ -79,7 +79,7 @@ def start(step: str, config: str | None = None) -> NoReturn:
     into the number that Hydra's sweepers optimise.
     """
     name = config or step
-    _start(step, name, lambda composed: resolve(composed, trusted=True, name=name, own=_config_dir()))
+    _start(step, name, lambda composed: _resolved(composed, name))
 
 
 def start_variants(step: str) -> NoReturn:
@@ -89,9 +89,13 @@ def start_variants(step: str) -> NoReturn:
         changed = config.copy()
         for key, value in changes.items():
             OmegaConf.update(changed, key, value)
-        return resolve(changed, trusted=True, name=step, own=_config_dir())
+        return _resolved(changed, step)
 
     _start(step, step, lambda composed: partial(vary, composed))
+
+
+def _resolved(config: DictConfig, name: str) -> Config:
+    return resolve(config, trusted=True, name=name, overrides=_overrides(), own=_config_dir())
 
 
 def start_command(name: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """From command-line overrides, or a pipeline's parameters, to one config of plain values."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -89,13 +89,15 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"\\+(?='|\Z)", r"\g<0>\g<0>", text).replace("'", r"\'") + "'"
 
 
-def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | None = None) -> Config:
+def resolve(
+    config: DictConfig, *, trusted: bool, name: str, overrides: Iterable[str] = (), own: str | Path | None = None
+) -> Config:
     """The plain values of a composed config (called `name`), interpolations resolved, after all checks.
 
-    `own` is the user's folder of further configs. If the config is not trusted, every `_target_` is checked before
+    `overrides` are those that it was composed with, and `own` is the user's folder of further configs. If the config is not trusted, every `_target_` is checked before
     anything is imported.
     """
-    config = _without_others(config, name)
+    config = _without_others(config, name, overrides)
     unresolved = written(config)
     check_parts(unresolved)
     for key in unread(unresolved, name):
@@ -113,9 +115,13 @@ def resolve(config: DictConfig, *, trusted: bool, name: str, own: str | Path | N
     return plain  # type: ignore[return-value]
 
 
-def _without_others(config: DictConfig, name: str) -> DictConfig:
-    """The config without what an experiment may say for other commands: how it is studied and probed."""
-    others = [key for key in ("study", "probe") if key != name and key in config]
+def _without_others(config: DictConfig, name: str, overrides: Iterable[str]) -> DictConfig:
+    """The config without what an experiment may say for other commands, how it is studied and probed.
+
+    What is typed stays, so that it is refused.
+    """
+    typed = {key_of(override).partition(".")[0] for override in overrides}
+    others = [key for key in ("study", "probe") if key in config and key not in {name} | typed]
     if others:
         config = config.copy()
         OmegaConf.set_struct(config, False)
@@ -176,7 +182,8 @@ def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bo
     try:
         if not trusted:
             check_overrides(overrides)
-        return resolve(_composed(name, everything), trusted=trusted, name=name, own=own_config_dir())
+        composed = _composed(name, everything)
+        return resolve(composed, trusted=trusted, name=name, overrides=everything, own=own_config_dir())
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
             raise

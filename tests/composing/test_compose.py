@@ -279,6 +279,8 @@ def test_an_experiment_may_say_how_it_is_studied_and_probed(tmp_path, monkeypatc
     assert (configs["probe"]["probe"]["layers"], configs["probe"]["probe"]["patience"]) == ([0, 1], 3)
     assert configs["train"] == compose_words("experiment=embedded", name="train")
     assert compose_words("experiment=mine", "study.seeds=[8]", name="study")["study"]["seeds"] == [8]
+    with pytest.raises(ConfigError, match="There is no setting study"):
+        compose_words("experiment=mine", "study.seeds=[8]", name="train")
     file.write_text("# @package _global_\ndefaults: [embedded]\nstudy: {seed: [7]}\n")
     with pytest.raises(ConfigError, match=r"There is no setting study\.seed\. Did you mean 'study\.seeds'"):
         compose_words("experiment=mine", name="study")
