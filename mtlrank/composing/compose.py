@@ -94,8 +94,8 @@ def resolve(
 ) -> Config:
     """The plain values of a composed config (called `name`), interpolations resolved, after all checks.
 
-    `overrides` are those that it was composed with, and `own` is the user's folder of further configs. If the config is not trusted, every `_target_` is checked before
-    anything is imported.
+    `overrides` are those that it was composed with, and `own` is the user's folder of further configs. If the config is
+    not trusted, every `_target_` is checked before anything is imported.
     """
     config = _without_others(config, name, overrides)
     unresolved = written(config)
