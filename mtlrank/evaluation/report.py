@@ -22,10 +22,9 @@ from mtlrank.words import interval
 
 
 def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[str, float]:
-    """Write report.html, its pictures as .svg and .pdf, report.md and metrics.json.
+    """Write report.html, its pictures as .svg and .pdf, report.md and metrics.json; returns the metrics by key.
 
     They are made from a training run's folder and the folders of judged heads.
-    Returns the metrics by key.
     """
     sections = read_sections(folders)
     curves = learning_pictures(read_curves(training), {section.name: section.rows[0].measure for section in sections})
