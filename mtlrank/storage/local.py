@@ -99,8 +99,11 @@ def leftovers(path: Path) -> Iterator[Path]:
 
 
 def _host() -> str:
-    """The name of this machine, short and without dots."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """A short name of this machine or container: within it, processes have numbers of their own."""
+    numbers = ""
+    with suppress(OSError):  # of another system than Linux
+        numbers = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {numbers}".encode()).hexdigest()[:8]
 
 
 def _has_ended(process: int) -> bool:

@@ -194,11 +194,17 @@ def test_two_writers_of_a_file_do_not_disturb_each_other_or_anybodys_files(tmp_p
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x": "one\ntwo\n", "x.part": "the user's"}
 
 
-def left_by_a_killed_process(path, host):
-    """A file, or a folder if the name has no ending, that a process on a machine was filling when it was killed."""
+def left_by_a_killed_process(path, host=None, numbers=None):
+    """A file, or a folder if the name has no ending, that a process was filling when it was killed.
+
+    `host` is another machine, `numbers` the processes of a container that is called like this machine.
+    """
 
     def fill():
-        socket.gethostname = lambda: host
+        if host:
+            socket.gethostname = lambda: host
+        if numbers:
+            os.readlink = lambda link: numbers
         part = unfinished(path)
         part.mkdir() if not path.suffix else part.touch()
         os._exit(1)
@@ -224,11 +230,12 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next_that_writes_there
     others = {path, tmp_path / f".{name}.notes", tmp_path / f".{name}.y.01234567-1.0123456789abcdef"}
     for each in others - {path}:
         each.touch()
-    left_by_a_killed_process(path, socket.gethostname())
-    elsewhere = left_by_a_killed_process(path, "another")
+    left_by_a_killed_process(path)
+    elsewhere = {left_by_a_killed_process(path, "another"), left_by_a_killed_process(path, numbers="pid:[1]")}
     write()
-    assert set(tmp_path.iterdir()) == others | {elsewhere}  # its process may be alive
-    os.utime(elsewhere, (0, 0))
+    assert set(tmp_path.iterdir()) == others | elsewhere  # their processes may be alive
+    for each in elsewhere:
+        os.utime(each, (0, 0))
     write()
     assert set(tmp_path.iterdir()) == others
 
