@@ -25,8 +25,10 @@ from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import say, warn
-from mtlrank.run_folder import METRICS, RUN
+from mtlrank.run_folder import METRICS, RUN, about
 from mtlrank.storage import read_json, write_text
+
+_COSTS = ("steps", "samples", "seconds")  # of a run, as its about.json has them
 
 
 class Reached(NamedTuple):
@@ -183,11 +185,17 @@ def _cell(row: Reached, key: str) -> str:
 
 
 def _as_csv(rows: Sequence[Reached], keys: Sequence[str]) -> str:
-    """A row for each system: its runs, and mean and standard deviation of each measure."""
-    table: list[list[Any]] = [
-        ["system", "runs", *(f"{key}{what}" for key in keys for what in ("", " (sd)")), "folders"]
-    ]
+    """A row for each system: its runs, mean and standard deviation of each measure, and the mean cost of a run."""
+    of_measures = [f"{key}{what}" for key in keys for what in ("", " (sd)")]
+    table: list[list[Any]] = [["system", "runs", *of_measures, *_COSTS, "folders"]]
     for row in rows:
         cells = [value for key in keys for value in (row.mean(key), row.spread(key))]
-        table.append([row.system, len(row.folders), *cells, " ".join(map(str, row.folders))])
+        costs = [_mean_cost(row.folders, what) for what in _COSTS]
+        table.append([row.system, len(row.folders), *cells, *costs, " ".join(map(str, row.folders))])
     return as_csv(table)
+
+
+def _mean_cost(folders: Sequence[Path], what: str) -> float | None:
+    """The mean of what runs have recorded; None if one has not."""
+    recorded = [described[what] for folder in folders if what in (described := about(folder))]
+    return statistics.fmean(recorded) if len(recorded) == len(folders) else None
