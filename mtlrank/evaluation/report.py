@@ -51,7 +51,7 @@ def write_report(output: Path, training: Path, folders: Sequence[Path]) -> dict[
 def write_validation_report(
     output: Path, training: Path, metrics: Mapping[str, float], measures: Mapping[str, str]
 ) -> None:
-    """Write report.html of a run whose test sets were not judged, and its pictures as .svg and .pdf.
+    """Write report.html of a run whose test sets were not judged. It has no files of pictures: a sweep has many such runs.
 
     `metrics` are those of the validation that chose the weights, by key, and `measures` the first one of each head.
     """
@@ -63,7 +63,6 @@ def write_validation_report(
         baselines = curves.get(f"baseline/{name}/{measure}")
         lines.append((name, shown(measure), value, baselines[-1][1] if baselines else None))
     _write_page(output, training, "validation.html.j2", pictures, lines=lines)
-    figures.write_pictures(output, pictures)
 
 
 def _write_page(output: Path, training: Path, template: str, curves: figures.Pictures, **values: Any) -> str:

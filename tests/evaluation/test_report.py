@@ -128,7 +128,7 @@ def test_without_a_test_the_page_has_validation_and_curves(run_folder):
     assert "<tr><td>rank&lt;i&gt;</td><td>AP</td><td>0.4000</td><td>0.2500</td></tr>" in page
     assert "<tr><td>b</td><td>MSE ↓</td><td>2.0000</td><td></td></tr>" in page
     assert re.findall("<h3>(.*)</h3>", page) == ["Loss of rank&lt;i&gt;", "Validation of rank&lt;i&gt;"]
-    assert _pictures(run_folder) == {"Loss-of-rank-i", "Validation-of-rank-i"}
+    assert page.count("<svg") == 2
     assert "mtlrank train a=&lt;b&gt;" in page
     assert not re.search("<b>evil|rank<i>", page)
 
