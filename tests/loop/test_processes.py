@@ -36,6 +36,7 @@ def data(data_dir, home):
     return data_dir
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(data, tmp_path):
     """Batches of half the size, twice as many: the same steps, with heads that are idle here and busy there."""
     limits = "datamodule.train_sampler.limits={trec2019: 60, msm_ner: 60}"

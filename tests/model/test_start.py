@@ -102,6 +102,7 @@ def test_a_head_of_other_sizes_begins_anew(data_dir, trained, tmp_path, capsys):
     assert "its heads trec2019; new heads: msm_ner" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_head_for_numbers_keeps_its_scores_on_other_labels(data_dir, tmp_path):
     whole = (embedded.folder() / "sem_sim" / "train.tsv").read_text().splitlines(keepends=True)
     low = tmp_path / "low.tsv"
