@@ -28,7 +28,7 @@ def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
         if name.startswith("model.") and not name.startswith(again)
     }
     weights: dict[str, Tensor] = checkpoint["state_dict"]
-    if lost := [name for name in weights if ".lora_" in name and name not in own]:
+    if lost := [n for n, w in weights.items() if ".lora_" in n and (n not in own or own[n].shape != w.shape)]:
         raise ConfigError(
             f"The checkpoint has low-rank updates that this run has no place for, such as {lost[0]}. The model of a "
             "finished run holds them in its own weights: start from it, model.start_from=RUN/model, in another output_dir."

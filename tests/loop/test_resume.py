@@ -405,10 +405,11 @@ def test_layers_that_are_adapted_now_begin_with_the_checkpoints_weights(data_dir
         train.run(settings(data_dir, tmp_path, *adapted))
 
 
-def test_low_rank_updates_of_a_checkpoint_are_not_lost(data_dir, tmp_path):
+@pytest.mark.parametrize("now", [[], ["model.body.lora={rank: 2}"]])
+def test_low_rank_updates_of_a_checkpoint_are_not_lost(data_dir, tmp_path, now):
     run_until(settings(data_dir, tmp_path, "model.body.lora={rank: 4}"), 22)
     with pytest.raises(ConfigError, match="has low-rank updates that this run has no place for, such as model.body"):
-        train.run(settings(data_dir, tmp_path, "training.accept_changes=[body]"))
+        train.run(settings(data_dir, tmp_path, *now, "training.accept_changes=[body]"))
 
 
 @pytest.mark.parametrize(("max_steps", "place"), [(-1, 5), (100, 10)])
