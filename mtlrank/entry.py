@@ -191,13 +191,15 @@ def _apart(config: Config, unresolved: Config) -> Config:
 
     given = OverridesParser.create().parse_overrides(_overrides())
     swept = {each.get_key_element() for each in given if each.is_sweep_override()}
-    name, training = fingerprint(run_identity(config)), dict(config["training"])
-    if (folder := unresolved["output_dir"]) and "${" not in folder and "output_dir" not in swept:
-        config = {**config, "output_dir": join(folder, name)}
-    folder = unresolved["training"]["checkpoint_dir"]
-    if folder and "${" not in folder and "training.checkpoint_dir" not in swept:
-        training["checkpoint_dir"] = join(folder, name)
-    return {**config, "training": training}
+    name = fingerprint(run_identity(config))
+
+    def own(key: str, folder: str | None, written: str | None) -> str | None:
+        return folder if not folder or "${" in str(written) or key in swept else join(folder, name)
+
+    training = config["training"]
+    checkpoints = own("training.checkpoint_dir", training["checkpoint_dir"], unresolved["training"]["checkpoint_dir"])
+    output = own("output_dir", config["output_dir"], unresolved["output_dir"])
+    return {**config, "output_dir": output, "training": {**training, "checkpoint_dir": checkpoints}}
 
 
 def _job(sweep: HydraConf) -> str:
