@@ -193,8 +193,8 @@ def _apart(config: Config, unresolved: Config) -> Config:
     swept = {each.get_key_element() for each in given if each.is_sweep_override()}
     name = fingerprint(run_identity(config))
 
-    def own(key: str, folder: str | None, written: str | None) -> str | None:
-        return folder if not folder or "${" in str(written) or key in swept else join(folder, name)
+    def own(key: str, folder: str | None, unread: str | None) -> str | None:
+        return folder if not folder or "${" in str(unread) or key in swept else join(folder, name)
 
     training = config["training"]
     checkpoints = own("training.checkpoint_dir", training["checkpoint_dir"], unresolved["training"]["checkpoint_dir"])
