@@ -18,8 +18,9 @@ from typing import Any
 
 from mtlrank import compare, train
 from mtlrank.building.dataset import build_dataset
-from mtlrank.composing.compose import Config, compose_config
+from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
+from mtlrank.config import Config, datasets_of
 from mtlrank.storage import write_text
 from mtlrank.trec import run_line
 
@@ -76,7 +77,7 @@ def _sentence_transformers(options: argparse.Namespace, config: Config, seed: in
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
-    dataset: Any = build_dataset(config["datamodule"]["dataset"]["datasets"]["trec2019"])
+    dataset: Any = build_dataset(datasets_of(config)["trec2019"])
     level, learnt = dataset.task.relevance_level, list(dataset.records("train"))
     data = {
         "query": [record.query for record in learnt],

@@ -35,11 +35,12 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mtlrank.composing.compose import Config, explain_composing, resolve, written
+from mtlrank.composing.compose import explain_composing, resolve, written
 from mtlrank.composing.explain import explain
 from mtlrank.composing.selection import check_typed_tasks
 from mtlrank.composing.untrusted import check_names, own_config_dir
 from mtlrank.composing.usage import usage
+from mtlrank.config import Config
 from mtlrank.errors import (
     ConfigError,
     OwnCodeError,

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from mtlrank import prepare
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
 from mtlrank.composing.selection import select_tasks, with_measures
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.multitask import MTLLoader, check_judges
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
@@ -70,7 +70,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
     metrics = judge_all(model, datasets, output, scoring, weights, split)
     print_table(folders)
-    judged = [] if config["on"] else [saved["datamodule"]["dataset"]["datasets"][key] for key in datasets]
+    judged = [] if config["on"] else [datasets_of(saved)[key] for key in datasets]
     if note := invented(judged):
         print(note)
     print(f"results: {output}")
@@ -113,7 +113,7 @@ def _check_split(config: Config, datasets: Mapping[str, PreparedDataset]) -> Non
 def _identity(config: Config, model_dir: Path) -> dict[str, Any]:
     """What identifies the results: the run that trained the model, and settings that change its rankings."""
     trained = read_json(model_dir / "config.json")  # as written: `read_trained` replaces the body
-    identity = {**run_identity(trained), "tasks": list(trained["datamodule"]["dataset"]["datasets"])}
+    identity = {**run_identity(trained), "tasks": list(datasets_of(trained))}
     settings = {name: config[name] for name in ("max_passages", "num_candidates") if config[name] is not None}
     return identity | {f"evaluation.{name}": value for name, value in settings.items()}
 
@@ -128,7 +128,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
     """The folder of each dataset in `data_dir`: of its sources as they are or, if they are missing, as the run used it."""
     learnt = read_json(run / DATA) if (run / DATA).is_file() else {}
     folders = {}
-    for key, node in config["datamodule"]["dataset"]["datasets"].items():
+    for key, node in datasets_of(config).items():
         folders[key] = prepared_folder(config, key)
         kept = join(config["data_dir"], f"{key}-{learnt.get(key)}")
         if kept != folders[key] and exists(join(kept, MANIFEST)) and not exists(join(folders[key], MANIFEST)):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtlrank.checks import nearest
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.card import head_card, model_card
 from mtlrank.exporting.check import Score, check_scores

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading

@@ -20,8 +20,8 @@ import torch
 
 from mtlrank.backbone import max_length_of
 from mtlrank.building.dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
-from mtlrank.composing.compose import Config
 from mtlrank.composing.selection import select_tasks
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.dataset.leaks import leaks_within
 from mtlrank.datamodule.dataset.merge import LEARNT_TOO
@@ -57,7 +57,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     With `prepare.shard`, only that shard of each dataset is prepared, and nothing is opened.
     """
     config = select_tasks(config)
-    keys = list(config["datamodule"]["dataset"]["datasets"])
+    keys = list(datasets_of(config))
     shard = Shard.parse(config["prepare"]["shard"]) if config["prepare"]["shard"] else None
     if shard:
         config = {**config, "prepare": {**config["prepare"], "num_shards": shard.total}}
@@ -82,7 +82,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
 
 def _check(config: Config, key: str) -> None:
     """Check what can be checked before data is read."""
-    node, body = config["datamodule"]["dataset"]["datasets"][key], config["model"]["body"]
+    node, body = datasets_of(config)[key], config["model"]["body"]
     dataset = build_dataset(node)
     dataset.check_sources()
     if body["_target_"] == _BODY and dataset.preprocessor.tokenizer_name == body["backbone"]:
@@ -91,7 +91,7 @@ def _check(config: Config, key: str) -> None:
 
 def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDataset:
     """Prepare a dataset in `folder` unless it is there already, and open it. Existing shards are kept."""
-    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
+    dataset = build_dataset(datasets_of(config)[key])
     if not exists(join(folder, MANIFEST)):
         writable_folder(mirror(folder).parent)
         shards = mirror(shards_folder(folder))
@@ -125,7 +125,7 @@ def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) ->
     """Prepare one shard of a dataset in `folder` unless it is there already."""
     if exists(join(folder, MANIFEST)):
         return
-    dataset = build_dataset(config["datamodule"]["dataset"]["datasets"][key])
+    dataset = build_dataset(datasets_of(config)[key])
     settings = config["prepare"]
     what = key if shard.total == 1 else f"{key} {shard.number}/{shard.total}"
     here = mirror(folder)
@@ -142,7 +142,7 @@ def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) ->
 
 def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | Path) -> None:
     """Make one prepared dataset of all its shards."""
-    node = config["datamodule"]["dataset"]["datasets"][key]
+    node = datasets_of(config)[key]
     dataset = build_dataset(node)
     here = mirror(folder)
     parts = [mirror(shard) for shard in shards]

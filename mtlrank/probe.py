@@ -17,8 +17,8 @@ import torch
 from mtlrank import prepare
 from mtlrank.building.datamodule import check_tokenizers
 from mtlrank.building.model import build_body, build_model
-from mtlrank.composing.compose import Config
 from mtlrank.composing.selection import select_tasks
+from mtlrank.config import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mtlrank import evaluate
 from mtlrank.composing.compose import pipeline_config
+from mtlrank.config import datasets_of, head_names
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders
@@ -152,8 +153,7 @@ def _main_measure(entry: Path, whose: str) -> str:
 
 def _heads(entry: Path) -> list[str]:
     """The names of a model's heads, the main one first."""
-    datasets = read_json(entry / MODEL / "config.json")["datamodule"]["dataset"]["datasets"]
-    return [str(dataset["name"]) for dataset in datasets.values()]
+    return head_names(read_json(entry / MODEL / "config.json"))
 
 
 def _decide(
@@ -186,9 +186,7 @@ def _judged_alike(
             raise
         warn(f"judging the model in use again: {error}")
     _check_tokenizer(folder / MODEL, prepared)
-    keys = [
-        key for key in read_json(folder / MODEL / "config.json")["datamodule"]["dataset"]["datasets"] if key in prepared
-    ]
+    keys = [key for key in datasets_of(read_json(folder / MODEL / "config.json")) if key in prepared]
     with tempfile.TemporaryDirectory() as again:
         settings = {"model_dir": str(folder / MODEL), "tasks": keys, "output_dir": str(Path(again) / EVALUATION)}
         evaluate.run(pipeline_config(settings, [], name="evaluate"), prepared)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import one_of
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_input

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.checks import differing
-from mtlrank.composing.compose import Config
 from mtlrank.composing.tree import nodes
+from mtlrank.config import Config
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 
 from mtlrank.checks import nearest
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config, datasets_of
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.evaluation.confounds import confounds
@@ -135,7 +135,7 @@ def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
     for folder in (folder for row in rows for folder in row.folders):
         config = _config(folder)
         monitored.add(config["training"]["monitor"])
-        for dataset in config["datamodule"]["dataset"]["datasets"].values():
+        for dataset in datasets_of(config).values():
             heads.setdefault(dataset["name"], dataset["task"]["measures"][0])
     primary = [f"{name}/{measure}" for name, measure in heads.items()]
     wanted = [*sorted(monitored - {None}), *[f"val/{key}" for key in primary if f"val/{key}" in known][:1]]

@@ -21,9 +21,9 @@ from mtlrank.building.devices import num_processes
 from mtlrank.building.loop import check_loop
 from mtlrank.building.trainer import build_checkpoints
 from mtlrank.checks import all_known
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import parameters_of
 from mtlrank.composing.selection import check_monitor, select_tasks
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
@@ -187,14 +187,14 @@ def config_of(each: Run, vary: Vary, root: Path) -> Config:
     names = {dataset["name"] for dataset in _datasets(config).values()}
     if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
         config["training"]["monitor"] = None  # this run does not have its head
-    for dataset in config["datamodule"]["dataset"]["datasets"].values():
+    for dataset in datasets_of(config).values():
         if _has_folds(dataset):
             dataset["fold"] = each.fold
     return {key: value for key, value in config.items() if key != "study"}
 
 
 def _datasets(config: Config) -> dict[str, Any]:
-    datasets: dict[str, Any] = select_tasks(config)["datamodule"]["dataset"]["datasets"]
+    datasets: dict[str, Any] = datasets_of(select_tasks(config))
     return datasets
 
 
@@ -297,7 +297,7 @@ def _checked(config: Config) -> dict[str, Any]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"study.seeds is {seeds!r}, expected a list of different seeds, as in [1,2,3].")
     selected = select_tasks(config)
-    datasets = selected["datamodule"]["dataset"]["datasets"]
+    datasets = datasets_of(selected)
     check_names(dataset["name"] for dataset in datasets.values())  # here, as no run of a single task would notice
     all_known("study.heads", study["heads"] or [], datasets, "heads")
     check_monitor(selected)

@@ -36,9 +36,9 @@ from mtlrank.building.trainer import (
     no_validation,
     plan_steps,
 )
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
 from mtlrank.composing.selection import check_monitor, select_tasks
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule, check_judges
@@ -92,7 +92,7 @@ def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int |
     facts: dict[str, str | int | float] = {
         key: description[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in description
     }
-    facts |= {"tasks": ", ".join(config["datamodule"]["dataset"]["datasets"]), "seed": config["seed"]}
+    facts |= {"tasks": ", ".join(datasets_of(config)), "seed": config["seed"]}
     if key := _monitored(config, metrics):
         facts |= {"chosen by": key, "reached": metrics[key]}
     return facts
@@ -100,7 +100,7 @@ def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int |
 
 def _monitored(config: Config, metrics: Mapping[str, float]) -> str | None:
     """The key of the measure that chose a run's weights, if it is one of its metrics."""
-    datasets = config["datamodule"]["dataset"]["datasets"].values()
+    datasets = datasets_of(config).values()
     keys = [f"val/{node['name']}/{measure}" for node in datasets for measure in build_object(node["task"]).measures]
     monitor = config["training"]["monitor"]
     return next((key for key in ([monitor] if monitor else keys) if key in metrics), None)
@@ -212,7 +212,7 @@ def _conclude(
     write_json(output / run_folder.METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
     if heads := _judged_heads(output, inputs.datasets) if config["test"] else []:
         print_table(heads)
-        if note := invented(config["datamodule"]["dataset"]["datasets"].values()):
+        if note := invented(datasets_of(config).values()):
             print(note)
     else:
         _report_validation(output, metrics, inputs.datasets)
@@ -222,7 +222,7 @@ def _conclude(
 
 def _check_settings(config: Config) -> None:
     """Refuse mistakes that show before anything is read or loaded."""
-    datasets = config["datamodule"]["dataset"]["datasets"]
+    datasets = datasets_of(config)
     if not any(has_split(node, "val") for node in datasets.values()):
         raise no_validation(datasets)
     check_monitor(config)
@@ -327,7 +327,7 @@ def _fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[s
     own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
     if prepared is not None:
         return own | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
-    return own | {key: dataset_fingerprint(config, key) for key in config["datamodule"]["dataset"]["datasets"]}
+    return own | {key: dataset_fingerprint(config, key) for key in datasets_of(config)}
 
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:

@@ -7,8 +7,8 @@ from mtlrank.backbone import load_tokenizer
 from mtlrank.building.dataset import build_dataset, own_code
 from mtlrank.building.model import build_saved_model
 from mtlrank.checks import nearest
-from mtlrank.composing.compose import Config
 from mtlrank.composing.untrusted import check_targets
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.prepared import check_one_score
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
@@ -126,7 +126,7 @@ def choose_head(config: Config, head: str | None, *, kinds: Kinds = "pairs") -> 
 
     A head needs no name if it is the only one of these kinds, or the only one that scores a query and a passage.
     """
-    datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
+    datasets = {key: build_dataset(node) for key, node in datasets_of(config).items()}
     scoring = [dataset.name for dataset in datasets.values() if not unfit(dataset)]
     fit = {
         "pairs": scoring,

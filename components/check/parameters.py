@@ -9,8 +9,9 @@ from typing import Any
 from components.launch.trainjob import EXPECTED, Nodes, check_machine, check_shared
 from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
-from mtlrank.composing.compose import Config, pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import check_monitor, select_tasks
+from mtlrank.config import Config, datasets_of
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.progress import warn
@@ -47,7 +48,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     if values["registry"]:
         _check_promotion(config, values["measures"])
     check_margin(values["margin"], values["measures"] or _main_measure(config))
-    if all(each.get("test", "") is None for each in config["datamodule"]["dataset"]["datasets"].values()):
+    if all(each.get("test", "") is None for each in datasets_of(config).values()):
         raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
 
@@ -138,13 +139,13 @@ def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:
 
 def _main_measure(config: Config) -> list[str]:
     """The first measure of the first task, which decides by default, if the config names it."""
-    main = next(iter(config["datamodule"]["dataset"]["datasets"].values()))
+    main = next(iter(datasets_of(config).values()))
     return [f"{main['name']}/{measure}" for measure in (main["task"].get("measures") or ())[:1]]
 
 
 def _check_promotion(config: Config, measures: Sequence[str]) -> None:
     """Refuse measures by which no head will be judged, as far as the configs name their tasks' measures."""
-    datasets = list(config["datamodule"]["dataset"]["datasets"].values())
+    datasets = list(datasets_of(config).values())
     judged = [each for each in datasets if each.get("test", "") is not None]
     if not measures and datasets[0] not in judged:
         warn(

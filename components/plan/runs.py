@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from components.check.parameters import check_lists, check_pods, check_shard, check_tasks
 from components.train.settings import number_of_gpus, shared_settings
 from mtlrank.checks import is_number
-from mtlrank.composing.compose import Config, pipeline_config
+from mtlrank.composing.compose import pipeline_config
+from mtlrank.config import Config
 from mtlrank.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtlrank.building.dataset import prepared_folder
-from mtlrank.composing.compose import Config, pipeline_config
+from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import select_tasks
+from mtlrank.config import Config
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.errors import ConflictError, DataError, StorageError, one_line
 from mtlrank.prepare import merge, prepare_shard

@@ -7,7 +7,7 @@ import torch
 
 from mtlrank import embedded
 from mtlrank.building.devices import is_on_gpus
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.loop.loss import Combiner, DynamicWeightAverage
 from mtlrank.progress import warn

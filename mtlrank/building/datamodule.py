@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from mtlrank.checks import all_known
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
+from mtlrank.config import Config, head_names
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError
@@ -26,7 +26,7 @@ def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) ->
 
 def check_samplers(config: Config) -> None:
     """Refuse settings that a sampler does not take and, in our samplers, unknown dataset names, before data is read."""
-    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
+    names = head_names(config)
     for split in ("train", "val", "test"):
         node = config["datamodule"][f"{split}_sampler"]
         build_object(node)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank import about, embedded
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object, locate, parameters_of
 from mtlrank.composing.tree import leaves
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -55,7 +55,7 @@ def prepared_folder(config: Config, key: str) -> str:
 
 def dataset_fingerprint(config: Config, key: str) -> str:
     """A hash of a dataset's settings and of the content of its files, the same on every machine."""
-    dataset = {k: v for k, v in config["datamodule"]["dataset"]["datasets"][key].items() if k != "name"}
+    dataset = {k: v for k, v in datasets_of(config)[key].items() if k != "name"}
     if isinstance(folds := dataset.get("folds"), str):
         number_of_folds(key, folds)  # refused now: a folder given by mistake would be hashed
     names_files, task = {**dataset}, build_object(dataset["task"])

@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtlrank.building.advice import advise
 from mtlrank.building.devices import num_processes
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
+from mtlrank.config import Config, head_names
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError, UserError
 from mtlrank.loop.gradients import trained
@@ -81,7 +81,7 @@ def check_loop(config: Config) -> None:
             signature(make).bind(*given[:1], **dict.fromkeys(given[1:]))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{what} cannot be built: {node['_target_']}: {error}.") from error
-    names = [str(dataset["name"]) for dataset in config["datamodule"]["dataset"]["datasets"].values()]
+    names = head_names(config)
     loss = config["loop"]["loss"]
     if str(loss["_target_"]).startswith("mtlrank."):
         with _naming_loss():

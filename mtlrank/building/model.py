@@ -6,8 +6,8 @@ from typing import Any
 
 from mtlrank.building.dataset import build_dataset, check_length
 from mtlrank.building.devices import own_device
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
@@ -35,7 +35,7 @@ def build_body(config: Config) -> MTLBody:
         start_body(start, body)
     owners = _owners(config)
     heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
-    nodes = config["datamodule"]["dataset"]["datasets"]
+    nodes = datasets_of(config)
     tasks: dict[str, Task] = {
         key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task, "measures")
         for key, dataset in nodes.items()
@@ -89,7 +89,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
 
 def build_saved_model(config: Config, labels: Mapping[str, Any]) -> MultiTaskModel:
     """The model of a saved config, before its weights are loaded. No data is needed."""
-    datasets = {key: build_dataset(node) for key, node in config["datamodule"]["dataset"]["datasets"].items()}
+    datasets = {key: build_dataset(node) for key, node in datasets_of(config).items()}
     for key, dataset in datasets.items():
         dataset.task.learn_labels(labels[key])
     return build_model(config, build_body(config), datasets)

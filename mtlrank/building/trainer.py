@@ -16,8 +16,8 @@ from torch.utils.tensorboard.summary import hparams
 from mtlrank.building.dataset import code
 from mtlrank.building.devices import is_on_gpus, num_processes
 from mtlrank.checks import nearest
-from mtlrank.composing.compose import Config
 from mtlrank.composing.objects import build_object, locate
+from mtlrank.config import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.errors import ConfigError, StorageError, one_line

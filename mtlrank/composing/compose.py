@@ -32,9 +32,8 @@ from mtlrank.composing.untrusted import (
     own_collections,
     own_config_dir,
 )
+from mtlrank.config import Config
 from mtlrank.errors import ConfigError, one_line
-
-Config = dict[str, Any]
 
 _PARAMETERS = {  # pipeline parameters that are not named after the last word of the key that they set
     "loop.optimizer.lr": "learning_rate",

@@ -6,8 +6,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mtlrank.checks import nearest
-from mtlrank.composing.compose import Config
 from mtlrank.composing.explain import key_of
+from mtlrank.config import Config, datasets_of
 from mtlrank.errors import ConfigError
 
 _BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses with a value per dataset name
@@ -117,7 +117,7 @@ def _owner(heads: Mapping[str, Any], key: str) -> str:
 
 def check_monitor(config: Config) -> None:
     """Refuse a monitored metric that no validation computes, if all tasks' configs name their measures."""
-    monitor, datasets = config["training"]["monitor"], config["datamodule"]["dataset"]["datasets"].values()
+    monitor, datasets = config["training"]["monitor"], datasets_of(config).values()
     keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures") or ()]
     if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
         raise ConfigError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlrank.config import datasets_of
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, run_of
 from mtlrank.storage import local_path, read_json
@@ -111,7 +112,7 @@ def identity_of(folder: Path) -> Settings:
     config = read_json(run / "model" / "config.json")
     settings = read_json(run / RUN)  # only those of its identity: no folders, devices, checkpoints
     try:
-        return {**settings, TASKS: list(config["datamodule"]["dataset"]["datasets"])}
+        return {**settings, TASKS: list(datasets_of(config))}
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             f"{run} is not a run of mtlrank: its config has no datasets. Name it, as in all={run}."

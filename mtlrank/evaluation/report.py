@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from mtlrank import __version__, embedded
 from mtlrank.about import PACKAGES
+from mtlrank.config import datasets_of
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.measures import shown
 from mtlrank.evaluation.section import Line, Row, Section, read_sections, table_of
@@ -68,7 +69,7 @@ def write_validation_report(
 def _write_page(output: Path, training: Path, template: str, curves: figures.Pictures, **values: Any) -> str:
     """Write report.html; returns the note on invented data."""
     config = read_json(training / "model" / "config.json")
-    note = invented(config["datamodule"]["dataset"]["datasets"].values())
+    note = invented(datasets_of(config).values())
     about, settings = _about(training, config), yaml.safe_dump(config, sort_keys=False)
     page = render(template, note=note, curves=curves, about=about, config=settings, **values)
     write_text(output / "report.html", page)

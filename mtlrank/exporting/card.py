@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mtlrank import __version__
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config, datasets_of, head_names
 from mtlrank.embedded import is_read_by
 from mtlrank.exporting.facts import Measured, base_model, body, measures, training, without_folders
 from mtlrank.exporting.stock import is_through_tanh, stock_type
@@ -98,7 +98,7 @@ def head_card(head: TrainedHead, layout: str) -> str:
 def model_card(folder: Path) -> str:
     """The card of a whole multi-task model."""
     config = read_json(folder / "config.json")
-    names = [str(node["name"]) for node in config["datamodule"]["dataset"]["datasets"].values()]
+    names = head_names(config)
     what = f"One body with {len(names)} heads ({', '.join(names)}), exported by mtlrank {__version__}."
     found = _measures(folder, names)
     return "\n".join(
@@ -125,7 +125,7 @@ def _front(values: dict[str, Any], config: Config) -> str:
 def _index(config: Config, measured: list[Measured], head: TrainedHead, task: str) -> dict[str, Any]:
     """The head's measures on its test split as the hub lists them; empty if it has none or its data are invented."""
     values = {each.measure: each.value for each in measured if each.split == "test"}
-    if not values or is_read_by(config["datamodule"]["dataset"]["datasets"][head.key]):
+    if not values or is_read_by(datasets_of(config)[head.key]):
         return {}
     metrics = [{"type": measure, "value": round(value, 4)} for measure, value in values.items()]
     dataset = {"name": head.name, "type": "unknown", "split": "test"}
@@ -172,7 +172,7 @@ def _origin(config: Config, folder: Path, measured: list[Measured]) -> Iterator[
     yield f"\n## Where it comes from\n\n- Body: {escape(body(config))}\n"
     yield "| head | kind of head | licence of its data |\n|---|---|---|"
     heads, sources = config["model"]["heads"], dict[str, Any]()
-    for key, node in config["datamodule"]["dataset"]["datasets"].items():
+    for key, node in datasets_of(config).items():
         kind = heads[heads[key].get("of", key)]["_target_"].rpartition(".")[2]
         yield f"| {escape(str(node['name']))} | {kind} | {escape(str(node.get('licence') or 'not stated'))} |"
         sources[str(node["name"])] = _source(config, folder, key)
@@ -196,7 +196,7 @@ def _cells(row: Measured) -> tuple[str, ...]:
 
 def _source(config: Config, folder: Path, key: str) -> Any:
     """Ids with versions and files with hashes, as preparation recorded them; else the settings of the config."""
-    node = config["datamodule"]["dataset"]["datasets"][key]
+    node = datasets_of(config)[key]
     settings = {name: value for name, value in node.items() if name not in _NO_SOURCES and value is not None}
     return without_folders(read_json(folder / SOURCES).get(key) or settings)
 

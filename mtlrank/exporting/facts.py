@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import embedded
-from mtlrank.composing.compose import Config
+from mtlrank.config import Config, datasets_of
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders
 from mtlrank.model.saved import WEIGHTS
 from mtlrank.registry import MODEL
@@ -67,7 +67,7 @@ def base_model(config: Config) -> str | None:
 def training(config: Config, folder: Path) -> Iterator[tuple[str, str]]:
     """(fact, value) of how the model was trained, as far as its settings and the run around its folder tell."""
     loop, settings, trainer = config["loop"], config["training"], config["trainer"]
-    for node in config["datamodule"]["dataset"]["datasets"].values():
+    for node in datasets_of(config).values():
         yield f"Loss of {node['name']}", _part(node["task"])
     yield "Combined by", _part(loop["loss"])
     yield "Sampler", _part(config["datamodule"]["train_sampler"])

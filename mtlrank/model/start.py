@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlrank.backbone import load_config, load_tokenizer
+from mtlrank.config import datasets_of
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
@@ -54,7 +55,7 @@ def start_heads(
     """
     config, saved_labels = read_model(folder)
     kinds, weights = read_json(folder / MANIFEST)["head_kinds"], load_file(folder / WEIGHTS)
-    datasets = config["datamodule"]["dataset"]["datasets"]
+    datasets = datasets_of(config)
     earlier = {node["name"]: saved_labels[key] | _levels(node["task"].get("levels")) for key, node in datasets.items()}
     own = [name for name in model.heads if name not in model.shared]
     taken, mine = list[str](), model.head_kinds()

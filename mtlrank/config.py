@@ -1,0 +1,16 @@
+"""A composed config: plain dicts and lists, as they are printed by `--cfg job` and saved with a model."""
+
+from typing import Any
+
+Config = dict[str, Any]
+
+
+def datasets_of(config: Config) -> dict[str, Config]:
+    """The configs of the chosen datasets by key, the main one first; a single dataset is a mixture of one by then."""
+    datasets: dict[str, Config] = config["datamodule"]["dataset"]["datasets"]
+    return datasets
+
+
+def head_names(config: Config) -> list[str]:
+    """The names of the chosen datasets, which are those of their heads, the main one first."""
+    return [str(dataset["name"]) for dataset in datasets_of(config).values()]
