@@ -123,11 +123,17 @@ def list_runs(
         list[str] | None, typer.Option("--measure", help="As in val/trec2019/nDCG@10; may be repeated.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
+    curve: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw the measures over this setting, as in loop.optimizer.lr, as .svg and .pdf beside the table."
+        ),
+    ] = None,
 ) -> None:
     """List runs, such as those of a sweep, with differing settings and measures, best first."""
     from mtlrank import runs as step
 
-    _guarded(lambda: step.run(runs, measures, output))
+    _guarded(lambda: step.run(runs, measures, output, curve))
 
 
 @app.command(context_settings=_PASS_ON)

@@ -23,6 +23,8 @@ from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
+from mtlrank.evaluation.setting_curves import RunsByValue, curves_over
+from mtlrank.pages.figures import setting_curves
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import say, warn
 from mtlrank.run_folder import METRICS, RUN, about
@@ -47,19 +49,25 @@ class Reached(NamedTuple):
         return statistics.stdev(self.values[key]) if len(self.values.get(key, ())) > 1 else None
 
 
-def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | None = None) -> list[Reached]:
+def run(
+    runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | None = None, curve: str | None = None
+) -> list[Reached]:
     """Show the table, the best system by the first measure first, and write it to `output`.
 
     The default measures are the one that chooses checkpoints and, for each head, the first one on its test set, or in
     validation if no run was judged. Runs are grouped into systems as by `compare`, and a line says in which settings these
     differ besides those that name them. Unfinished runs follow in a table of
-    their own, which is not written, with their last validation. Raises `ConfigError` for a measure that no run has, and
+    their own, which is not written, with their last validation. The measures over `curve`, the dotted key of a number that
+    was varied, are drawn beside `output`. Raises `ConfigError` for a measure that no run has or what is no curve, and
     `DataError` if no run has begun, or none is finished and there is an `output`.
     """
+    if curve is not None and output is None:
+        raise ConfigError(f"A curve needs a file beside which it is drawn: --curve {curve} --output sweep.csv.")
     finished, begun = _split_finished(find_runs(runs))
     if not finished and (output is not None or not begun):
         raise DataError(f"None of the runs is finished: {', '.join(runs)}. Name the output_dir of finished ones.")
     groups = group_runs(finished)
+    curves = {} if curve is None else curves_over(curve, finished)
     rows = [_read(system, folders) for system, folders in groups.items()]
     known = {key for row in rows for key in row.values}
     all_known = known.union(*map(_validated, begun.values()))
@@ -82,6 +90,8 @@ def run(runs: Sequence[str], keys: Sequence[str] | None = None, output: Path | N
     if output is not None:
         write_text(output, _as_csv(rows, chosen))
         print(f"results: {output}")
+        if curve is not None:
+            _draw(curves, curve, chosen, output)
     return rows
 
 
@@ -193,6 +203,19 @@ def _as_csv(rows: Sequence[Reached], keys: Sequence[str]) -> str:
         costs = [_mean_cost(row.folders, what) for what in _COSTS]
         table.append([row.system, len(row.folders), *cells, *costs, " ".join(map(str, row.folders))])
     return as_csv(table)
+
+
+def _draw(curves: Mapping[str, RunsByValue], setting: str, keys: Sequence[str], table: Path) -> None:
+    """Write the picture of measures over a setting beside the table."""
+    panels = {key: {name: reached for name, curve in curves.items() if (reached := _along(curve, key))} for key in keys}
+    setting_curves({key: lines for key, lines in panels.items() if lines}, setting).write(table.parent, table.stem)
+    print(f"pictures: {table.with_suffix('.svg')}, {table.with_suffix('.pdf')}")
+
+
+def _along(curve: RunsByValue, key: str) -> dict[float, list[float]]:
+    """A measure of the runs at each value of a setting where it was measured."""
+    reached = {value: _read("", folders).values.get(key, []) for value, folders in curve.items()}
+    return {value: measured for value, measured in reached.items() if measured}
 
 
 def _mean_cost(folders: Sequence[Path], what: str) -> float | None:

@@ -143,3 +143,20 @@ def test_a_mistake_is_one_line(runs, words, code, complaint):
     assert done.exit_code == code
     (line,) = done.stderr.splitlines()
     assert complaint in line
+
+
+def test_a_curve_over_a_setting_is_drawn_beside_the_table(runs, tmp_path):
+    words = [*runs, "--measure", "val/rank/nDCG@10", "--measure", "val/sim/MSE", "--output", "sweep.csv"]
+    done = typed(*words, "--curve", "loop.optimizer.lr")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == "pictures: sweep.svg, sweep.pdf"
+    drawn = (tmp_path / "sweep.svg").read_text()
+    assert all(label in drawn for label in ("loop.optimizer.lr", "val/rank/nDCG@10"))
+    assert (tmp_path / "sweep.pdf").read_bytes().startswith(b"%PDF")
+    (tmp_path / "sweep.csv").unlink()
+    refused = typed(*words, "--curve", "loop.optimizer.rate")
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    assert "Numbers that differ: loop.optimizer.lr." in refused.stderr
+    assert not (tmp_path / "sweep.csv").exists()
+    assert "--output sweep.csv" in typed(*runs, "--curve", "loop.optimizer.lr").stderr

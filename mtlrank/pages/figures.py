@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mtlrank.storage import write_bytes, write_text
@@ -30,6 +30,7 @@ _MINUS = "\N{MINUS SIGN}"
 _BARS = 100  # with more queries, the bars become an area
 _POINTS = 500  # of that area, about as many as pixels
 _LONGEST = 100  # characters of a file's name
+_LABEL = 34  # characters beside an axis of a small panel
 _NUMBERS = 30  # with more classes, their counts are not written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
@@ -139,6 +140,41 @@ def layer_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     beside = max(2, columns)  # as many as the width has room for
     figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
+    return Picture.of(figure)
+
+
+@matplotlib.rc_context(_STYLE)
+def setting_curves(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], setting: str) -> Picture:
+    """A panel for each measure: a line for each name, through the means over runs at each value of a setting.
+
+    Each run is a small point. The axis is logarithmic if the values are positive and span a factor of ten.
+    """
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (1.0 + 3.2 * columns, 0.5 + 2.4 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    handles = dict[str, Line2D]()  # by label
+    names = dict.fromkeys(name for curves in panels.values() for name in curves)
+    colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    for axes, (measure, curves) in zip(grid.flat, panels.items(), strict=False):
+        for name, curve in curves.items():
+            means = [float(np.mean(reached)) for reached in curve.values()]
+            (handles[name],) = axes.plot(
+                list(curve), means, marker="o", markersize=4, linewidth=1.2, color=colours[name], label=name
+            )
+            places = [value for value, reached in curve.items() for _ in reached]
+            every = [one for reached in curve.values() for one in reached]
+            axes.scatter(places, every, s=8, color=colours[name], alpha=0.5, linewidths=0)
+        values = [value for curve in curves.values() for value in curve]
+        if values and 0 < 10 * min(values) <= max(values):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel=setting if len(setting) <= _LABEL else f"…{setting[-_LABEL:]}", ylabel=_cut(measure, _LABEL))
+    if len(handles) > 1:
+        figure.legend(handles=list(handles.values()), loc="outside lower left", frameon=False, fontsize=8)
     return Picture.of(figure)
 
 

@@ -52,6 +52,19 @@ def test_layers_stand_beside_what_needs_none():
     assert len(re.findall("stroke-dasharray: [0-9]", svg)) == 3  # in each panel, and in the legend
 
 
+def test_curves_over_a_setting_go_through_the_means_on_an_axis_that_suits_its_values():
+    curves = {"one": {1e-5: [0.25, 0.75], 1e-3: [0.625]}, "both": {1e-5: [0.5]}}
+    picture = figures.setting_curves({"nDCG@10": curves, "MSE": {"one": {1e-5: [1.0], 1e-3: [2.0]}}}, "lr")
+    first, second = picture.figure.axes
+    assert [line.get_xydata().tolist() for line in first.lines] == [[[1e-5, 0.5], [1e-3, 0.625]], [[1e-5, 0.5]]]
+    assert first.get_xscale() == second.get_xscale() == "log"
+    assert first.lines[0].get_color() == second.lines[0].get_color() != first.lines[1].get_color()
+    assert [text.get_text() for text in picture.figure.legends[0].get_texts()] == ["one", "both"]
+    near = figures.setting_curves({"MSE": {"one": {0.0: [1.0], 3.0: [2.0]}}}, "lr").figure
+    assert near.axes[0].get_xscale() == "linear"
+    assert not near.legends
+
+
 def test_pictures_of_many_queries_and_classes_stay_small():
     few, many = (figures.gains(np.linspace(-1, 1, number), "nDCG@10", "a", "b") for number in (100, 5_000))
     assert few.count("<path") > 100 > many.count("<path")
