@@ -28,6 +28,7 @@ from mtlrank.datamodule.dataset.merge import LEARNT_TOO
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.measures import always_zero
+from mtlrank.processes import end_with_parent
 from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
@@ -179,7 +180,7 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
     others, waiting, running = active_children(), iter(folders.items()), set[Future[None]]()
     threads = max(1, torch.get_num_threads() // workers)
     executor = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(threads,)
     )
     try:
         while True:
@@ -201,6 +202,11 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
         raise
     finally:
         executor.shutdown()
+
+
+def _start_worker(threads: int) -> None:
+    end_with_parent()
+    torch.set_num_threads(threads)
 
 
 def _remove_if_empty(folder: Path) -> None:
