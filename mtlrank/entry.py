@@ -49,6 +49,7 @@ from mtlrank.errors import (
     StorageError,
     TerminatedError,
     UserError,
+    all_lines,
     one_line,
 )
 from mtlrank.progress import say, write_line
@@ -252,10 +253,17 @@ def _searched() -> list[str]:
 def _of_system(error: Exception) -> UserError | None:
     """The error to report if the system refused something (disk, memory); None for other errors."""
     if isinstance(error, OSError | sqlite3.OperationalError | SafetensorError) and (reason := _refusal(error)):
-        return StorageError(f"Cannot read or write: {reason}. Free some space, or choose another place.")
+        notes = [note for note in getattr(error, "__notes__", ()) if note.removeprefix("while writing ") not in reason]
+        noted = "".join(f" ({note})" for note in notes)
+        return StorageError(f"Cannot read or write: {reason}{noted}. Free some space, or choose another place.")
     if isinstance(error, RuntimeError) and "determine home directory" in str(error):  # of Path.home
         return StorageError(
             "This user has no home folder, where libraries keep files: set HOME to one that can be written."
+        )
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):  # torch raises it anywhere
+        return ResourceError(
+            f"A process that assembles batches died: {all_lines(error)} Set datamodule.num_workers=0 (batches come from "
+            "memory-mapped tokens, so it costs little), or give the machine more memory."
         )
     if type(error).__name__ == "OutOfMemoryError":  # by name, as not every command loads torch
         way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."

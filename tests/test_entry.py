@@ -275,6 +275,31 @@ def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
     assert (done.stderr == said) == (code == 4)
 
 
+def test_a_process_that_assembles_batches_and_dies_is_told():
+    done = started(
+        "import os, signal",
+        "from torch.utils.data import DataLoader",
+        "list(DataLoader([1], num_workers=1, collate_fn=lambda rows: os.kill(os.getpid(), signal.SIGKILL)))",
+    )
+    assert done.returncode == 6
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mtlrank: A process that assembles batches died: DataLoader worker (pid")
+    assert "is killed by signal: Killed. Set datamodule.num_workers=0" in line
+
+
+def test_a_full_disk_is_told_with_the_file_that_was_written():
+    done = started(
+        "from pathlib import Path",
+        "from mtlrank.storage import new_file",
+        "with new_file(Path('my results.csv')) as part, open('/dev/full', 'wb', 0) as full:",
+        "    full.write(b'x')",
+    )
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mtlrank: Cannot read or write: No space left on device (while writing /")
+    assert line.endswith("/my results.csv). Free some space, or choose another place.")
+
+
 def test_lightning_is_quiet_also_if_it_is_imported_later():
     program = (
         "from mtlrank.entry import quiet; quiet(); from pytorch_lightning import Trainer; Trainer(accelerator='cpu')"

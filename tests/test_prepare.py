@@ -243,7 +243,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [
         path.name for path in (tmp_path / "undisturbed").iterdir()
     ]
-    assert not list((tmp_path / "home").rglob("*.part*"))
+    assert not list((tmp_path / "home").rglob(".docs.sqlite.*"))
 
 
 def test_what_is_there_is_used_where_nothing_can_be_written(tmp_path, monkeypatch):

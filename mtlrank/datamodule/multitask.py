@@ -1,5 +1,6 @@
 """The datamodule: loaders whose samplers make the batches, and whose position can be saved."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
-from mtlrank.errors import ConfigError, ResourceError, UserError, all_lines
+from mtlrank.errors import ConfigError, UserError
 from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
 from mtlrank.progress import warn
@@ -27,6 +28,7 @@ class MTLLoader(DataLoader[MTLBatch]):
             collate_fn=_as_it_is,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),  # so that copies to the GPU need not wait
+            worker_init_fn=_leave_signals,
         )
         self.mtl_sampler = sampler
         self.epoch = 0
@@ -40,15 +42,7 @@ class MTLLoader(DataLoader[MTLBatch]):
         """The batches of the epoch. The next iteration repeats the epoch, unless `start_at` is called."""
         self.mtl_sampler.set_position(self.epoch, self.start)
         self.start = 0
-        try:
-            yield from super().__iter__()
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ResourceError(
-                f"A worker process died: {all_lines(error)} Set datamodule.num_workers=0 "
-                "(batches come from memory-mapped tokens, so it costs little), or give the machine more memory."
-            ) from error
+        yield from super().__iter__()
 
 
 class MTLDataModule(pl.LightningDataModule):
@@ -154,6 +148,12 @@ def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
 def _name(make: Callable[..., MTLSampler]) -> str:
     """The name of a sampler's class, or of the function that makes it."""
     return str(getattr(getattr(make, "func", make), "__name__", make))
+
+
+def _leave_signals(number: int) -> None:
+    """Leave to the main process, which ends its workers, what a terminal or a scheduler sends to all processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

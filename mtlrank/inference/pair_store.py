@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mtlrank.datamodule.collection import RankedDoc
 from mtlrank.datamodule.short_hash import short_hash
 from mtlrank.errors import DataError
+from mtlrank.storage import writing
 
 _LAYOUT = """
 PRAGMA journal_mode=MEMORY;
@@ -35,8 +36,10 @@ class PairStore:
     """The pairs to score, and their scores once they are known. A pair can be stored only once."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path)
-        self._database.executescript(_LAYOUT)
+        self._path = path
+        with writing(path):
+            self._database = sqlite3.connect(path)
+            self._database.executescript(_LAYOUT)
         self._size = 0
 
     def __len__(self) -> int:
@@ -48,7 +51,7 @@ class PairStore:
 
     def order_queries(self, query_ids: Iterable[str]) -> None:
         """Put queries in this order; those that come later follow in the order of arrival."""
-        with self._database:
+        with writing(self._path), self._database:
             insert = "INSERT OR IGNORE INTO queries (name) VALUES (?)"
             self._database.executemany(insert, ((name,) for name in query_ids))
 
@@ -59,7 +62,7 @@ class PairStore:
         insert = (
             "INSERT INTO pairs (number, doc, first, place, query) SELECT ?, ?, ?, ?, number FROM queries WHERE name = ?"
         )
-        with self._database:
+        with writing(self._path), self._database:
             for row in rows:
                 try:
                     self._database.execute(insert, row)
@@ -70,7 +73,7 @@ class PairStore:
 
     def check_texts(self, texts: Iterable[tuple[str, str, str]]) -> None:
         """Raise `DataError` if a name has two texts; `texts` are (name, text, place)."""
-        with self._database:
+        with writing(self._path), self._database:
             for name, text, place in texts:
                 key = short_hash(text)
                 self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", (name, key, place))
@@ -89,7 +92,7 @@ class PairStore:
 
     def put(self, numbers: Iterable[int], scores: Iterable[float]) -> None:
         """Store the scores of pairs."""
-        with self._database:
+        with writing(self._path), self._database:
             self._database.executemany("INSERT INTO scores VALUES (?, ?)", zip(numbers, scores, strict=True))
 
     def ranking(self, k: int | None = None) -> Iterator[RankedDoc]:

@@ -8,13 +8,14 @@ from mtlrank.storage.local import (
     fingerprint,
     home,
     locked,
-    put_in_place,
+    new_file,
     read_json,
     sole_user,
     writable_folder,
     write_json,
     write_lines,
     write_text,
+    writing,
 )
 from mtlrank.storage.manifest import MANIFEST, listed_files, new_folder, read_manifest, sweep, sweep_all, write_manifest
 from mtlrank.storage.paths import join, local_path, safe_name
@@ -39,9 +40,9 @@ __all__ = [
     "local_path",
     "locked",
     "mirror",
+    "new_file",
     "new_folder",
     "publish_folder",
-    "put_in_place",
     "read_bytes",
     "read_json",
     "read_manifest",
@@ -57,4 +58,5 @@ __all__ = [
     "write_lines",
     "write_manifest",
     "write_text",
+    "writing",
 ]

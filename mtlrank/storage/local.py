@@ -60,12 +60,23 @@ def writable_folder(path: str | Path) -> Path:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under another name, then rename it, so that no reader ever sees half of it."""
-    with _beside(path) as part:
+    with new_file(path) as part:
         part.write_bytes(data)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def writing(path: Path) -> Iterator[None]:
+    """Note in an error what was written: a system does not say which disk is full, nor SQLite which file."""
+    try:
+        yield
+    except Exception as error:
+        if not getattr(error, "__notes__", ()):
+            error.add_note(f"while writing {path}")
+        raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
     """A new file that takes the place of `path` (or of the target, if that is a link) if the block ends well."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +85,9 @@ def _beside(path: Path) -> Iterator[Path]:
             left.unlink(missing_ok=True)
     part = unfinished(path)
     try:
-        yield part
-        put_in_place(part, path)
+        with writing(path):
+            yield part
+            put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -141,7 +153,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file whole, as UTF-8, from an iterator of lines."""
-    with _beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with new_file(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)
 
 

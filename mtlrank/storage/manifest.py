@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import DataError
-from mtlrank.storage.local import file_hash, leftovers, read_json, sync, unfinished, writable_folder, write_json
+from mtlrank.storage.local import (
+    file_hash,
+    leftovers,
+    read_json,
+    sync,
+    unfinished,
+    writable_folder,
+    write_json,
+    writing,
+)
 from mtlrank.storage.paths import check_relative, local_path
 
 MANIFEST = "manifest.json"
@@ -32,13 +41,14 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     part.mkdir()
     allowed = part.stat().st_mode & 0o666
     try:
-        yield part
-        for inside in (*part.rglob("*"), part):
-            if stat.S_IMODE(inside.stat().st_mode) == 0o600:  # as safetensors makes them
-                inside.chmod(allowed)
-            sync(inside)
-        _replace(target, part)
-        sync(target.parent)
+        with writing(target):
+            yield part
+            for inside in (*part.rglob("*"), part):
+                if stat.S_IMODE(inside.stat().st_mode) == 0o600:  # as safetensors makes them
+                    inside.chmod(allowed)
+                sync(inside)
+            _replace(target, part)
+            sync(target.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -1,17 +1,14 @@
 import functools
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import MTLDataset
-from mtlrank.datamodule.dataset.mtl import MTLSplit
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.datamodule.sampler import Annealed, LimitedData, RandomProportional, Sequential
-from mtlrank.errors import ConfigError, ResourceError
+from mtlrank.errors import ConfigError
 from mtlrank.task import Regression
 from tests.datamodule.dataset.test_prepared import prepared
 from tests.loop.runs import assert_same
@@ -119,14 +116,6 @@ def test_a_token_budget_holds_for_training_only(datasets):
     tokens = [len(batch.tasks["msm_ner"].input_ids) for batch in datamodule.train_dataloader()]
     assert 200 < min(tokens) <= max(tokens) <= 400
     assert next(iter(datamodule.loader("test"))).tasks["msm_ner"].num_samples == 7
-
-
-def test_a_process_that_assembles_batches_and_dies_is_told(datasets, monkeypatch):
-    mixture = MTLDataset({"msm_ner": datasets["msm_ner"]})
-    monkeypatch.setattr(MTLSplit, "__getitems__", lambda self, draw: os.kill(os.getpid(), signal.SIGKILL))
-    datamodule = MTLDataModule(mixture, RandomProportional, Sequential, Sequential, 8, 8, num_workers=1)
-    with pytest.raises(ResourceError, match=r"A worker process died: .* Set datamodule.num_workers=0"):
-        list(datamodule.train_dataloader())
 
 
 def test_little_shared_memory_means_no_worker_processes(datasets, monkeypatch, capsys):

@@ -96,6 +96,19 @@ def test_a_signal_at_any_moment_costs_nothing_but_time(whole_process, data_dir, 
     assert_same(content(tmp_path)["state_dict"], whole_process)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_to_all_processes_is_that_to_the_main_one(data_dir, tmp_path, number, name):
+    """As `timeout`, terminals and schedulers send it: also to the processes that assemble batches."""
+    overrides = words(data_dir, tmp_path, *OFTEN, "datamodule.num_workers=2")
+    process = start(*overrides, launcher=["setsid", sys.executable])
+    wait_for(process, "validation at step 15")
+    os.killpg(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    assert said.strip().splitlines()[-1] == f"mtlrank: stopped by {name}: the same command continues from here."
+    assert process.returncode == 128 + number
+
+
 @pytest.mark.parametrize("at", [15, pytest.param(45, marks=pytest.mark.slow)])
 def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_later(
     whole, data_dir, tmp_path, monkeypatch, at

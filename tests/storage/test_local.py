@@ -15,6 +15,7 @@ from mtlrank.storage import (
     fingerprint,
     home,
     manifest,
+    new_file,
     new_folder,
     read_json,
     read_manifest,
@@ -25,6 +26,7 @@ from mtlrank.storage import (
     write_lines,
     write_manifest,
     write_text,
+    writing,
 )
 from mtlrank.storage.local import unfinished
 
@@ -192,6 +194,24 @@ def test_two_writers_of_a_file_do_not_disturb_each_other_or_anybodys_files(tmp_p
 
     write_lines(tmp_path / "x", lines())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x": "one\ntwo\n", "x.part": "the user's"}
+
+
+@pytest.mark.parametrize("make", [new_file, new_folder])
+def test_an_error_says_what_was_written_and_leaves_nothing(tmp_path, make):
+    with (
+        pytest.raises(OSError, match="No space left") as raised,
+        make(tmp_path / "x"),
+        open("/dev/full", "wb", 0) as full,
+    ):
+        full.write(b"1")
+    assert raised.value.__notes__ == [f"while writing {tmp_path / 'x'}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_innermost_of_what_is_written_is_noted(tmp_path):
+    with pytest.raises(OSError, match="No space left") as raised, writing(tmp_path / "out"), writing(tmp_path / "in"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.__notes__ == [f"while writing {tmp_path / 'in'}"]
 
 
 def left_by_a_killed_process(path, host=None, numbers=None):

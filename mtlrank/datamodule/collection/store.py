@@ -16,7 +16,7 @@ from mtlrank.datamodule.collection.source import Source
 from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.storage import fingerprint, home, locked, new_folder, put_in_place, writable_folder
+from mtlrank.storage import fingerprint, home, locked, new_file, new_folder, writable_folder
 
 _CHUNK = 5_000
 VERSION = 1  # of the layout: raise it when older stores can no longer be read
@@ -107,9 +107,7 @@ class DocStore:
         """Read the source into a new file. It keeps the bad rows too, for the reading of each process that opens it."""
         noted = Reading("quarantine", max_bad_rows=10_000, what=f"the documents of {source.name}")
         noted.start("collection")
-        part = self.path.with_suffix(".part")  # one that exists was left by a killed process: only one builds at a time
-        part.unlink(missing_ok=True)
-        with closing(sqlite3.connect(part)) as database:
+        with new_file(self.path) as part, closing(sqlite3.connect(part)) as database:
             database.executescript(_LAYOUT)
             positions = count()
             for chunk in chunks(source.texts("docs", noted), _CHUNK):
@@ -121,7 +119,6 @@ class DocStore:
             notes = {"twice": twice, "bad_rows": list(noted.bad_rows.values())}
             database.execute("INSERT INTO notes VALUES (?)", [json.dumps(notes)])
             database.commit()
-        put_in_place(part, self.path)
 
     def _pass_on(self, reading: Reading) -> None:
         """Report the bad rows of the build to the reading that uses the store."""
