@@ -191,9 +191,11 @@ def rollback(
     from mtlrank.registry import Registry
     from mtlrank.registry.history import held_by
 
-    change = _guarded(lambda: Registry(registry).roll_back(to, note))
+    place = _guarded(lambda: Registry(registry))
+    before = _guarded(place.history)
+    change = _guarded(lambda: place.roll_back(to, note))
     print(f"{change.model} is in use now, in place of {change.replaced}")
-    if held_by(Registry(registry).history()):
+    if held_by([*before, change]):  # not read again: an error would look as if nothing had been rolled back
         print("No model is promoted by a comparison until one is with `mtlrank promote ... --force REASON`.")
 
 

@@ -61,6 +61,8 @@ _REFUSALS = (  # errors of the system that are no bug
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
 )
+_FULL = ("No space left", "Disk quota exceeded", "database or disk is full")
+_ELSEWHERE = "Choose another place, or fix this one."
 _OURS = os.path.join(os.path.dirname(__file__), "")
 _STANDARD = tuple({path for name, path in get_paths().items() if name != "data"})
 _LIGHTNING = ("pytorch_lightning.", "lightning_fabric.")
@@ -252,18 +254,22 @@ def _searched() -> list[str]:
 
 def _of_system(error: Exception) -> UserError | None:
     """The error to report if the system refused something (disk, memory); None for other errors."""
-    if isinstance(error, OSError | sqlite3.OperationalError | SafetensorError) and (reason := _refusal(error)):
+    is_plain = type(error) is Exception  # as tokenizers raises
+    if (is_plain or isinstance(error, OSError | sqlite3.OperationalError | SafetensorError)) and (
+        reason := _refusal(error)
+    ):
         notes = [note for note in getattr(error, "__notes__", ()) if note.removeprefix("while writing ") not in reason]
         noted = "".join(f" ({note})" for note in notes)
-        return StorageError(f"Cannot read or write: {reason}{noted}. Free some space, or choose another place.")
+        way_out = "Free some space, or choose another place." if reason.startswith(_FULL) else _ELSEWHERE
+        return StorageError(f"Cannot read or write: {reason}{noted}. {way_out}")
     if isinstance(error, RuntimeError) and "determine home directory" in str(error):  # of Path.home
         return StorageError(
             "This user has no home folder, where libraries keep files: set HOME to one that can be written."
         )
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):  # torch raises it anywhere
         return ResourceError(
-            f"A process that assembles batches died: {all_lines(error)} Set datamodule.num_workers=0 (batches come from "
-            "memory-mapped tokens, so it costs little), or give the machine more memory."
+            f"A process that assembles batches died: {all_lines(error).rstrip('.')}. Set datamodule.num_workers=0 (batches "
+            "come from memory-mapped tokens, so it costs little), or give the machine more memory."
         )
     if type(error).__name__ == "OutOfMemoryError":  # by name, as not every command loads torch
         way_out = "Use smaller batches: training.eval_batch_size in training, batch_size in other commands."

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -39,6 +40,7 @@ from mtlrank.storage import (
     mirror,
     publish_folder,
     read_json,
+    remove_folder,
     sweep,
     writable_folder,
 )
@@ -95,31 +97,46 @@ def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDat
     dataset = build_dataset(datasets_of(config)[key])
     if not exists(join(folder, MANIFEST)):
         writable_folder(mirror(folder).parent)
-        shards = mirror(shards_folder(folder))
-        shards.mkdir(parents=True, exist_ok=True)
-        with locked(shards, f"another process is preparing {key}: waiting for it"):
+        with locked(mirror(shards_folder(folder)), f"another process is preparing {key}: waiting for it"):
             if not exists(join(folder, MANIFEST)):
                 _prepare_all_shards(config, key, folder)
+    _remove_shards(config, folder)
     dataset.open(fetch_folder(folder, mirror(folder)))
     return dataset
 
 
 def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
-    total, shards = config["prepare"]["num_shards"], mirror(shards_folder(folder))
-    places = {shard: shard_folder(folder, shard) for shard in (Shard(i, total) for i in range(1, total + 1))}
-    made_elsewhere = [shard for shard, place in places.items() if exists(join(place, MANIFEST))]
+    places = _shard_folders(config, folder)
+    made_elsewhere = {shard: place for shard, place in places.items() if exists(join(place, MANIFEST))}
     here = {shard: mirror(place) for shard, place in places.items() if shard not in made_elsewhere}
     try:
         _prepare_shards(config, key, here)
     except BaseException:
         for place in here.values():
             sweep(place)
-        _remove_if_empty(shards)
+        _remove_if_empty(mirror(shards_folder(folder)))
         raise
     merge(config, key, list(places.values()), folder)
-    for made in places.values():  # only these: another process may be preparing a shard beside them
-        shutil.rmtree(mirror(made))
-    _remove_if_empty(shards)
+    for merged in made_elsewhere.values():  # on a bucket, they would cost as much as the dataset
+        remove_folder(merged)
+
+
+def _shard_folders(config: Config, folder: str | Path) -> dict[Shard, str]:
+    """Where each shard of a dataset waits to be merged."""
+    total = config["prepare"]["num_shards"]
+    return {shard: shard_folder(folder, shard) for shard in (Shard(i, total) for i in range(1, total + 1))}
+
+
+def _remove_shards(config: Config, folder: str | Path) -> None:
+    """Remove the shards that were merged into a dataset, also those that a killed process has left.
+
+    Only these: another process may be preparing a shard beside them.
+    """
+    if (shards := mirror(shards_folder(folder))).is_dir():
+        for made in _shard_folders(config, folder).values():
+            shutil.rmtree(mirror(made), ignore_errors=True)
+        with suppress(OSError):  # where nothing can be written
+            _remove_if_empty(shards)
 
 
 def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) -> None:

@@ -1,13 +1,14 @@
 """The folder of a run: which run it holds, and when two runs are the same."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from mtlrank.checks import differing
 from mtlrank.composing.tree import nodes
 from mtlrank.config import Config
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted
 
@@ -54,6 +55,14 @@ def output_folder(config: Config) -> Path:
         )
     check_owner(folder, config, "output_dir")
     return folder
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise `StorageError` if what a run replaces in its folder cannot be replaced, as it belongs to somebody else."""
+    for name in _REPLACED:
+        for inside in (folder / name, *(folder / name).rglob("*/")):
+            if inside.exists() and not os.access(inside, os.W_OK):
+                raise StorageError(f"{inside} cannot be replaced: this user may not write there. Fix its permissions.")
 
 
 def check_owner(folder: str | Path, config: Config, setting: str) -> None:

@@ -252,6 +252,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
     """Claim the folders for this run. Not before training begins: an earlier error leaves a finished run as it is."""
+    run_folder.check_replaceable(output)
     (output / run_folder.METRICS).unlink(missing_ok=True)
     checkpoints.take()  # first, so that an earlier process that is still alive stops writing
     if config["force"]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +149,7 @@ def test_an_error_in_another_process_is_told_as_it_is(tmp_path):
 WAITING = """
 import time
 from pathlib import Path
+from pathlib import Path
 
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import DataError, StorageError
@@ -246,6 +248,17 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path
     assert not list((tmp_path / "home").rglob(".docs.sqlite.*"))
 
 
+def test_shards_that_a_killed_process_has_left_are_removed(tmp_path):
+    """It was killed after it had merged them."""
+    config = composed(tmp_path, "tasks=[msm_ner]", "prepare.num_shards=2")
+    prepare.run(config)
+    left = Path(f"{prepare.prepared_folder(config, 'msm_ner')}.shards", "shard-2-of-2")
+    left.mkdir(parents=True)
+    (left / "tokens.npy").touch()
+    prepare.run(config)
+    assert not left.parent.exists()
+
+
 def test_what_is_there_is_used_where_nothing_can_be_written(tmp_path, monkeypatch):
     prepare.run(composed(tmp_path, "tasks=[msm_ner]"))
     (folder,) = tmp_path.glob("msm_ner-*")
@@ -296,6 +309,7 @@ def test_shards_of_several_machines_meet_on_google_cloud_storage(bucket, tmp_pat
     machine(monkeypatch, tmp_path, "machine 3", home)
     monkeypatch.setattr(prepare, "prepare_shard", None)
     (dataset,) = prepare.run(composed("gs://bucket/data", *words, "prepare.num_shards=2")).values()
+    assert not [name for name in list_files("gs://bucket/data") if ".shards/" in name]  # they have been copied
     assert dataset.manifest == manifest_of(tmp_path / "local", "msm_ner")
 
 

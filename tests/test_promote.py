@@ -195,6 +195,24 @@ def test_rollback_is_one_command(tmp_path):
     assert "rolled back  too slow" in typed("models", "--registry", tmp_path / "registry").stdout
 
 
+def test_a_rollback_does_not_depend_on_reading_the_history_again(place, tmp_path, monkeypatch):
+    """Else a command that has rolled back would fail, and be repeated, and go further back."""
+    for name, gain in (("first", 0.0), ("better", 0.1)):
+        typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", place)
+    roll_back = Registry.roll_back
+
+    def then_fail(self, *args):
+        change = roll_back(self, *args)
+        monkeypatch.setattr(Registry, "pointer", None)
+        return change
+
+    monkeypatch.setattr(Registry, "roll_back", then_fail)
+    done = typed("rollback", "--registry", place)
+    assert done.exit_code == 0
+    assert "is in use now" in done.stdout
+    assert "No model is promoted by a comparison" in done.stdout
+
+
 def test_what_was_rolled_back_is_not_promoted_again(place, tmp_path):
     first, better = (write_finished(tmp_path / name, gain=gain) for name, gain in (("first", 0.0), ("better", 0.1)))
     for run in (first, better):

@@ -1,7 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from mtlrank import run_folder
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, StorageError
 from mtlrank.storage import read_json, write_json
 
 
@@ -25,6 +28,16 @@ def test_what_is_no_run_is_not_replaced(config, tmp_path, force):
     (tmp_path / "model").mkdir()
     with pytest.raises(ConfigError, match=r"is not the folder of a run, and training would replace model there\."):
         run_folder.output_folder({**config, "output_dir": str(tmp_path), "force": force})
+
+
+def test_what_another_user_owns_is_found_before_it_would_be_replaced(tmp_path, monkeypatch):
+    inside = tmp_path / "evaluation" / "trec2019"
+    inside.mkdir(parents=True)
+    (inside / "metrics.json").touch()
+    run_folder.check_replaceable(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != inside)  # root may write anywhere
+    with pytest.raises(StorageError, match="evaluation/trec2019 cannot be replaced"):
+        run_folder.check_replaceable(tmp_path)
 
 
 def test_a_folder_is_not_claimed_before_training_starts(config, tmp_path):

@@ -51,11 +51,20 @@ def writable_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except FileExistsError as error:
-        raise StorageError(f"{str(folder)!r} is a file: expected a folder. Choose another name.") from error
+        found = "a link to what does not exist" if folder.is_symlink() and not folder.exists() else "a file"
+        raise StorageError(f"{str(folder)!r} is {found}: expected a folder. Choose another name.") from error
     except OSError as error:
         raise StorageError(
-            f"Cannot write to the folder {str(folder)!r}: {error.strerror}. Choose another one, or fix its permissions."
+            f"Cannot write to the folder {str(folder)!r}: {error.strerror}. Choose another one{_how(folder)}, or fix its "
+            "permissions."
         ) from error
+
+
+def _how(folder: Path) -> str:
+    """How another place of mtlrank's own folders is chosen, for a message."""
+    with suppress(StorageError):
+        return " by MTLRANK_HOME" if folder.is_relative_to(home()) else ""
+    return ""
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -187,23 +196,44 @@ def fingerprint(value: Any) -> str:
 def locked(folder: Path, waiting: str = "") -> Iterator[None]:
     """Let only one process of this machine into the block. The lock is on the folder itself and ends with its holder.
 
-    Prints `waiting` if another process holds it. Without effect on a file system without locks.
+    Makes the folder if need be: its holder may remove it. Prints `waiting` if another process holds the lock. Without
+    effect on a file system without locks.
     """
-    import fcntl  # here, so that the package imports on systems without it
-
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _lock(folder, waiting)
+    while not _is_at(folder, handle):  # its holder has removed it meanwhile
+        os.close(handle)
+        handle = _lock(folder, waiting)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                write_line(waiting)  # each process that waits
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
         yield
     finally:
         os.close(handle)
+
+
+def _lock(folder: Path, waiting: str) -> int:
+    """The handle of a folder that is locked, also if it is not in its place any more."""
+    import fcntl  # here, so that the package imports on systems without it
+
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # removed meanwhile
+            handle = os.open(folder, os.O_RDONLY)
+            break
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waiting:
+            write_line(waiting)  # each process that waits
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks
+        pass
+    return handle
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pwd
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mtlrank.errors import DataError, StorageError
 from mtlrank.storage import (
     fingerprint,
     home,
+    locked,
     manifest,
     new_file,
     new_folder,
@@ -194,6 +196,43 @@ def test_two_writers_of_a_file_do_not_disturb_each_other_or_anybodys_files(tmp_p
 
     write_lines(tmp_path / "x", lines())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x": "one\ntwo\n", "x.part": "the user's"}
+
+
+def test_a_link_to_nothing_is_no_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(StorageError, match="link' is a link to what does not exist: expected a folder"):
+        writable_folder(tmp_path / "link")
+
+
+def test_another_home_is_proposed_where_this_one_cannot_be_written(monkeypatch):
+    monkeypatch.setenv("MTLRANK_HOME", "/proc/home")
+    with pytest.raises(StorageError, match="Choose another one by MTLRANK_HOME"):
+        writable_folder(home() / "collections")
+    with pytest.raises(StorageError, match="Choose another one, or fix"):
+        writable_folder("/proc/nowhere")
+
+
+def _hold(name, folder, seconds, events):
+    with locked(folder):
+        events.put((name, "in"))
+        time.sleep(seconds)
+        folder.rmdir()
+        events.put((name, "out"))
+
+
+def test_a_lock_holds_also_if_its_folder_is_removed_and_made_again(tmp_path):
+    """The second one waits for a folder that the first removes; the third makes it anew."""
+    context = multiprocessing.get_context("fork")
+    events, folder = context.Queue(), tmp_path / "locked"
+    processes = [context.Process(target=_hold, args=(name, folder, 0.3, events)) for name in "abc"]
+    for process in processes:
+        process.start()
+        time.sleep(0.1)
+    for process in processes:
+        process.join(30)
+    happened = [events.get(timeout=1) for _ in range(6)]
+    assert [what for _, what in happened] == ["in", "out"] * 3
+    assert all(first[0] == second[0] for first, second in zip(happened[::2], happened[1::2], strict=True))
 
 
 @pytest.mark.parametrize("make", [new_file, new_folder])
