@@ -169,7 +169,7 @@ def _start(step: str, name: str, given: Callable[[DictConfig], Any]) -> NoReturn
             try:
                 check_typed_tasks(config, _overrides())
                 argument = given(config)
-                if is_sweep and step == "train":
+                if is_sweep and step in ("train", "probe"):
                     argument = _apart(argument, written(config))
                 module = import_module(f"mtlrank.{step}")
                 with guarded():

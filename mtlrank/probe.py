@@ -54,7 +54,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     _check_tokenizers(config, datasets)
     splits = {key: _split(dataset, settings["split"]) for key, dataset in datasets.items()}
 
-    model = build_model(config, body, datasets)
+    model = build_model(config, body, datasets).eval()  # built for training: dropout would blur the vectors
     results = []
     for key, dataset in datasets.items():
         pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])

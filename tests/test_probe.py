@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import subprocess
 import sys
 
 import pytest
@@ -76,6 +77,15 @@ def test_entities_are_read_in_every_layer(done):
     given = [row for row in mine if (row["body"], row["measure"]) == ("given", "Accuracy")]
     assert min(float(row["compression"]) for row in given) > 1.2 * frequencies
     assert min(float(row["value"]) for row in given) > majority + 0.2
+
+
+def test_dropout_does_not_blur_what_is_probed(folders, tmp_path):
+    found = []
+    for dropout in (0.0, 0.5):
+        output = tmp_path / str(dropout)
+        probed(folders, output, "tasks=[msm_ner]", f"model.body.dropout={dropout}", "probe.epochs=2")
+        found.append(rows_of(output))
+    assert found[0] == found[1]
 
 
 def test_suggestions_are_overrides_that_train_takes(done):
@@ -182,6 +192,15 @@ def test_results_of_another_command_are_not_replaced(folders, tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ConfigError, match="holds the results of another command"):
         probed(folders, tmp_path, *words, "force=true")
+
+
+@pytest.mark.slow
+def test_probes_of_a_sweep_have_folders_of_their_own(folders, tmp_path):
+    words = [*FEW, "tasks=[msm_ner]", f"data_dir={folders['msm_ner'].parent}", "seed=1,2", "output_dir=all"]
+    command = [sys.executable, "-m", "mtlrank.probe", "-m", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "all").glob("*/probe.html"))) == 2
 
 
 def test_on_the_command_line_a_mistake_is_one_line(monkeypatch, capsys):

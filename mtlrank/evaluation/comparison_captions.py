@@ -35,12 +35,13 @@ def method(comparisons: Sequence[Comparison]) -> str:
     num_runs = _num_runs(comparisons).values()
     units = " or ".join(dict.fromkeys(row.units for row in comparisons))
     seeds = " with Student's t for the seeds" if max(num_runs) > 1 else ""
+    all_of_them = f"{'all ' if number > 1 else ''}{counted(number, 'comparison')}"
     single = "; with one run of a system, it leaves out the variance between its seeds" if min(num_runs) == 1 else ""
     return (
         f"{counted(number, 'comparison')}. Difference: system - baseline; values are averaged over seeds "
         f"first. 95 % CI: bootstrap over {units}{seeds}, {first.resamples:,} resamples{single}. "
         f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
-        f"corrected for all {number} comparisons. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
+        f"corrected for {all_of_them}. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
         f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "
         "of a measure's own unit. Otherwise: not decided."
     )

@@ -12,7 +12,7 @@ from mtlrank.storage import local_path, read_json
 
 Settings = dict[str, Any]  # of a run, by dotted key
 
-_OF_THE_SEED = ("seed", "datamodule.seed", "loop.loss.seed")
+_OF_THE_SEED = ("seed", "datamodule.seed", "loop.loss.seed", "datamodule.train_sampler.draw_seed")
 TASKS = "tasks"
 RUN = "run.json"  # in the folder of a run: its identity
 

@@ -54,14 +54,14 @@ class TaskGradients(NamedTuple):
         return {name: _dot(of, of).sqrt() for name, of in self.body.items()}
 
     def cosines(self) -> dict[tuple[str, str], Tensor]:
-        """The cosine between each two tasks' gradients, over the weights that both reach."""
+        """The cosine between each two tasks' gradients, over the weights that both reach; NaN if one of them is zero."""
         names, cosines = list(self.body), {}
         for number, first in enumerate(names):
             for second in names[number + 1 :]:
                 both = zip(self.body[first], self.body[second], strict=True)
                 shared = [(a, b) for a, b in both if a is not None and b is not None]
                 a, b = [pair[0] for pair in shared], [pair[1] for pair in shared]
-                cosines[first, second] = _dot(a, b) / (_dot(a, a) * _dot(b, b)).sqrt().clamp(min=1e-30)
+                cosines[first, second] = _dot(a, b) / (_dot(a, a).sqrt() * _dot(b, b).sqrt())
         return cosines
 
 

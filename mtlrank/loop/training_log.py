@@ -72,7 +72,7 @@ class TrainingLog:
         """Log the norm of each task's gradient at the body, and the cosine between each two."""
         values = {f"diagnostics/{name}/gradient_norm": norm for name, norm in gradients.norms().items()}
         values |= {f"diagnostics/{a}~{b}/gradient_cosine": cosine for (a, b), cosine in gradients.cosines().items()}
-        numbers = {key: float(value) for key, value in values.items()}
+        numbers = {key: number for key, value in values.items() if not math.isnan(number := float(value))}
         numbers |= {f"diagnostics/{name}/examples": float(examples[name]) for name in self.names}
         self._log(numbers, step)
 

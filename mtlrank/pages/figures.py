@@ -88,11 +88,13 @@ def write_pictures(folder: Path, pictures: Pictures) -> None:
 
 @matplotlib.rc_context(_STYLE)
 def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
-    """One line for each name, over training steps."""
+    """One line for each name, over training steps; where values are negative, the zero is drawn."""
     figure, axes = _axes()
     for name, points in curves.items():
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, marker="." if len(points) < 30 else None, label=name, linewidth=1.2)
+    if any(value < 0 for points in curves.values() for _, value in points):
+        axes.axhline(0, color="black", linewidth=0.6)
     axes.set(xlabel="optimizer step", ylabel=ylabel)
     _legend(axes)
     return Picture.of(figure)

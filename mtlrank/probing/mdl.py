@@ -25,7 +25,10 @@ def portion_ends(num_items: int, portions: Sequence[float]) -> list[int]:
     A portion of fewer than `SMALLEST` items is joined to the next one.
     """
     if num_items < 2 * SMALLEST:
-        raise DataError(f"{num_items} labelled items are too few to probe: expected at least {2 * SMALLEST}.")
+        raise DataError(
+            f"{num_items} labelled items are too few to probe: expected at least {2 * SMALLEST}, beside those that are held "
+            "out. Raise probe.max_train, if there are more."
+        )
     ends = [0]
     for portion in portions[:-1]:
         end = round(portion / 100 * num_items)

@@ -87,16 +87,22 @@ def overrides(results: Sequence[Probed], heads: Sequence[str | None], suggested:
 
 
 def print_table(results: Sequence[Probed], margin: float) -> None:
-    """Show compression and first measure of each layer on the terminal; a star marks what is suggested."""
-    header = ["layer", *(escape(f"{probed.name}\ncompression {shown(probed.measures[0])}") for probed in results)]
-    rows = list[list[str]]()
+    """Show compression and first measure of each layer on the terminal; a star marks what is suggested.
+
+    Those of the body with random weights, if it was probed, follow.
+    """
+    header = [escape(f"{probed.name}\ncompression {shown(probed.measures[0])}") for probed in results]
+    rows, random = list[list[str]](), list[list[str]]()
     suggested = [suggested_layer(probed, margin) for probed in results]
     for row, layer in enumerate(results[0].found.layers):
         cells = [_cell(probed.found, probed.measures[0], row) for probed in results]
         marked = [f"[bold green]{c} *[/]" if layer == s else f"{c}  " for c, s in zip(cells, suggested, strict=True)]
         rows.append([str(layer), *marked])
+        random.append([str(layer), *(f"{_cell(p.control, p.measures[0], row)}  " for p in results if p.control)])
     none = [f"{probed.frequencies:.2f} {probed.baseline[probed.measures[0]]:9.4f}  " for probed in results]
-    show(header, [*rows, ["none", *none]], names=1, width=140)
+    show(["layer", *header], [*rows, ["none", *none]], names=1, width=140)
+    if results[0].control:
+        show(["random weights\nlayer", *header], random, names=1, width=140)
 
 
 def _name(body: str) -> str:

@@ -16,7 +16,7 @@ from mtlrank.probing.labels import Coded, code_labels
 from mtlrank.probing.layers import LayerProbes
 from mtlrank.probing.mdl import frequency_bits, portion_ends, uniform_bits
 from mtlrank.probing.probes import Training
-from mtlrank.probing.vectors import Vectors, draw_units, read_vectors, standardise
+from mtlrank.probing.vectors import Vectors, distinct, draw_units, read_vectors, standardise
 
 _HELD_OUT = 10  # one unit in so many
 _BATCH_SIZE = 64  # samples that the body runs on at once
@@ -77,14 +77,16 @@ def probe_task(
     tested = np.concatenate(draw_units(dataset, split, amounts.max_test, how.seed))
 
     train = dataset.split("train")
-    labels = torch.from_numpy(train.labels[train.items_of_samples(drawn)])
-    num_held = len(train.items_of_samples(np.concatenate(units[:cut])))
+    items = train.items_of_samples(drawn)
+    kept = distinct(train, items) if dataset.has_judgements else np.arange(len(items))
+    labels = torch.from_numpy(train.labels[items[kept]])
+    num_held = int(np.searchsorted(kept, len(train.items_of_samples(np.concatenate(units[:cut])))))
     coded = code_labels(dataset, labels)
     ends = portion_ends(len(labels) - num_held, amounts.portions)
 
-    def probed(probed_body: MTLBody) -> tuple[Layers, Judge]:
-        vectors = _read(probed_body, pooler, dataset, "train", drawn, amounts)
-        test = _read(probed_body, pooler, dataset, split, tested, amounts)
+    def probed(probed_body: MTLBody, of: str = "") -> tuple[Layers, Judge]:
+        vectors = _read(probed_body, pooler, dataset, "train", drawn, amounts, of).only(kept)
+        test = _read(probed_body, pooler, dataset, split, tested, amounts, of)
         standardise(vectors, test)
         device = next(probed_body.parameters()).device
         probes = LayerProbes(dataset.name, vectors.on(device), num_held, how)
@@ -103,7 +105,7 @@ def probe_task(
         num_train=ends[-1],
         num_test=len(judge.items),
         found=found,
-        control=None if control is None else probed(control)[0],
+        control=None if control is None else probed(control, ", random weights")[0],
         uniform_bits=uniform,
         frequencies=uniform / frequency_bits(coded.targets[num_held:], ends, coded.num_classes),
         baseline_name=baseline_name,
@@ -165,9 +167,9 @@ def _layers(
 
 
 def _read(
-    body: MTLBody, pooler: Pooler, dataset: PreparedDataset, split: str, samples: np.ndarray, amounts: Amounts
+    body: MTLBody, pooler: Pooler, dataset: PreparedDataset, split: str, samples: np.ndarray, amounts: Amounts, of: str
 ) -> Vectors:
-    what = f"{dataset.name}, {split}"
+    what = f"{dataset.name}, {split}{of}"
     return read_vectors(
         body, pooler, dataset.split(split), samples, list(amounts.layers), _BATCH_SIZE, amounts.max_bytes, what
     )

@@ -28,6 +28,10 @@ class Vectors(NamedTuple):
         """The items from `start` to `end`; nothing is copied."""
         return Vectors(self.values[start:end], self.items[start:end])
 
+    def only(self, places: Ints) -> "Vectors":
+        """Some of the items."""
+        return Vectors(self.values[torch.from_numpy(places)], self.items[places])
+
     def on(self, device: torch.device) -> "Vectors":
         """The same on a device."""
         return Vectors(self.values.to(device), self.items)
@@ -36,19 +40,29 @@ class Vectors(NamedTuple):
 def draw_units(dataset: PreparedDataset, split_name: str, max_items: int, seed: int) -> list[Ints]:
     """Units of a split in random order until they have `max_items` items: samples, or all samples of a query for rankings.
 
-    A unit that would exceed that number is left out, but for the first one.
+    A unit that would exceed that number is left out, but for the first one. A document that is in several of a query's
+    samples counts once (see `distinct`).
     """
     split = dataset.split(split_name)
     units = _queries(split) if dataset.has_judgements else [np.array([sample]) for sample in range(len(split))]
     drawn, room = list[Ints](), max_items
     for number in np.random.default_rng(seed).permutation(len(units)).tolist():
-        size = sum(len(split.items_of(sample)) for sample in units[number].tolist())
+        items = split.items_of_samples(units[number])
+        size = len(distinct(split, items)) if dataset.has_judgements else len(items)
         if size <= room or not drawn:
             drawn.append(units[number])
             room -= size
         if room <= 0:
             break
     return drawn
+
+
+def distinct(split: PreparedSplit, items: Ints) -> Ints:
+    """Where in `items` each (query, document) comes first: in groups, a query's documents recur."""
+    first = dict[tuple[str, str], int]()
+    for place, sequence in enumerate(split.sequence_of_item[items].tolist()):
+        first.setdefault(split.ids[sequence], place)
+    return np.array(list(first.values()), dtype=np.int64)
 
 
 def read_vectors(
@@ -65,6 +79,7 @@ def read_vectors(
 
     `pooler` must have no weights of its own. Raises `ConfigError` if the vectors take more than `max_bytes` as float16.
     """
+    assert not body.training, "dropout would make the vectors random"
     items = [np.asarray(split.items_of(sample), dtype=np.int64) for sample in samples.tolist()]
     counts = np.array([len(of_sample) for of_sample in items])
     shape = (int(counts.sum()), len(layers), pooler.out_dim)
@@ -86,13 +101,15 @@ def read_vectors(
 def standardise(learnt: Vectors, *others: Vectors) -> None:
     """Give each dimension of each layer a mean of 0 and a deviation of 1 on `learnt`; `others` are scaled alike.
 
-    In place. It loses nothing, and one learning rate suits layers whose vectors are of different size.
+    In place. It loses nothing, and one learning rate suits layers whose vectors are of different size. A dimension that is
+    constant but for rounding, as those of the first token's embedding, becomes 0.
     """
     for layer in range(learnt.values.shape[1]):
         block = learnt.values[:, layer].float()
-        mean, deviation = block.mean(0), block.std(0).clamp(min=1e-6)
+        mean, deviation = block.mean(0), block.std(0)
+        scale = torch.where(deviation > 1e-5 * mean.abs() + 1e-12, 1 / deviation, 0.0)
         for vectors in (learnt, *others):
-            vectors.values[:, layer] = ((vectors.values[:, layer].float() - mean) / deviation).to(vectors.values)
+            vectors.values[:, layer] = ((vectors.values[:, layer].float() - mean) * scale).to(vectors.values)
 
 
 def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> Pooler:
@@ -138,7 +155,7 @@ def _dtype(shape: tuple[int, int, int], max_bytes: float, what: str) -> torch.dt
             return dtype
     fitting = int(max_bytes // (2 * shape[1] * shape[2]))
     raise ConfigError(
-        f"The vectors of {what} take {size * 2 / 1e9:.1f} GB ({shape[0]:,} items, {shape[1]} layers, {shape[2]} numbers), "
+        f"The vectors of {what} take {size * 2 / 1e9:.3g} GB ({shape[0]:,} items, {shape[1]} layers, {shape[2]} numbers), "
         f"more than probe.max_memory_gb={max_bytes / 1e9:g}. Raise it, or take at most {fitting:,} items "
         "(probe.max_train, probe.max_test) or fewer probe.layers."
     )

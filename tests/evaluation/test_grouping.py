@@ -23,6 +23,12 @@ def test_seeds_are_one_system_named_by_what_differs(runs):
     assert grouped(*runs) == {"tasks=x": ["a", "c"], "tasks=x,y": ["b", "d"]}
 
 
+def test_runs_that_draw_other_labels_with_each_seed_are_one_system(tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        write_config(tmp_path / name, seed, ["x"], **{"datamodule.train_sampler.draw_seed": seed})
+    assert grouped(tmp_path / "a", tmp_path / "b") == {"tasks=x": ["a", "b"]}
+
+
 def test_all_tasks_by_default_are_the_tasks_that_were_learnt(tmp_path):
     write_config(tmp_path / "a", 1, ["x", "y"])
     write_config(tmp_path / "b", 2, ["x", "y"])

@@ -1,6 +1,7 @@
 """Combining gradients in real training, and looking at them."""
 
 import csv
+import math
 
 import pytest
 import torch
@@ -212,6 +213,14 @@ def test_norms_and_cosines_by_hand():
     found = TaskGradients({}, body, {})
     assert {name: norm.item() for name, norm in found.norms().items()} == pytest.approx({"a": 5, "b": 2**0.5})
     assert found.cosines()["a", "b"].item() == pytest.approx(0.5**0.5)
+
+
+def test_a_gradient_of_zero_has_no_direction():
+    body = {"a": [torch.tensor([3.0, 0.0])], "b": [torch.zeros(2)], "c": [torch.tensor([1e-15, 0.0])]}
+    found = {pair: cosine.item() for pair, cosine in TaskGradients({}, body, {}).cosines().items()}
+    assert found["a", "c"] == pytest.approx(1)
+    assert math.isnan(found["a", "b"])
+    assert math.isnan(found["b", "c"])
 
 
 @pytest.mark.parametrize(

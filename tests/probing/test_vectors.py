@@ -7,7 +7,7 @@ import torch
 from mtlrank.building.model import build_body
 from mtlrank.errors import ConfigError
 from mtlrank.model.head.pooler import AttentionAverage, Average, CLSToken, SpanAverage
-from mtlrank.probing.vectors import Vectors, draw_units, frozen_pooler, read_vectors, standardise
+from mtlrank.probing.vectors import Vectors, distinct, draw_units, frozen_pooler, read_vectors, standardise
 
 LAYERS = [0, 1, 2, 3]
 
@@ -72,6 +72,22 @@ def test_standardised_by_hand():
     standardise(learnt, other)
     torch.testing.assert_close(learnt.values[:, 0, 0], torch.tensor([-(0.5**0.5), 0.5**0.5]))
     assert other.values.tolist() == [[[0.0, 0.0]]]
+
+
+def test_what_is_constant_but_for_rounding_is_no_information():
+    learnt = Vectors(torch.tensor([[[5.0]], [[5.000001]], [[4.999999]]]), np.arange(3))
+    standardise(learnt)
+    assert learnt.values.flatten().tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_document_of_several_groups_of_a_query_counts_once(datasets):
+    dataset = datasets["trec2019"]
+    split = dataset.split("train")
+    items = split.items_of_samples(np.concatenate(draw_units(dataset, "train", 200, seed=0)))
+    kept = distinct(split, items)
+    pairs = [split.ids[sequence] for sequence in split.sequence_of_item[items].tolist()]
+    assert [pairs[place] for place in kept.tolist()] == list(dict.fromkeys(pairs))
+    assert 150 < len(kept) <= 200 < len(items)
 
 
 def test_a_pooler_with_weights_is_replaced_and_spans_stay_spans(body):
