@@ -26,8 +26,8 @@ def portion_ends(num_items: int, portions: Sequence[float]) -> list[int]:
     """
     if num_items < 2 * SMALLEST:
         raise DataError(
-            f"{num_items} labelled items are too few to probe: expected at least {2 * SMALLEST}, beside those that are held "
-            "out. Raise probe.max_train, if there are more."
+            f"{num_items} labelled items are too few to probe: expected at least {2 * SMALLEST}, beside those that are "
+            "held out. Raise probe.max_train, if there are more."
         )
     ends = [0]
     for portion in portions[:-1]:
