@@ -14,3 +14,9 @@ def datasets_of(config: Config) -> dict[str, Config]:
 def head_names(config: Config) -> list[str]:
     """The names of the chosen datasets, which are those of their heads, the main one first."""
     return [str(dataset["name"]) for dataset in datasets_of(config).values()]
+
+
+def measures_of(dataset: Config) -> list[str] | None:
+    """The measures that a dataset's config names, the first one decides; None if only its task's class knows them."""
+    measures: list[str] | None = dataset["task"].get("measures")
+    return measures

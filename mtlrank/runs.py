@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 
 from mtlrank.checks import nearest
-from mtlrank.config import Config, datasets_of
+from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.evaluation.confounds import confounds
@@ -146,11 +146,18 @@ def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
         config = _config(folder)
         monitored.add(config["training"]["monitor"])
         for dataset in datasets_of(config).values():
-            heads.setdefault(dataset["name"], dataset["task"]["measures"][0])
+            name = str(dataset["name"])
+            if measured := measures_of(dataset) or sorted(_measured(name, known)):
+                heads.setdefault(name, measured[0])
     primary = [f"{name}/{measure}" for name, measure in heads.items()]
     wanted = [*sorted(monitored - {None}), *[f"val/{key}" for key in primary if f"val/{key}" in known][:1]]
     wanted += [f"test/{key}" if f"test/{key}" in known else f"val/{key}" for key in primary]
     return [key for key in dict.fromkeys(wanted) if key in known]
+
+
+def _measured(name: str, keys: set[str]) -> list[str]:
+    """The measures of a head among keys such as test/trec2019/nDCG@10."""
+    return [key.partition(f"/{name}/")[2] for key in keys if f"/{name}/" in key]
 
 
 def _sort_key(value: float | None, *, less: bool) -> float:

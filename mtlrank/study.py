@@ -23,7 +23,7 @@ from mtlrank.building.trainer import build_checkpoints
 from mtlrank.checks import all_known
 from mtlrank.composing.objects import parameters_of
 from mtlrank.composing.selection import check_monitor, select_tasks
-from mtlrank.config import Config, datasets_of
+from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
@@ -303,13 +303,10 @@ def _checked(config: Config) -> dict[str, Any]:
     check_monitor(selected)
     check_loop(selected)
     check_samplers(selected)
-    measures = [
-        m
-        for key, dataset in datasets.items()
-        if key in (study["heads"] or datasets)
-        for m in dataset["task"]["measures"]
-    ]
-    all_known("study.measures", study["measures"] or [], measures, "measures")
+    named = [measures_of(dataset) for key, dataset in datasets.items() if key in (study["heads"] or datasets)]
+    if None not in named:
+        measures = [measure for each in named for measure in each or ()]
+        all_known("study.measures", study["measures"] or [], measures, "measures")
     return study
 
 

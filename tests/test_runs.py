@@ -58,6 +58,19 @@ def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp
     assert "0.4500 ± 0.0707" in done.stdout
 
 
+def test_a_task_whose_class_names_the_measures_is_shown_by_one_that_was_measured(runs, tmp_path):
+    for name in runs:
+        config = read_json(tmp_path / name / "model" / "config.json")
+        config["datamodule"]["dataset"]["datasets"]["sim"]["task"] = {"_target_": "my_parts.Mine"}
+        write_json(tmp_path / name / "model" / "config.json", config)
+    done = typed("a", "b", "c", "--output", "sweep.csv")
+    assert done.exit_code == 0, done.output
+    header = (tmp_path / "sweep.csv").read_text().splitlines()[0]
+    assert header.startswith(
+        "system,runs,val/rank/nDCG@10,val/rank/nDCG@10 (sd),test/rank/nDCG@10,test/rank/nDCG@10 (sd),val/sim/MSE,"
+    )
+
+
 def test_what_else_differs_is_told(runs, tmp_path):
     """The name of a system holds as few settings as tell it from the others."""
     for name, number in (("a", 5), ("b", 5), ("c", 10)):

@@ -201,6 +201,14 @@ def test_a_task_in_no_mixture_is_said_not_to_be_trained(data_dir, tmp_path, caps
     assert capsys.readouterr().err == "mtlrank: in no mixture, so not trained: msm_coref\n"
 
 
+def test_measures_that_a_task_of_ones_own_names_in_its_class_are_not_checked():
+    own = "~datamodule.dataset.datasets.msm_sem_sim.task.measures"
+    config = vary_with(*SHORT, own, "study.measures=[Mine]")({})
+    assert {task for run in study.plan(config) for task in run.mixture} == {"msm_sem_sim", "msm_ner"}
+    with pytest.raises(ConfigError, match="unknown measures: Mine"):
+        study.plan(vary_with(*SHORT, own, "study.heads=[msm_ner]", "study.measures=[Mine]")({}))
+
+
 def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so():
     """`AnnotatedPairs` has no val unless it is told one; a class that takes no such setting is asked for its records."""
     pairs = {"_target_": "mtlrank.datamodule.dataset.AnnotatedPairs", "train": "vaswani", "test": "vaswani"}
