@@ -136,6 +136,8 @@ class IRDataset(PreparedDataset):
             )
         if self.negatives.grouping != "pointwise" and learn_from != "docpairs":
             at_least("num_negatives", num_negatives, 1)  # else a group has nothing to compare
+        if train is None and negatives_run is not None:
+            raise ConfigError(f"Dataset {name!r}: negatives_run is for training, and train is null. Leave it out.")
         training_samples.check(name, task, learn_from, annotator, negatives_run, max_queries)
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, RankedDocs]] = {}

@@ -57,6 +57,8 @@ def test_negatives_may_come_from_another_run_than_the_first_stage(source, tmp_pa
         ConfigError, match="negatives_run is for learn_from=judged or annotator, but learn_from is docp"
     ):
         ranking(source, PairwiseRelevance(["AP"], 2), learn_from="docpairs", negatives_run=mined)
+    with pytest.raises(ConfigError, match="negatives_run is for training, and train is null"):
+        ranking(None, PairwiseRelevance(["AP"], 2), more_tests={"other": source}, negatives_run=mined)
 
 
 def test_docpairs_are_groups_of_a_better_and_a_worse_document(source, tmp_path):
