@@ -132,6 +132,9 @@ class MTLDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> MTLLoader:
         self._training = self.loader("train")
+        if rank() == 0:
+            for remark in self._training.mtl_sampler.remarks():
+                warn(remark)
         self._training.start_at(*self._start)
         return self._training
 

@@ -6,6 +6,7 @@ import pytest
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import MTLDataset
+from mtlrank.datamodule.dataset.split import PreparedSplit
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.datamodule.sampler import Annealed, LimitedData, RandomProportional, Sequential
 from mtlrank.errors import ConfigError
@@ -86,6 +87,30 @@ def test_limited_data_is_told_what_samples_are_about(datasets):
     assert sampler.counts()[0] == 200
     assert sampler.counts()[1] > 0
     assert all(known & {*annotated[sample]} for sample in sampler.chosen[1])
+
+
+def test_what_samples_are_about_is_read_and_remarked_once(datasets, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(PreparedSplit, "samples_about", lambda self, pairs: asked.append(self) or np.arange(3))
+    mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_bm25")})
+    few = functools.partial(LimitedData, main="trec2019", num_samples=20)
+    datamodule = MTLDataModule(mixture, few, Sequential, Sequential, 8, 8)
+    assert [datamodule.num_batches("train", world_size=size) for size in (1, 2)] == [3, 2]
+    assert capsys.readouterr().err == ""
+    datamodule.train_dataloader()
+    told = capsys.readouterr().err
+    assert told == "mtlrank: about the 20 samples of trec2019, 20 were wanted, and there are: msm_bm25 3\n"
+    assert len(asked) == len(mixture.datasets)
+
+
+def test_only_the_first_process_tells_remarks(datasets, monkeypatch, capsys):
+    monkeypatch.setattr("mtlrank.datamodule.multitask.rank", lambda: 1)
+    monkeypatch.setattr("mtlrank.datamodule.multitask.world_size", lambda: 2)
+    monkeypatch.setattr(LimitedData, "remarks", lambda self: ["few"])
+    mixture = MTLDataset({key: datasets[key] for key in ("trec2019", "msm_bm25")})
+    few = functools.partial(LimitedData, main="trec2019", num_samples=200)
+    MTLDataModule(mixture, few, Sequential, Sequential, 8, 8).train_dataloader()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_course_is_over_when_the_training_is(datasets):

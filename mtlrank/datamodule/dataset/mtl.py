@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 import torch.utils.data
@@ -28,6 +29,7 @@ class MTLDataset:
 
     def __init__(self, datasets: Mapping[str, PreparedDataset]) -> None:
         self.datasets = dict(datasets)
+        self._splits: dict[str, MTLSplit] = {}
         check_names(dataset.name for dataset in self.datasets.values())
 
     @property
@@ -37,7 +39,9 @@ class MTLDataset:
 
     def split(self, split: str) -> "MTLSplit":
         """One split of all datasets; datasets without it take part with no samples."""
-        return MTLSplit(self.by_name, split)
+        if split not in self._splits:
+            self._splits[split] = MTLSplit(self.by_name, split)
+        return self._splits[split]
 
 
 class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
@@ -46,6 +50,7 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
     def __init__(self, datasets: Mapping[str, PreparedDataset], split: str) -> None:
         self.names = list(datasets)
         self.splits = [dataset.split(split) if dataset.has(split) else None for dataset in datasets.values()]
+        self._about: dict[tuple[str, bytes], list[Ints]] = {}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -54,6 +59,10 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
 
     def lengths(self) -> list[Ints]:
         """Tokens of each sample, for each dataset in order."""
+        return self._lengths
+
+    @cached_property
+    def _lengths(self) -> list[Ints]:
         return [split.lengths() if split else np.zeros(0, dtype=np.int64) for split in self.splits]
 
     def about(self, name: str, samples: Ints) -> list[Ints]:
@@ -62,6 +71,12 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
         A sample is about a pair if one of its sequences has the same query and document or, without queries, the same
         document.
         """
+        asked = name, samples.tobytes()
+        if asked not in self._about:
+            self._about[asked] = self._read_about(name, samples)
+        return self._about[asked]
+
+    def _read_about(self, name: str, samples: Ints) -> list[Ints]:
         split = self.splits[self.names.index(name)]
         assert split is not None, "an empty split has no samples"
         pairs = split.pairs_of(samples)

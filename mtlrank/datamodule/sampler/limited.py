@@ -10,7 +10,6 @@ from mtlrank.checks import all_known, number
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
-from mtlrank.progress import warn
 
 
 class LimitedData(MTLSampler):
@@ -66,15 +65,19 @@ class LimitedData(MTLSampler):
                 f"No sample of {', '.join(useless)} is about a pair of the {self.num_main} samples chosen of "
                 f"{self.main!r}. Annotate the same collection, leave such datasets out (tasks=[...]), or set share=0."
             )
-        most = round(self.share * self.num_main)
-        few = [
-            f"{name} {len(samples):,}" for name, samples in about.items() if name != self.main and len(samples) < most
-        ]
-        if few and not self.rank:
-            warn(
-                f"about the {self.num_main:,} samples of {self.main}, {most:,} were wanted, and there are: {', '.join(few)}"
-            )
         return [
-            mine if name == self.main else np.sort(random.permutation(samples)[:most])
+            mine if name == self.main else np.sort(random.permutation(samples)[: self._most()])
             for name, samples in about.items()
         ]
+
+    def remarks(self) -> list[str]:
+        found, most = dict(zip(self.sizes, self.counts(), strict=True)), self._most()
+        few = [f"{name} {count:,}" for name, count in found.items() if name != self.main and count < most]
+        if not few:
+            return []
+        wanted = f"about the {self.num_main:,} samples of {self.main}, {most:,} were wanted"
+        return [f"{wanted}, and there are: {', '.join(few)}"]
+
+    def _most(self) -> int:
+        """Samples of each other dataset, at most."""
+        return round(self.share * self.num_main)

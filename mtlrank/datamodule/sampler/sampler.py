@@ -82,6 +82,10 @@ class MTLSampler(Sampler[Draw], ABC):
         """Length of an epoch's order."""
         return sum(self._checked_counts())
 
+    def remarks(self) -> list[str]:
+        """What a user should know of the samples, told when training begins."""
+        return []
+
     def pass_through(self, dataset: int, start: int, count: int) -> Ints:
         """The next `count` samples of a dataset of which `start` were drawn before, in random order.
 

@@ -27,13 +27,12 @@ def test_limited_data_holds_the_chosen_samples_and_what_is_about_them():
     assert [len(samples) for samples in fewer.chosen] == [2, 1, 1]
 
 
-def test_fewer_samples_than_wanted_are_told_once(capsys):
+def test_fewer_samples_than_wanted_are_remarked():
     related = {"main": "d0", "num_samples": 4, "about": lambda *_: [np.arange(4), np.arange(3), np.arange(9)]}
-    for rank in (0, 1):
-        sampler = LimitedData(named([4, 6, 9]), 2, rank=rank, world_size=2, **related)
-        assert [len(samples) for samples in sampler.chosen] == [4, 3, 4]
-    told = capsys.readouterr().err
-    assert told == "mtlrank: about the 4 samples of d0, 4 were wanted, and there are: d1 3\n"
+    sampler = LimitedData(named([4, 6, 9]), 2, **related)
+    assert [len(samples) for samples in sampler.chosen] == [4, 3, 4]
+    assert sampler.remarks() == ["about the 4 samples of d0, 4 were wanted, and there are: d1 3"]
+    assert LimitedData(named([4, 6, 9]), 2, share=0.5, **related).remarks() == []
 
 
 def test_what_is_chosen_is_drawn_by_its_seed():
