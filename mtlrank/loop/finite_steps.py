@@ -35,8 +35,9 @@ class FiniteSteps:
         self.name_of = name_of
         self.skipped = 0  # steps, in this attempt
         self.skipped_before = 0  # in attempts that this one continues
-        self.learnt = Counter[str]()  # losses of each task so far, also in earlier attempts
-        self._wrong = Counter[str]()  # those of this attempt that were not finite
+        self.known = set[str]()  # tasks that were learnt before this attempt
+        self.learnt = Counter[str]()  # losses of each task, in this attempt and this process
+        self._wrong = Counter[str]()  # those that were not finite
         self._waiting: list[tuple[torch.cuda.Event, Tensor, Learnt]] = []
 
     def check(self, norm: Tensor, optimizer: Optimizer, learnt: Learnt) -> None:
@@ -70,7 +71,7 @@ class FiniteSteps:
 
     def never_finite(self, name: str) -> str:
         """A sentence that says so if no loss of a task was finite so far; else empty."""
-        if not 0 < self.learnt[name] <= self._wrong[name]:
+        if name in self.known or not 0 < self.learnt[name] <= self._wrong[name]:
             return ""
         return (
             f"The losses of {name!r} were never finite: look for NaN in its head, its loss and its labels, not at the "

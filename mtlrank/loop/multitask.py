@@ -184,7 +184,7 @@ class MultiTaskLoop(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.examples = Counter(checkpoint["examples"])
         self.finite.skipped_before = checkpoint["skipped"]
-        self.finite.learnt = Counter(self.examples)
+        self.finite.known = set(self.examples)
 
     def on_train_end(self) -> None:
         """Check the last step, too."""

@@ -49,9 +49,9 @@ def test_a_task_whose_losses_were_never_finite_is_told():
             weight.grad = torch.full((2,), float("nan"))
             guard.check(gradient_norm([weight], 1.0), optimizer, learnt)
 
-    for learnt, before, said in ((worse, 0, NEVER), (worse, 1, "Lower loop"), (BAD, 0, "Lower loop")):
+    for learnt, known, said in ((worse, {"a"}, NEVER), (worse, {"b"}, "Lower loop"), (BAD, set(), "Lower loop")):
         guard = FiniteSteps(1, "{} {}".format)
-        guard.learnt["b"] = before  # in an earlier attempt, of which nothing more is known
+        guard.known = known
         with pytest.raises(DivergedError, match=rf"Checkpoints are from before it\. {said}"):
             bad_steps(guard, learnt)
         assert bool(guard.never_finite("b")) is (said == NEVER)
