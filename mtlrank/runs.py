@@ -144,7 +144,7 @@ def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
     monitored = set[str]()
     for folder in (folder for row in rows for folder in row.folders):
         config = _config(folder)
-        monitored.add(config["training"]["monitor"])
+        monitored.add(about(folder).get("chosen by", config["training"]["monitor"]))
         for dataset in datasets_of(config).values():
             name = str(dataset["name"])
             if measured := measures_of(dataset) or sorted(_measured(name, known)):

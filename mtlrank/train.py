@@ -36,7 +36,6 @@ from mtlrank.building.trainer import (
     no_validation,
     plan_steps,
 )
-from mtlrank.composing.objects import build_object
 from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -82,8 +81,10 @@ def rehearse(config: Config) -> dict[str, PreparedDataset]:
 
 def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
     """The metric that chose a run's weights; None on all processes but the first, which have no metrics."""
-    key = _monitored(select_tasks(config), metrics)
-    return None if key is None else metrics[key]
+    if not metrics:
+        return None
+    config = select_tasks(config)
+    return metrics.get(_chosen_by(run_folder.output_folder(config), config))
 
 
 def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
@@ -93,17 +94,14 @@ def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int |
         key: description[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in description
     }
     facts |= {"tasks": ", ".join(datasets_of(config)), "seed": config["seed"]}
-    if key := _monitored(config, metrics):
+    if (key := _chosen_by(folder, config)) in metrics:
         facts |= {"chosen by": key, "reached": metrics[key]}
     return facts
 
 
-def _monitored(config: Config, metrics: Mapping[str, float]) -> str | None:
-    """The key of the measure that chose a run's weights, if it is one of its metrics."""
-    datasets = datasets_of(config).values()
-    keys = [f"val/{node['name']}/{measure}" for node in datasets for measure in build_object(node["task"]).measures]
-    monitor = config["training"]["monitor"]
-    return next((key for key in ([monitor] if monitor else keys) if key in metrics), None)
+def _chosen_by(folder: Path, config: Config) -> str:
+    """The key of the measure that chose a finished run's weights; empty if that is not known."""
+    return str(run_folder.about(folder).get("chosen by") or config["training"]["monitor"] or "")
 
 
 def _selected(config: Config) -> Config:
@@ -197,7 +195,7 @@ def _conclude(
     _save(output / "model", inputs.model, inputs.datasets, config)
     seconds = round(time.time() - training.started)
     learnt = {"steps": training.trainer.global_step, "samples": training.loop.examples.total()}
-    result = {"seconds": seconds, **learnt, "weights": kept}
+    result = {"seconds": seconds, **learnt, "weights": kept, "chosen by": training.milestones.monitored.key}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
     write_json(output / run_folder.ABOUT, {**description, **result, **leaks}, sort_keys=False)
     write_json(output / run_folder.DATA, _fingerprints(config, prepared))

@@ -71,6 +71,14 @@ def test_a_task_whose_class_names_the_measures_is_shown_by_one_that_was_measured
     )
 
 
+def test_the_first_column_is_what_chose_the_weights(runs, tmp_path):
+    for name in ("a", "b"):
+        write_json(tmp_path / name / "about.json", {"chosen by": "val/sim/MSE"})
+    done = typed("a", "b", "--output", "sweep.csv")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "sweep.csv").read_text().startswith("system,runs,val/sim/MSE,")
+
+
 def test_what_else_differs_is_told(runs, tmp_path):
     """The name of a system holds as few settings as tell it from the others."""
     for name, number in (("a", 5), ("b", 5), ("c", 10)):

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from mtlrank import __version__, prepare, train
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
-from mtlrank.storage import read_json
+from mtlrank.storage import read_json, write_json
 from tests.loop.runs import StoppedError, run_until, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -83,7 +83,7 @@ def test_a_run_that_is_not_finished_says_how_it_began_and_which_attempt_was_the_
         run_until(settings(data, tmp_path), 5 + number)
         told = read_json(tmp_path / "about.json")
         assert (told["command"], told["commit"]) == (f"mtlrank train {command}", f"commit of the {command}")
-        assert {"seconds", "steps", "weights"}.isdisjoint(told)
+        assert {"seconds", "steps", "weights", "chosen by"}.isdisjoint(told)
 
 
 def test_a_finished_run_names_the_code_that_it_began_with(data, tmp_path, monkeypatch):
@@ -118,9 +118,20 @@ def test_a_step_of_a_pipeline_says_what_its_model_is(data, tmp_path, monkeypatch
     assert (told["mtlrank"], told["commit"], told["steps"], told["seed"]) == (__version__, "0123abc", 2, 42)
     assert told["tasks"] == "trec2019, msm_ner"
     assert told["reached"] == values[told["chosen by"]]
-    assert told["chosen by"] in read_json(tmp_path / "about.json")["weights"]
+    about = read_json(tmp_path / "about.json")
+    assert told["chosen by"] == about["chosen by"] == "val/trec2019/nDCG@10"
+    assert told["chosen by"] in about["weights"]
     (tmp_path / "about.json").unlink()
     assert "commit" not in train.summary(tmp_path, {})
+
+
+def test_the_objective_of_a_sweep_is_what_chose_the_weights(data, tmp_path):
+    config = settings(data, tmp_path, "training.max_steps=2", "training.monitor=val/msm_ner/Accuracy", "test=false")
+    values = train.run(config)
+    assert train.objective(config, values) == values["val/msm_ner/Accuracy"] != values["val/trec2019/nDCG@10"]
+    assert train.objective(config, {}) is None, "only the first of several processes has metrics"
+    write_json(tmp_path / "about.json", {"chosen by": "val/trec2019/nDCG@10"})
+    assert train.objective(config, values) == values["val/trec2019/nDCG@10"]
 
 
 def test_tensorboard_knows_the_settings_of_a_run_and_shows_no_value_that_was_not_measured(data, tmp_path):

@@ -11,7 +11,7 @@ from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import check_monitor, select_tasks
-from mtlrank.config import Config, datasets_of
+from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.progress import warn
@@ -140,7 +140,7 @@ def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:
 def _main_measure(config: Config) -> list[str]:
     """The first measure of the first task, which decides by default, if the config names it."""
     main = next(iter(datasets_of(config).values()))
-    return [f"{main['name']}/{measure}" for measure in (main["task"].get("measures") or ())[:1]]
+    return [f"{main['name']}/{measure}" for measure in (measures_of(main) or ())[:1]]
 
 
 def _check_promotion(config: Config, measures: Sequence[str]) -> None:
@@ -156,7 +156,7 @@ def _check_promotion(config: Config, measures: Sequence[str]) -> None:
         f"{head_name(each['name'], split)}/{measure}"
         for each in judged
         for split in ("test", *(f"test@{name}" for name in each.get("more_tests") or ()))
-        for measure in each["task"].get("measures") or []
+        for measure in measures_of(each) or ()
     ]
     for measure in measures:
         if measure not in keys and all("measures" in each["task"] for each in judged):

@@ -15,8 +15,8 @@ from torch.utils.tensorboard.summary import hparams
 
 from mtlrank.building.dataset import code
 from mtlrank.building.devices import is_on_gpus, num_processes
-from mtlrank.checks import nearest
 from mtlrank.composing.objects import build_object, locate
+from mtlrank.composing.selection import require_monitor
 from mtlrank.config import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
@@ -187,8 +187,7 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
     if not keys:
         raise no_validation(datasets)
     key = config["training"]["monitor"] or next(iter(keys))
-    if key not in keys:
-        raise ConfigError(f"training.monitor is {key!r}.{nearest(key, keys)} Expected one of {', '.join(keys)}.")
+    require_monitor(key, keys)
     return Monitored(key, keys[key])
 
 

@@ -1,13 +1,13 @@
 """Which tasks of a composed config are used, with which heads and measures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from mtlrank.checks import nearest
 from mtlrank.composing.explain import key_of
-from mtlrank.config import Config, datasets_of
+from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError
 
 _BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses with a value per dataset name
@@ -117,9 +117,15 @@ def _owner(heads: Mapping[str, Any], key: str) -> str:
 
 def check_monitor(config: Config) -> None:
     """Refuse a monitored metric that no validation computes, if all tasks' configs name their measures."""
-    monitor, datasets = config["training"]["monitor"], datasets_of(config).values()
-    keys = [f"val/{each['name']}/{measure}" for each in datasets for measure in each["task"].get("measures") or ()]
-    if monitor and monitor not in keys and all("measures" in each["task"] for each in datasets):
+    monitor = config["training"]["monitor"]
+    named = [(each["name"], measures_of(each)) for each in datasets_of(config).values()]
+    if monitor and all(measures is not None for _, measures in named):
+        require_monitor(monitor, [f"val/{name}/{measure}" for name, measures in named for measure in measures or ()])
+
+
+def require_monitor(monitor: str, keys: Collection[str]) -> None:
+    """Raise `ConfigError` if a monitored metric is not one of those that validation computes."""
+    if monitor not in keys:
         raise ConfigError(
             f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
         )
