@@ -8,7 +8,7 @@ from components.check.component import check
 from components.launch.trainjob import TRAINING_KEYS
 from components.train.component import train
 from pipelines.placement import place, place_on_gpus
-from pipelines.stages import judging, preparing
+from pipelines.stages import judging, prepare_after
 
 
 @dsl.pipeline(name="mtl-ranking", description="Train one transformer body with one head per dataset and judge each.")
@@ -81,11 +81,7 @@ def mtl_ranking(
     checked = check(**locals())  # all parameters
     place(checked, cpu="1", memory="1Gi", hours=1)
     checked.set_caching_options(False)  # the cache does not know what the image's environment says
-    with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        dataset = preparing(
-            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
-        )
-        dataset.after(checked)
+    dataset = prepare_after(checked, tasks, shards, experiment, body, overrides, prepared)
     trained = train(
         datasets=dsl.Collected(dataset.output),
         tasks=tasks,

@@ -10,7 +10,7 @@ from components.launch.component import launch
 from pipelines.described import other_parameters_as_in
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.placement import place
-from pipelines.stages import judging, preparing
+from pipelines.stages import judging, prepare_after
 
 
 @dsl.pipeline(name="mtl-ranking-nodes", description="The same as mtl-ranking, with training on several nodes.")
@@ -67,11 +67,7 @@ def mtl_ranking_nodes(  # noqa: D417 - the others are in mtl_ranking
     checked = check(**locals(), on_nodes=True)  # all parameters
     place(checked, cpu="1", memory="1Gi", hours=1)
     checked.set_caching_options(False)  # the cache does not know what the image's environment says
-    with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        dataset = preparing(
-            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
-        )
-        dataset.after(checked)
+    dataset = prepare_after(checked, tasks, shards, experiment, body, overrides, prepared)
     trained = launch(
         datasets=dsl.Collected(dataset.output),
         tasks=tasks,

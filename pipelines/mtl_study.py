@@ -11,7 +11,7 @@ from components.trial.component import trial
 from pipelines.described import other_parameters_as_in
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.placement import place, place_on_gpus
-from pipelines.stages import preparing
+from pipelines.stages import prepare_after
 
 
 @dsl.pipeline(name="trying-one")
@@ -118,11 +118,7 @@ def mtl_study(  # noqa: D417 - the others are in mtl_ranking
     """
     planned = plan(**locals())  # all parameters
     place(planned, cpu="1", memory="4Gi", hours=1)
-    with dsl.ParallelFor(tasks, name="prepare-each") as task:
-        dataset = preparing(
-            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
-        )
-        dataset.after(planned)
+    dataset = prepare_after(planned, tasks, shards, experiment, body, overrides, prepared)
     trying(
         datasets=dsl.Collected(dataset.output),
         runs=planned.outputs["Output"],

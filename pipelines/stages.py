@@ -27,6 +27,16 @@ def preparing(
     return place(merged, cpu="1", memory="8Gi", hours=24).outputs["dataset"]
 
 
+def prepare_after(first, tasks, shards, experiment, body, overrides, prepared):
+    """Prepare each dataset once the first step of a pipeline, which checks, has ended well; called while it is traced."""
+    with dsl.ParallelFor(tasks, name="prepare-each") as task:
+        dataset = preparing(
+            task=task, shards=shards, experiment=experiment, body=body, overrides=overrides, prepared=prepared
+        )
+        dataset.after(first)
+    return dataset
+
+
 @dsl.pipeline(name="judging-one")
 def judging_one(
     datasets: dsl.Input[List[dsl.Dataset]],
