@@ -21,17 +21,6 @@ def merge(
     """Merge the shards of a dataset into one self-contained dataset, and write its card.
 
     With `prepared`, the dataset is kept there for later runs, and fetched if it is there already.
-
-    Args:
-        task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
-        parts: All shards of it.
-        experiment: Name of the experiment's config.
-        body: Name of the body's config. Empty: the experiment's.
-        overrides: Further settings, written as on the command line.
-        prepared: Folder where prepared datasets are kept. Empty: nowhere.
-        dataset: The prepared dataset.
-        card: What is in it, what was left out and why.
-
     """
     from pathlib import Path
     from shutil import copyfile

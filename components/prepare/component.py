@@ -17,18 +17,7 @@ def prepare(
     prepared: str,
     part: dsl.Output[dsl.Dataset],
 ):
-    """Read, check and tokenise a shard of a dataset, unless the dataset is kept from an earlier run.
-
-    Args:
-        task: Key of the dataset, as in datamodule/dataset/mtl.yaml.
-        shard: Which share of the dataset, as in 3/8.
-        experiment: Name of the experiment's config.
-        body: Name of the body's config: datasets are tokenised for it. Empty: the experiment's.
-        overrides: Further settings, written as on the command line.
-        prepared: Folder where prepared datasets are kept. Empty: nowhere.
-        part: The prepared shard, or where the whole dataset is kept.
-
-    """
+    """Read, check and tokenise a shard of a dataset, unless the dataset is kept from an earlier run."""
     from pathlib import Path
 
     from components.prepare.kept import config_of, prepare_or_find

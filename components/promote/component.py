@@ -18,19 +18,7 @@ def promote(
     decision: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Publish the model in the registry, and promote it if it is not worse than the model in use.
-
-    Args:
-        datasets: The prepared datasets, in case the model in use has to be judged again.
-        results: The evaluation of each head.
-        model: The trained model.
-        registry: The folder of the registry, as in gs://bucket/registry. Empty: nothing is promoted.
-        measures: The measures that decide, as in trec2019/nDCG@10. Empty: the first of the model in use.
-        margin: The new model may be worse by this much, in the measures' own unit.
-        decision: What was decided, and why.
-        metrics: Whether it was promoted, and the differences.
-
-    """
+    """Publish the model in the registry, and promote it if it is not worse than the model in use."""
     from pathlib import Path
 
     from mtlrank import promote
