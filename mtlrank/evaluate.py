@@ -26,7 +26,7 @@ from mtlrank.errors import ConfigError, UserError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
 from mtlrank.evaluation.report import invented, print_table
-from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.results import warn_of_levels, write_head
 from mtlrank.inference.scoring import evaluation_device, evaluation_precision, score_split
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
@@ -222,6 +222,8 @@ def judge_all(
     for dataset in datasets.values():
         if not dataset.sets(split):
             warn(f"{dataset.name} has no {split} split and is not judged")
+            continue
+        warn_of_levels(dataset)
         for each in dataset.sets(split):
             values = _judge(model, dataset, output / head_name(dataset.name, each), scoring, each, weights)
             metrics.update({f"{each}/{dataset.name}/{measure}": value for measure, value in values.items()})

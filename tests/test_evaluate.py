@@ -16,18 +16,20 @@ from tests.commands import typed
 from tests.saved_models import save_random, settings
 
 
-def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path):
+def test_each_test_set_has_a_run_of_its_own_queries(data_dir, tmp_path, capsys):
     words = [
         f"data_dir={data_dir}",
         "tasks=[trec2019]",
         "+datamodule.dataset.datasets.trec2019.more_tests={held: mtlrank-embedded/val}",
         "datamodule.dataset.datasets.trec2019.val=null",
+        "datamodule.dataset.datasets.trec2019.task.measures=[nDCG@10,AP]",
     ]
     config = select_tasks(compose_config(words, trusted=True))
     datasets = prepare.run(config)
     model = build_model(config, build_body(config), datasets)
     metrics = evaluate.judge_all(model, datasets, tmp_path, evaluate.Scoring(batch_size=128), "0123")
     assert {key.split("/")[0] for key in metrics} == {"test", "test@held"}
+    assert capsys.readouterr().err.count("AP of trec2019 counts documents from grade 1 as relevant") == 1
 
     sizes = {}
     for folder, split in (("trec2019", "test"), ("trec2019@held", "test@held")):

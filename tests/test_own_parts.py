@@ -10,7 +10,7 @@ from mtlrank.batch import MTLBatch, Record, Step
 from mtlrank.building.dataset import build_dataset
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
-from mtlrank.inference.scoring import scores
+from mtlrank.inference.scoring import outputs
 from mtlrank.loop.gradients import losses_of
 from mtlrank.loop.loss import Combiner, ExampleMean, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -158,7 +158,7 @@ def test_scores_for_measures_have_a_number_or_a_row_an_item(base, give, told):
         task.learn_labels({"classes": ["a"], "counts": {"a": 1}})
     loop, data = a_loop(task)
     with pytest.raises(ConfigError, match=rf"{HERE}\.Own\.scores gives {told}"):
-        scores(loop.model, {"x": task}, {"x": data}, torch.device("cpu"))
+        outputs(loop.model, {"x": task}, {"x": data}, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

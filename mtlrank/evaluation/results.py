@@ -28,7 +28,6 @@ def write_head(
     `weights` is the hash of the model's weights, which identifies the judged model.
     """
     (folder / SUMMARY).unlink(missing_ok=True)
-    _warn_of_levels(dataset)
     summary: dict[str, Any] = {
         "name": dataset.name,
         "kind": dataset.task.kind,
@@ -86,7 +85,7 @@ def _write_labels(
     return {"constant": classes[int(measured.constant)] if classes else measured.constant}
 
 
-def _warn_of_levels(dataset: PreparedDataset) -> None:
+def warn_of_levels(dataset: PreparedDataset) -> None:
     """Warn of measures whose grade of relevance differs from the task's."""
     if (level := dataset.task.relevance_level) is None:
         return

@@ -12,7 +12,7 @@ from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import DivergedError
 from mtlrank.inference.candidates import Candidate
 from mtlrank.inference.packed import PackedPairs
-from mtlrank.inference.scoring import Arriving, scores
+from mtlrank.inference.scoring import Arriving, outputs
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Task
 
@@ -54,7 +54,8 @@ class Scorer:
         with self.precision():
             for start in range(0, len(order), self.batch_size):
                 batch = {self.name: packed.collate(order[start : start + self.batch_size])}
-                parts.append(scores(self.model, {self.name: self.task}, batch, device)[self.name].float())
+                scores, _ = outputs(self.model, {self.name: self.task}, batch, device)
+                parts.append(scores[self.name].float())
         computed = torch.cat(parts or [torch.zeros(0, device=device)])
         items = torch.from_numpy(packed.items(order))
         return Pending(pairs, packed.num_items, items, Arriving({"scores": computed}))

@@ -44,7 +44,7 @@ def score_split(
     tasks = {name: dataset.task for name, dataset in datasets.items()}
 
     def submit(batch: MTLBatch) -> tuple[MTLBatch, Arriving, Arriving]:
-        computed, losses = _outputs(model, tasks, batch.tasks, device, tasks if with_losses else ())
+        computed, losses = outputs(model, tasks, batch.tasks, device, tasks if with_losses else ())
         return batch, Arriving(computed), Arriving(losses)
 
     try:
@@ -86,28 +86,19 @@ class Arriving:
         return self._values
 
 
-def scores(
-    model: MultiTaskModel,
-    tasks: Mapping[str, Task],
-    batches: Mapping[str, TaskBatch],
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """The scores of a batch of each task, by name, as measures read them: one per item, or one per item and class.
-
-    Call it without gradients and inside the context of the precision. One context for many batches converts weights once,
-    which torch does not do in inference mode.
-    """
-    return _outputs(model, tasks, batches, device)[0]
-
-
-def _outputs(
+def outputs(
     model: MultiTaskModel,
     tasks: Mapping[str, Task],
     batches: Mapping[str, TaskBatch],
     device: torch.device,
     learnt: Collection[str] = (),
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The scores, and for the tasks in `learnt` the loss of each sample, unless it needs groups or a teacher."""
+    """The scores of a batch of each task, by name, and for the tasks in `learnt` the loss of each sample.
+
+    Scores are as measures read them: one per item, or one per item and class. Tasks that need groups or a teacher have no
+    loss. Call it without gradients and inside the context of the precision. One context for many batches converts weights
+    once, which torch does not do in inference mode.
+    """
     moved = {name: to_device(batch, device) for name, batch in batches.items()}
     logits = model(moved) if moved else {}
     with torch.autocast(device.type, enabled=False):

@@ -141,12 +141,13 @@ def by_measure(probed: Probed, margin: float) -> int | None:
     measure = probed.measures[0]
     sign = -1 if is_lower_better(measure) else 1
     baseline = probed.baseline[measure]
-    gains = [sign * (value - baseline) for value in probed.found.values[measure] if value is not None]
+    by_layer = zip(probed.found.layers, probed.found.values[measure], strict=True)
+    gains = {layer: sign * (value - baseline) for layer, value in by_layer if value is not None}
     least = margin * baseline if sign < 0 else 2 / probed.num_test**0.5
-    if max(gains) <= least:
+    most = max(gains.values(), default=0.0)
+    if most <= least:
         return None
-    by_layer = zip(probed.found.layers, gains, strict=True)
-    return min(layer for layer, gain in by_layer if gain >= (1 - margin) * max(gains))
+    return min(layer for layer, gain in gains.items() if gain >= (1 - margin) * most)
 
 
 def _layers(

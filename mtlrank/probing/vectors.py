@@ -80,9 +80,8 @@ def read_vectors(
     `pooler` must have no weights of its own. Raises `ConfigError` if the vectors take more than `max_bytes` as float16.
     """
     assert not body.training, "dropout would make the vectors random"
-    items = [np.asarray(split.items_of(sample), dtype=np.int64) for sample in samples.tolist()]
-    counts = np.array([len(of_sample) for of_sample in items])
-    shape = (int(counts.sum()), len(layers), pooler.out_dim)
+    items, counts = split.items_of_samples(samples), split.num_items(samples)
+    shape = (len(items), len(layers), pooler.out_dim)
     values = torch.empty(shape, dtype=_dtype(shape, max_bytes, what))
     size = f"{shape[0]:,} items, {shape[1]} layers, {values.nbytes / 1e6:,.0f} MB of {str(values.dtype)[6:]}"
     say(f"reading {what}: {size}")
@@ -95,7 +94,7 @@ def read_vectors(
         rows = torch.from_numpy(ranges(starts[chosen], counts[chosen]))
         values[rows] = pooled.clamp(-limit, limit).to(values)  # larger values would become infinite in float16
         progress.advance(len(chosen))
-    return Vectors(values, np.concatenate(items))
+    return Vectors(values, items)
 
 
 def standardise(learnt: Vectors, *others: Vectors) -> None:

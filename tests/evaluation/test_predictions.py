@@ -2,6 +2,7 @@
 
 from statistics import fmean
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,14 +20,14 @@ def dataset(request, datasets):
 
 def drawn(dataset, *samples):
     """A batch: its samples, and a score for each of their items."""
-    num_items = sum(len(dataset.split("test").items_of(sample)) for sample in samples)
+    num_items = len(dataset.split("test").items_of_samples(np.array(samples)))
     shape = (len(dataset.task.classes),) if dataset.task.kind == "classification" else ()
     return torch.tensor(samples), torch.rand(num_items, *shape)
 
 
 def of(dataset, scores, samples, sample):
     """The part of a batch's scores that is a sample's."""
-    counts = [len(dataset.split("test").items_of(each)) for each in samples.tolist()]
+    counts = dataset.split("test").num_items(samples.numpy()).tolist()
     return scores.split(counts)[samples.tolist().index(sample)]
 
 
@@ -37,7 +38,7 @@ def test_scores_stand_in_the_order_of_the_split_and_later_ones_count(dataset):
     predictions.add(*second)
     scores, items = predictions.scores()
     found = {2: first, 4: second, 7: first, 9: second}
-    assert items.tolist() == [item for sample in found for item in dataset.split("test").items_of(sample)]
+    assert items.tolist() == dataset.split("test").items_of_samples(np.array(list(found))).tolist()
     assert torch.equal(scores, torch.cat([of(dataset, part[1], part[0], sample) for sample, part in found.items()]))
     assert predictions.num_samples == 4
 

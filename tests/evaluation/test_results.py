@@ -2,13 +2,14 @@ import copy
 import csv
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from mtlrank import embedded
 from mtlrank.evaluation.judged_head import read_head
 from mtlrank.evaluation.predictions import Predictions
-from mtlrank.evaluation.results import write_head
+from mtlrank.evaluation.results import warn_of_levels, write_head
 from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.section import read_section
 from mtlrank.evaluation.systems import read_system
@@ -22,7 +23,7 @@ def judged(dataset, folder, offset=0.0):
     predictions = Predictions(dataset, "test")
     split = predictions.split
     for sample in range(len(split) // 2):
-        num_items = len(split.items_of(sample))
+        num_items = len(split.items_of_samples(np.array([sample])))
         shape = (num_items, len(dataset.task.classes)) if dataset.task.kind == "classification" else (num_items,)
         predictions.add(torch.tensor([sample]), torch.rand(shape) / 3 + offset)
     judgement = predictions.judge()
@@ -34,6 +35,7 @@ def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(
     dataset = copy.copy(datasets["trec2019"])
     dataset.task = copy.copy(dataset.task)
     dataset.task.measures = ("nDCG@10", "AP", "AP(rel=2)", "AP(rel=1)")
+    warn_of_levels(dataset)
     _, judgement = judged(dataset, tmp_path)
     assert judgement.values["AP"] == judgement.values["AP(rel=1)"] != judgement.values["AP(rel=2)"]
     assert capsys.readouterr().err.splitlines() == [
@@ -83,7 +85,7 @@ def test_predictions_are_kept_item_by_item(datasets, key, tmp_path):
     assert list(rows[0]) == ["query_id", "doc_id", "item", "label", "prediction", *more]
     assert len(rows) == len(labels)
     split = predictions.split
-    items = [item for sample in range(len(split) // 2) for item in split.items_of(sample)]
+    items = split.items_of_samples(np.arange(len(split) // 2)).tolist()
     assert [(row["query_id"], row["doc_id"]) for row in rows] == [split.ids[split.sequence_of_item[i]] for i in items]
     if classes:
         assert [row["label"] for row in rows] == [dataset.task.classes[int(label)] for label in labels]

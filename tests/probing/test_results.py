@@ -71,6 +71,7 @@ def test_a_head_whose_layer_is_fixed_gets_no_override(tmp_path):
     ("measure", "values", "baseline", "layer"),
     [
         ("Spearman", [0.2, 0.64, 0.65, 0.3], 0.0, 1),  # 0.637 is 2 % below the best
+        ("Spearman", [None, 0.2, 0.64, 0.3], 0.0, 2),  # undefined in the first layer
         ("Spearman", [0.1, 0.19, 0.15, -0.5], 0.0, None),  # 0.2 would be more than chance in 100 items
         ("MSE", [2.0, 1.5, 1.0, 1.005], 2.0, 2),
         ("MSE", [2.0, 1.97, 1.99, 3.0], 2.0, None),

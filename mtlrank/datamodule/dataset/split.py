@@ -128,14 +128,14 @@ class PreparedSplit:
         lengths: Ints = total[first + sequences_per_sample] - total[first]
         return lengths
 
-    def items_of(self, sample: int) -> range:
-        """The items of a sample, as positions in `labels`."""
-        first, count = self.samples[np.array([sample])]
-        start, items = self.items[np.arange(first[0], first[0] + count[0])]
-        return range(int(start[0]), int(start[-1] + items[-1]))
+    def num_items(self, samples: Ints) -> Ints:
+        """How many items each of some samples has."""
+        first, sequences_per_sample = self.samples[samples]
+        _, items_per_sequence = self.items[ranges(first, sequences_per_sample)]
+        return np.diff(offsets(items_per_sequence)[offsets(sequences_per_sample)])
 
     def items_of_samples(self, samples: Ints) -> Ints:
-        """The items of several samples, sample by sample."""
+        """The items of some samples, as positions in `labels`, sample by sample."""
         sequences = ranges(*self.samples[samples])
         return ranges(*self.items[sequences])
 

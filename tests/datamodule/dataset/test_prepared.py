@@ -155,7 +155,7 @@ def test_a_group_is_a_sample(tmp_path):
     split = prepared(tmp_path, Relevance(["AP"]), records).split("train")
     assert len(split) == 2
     assert split.collate([1]).item_sample.tolist() == [0, 0, 0]
-    assert list(split.items_of(1)) == [3, 4, 5]
+    assert split.num_items(np.array([1, 0])).tolist() == [3, 3]
     assert split.items_of_samples(np.array([1, 0])).tolist() == [3, 4, 5, 0, 1, 2]
 
 
