@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from mtlrank import embedded
 from mtlrank.errors import ConfigError, one_line
 
+_ENCODERS_TOO = ("bert-generation",)  # families that write text, unless the config says is_decoder: false
 _DTYPE = "float32"  # of weights, even if a checkpoint is in half precision: training needs the full one
 
 
@@ -29,6 +30,26 @@ def load_config(name: str) -> Any:
     from transformers import AutoConfig
 
     return _load(AutoConfig, name, "config")
+
+
+def check_encoder(name: str, config: Any) -> None:
+    """Refuse decoders and encoder-decoders, by their config."""
+    from transformers.models.auto import modeling_auto as auto
+
+    kind, writers = config.model_type, set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    reads_whole = getattr(config, "use_bidirectional_attention", None) in (True, "all")  # EmbeddingGemma
+    if getattr(config, "is_encoder_decoder", False):
+        reason = "an encoder-decoder"
+    elif getattr(config, "is_decoder", False):
+        reason = "is_decoder is true"
+    elif kind in writers.difference(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, _ENCODERS_TOO) and not reads_whole:
+        reason = "a family that writes text"
+    else:
+        return
+    raise ConfigError(
+        f"The body {name!r} is no encoder ({kind}: {reason}). mtlrank trains encoders, in which each token reads the whole "
+        "text: choose one, such as BERT or ModernBERT."
+    )
 
 
 def load_encoder(name: str, *, pretrained: bool, **overrides: Any) -> Any:
@@ -72,9 +93,10 @@ def max_length(encoder: Any) -> int | None:
 
 
 def max_length_of(name: str) -> int | None:
-    """The `max_length` of the encoder of `name`, without loading its weights."""
+    """The `max_length` of the encoder of `name`, without loading its weights. Raises `ConfigError` if it is no encoder."""
     import torch
 
+    check_encoder(name, load_config(name))
     with torch.device("meta"):
         return max_length(load_encoder(name, pretrained=False))
 

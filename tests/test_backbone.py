@@ -9,11 +9,23 @@ from huggingface_hub import constants
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.processors import BertProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BartConfig,
+    BertConfig,
+    BertGenerationConfig,
+    BertModel,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    T5Config,
+    XLNetConfig,
+)
 
 from mtlrank.annotate.annotator import Pair
 from mtlrank.annotate.sem_sim import SemanticSimilarity
-from mtlrank.backbone import load_config, load_encoder, load_tokenizer
+from mtlrank.backbone import check_encoder, load_config, load_encoder, load_tokenizer, max_length_of
 from mtlrank.errors import ConfigError
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -79,3 +91,26 @@ def test_an_annotators_model_too(hub):
         return next(iter(SemanticSimilarity(name).records([Pair("q", "d", "one", "two")], {}))).label
 
     assert similarity("us/tiny") == similarity("us/tiny@main") != similarity("us/tiny@v1")
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (LlamaConfig(), "llama: a family that writes text"),
+        (GPT2Config(architectures=["GPT2ForSequenceClassification"]), "gpt2: a family that writes text"),
+        (XLNetConfig(), "xlnet: a family that writes text"),
+        (BertConfig(is_decoder=True), "bert: is_decoder is true"),
+        (T5Config(), "t5: an encoder-decoder"),
+        (BartConfig(), "bart: an encoder-decoder"),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_what_is_no_encoder_is_refused_by_its_config(tmp_path, config, reason):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=f"is no encoder \\({reason}\\). mtlrank trains encoders"):
+        max_length_of(str(tmp_path))
+
+
+def test_an_encoder_of_a_family_that_also_writes_text_is_none_the_less_one():
+    for config in (RobertaConfig(), BertGenerationConfig(), Gemma3TextConfig(use_bidirectional_attention=True)):
+        check_encoder("name", config)

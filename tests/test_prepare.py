@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig
 
-from mtlrank import prepare
+from mtlrank import prepare, train
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError, StorageError
@@ -80,6 +81,15 @@ def test_texts_longer_than_the_body_has_positions_for_are_told_before_any_datase
     words = ["tasks=[msm_sem_sim,msm_ner]", "datamodule.dataset.datasets.msm_ner.preprocessor.max_length=512"]
     with pytest.raises(ConfigError, match="is 512, but .*tiny-bert has positions for 256 tokens: set max_length=256"):
         prepare.run(composed(tmp_path / "data", *words))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("run", [prepare.run, train.run])
+def test_a_body_that_is_no_encoder_is_told_before_any_dataset_is_prepared(tmp_path, run):
+    LlamaConfig().save_pretrained(tmp_path / "llama")
+    with pytest.raises(ConfigError, match="is no encoder .llama: a family that writes text"):
+        words = [f"model.body.backbone={tmp_path / 'llama'}", f"output_dir={tmp_path / 'run'}"]
+        run(composed(tmp_path / "data", "tasks=[msm_ner]", *words))
     assert not (tmp_path / "data").exists()
 
 

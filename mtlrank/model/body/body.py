@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mtlrank.backbone import load_config, load_encoder, max_length
+from mtlrank.backbone import check_encoder, load_config, load_encoder, max_length
 from mtlrank.batch import text_starts
 from mtlrank.checks import differing
 from mtlrank.errors import ConfigError
@@ -16,6 +16,7 @@ from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
 from mtlrank.model.body.family import FAMILIES
 from mtlrank.model.body.initialise import mimetic
+from mtlrank.model.body.padded import check_padded, encode_padded
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
 from mtlrank.progress import warn
@@ -52,6 +53,7 @@ class MTLBody(nn.Module):
     ) -> None:
         super().__init__()
         config = load_config(backbone)
+        check_encoder(backbone, config)
         self.family = FAMILIES.get(config.model_type)
         overrides: dict[str, float | None] = {}
         if self.family is None:
@@ -80,12 +82,14 @@ class MTLBody(nn.Module):
             warn(f"model.body.initialisation={initialisation} is ignored: {backbone} is pretrained")
         elif initialisation:
             mimetic(self.encoder)
-        if getattr(self.encoder, "pooler", None) is not None:
-            self.encoder.pooler = None  # BERT's own pooler feeds no head of ours
+        if getattr(self.encoder, "pooler", None) is not None:  # BERT's own pooler feeds no head of ours
+            self.encoder.pooler = None if self.family else nn.Identity()  # some families call it in any case
         self._compiled: dict[bool, Callable[..., Tensor]] = {}  # by `training`
         if self.family is not None:
             self.encoder.set_attn_implementation(PACKED)
-        elif activation_checkpointing:
+        else:
+            check_padded(self.encoder, backbone)
+        if self.family is None and activation_checkpointing:
             self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.frozen_layers = self._freeze(frozen_layers)
         self.separate_layers = self._separate(separate_layers)
@@ -133,7 +137,7 @@ class MTLBody(nn.Module):
         packing = packing_of(0, len(cu_seqlens) - 1, len(input_ids))
         reader = Reader(parts, cu_seqlens)
         if self.family is None:
-            states = self._encode_padded(input_ids, token_type_ids, packing)
+            states = encode_padded(self.encoder, input_ids, token_type_ids, packing)
             for layer in sorted({layer for part in parts for layer in part.layers}):
                 reader.read(layer, states[layer].flatten(0, 1).index_select(0, packing.cells))
             return reader.states
@@ -264,16 +268,3 @@ class MTLBody(nn.Module):
             output: Tensor = checkpoint(run, layer, hidden, rows, arguments, use_reentrant=False)
             return output
         return run(layer, hidden, rows, arguments)
-
-    def _encode_padded(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> Sequence[Tensor]:
-        """The model's own forward on a padded batch, for families whose layers are not known here.
-
-        The states of each layer, (sequences, longest, hidden).
-        """
-        mask = packing.mask[:, 0, 0]
-        ids = input_ids.new_full(mask.shape, self.config.pad_token_id or 0).masked_scatter(mask, input_ids)
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
-        if getattr(self.config, "type_vocab_size", 0) > 1:
-            inputs["token_type_ids"] = token_type_ids.new_zeros(mask.shape).masked_scatter(mask, token_type_ids)
-        states: Sequence[Tensor] = self.encoder(**inputs, output_hidden_states=True).hidden_states
-        return states
