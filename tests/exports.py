@@ -39,15 +39,19 @@ LABELS = {"trec2019": {}, "msm_sem_sim": {"mean": 2.5, "std": 1.3}, "msm_ner": {
 LENGTHS = {"max_length": 96, "max_query_length": 16}
 
 
-def write_body(folder, family):
-    """A model folder without weights: the family's config, and the tiny vocabulary with the family's special tokens."""
+def write_body(folder, family, **tokenizer):
+    """A model folder without weights: the family's config, and the tiny vocabulary with the family's special tokens.
+
+    `tokenizer` holds settings of it that are unlike the family's.
+    """
     kind, size = CONFIGS[family]
     core = Tokenizer.from_file(str(embedded.folder() / "tiny-bert" / "tokenizer.json"))
     if family.endswith(("roberta", "camembert")):
         core.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2), trim_offsets=False)
     names = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family in ("bert", "electra") else [])]
-    PreTrainedTokenizerFast(tokenizer_object=core, model_input_names=inputs, **names).save_pretrained(folder)
+    values = {"model_input_names": inputs, **names, **tokenizer}
+    PreTrainedTokenizerFast(tokenizer_object=core, **values).save_pretrained(folder)
     special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
     lively = {"initializer_range": 0.2}  # as strongly as trained weights
     kind(vocab_size=core.get_vocab_size(), **size, **special, **lively).save_pretrained(folder)
@@ -75,9 +79,9 @@ def text_pairs():
     return list(zip(queries, texts, strict=True))
 
 
-def save(folder, family, *words, spread=3.0, labels=LABELS):
+def save(folder, family, *words, spread=3.0, labels=LABELS, tokenizer=None):
     """A model with random weights on a body of a family."""
-    body = write_body(folder / "body", family)
+    body = write_body(folder / "body", family, **(tokenizer or {}))
     cut = [f"datamodule.dataset.datasets.{k}.preprocessor.{n}={v}" for k in LABELS for n, v in LENGTHS.items()]
     tasks, body = (
         "tasks=[trec2019,msm_sem_sim,msm_ner]",

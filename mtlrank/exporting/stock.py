@@ -107,10 +107,16 @@ def is_through_tanh(head: TrainedHead) -> bool:
 
 
 def stock_tokenizer(head: TrainedHead) -> Any:
-    """The tokenizer, which cuts pairs to the length that the head was trained with."""
-    preprocessor = head.preprocessor()
-    preprocessor.tokenizer.model_max_length = preprocessor.lengths.max_length
-    return preprocessor.tokenizer
+    """The tokenizer, which cuts pairs to the length that the head was trained with, and gives what the encoder takes."""
+    preprocessor, config = head.preprocessor(), head.model.body.config
+    tokenizer = preprocessor.tokenizer
+    tokenizer.model_max_length = preprocessor.lengths.max_length
+    tokenizer.truncation_side = tokenizer.padding_side = "right"  # as mtlrank reads texts
+    if tokenizer.pad_token is None:  # attention leaves it out
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id or 0)
+    if getattr(config, "type_vocab_size", 0) < 2:  # mtlrank gives all tokens the one type that there is
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    return tokenizer
 
 
 def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:

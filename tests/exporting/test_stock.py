@@ -114,3 +114,20 @@ def test_the_tokenizer_cuts_where_training_cut(of_bert):
     tokenizer = AutoTokenizer.from_pretrained(of_bert)
     assert tokenizer.model_max_length == LENGTHS["max_length"]
     assert len(tokenizer("a", "b " * 500, truncation=True)["input_ids"]) == LENGTHS["max_length"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "values"),
+    [
+        ("bert", {"truncation_side": "left", "padding_side": "left", "pad_token": None}),
+        ("roberta", {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_is_put_right(tmp_path, pairs, family, values):
+    """mtlrank cuts at the end, pads nothing, and knows how many types of tokens there are."""
+    saved = save(tmp_path, family, *head_of("cls"), tokenizer=values)
+    folder = exported(saved, tmp_path / "exported")
+    expected = ranked(saved, pairs, tmp_path)
+    assert_equal_scores(by_transformers(folder, pairs), expected)
+    assert_equal_scores(by_sentence_transformers(folder, pairs), expected)

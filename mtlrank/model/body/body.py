@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES
+from mtlrank.model.body.family import FAMILIES, check_config
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.padded import check_padded, encode_padded
 from mtlrank.model.body.part import Part, Reader
@@ -67,6 +67,7 @@ class MTLBody(nn.Module):
                     "expected null."
                 )
         else:
+            check_config(config, backbone)
             overrides = {
                 self.family.attention_dropout: attention_dropout,
                 **dict.fromkeys(self.family.dropout, dropout),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import Packing
 
 
@@ -134,6 +135,17 @@ FAMILIES = {
         adapted=("Wqkv",),  # queries, keys and values in one
     ),
 }  # by the config's model_type
+
+
+def check_config(config: Any, name: str) -> None:
+    """Refuse a config of a known family without what its layers are driven with."""
+    if getattr(config, "type_vocab_size", 1) < 1:
+        raise ConfigError(f"The config of {name!r} has type_vocab_size {config.type_vocab_size}, expected at least 1.")
+    if FAMILIES[config.model_type] is _ROBERTA and config.pad_token_id is None:
+        raise ConfigError(
+            f"The config of {name!r} has no pad_token_id, from which {config.model_type} counts positions. Set it there "
+            "(published ones have 1)."
+        )
 
 
 def _hidden_of(output: Any) -> Tensor:

@@ -283,6 +283,21 @@ def test_an_unknown_initialisation_is_refused():
         MTLBody("mtlrank-embedded/tiny-bert", pretrained=False, initialisation="magic")
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "complaint"),
+    [
+        ("bert", {"type_vocab_size": 0}, "has type_vocab_size 0, expected at least 1"),
+        ("roberta", {"pad_token_id": None}, "has no pad_token_id, from which roberta counts positions"),
+    ],
+)
+def test_a_config_without_what_the_layers_need_is_refused(tmp_path, kind, change, complaint):
+    config = copy.deepcopy(CONFIGS[kind])
+    config.update(change)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=complaint):
+        body(tmp_path, pretrained=False)
+
+
 def test_what_a_body_does_not_do_is_said_in_a_line(tmp_path, capsys):
     AutoModel.from_config(copy.deepcopy(CONFIGS["mpnet"])).save_pretrained(tmp_path)
     body(tmp_path, initialisation="mimetic")
