@@ -24,7 +24,7 @@ from mtlrank import about, evaluate, prepare, run_folder
 from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
 from mtlrank.building.dataset import code, dataset_fingerprint, has_split, own_code
 from mtlrank.building.loop import build_loop, check_loop
-from mtlrank.building.model import build_body, build_model, compile_body
+from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body
 from mtlrank.building.trainer import (
     LOGS,
     build_checkpoints,
@@ -232,6 +232,7 @@ def _check_settings(config: Config) -> None:
 def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
     body = build_body(config)
+    check_vocabulary(body)
     if config["training"]["compile"]:
         compile_body(config, body)
     datasets = prepare.run(config, prepared)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtlrank.backbone import load_tokenizer
 from mtlrank.building.dataset import build_dataset, check_length
 from mtlrank.building.devices import own_device
 from mtlrank.composing.objects import build_object
@@ -47,6 +48,17 @@ def build_body(config: Config) -> MTLBody:
         if heads[key].num_labels is not None and tasks[key].kind != "classification":  # else known from the data only
             _check_outputs(key, heads[key], tasks[key])
     return body
+
+
+def check_vocabulary(body: MTLBody) -> None:
+    """Refuse a tokenizer with tokens that the body has no embeddings of."""
+    rows = getattr(body.encoder.get_input_embeddings(), "num_embeddings", None)
+    largest = max(load_tokenizer(body.backbone).get_vocab().values())
+    if rows is not None and largest >= rows:
+        raise ConfigError(
+            f"The tokenizer of {body.backbone!r} numbers its tokens up to {largest:,}, but the body has embeddings of "
+            f"{rows:,} only: after `add_tokens`, save it with model.resize_token_embeddings({largest + 1})."
+        )
 
 
 def compile_body(config: Config, body: MTLBody) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mtlrank import train
+from mtlrank.backbone import load_config, load_tokenizer
 from mtlrank.building.datamodule import build_datamodule, check_tokenizers
 from mtlrank.building.loop import build_loop, check_loop
 from mtlrank.building.model import build_body, build_model
@@ -65,6 +66,18 @@ def test_what_cannot_be_built_is_told_before_data_is_prepared(tmp_path, word, me
     config = compose_config([word, f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/run"], trusted=True)
     with pytest.raises(ConfigError, match=message):
         train.run(config)
+    assert not (tmp_path / "data").exists()
+
+
+def test_tokens_without_embeddings_are_told_before_data_is_prepared(tmp_path):
+    tokenizer = load_tokenizer("mtlrank-embedded/tiny-bert")
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["[Q]", "[D]", "[E]"])
+    tokenizer.save_pretrained(tmp_path / "body")
+    load_config("mtlrank-embedded/tiny-bert").save_pretrained(tmp_path / "body")
+    words = [f"model.body.backbone={tmp_path}/body", f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/run"]
+    with pytest.raises(ConfigError, match=rf"tokens up to {rows + 2:,}, but the body has embeddings of {rows:,} only"):
+        train.run(compose_config(words, trusted=True))
     assert not (tmp_path / "data").exists()
 
 
