@@ -1,5 +1,6 @@
 """Starting a training with the weights of an earlier model: its body, and the heads that are of the same kind."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlrank.backbone import load_config, load_tokenizer
+from mtlrank.checks import differing
 from mtlrank.config import datasets_of
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
@@ -17,11 +19,17 @@ from mtlrank.model.saved import BACKBONE, WEIGHTS, read_model
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Regression, Task
 
+# Settings for training, of a family's own heads, of caches, of tokens that encoders do not look at, and of tables.
+_NO_COMPUTATION = re.compile(
+    "dropout|^_|^initializer_|^(classifier|summary|pooler|decoder|sparse)_|^(bos|eos|cls|sep|mask)_token_id$|^use_cache$|"
+    "^tie_word_embeddings$|^deterministic_|^gradient_checkpointing$|^max_position_embeddings$|^add_cross_attention$"
+)
+
 Labels = Mapping[str, Any]  # facts about a task's training labels, as the manifest of a prepared dataset has them
 
 
 def start_body(folder: Path, body: MTLBody) -> None:
-    """Load the body of a saved model. Raises `ConfigError` if its architecture, sizes or vocabulary differ."""
+    """Load the body of a saved model. Raises `ConfigError` if it computes otherwise or if its vocabulary differs."""
     read_model(folder)  # checks the files
     where = folder / BACKBONE
     mine, theirs = body.config, load_config(str(where))
@@ -41,8 +49,21 @@ def start_body(folder: Path, body: MTLBody) -> None:
         body.load_plain({name.removeprefix("body."): w for name, w in weights.items() if name.startswith("body.")})
     except ConfigError as error:
         raise refusal(str(error)) from error
+    here, there = _computation(mine), _computation(theirs)
+    if others := differing(here, {key: there.get(key, value) for key, value in here.items()}):
+        values = "; ".join(f"{key} is {there[key]} in model.start_from, {here[key]} in this body" for key in others)
+        raise refusal(f"{values}.")
     if load_tokenizer(body.backbone).get_vocab() != load_tokenizer(str(where)).get_vocab():
         raise refusal("Their vocabularies differ.")
+
+
+def _computation(config: Any) -> dict[str, Any]:
+    """The values of a config that change what an encoder computes in evaluation and that shapes do not show."""
+    from transformers import PretrainedConfig
+
+    common = PretrainedConfig().to_dict()
+    values = {key: value for key, value in config.to_dict().items() if key not in common}
+    return {key: value for key, value in values.items() if not _NO_COMPUTATION.search(key)}
 
 
 def start_heads(

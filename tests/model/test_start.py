@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mtlrank import embedded, evaluate, train
+from mtlrank.backbone import load_config, load_tokenizer
 from mtlrank.building.model import build_body, build_model, build_saved_model
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
@@ -157,6 +158,26 @@ def test_another_body_is_refused_with_the_word_that_helps(data_dir, trained, tmp
     ):
         with pytest.raises(ConfigError, match=f"{complaint}.*{way_out}"):
             started(data_dir, *start, f"model.body.backbone={folder}")
+
+
+def test_a_body_that_computes_otherwise_is_refused_with_what_differs(data_dir, trained, tmp_path):
+    """Shapes do not show it. What matters in training only, or to other programs, may differ."""
+    backbone = trained / "model" / "backbone"
+    start = [f"model.start_from={trained / 'model'}", f"model.body.backbone={tmp_path}"]
+    load_tokenizer(str(backbone)).save_pretrained(tmp_path)
+    config = load_config(str(backbone))
+    for key in ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "classifier_dropout"):
+        setattr(config, key, 0.3)
+    config.update({"eos_token_id": 3, "dtype": "bfloat16", "architectures": ["BertForMaskedLM"], "of_a_tool": 1})
+    config.save_pretrained(tmp_path)
+    started(data_dir, *start)
+    config.update({"hidden_act": "relu", "layer_norm_eps": 0.1})
+    config.save_pretrained(tmp_path)
+    complaint = (
+        "hidden_act is gelu in model.start_from, relu in this body; layer_norm_eps is 1e-12 .*, 0.1 in this body"
+    )
+    with pytest.raises(ConfigError, match=f"has another one. {complaint}. Use model/body=trained"):
+        started(data_dir, *start)
 
 
 def test_another_vocabulary_is_refused(data_dir, trained, tmp_path):
