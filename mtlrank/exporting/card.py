@@ -144,9 +144,12 @@ def _limits(head: TrainedHead, layout: str) -> Iterator[str]:
     if query is not None:
         pairs = (
             f"- Pairs are cut to {longest} tokens. Scores equal mtlrank's for queries of up to {equal} tokens: mtlrank "
-            f"cuts a query after {query}, the tokenizer cuts the longer text first. mtlrank's score of a longer one:\n\n"
+            f"cuts a query after {query}, the tokenizer cuts the longer text first. These lines cut a longer one as "
+            "mtlrank does, but for the last tokens, if the shorter text has others there (WordPiece, as in BERT, never "
+            "has):\n\n"
             f"  ```python\n  kept = tokenizer(query, add_special_tokens=False, truncation=True, max_length={query}, "
-            'return_offsets_mapping=True)\n  query = query[: kept["offset_mapping"][-1][1]]\n  ```'
+            "return_offsets_mapping=True)\n"
+            '  query = query[: max((end for _, end in kept["offset_mapping"]), default=0)]\n  ```'
         )
     yield f"- Texts are cut to {longest} tokens." if head.form.is_single else pairs
     if passages > 1:

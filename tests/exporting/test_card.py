@@ -18,13 +18,17 @@ def test_a_long_query_is_cut_as_the_card_says(bert, of_bert, tmp_path, pairs):
     expected = ranked(bert, long, tmp_path)
     assert not torch.allclose(by_transformers(folder, long), expected, atol=1e-3)
     card = (folder / "README.md").read_text()
-    snippet = card[card.index("  kept = ") : card.index("[-1][1]]") + 8].replace("\n  ", "\n").strip()
-    tokenizer, cut = AutoTokenizer.from_pretrained(folder), []
-    for query, text in long:
+    assert "WordPiece, as in BERT, never" in card
+    snippet = card[card.index("  kept = ") :].partition("  ```")[0].replace("\n  ", "\n").strip()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def cut(query):
         names = {"tokenizer": tokenizer, "query": query}
         exec(snippet, names)
-        cut.append((names["query"], text))
-    assert_equal_scores(by_transformers(folder, cut), expected)
+        return names["query"]
+
+    assert_equal_scores(by_transformers(folder, [(cut(query), text) for query, text in long]), expected)
+    assert cut("") == ""
 
 
 def test_the_card_tells_data_licences_and_measures_and_no_folder(tmp_path, config, datasets, data_dir):
