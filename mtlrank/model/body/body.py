@@ -16,7 +16,7 @@ from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
 from mtlrank.model.body.family import FAMILIES, check_config
 from mtlrank.model.body.initialise import mimetic
-from mtlrank.model.body.padded import check_padded, encode_padded
+from mtlrank.model.body.padded import check_padded, checkpoint_layers, encode_padded
 from mtlrank.model.body.part import Part, Reader
 from mtlrank.model.layer import resolve_layer
 from mtlrank.progress import warn
@@ -90,8 +90,8 @@ class MTLBody(nn.Module):
             self.encoder.set_attn_implementation(PACKED)
         else:
             check_padded(self.encoder, backbone)
-        if self.family is None and activation_checkpointing:
-            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            if activation_checkpointing:
+                checkpoint_layers(self.encoder, backbone)
         self.frozen_layers = self._freeze(frozen_layers)
         self.separate_layers = self._separate(separate_layers)
         self.lora = dict(lora) if lora is not None else None

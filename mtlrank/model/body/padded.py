@@ -27,6 +27,19 @@ def encode_padded(encoder: Any, input_ids: Tensor, token_type_ids: Tensor, packi
     return states
 
 
+def checkpoint_layers(encoder: Any, name: str) -> None:
+    """Let layers run again in the backward pass. Raises `ConfigError` for a family whose layers cannot."""
+    if not encoder.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"model.body.activation_checkpointing is true, but the layers of {name} ({encoder.config.model_type}) cannot "
+            "run again: expected false."
+        )
+    newer = getattr(
+        encoder, "activation_checkpointing_enable", None
+    )  # the other one is deprecated in transformers 5.23
+    (newer or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 @torch.no_grad()
 def check_padded(encoder: Any, name: str) -> None:
     """Try an encoder with two texts. Raises `ConfigError` if mtlrank would use it wrongly."""

@@ -6,6 +6,7 @@ from transformers import (
     AutoModel,
     CLIPTextConfig,
     ConvBertConfig,
+    DebertaV2Config,
     FNetConfig,
     LayoutLMConfig,
     LongformerConfig,
@@ -85,3 +86,23 @@ def test_the_first_token_of_a_longformer_reads_the_whole_text(tmp_path):
         whole[:, 0] = 1
         torch.testing.assert_close(own(ids, global_attention_mask=whole)[0][0, 0], found, atol=1e-5, rtol=1e-5)
         assert not torch.allclose(own(ids)[0][0, 0], found, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_layers_run_again_if_the_family_can(tmp_path):
+    torch.manual_seed(1)
+    AutoModel.from_config(DebertaV2Config(**SIZE)).save_pretrained(tmp_path / "deberta")
+    AutoModel.from_config(MPNetConfig(**SIZE, pad_token_id=1)).save_pretrained(tmp_path / "mpnet")
+    data, gradients = batch([7, 3]), []
+    for again in (False, True):
+        model = MTLBody(str(tmp_path / "deberta"), activation_checkpointing=again).train()
+        torch.manual_seed(3)
+        first_states(model, data)[:, 0].sum().backward()
+        gradients.append([weight.grad for weight in model.parameters() if weight.grad is not None])
+    assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    for kept, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(kept, again)
+    with pytest.raises(
+        ConfigError, match="activation_checkpointing is true, but the layers of .*mpnet. cannot run again"
+    ):
+        MTLBody(str(tmp_path / "mpnet"), activation_checkpointing=True)
