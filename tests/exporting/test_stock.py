@@ -10,6 +10,7 @@ from mtlrank.exporting.stock import _through_tanh
 from mtlrank.storage import read_json
 from mtlrank.trained_head import load_head
 from tests.exports import (
+    CONFIGS,
     LENGTHS,
     LINEAR_ON_AVERAGE,
     MLP_ON_CLS,
@@ -118,15 +119,15 @@ def test_the_tokenizer_cuts_where_training_cut(of_bert):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "values"),
-    [
-        ("bert", {"truncation_side": "left", "padding_side": "left", "pad_token": None}),
-        ("roberta", {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}),
-    ],
+    ("types", "values"),
+    [(2, {"truncation_side": "left", "padding_side": "left", "pad_token": None}), (1, {})],
+    ids=["sides and padding", "types"],
 )
-def test_a_tokenizer_that_does_not_fit_is_put_right(tmp_path, pairs, family, values):
+def test_a_tokenizer_that_does_not_fit_is_put_right(tmp_path, pairs, monkeypatch, types, values):
     """mtlrank cuts at the end, pads nothing, and knows how many types of tokens there are."""
-    saved = save(tmp_path, family, *head_of("cls"), tokenizer=values)
+    kind, size = CONFIGS["bert"]
+    monkeypatch.setitem(CONFIGS, "bert", (kind, {**size, "type_vocab_size": types}))
+    saved = save(tmp_path, "bert", *head_of("cls"), tokenizer=values)
     folder = exported(saved, tmp_path / "exported")
     expected = ranked(saved, pairs, tmp_path)
     assert_equal_scores(by_transformers(folder, pairs), expected)
