@@ -52,9 +52,7 @@ def run(
             f"--baseline is {FIRST_STAGE!r}, which --no-first-stage leaves out. Leave out one of the two."
         )
     folder = None if output is None else writable_folder(output)
-    for system in systems:
-        folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
-        say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}; heads: {', '.join(system.heads)}")
+    _say(systems)
     compared = systems
     if first_stage:
         compared, remarks = with_first_stage_once(systems, chosen or [systems[0].name])
@@ -72,13 +70,24 @@ def run(
     table = Table(comparisons, not_compared(systems), [*confounds(groups), *notes])
     print_comparison(table)
     if folder is not None:
-        label = folder.resolve().name
-        write_comparison(folder, table, label)
-        columns = columns_of(compared, measures)
-        write_systems(folder, results_of(compared, comparisons, columns), label)
-        write_seeds(folder, compared, columns)
+        _write(folder, table, compared, measures)
         print(f"results: {folder}")
     return comparisons
+
+
+def _say(systems: Sequence[System]) -> None:
+    """Tell how many runs of which heads each system has."""
+    for system in systems:
+        folds = f" of {system.num_folds} folds" if system.num_folds > 1 else ""
+        say(f"{system.name}: {counted(system.num_runs, 'run')}{folds}; heads: {', '.join(system.heads)}")
+
+
+def _write(folder: Path, table: Table, systems: Sequence[System], measures: Sequence[str]) -> None:
+    """Write the comparison, the systems' own results and the results of each seed."""
+    label, columns = folder.resolve().name, columns_of(systems, measures)
+    write_comparison(folder, table, label)
+    write_systems(folder, results_of(systems, table.rows, columns), label)
+    write_seeds(folder, systems, columns)
 
 
 def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]]:

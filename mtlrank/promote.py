@@ -74,15 +74,8 @@ def run(
             return Decision(True, reason, model=name, source=source)
         if force:
             decision = Decision(True, f"promoted without a comparison: {force}")
-        elif rejected := registry.rejection(name, changes):
-            decision = Decision(False, f"it was rolled back at {_when(rejected)}: {_FORCE}")
-        elif held := held_by(changes):
-            decision = Decision(False, f"after the rollback at {_when(held)}, no model is compared: {_FORCE}")
-        elif in_use is None:
-            worse = _below_baseline(entry, measures)
-            decision = Decision(not worse, worse or "the first model: there was none to compare with")
         else:
-            decision = _decide(registry.fetch(in_use), candidate, measures, margin, prepared)
+            decision = _decide(registry, name, candidate, changes, measures, margin, prepared)
     if decision.promoted:
         registry.promote(name, decision.reason, changes, source)
     say(f"{name} is {'promoted' if decision.promoted else 'not promoted'}: {decision.reason}")
@@ -157,6 +150,26 @@ def _heads(entry: Path) -> list[str]:
 
 
 def _decide(
+    registry: Registry,
+    name: str,
+    candidate: System,
+    changes: Sequence[Change],
+    measures: Sequence[str],
+    margin: float,
+    prepared: Mapping[str, Path] | None,
+) -> Decision:
+    """What the registry's history, the baseline and the model in use say of a published model."""
+    if rejected := registry.rejection(name, changes):
+        return Decision(False, f"it was rolled back at {_when(rejected)}: {_FORCE}")
+    if held := held_by(changes):
+        return Decision(False, f"after the rollback at {_when(held)}, no model is compared: {_FORCE}")
+    if not changes:
+        worse = _below_baseline(candidate.folders[0], measures)
+        return Decision(not worse, worse or "the first model: there was none to compare with")
+    return _compare(registry.fetch(changes[-1].model), candidate, measures, margin, prepared)
+
+
+def _compare(
     rival: Path, candidate: System, measures: Sequence[str], margin: float, prepared: Mapping[str, Path] | None
 ) -> Decision:
     """Refuse a model that lacks a head of the model in use, `rival`: others rank with it. Else compare the two."""
