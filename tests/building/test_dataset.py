@@ -79,18 +79,20 @@ def test_prepared_folders_notice_that_a_class_of_ones_own_has_changed(tmp_path, 
     code = tmp_path / "changing_data.py"
     code.write_text("from mtlrank.datamodule.dataset import SentencePairs\n\n\nclass Mine(SentencePairs):\n    pass\n")
     words = ["datamodule/dataset=msm_sem_sim", "datamodule.dataset._target_=changing_data.Mine"]
-    before = prepared_folder(composed(*words), "msm_sem_sim")
-    assert before == prepared_folder(composed(*words), "msm_sem_sim")
+    config = composed(*words)
+    before = prepared_folder(config, "msm_sem_sim")
+    assert before == prepared_folder(config, "msm_sem_sim")
     code.write_text(code.read_text() + "\n    # another way to read\n")
-    assert before != prepared_folder(composed(*words), "msm_sem_sim")
+    assert before != prepared_folder(config, "msm_sem_sim")
 
 
 def test_prepared_folders_tell_apart_what_is_made_differently():
     def folder(*overrides):
         return prepared_folder(composed(*overrides), "msm_bm25")
 
-    assert folder() == folder("training.epochs=9", "datamodule.dataset.datasets.msm_bm25.name=other")
-    assert folder() != folder("datamodule.dataset.datasets.msm_bm25.per_query=9")
-    assert folder() != folder("model.body.backbone=other")
+    usual = folder()
+    assert usual == folder("training.epochs=9", "datamodule.dataset.datasets.msm_bm25.name=other")
+    assert usual != folder("datamodule.dataset.datasets.msm_bm25.per_query=9")
+    assert usual != folder("model.body.backbone=other")
     stemmed = "collection.test={id: mtlrank-embedded/test, bm25: {stemmer: porter}}"
-    assert len({folder(), folder(stemmed), folder(stemmed, "collection.test.bm25.stemmer=english")}) == 3
+    assert len({usual, folder(stemmed), folder(stemmed, "collection.test.bm25.stemmer=english")}) == 3
