@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from benchmarks.passages import TOKENIZER, Passages, passages
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
+from mtlrank.shard import Shard
 
 BATCH_SIZES = (32, 256)
 REPETITIONS = 5

@@ -24,9 +24,9 @@ from benchmarks.memory import peak
 from benchmarks.passages import TOKENIZER, Passages, passages
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
+from mtlrank.shard import Shard
 
 REPETITIONS = 3
 WORDS = 55  # as many as an MS MARCO passage has

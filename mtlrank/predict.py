@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mtlrank.config import Config
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -24,6 +23,7 @@ from mtlrank.inference.scorer import CHUNK, Scorer
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress, say
 from mtlrank.registry import model_folder
+from mtlrank.shard import Shard
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
 from mtlrank.trained_head import load_head

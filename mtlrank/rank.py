@@ -18,7 +18,6 @@ from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import one_of
 from mtlrank.config import Config
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -29,6 +28,7 @@ from mtlrank.inference.scoring import one_late
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.progress import Progress, say
 from mtlrank.registry import model_folder
+from mtlrank.shard import Shard
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
 from mtlrank.trained_head import load_head

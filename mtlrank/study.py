@@ -24,7 +24,6 @@ from mtlrank.checks import all_known
 from mtlrank.composing.objects import parameters_of
 from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.config import Config, datasets_of, measures_of
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
 from mtlrank.errors import ConfigError
@@ -35,6 +34,7 @@ from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.progress import say, time_left, warn
 from mtlrank.run_folder import METRICS
+from mtlrank.shard import Shard
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted
 

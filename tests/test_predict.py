@@ -15,7 +15,7 @@ import torch
 
 import mtlrank
 from mtlrank import embedded, evaluate, loaded, predict, prepare
-from mtlrank.datamodule.dataset.shard import samples_of
+from mtlrank.datamodule.dataset.shard_writer import samples_of
 from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.inference.answers import answers_of_items
 from mtlrank.progress import Progress

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from mtlrank import predict
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.inference.questions import Form, questions_of_files
+from mtlrank.shard import Shard
 from tests.saved_models import save_random, settings
 
 TEXT = "Orbis Motors lies in the harbour of Quellin."

@@ -21,7 +21,7 @@ def prepare(
     from pathlib import Path
 
     from components.prepare.kept import config_of, prepare_or_find
-    from mtlrank.datamodule.dataset import Shard
+    from mtlrank.shard import Shard
 
     config = config_of(task, experiment, body, overrides)
     prepare_or_find(config, task, Shard.parse(shard), Path(part.path), prepared)

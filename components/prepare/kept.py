@@ -7,10 +7,10 @@ from mtlrank.building.dataset import prepared_folder
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.config import Config
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.errors import ConflictError, DataError, StorageError, one_line
 from mtlrank.prepare import merge, prepare_shard
 from mtlrank.progress import say, warn
+from mtlrank.shard import Shard
 from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, read_manifest, write_text
 
 INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept

@@ -7,13 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
-from mtlrank.datamodule.dataset.shard import Shard, check_spans
+from mtlrank.datamodule.dataset.shard_writer import check_spans
 from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, read_lines
 from mtlrank.datamodule.parquet import count_rows, has_named_fields, read_objects
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.inference.candidates import Candidate, cleaned
 from mtlrank.inference.program_input import iterable, plain
+from mtlrank.shard import Shard
 
 SINGLE, PAIR = ("text",), ("query", "text")
 Given = str | Sequence[str] | Mapping[str, Any]  # an input from a program: a text, a pair of texts, or a dict

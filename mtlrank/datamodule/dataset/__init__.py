@@ -6,8 +6,8 @@ from mtlrank.datamodule.dataset.mtl import MTLDataset
 from mtlrank.datamodule.dataset.pairs import LabelledAnswers, SentencePairs
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.dataset.ranking import IRDataset
-from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.dataset.spans import GAP, BIOSpans, SpanPairs
+from mtlrank.shard import Shard
 
 __all__ = [
     "GAP",

@@ -14,12 +14,13 @@ from torch import nn
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
-from mtlrank.datamodule.dataset.shard import Shard, ShardWriter, place_of, samples_of, usable
+from mtlrank.datamodule.dataset.shard_writer import ShardWriter, place_of, samples_of, usable
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.own_parts import name_of, records_of
+from mtlrank.shard import Shard
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, write_run

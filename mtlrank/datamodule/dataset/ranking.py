@@ -19,11 +19,11 @@ from mtlrank.datamodule.dataset.leaks import LeakedQueries
 from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.named_files import locate_all
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.shard import Shard
 from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line

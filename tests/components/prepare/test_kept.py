@@ -8,8 +8,8 @@ from components.prepare import kept
 from components.prepare.kept import INSTEAD, merge_or_fetch, prepare_or_find
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
-from mtlrank.datamodule.dataset import Shard
 from mtlrank.errors import ConflictError, DataError
+from mtlrank.shard import Shard
 from mtlrank.storage import MANIFEST, gcs, list_files, remove_folder, write_bytes
 from mtlrank.storage.paths import parse
 

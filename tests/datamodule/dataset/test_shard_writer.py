@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import merge
 from mtlrank.datamodule.dataset.arrays import ArrayFile, Chained
-from mtlrank.datamodule.dataset.shard import Shard
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import DataError
+from mtlrank.shard import Shard
 from mtlrank.storage import MANIFEST, read_manifest
 from mtlrank.task import Buckets, PairwiseRelevance, Regression, Relevance, SpanClassification
 from tests.datamodule.dataset.test_prepared import Given, prepared
@@ -147,12 +147,6 @@ def test_a_damaged_shard_is_named(tmp_path):
     (folders[1] / "tokens.npy").write_bytes(b"nothing")
     with pytest.raises(DataError, match="tokens.npy was changed or damaged"):
         merged(tmp_path, folders)
-
-
-@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5"])
-def test_impossible_shards_are_refused(text):
-    with pytest.raises(ConfigError, match="expected i/n with i from 1 to n, as in 3/8"):
-        Shard.parse(text)
 
 
 def test_a_flipped_byte_in_any_file_is_found_and_named(tmp_path):
@@ -291,7 +285,7 @@ def test_what_is_set_aside_does_not_depend_on_the_size_of_chunks(tmp_path, monke
     texts = ["one", "one", "two", "one", "three"]
     records = [Record(f"q{i}", "d", "who", text, i, place=f"x:{i}") for i, text in enumerate(texts, 1)]
     for size in (2, 2000):
-        monkeypatch.setattr("mtlrank.datamodule.dataset.shard._CHUNK", size)
+        monkeypatch.setattr("mtlrank.datamodule.dataset.shard_writer._CHUNK", size)
         reading = Reading("quarantine")
         prepared(tmp_path / str(size), Regression(["MSE"]), records, reading=reading)
         assert list(reading.bad_rows) == ["x:3", "x:5"]

@@ -1,11 +1,8 @@
-"""A shard: some of a dataset's samples, written by one process, with every text of it tokenised once."""
+"""Writing a shard of a dataset: its samples, with every text tokenised once."""
 
-import re
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from mtlrank.batch import Record, Span
 from mtlrank.datamodule.dataset.split_files import NO_TEXT, SplitFiles, StoredRecord
@@ -13,43 +10,10 @@ from mtlrank.datamodule.dataset.text_table import TextTable, TokenisedText
 from mtlrank.datamodule.lines import clean_text, wrong_id
 from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Tokens
 from mtlrank.datamodule.reading import Reading
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import DataError
 from mtlrank.task import Task
 
 _CHUNK = 2_000  # records that are in memory at a time
-
-
-class Shard(NamedTuple):
-    """Shard `number` (from 1) of `total`: samples belong to one by a hash of their query, or of their document (`holds`).
-
-    The lines of a `predict` input are divided by their positions instead (`part`).
-    """
-
-    number: int = 1
-    total: int = 1
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Shard":
-        """From `3/8`; the whole if there is no text. Raises `ConfigError` for anything else."""
-        if not text:
-            return cls()
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise ConfigError(f"The shard is {text!r}, expected i/n with i from 1 to n, as in 3/8.")
-        return cls(int(found[1]), int(found[2]))
-
-    @property
-    def folder(self) -> str:
-        """The name of the shard's folder."""
-        return f"shard-{self.number}-of-{self.total}"
-
-    def holds(self, key: str) -> bool:
-        """Whether the samples of a query (or, where there is none, of a document) belong to this shard."""
-        return self.total == 1 or zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.total == self.number - 1
-
-    def part(self, size: int) -> range:
-        """The shard's contiguous slice of `size` things, counted from 0."""
-        return range(size * (self.number - 1) // self.total, size * self.number // self.total)
 
 
 class ShardWriter:
