@@ -229,6 +229,7 @@ def test_text_on_a_card_is_escaped(tmp_path):
     assert "&lt;b&gt;mine" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_home")
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(tmp_path, monkeypatch):
     """Six kills over the time that the work takes; what they leave behind is gone in the end."""

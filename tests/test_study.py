@@ -75,6 +75,7 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     assert f"<td>{both}</td><td>2</td><td>{steps}</td>" in page
 
 
+@pytest.mark.slow
 def test_shards_train_each_run_once_and_the_command_without_them_compares(data_dir, tmp_path, capsys):
     words = ["study.seeds=[1]", "study.heads=[msm_ner]"]
     trained = []
@@ -242,6 +243,7 @@ FOLDS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_study_trains_all_folds_and_compares_over_all_queries(data_dir, tmp_path, capsys):
     vary = vary_with(*FOLDS, f"data_dir={data_dir}", f"output_dir={tmp_path}", "study.seeds=[1]")
     (row,) = study.run(vary)

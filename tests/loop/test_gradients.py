@@ -116,10 +116,10 @@ def test_a_step_moves_nothing_that_it_does_not_reach(data_dir, tmp_path, monkeyp
     assert all(rested)
 
 
-SLOW = (pytest.param(loss, marks=pytest.mark.slow) for loss in ("dwa", "uncertainty", "random_weights"))
+SLOW = (pytest.param(loss, marks=pytest.mark.slow) for loss in ("gradnorm", "dwa", "uncertainty", "random_weights"))
 
 
-@pytest.mark.parametrize("loss", ["upgrad", "gradnorm", *SLOW])
+@pytest.mark.parametrize("loss", ["upgrad", *SLOW])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(data_dir, tmp_path, loss):
     eight_steps = "datamodule.train_sampler.limits={trec2019: 32, msm_ner: 32}"  # an epoch
     words = [f"loop/loss={loss}", "training.epochs=3", eight_steps]

@@ -47,6 +47,7 @@ def mlflow(monkeypatch, tmp_path):
     return recorded
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_settings_the_course_and_the_results_of_a_run_that_was_stopped(data_dir, tmp_path, mlflow):
     config = settings(data_dir, tmp_path / "run", *SHORT, "loop/logger=mlflow")
     run_until(config, 10)

@@ -71,7 +71,7 @@ def record(patch):
     ("way", "steps"),
     [
         ("plain", [3, 15, 32]),
-        ("accumulating", [5, 20]),
+        pytest.param("accumulating", [5, 20], marks=pytest.mark.slow),
         pytest.param("plain", [1, 2, 4, 5, 14, 16, 30, 31, 44, 45], marks=pytest.mark.slow),
         pytest.param("round robin", [10], marks=pytest.mark.slow),
         pytest.param("token budget", [9], marks=pytest.mark.slow),

@@ -111,10 +111,9 @@ def masked_attention(q, k, v, ends, _, longest, __, scale=None, window_size=(-1,
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).transpose(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # torch's own
-@pytest.mark.parametrize(
-    "kind", [kind if kind == "modernbert" else pytest.param(kind, marks=pytest.mark.slow) for kind in FAMILIES]
-)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_attention_by_a_kernel_is_part_of_a_compiled_layer(tmp_path, kind, monkeypatch):
     """Torch raises where a layer is more than one graph."""
     save(kind, tmp_path)

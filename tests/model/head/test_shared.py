@@ -202,6 +202,7 @@ def trained(data_dir, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_bit(data_dir, trained, tmp_path):
     train.run(runs.settings(data_dir, tmp_path, *SECOND))
     whole = runs.content(tmp_path)
