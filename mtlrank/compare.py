@@ -126,6 +126,7 @@ def _with_judged_heads(runs: Sequence[str], typed: Sequence[str]) -> list[str]:
 def _baseline(systems: Sequence[System], wanted: str) -> str:
     """The name of what others are compared with: a system, given by its name or one of its folders, or the first stage."""
     known = {str(folder.resolve()): system for system in systems for folder in system.folders}
+    known |= {_of_study(system.name): system for system in systems}
     known |= {system.name: system for system in systems}
     found = known.get(wanted) or known.get(str(Path(wanted).resolve()))
     if found is not None:
@@ -138,6 +139,11 @@ def _baseline(systems: Sequence[System], wanted: str) -> str:
             f"--baseline is {wanted!r}: expected the name of a system or one of its folders: {names_shown}."
         )
     return wanted
+
+
+def _of_study(name: str) -> str:
+    """How a study's own tables call a system of some tasks: a+b for tasks=a,b."""
+    return name.removeprefix("tasks=").replace(",", "+")
 
 
 def _check(margin: float, resamples: int, seed: int) -> None:

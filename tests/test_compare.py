@@ -101,6 +101,12 @@ def test_names_and_baseline_as_given(runs, baseline):
     assert "lies within 0.2 of" in " ".join(done.stdout.split())
 
 
+def test_a_baseline_may_be_called_as_in_the_tables_of_a_study(runs, tmp_path):
+    done = typed(*runs, "--baseline", "rank+sim", "--no-first-stage", "--output", "out", "--resamples", 500)
+    assert done.exit_code == 0, done.output
+    assert [row["baseline"] for row in kept_in(tmp_path / "out")] == ["tasks=rank,sim"]
+
+
 def test_the_first_stage_may_be_the_only_baseline(runs, tmp_path):
     done = typed(*runs, "--baseline", "first stage", "--output", "out", "--resamples", 500)
     assert done.exit_code == 0, done.output
