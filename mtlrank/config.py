@@ -17,6 +17,6 @@ def head_names(config: Config) -> list[str]:
 
 
 def measures_of(dataset: Config) -> list[str] | None:
-    """The measures that a dataset's config names, the first one decides; None if only its task's class knows them."""
+    """The measures that a dataset's config names, the main one first; None if only its task's class knows them."""
     measures: list[str] | None = dataset["task"].get("measures")
     return measures

@@ -1,7 +1,7 @@
 """Runs grouped into systems, named as the user names them, else by the settings that differ."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,23 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     named = [split_run(run) for run in runs]
     _check_distinct([path for _, path in named])
     settings = {path: settings_of(path) for name, path in named if name is None and path.is_dir()}
+    labels = system_names(settings)
+    groups: dict[str, list[Path]] = {}
+    for name, path in named:
+        groups.setdefault(name or labels.get(path, str(path)), []).append(path)
+    _check_kinds(groups)
+    _check_seeds(groups)
+    return groups
+
+
+def system_names(settings: Mapping[Path, Settings]) -> dict[Path, str]:
+    """The name of each run's system: runs with equal settings are one system."""
     kinds = list[Settings]()
     for found in settings.values():
         if found not in kinds:
             kinds.append(found)
     labels = name_settings(kinds)
-    groups: dict[str, list[Path]] = {}
-    for name, path in named:
-        own = name or (labels[kinds.index(settings[path])] if path in settings else str(path))
-        groups.setdefault(own, []).append(path)
-    _check_kinds(groups)
-    _check_seeds(groups)
-    return groups
+    return {path: labels[kinds.index(found)] for path, found in settings.items()}
 
 
 def name_settings(systems: Sequence[Settings]) -> list[str]:

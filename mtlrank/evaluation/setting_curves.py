@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.grouping import TASKS, Settings, name_settings, settings_of, split_run
+from mtlrank.evaluation.grouping import TASKS, Settings, settings_of, split_run, system_names
 from mtlrank.progress import warn
 
 RunsByValue = dict[float, list[Path]]  # of a setting, smallest first
@@ -25,15 +25,10 @@ def curves_over(key: str, runs: Sequence[str]) -> dict[str, RunsByValue]:
     if left_out := [str(folder) for folder in settings if folder not in numbers]:
         warn(f"left out of the curve, as {key} is no number there: {', '.join(left_out)}")
     of_value = _following(key, [settings[folder] for folder in numbers])
-    rest = {folder: {k: v for k, v in settings[folder].items() if k not in of_value} for folder in numbers}
-    kinds = list[Settings]()
-    for found in rest.values():
-        if found not in kinds:
-            kinds.append(found)
-    labels = name_settings(kinds)
+    labels = system_names({f: {k: v for k, v in settings[f].items() if k not in of_value} for f in numbers})
     curves: dict[str, RunsByValue] = {}
     for name, folder in sorted((each for each in named if each[1] in numbers), key=lambda each: numbers[each[1]]):
-        curve = curves.setdefault(name or labels[kinds.index(rest[folder])], {})
+        curve = curves.setdefault(name or labels[folder], {})
         curve.setdefault(numbers[folder], []).append(folder)
     return dict(sorted(curves.items()))
 

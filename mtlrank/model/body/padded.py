@@ -34,9 +34,8 @@ def checkpoint_layers(encoder: Any, name: str) -> None:
             f"model.body.activation_checkpointing is true, but the layers of {name} ({encoder.config.model_type}) cannot "
             "run again: expected false."
         )
-    newer = getattr(
-        encoder, "activation_checkpointing_enable", None
-    )  # the other one is deprecated in transformers 5.23
+    # Its older name is deprecated in transformers 5.23.
+    newer = getattr(encoder, "activation_checkpointing_enable", None)
     (newer or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
