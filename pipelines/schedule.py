@@ -4,6 +4,7 @@ python -m pipelines.schedule create nightly --cron '0 3 * * *' experiment=msmarc
 """
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -80,7 +81,9 @@ def create(
         )
         for schedule in old:
             client.delete_recurring_run(schedule.recurring_run_id)
-    print(f"{'replaced' if old else 'created'} {name}: {client.link('recurringrun/details', made.recurring_run_id)}")
+    was_paused = ", which was paused and now runs" if any(_is_paused(schedule) for schedule in old) else ""
+    done = f"replaced {name}{was_paused}" if old else f"created {name}"
+    print(f"{done}: {client.link('recurringrun/details', made.recurring_run_id)}")
 
 
 @app.command("list")
@@ -102,6 +105,36 @@ def show(
 
 @app.command()
 @errors_in_one_line()
+def pause(
+    name: Name,
+    experiment: Experiment = "mtlrank",
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token: Token = None,
+) -> None:
+    """Let a schedule start no more runs until it is resumed; runs that it has started continue."""
+    client = connect(endpoint, namespace, token)
+    _for_each(client, experiment, name, client.disable_recurring_run)
+    print(f"paused {name}")
+
+
+@app.command()
+@errors_in_one_line()
+def resume(
+    name: Name,
+    experiment: Experiment = "mtlrank",
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token: Token = None,
+) -> None:
+    """Let a paused schedule start runs again; those that it has missed are not made up for."""
+    client = connect(endpoint, namespace, token)
+    _for_each(client, experiment, name, client.enable_recurring_run)
+    print(f"resumed {name}")
+
+
+@app.command()
+@errors_in_one_line()
 def delete(
     name: Name,
     experiment: Experiment = "mtlrank",
@@ -111,13 +144,7 @@ def delete(
 ) -> None:
     """Delete a schedule; runs that it has started continue."""
     client = connect(endpoint, namespace, token)
-    found = _of_experiment(client, experiment)
-    wanted = [schedule for schedule in found if schedule.display_name == name]
-    if not wanted:
-        raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name or "?" for schedule in found})))
-    with explained_errors():
-        for schedule in wanted:
-            client.delete_recurring_run(schedule.recurring_run_id)
+    _for_each(client, experiment, name, client.delete_recurring_run)
     print(f"deleted {name}")
 
 
@@ -133,6 +160,21 @@ def schedules(client: Client, experiment_id: str) -> list[Any]:
             return found
 
 
+def _for_each(client: Client, experiment: str, name: str, call: Callable[[str], Any]) -> None:
+    """Call the server for the schedule of a name, and for its other copies, if a lost connection left any."""
+    found = _of_experiment(client, experiment)
+    wanted = [schedule for schedule in found if schedule.display_name == name]
+    if not wanted:
+        raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name or "?" for schedule in found})))
+    with explained_errors():
+        for schedule in wanted:
+            call(schedule.recurring_run_id)
+
+
+def _is_paused(schedule: Any) -> bool:
+    return str(schedule.status) == "DISABLED"
+
+
 def _of_experiment(client: Client, name: str) -> list[Any]:
     predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     with explained_errors():
@@ -146,7 +188,8 @@ def _cells(schedule: Any) -> tuple[str, ...]:
     values = (schedule.runtime_config and schedule.runtime_config.parameters) or {}
     given = " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
     when = cron.cron if cron else f"every {period.interval_second} s" if period else "?"
-    return schedule.display_name or "?", when, (schedule.status or "?").lower(), given, schedule.recurring_run_id
+    state = "paused" if _is_paused(schedule) else str(schedule.status or "?").lower()
+    return schedule.display_name or "?", when, state, given, schedule.recurring_run_id
 
 
 def _none_of(name: str, experiment: str, names: list[str]) -> str:

@@ -271,6 +271,10 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.page("recurringRuns", mine, query)
 
     def post_recurringruns(self, rest: list[str], query: dict[str, str], body: Thing) -> Thing:
+        if rest:
+            name, _, verb = rest[0].partition(":")
+            found(self.server.store.recurring_runs, name, "recurring run")["status"] = verb.upper() + "D"
+            return {}
         return self.server.create_recurring_run(body)
 
     def delete_recurringruns(self, rest: list[str], query: dict[str, str], body: Thing) -> Thing:

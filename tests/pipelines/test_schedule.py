@@ -128,10 +128,31 @@ def test_a_schedule_is_deleted(server, create, invoke):
     assert schedules(server) == []
 
 
-def test_deleting_what_is_not_there_lists_what_is(server, create, invoke):
-    assert "There are: none." in invoke(app, "delete", "nightly").stderr
+def test_a_schedule_is_paused_and_resumed(server, create, invoke):
+    create("nightly", "seed=7")
+    create("weekly")
+    for command, said, state in (("pause", "paused", "paused"), ("resume", "resumed", "enabled")):
+        result = invoke(app, command, "nightly")
+        assert (result.exit_code, result.stdout) == (0, f"{said} nightly\n")
+        rows = [re.split(r"  +", line.strip()) for line in invoke(app, "list").stdout.splitlines()[2:]]
+        assert {row[0]: row[2] for row in rows} == {"nightly": state, "weekly": "enabled"}
+    assert len(schedules(server)) == 2
+
+
+def test_replacing_a_paused_schedule_says_that_it_runs(server, create, invoke):
     create("nightly")
-    result = invoke(app, "delete", "nightli")
+    invoke(app, "pause", "nightly")
+    assert "replaced nightly, which was paused and now runs: " in create("nightly").stdout
+    assert [each["status"] for each in schedules(server)] == ["ENABLED"]
+    assert "replaced nightly: " in create("nightly").stdout
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "delete"])
+def test_a_name_that_is_not_there_lists_what_is(server, create, invoke, command):
+    assert "There are: none." in invoke(app, command, "nightly").stderr
+    create("nightly")
+    before = [dict(each) for each in schedules(server)]
+    result = invoke(app, command, "nightli")
     assert result.exit_code == 2
     assert "Did you mean 'nightly'? There are: nightly." in result.stderr
-    assert len(schedules(server)) == 1
+    assert schedules(server) == before
