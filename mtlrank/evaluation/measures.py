@@ -111,9 +111,12 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
     query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
     values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
     places = {query_id: str(place) for place, query_id in enumerate(query_ids)}
-    judged = [qrel._replace(query_id=places[qrel.query_id]) for qrel in qrels]
-    ranked = in_order(doc for doc in run if doc.query_id in places)
-    ranks = [ScoredDoc(places[doc.query_id], doc.doc_id, _HIGHEST - rank) for rank, doc in ranked]
+    judged: dict[str, dict[str, int]] = {}  # dicts, as ir-measures makes them of objects, several times slower
+    for qrel in qrels:
+        judged.setdefault(places[qrel.query_id], {})[qrel.doc_id] = qrel.relevance
+    ranks: dict[str, dict[str, float]] = {}
+    for rank, doc in in_order(doc for doc in run if doc.query_id in places):
+        ranks.setdefault(places[doc.query_id], {})[doc.doc_id] = _HIGHEST - rank
     for value in ir_measures.iter_calc(list(parsed), judged, ranks):
         for measure in parsed[value.measure]:
             values[measure][query_ids[int(value.query_id)]] = value.value
