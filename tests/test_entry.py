@@ -325,8 +325,8 @@ def test_transformers_is_quiet_also_if_it_is_imported_later():
 @pytest.mark.parametrize(
     ("modules", "slow"),
     [
-        ("mtlrank.compare, mtlrank.runs, mtlrank.registry", {"torch", "transformers"}),
         ("mtlrank.runs, mtlrank.registry, pipelines.submit", {"torch", "transformers", "scipy"}),
+        ("mtlrank.compare, mtlrank.evaluation.report, mtlrank.registry", {"torch", "transformers", "scipy.stats"}),
         ("pipelines.local", {"torch", "transformers"}),
     ],
 )

@@ -5,7 +5,6 @@ from math import lcm
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.evaluation.judged_head import HeadResults
@@ -77,10 +76,14 @@ def _standardised(runs: Floats) -> Floats:
     return centred / np.where(spread > 0, spread, 1.0)
 
 
-_SCALED: dict[str, Callable[[Floats], Floats]] = {
-    "Pearson": _standardised,
-    "Spearman": lambda runs: rankdata(runs, axis=1),
-}
+def _ranks(runs: Floats) -> Floats:
+    from scipy.stats import rankdata  # slow to import, and reports rank nothing
+
+    ranks: Floats = rankdata(runs, axis=1)
+    return ranks
+
+
+_SCALED: dict[str, Callable[[Floats], Floats]] = {"Pearson": _standardised, "Spearman": _ranks}
 
 
 def _contributions(values: Floats, units: Ints) -> Floats:
