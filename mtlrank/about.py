@@ -1,5 +1,6 @@
-"""A description of a run: its command, time, machine and code."""
+"""What lies in the folder of a run, and the description there: its command, time, machine and code."""
 
+import json
 import os
 import platform
 import shlex
@@ -8,9 +9,15 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mtlrank import __version__
 
+RUN = "run.json"  # the identity of the run in a folder
+ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
+MODEL = "model"  # folders of a run: its model, the results of its heads, and the pages on both
+EVALUATION = "evaluation"
+REPORT = "report"
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec-eval-terrier")
 
 
@@ -33,6 +40,15 @@ def describe(started: float) -> dict[str, str]:
         "python": platform.python_version(),
         "hardware": ", ".join(gpus) or f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
     }
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The description of the run in a folder; empty if it has none, or a damaged one."""
+    try:
+        described = json.loads((folder / ABOUT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return described if isinstance(described, dict) else {}
 
 
 def code() -> str:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mtlrank.about import EVALUATION
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import Comparison, as_spelt, compare_systems, not_compared
 from mtlrank.evaluation.comparison_captions import Table
@@ -114,7 +115,7 @@ def _with_judged_heads(runs: Sequence[str], typed: Sequence[str]) -> list[str]:
     """
     named = {run for run in typed if split_run(run)[0] is not None}
     folders = {run: split_run(run)[1] for run in runs if run not in named}
-    without = [run for run, at in folders.items() if at.is_dir() and not head_folders([at, at / "evaluation"])]
+    without = [run for run, at in folders.items() if at.is_dir() and not head_folders([at, at / EVALUATION])]
     kept = [run for run in runs if run not in without]
     if len(kept) < 2:
         return list(runs)

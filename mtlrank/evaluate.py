@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import prepare
+from mtlrank.about import EVALUATION, MODEL
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
 from mtlrank.composing.objects import build_object
@@ -32,7 +33,7 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
 from mtlrank.progress import warn
-from mtlrank.registry import MODEL, model_folder
+from mtlrank.registry import model_folder
 from mtlrank.run_folder import DATA, run_identity
 from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
 from mtlrank.trained_head import choose_head, read_trained
@@ -121,7 +122,7 @@ def _identity(config: Config, model_dir: Path) -> dict[str, Any]:
 def _beside(model_dir: Path, split: str) -> Path:
     """The folder of results beside a model: its own, as several exported models may lie in one folder."""
     name = model_dir.absolute().name
-    return model_dir.parent / "-".join(["evaluation", *([] if name == MODEL else [name]), split])
+    return model_dir.parent / "-".join([EVALUATION, *([] if name == MODEL else [name]), split])
 
 
 def _folders(config: Config, run: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mtlrank import prepare
+from mtlrank.about import RUN
 from mtlrank.building.datamodule import check_tokenizers
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.selection import select_tasks
@@ -32,7 +33,6 @@ from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
-from mtlrank.run_folder import RUN
 from mtlrank.storage import fingerprint, read_json, writable_folder
 from mtlrank.trained_head import read_trained
 

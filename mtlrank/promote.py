@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank import evaluate
+from mtlrank.about import EVALUATION, MODEL, read_about
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.config import datasets_of, head_names
 from mtlrank.datamodule.preprocessor import Preprocessor
@@ -22,12 +23,11 @@ from mtlrank.evaluation.measures import is_lower_better
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
-from mtlrank.registry import EVALUATION, MODEL, Registry, Source
+from mtlrank.registry import Registry, Source
 from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.registry.history import Change, held_by
 from mtlrank.registry.margin import check_margin
-from mtlrank.run_folder import about
 from mtlrank.storage import MANIFEST, local_path, read_json
 from mtlrank.words import interval
 
@@ -130,7 +130,7 @@ def _below_baseline(entry: Path, measures: Sequence[str]) -> str:
 
 def _source(run: Path, trained_in: str) -> Source:
     """Where a model came from, as far as its run has recorded it."""
-    recorded = about(run)
+    recorded = read_about(run)
     commit, version = (str(recorded.get(key, "unknown")) for key in ("commit", "mtlrank"))
     return Source(trained_in or str(run), commit, version)
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mtlrank.about import EVALUATION, MODEL, REPORT, RUN
 from mtlrank.checks import differing
 from mtlrank.composing.tree import nodes
 from mtlrank.config import Config
@@ -12,11 +13,9 @@ from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted
 
-ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
-RUN = "run.json"  # the identity of the run in a folder
 METRICS = "metrics.json"  # the measures of a run, by key; only a finished run has it
 DATA = "data.json"  # fingerprints of the datasets of a finished run, and of the user's own classes
-_REPLACED = ("model", "evaluation", "report")  # folders that a run replaces
+_REPLACED = (MODEL, EVALUATION, REPORT)  # folders that a run replaces
 _NOT_LEARNT = ("output_dir", "data_dir", "test", "force")  # settings that do not change what is learnt
 _NOT_OF_IDENTITY = (  # prefixes of settings that may change when a run continues
     "training.checkpoint_",
@@ -99,15 +98,6 @@ def _identity_in(folder: str | Path, setting: str) -> dict[str, Any] | None:
     except ValueError:
         pass
     raise DataError(f"{folder}/{RUN} is damaged. Choose another {setting}, or replace the run there with force=true.")
-
-
-def about(folder: Path) -> dict[str, Any]:
-    """The description of a run; empty if it has none."""
-    try:
-        described = json.loads((folder / ABOUT).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return described if isinstance(described, dict) else {}
 
 
 def claim(folder: str | Path, config: Config) -> None:

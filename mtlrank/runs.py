@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
+from mtlrank.about import MODEL, RUN, read_about
 from mtlrank.checks import nearest
 from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError, DataError
@@ -27,7 +28,7 @@ from mtlrank.evaluation.setting_curves import RunsByValue, curves_over
 from mtlrank.pages.figures import setting_curves
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import say, warn
-from mtlrank.run_folder import METRICS, RUN, about
+from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json, write_text
 
 _COSTS = ("steps", "samples", "seconds")  # of a run, as its about.json has them
@@ -134,7 +135,7 @@ def _warn(rows: Sequence[Reached], keys: Sequence[str]) -> None:
 
 
 def _config(folder: Path) -> Config:
-    config: Config = read_json(folder / "model" / "config.json")
+    config: Config = read_json(folder / MODEL / "config.json")
     return config
 
 
@@ -144,7 +145,7 @@ def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
     monitored = set[str]()
     for folder in (folder for row in rows for folder in row.folders):
         config = _config(folder)
-        monitored.add(about(folder).get("chosen by", config["training"]["monitor"]))
+        monitored.add(read_about(folder).get("chosen by", config["training"]["monitor"]))
         for dataset in datasets_of(config).values():
             name = str(dataset["name"])
             if measured := measures_of(dataset) or sorted(_measured(name, known)):
@@ -227,5 +228,5 @@ def _along(curve: RunsByValue, key: str) -> dict[float, list[float]]:
 
 def _mean_cost(folders: Sequence[Path], what: str) -> float | None:
     """The mean of what runs have recorded; None if one has not."""
-    recorded = [described[what] for folder in folders if what in (described := about(folder))]
+    recorded = [described[what] for folder in folders if what in (described := read_about(folder))]
     return statistics.fmean(recorded) if len(recorded) == len(folders) else None

@@ -20,7 +20,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
-from mtlrank import about, evaluate, prepare, run_folder
+from mtlrank import evaluate, prepare, run_folder
+from mtlrank.about import ABOUT, EVALUATION, MODEL, REPORT, describe, read_about
 from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
 from mtlrank.building.dataset import code, dataset_fingerprint, has_split, own_code
 from mtlrank.building.loop import build_loop, check_loop
@@ -89,7 +90,7 @@ def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
 
 def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
     """The key facts of a finished run, for a page that lists models."""
-    config, description = read_json(folder / "model" / "config.json"), run_folder.about(folder)
+    config, description = read_json(folder / MODEL / "config.json"), read_about(folder)
     facts: dict[str, str | int | float] = {
         key: description[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in description
     }
@@ -101,7 +102,7 @@ def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int |
 
 def _chosen_by(folder: Path, config: Config) -> str:
     """The key of the measure that chose a finished run's weights; empty if that is not known."""
-    return str(run_folder.about(folder).get("chosen by") or config["training"]["monitor"] or "")
+    return str(read_about(folder).get("chosen by") or config["training"]["monitor"] or "")
 
 
 def _selected(config: Config) -> Config:
@@ -173,7 +174,7 @@ def _begin(config: Config, output: Path, training: _Training) -> dict[str, str]:
     settings = run_folder.run_identity(config)
     if training.service:
         training.service.open(output, settings, anew=config["force"])
-    description = about.describe(training.started)  # now, as the code may change while it runs
+    description = describe(training.started)  # now, as the code may change while it runs
     _open(output, training.milestones.checkpoints, config, description)
     log_settings(training.trainer, settings, training.milestones.monitored.key)
     say(_announcement(config, output, training))
@@ -192,12 +193,12 @@ def _conclude(
     metrics = training.milestones.restore_best(training.loop)
     kept = training.milestones.chosen()
     say(f"kept the weights of {kept}")
-    _save(output / "model", inputs.model, inputs.datasets, config)
+    _save(output / MODEL, inputs.model, inputs.datasets, config)
     seconds = round(time.time() - training.started)
     learnt = {"steps": training.trainer.global_step, "samples": training.loop.examples.total()}
     result = {"seconds": seconds, **learnt, "weights": kept, "chosen by": training.milestones.monitored.key}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
-    write_json(output / run_folder.ABOUT, {**description, **result, **leaks}, sort_keys=False)
+    write_json(output / ABOUT, {**description, **result, **leaks}, sort_keys=False)
     write_json(output / run_folder.DATA, _fingerprints(config, prepared))
     service = training.service
     if config["test"]:
@@ -260,7 +261,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config, description: M
             shutil.rmtree(output / logs, ignore_errors=True)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
-    write_json(output / run_folder.ABOUT, description, sort_keys=False)
+    write_json(output / ABOUT, description, sort_keys=False)
 
 
 def _announcement(config: Config, output: Path, training: _Training) -> str:
@@ -299,7 +300,7 @@ def _metrics_of_finished(output: Path, config: Config, prepared: Mapping[str, Pa
     except DataError as error:
         raise DataError(f"{finished} is damaged. force=true starts the run over.") from error
     _check_data(config, output, prepared)
-    is_judged = (output / "evaluation").exists() or not config["test"]
+    is_judged = (output / EVALUATION).exists() or not config["test"]
     hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
     say(f"already finished: {output}. force=true runs it again.{hint}")
     return values
@@ -364,25 +365,25 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
 
 def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
     """Judge each head on its test split and report."""
-    for replaced in ("evaluation", "report"):  # of a run that this one replaces
+    for replaced in (EVALUATION, REPORT):  # of a run that this one replaces
         shutil.rmtree(output / replaced, ignore_errors=True)
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     scoring = evaluate.Scoring(batch_size, precision, inputs.datamodule.samplers["test"])
-    weights = file_hash(output / "model" / WEIGHTS)
-    metrics = evaluate.judge_all(inputs.model, inputs.datasets, output / "evaluation", scoring, weights)
+    weights = file_hash(output / MODEL / WEIGHTS)
+    metrics = evaluate.judge_all(inputs.model, inputs.datasets, output / EVALUATION, scoring, weights)
     if heads := _judged_heads(output, inputs.datasets):
-        write_report(output / "report", output, heads)
+        write_report(output / REPORT, output, heads)
     return metrics
 
 
 def _report_validation(output: Path, metrics: Mapping[str, float], datasets: Mapping[str, PreparedDataset]) -> None:
     """Report on a run that judged no test set."""
-    shutil.rmtree(output / "report", ignore_errors=True)
+    shutil.rmtree(output / REPORT, ignore_errors=True)
     measures = {dataset.name: dataset.task.measures[0] for dataset in datasets.values()}
-    write_validation_report(output / "report", output, metrics, measures)
+    write_validation_report(output / REPORT, output, metrics, measures)
 
 
 def _judged_heads(output: Path, datasets: Mapping[str, PreparedDataset]) -> list[Path]:
     """The folders of a run's heads, a head on each of its test sets."""
     sets = [(dataset.name, split) for dataset in datasets.values() for split in dataset.sets("test")]
-    return [output / "evaluation" / head_name(name, split) for name, split in sets]
+    return [output / EVALUATION / head_name(name, split) for name, split in sets]

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from mtlrank import about
 
 
@@ -34,3 +36,10 @@ def test_the_commit_is_that_of_the_image_or_of_the_checkout(tmp_path, monkeypatc
     assert about.commit(tmp_path) == subprocess.run(["git", "rev-parse", "HEAD"], **here).stdout.strip()
     monkeypatch.setenv("MTLRANK_COMMIT", "abc")
     assert about.commit(tmp_path) == "abc"
+
+
+@pytest.mark.parametrize("content", [None, "", '{"seed": 1,', "[1]", "[" * 100_000])
+def test_a_description_that_is_missing_or_damaged_is_empty(tmp_path, content):
+    if content is not None:
+        (tmp_path / "about.json").write_text(content)
+    assert about.read_about(tmp_path) == {}

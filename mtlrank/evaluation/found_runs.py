@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mtlrank.evaluation.grouping import RUN, split_run
+from mtlrank.about import RUN
+from mtlrank.evaluation.grouping import split_run
 from mtlrank.progress import warn
 from mtlrank.words import listed
 

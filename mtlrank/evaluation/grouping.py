@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlrank.about import MODEL, RUN
 from mtlrank.config import datasets_of
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, run_of
@@ -14,7 +15,6 @@ Settings = dict[str, Any]  # of a run, by dotted key
 
 _OF_THE_SEED = ("seed", "datamodule.seed", "loop.loss.seed", "datamodule.train_sampler.draw_seed")
 TASKS = "tasks"
-RUN = "run.json"  # in the folder of a run: its identity
 
 
 def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
@@ -110,11 +110,11 @@ def identity_of(folder: Path) -> Settings:
         judged: Settings = read_json(folder / JUDGED_RUN)
         return judged
     run = run_of(folder)
-    if not (run / "model" / "config.json").is_file():
+    if not (run / MODEL / "config.json").is_file():
         raise DataError(
             f"{run} is not a finished run: it has no model. Wait for it, or name the output_dir of another."
         )
-    config = read_json(run / "model" / "config.json")
+    config = read_json(run / MODEL / "config.json")
     settings = read_json(run / RUN)  # only those of its identity: no folders, devices, checkpoints
     try:
         return {**settings, TASKS: list(datasets_of(config))}

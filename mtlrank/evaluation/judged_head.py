@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mtlrank.about import EVALUATION, MODEL
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import DataError
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray, Statistic, mean, statistic
@@ -102,12 +103,12 @@ def head_folders(roots: Sequence[Path]) -> list[Path]:
 def evaluation_of(folder: Path) -> Path:
     """Where judged heads lie: in the folder itself if `mtlrank evaluate` wrote it, else in the evaluation of the run."""
     is_evaluation = (folder / JUDGED_RUN).exists() or run_of(folder) != folder
-    return folder if is_evaluation else folder / "evaluation"
+    return folder if is_evaluation else folder / EVALUATION
 
 
 def run_of(folder: Path) -> Path:
     """The folder of a run: `folder`, or the one around it if that is an evaluation."""
-    return folder.parent if folder.name.startswith("evaluation") and not (folder / "model").exists() else folder
+    return folder.parent if folder.name.startswith(EVALUATION) and not (folder / MODEL).exists() else folder
 
 
 def read_head(folder: Path) -> HeadResults:

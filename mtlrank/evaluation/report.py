@@ -11,7 +11,7 @@ import yaml
 from rich.markup import escape
 
 from mtlrank import __version__, embedded
-from mtlrank.about import PACKAGES
+from mtlrank.about import MODEL, PACKAGES, read_about
 from mtlrank.config import datasets_of
 from mtlrank.evaluation.curves import Curves, read_curves
 from mtlrank.evaluation.measures import shown
@@ -68,7 +68,7 @@ def write_validation_report(
 
 def _write_page(output: Path, training: Path, template: str, curves: figures.Pictures, **values: Any) -> str:
     """Write report.html; returns the note on invented data."""
-    config = read_json(training / "model" / "config.json")
+    config = read_json(training / MODEL / "config.json")
     note = invented(datasets_of(config).values())
     about, settings = _about(training, config), yaml.safe_dump(config, sort_keys=False)
     page = render(template, note=note, curves=curves, about=about, config=settings, **values)
@@ -153,10 +153,9 @@ def _interval(row: Row) -> str:
 
 def _about(training: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
     """What was run: where, with what, on which data."""
-    path, sources = training / "about.json", training / "model" / "sources.json"
-    about: dict[str, Any] = read_json(path) if path.exists() else {}
+    sources = training / MODEL / "sources.json"
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    rows = [("seed", config["seed"]), *about.items()]
+    rows = [("seed", config["seed"]), *read_about(training).items()]
     if sources.exists():
         rows += [(f"data of {key}", yaml.safe_dump(source)) for key, source in read_json(sources).items()]
     here = f"mtlrank {__version__}, {packages}, Python {platform.python_version()} on {platform.machine()}"

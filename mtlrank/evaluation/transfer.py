@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 from rich.markup import escape
 
+from mtlrank.about import read_about
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation.comparison import LEVEL, Comparison, Pair, compare_pairs
 from mtlrank.evaluation.comparison_captions import Table, caption
@@ -20,7 +21,7 @@ from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import System, first_stage
 from mtlrank.evaluation.systems_table import Column, Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
-from mtlrank.storage import read_json, write_text
+from mtlrank.storage import write_text
 from mtlrank.words import counted
 
 _SINGLE = "single task"
@@ -183,8 +184,7 @@ def _legend(rows: Sequence[Comparison]) -> list[str]:
 
 def _cost_of(system: System) -> _Cost:
     """What its runs recorded."""
-    paths = [folder / "about.json" for folder in system.folders]
-    recorded = [read_json(path) for path in paths if path.exists()]
+    recorded = [read_about(folder) for folder in system.folders]
     steps, samples, seconds = (
         [each[key] for each in recorded if key in each] for key in ("steps", "samples", "seconds")
     )

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import embedded
+from mtlrank.about import MODEL, read_about
 from mtlrank.config import Config, datasets_of
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders
 from mtlrank.model.saved import WEIGHTS
-from mtlrank.registry import MODEL
-from mtlrank.run_folder import about
 from mtlrank.storage import file_hash, read_json
 from mtlrank.words import counted
 
@@ -131,7 +130,7 @@ def _name_in_config(backbone: str) -> str:
 
 def _run_of(folder: Path) -> dict[str, Any]:
     """The description of the run that made the model, if the folder is that of a run and the run has ended."""
-    described = about(folder.absolute().parent) if folder.name == MODEL else {}
+    described = read_about(folder.absolute().parent) if folder.name == MODEL else {}
     return described if {"steps", "mtlrank", "commit"} <= described.keys() else {}
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from mtlrank.about import MODEL
 from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError
 from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, previous, rollbacks_to_earlier, source_of
 from mtlrank.registry.pointer import Pointer, dump, parse, without, written
@@ -32,8 +33,6 @@ from mtlrank.storage.patterns import some_of
 
 POINTER = "current.json"
 MODELS = "models"
-MODEL = "model"  # folders of an entry: the model, and the results of its heads
-EVALUATION = "evaluation"
 _ID_LENGTH = 12
 _TRIES = 3  # removals of a folder that somebody writes to at the same time
 _LONGEST_REMOVAL = timedelta(hours=1)

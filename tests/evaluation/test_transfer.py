@@ -92,6 +92,7 @@ def test_the_mean_relative_change_stands_wherever_the_table_does(systems, tmp_pa
 def test_the_page_says_what_each_system_took(systems, tmp_path):
     for folder, seconds, samples in zip(systems["rank",].folders, (10, 3000), (48, 1600), strict=True):
         write_json(folder / "about.json", {"steps": 5, "seconds": seconds, "samples": samples})
+    (systems["rank", "sim"].folders[0] / "about.json").write_text('{"steps": 5,')  # cut off
     write_transfer(tmp_path / "out", transfer(systems, ["AP"]), systems, {})
     page = (tmp_path / "out" / "transfer.html").read_text()
     assert "<td>rank</td><td>2</td><td>5</td><td>48 to 1,600</td><td>1,505</td><td>3,010</td>" in page
