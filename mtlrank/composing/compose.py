@@ -46,13 +46,25 @@ _NOT_FOR_PIPELINES = {  # overrides that a pipeline refuses, and why
 }
 
 
-def compose_config(overrides: Sequence[str] = (), *, trusted: bool, name: str = "train") -> Config:
+def compose_config(
+    overrides: Sequence[str] = (), typed: Sequence[str] = (), *, trusted: bool, name: str = "train"
+) -> Config:
     """The resolved config for command-line overrides.
 
     Overrides from outside (`trusted=False`: pipeline parameters) may choose among what is installed but not name code,
-    Hydra's own settings or interpolations. Raises `ConfigError` for what is forbidden or cannot be composed.
+    Hydra's own settings or interpolations; `typed` ones, which a pipeline writes itself, may. Raises `ConfigError` for what
+    is forbidden or cannot be composed.
     """
-    return _compose(overrides, trusted=trusted, name=name)
+    everything = [*overrides, *typed]
+    try:
+        if not trusted:
+            check_overrides(overrides)
+        composed = _composed(name, everything)
+        return resolve(composed, trusted=trusted, name=name, overrides=everything, own=own_config_dir())
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
+            raise
+        raise ConfigError(reason) from error
 
 
 def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name: str = "train") -> Config:
@@ -68,7 +80,7 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
         if settings.get(key) is not None:
             raise ConfigError(f"overrides has {text!r}, but {_set_by(key, settings)}")
     typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
-    return _compose(overrides, typed, trusted=False, name=name)
+    return compose_config(overrides, typed, trusted=False, name=name)
 
 
 def _set_by(key: str, settings: Mapping[str, Any]) -> str:
@@ -174,19 +186,6 @@ def written(config: DictConfig) -> Config:
     """A config as plain values, with interpolations unresolved."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     return plain  # type: ignore[no-any-return]
-
-
-def _compose(overrides: Sequence[str], typed: Sequence[str] = (), *, trusted: bool, name: str) -> Config:
-    everything = [*overrides, *typed]
-    try:
-        if not trusted:
-            check_overrides(overrides)
-        composed = _composed(name, everything)
-        return resolve(composed, trusted=trusted, name=name, overrides=everything, own=own_config_dir())
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        if isinstance(error, ConfigError) or (reason := explain_composing(error, name, everything)) is None:
-            raise
-        raise ConfigError(reason) from error
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
