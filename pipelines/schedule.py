@@ -20,7 +20,7 @@ from pipelines.cron import with_seconds
 from pipelines.package import Cache, File, Pipeline, opened
 from pipelines.parameters import parse
 from pipelines.submit import Account, Root
-from pipelines.upload import Version, upload, version_name
+from pipelines.upload import Version, named, upload, version_name
 from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule, unique in its experiment.")]
@@ -176,10 +176,8 @@ def _is_paused(schedule: Any) -> bool:
 
 
 def _of_experiment(client: Client, name: str) -> list[Any]:
-    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     with explained_errors():
-        asked = json.dumps({"predicates": [predicate]})
-        found = client.list_experiments(filter=asked, namespace=client.get_user_namespace()).experiments or []
+        found = client.list_experiments(filter=named(name), namespace=client.get_user_namespace()).experiments or []
         return [schedule for experiment in found for schedule in schedules(client, experiment.experiment_id)]
 
 
