@@ -78,6 +78,11 @@ def load_weights(folder: Path, model: MultiTaskModel) -> None:
 
 def load_body(folder: Path, body: MTLBody) -> None:
     """Fill only the body, for other heads than those it was trained with."""
+    body.load_state_dict(body_weights(folder))
+
+
+def body_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a saved model's body, by their names in it."""
     prefix = "body."
     weights = load_file(folder / WEIGHTS)
-    body.load_state_dict({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})
+    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

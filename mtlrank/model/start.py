@@ -15,7 +15,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import BACKBONE, WEIGHTS, read_model
+from mtlrank.model.saved import BACKBONE, WEIGHTS, body_weights, read_model
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Regression, Task
 
@@ -44,9 +44,9 @@ def start_body(folder: Path, body: MTLBody) -> None:
         there, here = (getattr(config, key, None) for config in (theirs, mine))
         if there != here:
             raise refusal(f"{key} is {there} in model.start_from, {here} in this body.")
-    weights = load_file(folder / WEIGHTS)
+    weights = body_weights(folder)
     try:
-        body.load_plain({name.removeprefix("body."): w for name, w in weights.items() if name.startswith("body.")})
+        body.load_plain(weights)
     except ConfigError as error:
         raise refusal(str(error)) from error
     here, there = _computation(mine), _computation(theirs)
