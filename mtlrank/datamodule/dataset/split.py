@@ -92,7 +92,11 @@ class PreparedSplit:
         return PreparedSplit(folders, store, task, classes, kept if chosen is None else chosen[kept], queries)
 
     def qrels(self) -> list[Qrel]:
-        """The judgements of a ranking's queries."""
+        """The judgements of a ranking's queries, read once: each validation asks for the same."""
+        return self._qrels
+
+    @cached_property
+    def _qrels(self) -> list[Qrel]:
         everything = read_qrels(*self.files("qrels.txt"))
         return [qrel for qrel in everything if self._queries is None or qrel.query_id in self._queries]
 
