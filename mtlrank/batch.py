@@ -89,6 +89,8 @@ class MTLBatch(NamedTuple):
 
     tasks: dict[str, TaskBatch]  # the tasks that were drawn here, in config order
     totals: dict[str, int]  # samples of each task that all processes draw together
-    weight: float  # of this batch's loss: all samples of a step count alike, with max_tokens all of an epoch
+    weight: (
+        float  # factor of the mean loss, 1 for equal batches: all samples of a step (max_tokens: an epoch) count alike
+    )
     seed: int  # of dropout, so that a batch gives the same result on any process, and when it is repeated
     step: Step

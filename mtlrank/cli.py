@@ -1,4 +1,4 @@
-"""The `mtlrank` command: one word for each step, then Hydra's overrides."""
+"""The `mtlrank` command: one word for each step, then Hydra's overrides or the step's own options."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -62,7 +62,10 @@ class PreparedDataset(ABC):
 
     @abstractmethod
     def records(self, split: str) -> Iterable[Record]:
-        """The records of `split`, one of train, val and test, always in the same order. None: the split is empty."""
+        """The records of `split`: train, val, test, or a further test set (`test@name`).
+
+        Each call gives the same records in the same order, and none for a split that there is not.
+        """
 
     def write_judgements(self, split: str, folder: Path) -> None:
         """Write what measures of a ranking need beside labels into `folder`: qrels.txt and candidates.run. Not for train.

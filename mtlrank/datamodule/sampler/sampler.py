@@ -72,7 +72,10 @@ class MTLSampler(Sampler[Draw], ABC):
 
     @abstractmethod
     def order(self, random: np.random.Generator) -> SampleOrder:
-        """All (dataset_idx, sample_idx) of one epoch, (samples, 2)."""
+        """All (dataset_idx, sample_idx) of one epoch, (samples, 2).
+
+        If an epoch is not every sample once, override `counts` too.
+        """
 
     def counts(self) -> list[int]:
         """How many samples an epoch has of each dataset."""
