@@ -45,6 +45,7 @@ def or_null(kind: Kind) -> Kind:
 
 
 ABOVE_ZERO = number(lambda v: v > 0, "a finite number above 0")
+NOT_NEGATIVE = number(lambda v: v >= 0, "a finite number, at least 0")
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:

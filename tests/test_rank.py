@@ -373,7 +373,7 @@ def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatc
             {"input": "header.tsv"},
             "header.tsv:1: found a header, but TSV files are expected to start with their first pair",
         ),
-        ({"bm25.k1": -1}, "bm25.k1 is -1, expected a number, at least 0"),
+        ({"bm25.k1": -1}, "bm25.k1 is -1, expected a finite number, at least 0"),
         ({"bm25.k1": 1.2}, "bm25 is .*'k1': 1.2.*, but input has pairs: BM25 retrieves none. Leave bm25 out."),
         (
             {"input": None, "ir_dataset": "mtlrank-embedded/test", "bm25.k1": 1.2},

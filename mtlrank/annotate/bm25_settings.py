@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import bm25s
 
-from mtlrank.checks import all_known, choice, number, or_null
+from mtlrank.checks import NOT_NEGATIVE, all_known, choice, number, or_null
 from mtlrank.errors import ConfigError
 from mtlrank.storage import fingerprint
 
@@ -37,7 +37,7 @@ class BM25Settings(NamedTuple):
             raise ConfigError(f"bm25 is {given!r}, expected a mapping with {', '.join(cls._fields)}.")
         all_known("bm25", given or {}, cls._fields, "settings")
         settings = cls(**given or {})
-        number(lambda v: v >= 0, "a number, at least 0").check("bm25.k1", settings.k1)
+        NOT_NEGATIVE.check("bm25.k1", settings.k1)
         number(lambda v: 0 <= v <= 1, "a number from 0 to 1").check("bm25.b", settings.b)
         or_null(choice(STOPWORDS)).check("bm25.stopwords", settings.stopwords)
         if settings.stemmer is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mtlrank.checks import ABOVE_ZERO, Kind, nearest, number, or_null, whole
+from mtlrank.checks import ABOVE_ZERO, NOT_NEGATIVE, Kind, is_number, nearest, number, or_null, whole
 from mtlrank.composing.tree import leaves, nodes
 from mtlrank.errors import ConfigError
 
@@ -160,7 +160,7 @@ _SETTINGS: dict[str, Kind] = {
     "training.compile": _FLAG,
     "training.max_val_queries": or_null(whole(1)),
     "training.checkpoint_steps": or_null(whole(1)),
-    "training.checkpoint_minutes": or_null(number(lambda v: v >= 0, "a number, at least 0")),
+    "training.checkpoint_minutes": or_null(NOT_NEGATIVE),
     "training.checkpoint_dir": _PATH,
     "training.max_bad_steps": whole(0),
     "training.accept_changes": _list(
@@ -256,7 +256,7 @@ _SETTINGS: dict[str, Kind] = {
         "null or a list of layers, as in [0,3,6]",
     ),
     "probe.split": or_null(_TEXT._replace(words="the name of a split, as in test")),
-    "probe.portions": _list(lambda v: type(v) in (int, float), "a list of shares in per cent, as in [1,10,100]"),
+    "probe.portions": _list(is_number, "a list of shares in per cent, as in [1,10,100]"),
     "probe.pooler": Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
     "probe.max_train": whole(1),
     "probe.max_test": whole(1),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtlrank.batch import Span
-from mtlrank.checks import null_or_at_least
+from mtlrank.checks import at_least, is_number, null_or_at_least
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
@@ -133,8 +133,7 @@ class Preprocessor:
         if not isinstance(tokenizer, str):
             raise ConfigError(f"The tokenizer is {tokenizer!r}, expected a Hugging Face name or a folder.")
         null_or_at_least("max_query_length", max_query_length, 1)
-        if type(max_length) is not int or max_length < 9:
-            raise ConfigError(f"max_length is {max_length!r}, expected a whole number of at least 9.")
+        at_least("max_length", max_length, 9)
         if max_query_length is not None and max_query_length > max_length - 8:
             way = f"Set max_query_length={min(max_length // 3, max_length - 8)}."
             raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}. {way}")
@@ -142,7 +141,7 @@ class Preprocessor:
         self.train_passages = null_or_at_least("train_passages", train_passages, 1) or max_passages
         if self.train_passages > max_passages:
             raise ConfigError(f"train_passages is {train_passages}, expected at most max_passages, {max_passages}.")
-        if type(passage_stride) not in (int, float) or not 0 < passage_stride <= 1:
+        if not is_number(passage_stride) or not 0 < passage_stride <= 1:
             raise ConfigError(f"passage_stride is {passage_stride!r}, expected a share of a passage above 0, up to 1.")
         self.tokenizer_name = tokenizer
         self.lengths = Lengths(max_length, max_query_length, max_passages, passage_stride)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.checks import all_known
+from mtlrank.checks import NOT_NEGATIVE, all_known, at_least, one_of
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task.task import ItemTask, Task
@@ -29,13 +29,11 @@ class Classification(ItemTask):
     def __init__(self, measures: Sequence[str], class_weights: str | Mapping[str, float] | None = None) -> None:
         super().__init__(measures)
         if isinstance(class_weights, Mapping):
-            class_weights = {str(name): weight for name, weight in class_weights.items()}  # YAML reads 0 as a number
-        if isinstance(class_weights, str) and class_weights != "balanced":
+            class_weights = {  # YAML reads 0 as a number
+                str(name): NOT_NEGATIVE.check(f"class_weights.{name}", weight) for name, weight in class_weights.items()
+            }
+        elif class_weights not in (None, "balanced"):
             raise ConfigError(f"class_weights is {class_weights!r}, expected null, balanced, or a number by class.")
-        if isinstance(class_weights, Mapping) and not all(
-            type(weight) in (int, float) and 0 <= weight < math.inf for weight in class_weights.values()
-        ):
-            raise ConfigError(f"class_weights is {dict(class_weights)}, expected numbers of at least 0.")
         self.class_weights = class_weights
         self.classes: list[str] = []
         self.weights: list[float] | None = None  # of each class, once the labels are known
@@ -91,12 +89,8 @@ class Buckets(Classification):
         class_weights: str | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(measures, class_weights)
-        if num_buckets < 2 or edges not in ("quantiles", "width"):
-            raise ConfigError(
-                f"Expected num_buckets of at least 2 and edges quantiles or width, found {num_buckets} and {edges!r}."
-            )
-        self.num_buckets = num_buckets
-        self.edges_by = edges
+        self.num_buckets = at_least("num_buckets", num_buckets, 2)
+        self.edges_by = one_of("edges", edges, ("quantiles", "width"))
         self.edges: list[float] = []
 
     def parse_label(self, label: float | str) -> float:  # type: ignore[override]

@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlrank.batch import TaskBatch, in_rows
 from mtlrank.checks import parse_number
 from mtlrank.dtypes import Floats32
-from mtlrank.errors import DataError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.own_parts import name_of, shaped
 
 
@@ -28,7 +28,7 @@ class Task(ABC):
 
     def __init__(self, measures: Sequence[str]) -> None:
         if not measures:
-            raise ValueError("A task needs at least one measure, as in measures=[Accuracy].")
+            raise ConfigError("A task needs at least one measure, as in measures=[Accuracy].")
         self.measures = tuple(measures)
 
     @property

@@ -56,9 +56,9 @@ def test_settings_tell_all_that_scores_depend_on():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"k1": -0.1}, "bm25.k1 is -0.1, expected a number, at least 0."),
-        ({"k1": float("nan")}, "bm25.k1 is nan, expected a number, at least 0."),
-        ({"k1": None}, "bm25.k1 is None, expected a number, at least 0."),
+        ({"k1": -0.1}, "bm25.k1 is -0.1, expected a finite number, at least 0."),
+        ({"k1": float("nan")}, "bm25.k1 is nan, expected a finite number, at least 0."),
+        ({"k1": None}, "bm25.k1 is None, expected a finite number, at least 0."),
         ({"b": 1.5}, "bm25.b is 1.5, expected a number from 0 to 1."),
         ({"b": "0.4"}, "bm25.b is '0.4', expected a number from 0 to 1."),
         (

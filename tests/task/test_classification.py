@@ -55,9 +55,25 @@ def test_no_bucket_is_empty_and_the_lowest_label_has_its_own(labels, num_buckets
     assert np.bincount(np.searchsorted(edges, labels, side="right")).tolist() == sizes
 
 
-@pytest.mark.parametrize("setting", [{"num_buckets": 1}, {"edges": "round"}])
-def test_impossible_buckets_are_refused(setting):
-    with pytest.raises(ConfigError, match="num_buckets of at least 2 and edges quantiles or width"):
+def test_a_weight_below_0_is_refused_by_its_class():
+    with pytest.raises(ConfigError, match="class_weights.A is -1, expected a finite number, at least 0"):
+        Classification(["Accuracy"], class_weights={"A": -1})
+
+
+def test_a_task_without_a_measure_is_refused():
+    with pytest.raises(ConfigError, match="at least one measure"):
+        Classification([])
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"num_buckets": 1}, "num_buckets is 1, expected a whole number, at least 2"),
+        ({"edges": "round"}, "edges is 'round', expected one of quantiles, width"),
+    ],
+)
+def test_impossible_buckets_are_refused(setting, complaint):
+    with pytest.raises(ConfigError, match=complaint):
         Buckets(["Accuracy"], **setting)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import all_known, number
+from mtlrank.checks import NOT_NEGATIVE, all_known
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
@@ -35,7 +35,7 @@ class LimitedData(MTLSampler):
             raise ConfigError(
                 f"num_samples is {num_samples!r}, expected a whole number from 1 to the {self.sizes[main]} of {main!r}."
             )
-        number(lambda v: v >= 0, "a finite number of at least 0").check("share", share)
+        NOT_NEGATIVE.check("share", share)
         if share and not round(share * num_samples):
             raise ConfigError(
                 f"share is {share!r}, which of num_samples={num_samples} rounds to no sample of the other datasets. "

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import above_zero, all_known, null_or_at_least, one_of
+from mtlrank.checks import NOT_NEGATIVE, above_zero, all_known, is_number, null_or_at_least, one_of
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
@@ -145,9 +145,8 @@ class Probabilities(Mixture):
             raise ConfigError(
                 f"probabilities has no {', '.join(missing)}. Give every dataset a share; 0 leaves it out."
             )
-        values = probabilities.values()
-        if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values) or not sum(values):
-            raise ConfigError(f"probabilities is {dict(probabilities)}, expected numbers of at least 0, not all 0.")
+        if not sum(NOT_NEGATIVE.check(f"probabilities.{name}", share) for name, share in probabilities.items()):
+            raise ConfigError(f"probabilities is {dict(probabilities)}, expected numbers that are not all 0.")
         empty = [name for name, size in sizes.items() if probabilities[name] and not size]
         if empty:
             raise ConfigError(f"probabilities gives a share to {', '.join(empty)}, which has no samples. Set it to 0.")
@@ -191,7 +190,7 @@ class Annealed(Mixture):
         if table is not None and not _is_course(steps):
             raise ConfigError(f"table is {steps}, expected ascending [progress, alpha] steps that start at progress 0.")
         for name, alpha in (("start", start), ("end", end)):
-            if type(alpha) not in (int, float) or not math.isfinite(alpha):
+            if not is_number(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
         self.epochs = null_or_at_least("epochs", epochs, 1) or self.training_epochs
         self.start_alpha, self.end_alpha = start, end
@@ -213,5 +212,5 @@ class Annealed(Mixture):
 def _is_course(steps: Sequence[Any]) -> bool:
     """Whether steps are pairs of finite numbers, ascending from 0."""
     are_pairs = all(isinstance(step, list) and len(step) == 2 for step in steps)
-    are_numbers = are_pairs and all(type(x) in (int, float) and math.isfinite(x) for step in steps for x in step)
+    are_numbers = are_pairs and all(is_number(x) for step in steps for x in step)
     return bool(steps) and are_numbers and steps[0][0] == 0 and list(steps) == sorted(steps)

@@ -78,7 +78,7 @@ class MTLBody(nn.Module):
         self.config = self.encoder.config
         self.activation_checkpointing = activation_checkpointing
         if initialisation not in (None, "mimetic"):
-            raise ConfigError(f"Unknown initialisation {initialisation!r}. Expected mimetic or null.")
+            raise ConfigError(f"model.body.initialisation is {initialisation!r}, expected null or mimetic.")
         if initialisation and pretrained:
             warn(f"model.body.initialisation={initialisation} is ignored: {backbone} is pretrained")
         elif initialisation:

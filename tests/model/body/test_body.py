@@ -279,7 +279,7 @@ def test_a_hub_name_that_cannot_be_had_is_named():
 
 
 def test_an_unknown_initialisation_is_refused():
-    with pytest.raises(ConfigError, match="Expected mimetic or null"):
+    with pytest.raises(ConfigError, match="model.body.initialisation is 'magic', expected null or mimetic"):
         MTLBody("mtlrank-embedded/tiny-bert", pretrained=False, initialisation="magic")
 
 
