@@ -1,14 +1,16 @@
 """Errors that a user can fix, by exit code: the entry points print them as one line, without a traceback."""
 
-
-def one_line(error: BaseException, most: int = 300) -> str:
-    """The first line of an error's message, cut to `most` characters; the error's type if it has no message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()[:most]
+_MOST = 300  # characters of the reason that a message of ours quotes
 
 
-def all_lines(error: BaseException, most: int = 300) -> str:
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, cut; the error's type if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()[:_MOST]
+
+
+def all_lines(error: BaseException) -> str:
     """An error's message with its lines joined, where the reason may be in a later one; its type if it has no message."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    return " ".join(str(error).split())[:_MOST] or type(error).__name__
 
 
 class UserError(ValueError):

@@ -35,9 +35,9 @@ def end_with_parent() -> None:
     Thread(target=follow, daemon=True).start()
 
 
-def has_shared_memory(folder: str = "/dev/shm") -> bool:  # noqa: S108 - where torch puts what processes share
+def has_shared_memory() -> bool:
     """Whether worker processes can pass batches on; with too little, they die of a bus error (containers have 64 MiB)."""
     try:
-        return shutil.disk_usage(folder).free >= SHARED_MEMORY
+        return shutil.disk_usage("/dev/shm").free >= SHARED_MEMORY  # noqa: S108 - where torch puts what processes share
     except OSError:
         return True  # not Linux: memory is shared in another way

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, TextIO
+from typing import Any
 
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
@@ -52,10 +52,10 @@ class Seen:
 class FirstNode(threading.Thread):
     """Follows the log of a job's first node, through restarts of the pod and of the connection."""
 
-    def __init__(self, cluster: Cluster, job: str, out: TextIO | None = None) -> None:
+    def __init__(self, cluster: Cluster, job: str) -> None:
         super().__init__(daemon=True, name="log of the first node")
         self.last = deque[str](maxlen=KEPT)
-        self._cluster, self._job, self._out = cluster, job, out or sys.stdout
+        self._cluster, self._job, self._out = cluster, job, sys.stdout
         self._seen = Seen()
         self._finished = threading.Event()
 

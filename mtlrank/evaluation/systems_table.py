@@ -44,7 +44,7 @@ class Results(NamedTuple):
     caption: str
 
 
-def columns_of(systems: Iterable[System], measures: Sequence[str] | None = None) -> list[Column]:
+def columns_of(systems: Iterable[System], measures: Sequence[str] | None) -> list[Column]:
     """Every head of any system with its measures: these, or all that measure quality."""
     heads = [head for system in systems for head in system.heads.values()]
     found = [

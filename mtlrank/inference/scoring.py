@@ -28,7 +28,7 @@ def score_split(
     split: str,
     batches: Iterable[MTLBatch],
     total: int,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    precision: Callable[[], AbstractContextManager[object]],
     after_batch: Callable[[], object] | None = None,
     with_losses: bool = False,
 ) -> dict[str, Predictions]:

@@ -261,13 +261,14 @@ def forest(panels: Mapping[str, Sequence[ForestRow]]) -> Picture:
 
 
 @matplotlib.rc_context(_STYLE)
-def calibration(confidence: NDArray[Any], right: NDArray[Any], num_bins: int = 10) -> Picture:
+def calibration(confidence: NDArray[Any], right: NDArray[Any]) -> Picture:
     """How often predictions are right, by how sure they are: on the diagonal, a probability means what it says.
 
     Each point is a bin of equal width, its size the share of items in it; the title says the expected calibration error,
     the mean distance from the diagonal (Guo et al. 2017, eq. 3).
     """
     figure, axes = _axes(height=3.4)
+    num_bins = 10
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     counts = np.bincount(bins, minlength=num_bins)
     used = counts > 0

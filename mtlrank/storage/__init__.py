@@ -1,6 +1,5 @@
 """One way to read and write a path, local or `gs://`. Files appear whole or not at all; a manifest is written last."""
 
-from mtlrank.errors import ConflictError
 from mtlrank.storage.fetch import fetch_folder, mirror
 from mtlrank.storage.files import describe_files, exists, list_files, read_bytes, read_versioned, write_bytes
 from mtlrank.storage.local import (
@@ -26,7 +25,6 @@ from mtlrank.storage.versions import ABSENT, Version
 __all__ = [
     "ABSENT",
     "MANIFEST",
-    "ConflictError",
     "Version",
     "describe_files",
     "exists",

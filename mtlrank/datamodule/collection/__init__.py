@@ -2,6 +2,5 @@
 
 from mtlrank.datamodule.collection.collection import Collection
 from mtlrank.datamodule.collection.ranking import RankedDoc, RankedDocs
-from mtlrank.datamodule.collection.store import DocStore
 
-__all__ = ["Collection", "DocStore", "RankedDoc", "RankedDocs"]
+__all__ = ["Collection", "RankedDoc", "RankedDocs"]

@@ -85,7 +85,7 @@ def columns_of_conll(line: str) -> list[str]:
 
 
 def read_columns(
-    path: Path, columns: Sequence[Column], layout: str | None, reading: Reading, *, with_names: bool = False
+    path: Path, columns: Sequence[Column], layout: str | None, reading: Reading, *, with_names: bool
 ) -> Iterator[tuple[str, list[Any]]]:
     """(place, the wanted columns) of each row of a file, whose layout is one of `FORMATS`; None: the one of its ending.
 

@@ -1,7 +1,7 @@
 """Samplers yield (dataset_idx, sample_idx), a batch at a time."""
 
 from mtlrank.datamodule.sampler.limited import LimitedData
-from mtlrank.datamodule.sampler.mixture import Annealed, Mixture, Probabilities, Temperature, Uniform
+from mtlrank.datamodule.sampler.mixture import Annealed, Probabilities, Temperature, Uniform
 from mtlrank.datamodule.sampler.once import LongestFirst, RandomProportional, RoundRobin, Sequential
 from mtlrank.datamodule.sampler.sampler import MTLSampler
 
@@ -10,7 +10,6 @@ __all__ = [
     "LimitedData",
     "LongestFirst",
     "MTLSampler",
-    "Mixture",
     "Probabilities",
     "RandomProportional",
     "RoundRobin",
