@@ -1,4 +1,4 @@
-"""Coverage of bootstrap intervals, and the time that the tests take.
+"""Coverage of intervals, and the time that the tests take.
 
     python -m benchmarks.significance
 
@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from mtlrank.dtypes import Floats
-from mtlrank.evaluation.significance import bootstrap_interval, randomisation_test
+from mtlrank.evaluation.significance import confidence_interval, randomisation_test
 from mtlrank.evaluation.significance.resampling import Swaps
 from mtlrank.evaluation.significance.weighted import mean, statistic
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", type=float, default=1.0, help="of the comparisons and items, for a quick look")
     part = parser.parse_args().part
-    for num_queries in (10, 43, 500):
+    for num_queries in (2, 3, 5, 9, 10, 43, 500):
         for num_seeds, spread in ((1, 0.0), (2, 0.1), (3, 0.1), (5, 0.1), (2, 0.4), (3, 0.4), (5, 0.4)):
             share = np.mean([holds(num_queries, num_seeds, spread, number) for number in range(int(1000 * part))])
             what = f"{num_queries} queries, {num_seeds} seeds that vary by {spread}"
@@ -42,7 +42,7 @@ def holds(num_queries: int, num_seeds: int, spread: float, number: int) -> bool:
     seeds = draw.normal(0, spread, (2, num_seeds, 1))
     noise = draw.normal(0, 0.4, (2, num_seeds, num_queries))
     runs = np.concatenate(queries + seeds + noise + np.array([0, DIFFERENCE])[:, None, None])
-    interval = bootstrap_interval(mean(runs, np.arange(num_queries)), num_queries, num_seeds, 1000, number)
+    interval = confidence_interval(mean(runs, np.arange(num_queries)), num_queries, num_seeds, 1000, number)
     assert interval is not None
     return interval[0] <= DIFFERENCE <= interval[1]
 
@@ -63,7 +63,7 @@ def seconds(measure: str, num_items: int) -> tuple[float, float]:
         return difference
 
     started = time.process_time()
-    bootstrap_interval(both, num_items, 1)
+    confidence_interval(both, num_items, 1)
     between = time.process_time()
     randomisation_test(swapped, num_items)
     return between - started, time.process_time() - between

@@ -10,7 +10,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults
 from mtlrank.evaluation.measures import exists, is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
-from mtlrank.evaluation.significance import bootstrap_interval, holm, randomisation_test, t_test, tost
+from mtlrank.evaluation.significance import confidence_interval, holm, randomisation_test, t_test, tost
 from mtlrank.evaluation.systems import System, check_same_test_set, first_stage
 from mtlrank.words import listed
 
@@ -173,7 +173,7 @@ def _compare(
     num_units = theirs.num_units
     values = pair.statistic(np.ones((num_units, 1)))[:, 0]
     before, after = (float(part.mean()) for part in (values[: baseline.num_runs], values[baseline.num_runs :]))
-    interval = bootstrap_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
+    interval = confidence_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
     low, high = interval or (None, None)
     p = randomisation_test(pair.swapped, num_units, resamples, seed)
     p_t = p_tost = None

@@ -34,7 +34,7 @@ class HeadResults(NamedTuple):
     split: str
     measures: tuple[str, ...]  # the primary one first
     items: tuple[tuple[str, ...], ...]  # (query_id,) of each query, or (query_id, doc_id, number) of each item
-    units: Ints  # (items,) the query of a query, the sequence of an item
+    units: Ints  # (items,) to which of the units that are drawn independently an item belongs
     values: dict[str, Floats]  # of measures that are means: the value of each item, (runs, items)
     first_stage: dict[str, Floats]  # the same of the first stage, (1, items); rankings only
     constant: Any  # the baseline's prediction for every item; None for rankings
@@ -52,8 +52,9 @@ class HeadResults(NamedTuple):
 
     @property
     def name_of_units(self) -> str:
-        """What the units are."""
-        return "queries" if self.kind == "ranking" else "sequences"
+        """What the units are: queries, or the sequences of items where no two sequences have a query in common."""
+        num_sequences = len({item[:2] for item in self.items})
+        return "queries" if self.kind == "ranking" or self.num_units < num_sequences else "sequences"
 
     def statistic(self, measure: str) -> Statistic:
         """A measure of each run in resamples of the units."""
@@ -154,8 +155,6 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
     has_classes = summary["kind"] == "classification"
     rows = _read_table(folder / "predictions.tsv", columns if has_classes else columns[:-1], quoted=True)
     rows.sort(key=lambda row: (row[0], row[1], int(row[2])))
-    sequences: dict[tuple[str, str], int] = {}
-    units = np.array([sequences.setdefault((row[0], row[1]), len(sequences)) for row in rows])
     labels, predictions = (np.array([row[column] for row in rows]) for column in (3, 4))
     if summary["kind"] == "regression":
         labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
@@ -168,7 +167,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
         split=summary["split"],
         measures=measures,
         items=tuple(tuple(row[:3]) for row in rows),
-        units=units,
+        units=_units(rows),
         values={m: ITEM_VALUES[m](labels, predictions[None]) for m in measures if m in ITEM_VALUES},
         first_stage={},
         constant=summary["constant"],
@@ -176,6 +175,16 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
         predictions=predictions[None],
         confidence=np.array([row[5] for row in rows], dtype=np.float64) if has_classes else np.empty(0),
     )
+
+
+def _units(rows: Sequence[Sequence[str]]) -> Ints:
+    """The unit of each item, (items,): its query, or its sequence if all have the same query_id, as texts without a query.
+
+    The pairs of a query are no independent units: its length and its terms shift the errors of all of them.
+    """
+    column = 0 if len({row[0] for row in rows}) > 1 else 1
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(row[column], len(numbers)) for row in rows])
 
 
 def _read_table(path: Path, header: Sequence[str], *, quoted: bool) -> list[list[str]]:

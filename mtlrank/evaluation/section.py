@@ -11,7 +11,7 @@ from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY, HeadResults, confusion_matrix, head_of
 from mtlrank.evaluation.measures import implicit_level, is_better, is_quality, shown
 from mtlrank.evaluation.pairing import pair_heads
-from mtlrank.evaluation.significance import bootstrap_interval
+from mtlrank.evaluation.significance import confidence_interval
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES
 from mtlrank.pages import figures
 from mtlrank.storage import read_json
@@ -166,7 +166,7 @@ def find_intervals(head: HeadResults) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
     return {
         measure: {
-            "value": bootstrap_interval(head.statistic(measure), head.num_units, 0, _RESAMPLES),
+            "value": confidence_interval(head.statistic(measure), head.num_units, 0, _RESAMPLES),
             "gain": _interval_of_gain(head, measure),
         }
         for measure in head.measures
@@ -195,7 +195,7 @@ def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:
         values = {m: ITEM_VALUES[m](head.labels, constant) for m in head.values}
         baseline = head._replace(predictions=constant, values=values)
     pair = pair_heads(baseline, head, measure)
-    return bootstrap_interval(pair.statistic, head.num_units, 1, _RESAMPLES)
+    return confidence_interval(pair.statistic, head.num_units, 1, _RESAMPLES)
 
 
 def _gains(folder: Path, head: HeadResults) -> list[Gain]:

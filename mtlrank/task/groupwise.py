@@ -1,8 +1,8 @@
 """Ranking a group: a sample is a query with documents, and its loss compares them.
 
 In formulas s are scores, y grades, and i, j documents of one group. Losses are means over what they compare, so that large
-groups weigh as small ones do (LambdaLoss has weights of its own); a group in which nothing can be compared costs nothing
-(but in ListNet, which asks for equal scores of equal grades).
+groups weigh about as small ones do. LambdaLoss is a sum, as in its paper, and grows with the group. A group in which
+nothing can be compared costs nothing; only ListNet and distillation ask for equal scores of equal labels.
 """
 
 import math
@@ -80,8 +80,8 @@ class RankNet(Groupwise):
 class LambdaLoss(Groupwise):
     """RankNet's pairs, weighted by what they cost in nDCG at the current ranks (LambdaLoss; Wang et al. 2018).
 
-    The sum of w_ij log2(1 + exp(-sigma (s_i - s_j))) over pairs with y_i > y_j, where G = (2^y - 1) / maxDCG, D(r) =
-    log2(1 + r) and ranks r come from the scores. By `scheme`, w_ij is |G_i - G_j| times
+    The sum of w_ij log2(1 + exp(-sigma (s_i - s_j))) over pairs with y_i > y_j, where G = (2^y - 1) / maxDCG (0 for grades
+    below 0), D(r) = log2(1 + r) and ranks r come from the scores. By `scheme`, w_ij is |G_i - G_j| times
 
     - `lambdarank`: rho = |1/D(r_i) - 1/D(r_j)| (Burges et al. 2006; here eq. 16);
     - `ndcg_loss2`: delta = 1/D(|r_i - r_j|) - 1/D(|r_i - r_j| + 1) (eq. 14);
@@ -107,12 +107,14 @@ class LambdaLoss(Groupwise):
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         ranks = _ranks(scores.detach(), present)
-        gains = (2 ** labels.double() - 1) * present  # grades go up to 1000
+        grades = labels.clamp(min=0)
+        highest = grades.amax(1, keepdim=True)  # grades go up to 1000: gains are divided by 2^highest
+        gains = (2 ** (grades - highest) - 2**-highest) * present
         ideal = gains.sort(descending=True).values / _discounts(
             torch.arange(1, gains.shape[1] + 1, device=gains.device)
         )
         gains = gains / ideal[:, : self.depth].sum(1, keepdim=True).clamp(min=torch.finfo(gains.dtype).tiny)
-        weights = differences(gains.float()).abs() * self._discount_differences(ranks)
+        weights = differences(gains).abs() * self._discount_differences(ranks)
         pairs = _better(labels, present)
         if self.depth is not None:
             pairs = pairs & (torch.minimum(ranks[:, :, None], ranks[:, None, :]) <= self.depth)
@@ -144,9 +146,9 @@ class ListNet(Groupwise):
 class ListMLE(Groupwise):
     """How unlikely the ideal ranking is under the scores' Plackett-Luce model (Xia et al. 2008, eq. 9).
 
-    Each place costs -log of its document's share in the softmax of those that are left; the loss is the mean over places.
-    Documents of one grade have no order: each of them is left where one of them is placed (Breslow 1974, for ties of
-    times), and those of the lowest grade cost nothing.
+    Each place costs -log of its document's share in the softmax of those that are left. Documents of one grade have no
+    order: each of them is left where one of them is placed (Breslow 1974, for ties of times), and those of the lowest grade
+    cost nothing. The loss is the mean over the other places.
     """
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
@@ -154,7 +156,7 @@ class ListMLE(Groupwise):
         lowest = -torch.finfo(scores.dtype).max  # gradients of -inf would not be finite
         total = torch.where(left, scores[:, None, :], lowest).logsumexp(2)
         beats = _better(labels, present).any(2)
-        return torch.where(beats, total - scores, 0.0).sum(1) / present.sum(1).clamp(min=1)
+        return torch.where(beats, total - scores, 0.0).sum(1) / beats.sum(1).clamp(min=1)
 
 
 class LocalizedContrastive(Groupwise):

@@ -6,7 +6,7 @@ from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import comparison
 from mtlrank.evaluation.comparison import as_spelt, compare_systems, corrected, not_compared
 from mtlrank.evaluation.pairing import pair_heads
-from mtlrank.evaluation.significance import bootstrap_interval, holm
+from mtlrank.evaluation.significance import confidence_interval, holm
 from mtlrank.evaluation.systems import read_system
 from tests.evaluation.judged_runs import compare, write_labels, write_ranking, write_run
 
@@ -80,7 +80,7 @@ def test_equivalence_is_corrected_for_the_whole_table(systems):
 def test_intervals_hold_95_percent(systems):
     pair = pair_heads(systems[0].heads["rank"], systems[2].heads["rank"], "AP")
     row = compare(systems[0], systems[2])[0]
-    assert (row.low, row.high) == bootstrap_interval(pair.statistic, 30, 2, level=0.95)
+    assert (row.low, row.high) == confidence_interval(pair.statistic, 30, 2, level=0.95)
 
 
 def test_how_much_is_judged_is_compared_only_if_asked_for(tmp_path):
@@ -122,6 +122,28 @@ def test_swapped_predictions_by_hand(tmp_path):
     row = next(row for row in compare(*systems) if row.measure == "Pearson")
     assert (row.baseline_value, row.system_value) == (pytest.approx(-1), pytest.approx(1))
     assert row.p_randomisation == 2 / 4
+
+
+def test_pairs_of_a_query_are_one_unit(tmp_path):
+    """What a query is like shifts the errors of all its pairs: taken by themselves they seem to tell more than they do."""
+    draw = np.random.default_rng(0)
+    errors = {"a": draw.normal(1, 0.3, (2, 8)), "b": draw.normal(1, 0.3, (2, 8))}  # of queries, and of their pairs
+    for name, (of_queries, of_pairs) in errors.items():
+        rows = [(f"q{q}", f"d{q}-{d}", 0, 0.0, of_queries[q] + of_pairs[d] / 10) for q in range(8) for d in range(8)]
+        write_labels(tmp_path / name / "evaluation" / "bm25", rows, "regression", ("MSE", "Pearson"))
+    systems = [read_system(name, [tmp_path / name]) for name in "ab"]
+    row = compare(*systems)[0]
+    assert (row.measure, row.units, row.num_units) == ("MSE", "queries", 8)
+    by_query = [np.square(q[:, None] + d / 10).mean(1) for q, d in errors.values()]
+    assert row.p_t == pytest.approx(stats.ttest_rel(by_query[1], by_query[0]).pvalue)
+
+
+def test_texts_without_a_query_are_a_unit_each(tmp_path):
+    for name, wrong in (("a", 0.1), ("b", 0.2)):
+        rows = [("-", f"d{number}", item, 0.0, wrong * number) for number in range(12) for item in range(2)]
+        write_labels(tmp_path / name / "evaluation" / "ner", rows, "regression", ("MSE", "Pearson"))
+    row = compare(*(read_system(name, [tmp_path / name]) for name in "ab"))[0]
+    assert (row.units, row.num_units) == ("sequences", 12)
 
 
 def test_sequences_of_any_number_of_items_give_the_mean_over_items(tmp_path):

@@ -86,11 +86,11 @@ def test_a_verdict_needs_an_interval_that_leaves_the_baseline_out(interval, diff
 
 def test_the_interval_beside_a_difference_is_that_of_the_difference(run_folder, capsys):
     _, page, summary = written(run_folder)
-    assert "| 0.5000 | 0.3000 (first stage) | +0.2000 | +0.0000 to +0.4000 |" in summary
+    assert "| 0.5000 | 0.3000 (first stage) | +0.2000 | -2.3412 to +2.7412 |" in summary
     report.print_table(head_folders([run_folder / "evaluation"]))
     cells = re.split(r"  +", capsys.readouterr().out.splitlines()[2])
-    assert cells[2:] == ["0.5000", "0.3000", "first stage", "+0.2000", "+0.0000 to +0.4000"]
-    assert "<td>+0.0000 to +0.4000</td>" in page
+    assert cells[2:] == ["0.5000", "0.3000", "first stage", "+0.2000", "-2.3412 to +2.7412"]
+    assert "<td>-2.3412 to +2.7412</td>" in page
     assert [page.count(f"<th>{title}</th>") for title in ("baseline model", "its 95 % interval")] == [1, 1]
 
 
@@ -98,7 +98,7 @@ def test_the_interval_beside_a_difference_is_that_of_the_difference(run_folder, 
 def test_numbers_are_whole_on_any_terminal(run_folder, width):
     written(run_folder)
     shown = printed(width, lambda: report.print_table(head_folders([run_folder / "evaluation"])))
-    values = ["0.5000", "0.3000", "+0.2000", "+0.0000", "+0.4000", "2.0000", "1.0000", "+1.0000", "+1.7500", "+1.7500"]
+    values = ["0.5000", "0.3000", "+0.2000", "-2.3412", "+2.7412", "2.0000", "1.0000", "+1.0000", "+1.7500", "+1.7500"]
     assert_uncut(shown, values)
     assert width < 80 or len(shown.splitlines()) <= 5  # a line for each of two heads, and one about columns
 
@@ -158,17 +158,18 @@ def test_a_template_does_not_hide_a_missing_value():
 
 
 def test_intervals_winners_and_losers_by_hand(run_folder):
-    """Of two queries a resample draws one: values are 0.7 or 0.3, differences 0.4 or 0."""
+    """Values are 0.7 and 0.3, differences 0.4 and 0: standard errors of 0.2, times Student's t of one degree of freedom."""
     first, second = read_sections(head_folders([run_folder / "evaluation"]))
     (row,) = first.rows
-    assert row.interval == pytest.approx((0.3, 0.7))
-    assert row.difference == pytest.approx((0.0, 0.4))
+    t = 12.7062
+    assert row.interval == pytest.approx((0.5 - 0.2 * t, 0.5 + 0.2 * t), abs=1e-4)
+    assert row.difference == pytest.approx((0.2 - 0.2 * t, 0.2 + 0.2 * t), abs=1e-4)
     assert [gain.query_id for gain in first.won] == ["q1"]
     assert not first.lost
     assert (first.num_items, first.units) == (2, "queries, at most 10 candidates each")
     assert second.rows[0].difference == pytest.approx((1.75, 1.75), abs=1e-6)  # 4 - 1.5^2 and 2 - .5^2
-    assert second.rows[0].interval == pytest.approx((2.0, 4.0), abs=1e-6)
-    assert "95 % interval +0.0000 to +0.4000" in report.verdict([first, second])
+    assert second.rows[0].interval == pytest.approx((3 - t, 3 + t), abs=1e-4)
+    assert "95 % interval -2.3412 to +2.7412" in report.verdict([first, second])
 
 
 def test_calibration_by_hand():

@@ -22,7 +22,10 @@ ORDINAL = "task@datamodule.dataset.datasets.msm_sem_sim.task=ordinal"
         ),
         (
             "bert",
-            ["model/heads/pooler@model.heads.trec2019.pooler=attention_average"],
+            [
+                "model/heads/pooler@model.heads.trec2019.pooler=attention_average",
+                "model.heads.trec2019.pooler.layers=[0.25,-1]",
+            ],
             {},
             "pools with AttentionAverage.*train with model/heads@model.heads.trec2019=cls, or keep .*format=multitask",
         ),

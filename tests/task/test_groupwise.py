@@ -84,14 +84,22 @@ def test_listmle_by_hand():
     """The ideal order has scores 2, 4, 1."""
     first = -math.log(softmax(2, 4, 1)[0])
     second = -math.log(softmax(4, 1)[0])
-    assert one(ListMLE(["AP"])) == pytest.approx((first + second + 0) / 3)
+    assert one(ListMLE(["AP"])) == pytest.approx((first + second) / 2)  # the last place costs nothing
 
 
 def test_listmle_takes_equal_grades_alike():
     """A grade above three others: its share in the softmax of all four, and nothing among the three."""
     data = batch([1] * 4, [1, 0, 0, 0], item_sample=[0] * 4)
     logits = torch.tensor([[0.5], [1.0], [2.0], [-1.0]])
-    assert ListMLE(["AP"]).loss(logits, data).item() == pytest.approx(-math.log(softmax(0.5, 1, 2, -1)[0]) / 4)
+    assert ListMLE(["AP"]).loss(logits, data).item() == pytest.approx(-math.log(softmax(0.5, 1, 2, -1)[0]))
+
+
+@pytest.mark.parametrize("number", [2, 5, 100])
+def test_with_one_relevant_document_listmle_is_the_contrastive_loss(number):
+    data = batch([1] * number, [1] + [0] * (number - 1), item_sample=[0] * number)
+    logits = torch.linspace(-1, 1, number)[:, None]
+    losses = [task(["AP"]).loss(logits, data).item() for task in (ListMLE, LocalizedContrastive)]
+    assert losses[0] == pytest.approx(losses[1])
 
 
 def test_contrastive_by_hand():
@@ -103,6 +111,19 @@ def test_contrastive_by_hand():
 def test_high_grades_stay_numbers():
     loss = LambdaLoss(["AP"]).loss(torch.tensor([[0.0], [1.0]]), batch([1, 1], [1000, 200], item_sample=[0, 0]))
     assert torch.isfinite(loss).all()
+
+
+@pytest.mark.parametrize("scheme", ["lambdarank", "ndcg_loss2", "ndcg_loss2++"])
+def test_grades_below_zero_gain_nothing(scheme):
+    """As in trec_eval: a pair of 0 and -1 costs nothing, and -1 is as far from 2 as 0 is."""
+    task, logits = LambdaLoss(["AP"], scheme=scheme), torch.tensor([[0.0], [1.0], [3.0]])
+    losses = [
+        task.loss(logits[: len(labels)], batch([1] * len(labels), labels, item_sample=[0] * len(labels))).item()
+        for labels in ([-1, 0], [-2, -1], [2, 0, 0], [2, -1, -1], [2, -1, 0])
+    ]
+    assert losses[:2] == [0.0, 0.0]
+    assert losses[2] > 0
+    assert losses[2:] == pytest.approx([losses[2]] * 3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Tests of significance on plain arrays. A *unit* is what is drawn independently: a query, or a sequence with its items."""
+"""Tests of significance on plain arrays. A *unit* is drawn independently: a query with all its items, or a text."""
 
 from mtlrank.evaluation.significance.paired import holm, t_test, tost
-from mtlrank.evaluation.significance.resampling import bootstrap_interval, randomisation_test
+from mtlrank.evaluation.significance.resampling import confidence_interval, randomisation_test
 
-__all__ = ["bootstrap_interval", "holm", "randomisation_test", "t_test", "tost"]
+__all__ = ["confidence_interval", "holm", "randomisation_test", "t_test", "tost"]

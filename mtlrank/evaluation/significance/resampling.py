@@ -14,6 +14,7 @@ from mtlrank.evaluation.significance.weighted import Statistic
 
 Swaps = NDArray[np.bool_]
 
+FEW = 10  # units below which resamples of them say too little
 _CELLS = 500_000  # of a batch of resamples: some megabytes
 
 
@@ -36,7 +37,7 @@ def randomisation_test(
     return (extreme + 1) / (len(drawn) + 1)
 
 
-def bootstrap_interval(
+def confidence_interval(
     statistic: Statistic,
     num_units: int,
     baseline_runs: int,
@@ -54,19 +55,25 @@ def bootstrap_interval(
     variances; it is a little too wide where units and runs interact. None for one unit.
 
     Few units estimate their variance badly, too: then quantiles further out are taken, those that Student's t has beyond
-    a normal distribution's (expanded percentiles; Hesterberg 2015), less so where runs make most of the variance.
+    a normal distribution's (expanded percentiles; Hesterberg 2015), less so where runs make most of the variance. No
+    resample lies beyond the units themselves, however: with fewer than `FEW`, the interval is that of Student's t, by the
+    jackknife's variance, which is s^2/n for a mean (Tukey 1958).
     """
     if num_units < 2:
         return None
+    found = statistic(np.ones((num_units, 1)))
+    error, freedom = _error_of_runs(found[:baseline_runs, 0], found[baseline_runs:, 0])
+    if num_units < FEW:
+        left_out = _difference(statistic(1 - np.eye(num_units)), baseline_runs)  # one unit at a time
+        variance = (num_units - 1) * float(left_out.var())
+        return _students(float(_difference(found, baseline_runs)[0]), level, variance, num_units - 1, error**2, freedom)
     generator = np.random.default_rng(seed)
-    found = statistic(np.ones((num_units, 1)))[:, 0]
-    error, freedom = _error_of_runs(found[:baseline_runs], found[baseline_runs:])
-    differences = []
-    for size in _batch_sizes(num_units, resamples):
-        values = statistic(_drawn(num_units, size, generator))
-        means = [part.mean(0) for part in (values[baseline_runs:], values[:baseline_runs]) if len(part)]
-        differences.append(means[0] - sum(means[1:]))
-    of_units = np.concatenate(differences)
+    of_units = np.concatenate(
+        [
+            _difference(statistic(_drawn(num_units, size, generator)), baseline_runs)
+            for size in _batch_sizes(num_units, resamples)
+        ]
+    )
     tail = _tail(level, num_units - 1, float(of_units.var()), error**2)
     low, high = np.quantile(of_units + error * generator.standard_t(freedom, resamples), [tail, 1 - tail])
     return float(low), float(high)
@@ -80,6 +87,27 @@ def _swaps(num_units: int, resamples: int, seed: int) -> Iterator[Swaps]:
     generator = np.random.default_rng(seed)
     for size in _batch_sizes(num_units, resamples):
         yield generator.integers(0, 2, (num_units, size), dtype=bool)
+
+
+def _difference(values: Floats, baseline_runs: int) -> Floats:
+    """Of the means over runs, (runs, resamples) to (resamples,); the mean itself if there is no baseline."""
+    baseline = values[:baseline_runs].mean(0) if baseline_runs else 0.0
+    difference: Floats = values[baseline_runs:].mean(0) - baseline
+    return difference
+
+
+def _students(
+    value: float, level: float, of_units: float, freedom: float, of_runs: float, freedom_of_runs: float
+) -> tuple[float, float]:
+    """The interval of Student's t around a value with two variances, by Welch's degrees of freedom."""
+    from scipy import stats
+
+    variance = of_units + of_runs
+    if not variance:
+        return value, value
+    both = variance**2 / (of_units**2 / freedom + of_runs**2 / freedom_of_runs)
+    half = float(stats.t.isf((1 - level) / 2, both)) * variance**0.5
+    return value - half, value + half
 
 
 def _error_of_runs(*systems: Floats) -> tuple[float, float]:

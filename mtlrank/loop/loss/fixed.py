@@ -22,7 +22,8 @@ class Muppet(Combiner):
     """The example mean with each loss divided by log n, n being the number of outcomes that its task chooses among.
 
     Makes losses of tasks with many and few classes alike at the start of training (Aghajanyan et al. 2021, section 3).
-    Binary choices, numbers and rankings have n = 2.
+    Binary choices, numbers and rankings have n = 2: a ranking's loss that chooses among all documents of a group, such as
+    ListNet, starts at the logarithm of their number over log 2 instead of 1.
     """
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:

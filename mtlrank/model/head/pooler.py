@@ -11,6 +11,8 @@ from mtlrank.batch import TaskBatch, text_starts
 from mtlrank.errors import ConfigError
 from mtlrank.model.layer import resolve_layer
 
+_QUARTERS = (0.25, 0.5, 0.75, -1)  # layers of a body of any depth
+
 
 class Pooler(nn.Module, ABC):
     """Base of all poolers.
@@ -106,9 +108,10 @@ class AttentionAverage(Pooler):
     The scalar mix of ELMo (Peters et al. 2018, eq. 1) with weights that depend on the token.
     """
 
-    def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
+    def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = _QUARTERS) -> None:
         super().__init__(body_dim, num_layers, layers)
-        self.score = nn.Linear(body_dim, 1)
+        _check_several(self)
+        self.score = nn.Linear(body_dim, 1, bias=False)  # a softmax does not see what all layers have in common
 
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         weights = self.score(states).softmax(0)  # (layers, tokens, 1)
@@ -119,9 +122,10 @@ class SelfAttentionAverage(Pooler):
     """Each layer's average attends to the other layers' (Vaswani et al. 2017); the results are averaged."""
 
     def __init__(
-        self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,), num_heads: int = 4
+        self, body_dim: int, num_layers: int, layers: Sequence[int | float] = _QUARTERS, num_heads: int = 4
     ) -> None:
         super().__init__(body_dim, num_layers, layers)
+        _check_several(self)
         if type(num_heads) is not int or num_heads < 1 or body_dim % num_heads:
             raise ConfigError(
                 f"num_heads is {num_heads!r}, expected a divisor of {body_dim}, the size of a hidden state."
@@ -133,6 +137,14 @@ class SelfAttentionAverage(Pooler):
         mixed, _ = self.attention(averages, averages, averages, need_weights=False)
         pooled: Tensor = mixed.mean(1)[batch.item_sequence]
         return pooled
+
+
+def _check_several(pooler: Pooler) -> None:
+    if len(set(pooler.layers)) < 2:
+        raise ConfigError(
+            f"{type(pooler).__name__} weighs layers against each other, but layers names only layer {pooler.layers[0]} of "
+            "this body. Expected two or more, as in pooler.layers=[0.25,0.5,0.75,-1]; for one, take pooler=average."
+        )
 
 
 def sequence_mean(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:

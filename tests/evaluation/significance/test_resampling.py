@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mtlrank.evaluation.significance import bootstrap_interval, randomisation_test
-from mtlrank.evaluation.significance.weighted import mean
+from mtlrank.evaluation.significance import confidence_interval, randomisation_test
+from mtlrank.evaluation.significance.weighted import mean, statistic
 
 
 def p_of(differences, **options):
@@ -20,7 +20,7 @@ def p_of(differences, **options):
 def interval(baseline, system, **options):
     """Of runs by units, (runs, units) each."""
     both = np.concatenate([np.atleast_2d(baseline), np.atleast_2d(system)])
-    return bootstrap_interval(
+    return confidence_interval(
         mean(both, np.arange(both.shape[1])), both.shape[1], len(np.atleast_2d(baseline)), **options
     )
 
@@ -83,14 +83,14 @@ def test_the_interval_has_the_width_of_the_mean_s_standard_error():
 
 
 def test_of_few_units_drawn_means_have_the_variance_of_the_mean():
-    values, drawn = np.array([0.1, 0.4, 0.2, 0.9]), []
+    values, drawn = np.linspace(0.1, 0.9, 10) ** 2, []
 
     def statistic(weights):
         drawn.append(values @ weights / weights.sum(0))
         return drawn[-1][None]
 
-    bootstrap_interval(statistic, 4, 0)
-    assert np.concatenate(drawn[1:]).std() == pytest.approx(values.std(ddof=1) / np.sqrt(4), rel=0.02)
+    confidence_interval(statistic, 10, 0)
+    assert np.concatenate(drawn[1:]).std() == pytest.approx(values.std(ddof=1) / np.sqrt(10), rel=0.02)
 
 
 def test_the_interval_is_near_scipys():
@@ -127,18 +127,52 @@ def test_of_few_units_that_are_normal_the_interval_is_students(number):
     assert found == pytest.approx(tuple(theirs), rel=0.03)
 
 
+@pytest.mark.parametrize("number", [2, 3, 9])
+def test_of_fewer_than_ten_units_it_is_students_exactly(number):
+    differences = np.random.default_rng(number).exponential(size=number)
+    theirs = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert interval(np.zeros(number), differences) == pytest.approx(tuple(theirs))
+
+
+def test_of_few_units_a_mean_over_items_and_a_correlation_have_intervals_too():
+    draw = np.random.default_rng(12)
+    units = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 6])
+    labels = draw.normal(size=21)
+    predictions = labels + draw.normal(0, 0.5, (1, 21))
+    for measure in ("MSE", "Pearson", "Spearman", "R2"):
+        found = statistic(measure, labels, predictions, units)
+        value = found(np.ones((6, 1)))[0, 0]
+        without = [found((np.arange(6) != unit)[:, None].astype(float))[0, 0] for unit in range(6)]
+        half = stats.t.ppf(0.975, 5) * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
+        assert confidence_interval(found, 6, 0) == pytest.approx((value - half, value + half))
+
+
+@pytest.mark.parametrize("units", [2, 3, 5, 9])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_intervals_of_few_units_hold_the_truth_as_often_as_they_say(units, runs):
+    draw, held = np.random.default_rng(13), 0
+    for _ in range(1000):
+        queries, seeds = draw.normal(0, 1, units), draw.normal(0, 0.3 if runs > 1 else 0, (2, runs, 1))
+        baseline, system = (queries + seeds[side] + draw.normal(0, 0.3, (runs, units)) for side in (0, 1))
+        low, high = interval(baseline, system + 0.1)
+        held += low <= 0.1 <= high
+    assert 0.93 <= held / 1000 <= 0.999
+
+
+@pytest.mark.parametrize("number", [4, 30])
 @pytest.mark.parametrize("shape", [(8, 8), (3, 3), (2, 5)])
-def test_where_only_seeds_differ_the_interval_is_welchs(shape):
+def test_where_only_seeds_differ_the_interval_is_welchs(shape, number):
     draw = np.random.default_rng(3)  # two or three runs whose variances differ: Welch's degrees of freedom are few
     baseline, system = (draw.normal(size=(number, 1)) for number in shape)
     theirs = stats.ttest_ind(system[:, 0], baseline[:, 0], equal_var=False).confidence_interval()
-    found = interval(baseline * np.ones((1, 30)), system * np.ones((1, 30)), resamples=100_000)
+    found = interval(baseline * np.ones((1, number)), system * np.ones((1, number)), resamples=100_000)
     assert found == pytest.approx(tuple(theirs), abs=(theirs.high - theirs.low) / 40)
 
 
 def test_degenerate_samples():
     assert interval([0.2], [0.5]) is None
-    assert interval([0.0, 0.0], [0.1, 0.3]) == pytest.approx((0.1, 0.3))
+    # two units: Student's t with one degree of freedom is 12.706, and the standard error of the mean is 0.1
+    assert interval([0.0, 0.0], [0.1, 0.3]) == pytest.approx((0.2 - 1.2706, 0.2 + 1.2706), abs=1e-4)
     assert interval(np.zeros(9), np.full(9, 0.25)) == (0.25, 0.25)
 
 

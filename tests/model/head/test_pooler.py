@@ -91,10 +91,18 @@ def test_layer_attention_is_a_softmax_over_layers():
     pooler = AttentionAverage(1, 1, layers=[0, 1])
     with torch.no_grad():
         pooler.score.weight.fill_(1.0)
-        pooler.score.bias.zero_()
     states = torch.tensor([[[0.0]], [[1.0]]])
     expected = torch.e / (1 + torch.e)
     assert pooler.pool(states, batch([1])).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("cls", [AttentionAverage, SelfAttentionAverage])
+@pytest.mark.parametrize("layers", [[-1], [1.0, 12]])
+def test_a_single_layer_is_nothing_to_weigh(cls, layers):
+    with pytest.raises(ConfigError, match="layers names only layer 12 of this body. Expected two or more"):
+        cls(WIDTH, 12, layers=layers)
+    assert cls(WIDTH, 12).layers == [3, 6, 9, 12]
+    assert cls(WIDTH, 2).layers == [0, 1, 2, 2]  # a quarter of two layers is nearest to the embeddings
 
 
 @pytest.mark.parametrize(
