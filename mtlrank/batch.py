@@ -89,8 +89,7 @@ class MTLBatch(NamedTuple):
 
     tasks: dict[str, TaskBatch]  # the tasks that were drawn here, in config order
     totals: dict[str, int]  # samples of each task that all processes draw together
-    weight: (
-        float  # factor of the mean loss, 1 for equal batches: all samples of a step (max_tokens: an epoch) count alike
-    )
+    # factor of the mean loss, 1 for equal batches: so all samples of a step, with max_tokens of an epoch, count alike
+    weight: float
     seed: int  # of dropout, so that a batch gives the same result on any process, and when it is repeated
     step: Step
