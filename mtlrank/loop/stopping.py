@@ -15,6 +15,7 @@ class StopSignals:
 
     Lightning's own handler talks to the other processes from inside the signal, which hangs when only one of several
     processes gets it. Here a signal only sets a flag, and the processes compare theirs at points that all of them pass.
+    A signal after the last of these points is raised as an error where the context ends.
     """
 
     def __init__(self, *, forced: bool = False) -> None:
@@ -30,6 +31,8 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if kind is None and self._noted:
+            raise self.error(self._noted)
 
     def listen(self) -> None:
         """Install our signal handlers, also in place of later ones. Only the main thread may."""

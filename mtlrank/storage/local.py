@@ -171,14 +171,17 @@ def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or broken one is a DataError."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; a missing or broken one is a DataError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: expected a file that an earlier step writes.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}. Run the step that writes it again.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged: expected a JSON object. Run the step that writes it again.")
+    return found
 
 
 def file_hash(path: Path) -> str:

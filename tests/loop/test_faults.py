@@ -383,6 +383,30 @@ def test_a_tiny_shared_memory_does_not_stop_worker_processes(data_dir, tmp_path)
     assert "datamodule.num_workers=0 is used" in ran.stderr
 
 
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_while_the_last_checkpoint_is_written_stops_before_the_test(
+    whole, data_dir, tmp_path, monkeypatch, number, name
+):
+    """Nothing looks at signals after it, and a study would go on to its next run."""
+    save = Milestones._save
+
+    def interrupted(self, trainer):
+        save(self, trainer)
+        if trainer.global_step == 45:
+            signal.raise_signal(number)
+
+    def never(self, *args):
+        raise AssertionError("there is nothing left to learn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Milestones, "_save", interrupted)
+        with pytest.raises(TerminatedError, match=f"stopped by {name}: the same command continues from here"):
+            train.run(settings(data_dir, tmp_path))
+    assert not (tmp_path / "metrics.json").exists()
+    monkeypatch.setattr(MultiTaskLoop, "training_step", never)
+    assert train.run(settings(data_dir, tmp_path)) == whole[0]
+
+
 def test_stopping_is_quick_even_if_steps_are_not(data_dir, tmp_path, monkeypatch):
     """The signal only sets a flag: a step that is under way ends first."""
     seen, before = [], signal.getsignal(signal.SIGTERM)

@@ -162,6 +162,9 @@ def test_a_broken_json_file_is_named(tmp_path, text):
     write_text(tmp_path / "broken.json", text)
     with pytest.raises(DataError, match="broken.json is not valid JSON"):
         read_json(tmp_path / "broken.json")
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(DataError, match="list.json is damaged: expected a JSON object"):
+        read_json(tmp_path / "list.json")
 
 
 def test_json_refuses_what_json_cannot_say(tmp_path):
