@@ -6,6 +6,7 @@ from typing import NamedTuple
 from mtlrank.evaluation.comparison import LEVEL, Comparison
 from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.relative_change import RelativeChange, in_sentences
+from mtlrank.evaluation.significance.resampling import FEW
 from mtlrank.words import counted
 
 
@@ -35,11 +36,12 @@ def method(comparisons: Sequence[Comparison]) -> str:
     num_runs = _num_runs(comparisons).values()
     units = " or ".join(dict.fromkeys(row.units for row in comparisons))
     seeds = " with Student's t for the seeds" if max(num_runs) > 1 else ""
+    few = f" (Student's t with fewer than {FEW})" if any(row.num_units < FEW for row in comparisons) else ""
     all_of_them = f"{'all ' if number > 1 else ''}{counted(number, 'comparison')}"
     single = "; with one run of a system, it leaves out the variance between its seeds" if min(num_runs) == 1 else ""
     return (
         f"{counted(number, 'comparison')}. Difference: system - baseline; values are averaged over seeds "
-        f"first. 95 % CI: bootstrap over {units}{seeds}, {first.resamples:,} resamples{single}. "
+        f"first. 95 % CI: bootstrap over {units}{few}{seeds}, {first.resamples:,} resamples{single}. "
         f"p: paired t-test and randomisation test, two-sided, of these trained models; Holm: the randomisation test, "
         f"corrected for {all_of_them}. Better or worse: p (Holm) < {LEVEL}, and the interval excludes 0. "
         f"Equivalent: two one-sided t-tests, corrected too, p < {LEVEL}, and the interval lies within {first.margin:g} "

@@ -26,7 +26,7 @@ def decide(
 ) -> Decision:
     """Compare two models, judged on the same test sets, by `measures` as in trec2019/nDCG@10.
 
-    The candidate passes a measure if the 95 % bootstrap interval of the paired difference lies above -margin
+    The candidate passes a measure if the 95 % interval of the paired difference lies above -margin
     (non-inferiority, as in Piaggio et al. 2012, CONSORT), and it must pass all; so no correction for their number is
     needed. With a single topic there is no interval, and the difference itself decides. Raises `DataError` if the test
     sets of a head in `measures` differ; those of other heads may.

@@ -69,6 +69,12 @@ def test_the_caption_says_what_intervals_know_of_seeds(rows, baseline, runs, exp
     assert expected in caption([row._replace(**changes) for row in rows])
 
 
+def test_the_caption_says_how_intervals_of_few_queries_are_made(rows):
+    assert "bootstrap over queries (Student's t with fewer than 10), 10,000" in caption(
+        [row._replace(num_units=9, baseline_runs=1, system_runs=1) for row in rows]
+    )
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_numbers_and_verdicts_are_whole_on_any_terminal(rows, width):
     shown = printed(width, lambda: print_comparison(Table(rows)))
