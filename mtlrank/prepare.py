@@ -24,11 +24,9 @@ from mtlrank.building.dataset import build_dataset, check_length, dataset_finger
 from mtlrank.composing.selection import select_tasks
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
-from mtlrank.datamodule.dataset.leaks import leaks_within
-from mtlrank.datamodule.dataset.merge import LEARNT_TOO
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.measures import always_zero
+from mtlrank.preparation_notes import notes
 from mtlrank.processes import end_with_parent
 from mtlrank.progress import say
 from mtlrank.storage import (
@@ -44,12 +42,8 @@ from mtlrank.storage import (
     sweep,
     writable_folder,
 )
-from mtlrank.words import counted
 
 _BODY = "mtlrank.model.body.MTLBody"  # a user's own body may divide longer texts itself
-_MANY = 0.5  # share of texts that are cut, above which there is a note
-_MANY_UNKNOWN = 0.05  # share of tokens, above which there is a note
-_FEW = 20  # validation queries, below which there is a warning
 
 
 def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict[str, PreparedDataset]:
@@ -232,46 +226,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _always_zero(dataset: PreparedDataset) -> list[str]:
-    """Measures of grades that no document of any judged split has."""
-    judged = [name for name in dataset.splits if name != "train" and dataset.has(name)]
-    return always_zero(dataset.task.measures, [qrel for name in judged for qrel in dataset.split(name).qrels()])
-
-
-def _too_long(max_length: int, max_query_length: int | None) -> str:
-    """Which texts are cut."""
-    of_query = (
-        "" if max_query_length is None else f" (preprocessor.max_query_length, {max_query_length}, of them for a query)"
-    )
-    return f"texts that are cut at {max_length} tokens{of_query}"
-
-
 def _say(dataset: PreparedDataset, what: str, folder: str | Path) -> None:
-    manifest = dataset.manifest
-    splits = manifest["splits"]
+    splits = dataset.manifest["splits"]
     sizes = ", ".join(f"{name} {splits[name]['samples']:,}" for name in dataset.splits if dataset.has(name))
-    dropped = sum(split["items_dropped"] for split in splits.values())
-    notes = [f"{dropped:,} items left out whose spans are cut off or contain no token"] if dropped else []
-    notes += [f"warning: {leaks}"] if (leaks := leaks_within(dataset)) else []
-    for kind in dict.fromkeys(kind for counts in manifest["counts"].values() for kind in counts if kind != LEARNT_TOO):
-        times = {split: counts[kind] for split, counts in manifest["counts"].items() if counts.get(kind)}
-        several = len(times) > 1  # not their sum, as splits may share a file and leave out each other's lines
-        notes.append(f"{kind}: {', '.join(f'{n:,} of {split}' if several else f'{n:,}' for split, n in times.items())}")
-    notes += [f"{counted(manifest['bad_rows'], 'bad row')} set aside in bad_rows.jsonl"] if manifest["bad_rows"] else []
-    shares = {name: split["sequences_cut"] / max(split["sequences"], 1) for name, split in splits.items()}
-    if cut := ", ".join(f"{share:.0%} of {name}" for name, share in shares.items() if share > _MANY):
-        notes.append(
-            f"{_too_long(manifest['max_length'], manifest['max_query_length'])}: {cut}: raise preprocessor.max_length (or, "
-            "for rankings, max_passages), or choose a body whose vocabulary fits them"
-        )
-    if (unknown := manifest["tokens"]["unknown"] / max(manifest["tokens"]["all"], 1)) > _MANY_UNKNOWN:
-        notes.append(f"the vocabulary lacks {unknown:.0%} of the tokens: choose a body that knows this language")
-    if dataset.has_judgements and dataset.has("val"):
-        queries = {qrel.query_id for qrel in dataset.split("val").qrels()}
-        if len(queries) < _FEW:
-            notes.append(
-                f"warning: val has only {counted(len(queries), 'query', 'queries')}, so its measures vary much"
-            )
-    if dataset.has_judgements and (zero := _always_zero(dataset)):
-        notes.append(f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures")
-    say("; ".join([f"{what}: {sizes} samples", *notes]) + f" ({folder})")
+    say("; ".join([f"{what}: {sizes} samples", *notes(dataset)]) + f" ({folder})")

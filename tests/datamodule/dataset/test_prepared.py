@@ -15,7 +15,7 @@ from mtlrank.datamodule.dataset.card import _queries
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.prepare import _say
+from mtlrank.preparation_notes import notes
 from mtlrank.task import Regression, Relevance, SpanClassification
 from tests.conftest import KEYS
 
@@ -123,13 +123,12 @@ def test_long_texts_are_cut_and_the_query_keeps_its_share(tmp_path):
     assert int(first.token_type_ids.sum()) < int(second.token_type_ids.sum())
 
 
-def test_what_the_vocabulary_lacks_is_counted_and_told(tmp_path, capsys):
+def test_what_the_vocabulary_lacks_is_counted_and_told(tmp_path):
     records = [Record("-", "d1", None, "silent garden", 1.0), Record("-", "d2", None, "тихий сад", 2.0)]
     dataset = prepared(tmp_path, Regression(["MSE"]), records)
     tokens = dataset.manifest["tokens"]
     assert 0 < tokens["unknown"] < tokens["all"]
-    _say(dataset, "given", tmp_path)
-    assert "choose a body that knows this language" in capsys.readouterr().err
+    assert any("choose a body that knows this language" in note for note in notes(dataset))
     page = (tmp_path / "given" / "card.html").read_text()
     assert f"{tokens['unknown']} are not in the vocabulary" in page
 
