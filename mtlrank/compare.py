@@ -21,11 +21,11 @@ from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.evaluation.judged_head import FIRST_STAGE, head_folders
-from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
 from mtlrank.evaluation.systems import first_stage as first_stage_of
 from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
+from mtlrank.evaluation.trec_runs import judge_files, read_topics
 from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
 from mtlrank.words import counted

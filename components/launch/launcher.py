@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from components.launch.cluster import Cluster
+from components.launch.job_state import TrainJobError, condition, failure, states
 from components.launch.logs import FirstNode
-from components.launch.story import TrainJobError, condition, failure, states
 from components.launch.trainjob import RUN, SPEC, Nodes, check_shared, trainjob
 from components.train.order import Order
 from mtlrank.composing.compose import pipeline_config

@@ -11,7 +11,7 @@ from mtlrank.evaluation.grouping import (
     distinguishing_keys,
     name_settings,
     settings_of,
-    shown,
+    short_value,
 )
 from mtlrank.words import listed
 
@@ -78,7 +78,7 @@ def _vary(runs: Sequence[Settings], key: str) -> bool:
 
 def _values(runs: Sequence[Settings], key: str) -> str:
     """A system's value, or the different values of its runs."""
-    values = dict.fromkeys("null" if run.get(key) is None else shown(run[key]) for run in runs)
+    values = dict.fromkeys("null" if run.get(key) is None else short_value(run[key]) for run in runs)
     return "/".join(_cut(value) for value in values)
 
 

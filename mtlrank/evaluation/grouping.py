@@ -52,7 +52,7 @@ def name_settings(systems: Sequence[Settings]) -> list[str]:
     short = [_short(key) for key in chosen]
     names = [one if short.count(one) == 1 else key for one, key in zip(short, chosen, strict=True)]
     return [
-        " ".join(f"{name}={shown(settings.get(key))}" for name, key in zip(names, chosen, strict=True))
+        " ".join(f"{name}={short_value(settings.get(key))}" for name, key in zip(names, chosen, strict=True))
         for settings in systems
     ]
 
@@ -161,7 +161,7 @@ def _short(key: str) -> str:
     return before if last == "_target_" and before else last
 
 
-def shown(value: Any) -> str:
+def short_value(value: Any) -> str:
     """A short form of a value: a list with commas, a class by its name."""
     if isinstance(value, list):
         return ",".join(map(str, value))

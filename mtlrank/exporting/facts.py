@@ -40,13 +40,13 @@ def body(config: Config) -> str:
     """The body's name, and where its weights came from."""
     settings, start = config["model"]["body"], config["model"].get("start_from")
     name = str(settings["backbone"])
-    told = [shown(name)]
+    told = [without_folder(name)]
     if own := _name_in_config(name):
-        told.append(f"a local folder whose config names {shown(own)}")
+        told.append(f"a local folder whose config names {without_folder(own)}")
     if not settings.get("pretrained", True):
         told.append("its weights drawn anew")
     if start:
-        told.append(f"started from the model {shown(str(start))}")
+        told.append(f"started from the model {without_folder(str(start))}")
     if lora := settings.get("lora"):
         told.append(f"learnt by LoRA of rank {lora.get('rank')}")
     if frozen := settings.get("frozen_layers"):
@@ -111,10 +111,10 @@ def without_folders(value: Any) -> Any:
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_folders(item) for item in value]
-    return shown(value) if isinstance(value, str) else value
+    return without_folder(value) if isinstance(value, str) else value
 
 
-def shown(text: str) -> str:
+def without_folder(text: str) -> str:
     """A name without the folders of somebody's machine."""
     return Path(text).name if text.startswith(("/", "~", ".")) else text
 

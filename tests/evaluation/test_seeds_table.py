@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from mtlrank.evaluation.run_files import judge_files, read_topics
 from mtlrank.evaluation.seeds_table import write_seeds
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.systems_table import columns_of
+from mtlrank.evaluation.trec_runs import judge_files, read_topics
 from tests.evaluation.judged_runs import write_config, write_labels, write_ranking
 from tests.evaluation.test_folds import write_folds
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from kfp import dsl
 
-from components.launch import cluster, launcher, story
+from components.launch import cluster, job_state, launcher
 from components.launch.component import launch
 from components.launch.logs import Seen
 from components.launch.trainjob import trainjob
@@ -165,7 +165,7 @@ def test_a_failure_tells_the_last_events_and_the_last_lines(kube, launched):
     for name in ("another-job", f"{JOB}2", f"{JOB}2-node-0"):
         kube.note(name, "Killed", "not ours")
     kube.finish(JOB, "Failed", "JobsFailed", "jobset failed due to one or more job failures")
-    with pytest.raises(story.TrainJobError) as error:
+    with pytest.raises(job_state.TrainJobError) as error:
         step.result()
     told = str(error.value)
     assert error.value.exit_code == 8
@@ -188,7 +188,9 @@ def test_lines_of_pods_that_are_gone_are_those_that_were_streamed(kube, launched
     time.sleep(0.3)
     kube.pods.clear()
     kube.finish(JOB, "Failed", "BackoffLimitExceeded")
-    with pytest.raises(story.TrainJobError, match="Last lines of the first node:\n  step 1\n  mtlrank: cannot read"):
+    with pytest.raises(
+        job_state.TrainJobError, match="Last lines of the first node:\n  step 1\n  mtlrank: cannot read"
+    ):
         step.result()
 
 
@@ -196,7 +198,7 @@ def test_a_job_that_somebody_deletes_is_an_error(kube, launched):
     step = launched()
     kube.wait_for(POLLED)
     kube.jobs.clear()
-    with pytest.raises(story.TrainJobError, match="was deleted by someone while it ran"):
+    with pytest.raises(job_state.TrainJobError, match="was deleted by someone while it ran"):
         step.result()
 
 
@@ -253,8 +255,8 @@ def test_a_job_that_is_being_deleted_is_not_adopted(kube):
 @pytest.mark.parametrize("status", ["True", "False", "Unknown"])
 def test_only_a_condition_that_is_met_counts(status):
     job = {"status": {"conditions": [{"type": "Complete", "status": status}]}}
-    assert bool(story.condition(job, "Complete")) == (status == "True")
-    assert not story.condition(job, "Failed")
+    assert bool(job_state.condition(job, "Complete")) == (status == "True")
+    assert not job_state.condition(job, "Failed")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_a_job_that_is_not_ours_is_left_alone(kube, launched, labels, told):
     kube.store(made(labels=labels))
     if "another run" in told:
         kube.finish(JOB, "Failed")
-    with pytest.raises(story.TrainJobError, match=told):
+    with pytest.raises(job_state.TrainJobError, match=told):
         launched().result()
     assert JOB in kube.jobs
     assert kube.asked("DELETE") == 0
@@ -357,7 +359,7 @@ def test_lines_of_one_moment_are_told_apart():
 def test_a_job_past_its_deadline_is_deleted(kube, launched):
     """If the cluster does not end it by itself."""
     step = launched(seconds=0.3)
-    with pytest.raises(story.TrainJobError, match="did not finish in .* deadline_hours"):
+    with pytest.raises(job_state.TrainJobError, match="did not finish in .* deadline_hours"):
         step.result()
     assert kube.jobs == {}
     assert kube.bodies[0]["spec"]["activeDeadlineSeconds"] == 6 * 3600
