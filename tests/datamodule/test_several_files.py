@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtlrank.datamodule.collection import Collection
-from mtlrank.datamodule.dataset import GAP, BIOSpans, IRDataset, LabelledAnswers, Shard, SpanPairs
+from mtlrank.datamodule.dataset import GAP, BIOSpans, IRDataset, LabelledAnswers, QueryPassages, Shard, SpanPairs
 from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
 from mtlrank.datamodule.dataset.files import FileDataset
 from mtlrank.datamodule.named_files import locate_all
@@ -18,13 +18,15 @@ from mtlrank.errors import DataError
 from mtlrank.inference.candidates import pairs_of_files
 from mtlrank.inference.pair_store import PairStore
 from mtlrank.inference.questions import Form, questions_of_files
-from mtlrank.task import Relevance, SpanClassification, SpanPairClassification
+from mtlrank.task import LocalizedContrastive, Relevance, SpanClassification, SpanPairClassification
 from tests.datamodule.dataset.labelled import CONLL, TINY, gap_file, read, sentences
 from tests.tiny_collection import FILES
 
 PAIRS = [{"score": i, "a": f"first {i}", "b": f"second {i}"} for i in range(7)]
 NAMED = {"score_column": "score", "columns": ("a", "b")}
 ANSWERS = [{"qtext": f"question {i // 2}", "label": i % 2, "atext": f"answer {i}"} for i in range(7)]
+PASSAGES = [{"query": f"question {i}", "positive": [f"good {i}"], "negative": [f"bad {i}"]} for i in range(7)]
+TRIPLES = [{"q": f"question {i}", "p": f"good {i}", "n": f"bad {i}"} for i in range(7)]
 SPANS = [{"text": f"Ann met Mia {i}", "spans": [[0, 3], [8, 11]], "label": "distinct"} for i in range(7)]
 SENTENCES = [f"Mira\tB-PER\nslept\tO\n\nnobody\tO\n\nin\tO\nQuellin{i}\tB-LOC\n\n" for i in range(7)]
 TAGGED = [{"tokens": ["in", f"Quellin{i}"], "ner_tags": ["O", "B-LOC"]} for i in range(7)]
@@ -73,6 +75,10 @@ def answers(path, **settings):
     return LabelledAnswers("x", Relevance(["AP"]), TINY, path, **settings)
 
 
+def passages(path, **settings):
+    return QueryPassages("x", LocalizedContrastive(["AP"]), TINY, path, **settings)
+
+
 def bio(path):
     return BIOSpans("x", SpanClassification(["Accuracy"]), TINY, path)
 
@@ -97,6 +103,11 @@ CASES = {
     "LabelledAnswers-tsv": (answers, {"columns": (0, 1, 2)}, ".tsv", lines(ANSWERS, "qtext", "label", "atext"), ""),
     "LabelledAnswers-jsonl": (answers, {}, ".jsonl", objects(ANSWERS), ""),
     "LabelledAnswers-parquet": (answers, {}, ".parquet", ANSWERS, ""),
+    "QueryPassages-tsv": (
+        *(passages, {"query": 0, "positives": 1, "negatives": 2}, ".tsv", lines(TRIPLES, "q", "p", "n"), ""),
+    ),
+    "QueryPassages-jsonl": (passages, {}, ".jsonl", objects(PASSAGES), ""),
+    "QueryPassages-parquet": (passages, {}, ".parquet", PASSAGES, ""),
     "BIOSpans-conll": (bio, {}, ".conll", SENTENCES, ""),
     "BIOSpans-jsonl": (bio, {}, ".jsonl", objects(TAGGED), ""),
     "BIOSpans-parquet": (bio, {}, ".parquet", TAGGED, ""),

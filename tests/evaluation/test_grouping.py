@@ -90,6 +90,6 @@ def test_words_that_two_keys_share_are_told_apart():
 def test_mistakes(runs, tmp_path, words, kind, complaint):
     write_config(tmp_path / "e", 1, ["x"], **{"model.heads.x.dropout": 0.1})
     write_json(tmp_path / "empty" / "run.json", {})
-    write_json(tmp_path / "empty" / "model" / "config.json", [])
+    write_json(tmp_path / "empty" / "model" / "config.json", {})
     with pytest.raises(kind, match=complaint):
         grouped(*words.format(a=runs[0]).split())

@@ -8,10 +8,9 @@ from multiprocessing import get_context
 
 import pytest
 
-from mtlrank.errors import StorageError
+from mtlrank.errors import ConflictError, StorageError
 from mtlrank.storage import (
     ABSENT,
-    ConflictError,
     describe_files,
     exists,
     join,

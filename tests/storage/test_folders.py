@@ -9,10 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtlrank.errors import DataError, StorageError
+from mtlrank.errors import ConflictError, DataError, StorageError
 from mtlrank.storage import (
     MANIFEST,
-    ConflictError,
     fetch_folder,
     list_files,
     patience,

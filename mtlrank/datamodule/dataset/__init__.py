@@ -5,6 +5,7 @@ from mtlrank.datamodule.dataset.conll2012 import CoNLLCoreference
 from mtlrank.datamodule.dataset.mtl import MTLDataset
 from mtlrank.datamodule.dataset.pairs import LabelledAnswers, SentencePairs
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
+from mtlrank.datamodule.dataset.query_passages import QueryPassages
 from mtlrank.datamodule.dataset.ranking import IRDataset
 from mtlrank.datamodule.dataset.spans import GAP, BIOSpans, SpanPairs
 from mtlrank.shard import Shard
@@ -18,6 +19,7 @@ __all__ = [
     "LabelledAnswers",
     "MTLDataset",
     "PreparedDataset",
+    "QueryPassages",
     "SentencePairs",
     "Shard",
     "SpanPairs",

@@ -93,7 +93,7 @@ def read_columns(
     header. `jsonl`: columns are keys. `parquet`: columns are names; `with_names`, classes have their names, not numbers.
     """
     hint = "" if layout else " (The format is that of the file's ending, unless format names another.)"
-    layout = _layout_of(path) if layout is None else one_of("format", layout, FORMATS)
+    layout = layout_of(path, layout)
     kinds: Any = {"tsv": int, "csv": int | str}.get(layout, str)
     if not all(isinstance(column, kinds) and not (isinstance(column, int) and column < 0) for column in columns):
         expected = "numbers, from 0" if layout == "tsv" else "names"
@@ -120,8 +120,10 @@ def read_columns(
             reading.reject(place, f"expected text or a number as {wrong[0]}, found {found}", str(row))
 
 
-def _layout_of(path: Path) -> str:
-    """The layout by a file's ending: `tsv` if it has no other."""
+def layout_of(path: Path, layout: str | None) -> str:
+    """The layout that is given, or else that of a file's ending: `tsv` if it has no other."""
+    if layout is not None:
+        return one_of("format", layout, FORMATS)
     if is_parquet(path):
         return "parquet"
     if is_json(path, by_name=True):
