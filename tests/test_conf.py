@@ -100,3 +100,14 @@ def test_an_experiment_begins_with_what_it_is_and_how_to_run_it(path):
     lines = (ROOT / path).read_text().splitlines()
     assert lines[0] == "# @package _global_"
     assert "python -m mtlrank.train" in lines[1]
+
+
+@pytest.mark.parametrize("package", ["datamodule.dataset", "datamodule.sampler", "task", "model.head"])
+def test_each_part_is_named_by_a_file(package):
+    """Models that were trained with a part that no file names could be used only with `trust_model=true`."""
+    module = importlib.import_module(f"mtlrank.{package}")
+    parts = {getattr(module, name) for name in module.__all__}
+    own = {part for part in parts if inspect.isclass(part) and part.__module__.startswith(module.__name__)}
+    targets = {node["_target_"] for path in FILES for node in nodes(yaml.safe_load((ROOT / path).read_text()))}
+    named = {load(target) for target in targets if target.startswith("mtlrank.")}
+    assert {part for part in own if not inspect.isabstract(part)} <= named

@@ -131,7 +131,8 @@ class QueryPassages(FileDataset):
             elif wrong:
                 self.reading.reject(place, f"expected passages, found {wrong[0]!r:.60}", query)
             elif not positives:
-                self.reading.reject(place, "expected a relevant passage, found none", query)
+                names = " or ".join(map(str, self.positives))
+                self.reading.reject(place, f"expected a relevant passage as {names}, found none", query)
             else:
                 query_id = f"q-{hash_of_words(query).hex()}"
                 if split not in self.held_out or self.held_out.split_of(query_id) == split:

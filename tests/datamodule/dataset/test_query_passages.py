@@ -160,8 +160,8 @@ def test_a_query_of_the_test_is_not_learnt(tmp_path):
         ({"query": 7}, "x.jsonl:1: expected text as query, found 7"),
         ({"positive": [3]}, r"x.jsonl:1: expected passages, found \[3\]"),
         ({"negative": {"title": "a"}}, "x.jsonl:1: expected passages, found {'title': 'a'}"),
-        ({"positive": [" "]}, "x.jsonl:1: expected a relevant passage, found none"),
-        ({"positive": None}, "x.jsonl:1: expected a relevant passage, found none"),
+        ({"positive": [" "]}, "x.jsonl:1: expected a relevant passage as positive, found none"),
+        ({"positive": None}, "x.jsonl:1: expected a relevant passage as positive, found none"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path, change, reason):
