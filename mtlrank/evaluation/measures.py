@@ -111,7 +111,7 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
     query_ids = list(dict.fromkeys(qrel.query_id for qrel in qrels))
     values: PerQuery = {measure: dict.fromkeys(query_ids, 0.0) for measure in measures}
     places = {query_id: str(place) for place, query_id in enumerate(query_ids)}
-    judged: dict[str, dict[str, int]] = {}  # dicts, as ir-measures makes them of objects, several times slower
+    judged: dict[str, dict[str, int]] = {}  # ir-measures would make dicts of objects, which is slow
     for qrel in qrels:
         judged.setdefault(places[qrel.query_id], {})[qrel.doc_id] = qrel.relevance
     ranks: dict[str, dict[str, float]] = {}
