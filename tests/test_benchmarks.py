@@ -123,7 +123,7 @@ def test_preparing():
 
 def test_significance():
     found = run("significance", "--part", "0.01")
-    assert found.count("the interval contains the truth in") == 21
+    assert found.count("the interval contains the truth in") == 49
     assert found.count("randomisation test") == 6
 
 
