@@ -149,6 +149,8 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         is_first = training.trainer.is_global_zero  # it writes what the other processes read
         description = _begin(config, output, training) if is_first else {}
         _fit(training.trainer, training.loop, inputs.datamodule, training.checkpoint)
+        if is_first:  # the others have nothing left to do
+            signals.raise_noted()
     return _conclude(config, output, prepared, inputs, training, description) if is_first else {}
 
 

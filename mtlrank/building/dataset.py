@@ -25,6 +25,7 @@ from mtlrank.task import Task
 
 # Settings that are never paths, even if a folder of that name exists.
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
+_NO_PATHS |= {"query", "positives", "negatives"}
 _NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts", "stopwords", "stemmer"}
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 

@@ -173,7 +173,10 @@ def _compare(
     num_units = theirs.num_units
     values = pair.statistic(np.ones((num_units, 1)))[:, 0]
     before, after = (float(part.mean()) for part in (values[: baseline.num_runs], values[baseline.num_runs :]))
-    interval = confidence_interval(pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL)
+    is_mean = pair.contributions is not None
+    interval = confidence_interval(
+        pair.statistic, num_units, baseline.num_runs, resamples, seed, level=1 - LEVEL, is_mean=is_mean
+    )
     low, high = interval or (None, None)
     p = randomisation_test(pair.swapped, num_units, resamples, seed)
     p_t = p_tost = None
@@ -205,7 +208,7 @@ def _compare(
         per_query=_per_query(theirs, ours, measure) if theirs.kind == "ranking" else {},
         folds=max(theirs.num_folds, ours.num_folds),
     )
-    return found._replace(note=_why_untested(found, is_mean=pair.contributions is not None))
+    return found._replace(note=_why_untested(found, is_mean=is_mean))
 
 
 def _per_query(baseline: HeadResults, system: HeadResults, measure: str) -> dict[str, float]:
@@ -215,8 +218,9 @@ def _per_query(baseline: HeadResults, system: HeadResults, measure: str) -> dict
 
 def _why_untested(row: Comparison, *, is_mean: bool) -> str:
     """Why a value is missing; empty if none is."""
-    if row.num_units == 1:
-        return f"{row.head} has only one example: no interval, no t-tests."
+    if row.low is None:
+        few = "one example" if row.num_units == 1 else f"{row.num_units} examples"
+        return f"{row.head} has only {few}: no interval, no t-tests."
     if not is_mean:
         return f"{row.measure} is not a mean over examples: no t-tests, so no statement on equivalence."
     where = f"on all {row.units} in {_runs(row)}"

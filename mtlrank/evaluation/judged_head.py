@@ -178,13 +178,14 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
 
 
 def _units(rows: Sequence[Sequence[str]]) -> Ints:
-    """The unit of each item, (items,): its query, or its sequence if all have the same query_id, as texts without a query.
+    """The unit of each item, (items,): its query or, of a text without one, its sequence.
 
-    The pairs of a query are no independent units: its length and its terms shift the errors of all of them.
+    The pairs of a query are no independent units: its length and its terms shift the errors of all of them. Without a query
+    are texts with `-` as query_id, and those of a test set in which all have the same.
     """
-    column = 0 if len({row[0] for row in rows}) > 1 else 1
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(row[column], len(numbers)) for row in rows])
+    none = {"-"} | (set() if len(names := {row[0] for row in rows}) > 1 else names)
+    numbers: dict[tuple[str, str], int] = {}
+    return np.array([numbers.setdefault((row[0], row[1] if row[0] in none else ""), len(numbers)) for row in rows])
 
 
 def _read_table(path: Path, header: Sequence[str], *, quoted: bool) -> list[list[str]]:

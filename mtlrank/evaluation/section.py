@@ -166,7 +166,9 @@ def find_intervals(head: HeadResults) -> dict[str, dict[str, Interval | None]]:
     """The 95 % intervals of a judged head's measures, and of their differences to the baseline's; None where undefined."""
     return {
         measure: {
-            "value": confidence_interval(head.statistic(measure), head.num_units, 0, _RESAMPLES),
+            "value": confidence_interval(
+                head.statistic(measure), head.num_units, 0, _RESAMPLES, is_mean=measure in head.values
+            ),
             "gain": _interval_of_gain(head, measure),
         }
         for measure in head.measures
@@ -195,7 +197,7 @@ def _interval_of_gain(head: HeadResults, measure: str) -> Interval | None:
         values = {m: ITEM_VALUES[m](head.labels, constant) for m in head.values}
         baseline = head._replace(predictions=constant, values=values)
     pair = pair_heads(baseline, head, measure)
-    return confidence_interval(pair.statistic, head.num_units, 1, _RESAMPLES)
+    return confidence_interval(pair.statistic, head.num_units, 1, _RESAMPLES, is_mean=measure in head.values)
 
 
 def _gains(folder: Path, head: HeadResults) -> list[Gain]:

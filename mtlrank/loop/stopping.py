@@ -15,7 +15,7 @@ class StopSignals:
 
     Lightning's own handler talks to the other processes from inside the signal, which hangs when only one of several
     processes gets it. Here a signal only sets a flag, and the processes compare theirs at points that all of them pass.
-    A signal after the last of these points is raised as an error where the context ends.
+    For one that comes after the last of these points there is `raise_noted`.
     """
 
     def __init__(self, *, forced: bool = False) -> None:
@@ -31,8 +31,6 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
-        if kind is None and self._noted:
-            raise self.error(self._noted)
 
     def listen(self) -> None:
         """Install our signal handlers, also in place of later ones. Only the main thread may."""
@@ -45,6 +43,11 @@ class StopSignals:
     def noted(self) -> int:
         """The signal that came; 0 for none."""
         return self._noted
+
+    def raise_noted(self) -> None:
+        """Raise the error of a signal that nothing has looked at, once the state is saved."""
+        if self._noted:
+            raise self.error(self._noted)
 
     def error(self, number: int) -> TerminatedError:
         """The error to raise for a signal, once the state is saved."""

@@ -52,9 +52,23 @@ def test_prepared_folders_do_not_take_words_for_folders(tmp_path, monkeypatch):
     test = f"collection.test={{id: mtlrank-embedded/test, run: bm25, bm25: {bm25}}}"
     ranking = composed("tasks=[trec2019,msm_bm25]", test)
     pairs = composed("datamodule/dataset=msm_sem_sim")
-    cases = [(ranking, "trec2019"), (ranking, "msm_bm25"), (pairs, "msm_sem_sim")]
+    columns = ["datamodule.dataset.positives=pos", "datamodule.dataset.negatives=[neg]"]
+    rows = composed("datamodule/dataset=query_passages", "datamodule.dataset.train=x.jsonl", *columns)
+    cases = [(ranking, "trec2019"), (ranking, "msm_bm25"), (pairs, "msm_sem_sim"), (rows, "query_passages")]
     before = [prepared_folder(*case) for case in cases]
-    for name in ("ranking", "regression", "bm25", "tsv", "judged", "annotator", "german", "porter"):
+    for name in (
+        "ranking",
+        "regression",
+        "bm25",
+        "tsv",
+        "judged",
+        "annotator",
+        "german",
+        "porter",
+        "query",
+        "pos",
+        "neg",
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
     assert before == [prepared_folder(*case) for case in cases]

@@ -138,12 +138,14 @@ def test_pairs_of_a_query_are_one_unit(tmp_path):
     assert row.p_t == pytest.approx(stats.ttest_rel(by_query[1], by_query[0]).pvalue)
 
 
-def test_texts_without_a_query_are_a_unit_each(tmp_path):
+@pytest.mark.parametrize(("queries", "units"), [("-", 12), ("same", 12), ("-q", 7)])
+def test_texts_without_a_query_are_a_unit_each(tmp_path, queries, units):
+    names = ["-"] * 6 + ["q"] * 6 if queries == "-q" else [queries] * 12
     for name, wrong in (("a", 0.1), ("b", 0.2)):
-        rows = [("-", f"d{number}", item, 0.0, wrong * number) for number in range(12) for item in range(2)]
+        rows = [(names[number], f"d{number}", item, 0.0, wrong * number) for number in range(12) for item in range(2)]
         write_labels(tmp_path / name / "evaluation" / "ner", rows, "regression", ("MSE", "Pearson"))
     row = compare(*(read_system(name, [tmp_path / name]) for name in "ab"))[0]
-    assert (row.units, row.num_units) == ("sequences", 12)
+    assert row.num_units == units
 
 
 def test_sequences_of_any_number_of_items_give_the_mean_over_items(tmp_path):

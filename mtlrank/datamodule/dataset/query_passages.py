@@ -1,21 +1,26 @@
 """Rows of a query with relevant and other passages, the form in which rerankers' training data are often published."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank.batch import Record
 from mtlrank.checks import at_least
-from mtlrank.datamodule.dataset.files import Column, FileDataset, checked_distinct, layout_of, read_columns
+from mtlrank.datamodule.dataset.files import Column, FileDataset, layout_of, read_columns
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
 from mtlrank.datamodule.dataset.negatives import Negatives
-from mtlrank.datamodule.parquet import read_objects
+from mtlrank.datamodule.lines import read_json
+from mtlrank.datamodule.named_files import describe_files
+from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.reading import Reading
 from mtlrank.datamodule.short_hash import short_hash
 from mtlrank.errors import ConfigError
 from mtlrank.task import Task
 
 Columns = Column | Sequence[Column]
+_NAMES = ("query", "question", "anchor", "positive", "pos", "negative", "neg")  # of columns, in a header
 
 
 class _Row(NamedTuple):
@@ -24,6 +29,12 @@ class _Row(NamedTuple):
     query: str
     positives: list[str]
     negatives: list[str]
+
+    def record(self, text: str, label: float, group: int | None) -> Record:
+        """One of its passages, with a place of its own."""
+        number = [*self.positives, *self.negatives].index(text) + 1
+        place = f"{self.place}, passage {number}"
+        return Record(self.query_id, f"d-{short_hash(text).hex()}", self.query, text, label, group=group, place=place)
 
 
 class QueryPassages(FileDataset):
@@ -63,11 +74,15 @@ class QueryPassages(FileDataset):
                 f"Dataset {name!r}: rows of a query with passages are a ranking, without scores of a teacher, and the task "
                 f"is {type(task).__name__}. Expected one such as task=relevance_contrastive."
             )
-        self.query = query
+        (self.query,) = _listed("query", query)
         self.positives, self.negatives = _listed("positives", positives), _listed("negatives", negatives)
-        checked_distinct((query, *self.positives, *self.negatives))
+        columns = [query, *self.positives, *self.negatives]
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise ConfigError(
+                f"query, positives and negatives need columns of their own, found {twice[0]!r} twice in {columns}."
+            )
         self.format = format
-        self.text_keys = (query if isinstance(query, str) else "query", "text")
+        self.text_keys = (query if isinstance(query, str) and query != "text" else "query", "text")
         self.level: int = task.relevance_level or 1
         self.leaked = LeakedQueries(name, leaked_queries)
         self.drawn = Negatives(
@@ -82,42 +97,49 @@ class QueryPassages(FileDataset):
         )
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), **self.held_out.shares}
+        files = {split: name for split, name in self.files.items() if name and split not in self.held_out.shares}
+        described = {split: describe_files(name, self.paths(split)) for split, name in files.items()}
+        return {**described, **self.held_out.shares}
 
     def records(self, split: str) -> Iterable[Record]:
         return self._groups() if split == "train" else self._candidates(split)
 
     def _groups(self) -> Iterator[Record]:
         """What is learnt: groups of passages, or single ones."""
+        queries, relevant = dict[str, str](), dict[str, set[bytes]]()
+        for row in self._rows("train"):
+            if self.shard.holds(row.query_id):
+                queries.setdefault(row.query_id, row.query)
+                relevant.setdefault(row.query_id, set()).update(map(hash_of_words, row.positives))
         elsewhere = (row.query for split in ("val", "test") if split not in self.held_out for row in self._rows(split))
-        mine = {row.query_id: row.query for row in self._rows("train") if self.shard.holds(row.query_id)}
-        wanted, number = set(self.leaked.without(mine, elsewhere, self.reading)), 0
+        wanted, number = set(self.leaked.without(queries, elsewhere, self.reading)), 0
         for row in self._rows("train"):
             if row.query_id not in wanted:
                 continue
-            self.reading.count("negatives that are positives too", len({*row.positives}.intersection(row.negatives)))
-            groups = list(self.drawn.groups(row.query_id, dict.fromkeys(row.positives, 1), row.negatives))
-            self.reading.count("queries without a negative", not groups)
-            for group in groups:
+            others = [text for text in row.negatives if hash_of_words(text) not in relevant[row.query_id]]
+            self.reading.count("negatives that are positives too", len(row.negatives) - len(others))
+            self.reading.count("rows without a negative", int(not others))
+            same = row._replace(query=queries[row.query_id])
+            for group in self.drawn.groups(row.query_id, dict.fromkeys(row.positives, 1), others):
                 for text in group:
-                    yield self._record(row, text, text in row.positives, number if self.task.grouped else None)
+                    label = float(self.level if text in row.positives else 0)
+                    yield same.record(text, label, number if self.task.grouped else None)
                 number += 1
 
     def _candidates(self, split: str) -> Iterator[Record]:
         """All passages of a split's queries, whose rows may be several; what is relevant in one of them is relevant."""
-        judged = dict[str, tuple[_Row, dict[str, bool]]]()
+        judged = dict[str, dict[bytes, tuple[_Row, str]]]()
+        relevant = dict[str, set[bytes]]()
         for row in self._rows(split):
-            _, passages = judged.setdefault(row.query_id, (row, {}))
-            for text in row.negatives:
-                passages.setdefault(text, False)
-            passages.update(dict.fromkeys(row.positives, True))
-        for row, passages in judged.values():
-            for text, is_relevant in passages.items():
-                yield self._record(row, text, is_relevant, None)
-
-    def _record(self, row: _Row, text: str, is_relevant: bool, group: int | None) -> Record:
-        label, doc_id = float(self.level if is_relevant else 0), f"d-{short_hash(text).hex()}"
-        return Record(row.query_id, doc_id, row.query, text, label, group=group, place=row.place)
+            passages = judged.setdefault(row.query_id, {})
+            for text in [*row.positives, *row.negatives]:
+                passages.setdefault(hash_of_words(text), (row, text))
+            relevant.setdefault(row.query_id, set()).update(map(hash_of_words, row.positives))
+        for query_id, passages in judged.items():
+            query = next(iter(passages.values()))[0].query
+            for words, (row, text) in passages.items():
+                label = float(self.level if words in relevant[query_id] else 0)
+                yield row._replace(query=query).record(text, label, None)
 
     def _rows(self, split: str) -> Iterator[_Row]:
         """The usable rows of a split, of all shards. Queries that differ in case and blanks only are one."""
@@ -126,7 +148,7 @@ class QueryPassages(FileDataset):
             wrong = [cell for cell, passages in zip(cells, found, strict=True) if passages is None]
             sides = found[: len(self.positives)], found[len(self.positives) :]
             positives, negatives = ([text for passages in side for text in passages or ()] for side in sides)
-            if not isinstance(query, str):
+            if not isinstance(query, str) or not query.strip():
                 self.reading.reject(place, f"expected text as {self.query}, found {query!r:.60}")
             elif wrong:
                 self.reading.reject(place, f"expected passages, found {wrong[0]!r:.60}", query)
@@ -142,16 +164,41 @@ class QueryPassages(FileDataset):
         """The place and the wanted cells of each row."""
         columns = [self.query, *self.positives, *self.negatives]
         for path, reading in self.reading.each(self.paths(split)):
-            if layout_of(path, self.format) in ("tsv", "csv"):
-                for place, cells in read_columns(path, columns, self.format, reading, with_names=False):
-                    yield [place, *cells]
+            layout = layout_of(path, self.format)
+            if layout in ("jsonl", "parquet"):
+                yield from _named_cells(path, layout, columns, reading)
                 continue
-            if not all(isinstance(column, str) for column in columns):
-                raise ConfigError(
-                    f"Columns of {path.name} are names, found {columns}. Give query, positives and negatives."
-                )
-            for place, row in read_objects(path, [str(column) for column in columns], reading):
-                yield [place, *(row.get(str(column)) for column in columns)]
+            for number, (place, cells) in enumerate(
+                read_columns(path, columns, self.format, reading, with_names=False)
+            ):
+                if number == 0 and all(map(_is_name, cells)):
+                    found = ", ".join(cells)
+                    reading.reject(place, f"expected a query and passages, found a header ({found}): remove it", found)
+                else:
+                    yield [place, *cells]
+
+
+def _named_cells(path: Path, layout: str, columns: Sequence[Column], reading: Reading) -> Iterator[list[Any]]:
+    """The place and the wanted fields of each row, which may lack some, but not all rows the same one."""
+    names = [str(column) for column in columns]
+    if list(columns) != names:
+        raise ConfigError(
+            f"Columns of {path.name} are names, found {list(columns)}. Give query, positives and negatives."
+        )
+    rows = read_parquet(path, names, reading) if layout == "parquet" else read_json(path, reading)
+    missing, found = set(names), ""
+    for place, row in rows:
+        missing.difference_update(row)
+        found = ", ".join(row)
+        yield [place, *(row.get(name) for name in names)]
+    if missing and found:
+        raise ConfigError(f"No row of {path.name} has {sorted(missing)[0]!r}. The last one has: {found}.")
+
+
+def _is_name(cell: str) -> bool:
+    """Whether a cell is the name of a column, as in a header, and no text."""
+    name = cell.casefold().rstrip("0123456789_")
+    return name in _NAMES or name.removesuffix("s") in _NAMES
 
 
 def passages_of(cell: Any) -> list[str] | None:
@@ -171,7 +218,7 @@ def _text_of(item: Any) -> str | None:
 
 def _listed(name: str, columns: Columns) -> list[Column]:
     """The columns of a setting, which names one or several."""
-    listed = [columns] if isinstance(columns, int | str) else list(columns)
-    if not listed or not all(isinstance(column, int | str) for column in listed):
+    listed: list[Any] = list(columns) if isinstance(columns, list | tuple) else [columns]
+    if not listed or not all(type(column) in (int, str) for column in listed):
         raise ConfigError(f"{name} is {columns!r}, expected a column or a list of columns.")
     return listed

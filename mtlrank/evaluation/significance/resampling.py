@@ -44,26 +44,29 @@ def confidence_interval(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
+    *,
+    is_mean: bool = True,
 ) -> tuple[float, float] | None:
-    """The percentile interval of the difference of a measure (Efron and Tibshirani 1993, chapter 13).
+    """The interval of the difference of a measure: that of bootstrap percentiles (Efron and Tibshirani 1993, chapter 13).
 
     `statistic` gives the measure of each run, (runs, resamples), the first `baseline_runs` being the baseline's (0: the
     interval is that of the measure itself); its value is the mean over runs. In each resample, n - 1 of the n units are
     drawn with replacement, the same for all runs; so the variance is s^2/n, the unbiased one (Rao and Wu 1988). Runs,
     which are few, are not drawn: each resample adds an error of the mean over runs from Student's t, with Welch's
     degrees of freedom (Welch 1947), as two or three runs estimate their own variance badly. So the interval covers both
-    variances; it is a little too wide where units and runs interact. None for one unit.
+    variances; it is a little too wide where units and runs interact. None for one unit, and for two of a measure that is no
+    mean: a correlation has no value without one of them.
 
     Few units estimate their variance badly, too: then quantiles further out are taken, those that Student's t has beyond
     a normal distribution's (expanded percentiles; Hesterberg 2015), less so where runs make most of the variance. No
-    resample lies beyond the units themselves, however: with fewer than `FEW`, the interval is that of Student's t, by the
-    jackknife's variance, which is s^2/n for a mean (Tukey 1958).
+    mean lies beyond the units themselves, however: with fewer than `FEW`, a mean's interval is that of Student's t, by the
+    jackknife's variance, s^2/n (Tukey 1958).
     """
-    if num_units < 2:
+    if num_units < (2 if is_mean else 3):
         return None
     found = statistic(np.ones((num_units, 1)))
     error, freedom = _error_of_runs(found[:baseline_runs, 0], found[baseline_runs:, 0])
-    if num_units < FEW:
+    if is_mean and num_units < FEW:
         left_out = _difference(statistic(1 - np.eye(num_units)), baseline_runs)  # one unit at a time
         variance = (num_units - 1) * float(left_out.var())
         return _students(float(_difference(found, baseline_runs)[0]), level, variance, num_units - 1, error**2, freedom)

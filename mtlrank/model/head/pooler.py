@@ -110,7 +110,7 @@ class AttentionAverage(Pooler):
 
     def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = _QUARTERS) -> None:
         super().__init__(body_dim, num_layers, layers)
-        _check_several(self)
+        self.layers = _several(self)
         self.score = nn.Linear(body_dim, 1, bias=False)  # a softmax does not see what all layers have in common
 
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
@@ -125,7 +125,7 @@ class SelfAttentionAverage(Pooler):
         self, body_dim: int, num_layers: int, layers: Sequence[int | float] = _QUARTERS, num_heads: int = 4
     ) -> None:
         super().__init__(body_dim, num_layers, layers)
-        _check_several(self)
+        self.layers = _several(self)
         if type(num_heads) is not int or num_heads < 1 or body_dim % num_heads:
             raise ConfigError(
                 f"num_heads is {num_heads!r}, expected a divisor of {body_dim}, the size of a hidden state."
@@ -139,12 +139,15 @@ class SelfAttentionAverage(Pooler):
         return pooled
 
 
-def _check_several(pooler: Pooler) -> None:
-    if len(set(pooler.layers)) < 2:
+def _several(pooler: Pooler) -> list[int]:
+    """The layers of a pooler that weighs them, each once: in a shallow body, several shares of the depth are one layer."""
+    layers = list(dict.fromkeys(pooler.layers))
+    if len(layers) < 2:
         raise ConfigError(
             f"{type(pooler).__name__} weighs layers against each other, but layers names only layer {pooler.layers[0]} of "
             "this body. Expected two or more, as in pooler.layers=[0.25,0.5,0.75,-1]; for one, take pooler=average."
         )
+    return layers
 
 
 def sequence_mean(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:

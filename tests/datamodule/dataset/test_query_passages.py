@@ -103,7 +103,7 @@ def test_what_cannot_be_contrasted_is_counted(tmp_path):
     both = {"query": "why", "positive": "so", "negative": ["so", "a bridge"]}
     made = dataset(rows(tmp_path / "x.jsonl", ROW, both, {"query": "where", "positive": "here", "negative": []}))
     assert [[text for _, text, _ in sample] for sample in told(read(made))][1] == ["so", "a bridge"]
-    assert made.reading.counts == {"train": {"negatives that are positives too": 1, "queries without a negative": 1}}
+    assert made.reading.counts == {"train": {"negatives that are positives too": 1, "rows without a negative": 1}}
 
 
 def test_candidates_of_a_query_are_all_its_passages(tmp_path):
@@ -158,6 +158,7 @@ def test_a_query_of_the_test_is_not_learnt(tmp_path):
     ("change", "reason"),
     [
         ({"query": 7}, "x.jsonl:1: expected text as query, found 7"),
+        ({"query": " "}, "x.jsonl:1: expected text as query, found ' '"),
         ({"positive": [3]}, r"x.jsonl:1: expected passages, found \[3\]"),
         ({"negative": {"title": "a"}}, "x.jsonl:1: expected passages, found {'title': 'a'}"),
         ({"positive": [" "]}, "x.jsonl:1: expected a relevant passage as positive, found none"),
@@ -179,7 +180,9 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, change, reason):
         ({"task": Regression(["MSE"])}, "the task is Regression. Expected one such as task=relevance_contrastive"),
         ({"task": MarginMSE(["AP"])}, "without scores of a teacher, and the task is MarginMSE"),
         ({"negatives": []}, "negatives is .*, expected a column or a list of columns"),
-        ({"positives": "query"}, "found 'query' twice"),
+        ({"negatives": None}, "negatives is None, expected a column or a list of columns"),
+        ({"query": None}, "query is None, expected a column"),
+        ({"positives": "query"}, "need columns of their own, found 'query' twice in"),
         ({"num_negatives": 0}, "num_negatives is 0"),
         ({"val": 2}, "val is 2: expected a source, or a share"),
     ],
@@ -187,6 +190,70 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, change, reason):
 def test_settings_that_do_not_fit_are_refused(tmp_path, settings, reason):
     with pytest.raises(ConfigError, match=reason):
         dataset(tmp_path / "x.jsonl", **settings)
+
+
+def prepared(path, folder, on_bad_row="stop", **settings):
+    made = dataset(path, **settings)
+    made.prepare_shard(folder / "shard", Shard(), Reading(on_bad_row))
+    made.merge(folder / "whole", [folder / "shard"])
+    made.open(folder / "whole")
+    return made
+
+
+def test_several_rows_of_a_query_agree(tmp_path):
+    """In spelling, and in what is relevant: a mined negative may be the positive of another row."""
+    first, second = {**ROW, "query": "who  won"}, {**ROW, "query": "Who won", "positive": "The harbour"}
+    made = prepared(rows(tmp_path / "x.jsonl", first, second), tmp_path, val=str(rows(tmp_path / "val.jsonl", BOTH)))
+    assert made.manifest["counts"]["train"]["negatives that are positives too"] == 2
+    texts = {record.text for record in read(dataset(tmp_path / "x.jsonl")) if not record.label}
+    assert texts == {"a garden", "a bridge"}
+    assert len({query for query, _ in made.split("train").ids}) == 1
+    assert [int(label) for label in made.split("val").labels.all()] == [1, 1]
+
+
+BOTH = {"query": "why", "positive": ["so", "never"], "negative": ["So", "NEVER "]}
+
+
+def test_a_passage_that_cannot_be_used_takes_no_other_with_it(tmp_path):
+    strange = {"query": "why", "positive": ["so"], "negative": ["a hill", "\u200b", "a tree"]}
+    made = prepared(
+        rows(tmp_path / "x.jsonl", ROW), tmp_path, "quarantine", test=str(rows(tmp_path / "test.jsonl", strange))
+    )
+    (bad,) = (json.loads(line) for line in (tmp_path / "shard" / "bad_rows.jsonl").read_text().splitlines())
+    assert bad["place"].endswith("test.jsonl:1, passage 3")
+    assert len(made.split("test")) == len(made.split("test").qrels()) == 3
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_column_that_no_row_has_is_named(tmp_path, ending):
+    path = tmp_path / f"x{ending}"
+    if ending == ".parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist([ROW, ROW]), path)
+    else:
+        rows(path, ROW, {"query": "why", "positive": "so"})
+    with pytest.raises(ConfigError, match=r"'neg'.* has: query, positive"):
+        read(dataset(path, negatives="neg", task=Relevance(["AP"])))
+    assert read(dataset(path, task=Relevance(["AP"])))
+
+
+def test_the_format_may_differ_from_the_ending(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([ROW]), tmp_path / "x.pq")
+    assert len(read(dataset(tmp_path / "x.pq", format="parquet"))) == 4
+
+
+@pytest.mark.parametrize("header", ["query\tpositive\tnegative", "anchor\tpos\tneg", "Question\tPositives\tnegative_1"])
+def test_a_header_is_no_query(tmp_path, header):
+    (tmp_path / "x.tsv").write_text(f"{header}\nwho\tAnn\ta garden\n")
+    with pytest.raises(DataError, match="x.tsv:1: expected a query and passages, found a header"):
+        read(dataset(tmp_path / "x.tsv", query=0, positives=1, negatives=2))
+
+
+def test_shares_are_described_as_shares(tmp_path):
+    described = dataset(rows(tmp_path / "x.jsonl", ROW), val=0.1).describe()
+    assert described["val"] == 0.1
+    assert described["train"]["file"] == "x.jsonl"
 
 
 def test_columns_of_json_are_names(tmp_path):

@@ -134,17 +134,34 @@ def test_of_fewer_than_ten_units_it_is_students_exactly(number):
     assert interval(np.zeros(number), differences) == pytest.approx(tuple(theirs))
 
 
-def test_of_few_units_a_mean_over_items_and_a_correlation_have_intervals_too():
+def test_of_few_units_a_mean_over_items_has_students_interval_too():
     draw = np.random.default_rng(12)
     units = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 6])
     labels = draw.normal(size=21)
     predictions = labels + draw.normal(0, 0.5, (1, 21))
-    for measure in ("MSE", "Pearson", "Spearman", "R2"):
-        found = statistic(measure, labels, predictions, units)
-        value = found(np.ones((6, 1)))[0, 0]
-        without = [found((np.arange(6) != unit)[:, None].astype(float))[0, 0] for unit in range(6)]
-        half = stats.t.ppf(0.975, 5) * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
-        assert confidence_interval(found, 6, 0) == pytest.approx((value - half, value + half))
+    found = statistic("MSE", labels, predictions, units)
+    value = found(np.ones((6, 1)))[0, 0]
+    without = [found((np.arange(6) != unit)[:, None].astype(float))[0, 0] for unit in range(6)]
+    half = stats.t.ppf(0.975, 5) * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert confidence_interval(found, 6, 0) == pytest.approx((value - half, value + half))
+
+
+@pytest.mark.parametrize("number", [3, 5, 9])
+def test_correlations_of_few_units_have_intervals_that_hold_the_truth(number):
+    draw, held = np.random.default_rng(14), 0
+    for i in range(300):
+        labels = draw.normal(size=number)
+        predictions = 0.5 * labels + 0.75**0.5 * draw.normal(size=(1, number))
+        low, high = confidence_interval(
+            statistic("Pearson", labels, predictions, np.arange(number)), number, 0, 400, i, is_mean=False
+        )
+        held += low <= 0.5 <= high
+    assert held / 300 >= 0.9
+
+
+def test_two_units_have_no_interval_of_a_correlation():
+    found = statistic("Pearson", np.arange(2.0), np.arange(2.0)[None], np.arange(2))
+    assert confidence_interval(found, 2, 0, is_mean=False) is None
 
 
 @pytest.mark.parametrize("units", [2, 3, 5, 9])

@@ -102,7 +102,7 @@ def test_a_single_layer_is_nothing_to_weigh(cls, layers):
     with pytest.raises(ConfigError, match="layers names only layer 12 of this body. Expected two or more"):
         cls(WIDTH, 12, layers=layers)
     assert cls(WIDTH, 12).layers == [3, 6, 9, 12]
-    assert cls(WIDTH, 2).layers == [0, 1, 2, 2]  # a quarter of two layers is nearest to the embeddings
+    assert cls(WIDTH, 2).layers == [0, 1, 2]  # a quarter of two layers is nearest to the embeddings
 
 
 @pytest.mark.parametrize(
