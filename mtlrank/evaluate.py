@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import prepare
-from mtlrank.about import EVALUATION, MODEL
+from mtlrank.about import DATA, EVALUATION, MODEL
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
 from mtlrank.composing.objects import build_object
@@ -34,7 +34,7 @@ from mtlrank.model.saved import WEIGHTS, load_weights
 from mtlrank.model.start import backbone_of
 from mtlrank.progress import warn
 from mtlrank.registry import model_folder
-from mtlrank.run_folder import DATA, run_identity
+from mtlrank.run_folder import run_identity
 from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
 from mtlrank.trained_head import choose_head, read_trained
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mtlrank.about import EVALUATION, MODEL, REPORT, RUN
+from mtlrank.about import EVALUATION, METRICS, MODEL, REPORT, RUN
 from mtlrank.checks import differing
 from mtlrank.composing.tree import nodes
 from mtlrank.config import Config
@@ -13,8 +13,6 @@ from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
 from mtlrank.words import counted
 
-METRICS = "metrics.json"  # the measures of a run, by key; only a finished run has it
-DATA = "data.json"  # fingerprints of the datasets of a finished run, and of the user's own classes
 _REPLACED = (MODEL, EVALUATION, REPORT)  # folders that a run replaces
 _NOT_LEARNT = ("output_dir", "data_dir", "test", "force")  # settings that do not change what is learnt
 _NOT_OF_IDENTITY = (  # prefixes of settings that may change when a run continues

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from mtlrank.about import MODEL, RUN, read_about
+from mtlrank.about import METRICS, MODEL, RUN, read_about
 from mtlrank.checks import nearest
 from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError, DataError
@@ -28,7 +28,6 @@ from mtlrank.evaluation.setting_curves import RunsByValue, curves_over
 from mtlrank.pages.figures import setting_curves
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import say, warn
-from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json, write_text
 
 _COSTS = ("steps", "samples", "seconds")  # of a run, as its about.json has them

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import train
+from mtlrank.about import METRICS
 from mtlrank.building.datamodule import build_datamodule, check_samplers
 from mtlrank.building.dataset import has_split
 from mtlrank.building.devices import num_processes
@@ -33,7 +34,6 @@ from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.evaluation.systems import read_system
 from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.progress import say, time_left, warn
-from mtlrank.run_folder import METRICS
 from mtlrank.shard import Shard
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted

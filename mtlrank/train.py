@@ -21,7 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
 from mtlrank import evaluate, prepare, run_folder
-from mtlrank.about import ABOUT, EVALUATION, MODEL, REPORT, describe, read_about
+from mtlrank.about import ABOUT, DATA, EVALUATION, METRICS, MODEL, REPORT, describe, read_about
 from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
 from mtlrank.building.dataset import code, dataset_fingerprint, has_split, own_code
 from mtlrank.building.loop import build_loop, check_loop
@@ -164,7 +164,7 @@ def _build_training(
     steps = plan_steps(config, inputs.datamodule, trainer)
     loop = build_loop(config, inputs.model, inputs.datasets, total_steps=steps)
     checkpoint = None if config["force"] else milestones.resume_from(loop)
-    if (output / run_folder.METRICS).exists() and not config["force"] and not checkpoints.all("step"):
+    if (output / METRICS).exists() and not config["force"] and not checkpoints.all("step"):
         raise ConfigError(
             f"{output} is finished, and its checkpoints are gone: it cannot go on. force=true starts over."
         )
@@ -201,7 +201,7 @@ def _conclude(
     result = {"seconds": seconds, **learnt, "weights": kept, "chosen by": training.milestones.monitored.key}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
     write_json(output / ABOUT, {**description, **result, **leaks}, sort_keys=False)
-    write_json(output / run_folder.DATA, _fingerprints(config, prepared))
+    write_json(output / DATA, _fingerprints(config, prepared))
     service = training.service
     if config["test"]:
         judged = _judge(config, output, inputs)
@@ -210,7 +210,7 @@ def _conclude(
             service.log_metrics(judged, training.loop.global_step)
     if service:
         service.close()
-    write_json(output / run_folder.METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
+    write_json(output / METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
     if heads := _judged_heads(output, inputs.datasets) if config["test"] else []:
         print_table(heads)
         if note := invented(datasets_of(config).values()):
@@ -255,7 +255,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
     """Claim the folders for this run. Not before training begins: an earlier error leaves a finished run as it is."""
     run_folder.check_replaceable(output)
-    (output / run_folder.METRICS).unlink(missing_ok=True)
+    (output / METRICS).unlink(missing_ok=True)
     checkpoints.take()  # first, so that an earlier process that is still alive stops writing
     if config["force"]:
         checkpoints.clear()
@@ -296,7 +296,7 @@ def _save(folder: Path, model: MultiTaskModel, datasets: Mapping[str, PreparedDa
 
 def _metrics_of_finished(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> dict[str, float]:
     """The metrics of a finished run, which is not run again."""
-    finished = output / run_folder.METRICS
+    finished = output / METRICS
     try:
         values: dict[str, float] = read_json(finished)
     except DataError as error:
@@ -335,8 +335,8 @@ def _fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[s
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
     """Refuse a finished run whose data, or the user's own classes, have changed since."""
-    if (output / run_folder.DATA).exists():
-        learnt, now = read_json(output / run_folder.DATA), _fingerprints(config, prepared)
+    if (output / DATA).exists():
+        learnt, now = read_json(output / DATA), _fingerprints(config, prepared)
         if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
             raise ConfigError(
                 f"{output} is finished, but what it was made from has changed since: {', '.join(changed)}. Choose "

@@ -16,11 +16,11 @@ from components.launch.job_state import TrainJobError, condition, failure, state
 from components.launch.logs import FirstNode
 from components.launch.trainjob import RUN, SPEC, Nodes, check_shared, trainjob
 from components.train.order import Order
+from mtlrank.about import METRICS
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import SigTerm
 from mtlrank.progress import say
-from mtlrank.run_folder import METRICS
 from mtlrank.storage import join, read_bytes
 
 POLL = 10.0  # seconds between two looks at the job

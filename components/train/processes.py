@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.train.order import Order
+from mtlrank.about import METRICS
 from mtlrank.loop.stopping import StopSignals
-from mtlrank.run_folder import METRICS
 from mtlrank.storage import read_json
 
 POLL = 0.2  # seconds between two looks at the processes

@@ -1,9 +1,7 @@
 """What breaks in practice, made to break here: the table in docs/reliability.md names these tests."""
 
 import ctypes
-import math
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,18 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.plugins import MixedPrecision
 
 from mtlrank import train
-from mtlrank.building import trainer as building
-from mtlrank.errors import ConfigError, DataError, DivergedError, ResourceError, StorageError, TerminatedError
-from mtlrank.evaluation.curves import read_curves
+from mtlrank.errors import ConfigError, DataError, ResourceError, StorageError, TerminatedError
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, read_checkpoint, write_checkpoint
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
 from mtlrank.storage import list_files
-from mtlrank.task import SpanClassification
 from tests.loop.runs import assert_same, content, finish, run_until, settings, start, wait_for, words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -128,6 +122,46 @@ def test_sigterm_while_it_validates_stops_at_once_and_the_validation_is_done_lat
     assert train.run(settings(data_dir, tmp_path)) == whole[0]
     if at != 45:
         assert_same(content(tmp_path), whole[1])
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_while_the_last_checkpoint_is_written_stops_before_the_test(
+    whole, data_dir, tmp_path, monkeypatch, number, name
+):
+    """Nothing looks at signals after it, and a study would go on to its next run."""
+    save = Milestones._save
+
+    def interrupted(self, trainer):
+        save(self, trainer)
+        if trainer.global_step == 45:
+            signal.raise_signal(number)
+
+    def never(self, *args):
+        raise AssertionError("there is nothing left to learn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Milestones, "_save", interrupted)
+        with pytest.raises(TerminatedError, match=f"stopped by {name}: the same command continues from here"):
+            train.run(settings(data_dir, tmp_path))
+    assert not (tmp_path / "metrics.json").exists()
+    monkeypatch.setattr(MultiTaskLoop, "training_step", never)
+    assert train.run(settings(data_dir, tmp_path)) == whole[0]
+
+
+def test_stopping_is_quick_even_if_steps_are_not(data_dir, tmp_path, monkeypatch):
+    """The signal only sets a flag: a step that is under way ends first."""
+    seen, before = [], signal.getsignal(signal.SIGTERM)
+
+    def ask(self, trainer, *args):
+        if trainer.global_step == 5 and not seen:
+            seen.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(PlainProgress, "on_train_batch_end", ask)
+    with pytest.raises(TerminatedError):
+        train.run(settings(data_dir, tmp_path))
+    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Checkpoint("step", 5)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
@@ -273,91 +307,6 @@ def test_checkpoints_on_google_cloud_storage_go_on_on_another_machine(whole, buc
     assert train.run(settings(data_dir, tmp_path / "b", *place)) == whole[0]
 
 
-# -- numbers that are none ---------------------------------------------------------------------------------------------
-
-
-def poison(monkeypatch, steps):
-    """The loss of one sample is NaN in some steps."""
-    loss = SpanClassification.item_loss
-
-    def poisoned(self, logits, batch):
-        losses = loss(self, logits, batch)
-        if next_step() in steps:
-            losses = losses.clone()
-            losses[0] = float("nan")
-        return losses
-
-    step = MultiTaskLoop.training_step
-    loops = []
-
-    def noted(self, *args):
-        loops[:] = [self]
-        return step(self, *args)
-
-    def next_step():
-        return loops[0].global_step + 1 if loops else 0
-
-    monkeypatch.setattr(MultiTaskLoop, "training_step", noted)
-    monkeypatch.setattr(SpanClassification, "item_loss", poisoned)
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def test_a_loss_that_is_no_number_skips_the_step_and_names_the_sample(data_dir, tmp_path, monkeypatch, capsys, device):
-    poison(monkeypatch, {3, 20})
-    metrics = train.run(settings(data_dir, tmp_path, f"trainer.accelerator={device}", "trainer.log_every_n_steps=10"))
-    said = capsys.readouterr().err
-    assert "step 3 is not finite: 1 of" in said
-    assert re.search(r"step 20 is not finite: 1 of \d+ losses of 'msm_ner' \(.+\); the step is skipped", said)
-    assert "the step is skipped (2 of 10)" in said
-    assert all(value == value for value in metrics.values())
-    losses = read_curves(tmp_path)["train/msm_ner/loss"]  # of the samples whose loss is a number
-    assert [step for step, _ in losses] == [10, 15, 20, 30, 40, 45]
-    assert all(math.isfinite(loss) for _, loss in losses)
-    assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
-
-
-def test_too_many_end_the_training_and_the_last_checkpoint_is_good(data_dir, tmp_path, monkeypatch):
-    poison(monkeypatch, set(range(18, 100)))
-    with pytest.raises(DivergedError, match=r"bad step 4, but training.max_bad_steps is 3.*Lower loop.optimizer.lr"):
-        train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3"))
-    state = content(tmp_path)
-    assert state["global_step"] in (19, 20)
-    assert all(bool(torch.isfinite(w).all()) for w in state["state_dict"].values())
-
-
-def test_a_head_that_was_never_finite_has_not_diverged(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(SpanClassification, "item_loss", lambda self, logits, batch: logits.sum(-1) * math.nan)
-    monkeypatch.setattr(SpanClassification, "scores", lambda self, logits: logits * math.nan)
-    told = "The head 'msm_ner' predicts NaN or infinity. The losses of 'msm_ner' were never finite: look for NaN in its"
-    with pytest.raises(DivergedError, match=told):
-        train.run(settings(data_dir, tmp_path, "training.max_bad_steps=1000", "training.one_task_per_batch=true"))
-
-
-def test_a_run_that_goes_on_and_has_learnt_nothing_ends_with_an_error(data_dir, tmp_path, monkeypatch):
-    """The steps that were skipped before it was stopped count too."""
-    poison(monkeypatch, set(range(100)))
-    config = settings(data_dir, tmp_path, "tasks=[msm_ner]", "training.max_bad_steps=100", "training.epochs=1")
-    run_until(config, 5)
-    with pytest.raises(DivergedError, match=r"Nothing was learnt: all \d+ steps so far were skipped"):
-        train.run(config)
-
-
-def test_a_gradient_scaler_does_not_skip_forever(data_dir, tmp_path, monkeypatch, capsys):
-    """On a CPU, where Lightning has none: it halves 16 times before steps are told."""
-
-    def with_scaler(*, precision, plugins=(), **kwargs):
-        half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
-        return trainer(plugins=[*plugins, half], **kwargs)
-
-    trainer = building.pl.Trainer
-    monkeypatch.setattr(building.pl, "Trainer", with_scaler)
-    poison(monkeypatch, set(range(5, 100)))
-    with pytest.raises(DivergedError, match=r"of 'msm_ner' .*This is bad step 4, but training.max_bad_steps is 3"):
-        train.run(settings(data_dir, tmp_path, "training.max_bad_steps=3", "loop.optimizer.fused=false"))
-    assert "the step is skipped (1 of 3)" in capsys.readouterr().err
-    assert all(bool(torch.isfinite(w).all()) for w in content(tmp_path)["state_dict"].values())
-
-
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
@@ -381,43 +330,3 @@ def test_a_tiny_shared_memory_does_not_stop_worker_processes(data_dir, tmp_path)
         pytest.skip("this process may not have namespaces of its own")
     assert ran.returncode == 0, ran.stderr
     assert "datamodule.num_workers=0 is used" in ran.stderr
-
-
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
-def test_a_signal_while_the_last_checkpoint_is_written_stops_before_the_test(
-    whole, data_dir, tmp_path, monkeypatch, number, name
-):
-    """Nothing looks at signals after it, and a study would go on to its next run."""
-    save = Milestones._save
-
-    def interrupted(self, trainer):
-        save(self, trainer)
-        if trainer.global_step == 45:
-            signal.raise_signal(number)
-
-    def never(self, *args):
-        raise AssertionError("there is nothing left to learn")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Milestones, "_save", interrupted)
-        with pytest.raises(TerminatedError, match=f"stopped by {name}: the same command continues from here"):
-            train.run(settings(data_dir, tmp_path))
-    assert not (tmp_path / "metrics.json").exists()
-    monkeypatch.setattr(MultiTaskLoop, "training_step", never)
-    assert train.run(settings(data_dir, tmp_path)) == whole[0]
-
-
-def test_stopping_is_quick_even_if_steps_are_not(data_dir, tmp_path, monkeypatch):
-    """The signal only sets a flag: a step that is under way ends first."""
-    seen, before = [], signal.getsignal(signal.SIGTERM)
-
-    def ask(self, trainer, *args):
-        if trainer.global_step == 5 and not seen:
-            seen.append(time.monotonic())
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(PlainProgress, "on_train_batch_end", ask)
-    with pytest.raises(TerminatedError):
-        train.run(settings(data_dir, tmp_path))
-    assert Checkpoints(tmp_path / "checkpoints").newest()[0] == Checkpoint("step", 5)
-    assert signal.getsignal(signal.SIGTERM) == before
