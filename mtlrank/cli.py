@@ -142,6 +142,23 @@ def probe(context: typer.Context) -> None:
     _start("probe", context)
 
 
+@app.command("probes")
+def compare_probes(
+    probes: Annotated[
+        list[str],
+        typer.Argument(metavar="PROBE", help="Folders of probes, or that hold some; name=FOLDER names the body."),
+    ],
+    output: Annotated[Path | None, typer.Option(help="Write CSV and pictures to this folder.")] = None,
+) -> None:
+    """Compare the layers of several bodies: compression and measures, over seeds.
+
+    Differences are those to the first body: `mtlrank probes base=runs/probes/base ranker=runs/probes/ranker`.
+    """
+    from mtlrank import probes as step
+
+    _guarded(lambda: step.run(probes, output))
+
+
 @app.command()
 def promote(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
@@ -257,7 +274,7 @@ for command in app.registered_commands:
 
 def _guarded(work: Callable[[], T]) -> T:
     """Run `work`; a user's mistake ends the process with one line and an exit code."""
-    from mtlrank.entry import guarded
+    from mtlrank.guard import guarded
 
     with guarded():
         return work()

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from mtlrank import prepare
-from mtlrank.about import RUN
+from mtlrank.about import PROBED, RUN
 from mtlrank.building.datamodule import check_tokenizers
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.selection import select_tasks
-from mtlrank.config import Config
+from mtlrank.composing.tree import by_key
+from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
@@ -28,7 +29,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
 from mtlrank.probing.probes import Training
-from mtlrank.probing.results import RESULTS, notes, overrides, print_table, suggestions, write_results
+from mtlrank.probing.results import notes, overrides, print_table, suggestions, write_results
 from mtlrank.probing.task import Amounts, probe_task
 from mtlrank.probing.vectors import frozen_pooler
 from mtlrank.progress import say
@@ -45,7 +46,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     own_heads = config["model"].get("heads") or {}
     config = select_tasks(config)
     settings = config["probe"]
-    identity = fingerprint({k: v for k, v in config.items() if k not in ("output_dir", "data_dir", "force")})
+    identity = _identity(config)
     output = _output_folder(config, identity)
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
@@ -63,7 +64,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
-    write_results(output, results, heads, settings["margin"], name, config, identity)
+    write_results(output, results, heads, settings["margin"], name, identity)
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
     for note in notes(results, settings["margin"]):
@@ -74,11 +75,17 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     return suggested
 
 
-def _output_folder(config: Config, identity: str) -> Path:
+def _identity(config: Config) -> dict[str, Any]:
+    """The settings that decide the results, by dotted key, with the tasks that are probed, however they were chosen."""
+    chosen = {key: value for key, value in config.items() if key not in ("output_dir", "data_dir", "force")}
+    return {**by_key(chosen), "tasks": list(datasets_of(config))}
+
+
+def _output_folder(config: Config, identity: Mapping[str, Any]) -> Path:
     """The folder for the results. Raises `ConfigError` if it holds others."""
-    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{identity}")
-    results = folder / RESULTS
-    is_of_another = results.exists() and read_json(results).get("identity") != identity and not config["force"]
+    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint(identity)}")
+    results = folder / PROBED
+    is_of_another = results.exists() and read_json(results).get("settings") != identity and not config["force"]
     if is_of_another or (folder / RUN).exists():
         raise ConfigError(
             f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "

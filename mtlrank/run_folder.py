@@ -7,7 +7,7 @@ from typing import Any
 
 from mtlrank.about import EVALUATION, METRICS, MODEL, REPORT, RUN
 from mtlrank.checks import differing
-from mtlrank.composing.tree import nodes
+from mtlrank.composing.tree import by_key
 from mtlrank.config import Config
 from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.storage import fingerprint, join, read_versioned, writable_folder, write_bytes
@@ -106,11 +106,7 @@ def claim(folder: str | Path, config: Config) -> None:
 def run_identity(config: Config) -> dict[str, Any]:
     """The settings, by dotted key, by which two runs are the same."""
     chosen = {key: value for key, value in config.items() if key not in _NOT_LEARNT}
-    return {
-        key: value
-        for key, value in nodes(chosen)
-        if not (isinstance(value, dict) and value) and not key.startswith(_NOT_OF_IDENTITY)
-    }
+    return {key: value for key, value in by_key(chosen).items() if not key.startswith(_NOT_OF_IDENTITY)}
 
 
 def without_places(config: Config) -> Config:

@@ -11,6 +11,11 @@ def nodes(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from nodes(value, f"{prefix}{key}.")
 
 
+def by_key(config: Any) -> dict[str, Any]:
+    """The values of a config by their dotted keys: plain ones, lists, and groups that are empty."""
+    return {key: value for key, value in nodes(config) if not (isinstance(value, dict) and value)}
+
+
 def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(path of keys, value) of every plain value, also in lists, whose items have the path of the list.
 

@@ -23,7 +23,11 @@ def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
     """The confounds in sentences, from the run folders of each system. Folders without a config are left out."""
     folders = {name: [path for path in paths if path.is_dir()] for name, paths in groups.items()}
     found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in folders.items()}
-    systems = {name: runs for name, runs in found.items() if runs}
+    return confounds_of({name: runs for name, runs in found.items() if runs})
+
+
+def confounds_of(systems: Mapping[str, Sequence[Settings]]) -> list[str]:
+    """The confounds in sentences, from the settings of each system's runs, without their seeds."""
     notes = []
     for name, runs in systems.items():
         if differing := _differing([[run] for run in runs]):

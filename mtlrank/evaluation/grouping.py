@@ -25,7 +25,7 @@ def group_runs(runs: Sequence[str]) -> dict[str, list[Path]]:
     A run file is named as it was typed.
     """
     named = [split_run(run) for run in runs]
-    _check_distinct([path for _, path in named])
+    check_distinct([path for _, path in named])
     settings = {path: settings_of(path) for name, path in named if name is None and path.is_dir()}
     labels = system_names(settings)
     groups: dict[str, list[Path]] = {}
@@ -93,7 +93,12 @@ def split_run(run: str) -> tuple[str | None, Path]:
 
 def settings_of(run: Path) -> Settings:
     """A run's settings without its seed and its fold."""
-    return {key: value for key, value in without_fold(identity_of(run)).items() if key not in _OF_THE_SEED}
+    return without_seed(without_fold(identity_of(run)))
+
+
+def without_seed(settings: Settings) -> Settings:
+    """The settings that runs with different seeds share."""
+    return {key: value for key, value in settings.items() if key not in _OF_THE_SEED}
 
 
 def without_fold(settings: Settings) -> Settings:
@@ -124,7 +129,8 @@ def identity_of(folder: Path) -> Settings:
         ) from error
 
 
-def _check_distinct(paths: Sequence[Path]) -> None:
+def check_distinct(paths: Sequence[Path]) -> None:
+    """Raise `ConfigError` if a folder or file is named twice: its results would count twice."""
     seen = set[Path]()
     for path in paths:
         if path.resolve() in seen:

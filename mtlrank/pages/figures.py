@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -26,6 +27,7 @@ Curve = Sequence[tuple[int, float]]
 ForestRow = tuple[str, float, float | None, float | None]  # name, difference, low, high
 _GREEN, _RED = "#2a7f62", "#b3412e"
 _DECIDED = {"better": _GREEN, "worse": _RED}
+RANDOM_WEIGHTS = "random weights"  # the name of such a body's curve
 _MINUS = "\N{MINUS SIGN}"
 _BARS = 100  # with more queries, the bars become an area
 _POINTS = 500  # of that area, about as many as pixels
@@ -100,22 +102,33 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
     return Picture.of(figure)
 
 
+class LayerValue(NamedTuple):
+    """A point of a curve over layers, with its interval; NaN where there is none."""
+
+    layer: int
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+LayerCurves = Mapping[str, Sequence[LayerValue]]  # by the name of the body
+
+
 @matplotlib.rc_context(_STYLE)
 def layer_curves(
-    curves: Mapping[str, Curve],
+    panels: Mapping[str, LayerCurves],
     ylabel: str,
     levels: Mapping[str, float],
     level: str,
-    control: Mapping[str, Curve],
     marked: Mapping[str, int],
 ) -> Picture:
-    """A panel for each name over the layers of a body, with a scale of its own and a ring at the layer in `marked`.
+    """A panel for each name, with a scale of its own: a line over the layers of each body, with its intervals as a band.
 
-    Dashed: the value in `levels`, which needs no layer; `level` is its name in the legend. Grey: `control`, the same body
-    with random weights.
+    A ring stands at the layer in `marked`, on the first line. Dashed: the value in `levels`, which needs no layer; `level`
+    is its name in the legend.
     """
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
     figure, grid = plt.subplots(
         rows,
         columns,
@@ -123,26 +136,41 @@ def layer_curves(
         layout="constrained",
         squeeze=False,
     )
-    for axes in grid.flat[len(curves) :]:
+    for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     handles = dict[str, Line2D]()  # by label
-    for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
-        axes.plot(*zip(*points, strict=True), marker=".", color=_GREEN, linewidth=1.2, label="the body")
-        if name in control:
-            grey = {"marker": ".", "markersize": 3, "color": "#999999", "linewidth": 0.9, "label": "random weights"}
-            axes.plot(*zip(*control[name], strict=True), **grey)
+    colours = _colours_of_bodies(panels.values())
+    for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
+        _draw_layers(axes, curves, colours, marked.get(name))
         axes.axhline(levels[name], linestyle="--", color="black", linewidth=0.9, label=level)
         handles |= {str(line.get_label()): line for line in axes.get_lines()}
-        if name in marked:
-            place = (marked[name], dict(points)[marked[name]])
-            axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=_GREEN, clip_on=False)
         axes.set_title(name, fontsize=9)
         axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
-        axes.set_xlim(points[0][0] - 0.3, points[-1][0] + 0.3)  # also of layers without a value
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = {label: line for label, line in handles.items() if not label.startswith("_")}
     beside = max(2, columns)  # as many as the width has room for
     figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
     return Picture.of(figure)
+
+
+def _colours_of_bodies(panels: Iterable[LayerCurves]) -> dict[str, str]:
+    """Grey for random weights; green for a single body, or else the colours of the cycle."""
+    bodies = list(dict.fromkeys(body for curves in panels for body in curves if body != RANDOM_WEIGHTS))
+    colours = [_GREEN] if len(bodies) == 1 else [f"C{number % 10}" for number in range(len(bodies))]
+    return {**dict(zip(bodies, colours, strict=True)), RANDOM_WEIGHTS: "#999999"}
+
+
+def _draw_layers(axes: Axes, curves: LayerCurves, colours: Mapping[str, str], marked: int | None) -> None:
+    for number, (body, points) in enumerate(curves.items()):
+        layers, values, lows, highs = zip(*points, strict=True)
+        width, size = (0.9, 3) if body == RANDOM_WEIGHTS else (1.2, 6)
+        axes.plot(layers, values, marker=".", markersize=size, color=colours[body], linewidth=width, label=body)
+        axes.fill_between(layers, lows, highs, color=colours[body], alpha=0.2, linewidth=0)
+        if number == 0 and marked is not None:
+            place = (marked, values[layers.index(marked)])
+            axes.plot(*place, marker="o", markersize=9, fillstyle="none", color=colours[body], clip_on=False)
+    every = [point.layer for points in curves.values() for point in points]
+    axes.set_xlim(min(every) - 0.3, max(every) + 0.3)  # also of layers without a value
 
 
 @matplotlib.rc_context(_STYLE)

@@ -1,20 +1,20 @@
 """The results of probing: numbers, a page, pictures, and the suggested layers as overrides."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from rich.markup import escape
 
+from mtlrank.about import PROBED
 from mtlrank.evaluation.measures import shown
 from mtlrank.pages import figures, render
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.probing.task import Layers, Probed, by_compression, suggested_layer
 from mtlrank.storage import write_json, write_text
 
-RESULTS = "probe.json"
 _FREQUENCIES = "frequencies of the labels"
 _HEADER = ["task", "body", "layer", "measure", "value", "online_bits", "uniform_bits", "compression", "suggested"]
 
@@ -25,18 +25,17 @@ def write_results(
     heads: Sequence[str | None],
     margin: float,
     body: str,
-    config: dict[str, Any],
-    identity: str = "",
+    settings: Mapping[str, Any],
 ) -> None:
     """Write the results into a folder; `heads` are the keys of the tasks' heads in the config, as in model.heads.msm_ner.
 
-    A head whose layer cannot be chosen is None. `identity` is the fingerprint of the settings.
+    A head whose layer cannot be chosen is None. `settings` are those of the config, by dotted key, that decide the results.
     """
     suggested = suggestions(results, margin)
     lines = overrides(results, heads, suggested)
     write_text(output / "probe.csv", _csv(results, suggested))
     tasks = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
-    write_json(output / RESULTS, {"body": body, "identity": identity, "margin": margin, "tasks": tasks})
+    write_json(output / PROBED, {"body": body, "settings": settings, "margin": margin, "tasks": tasks})
     comment = (
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
     ) + "".join(f"# {note}\n" for note in notes(results, margin))
@@ -54,7 +53,7 @@ def write_results(
         notes=notes(results, margin),
         pictures=pictures,
         shown=shown,
-        config=yaml.safe_dump(config, sort_keys=False),
+        settings=yaml.safe_dump(dict(settings), sort_keys=False),
     )
     write_text(output / "probe.html", page)
 
@@ -155,18 +154,20 @@ def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> figure
 
 
 def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, int]) -> figures.Picture:
-    curves = {probed.name: _curve(probed.found, quantity) for probed in results}
-    control = {probed.name: _curve(probed.control, quantity) for probed in results if probed.control}
-    marked = {name: layer for name, layer in suggested.items() if name in curves}
+    panels = {probed.name: {"the body": _curve(probed.found, quantity)} for probed in results}
+    for probed in results:
+        if probed.control:
+            panels[probed.name][figures.RANDOM_WEIGHTS] = _curve(probed.control, quantity)
     if quantity == "compression":
         levels, level = {probed.name: probed.frequencies for probed in results}, _FREQUENCIES
     else:
         levels = {probed.name: probed.baseline[quantity] for probed in results}
         level = " or ".join(dict.fromkeys(probed.baseline_name for probed in results))
-    return figures.layer_curves(curves, shown(quantity), levels, f"none ({level})", control, marked)
+    return figures.layer_curves(panels, shown(quantity), levels, f"none ({level})", suggested)
 
 
-def _curve(found: Layers, quantity: str) -> list[tuple[int, float]]:
+def _curve(found: Layers, quantity: str) -> list[figures.LayerValue]:
     """A value for each layer; what is undefined is NaN, where the line has a gap."""
     values = found.compression if quantity == "compression" else found.values[quantity]
-    return [(layer, np.nan if value is None else value) for layer, value in zip(found.layers, values, strict=True)]
+    values = [math.nan if value is None else value for value in values]
+    return [figures.LayerValue(layer, value) for layer, value in zip(found.layers, values, strict=True)]

@@ -43,10 +43,11 @@ def test_gains_name_both_systems_and_what_is_measured():
 
 
 def test_layers_stand_beside_what_needs_none():
-    curves = {"rank": [(0, float("nan")), (1, 0.5)], "sim": [(0, 0.4), (1, 0.3)]}
-    svg = figures.layer_curves(
-        curves, "MSE ↓", {"rank": 0.1, "sim": 0.2}, "none (mean)", {"sim": [(0, 0.1), (1, 0.2)]}, {}
-    )
+    rank = [figures.LayerValue(0, float("nan")), figures.LayerValue(1, 0.5)]
+    sim = [figures.LayerValue(0, 0.4), figures.LayerValue(1, 0.3)]
+    random = [figures.LayerValue(0, 0.1), figures.LayerValue(1, 0.2)]
+    panels = {"rank": {"the body": rank}, "sim": {"the body": sim, "random weights": random}}
+    svg = figures.layer_curves(panels, "MSE ↓", {"rank": 0.1, "sim": 0.2}, "none (mean)", {"rank": 1})
     labels = ("the body", "random weights", "none (mean)")
     assert [svg.count(f"<!-- {text} -->") for text in ("MSE ↓", *labels)] == [2, 1, 1, 1]
     assert len(re.findall("stroke-dasharray: [0-9]", svg)) == 3  # in each panel, and in the legend
