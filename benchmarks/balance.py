@@ -22,7 +22,7 @@ from mtlrank.building.loop import build_loop
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
-from mtlrank.entry import quiet
+from mtlrank.guard import quiet
 
 LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
 

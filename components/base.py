@@ -14,7 +14,7 @@ IMAGE = os.environ.get("MTLRANK_IMAGE") or f"mtlrank:{__version__}"
 # the function's arguments without looking behind a decorator, so they are set.
 _GUARDED = """
 import inspect
-from mtlrank.entry import guarded
+from mtlrank.guard import guarded
 
 signature = inspect.signature({name})
 {name} = guarded()({name})

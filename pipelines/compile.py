@@ -13,8 +13,8 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
-from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
+from mtlrank.guard import errors_in_one_line
 from pipelines.image import check_image, set_image
 from pipelines.mtl_ranking import mtl_ranking
 from pipelines.mtl_ranking_nodes import mtl_ranking_nodes

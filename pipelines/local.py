@@ -24,8 +24,8 @@ from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 
 from components.base import IMAGE
-from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError, SigTerm, TerminatedError
+from mtlrank.guard import errors_in_one_line
 from pipelines.check import check, check_for_image
 from pipelines.console import readable
 from pipelines.containers import check_outputs, docker_runner

@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 
 from mtlrank.checks import nearest
-from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
+from mtlrank.guard import errors_in_one_line
 from mtlrank.pages.tables import show as show_table
 from pipelines.check import check_for_cluster
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, connect, explained_errors

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from components.base import IMAGE
-from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
+from mtlrank.guard import errors_in_one_line
 from mtlrank.progress import warn
 from pipelines.check import check_for_cluster
 from pipelines.client import (

@@ -10,8 +10,8 @@ import typer
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from mtlrank.entry import errors_in_one_line
 from mtlrank.errors import ConfigError
+from mtlrank.guard import errors_in_one_line
 from pipelines.client import Client, Endpoint, Namespace, Token, connect, explained_errors
 from pipelines.package import File, Package, Pipeline, opened
 from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes

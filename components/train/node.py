@@ -11,7 +11,7 @@ from typing import Any
 from components.train.order import Order
 from mtlrank import train
 from mtlrank.composing.compose import pipeline_config
-from mtlrank.entry import guarded
+from mtlrank.guard import guarded
 from mtlrank.prepare import folders_by_key
 from mtlrank.progress import say
 from mtlrank.storage import (

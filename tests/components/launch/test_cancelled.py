@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 from components.launch import launcher
 from components.train.order import Order
 from components.launch.trainjob import Nodes
-from mtlrank.entry import guarded
+from mtlrank.guard import guarded
 with guarded():
     launcher.run(Order.loads(sys.argv[1]), Nodes(**json.loads(sys.argv[2])), sys.argv[3], "image:1")
 """

@@ -54,7 +54,7 @@ STEP = """
 import sys
 from components.train.order import Order
 from components.train.processes import train_in_processes
-from mtlrank.entry import guarded
+from mtlrank.guard import guarded
 
 with guarded():
     train_in_processes(Order.loads(sys.argv[1]), 2)
