@@ -60,12 +60,12 @@ def code() -> str:
 
 
 def commit(root: Path = Path(__file__).parent.parent) -> str:
-    """The commit of the code: an image's MTLRANK_COMMIT, or that of the checkout; `unknown` elsewhere."""
+    """The commit of the code: an image's MTLRANK_COMMIT, or the checkout's, `-dirty` if it was changed; else `unknown`."""
     if commit_of_image := os.environ.get("MTLRANK_COMMIT"):
         return commit_of_image
     if not (root / ".git").exists():
         return "unknown"
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):

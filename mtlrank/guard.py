@@ -59,9 +59,12 @@ def guarded() -> Iterator[None]:
     """Around a step: errors in one line, quiet libraries, and a SIGTERM that leaves nothing half-written."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a fork after Rust threads hangs
     quiet()
-    signal.signal(signal.SIGTERM, _terminate)
-    with errors_in_one_line():
-        yield
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with errors_in_one_line():
+            yield
+    finally:  # after that, nothing would turn it into a line
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def quiet() -> None:

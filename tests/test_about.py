@@ -33,7 +33,12 @@ def test_the_commit_is_that_of_the_image_or_of_the_checkout(tmp_path, monkeypatc
     who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     for words in (["init"], [*who, "commit", "--allow-empty", "-m", "first"], ["gc"]):
         subprocess.run(["git", *words], **here)
-    assert about.commit(tmp_path) == subprocess.run(["git", "rev-parse", "HEAD"], **here).stdout.strip()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], **here).stdout.strip()
+    assert about.commit(tmp_path) == head
+    (tmp_path / "code.py").write_text("1")
+    assert about.commit(tmp_path) == head  # a file that is not the repository's
+    subprocess.run(["git", "add", "code.py"], **here)
+    assert about.commit(tmp_path) == f"{head}-dirty"
     monkeypatch.setenv("MTLRANK_COMMIT", "abc")
     assert about.commit(tmp_path) == "abc"
 

@@ -17,6 +17,17 @@ def test_no_library_swallows_the_end():
     assert done.stderr.splitlines()[-1] == "mtlrank: stopped by SIGTERM: the same command continues."
 
 
+def test_after_a_step_sigterm_ends_the_process_without_a_word():
+    """As torchrun sends it to the others when one process has ended: while Python shuts down, no line can be printed."""
+    lines = ["import atexit, os, signal", "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))"]
+    for more, told in (
+        ([], ""),
+        (["from mtlrank.errors import ConfigError", "raise ConfigError('wrong')"], "mtlrank: wrong\n"),
+    ):
+        done = started(*lines, *more, timeout=120)
+        assert (done.returncode, done.stderr) == (-15, told)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
