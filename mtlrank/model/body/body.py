@@ -154,25 +154,22 @@ class MTLBody(nn.Module):
             rows = reader.rows(layer + 1)
             hidden = self._run(module, hidden, rows, arguments)
             is_last = layer + 1 == self.num_layers
-            reader.read(
-                layer + 1, (self.family.finish(self.encoder, hidden) if is_last else hidden)[0], rows is not None
-            )
+            read = self.family.final(self.encoder)(hidden) if is_last else hidden
+            reader.read(layer + 1, read[0], rows is not None)
         return reader.states
 
     def deeper_than(self, depth: int) -> list[nn.Parameter]:
         """The weights above layer `depth`; none if the family is not known."""
-        if self.family is None:
+        if self.family is None or depth >= self.num_layers:
             return []
-        deeper = self.layers[depth:]
-        final = getattr(self.encoder, "final_norm", None)  # ModernBERT's, which follows the last layer
-        modules = [*deeper, *([final] if deeper and final is not None else [])]
-        return [p for module in modules for p in module.parameters()]
+        modules = [*self.layers[depth:], self.family.final(self.encoder)]
+        return [weight for module in modules for weight in module.parameters()]
 
     def by_layer(self) -> list[list[nn.Parameter]]:
         """The weights of each layer of a known family, from the embeddings; a final norm belongs to the last layer."""
+        assert self.family is not None
         layers = [list(layer.parameters()) for layer in self.layers]
-        final = getattr(self.encoder, "final_norm", None)
-        layers[-1] += final.parameters() if final is not None else []
+        layers[-1] += self.family.final(self.encoder).parameters()
         inside = {id(weight) for layer in layers for weight in layer}
         return [[weight for weight in self.encoder.parameters() if id(weight) not in inside], *layers]
 

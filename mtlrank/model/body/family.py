@@ -18,7 +18,7 @@ class Family(NamedTuple):
     arguments: Callable[[Any, Tensor, Packing], Callable[[int], dict[str, Any]]]  # of each layer, by number
     # One layer, computed at some positions (None: all); attention reads every token.
     run: Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]
-    finish: Callable[[Any, Tensor], Tensor]  # what is done to the states of the last layer
+    final: Callable[[Any], nn.Module]  # what the states of the last layer go through
     attention_dropout: str  # its name in the config
     dropout: tuple[str, ...]  # names in the config, for hidden states
     adapted: tuple[str, ...]  # the layers that LoRA adapts by default: queries and values (Hu et al. 2022, table 5)
@@ -93,8 +93,8 @@ def _no_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[i
     return lambda layer: {}
 
 
-def _unchanged(encoder: Any, hidden: Tensor) -> Tensor:
-    return hidden
+def _nothing(encoder: Any) -> nn.Module:
+    return nn.Identity()
 
 
 _BERT = Family(
@@ -102,7 +102,7 @@ _BERT = Family(
     layers=lambda e: e.encoder.layer,
     arguments=_no_arguments,
     run=_bert_run,
-    finish=_unchanged,
+    final=_nothing,
     attention_dropout="attention_probs_dropout_prob",
     dropout=("hidden_dropout_prob",),
     adapted=("query", "value"),
@@ -119,7 +119,7 @@ FAMILIES = {
         layers=lambda e: e.transformer.layer,
         arguments=_no_arguments,
         run=_distilbert_run,
-        finish=_unchanged,
+        final=_nothing,
         attention_dropout="attention_dropout",
         dropout=("dropout",),
         adapted=("q_lin", "v_lin"),
@@ -129,7 +129,7 @@ FAMILIES = {
         layers=lambda e: e.layers,
         arguments=_modernbert_arguments,
         run=_modernbert_run,
-        finish=lambda e, hidden: e.final_norm(hidden),
+        final=lambda e: e.final_norm,
         attention_dropout="attention_dropout",
         dropout=("embedding_dropout", "mlp_dropout"),
         adapted=("Wqkv",),  # queries, keys and values in one
