@@ -1,7 +1,7 @@
 """How the losses of a mixed batch become one number, or its tasks' gradients one gradient."""
 
 from mtlrank.loop.loss.adaptive import DynamicWeightAverage, RandomWeights, Uncertainty
-from mtlrank.loop.loss.combiner import Combiner, Learner
+from mtlrank.loop.loss.combiner import Combiner, Learner, TaskWeights
 from mtlrank.loop.loss.fixed import ExampleMean, Muppet, StaticWeights, TaskMean
 from mtlrank.loop.loss.gradient import Aggregated, ByGradient, GradNorm
 
@@ -17,5 +17,6 @@ __all__ = [
     "RandomWeights",
     "StaticWeights",
     "TaskMean",
+    "TaskWeights",
     "Uncertainty",
 ]

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mtlrank.checks import above_zero
-from mtlrank.loop.loss.combiner import Combiner, Learner
+from mtlrank.loop.loss.combiner import Combiner, Learner, TaskWeights
 from mtlrank.processes import world_size
 
 
@@ -44,14 +44,13 @@ class Uncertainty(Combiner):
         return [s for name, s in zip(self.tasks, self.log_variances, strict=True) if name not in drawn]
 
 
-class DynamicWeightAverage(Combiner):
+class DynamicWeightAverage(TaskWeights):
     """Weighs tasks by how slowly their losses fall (DWA; Liu et al. 2019, section 4.1.3).
 
     In each epoch the weights are K softmax(r / temperature) with r_t the quotient of the mean losses of task t in the last
     two epochs and K the number of tasks; in the first two epochs all weigh 1. The loss is the weighted mean over tasks.
     """
 
-    by_task = True
     weights: Tensor  # (tasks,), of the current epoch
     epoch: Tensor  # the current one
     sums: Tensor  # (tasks,), of the losses so far in this epoch
@@ -79,10 +78,11 @@ class DynamicWeightAverage(Combiner):
         self.epoch = torch.full_like(self.epoch, epoch)
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
-        means = {name: loss.mean() for name, loss in losses.items()}
-        self._note({name: mean.detach() for name, mean in means.items()}, drawn)
-        weighted = [self.weights[self.number_of(name)] * mean for name, mean in means.items()]
-        return torch.stack(weighted).sum() / len(drawn)
+        self._note({name: loss.detach().mean() for name, loss in losses.items()}, drawn)
+        return super().forward(losses, drawn)
+
+    def task_weights(self) -> dict[str, Tensor]:
+        return dict(zip(self.tasks, self.weights, strict=True))
 
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
         """Add the step's losses, averaged over all processes, so that all processes weigh tasks alike."""
@@ -97,14 +97,12 @@ class DynamicWeightAverage(Combiner):
         self.counts = self.counts + here * finite
 
 
-class RandomWeights(Combiner):
+class RandomWeights(TaskWeights):
     """Weights drawn again in each step, a softmax over normal numbers: a baseline that is hard to beat (Lin et al. 2022).
 
     The loss is the mean over the tasks of a step, weighted by K times the softmax over all K tasks. The weights are a
     function of `seed` and the number of the step.
     """
-
-    by_task = True
 
     def __init__(self, tasks: Mapping[str, Learner], seed: int = 0) -> None:
         super().__init__(tasks)
@@ -122,8 +120,7 @@ class RandomWeights(Combiner):
     def start_step(self) -> None:
         self.step += 1
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
+    def task_weights(self) -> dict[str, float]:
         random = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step)
-        drawn_weights = len(self.tasks) * torch.randn(len(self.tasks), generator=random).softmax(0)
-        weights = dict(zip(self.tasks, drawn_weights.tolist(), strict=True))
-        return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum() / len(drawn)
+        drawn = len(self.tasks) * torch.randn(len(self.tasks), generator=random).softmax(0)
+        return dict(zip(self.tasks, drawn.tolist(), strict=True))

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -47,3 +48,17 @@ class Combiner(nn.Module, ABC):
     def number_of(self, name: str) -> int:
         """A task's place in config order."""
         return list(self.tasks).index(name)
+
+
+class TaskWeights(Combiner):
+    """Base of combiners that take the mean of the tasks' weighted means."""
+
+    by_task = True
+
+    @abstractmethod
+    def task_weights(self) -> Mapping[str, float | Tensor]:
+        """The weight of each task in this step."""
+
+    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
+        weights = self.task_weights()
+        return torch.stack([weights[name] * loss.mean() for name, loss in losses.items()]).sum() / len(drawn)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtlrank.checks import all_known
 from mtlrank.errors import ConfigError
-from mtlrank.loop.loss.combiner import Combiner, Learner
+from mtlrank.loop.loss.combiner import Combiner, Learner, TaskWeights
 
 
 class ExampleMean(Combiner):
@@ -31,22 +31,18 @@ class Muppet(Combiner):
         return torch.cat(scaled).mean()
 
 
-class TaskMean(Combiner):
+class TaskMean(TaskWeights):
     """The mean of the tasks' means: in a mixed batch, samples of a rare task weigh more than those of a frequent one."""
 
-    by_task = True
-
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
-        return torch.stack([loss.mean() for loss in losses.values()]).sum() / len(drawn)
+    def task_weights(self) -> dict[str, float]:
+        return dict.fromkeys(self.tasks, 1.0)
 
 
-class StaticWeights(Combiner):
+class StaticWeights(TaskWeights):
     """The mean of the tasks' means, weighted by numbers that are chosen by hand; tasks that are not named weigh 1.
 
     What counts are their ratios: the weights of all tasks, also of those that a step lacks, are scaled to a mean of 1.
     """
-
-    by_task = True
 
     def __init__(self, tasks: Mapping[str, Learner], weights: Mapping[str, float]) -> None:
         super().__init__(tasks)
@@ -58,6 +54,5 @@ class StaticWeights(Combiner):
             )
         self.weights = {name: value * len(values) / sum(values.values()) for name, value in values.items()}
 
-    def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
-        weighted = torch.stack([self.weights[name] * loss.mean() for name, loss in losses.items()])
-        return weighted.sum() / len(drawn)
+    def task_weights(self) -> dict[str, float]:
+        return self.weights
