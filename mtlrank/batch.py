@@ -84,6 +84,16 @@ class Step(NamedTuple):
     place: int = 0  # of this batch among them
 
 
+class Draw(NamedTuple):
+    """The samples of a training step, as a sampler hands them to the dataset. As in `MTLBatch`, but not read yet."""
+
+    pairs: list[tuple[int, int]]  # (dataset_idx, sample_idx) of this process's
+    totals: dict[str, int]
+    weight: float
+    seed: int
+    step: Step
+
+
 class MTLBatch(NamedTuple):
     """The input of a training step: this process's share of the samples that all processes draw together."""
 

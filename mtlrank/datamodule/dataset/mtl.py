@@ -7,9 +7,8 @@ from functools import cached_property
 import numpy as np
 import torch.utils.data
 
-from mtlrank.batch import MTLBatch, Step, TaskBatch
+from mtlrank.batch import Draw, MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
-from mtlrank.datamodule.draw import Draw
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
@@ -89,12 +88,7 @@ class MTLSplit(torch.utils.data.Dataset[MTLBatch]):
         for dataset_idx, sample_idx in draw.pairs:
             drawn.setdefault(dataset_idx, []).append(sample_idx)
         tasks = {self.names[idx]: self._collate(idx, drawn[idx]) for idx in sorted(drawn)}
-        step = Step(self._named(draw.step_totals), draw.step_batches, draw.step_place)
-        return MTLBatch(tasks, self._named(draw.totals), draw.weight, draw.seed, step)
-
-    def _named(self, totals: Iterable[int]) -> dict[str, int]:
-        """The totals that are not 0, by the dataset's name."""
-        return {name: total for name, total in zip(self.names, totals, strict=True) if total}
+        return MTLBatch(tasks, draw.totals, draw.weight, draw.seed, draw.step)
 
     def _collate(self, idx: int, samples: Iterable[int]) -> TaskBatch:
         split = self.splits[idx]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from mtlrank.batch import Draw, Step
 from mtlrank.checks import at_least, null_or_at_least
 from mtlrank.datamodule.dataset.arrays import offsets
-from mtlrank.datamodule.draw import Draw
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
@@ -147,18 +147,21 @@ class MTLSampler(Sampler[Draw], ABC):
 
         for batch in range(self.start, last, self.world_size):
             together = samples(batch, 1)
-            place, step_batches = self._place_in_step(batch, last)
-            of_step = samples(batch - place * self.world_size, step_batches)
+            place, batches = self._place_in_step(batch, last)
+            of_step = samples(batch - place * self.world_size, batches)
             mine = batch + self.rank
             # A process that is left without a batch at the end repeats a sample that weighs nothing.
             pairs = order[cuts[mine] : cuts[mine + 1]] if mine < last else together[:1]
             counted = len(pairs) if mine < last else 0
-            weight = counted * self.world_size * step_batches / (usual or len(of_step))
+            weight = counted * self.world_size * batches / (usual or len(of_step))
             seed = int(np.random.SeedSequence([self.seed, self.epoch, mine]).generate_state(1)[0])
-            totals, step_totals = (
-                np.bincount(drawn[:, 0], minlength=len(self.sizes)).tolist() for drawn in (together, of_step)
-            )
-            yield Draw(list(map(tuple, pairs.tolist())), totals, weight, seed, step_totals, step_batches, place)
+            step = Step(self._totals(of_step), batches, place)
+            yield Draw(list(map(tuple, pairs.tolist())), self._totals(together), weight, seed, step)
+
+    def _totals(self, drawn: SampleOrder) -> dict[str, int]:
+        """How many samples were drawn of each dataset, without those of which there is none."""
+        counts = np.bincount(drawn[:, 0], minlength=len(self.sizes)).tolist()
+        return {name: count for name, count in zip(self.sizes, counts, strict=True) if count}
 
     def _place_in_step(self, batch: int, last: int) -> tuple[int, int]:
         """Where in its optimizer step a batch is, counted from 0, and how many batches each process has in the step.

@@ -159,8 +159,8 @@ def test_processes_share_the_stream_of_one_and_take_equally_many_steps(cls, coun
     counted = [draw.pairs for step in zip(*ranks, strict=True) for draw in step if draw.weight]
     assert counted == [draw.pairs for draw in alone]
     for step in zip(*ranks, strict=True):
-        together = Counter(dataset for draw in step if draw.weight for dataset, _ in draw.pairs)
-        assert all(draw.totals == [together[i] for i in range(len(counts))] for draw in step)
+        together = Counter(f"d{dataset}" for draw in step if draw.weight for dataset, _ in draw.pairs)
+        assert all(draw.totals == dict(together) for draw in step)
 
 
 @given(sampler_class, sizes, st.integers(1, 8), st.integers(1, 4))
@@ -189,11 +189,11 @@ def test_the_batches_of_an_optimizer_step_know_it(cls, counts, batch_size, world
         drawn, number = drawn[size:], number + size
     for step in steps:
         counted = [draw for batches in step for draw in batches if draw.weight]
-        totals = Counter(dataset for draw in counted for dataset, _ in draw.pairs)
+        totals = Counter(f"d{dataset}" for draw in counted for dataset, _ in draw.pairs)
         for place, batches in enumerate(step):
             for draw in batches:
-                assert (draw.step_place, draw.step_batches) == (place, len(step))
-                assert draw.step_totals == [totals[i] for i in range(len(counts))]
+                assert (draw.step.place, draw.step.batches) == (place, len(step))
+                assert draw.step.totals == dict(totals)
         weights = [draw.weight / len(draw.pairs) / world_size / len(step) for draw in counted]
         assert weights == pytest.approx([1 / sum(totals.values())] * len(counted))
 
@@ -201,7 +201,7 @@ def test_the_batches_of_an_optimizer_step_know_it(cls, counts, batch_size, world
 def test_a_limited_epoch_ends_its_last_step():
     sampler, _ = make(RandomProportional, [40, 30], 10)
     sampler.accumulated, sampler.most_batches = 3, 5
-    assert [(draw.step_place, draw.step_batches) for draw in sampler][:5] == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)]
+    assert [(draw.step.place, draw.step.batches) for draw in sampler][:5] == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)]
 
 
 def test_with_a_token_budget_every_sample_of_an_epoch_weighs_alike():
@@ -209,7 +209,7 @@ def test_with_a_token_budget_every_sample_of_an_epoch_weighs_alike():
     sampler, _ = make(RandomProportional, [40, 30], max_tokens=80, length_window=2)
     for sampler.accumulated in (1, 3):
         assert len(list(sampler)) % 3
-        per_sample = [draw.weight / draw.step_batches / len(draw.pairs) for draw in sampler]
+        per_sample = [draw.weight / draw.step.batches / len(draw.pairs) for draw in sampler]
         assert per_sample == pytest.approx([len(sampler) / sampler.accumulated / 70] * len(sampler))
 
 
@@ -220,7 +220,7 @@ def test_with_a_token_budget_a_sample_weighs_as_much_on_any_number_of_processes(
         sampler, _ = make(RandomProportional, [40, 33], max_tokens=80, world_size=world_size)
         sampler.accumulated = accumulated
         assert sampler.num_batches() % 2
-        weighs += [draw.weight / draw.step_batches / world_size / len(draw.pairs) for draw in sampler if draw.weight]
+        weighs += [draw.weight / draw.step.batches / world_size / len(draw.pairs) for draw in sampler if draw.weight]
     assert weighs == pytest.approx([weighs[0]] * len(weighs))
 
 
