@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from mtlrank.errors import ConfigError
@@ -48,21 +48,6 @@ ABOVE_ZERO = number(lambda v: v > 0, "a finite number above 0")
 NOT_NEGATIVE = number(lambda v: v >= 0, "a finite number, at least 0")
 
 
-def one_of(name: str, value: str, choices: Sequence[str]) -> str:
-    """`value`, if it is one of the choices."""
-    return choice(choices).check(name, value)
-
-
-def at_least(name: str, value: int, least: int) -> int:
-    """`value`, if it is a whole number and not too small."""
-    return whole(least).check(name, value)
-
-
-def null_or_at_least(name: str, value: int | None, least: int) -> int | None:
-    """`value`, if it is None, or a whole number and not too small."""
-    return or_null(whole(least)).check(name, value)
-
-
 def parse_number(text: str) -> float:
     """Parse a number, or raise `ValueError`. `float` alone reads 1_0 as 10."""
     if "_" in text:
@@ -73,11 +58,6 @@ def parse_number(text: str) -> float:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number that a float can hold."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def above_zero(name: str, value: float) -> float:
-    """`value`, if it is a finite number above 0."""
-    return ABOVE_ZERO.check(name, value)
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlrank.checks import at_least
+from mtlrank.checks import whole
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
 from mtlrank.inference.answers import answers
@@ -63,7 +63,7 @@ class LoadedHead:
     def _scorer_with(self, batch_size: int) -> Scorer:
         """The scorer with batches of this size."""
         scorer = copy(self._scorer)
-        scorer.batch_size = at_least("batch_size", plain(batch_size), 1)
+        scorer.batch_size = whole(1).check("batch_size", plain(batch_size))
         return scorer
 
 

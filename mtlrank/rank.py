@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mtlrank.annotate.bm25_settings import BM25Settings
-from mtlrank.checks import one_of
+from mtlrank.checks import choice
 from mtlrank.config import Config
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.named_files import locate_input
@@ -120,7 +120,7 @@ def _format(config: Config) -> str:
                 f"output is {config['output']!r}: choose its format, one of {', '.join(FORMATS)} (format=jsonl)."
             )
         wanted = ending if ending in FORMATS else "run"
-    one_of("format", wanted, FORMATS)
+    choice(FORMATS).check("format", wanted)
     if config["keep"] is not None and wanted != "run":
         raise ConfigError(
             f"keep is for rankings, but format={wanted} writes every pair. Leave keep out, or use format=run."
@@ -139,4 +139,4 @@ def _check_sources(config: Config) -> None:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
     if BM25Settings.of(config["bm25"]) != BM25Settings() and config["input"]:
         raise ConfigError(f"bm25 is {config['bm25']}, but input has pairs: BM25 retrieves none. Leave bm25 out.")
-    one_of("missing_texts", config["missing_texts"], ("stop", "skip"))
+    choice(("stop", "skip")).check("missing_texts", config["missing_texts"])

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtlrank.batch import Span
-from mtlrank.checks import at_least, is_number, null_or_at_least
+from mtlrank.checks import is_number, or_null, whole
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
@@ -132,13 +132,13 @@ class Preprocessor:
     ) -> None:
         if not isinstance(tokenizer, str):
             raise ConfigError(f"The tokenizer is {tokenizer!r}, expected a Hugging Face name or a folder.")
-        null_or_at_least("max_query_length", max_query_length, 1)
-        at_least("max_length", max_length, 9)
+        or_null(whole(1)).check("max_query_length", max_query_length)
+        whole(9).check("max_length", max_length)
         if max_query_length is not None and max_query_length > max_length - 8:
             way = f"Set max_query_length={min(max_length // 3, max_length - 8)}."
             raise ConfigError(f"max_query_length={max_query_length} leaves no room in max_length={max_length}. {way}")
         check_passages(max_passages)
-        self.train_passages = null_or_at_least("train_passages", train_passages, 1) or max_passages
+        self.train_passages = or_null(whole(1)).check("train_passages", train_passages) or max_passages
         if self.train_passages > max_passages:
             raise ConfigError(f"train_passages is {train_passages}, expected at most max_passages, {max_passages}.")
         if not is_number(passage_stride) or not 0 < passage_stride <= 1:

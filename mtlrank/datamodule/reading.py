@@ -7,7 +7,7 @@ from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
-from mtlrank.checks import one_of
+from mtlrank.checks import choice
 from mtlrank.errors import DataError
 from mtlrank.progress import Progress
 
@@ -28,7 +28,7 @@ class Reading:
     """
 
     def __init__(self, on_bad_row: str = "stop", max_bad_rows: int = 100, what: str = "", hint: bool = True) -> None:
-        self.on_bad_row = one_of("on_bad_row", on_bad_row, ("stop", "quarantine"))
+        self.on_bad_row = choice(("stop", "quarantine")).check("on_bad_row", on_bad_row)
         self.hint = " (prepare.on_bad_row=quarantine sets bad rows aside.)" if hint else ""
         self.max_bad_rows = max_bad_rows
         self.bad_rows: dict[str, BadRow] = {}  # by place: a file that is read twice has its bad rows once

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.checks import NOT_NEGATIVE, all_known, at_least, one_of
+from mtlrank.checks import NOT_NEGATIVE, all_known, choice, whole
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task.task import ItemTask, Task
@@ -89,8 +89,8 @@ class Buckets(Classification):
         class_weights: str | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(measures, class_weights)
-        self.num_buckets = at_least("num_buckets", num_buckets, 2)
-        self.edges_by = one_of("edges", edges, ("quantiles", "width"))
+        self.num_buckets = whole(2).check("num_buckets", num_buckets)
+        self.edges_by = choice(("quantiles", "width")).check("edges", edges)
         self.edges: list[float] = []
 
     def parse_label(self, label: float | str) -> float:  # type: ignore[override]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtlrank.checks import above_zero
+from mtlrank.checks import ABOVE_ZERO
 from mtlrank.task.groupwise import Groupwise, all_pairs, differences, masked, mean_over
 from mtlrank.task.task import Task
 
@@ -23,7 +23,7 @@ class Distillation(Groupwise):
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1, teacher_scale: float = 1.0) -> None:
         super().__init__(measures, relevance_level)
-        self.teacher_scale = above_zero("teacher_scale", teacher_scale)
+        self.teacher_scale = ABOVE_ZERO.check("teacher_scale", teacher_scale)
 
     def parse_label(self, label: float | str) -> float:
         """A teacher's score, or a grade."""
@@ -59,7 +59,7 @@ class KLDistillation(Distillation):
         temperature: float = 1.0,
     ) -> None:
         super().__init__(measures, relevance_level, teacher_scale)
-        self.temperature = above_zero("temperature", temperature)
+        self.temperature = ABOVE_ZERO.check("temperature", temperature)
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         teacher = masked(self.teacher_scale * labels / self.temperature, present).log_softmax(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.checks import above_zero, null_or_at_least, one_of
+from mtlrank.checks import ABOVE_ZERO, choice, or_null, whole
 from mtlrank.own_parts import name_of, shaped
 from mtlrank.task.relevance import Ranking
 from mtlrank.task.task import by_sample
@@ -71,7 +71,7 @@ class RankNet(Groupwise):
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1, sigma: float = 1.0) -> None:
         super().__init__(measures, relevance_level)
-        self.sigma = above_zero("sigma", sigma)
+        self.sigma = ABOVE_ZERO.check("sigma", sigma)
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         return mean_over(F.softplus(-self.sigma * differences(scores)), _better(labels, present))
@@ -100,10 +100,10 @@ class LambdaLoss(Groupwise):
         depth: int | None = None,
     ) -> None:
         super().__init__(measures, relevance_level)
-        self.scheme = one_of("scheme", scheme, _SCHEMES)
-        self.sigma = above_zero("sigma", sigma)
-        self.mu = above_zero("mu", mu)
-        self.depth = null_or_at_least("depth", depth, 1)
+        self.scheme = choice(_SCHEMES).check("scheme", scheme)
+        self.sigma = ABOVE_ZERO.check("sigma", sigma)
+        self.mu = ABOVE_ZERO.check("mu", mu)
+        self.depth = or_null(whole(1)).check("depth", depth)
 
     def group_loss(self, scores: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         ranks = _ranks(scores.detach(), present)

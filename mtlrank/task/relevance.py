@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch
-from mtlrank.checks import above_zero, at_least
+from mtlrank.checks import ABOVE_ZERO, whole
 from mtlrank.errors import DataError
 from mtlrank.task.task import ItemTask, Task
 
@@ -20,7 +20,7 @@ class Ranking(Task):
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1) -> None:
         super().__init__(measures)
-        self.relevance_level: int = at_least("relevance_level", relevance_level, 1)
+        self.relevance_level: int = whole(1).check("relevance_level", relevance_level)
 
     def parse_label(self, label: float | str) -> float:
         """A grade; TREC's negative grades (spam) count as not relevant."""
@@ -42,7 +42,7 @@ class Relevance(Ranking, ItemTask):
 
     def __init__(self, measures: Sequence[str], relevance_level: int = 1, positive_weight: float = 1.0) -> None:
         super().__init__(measures, relevance_level)
-        self.positive_weight = above_zero("positive_weight", positive_weight)
+        self.positive_weight = ABOVE_ZERO.check("positive_weight", positive_weight)
 
     def item_loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         relevant = self.is_relevant(batch.labels).float()

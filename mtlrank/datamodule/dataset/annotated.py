@@ -6,7 +6,7 @@ from typing import Any
 
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.batch import Record
-from mtlrank.checks import at_least, null_or_at_least
+from mtlrank.checks import or_null, whole
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
@@ -62,9 +62,9 @@ class AnnotatedPairs(PreparedDataset):
         self.spans_in = annotator.spans_in
         self.sources = {"train": train, "val": val, "test": test}
         self.held_out = HeldOut(self.sources, seed)
-        self.max_queries = null_or_at_least("max_queries", max_queries, 1)
-        self.per_query = at_least("per_query", per_query, 1)
-        self.depth = at_least("depth", depth, 1)
+        self.max_queries = or_null(whole(1)).check("max_queries", max_queries)
+        self.per_query = whole(1).check("per_query", per_query)
+        self.depth = whole(1).check("depth", depth)
         if balance and (not isinstance(task, Classification) or isinstance(task, Buckets)):
             raise ConfigError(f"Dataset {name!r}: balance=true needs classes; quantile buckets are balanced already.")
         self.balance = balance

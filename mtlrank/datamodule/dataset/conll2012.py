@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
-from mtlrank.checks import at_least
+from mtlrank.checks import whole
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import columns_of_conll
@@ -60,7 +60,7 @@ class CoNLLCoreference(PreparedDataset):
         super().__init__(name, task, preprocessor)
         self.sources = {"train": train, "val": val, "test": test}
         self.held_out = HeldOut(self.sources, seed)
-        self.max_words = at_least("max_words", max_words, 1)
+        self.max_words = whole(1).check("max_words", max_words)
         self.seed = seed
 
     def records(self, split: str) -> Iterable[Record]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from mtlrank.batch import Record
-from mtlrank.checks import one_of
+from mtlrank.checks import choice
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.errors import DataError
@@ -19,7 +19,7 @@ class Texts:
 
     def __init__(self, dataset: str, missing: str, setting: str) -> None:
         self.dataset = dataset
-        self.missing = one_of("missing_texts", missing, ("stop", "skip"))
+        self.missing = choice(("stop", "skip")).check("missing_texts", missing)
         self.setting = setting
         self._has_found = False  # a text, for any sample so far
 

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mtlrank.checks import one_of
+from mtlrank.checks import choice
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import is_json, read_cells, read_json, read_lines
 from mtlrank.datamodule.named_files import describe_files, locate_all, name_of
@@ -123,7 +123,7 @@ def read_columns(
 def layout_of(path: Path, layout: str | None) -> str:
     """The layout that is given, or else that of a file's ending: `tsv` if it has no other."""
     if layout is not None:
-        return one_of("format", layout, FORMATS)
+        return choice(FORMATS).check("format", layout)
     if is_parquet(path):
         return "parquet"
     if is_json(path, by_name=True):

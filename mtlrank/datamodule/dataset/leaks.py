@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mtlrank.checks import one_of
+from mtlrank.checks import choice
 from mtlrank.datamodule.dataset.merge import LEARNT_TOO
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import CONTROL
@@ -16,7 +16,7 @@ class LeakedQueries:
 
     def __init__(self, dataset: str, action: str) -> None:
         self.dataset = dataset
-        self.action = one_of("leaked_queries", action, ("stop", "drop"))
+        self.action = choice(("stop", "drop")).check("leaked_queries", action)
 
     def without(self, queries: Mapping[str, str], elsewhere: Iterable[str], reading: Reading) -> list[str]:
         """The ids of `queries` whose text is not asked elsewhere."""

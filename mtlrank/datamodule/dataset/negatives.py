@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 
-from mtlrank.checks import at_least, null_or_at_least, one_of
+from mtlrank.checks import choice, or_null, whole
 from mtlrank.errors import ConfigError
 
 GROUPINGS = ("pointwise", "pairwise", "listwise")
@@ -37,18 +37,18 @@ class Negatives:
         groups_per_positive: int,
         seed: int,
     ) -> None:
-        self.grouping = one_of("grouping", grouping, GROUPINGS)
+        self.grouping = choice(GROUPINGS).check("grouping", grouping)
         self.relevance_level = relevance_level
-        self.num_negatives = at_least("num_negatives", num_negatives, 0)
-        self.max_negatives = null_or_at_least("max_negatives", max_negatives, 0)
+        self.num_negatives = whole(0).check("num_negatives", num_negatives)
+        self.max_negatives = or_null(whole(0)).check("max_negatives", max_negatives)
         if not isinstance(negative_ranks, Sequence) or len(negative_ranks) != 2:
             raise ConfigError(
                 f"negative_ranks is {negative_ranks!r}, expected the first and the last, as in [10, 100]."
             )
-        first = at_least("negative_ranks[0]", negative_ranks[0], 1)
-        self.ranks = slice(first - 1, at_least("negative_ranks[1]", negative_ranks[1], first))
+        first = whole(1).check("negative_ranks[0]", negative_ranks[0])
+        self.ranks = slice(first - 1, whole(first).check("negative_ranks[1]", negative_ranks[1]))
         self.judged_negatives = judged_negatives
-        self.groups_per_positive = at_least("groups_per_positive", groups_per_positive, 1)
+        self.groups_per_positive = whole(1).check("groups_per_positive", groups_per_positive)
         if grouping == "pointwise" and groups_per_positive > 1:
             raise ConfigError(
                 f"groups_per_positive is {groups_per_positive}, but with grouping=pointwise there are no groups: expected "

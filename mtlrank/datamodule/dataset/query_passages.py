@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank.batch import Record
-from mtlrank.checks import at_least
+from mtlrank.checks import whole
 from mtlrank.datamodule.dataset.files import Column, FileDataset, layout_of, read_columns
 from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
@@ -88,7 +88,7 @@ class QueryPassages(FileDataset):
         self.drawn = Negatives(
             grouping="pairwise" if task.grouped else "pointwise",
             relevance_level=1,
-            num_negatives=at_least("num_negatives", num_negatives, 1 if task.grouped else 0),
+            num_negatives=whole(1 if task.grouped else 0).check("num_negatives", num_negatives),
             max_negatives=None,
             negative_ranks=(1, 1),
             judged_negatives=False,

@@ -8,7 +8,7 @@ from typing import Any
 from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
-from mtlrank.checks import at_least, null_or_at_least
+from mtlrank.checks import or_null, whole
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset import training_samples
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
@@ -100,7 +100,7 @@ class IRDataset(PreparedDataset):
         self.sources = {"train": train, "val": val, "test": test}
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
         self.relevance_level: int = task.relevance_level or 1
-        self.train_relevance_level = null_or_at_least("train_relevance_level", train_relevance_level, 1)
+        self.train_relevance_level = or_null(whole(1)).check("train_relevance_level", train_relevance_level)
         if folds is not None:
             check_divisible(name, task, self.sources, self.train_relevance_level)
             self.sources |= dict.fromkeys(Folds.shares, train)
@@ -109,7 +109,7 @@ class IRDataset(PreparedDataset):
             raise ConfigError(f"Dataset {name!r}: fold is {fold!r}, but folds is null: set it to the number of folds.")
         else:
             self.held_out = HeldOut(self.sources, seed)
-        self.num_candidates = at_least("num_candidates", num_candidates, 1)
+        self.num_candidates = whole(1).check("num_candidates", num_candidates)
         self.negatives = Negatives(
             grouping=grouping or ("pairwise" if task.grouped else "pointwise"),
             relevance_level=self.relevance_level,
@@ -124,9 +124,9 @@ class IRDataset(PreparedDataset):
         self.negative_ranks = negative_ranks
         self.negatives_run = negatives_run
         self.annotator = annotator
-        self.max_queries = null_or_at_least("max_queries", max_queries, 1)
+        self.max_queries = or_null(whole(1)).check("max_queries", max_queries)
         self.seed = seed
-        self.groups_per_query = at_least("groups_per_query", groups_per_query, 1)
+        self.groups_per_query = whole(1).check("groups_per_query", groups_per_query)
         self.texts = Texts(name, missing_texts, _skipping(name, train))
         self.leaked = LeakedQueries(name, leaked_queries)
         if task.grouped and self.negatives.grouping == "pointwise":
@@ -135,7 +135,7 @@ class IRDataset(PreparedDataset):
                 "grouping=pointwise a group has one. Leave grouping out, or choose task=relevance."
             )
         if self.negatives.grouping != "pointwise" and learn_from != "docpairs":
-            at_least("num_negatives", num_negatives, 1)  # else a group has nothing to compare
+            whole(1).check("num_negatives", num_negatives)  # else a group has nothing to compare
         if train is None and negatives_run is not None:
             raise ConfigError(f"Dataset {name!r}: negatives_run is for training, and train is null. Leave it out.")
         training_samples.check(name, task, learn_from, annotator, negatives_run, max_queries)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from mtlrank.annotate.annotator import Annotator, Pair
-from mtlrank.checks import one_of
+from mtlrank.checks import choice
 from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
@@ -104,7 +104,7 @@ def check(
         "run": task.kind == "regression" or task.distils,
         "annotator": task.distils,
     }
-    one_of("learn_from", learn_from, list(fits))
+    choice(fits).check("learn_from", learn_from)
     if negatives_run is not None and learn_from not in ("judged", "annotator"):
         raise ConfigError(
             f"Dataset {name!r}: negatives_run is for learn_from=judged or annotator, but learn_from is {learn_from}, "

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import NOT_NEGATIVE, above_zero, all_known, is_number, null_or_at_least, one_of
+from mtlrank.checks import ABOVE_ZERO, NOT_NEGATIVE, all_known, choice, is_number, or_null, whole
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import ConfigError
@@ -31,7 +31,7 @@ class Mixture(MTLSampler):
         self, sizes: Mapping[str, int], batch_size: int, epoch_samples: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        self.epoch_samples = null_or_at_least("epoch_samples", epoch_samples, 1)
+        self.epoch_samples = or_null(whole(1)).check("epoch_samples", epoch_samples)
 
     @abstractmethod
     def weights(self, epoch: int, progress: float) -> Floats:
@@ -123,8 +123,8 @@ class Temperature(Mixture):
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        self.temperature = above_zero("temperature", temperature)
-        self.cap = null_or_at_least("cap", cap, 1) or math.inf
+        self.temperature = ABOVE_ZERO.check("temperature", temperature)
+        self.cap = or_null(whole(1)).check("cap", cap) or math.inf
 
     def weights(self, epoch: int, progress: float) -> Floats:
         capped: Floats = np.minimum(self._sizes(), self.cap)
@@ -178,7 +178,7 @@ class Annealed(Mixture):
         **kwargs: Any,
     ) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        self.course = one_of("course", course, ("linear", "cosine", "table"))
+        self.course = choice(("linear", "cosine", "table")).check("course", course)
         if (course == "table") != (table is not None):
             raise ConfigError("course=table and a table belong together, as in table=[[0,1.0],[0.5,0.2]].")
         if self.max_tokens is not None:
@@ -192,7 +192,7 @@ class Annealed(Mixture):
         for name, alpha in (("start", start), ("end", end)):
             if not is_number(alpha):
                 raise ConfigError(f"{name} is {alpha!r}, expected a number, the exponent of the sizes.")
-        self.epochs = null_or_at_least("epochs", epochs, 1) or self.training_epochs
+        self.epochs = or_null(whole(1)).check("epochs", epochs) or self.training_epochs
         self.start_alpha, self.end_alpha = start, end
         self.table = steps
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlrank.checks import all_known, one_of
+from mtlrank.checks import all_known, choice
 from mtlrank.datamodule.sampler.sampler import MTLSampler, SampleOrder, pairs_of
 from mtlrank.errors import ConfigError
 
@@ -64,7 +64,7 @@ class RoundRobin(MTLSampler):
 
     def __init__(self, sizes: Mapping[str, int], batch_size: int, stop: str = "cycle", **kwargs: Any) -> None:
         super().__init__(sizes, batch_size, **kwargs)
-        self.stop = one_of("stop", stop, ("shortest", "longest", "cycle"))
+        self.stop = choice(("shortest", "longest", "cycle")).check("stop", stop)
 
     def counts(self) -> list[int]:
         sizes = [size for size in self.sizes.values() if size]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from mtlrank.batch import Draw, Step
-from mtlrank.checks import at_least, null_or_at_least
+from mtlrank.checks import or_null, whole
 from mtlrank.datamodule.dataset.arrays import offsets
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
@@ -53,15 +53,15 @@ class MTLSampler(Sampler[Draw], ABC):
                 "training.length_window."
             )
         self.sizes = dict(sizes)
-        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.batch_size = whole(1).check("batch_size", batch_size)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.lengths = lengths
         self.about = about
         self.training_epochs = training_epochs
-        self.max_tokens = null_or_at_least("max_tokens", max_tokens, 1)
-        self.length_window = at_least("length_window", length_window, 0)
+        self.max_tokens = or_null(whole(1)).check("max_tokens", max_tokens)
+        self.length_window = whole(0).check("length_window", length_window)
         self.one_task = one_task
         self.epoch = 0
         self.start = 0

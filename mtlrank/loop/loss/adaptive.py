@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mtlrank.checks import above_zero
+from mtlrank.checks import ABOVE_ZERO
 from mtlrank.loop.loss.combiner import Combiner, Learner, TaskWeights
 from mtlrank.processes import world_size
 
@@ -25,8 +25,8 @@ class Uncertainty(Combiner):
 
     def __init__(self, tasks: Mapping[str, Learner], lr: float = 1e-2, max_weight: float = 100.0) -> None:
         super().__init__(tasks)
-        self.lr = above_zero("loop.loss.lr", lr)
-        self.least = -math.log(above_zero("loop.loss.max_weight", max_weight))
+        self.lr = ABOVE_ZERO.check("loop.loss.lr", lr)
+        self.least = -math.log(ABOVE_ZERO.check("loop.loss.max_weight", max_weight))
         self.log_variances = nn.ParameterList(torch.zeros(()) for _ in tasks)  # in config order
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
@@ -59,7 +59,7 @@ class DynamicWeightAverage(TaskWeights):
 
     def __init__(self, tasks: Mapping[str, Learner], temperature: float = 2.0) -> None:
         super().__init__(tasks)
-        self.temperature = above_zero("loop.loss.temperature", temperature)
+        self.temperature = ABOVE_ZERO.check("loop.loss.temperature", temperature)
         self.register_buffer("weights", torch.ones(len(tasks)))
         self.register_buffer("epoch", torch.tensor(0))
         self.register_buffer("sums", torch.zeros(len(tasks)))

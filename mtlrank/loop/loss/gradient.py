@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlrank.checks import number, one_of
+from mtlrank.checks import NOT_NEGATIVE, choice
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss.combiner import Combiner, Learner
 
@@ -114,7 +114,7 @@ class GradNorm(ByGradient):
     def __init__(self, tasks: Mapping[str, Learner], alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(tasks)
         for name, value in (("alpha", alpha), ("lr", lr)):
-            number(lambda v: v >= 0, "a finite number of at least 0").check(f"loop.loss.{name}", value)
+            NOT_NEGATIVE.check(f"loop.loss.{name}", value)
         self.alpha = alpha
         self.rate = lr
         self.register_buffer("weights", torch.ones(len(tasks)))
@@ -151,7 +151,7 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
         from torchjd import aggregation
     except ImportError as error:
         raise ConfigError("Aggregating gradients needs torchjd: pip install 'mtlrank[balance]'.") from error
-    one_of("loop.loss.aggregator", name, _AGGREGATORS)
+    choice(_AGGREGATORS).check("loop.loss.aggregator", name)
     if name == "CAGrad":
         # With torchjd's 1e-4, a task whose gradient is much shorter than others stops all.
         settings.setdefault("norm_eps", 1e-12)
