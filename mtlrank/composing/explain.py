@@ -18,7 +18,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from mtlrank.checks import nearest
-from mtlrank.composing.objects import parameters_of, takes_any
+from mtlrank.composing.objects import parameters_of, supplied, takes_any
 from mtlrank.composing.settings import CLOSED, INSTEAD, value_of
 from mtlrank.composing.tree import nodes
 from mtlrank.errors import one_line
@@ -178,19 +178,19 @@ def _not_overridden(error: Exception) -> str:
 def _argument_of_class(name: str, node: Any, typed: str, hint: str) -> str:
     """What the class of `node` takes, to end the message about a key that the node lacks; empty if that cannot help.
 
-    The class is imported, and torch with most. Arguments that the code supplies are left out: those without a default,
-    and those that all samplers take.
+    The class is imported, and torch with most. Arguments that the program supplies are left out, and those without a
+    default.
     """
     if not isinstance(node, dict) or "_target_" not in node:
         return ""
     group, _, last = name.rpartition(".")
     target = str(node["_target_"])
     title, taken = target.rpartition(".")[2], parameters_of(target)
-    supplied = parameters_of("mtlrank.datamodule.sampler.MTLSampler") if group.endswith("_sampler") else {}
+    left_out = {*node, *supplied(taken)}
     free = {
         key: json.dumps(p.default, default=str)
         for key, p in taken.items()
-        if key not in node and key not in supplied and p.default is not p.empty
+        if key not in left_out and p.default is not p.empty
     }
     if last in free:
         return f": {title} takes {last} (default {free[last]}). Write `+{typed}`."

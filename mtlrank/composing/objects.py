@@ -54,7 +54,7 @@ def _check_settings(node: Any) -> None:
         taken = parameters_of(target) if target else {}
         for name, value in node.items():
             if name not in taken and taken and not takes_any(taken) and not name.startswith("_"):
-                hidden = _supplied(taken) if node.get("_partial_") else ()
+                hidden = supplied(taken) if node.get("_partial_") else ()
                 known = [each for each in taken if each != "self" and each not in hidden]
                 takes = f"It takes: {', '.join(known)}." if known else "It takes none."
                 raise ConfigError(f"{target} has no setting {name!r}.{nearest(name, known)} {takes}")
@@ -68,7 +68,7 @@ def _check_partial(node: Mapping[str, Any], given: Collection[str] = ()) -> None
     target = node.get("_target_")
     if target and not node.get("_partial_"):
         taken = parameters_of(str(target))
-        needed = (name for name in _supplied(taken) if name in taken and taken[name].default is Parameter.empty)
+        needed = (name for name in supplied(taken) if name in taken and taken[name].default is Parameter.empty)
         if missing := [name for name in needed if name not in node and name not in given]:
             raise ConfigError(
                 f"{target} is built by the program, which knows its {' and '.join(missing)}: add `_partial_: true` to its "
@@ -79,7 +79,7 @@ def _check_partial(node: Mapping[str, Any], given: Collection[str] = ()) -> None
             _check_partial(value)
 
 
-def _supplied(taken: Mapping[str, Parameter]) -> list[str]:
+def supplied(taken: Mapping[str, Parameter]) -> list[str]:
     """The parameters that the program supplies to a class with these."""
     return [name for names in _SUPPLIED if names[0] in taken for name in names]
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import mtlrank.conf
-from mtlrank.composing.objects import _supplied, build_object, parameters_of
+from mtlrank.composing.objects import build_object, parameters_of, supplied
 from mtlrank.datamodule.sampler.mixture import Annealed
 from mtlrank.errors import ConfigError
 
@@ -85,8 +85,8 @@ def test_the_parameters_that_our_configs_leave_to_the_program_are_known():
         if isinstance(node, dict) and node.get("_partial_"):
             taken = parameters_of(node["_target_"])
             needed = {name for name, each in taken.items() if each.default is each.empty and name not in node}
-            assert needed - {"pooler"} <= set(_supplied(taken)), file
-            assert not set(_supplied(taken)) & set(node), file
+            assert needed - {"pooler"} <= set(supplied(taken)), file
+            assert not set(supplied(taken)) & set(node), file
             found += 1
     assert found > 30
 
