@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,14 +73,15 @@ class PreparedDataset(ABC):
 
         By default, every usable record is judged, and is a candidate, which BM25 ranks.
         """
-        reading, self.reading = self.reading, Reading.silent()  # bad rows were reported the first time
-        shard, self.shard = self.shard, Shard()  # BM25 indexes all documents of the split
-        records = [good for record in self.records(split) if (good := self._usable(record)) is not None]
-        self.reading, self.shard = reading, shard
+        whole = copy(self)
+        whole.reading = Reading.silent()  # bad rows were reported the first time
+        whole.shard = Shard()  # BM25 indexes all documents of the split
+        records = [good for record in whole.records(split) if (good := self._usable(record)) is not None]
         mine = [
             record
             for record in records
-            if shard.holds(record.query_id) and place_of(record, split) not in reading.bad_rows  # without tokens
+            if self.shard.holds(record.query_id)
+            and place_of(record, split) not in self.reading.bad_rows  # without tokens
         ]
         pairs = Counter((record.query_id, record.doc_id) for record in mine)
         if twice := next((pair for pair, times in pairs.items() if times > 1), None):
