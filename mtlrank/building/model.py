@@ -12,7 +12,7 @@ from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MTLHead, Pooler
+from mtlrank.model.head import MTLHead, Pooler, Published
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
@@ -45,7 +45,7 @@ def build_body(config: Config) -> MTLBody:
     for key, dataset in nodes.items():
         check_length(key, dataset, body.backbone, body.max_length)
         _check_spans(key, heads[key].pooler, tasks[key])
-        if heads[key].num_labels is not None and tasks[key].kind != "classification":  # else known from the data only
+        if tasks[key].kind != "classification":  # whose number is known from the data only
             _check_outputs(key, heads[key], tasks[key])
     return body
 
@@ -91,11 +91,11 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
     elif config["model"]["body"].get("pretrained", True):
         for key, dataset in datasets.items():
             head = model.head(dataset.name)
-            if head.backbone:
-                _check_classes(key, head, dataset.task)
+            if head.published:
+                _check_classes(key, head.published, dataset.task)
                 if dataset.name not in model.shared:
                     head.load_published()
-                    say(f"the head {dataset.name} starts as the classifier of {head.backbone}")
+                    say(f"the head {dataset.name} starts as the classifier of {head.published.backbone}")
     return model
 
 
@@ -130,31 +130,32 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
     except (ConfigError, TypeError, ValueError) as error:  # the latter two: wrong arguments
         raise ConfigError(f"Head {key!r}: {error}") from error
     head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
-    if head.backbone not in (None, body.backbone):
+    if head.published and head.published.backbone != body.backbone:
         raise ConfigError(
-            f"Head {key!r} starts with weights of {head.backbone!r}, but the body is {body.backbone!r}: expected the same "
-            "backbone, as without the head's own setting."
+            f"Head {key!r} starts with weights of {head.published.backbone!r}, but the body is {body.backbone!r}: expected "
+            "the same backbone, as without the head's own setting."
         )
     return head
 
 
 def _check_outputs(key: str, head: MTLHead, task: Task) -> None:
     """Refuse a task with another number of outputs than a head's pretrained weights have."""
-    if head.num_labels in (None, task.output_dim):
+    if head.published is None or (number := head.published.num_labels) == task.output_dim:
         return
-    suitable = {1: "relevance", 2: "relevance_classes"}.get(head.num_labels, f"classes, with {head.num_labels} classes")
+    suitable = {1: "relevance", 2: "relevance_classes"}.get(number, f"classes, with {number} classes")
     raise ConfigError(
-        f"Head {key!r}: the classifier that it starts from has {head.num_labels} outputs, and its task "
+        f"Head {key!r}: the classifier that it starts from has {number} outputs, and its task "
         f"{type(task).__name__} has {task.output_dim}. Choose the task {suitable}, or another head, such as cls."
     )
 
 
-def _check_classes(key: str, head: MTLHead, task: Task) -> None:
-    """Refuse classes in another order than the pretrained outputs of a head; warn if their names differ."""
-    if not isinstance(task, Classification) or not head.classes:
+def _check_classes(key: str, published: Published, task: Task) -> None:
+    """Refuse classes in another order than the published outputs of a head; warn if their names differ."""
+    if not isinstance(task, Classification) or not published.classes:
         return
-    ours, theirs = ([name.casefold() for name in names] for names in (task.classes, head.classes))
-    orders = f"the classes are {', '.join(task.classes)}, and the outputs of {head.backbone} {', '.join(head.classes)}"
+    ours, theirs = ([name.casefold() for name in names] for names in (task.classes, published.classes))
+    outputs = f"the outputs of {published.backbone} {', '.join(published.classes)}"
+    orders = f"the classes are {', '.join(task.classes)}, and {outputs}"
     if sorted(ours) != sorted(theirs):
         warn(f"head {key}: {orders}, assumed to be in the same order")
     elif ours != theirs:

@@ -9,7 +9,7 @@ from torch import nn
 
 from mtlrank.backbone import is_classifier, load_classifier, load_config
 from mtlrank.errors import ConfigError
-from mtlrank.model.head.head import MTLHead
+from mtlrank.model.head.head import MTLHead, Published
 from mtlrank.model.head.pooler import Average, CLSToken
 
 # The steps of each family's sequence classifier after pooling: modules by name, and activations that are functions.
@@ -49,18 +49,17 @@ class CrossEncoderHead(MTLHead):
                 f"the classifier of {backbone!r} is of {config.model_type}, whose layers are not known. Known: "
                 f"{', '.join(CLASSIFIERS)}. Choose another head, such as cls, which starts at random."
             )
-        self.backbone: str = backbone
-        self.num_labels = int(config.num_labels)
-        names = [str(config.id2label.get(i)) for i in range(self.num_labels)]
+        names = [str(config.id2label.get(i)) for i in range(config.num_labels)]
         # LABEL_0 is transformers' name for an unnamed class.
-        self.classes = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names]
+        classes = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names]
+        self.published: Published = Published(backbone, len(classes), classes)
         is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
         super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)
 
     def project(self, in_dim: int, out_dim: int) -> nn.Module:
         from transformers import AutoModelForSequenceClassification
 
-        config = load_config(self.backbone)
+        config = load_config(self.published.backbone)
         config.num_labels = out_dim
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
@@ -71,7 +70,7 @@ class CrossEncoderHead(MTLHead):
 
     def load_published(self) -> None:
         """Load the weights of the checkpoint. Raises `ConfigError` if it lacks some."""
-        model = load_classifier(self.backbone)
+        model = load_classifier(self.published.backbone)
         for theirs, own in self.layers_in(model):
             own.load_state_dict(theirs.state_dict())
         self.is_pretrained = True

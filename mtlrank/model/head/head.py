@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,22 @@ from mtlrank.model.head.pooler import Pooler
 from mtlrank.own_parts import instance_of, name_of, shaped
 
 
+class Published(NamedTuple):
+    """A classifier of a checkpoint, as which a head can start."""
+
+    backbone: str  # the checkpoint, also the body's
+    num_labels: int  # the classifier's outputs
+    classes: Sequence[str] = ()  # the outputs' names, if they have some
+
+
 class MTLHead(nn.Module, ABC):
     """Base of all heads: pool, drop out, project. A subclass gives the projection.
 
     `pooler` is a function of (body_dim, num_layers); sizes come from the body and the task, never from a config.
     """
 
-    is_pretrained = False  # whether it starts with trained weights
-    num_labels: int | None = None  # outputs of its published weights, if there are any
-    classes: Sequence[str] = ()  # the outputs' names with its published weights, if they have names
-    backbone: str | None = None  # the checkpoint, also the body's, of its published weights
+    published: Published | None = None
+    is_pretrained = False  # whether it starts with published weights
 
     def __init__(
         self,
@@ -44,7 +50,7 @@ class MTLHead(nn.Module, ABC):
         """The module from pooled vectors to logits."""
 
     def load_published(self) -> None:
-        """Load the published weights of `backbone`, if there is one."""
+        """Load the published weights, if there are any."""
 
     def rescale(self, factor: float, shift: float) -> None:
         """Make the logits `factor` times what they are, plus `shift`."""

@@ -313,5 +313,5 @@ def test_the_known_families_are_those_that_run_packed():
 def test_a_saved_config_names_the_saved_body(tuned):
     told = json.loads((tuned / "model" / "config.json").read_text())["model"]["heads"]["trec2019"]
     assert told["_target_"] == "mtlrank.model.head.CrossEncoderHead"
-    assert load_head(tuned / "model", None).module.backbone == str(tuned / "model" / "backbone")
+    assert load_head(tuned / "model", None).module.published.backbone == str(tuned / "model" / "backbone")
     assert AutoConfig.from_pretrained(tuned / "model" / "backbone").architectures == ["BertForSequenceClassification"]
