@@ -46,40 +46,20 @@ def prepare(
     _start("prepare", context, [] if shard is None else [f"prepare.shard={quoted(shard)}"])
 
 
-@app.command(context_settings=_PASS_ON)
-def train(context: typer.Context) -> None:
-    """Prepare what is missing, train, judge every head, report."""
-    _start("train", context)
+def _pass_on(step: str, text: str) -> None:
+    """Add the command of a step that takes nothing but Hydra's words."""
+
+    @app.command(step, help=text, context_settings=_PASS_ON)
+    def command(context: typer.Context) -> None:
+        _start(step, context)
 
 
-@app.command(context_settings=_PASS_ON)
-def evaluate(context: typer.Context) -> None:
-    """Judge the heads of a trained model."""
-    _start("evaluate", context)
-
-
-@app.command(context_settings=_PASS_ON)
-def study(context: typer.Context) -> None:
-    """Train mixtures of tasks and single tasks with several seeds; show what multi-task training changed."""
-    _start("study", context)
-
-
-@app.command(context_settings=_PASS_ON)
-def rank(context: typer.Context) -> None:
-    """Score pairs, or re-rank a run, with a head of a trained model."""
-    _start("rank", context)
-
-
-@app.command(context_settings=_PASS_ON)
-def predict(context: typer.Context) -> None:
-    """Predict with a head of any kind: classes, numbers and scores of texts, pairs of texts and spans."""
-    _start("predict", context)
-
-
-@app.command(context_settings=_PASS_ON)
-def export(context: typer.Context) -> None:
-    """Write a head as a stock Hugging Face model."""
-    _start("export", context)
+_pass_on("train", "Prepare what is missing, train, judge every head, report.")
+_pass_on("evaluate", "Judge the heads of a trained model.")
+_pass_on("study", "Train mixtures of tasks and single tasks with several seeds; show what multi-task training changed.")
+_pass_on("rank", "Score pairs, or re-rank a run, with a head of a trained model.")
+_pass_on("predict", "Predict with a head of any kind: classes, numbers and scores of texts, pairs of texts and spans.")
+_pass_on("export", "Write a head as a stock Hugging Face model.")
 
 
 @app.command()
@@ -136,10 +116,7 @@ def list_runs(
     _guarded(lambda: step.run(runs, measures, output, curve))
 
 
-@app.command(context_settings=_PASS_ON)
-def probe(context: typer.Context) -> None:
-    """Probe the layers of a frozen body: which of them encodes each task best?"""
-    _start("probe", context)
+_pass_on("probe", "Probe the layers of a frozen body: which of them encodes each task best?")
 
 
 @app.command("probes")
