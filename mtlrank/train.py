@@ -158,7 +158,7 @@ def _build_training(
     config: Config, output: Path, inputs: _Inputs, checkpoints: Checkpoints, signals: StopSignals, started: float
 ) -> _Training:
     """All that trains the model. Raises `ConfigError` for a run that cannot continue from its checkpoints."""
-    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals)
+    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started)
     service = build_service(config)
     trainer = build_trainer(config, output, milestones, service)
     steps = plan_steps(config, inputs.datamodule, trainer)
@@ -196,7 +196,7 @@ def _conclude(
     kept = training.milestones.chosen()
     say(f"kept the weights of {kept}")
     _save(output / MODEL, inputs.model, inputs.datasets, config)
-    seconds = round(time.time() - training.started)
+    seconds = round(training.milestones.seconds())
     learnt = {"steps": training.trainer.global_step, "samples": training.loop.examples.total()}
     result = {"seconds": seconds, **learnt, "weights": kept, "chosen by": training.milestones.monitored.key}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}

@@ -61,6 +61,7 @@ def build_milestones(
     datasets: Mapping[str, PreparedDataset],
     model: MultiTaskModel,
     signals: StopSignals,
+    started: float,
 ) -> Milestones:
     """Validation, checkpoints and stopping, and the identity that a checkpoint must share to be continued."""
     training = config["training"]
@@ -81,7 +82,7 @@ def build_milestones(
         "body": model.body.describe(),
     }
     accepted, by = training["accept_changes"], code(config)
-    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by)
+    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by, started)
 
 
 def _is_trained(config: Config, model: MultiTaskModel) -> bool:

@@ -36,6 +36,8 @@ INSTEAD = {  # keys that do not exist, and the one that is meant; users also wri
     "trainer.check_val_every_n_epoch": "training.val_checks_per_epoch",
     "trainer.max_steps": "training.max_steps",
     "trainer.max_epochs": "training.epochs",
+    "trainer.min_epochs": "training.patience, of which it would change the meaning",
+    "trainer.min_steps": "training.patience, of which it would change the meaning",
     "trainer.max_time": "training.max_steps, or stop the command: it continues later",
 }
 CLOSED = ("prepare", "training", "study", "probe")  # groups whose only settings are those below

@@ -113,7 +113,7 @@ def print_table(folders: Sequence[Path]) -> None:
 
 
 def learning_pictures(curves: Curves, measures: Mapping[str, str]) -> figures.Pictures:
-    """Losses, the first measure of each head in validation and, if logged, the tasks' gradients, over training steps."""
+    """Losses, the first measure of each head in validation and, if logged, the tasks' gradients and weights."""
     pictures = []
     for name, measure in measures.items():
         losses = {"training": f"train/{name}/loss", "validation": f"val/{name}/loss"}
@@ -124,6 +124,7 @@ def learning_pictures(curves: Curves, measures: Mapping[str, str]) -> figures.Pi
     for ending, title, ylabel in (
         ("gradient_cosine", "Do the tasks' gradients agree?", "cosine between gradients"),
         ("gradient_norm", "Gradient norm per task", "norm of the gradient"),
+        ("weight", "Weights of the tasks", "weight"),
         ("examples", "Training samples per task", "samples"),
     ):
         found = {key.split("/")[1]: points for key, points in curves.items() if key.endswith(f"/{ending}")}

@@ -69,7 +69,7 @@ class Milestones(pl.Callback):
     loops cannot be stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds
     the position in the epoch, and Lightning's loops are set to it when the checkpoint is read, on any number of processes.
     `identity` describes what is learnt (data, tokenizer, heads), by keys that begin with their kind; `code` is the version
-    of the code that trains.
+    of the code that trains. `started` is when the run was, as `time.time` counts; by default now.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Milestones(pl.Callback):
         identity: Mapping[str, Any],
         accept_changes: list[str],
         code: str = "",
+        started: float | None = None,
     ) -> None:
         self.checkpoints = checkpoints
         self.monitored = monitored
@@ -96,6 +97,8 @@ class Milestones(pl.Callback):
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self.code = code
+        self._started = time.time() if started is None else started
+        self._seconds_before = 0.0
         self._has_lost_best = False
         self._best_before: int | None = None  # the step of the best weights at the last save
         self._is_restored = False  # the optimizer, too: a state that is saved before would lack it
@@ -144,15 +147,26 @@ class Milestones(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         best = {"best": self.best.value, "best_step": self.best.step, "waited": self.best.waited}
-        own = {"code": self.code, "identity": self.identity, "values": self.values, "pending": self.pending}
+        own = {
+            "seconds": self.seconds(),
+            "code": self.code,
+            "identity": self.identity,
+            "values": self.values,
+            "pending": self.pending,
+        }
         return {**own, **best, **self.position._asdict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values, self.pending = state_dict["values"], state_dict["pending"]
+        self._seconds_before = state_dict["seconds"]
         self.position = Position(**{name: state_dict[name] for name in Position._fields})
         self._best_before = state_dict["best_step"]
         if not self._has_lost_best:
             self.best = Best(state_dict["best"], state_dict["best_step"], state_dict["waited"])
+
+    def seconds(self) -> float:
+        """How long the run has taken so far: this attempt, and earlier ones up to the checkpoint that it continues from."""
+        return self._seconds_before + time.time() - self._started
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         continue_at(checkpoint["callbacks"][self.state_key], trainer, pl_module, checkpoint)
@@ -282,6 +296,7 @@ class Milestones(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         self._agreement.on_first(self.checkpoints.check_own)
         step = self.position.step
+        trainer.lightning_module.write_log()  # a run that continues from here logs only what follows
         trainer.save_checkpoint(self.checkpoints.path(Checkpoint("step", step)), weights_only=False)
         self._agreement.raise_on_all(self.io.error)
         self._agreement.on_first(lambda: self.checkpoints.prune(step, {self.best.step, self._best_before}))

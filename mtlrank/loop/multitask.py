@@ -83,6 +83,7 @@ class MultiTaskLoop(pl.LightningModule):
         if not batch.step.place:
             self.loss.start_step()
         if self._is_watched(batch_idx) and not isinstance(self.loss, ByGradient):
+            _seed_dropout(batch.seed, self.device)
             self.training_log.write_gradients(
                 task_gradients(self.model, self.datasets, batch), self.examples, self.global_step
             )
@@ -165,11 +166,14 @@ class MultiTaskLoop(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: MTLBatch, batch_idx: int) -> None:
         """Log now and then, not in each step, as that would wait for the GPU."""
         if self.global_step % self.trainer.log_every_n_steps == 0:
-            self.training_log.write(self.global_step)
+            self.write_log()
 
     def on_train_epoch_end(self) -> None:
-        """Log what has not been logged yet."""
-        self.training_log.write(self.global_step)
+        self.write_log()
+
+    def write_log(self) -> None:
+        """Log what has not been logged yet. All processes must call this in the same step."""
+        self.training_log.write(self.global_step, self.loss.changing_weights())
 
     def labels(self) -> dict[str, Labels]:
         """What the logits of each task's head stand for, by dataset name."""

@@ -13,6 +13,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.body.lora import plain_name
 from mtlrank.model.start import scale_between
+from mtlrank.words import counted
 
 
 def take_over(checkpoint: Mapping[str, Any], loop: MultiTaskLoop) -> str:
@@ -93,9 +94,14 @@ def epoch_steps(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) 
 def epoch_batches(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int) -> int:
     """Batches of an epoch on each of so many processes, from our own samplers' lengths and the trainer's limits."""
     batches: int = datamodule.num_batches("train", processes)
-    for limit in (trainer.limit_train_batches, trainer.overfit_batches):
-        if limit:
+    for name in ("limit_train_batches", "overfit_batches"):
+        if limit := getattr(trainer, name):
             wanted = limit if isinstance(limit, int) else int(limit * batches)  # a fraction, rounded as Lightning does
+            if not wanted:
+                raise ConfigError(
+                    f"trainer.{name} is {limit}, which leaves none of the {counted(batches, 'batch', 'batches')} that a "
+                    "process has in an epoch. Expected a larger share, or a number of batches such as 1."
+                )
             batches = min(batches, int(wanted))
     return batches
 

@@ -54,8 +54,11 @@ class TrainingLog:
         groups = zip(self.names_of_rates, optimizer.param_groups, strict=True)
         self._rates = {name: group["lr"] for name, group in groups}
 
-    def write(self, step: int) -> None:
-        """Log learning rates, and means of losses and gradient norms since the last time, over all processes."""
+    def write(self, step: int, weights: Mapping[str, float | Tensor]) -> None:
+        """Log learning rates, the tasks' weights, and means of losses and gradient norms since the last time.
+
+        The means are over all processes.
+        """
         if step <= self._written:
             return
         none = torch.zeros(2, device=self._device)
@@ -65,6 +68,7 @@ class TrainingLog:
             dist.all_reduce(sums)
         values = {key: total / count for key, (total, count) in zip(keys, sums.tolist(), strict=True) if count}
         values |= {name: float(rate) for name, rate in self._rates.items()}
+        values |= {f"train/{name}/weight": float(weight) for name, weight in weights.items()}
         self._log(values, step)
         self._sums, self._written = {}, step
 

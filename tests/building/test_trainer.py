@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 
@@ -88,7 +90,7 @@ def test_a_monitor_in_other_letters_is_found(config, datasets):
         ({}, 20),
         ({"limit_train_batches": 5}, 10),
         ({"limit_train_batches": 0.5}, 10),
-        ({"limit_train_batches": 0.05}, 2),
+        ({"limit_train_batches": 0.15}, 2),
         ({"max_steps": 7}, 7),
         ({"max_steps": 99, "accumulate_grad_batches": 3}, 8),
     ],
@@ -107,6 +109,13 @@ def test_the_schedule_ends_with_the_training(settings, steps):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
     assert plan_steps({"training": {"epochs": 2}}, datamodule, trainer) == steps
     assert datamodule.epochs == (steps / 10 if settings == {"max_steps": 7} else 2)
+
+
+def test_a_share_that_leaves_no_batch_is_refused():
+    datamodule = SimpleNamespace(num_batches=lambda split, world_size: 10)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, limit_train_batches=0.05)
+    with pytest.raises(ConfigError, match=r"limit_train_batches is 0\.05, which leaves none of the 10 batches"):
+        plan_steps({"training": {"epochs": 2}}, datamodule, trainer)
 
 
 def test_by_default_the_first_measure_of_the_first_dataset_is_monitored(config, datasets):

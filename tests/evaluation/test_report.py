@@ -180,8 +180,9 @@ def test_calibration_by_hand():
 
 def test_diagnostics_are_drawn_where_there_are_any(run_folder):
     curves = {"diagnostics/a~b/gradient_cosine": [(0, 0.1), (5, -0.2)], "diagnostics/a/examples": [(0, 3.0)]}
+    curves |= {"train/a/weight": [(5, 1.5)], "train/b/weight": [(5, 0.5)]}
     titles = [title for title, _ in report.learning_pictures(curves, {})]
-    assert titles == ["Do the tasks' gradients agree?", "Training samples per task"]
+    assert titles == ["Do the tasks' gradients agree?", "Weights of the tasks", "Training samples per task"]
 
 
 def test_further_test_sets_are_no_further_heads(run_folder):

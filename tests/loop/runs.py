@@ -10,6 +10,7 @@ import torch
 from mtlrank import train
 from mtlrank.composing.compose import compose_config
 from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.progress import PlainProgress
 
 WORDS = [
@@ -53,10 +54,10 @@ def run_until(config, step):
 
 
 def content(output):
-    """The newest state of a run, without Lightning's counters of what an attempt has done."""
+    """The newest state of a run, without times and Lightning's counters of what an attempt has done."""
     checkpoints = Checkpoints(output / "checkpoints")
     state = checkpoints.newest()[1]
-    del state["loops"]
+    del state["loops"], state["callbacks"][Milestones.__name__]["seconds"]
     return state
 
 

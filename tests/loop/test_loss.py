@@ -63,6 +63,8 @@ def test_uncertainty_by_hand():
         weight.data.fill_(log_variance)
     expected = 3 / 4 + math.log(4) / 2 + 7 / 2 / 2 + math.log(2) / 2
     assert value(combiner) == pytest.approx(expected / 2)
+    weights = {name: float(weight) for name, weight in combiner.changing_weights().items()}
+    assert weights == pytest.approx({"a": 1 / 4, "b": 1 / 2 / 2, "c": math.exp(-9)})
     combiner(LOSSES, DRAWN).backward()
     *drawn, absent = (weight.grad for weight in combiner.log_variances)
     assert [float(each) for each in drawn] == pytest.approx([(1 / 2 - 3 / 4) / 2, (1 / 2 - 7 / 2 / 2) / 2])

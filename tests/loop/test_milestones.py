@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from statistics import fmean
 
 import pytest
@@ -13,7 +14,8 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import TerminatedError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints
-from mtlrank.loop.milestones import Milestones
+from mtlrank.loop.milestones import Milestones, Monitored, Plan
+from mtlrank.loop.stopping import StopSignals
 from mtlrank.storage import read_json
 from tests.loop.runs import assert_same, content, finish, run_until, settings, words
 from tests.saved_models import settings as settings_of
@@ -178,3 +180,13 @@ def test_two_processes_judge_their_start_once(trained, data_dir, tmp_path):
         load_file(f"{folder}/model.safetensors") for folder in (tmp_path / "model", trained[0][0].partition("=")[2])
     )
     assert_same(kept, expected)
+
+
+def test_the_time_of_earlier_attempts_counts(tmp_path):
+    def attempt(started):
+        parts = (Checkpoints(tmp_path), Monitored("x", "AP"), StopSignals(), Plan(), {}, [])
+        return Milestones(*parts, started=time.time() - started)
+
+    second = attempt(30)
+    second.load_state_dict(attempt(100).state_dict())
+    assert 130 <= second.seconds() < 190

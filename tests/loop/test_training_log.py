@@ -16,7 +16,7 @@ from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.task import Regression
 from tests.batches import batch
-from tests.loop.runs import settings
+from tests.loop.runs import run_until, settings
 
 SHORT = ["tasks=[msm_ner]", "datamodule.train_sampler.limits={msm_ner: 60}", "training.epochs=1", "test=false"]
 
@@ -52,6 +52,21 @@ def test_logged_losses_and_norms_are_means_over_all_steps_since_the_last_line(da
         assert [step for step, _ in mean[key]] == [4, 8]
         for step, value in mean[key]:
             assert value == pytest.approx(fmean(dict(each[key])[i] for i in range(step - 3, step + 1)), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loss", ["uncertainty", pytest.param("gradnorm", marks=pytest.mark.slow)])
+def test_a_run_that_goes_on_logs_what_an_undisturbed_one_logs(data_dir, tmp_path, loss):
+    """Also what was not due to be logged when it was stopped, and what dropout changes: gradients that are watched."""
+    more = [f"loop/loss={loss}", "training.epochs=1", "loop.diagnose_every_n_steps=2"]
+    whole, stopped = (settings(data_dir, tmp_path / name, *more) for name in ("whole", "stopped"))
+    train.run(whole)
+    run_until(stopped, 7)
+    train.run(stopped)
+    curves = read_curves(tmp_path / "whole")
+    assert read_curves(tmp_path / "stopped") == curves
+    assert {"train/loss", "train/msm_ner/weight", "diagnostics/msm_ner/gradient_norm"} <= set(curves)
+    assert [step for step, _ in curves["train/loss"]][:2] == [4, 8]  # at each checkpoint
 
 
 def logged(data_dir, output, every):

@@ -36,9 +36,15 @@ class Uncertainty(Combiner):
         parts = [0 * s for s in self.log_variances] if world_size() > 1 else []  # each process needs all gradients
         parts += [self.log_variances[self.number_of(name)] / 2 for name in drawn]
         for name, loss in losses.items():
-            half = 0.5 if self.tasks[name].is_squared_error else 1.0
-            parts.append(half * torch.exp(-self.log_variances[self.number_of(name)]) * loss.mean())
+            parts.append(self._weight(name) * loss.mean())
         return torch.stack(parts).sum() / len(drawn)
+
+    def changing_weights(self) -> dict[str, Tensor]:
+        return {name: self._weight(name).detach() for name in self.tasks}
+
+    def _weight(self, name: str) -> Tensor:
+        half = 0.5 if self.tasks[name].is_squared_error else 1.0
+        return half * torch.exp(-self.log_variances[self.number_of(name)])
 
     def idle(self, drawn: Collection[str]) -> list[nn.Parameter]:
         return [s for name, s in zip(self.tasks, self.log_variances, strict=True) if name not in drawn]
@@ -83,6 +89,9 @@ class DynamicWeightAverage(TaskWeights):
 
     def task_weights(self) -> dict[str, Tensor]:
         return dict(zip(self.tasks, self.weights, strict=True))
+
+    def changing_weights(self) -> dict[str, Tensor]:
+        return self.task_weights()
 
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
         """Add the step's losses, averaged over all processes, so that all processes weigh tasks alike."""

@@ -41,6 +41,10 @@ class Combiner(nn.Module, ABC):
     def start_epoch(self, epoch: int) -> None:
         """Called when an epoch begins; not when a run resumes within one, as buffers hold the state then."""
 
+    def changing_weights(self) -> Mapping[str, float | Tensor]:
+        """The factors that the tasks' losses, or gradients, have now, for the log; none if they stay as they are."""
+        return {}
+
     def idle(self, drawn: Collection[str]) -> list[nn.Parameter]:
         """The combiner's own weights that a step of these tasks does not use."""
         return []

@@ -129,6 +129,9 @@ class GradNorm(ByGradient):
             self._follow(rows, norms, losses)
         return combined
 
+    def changing_weights(self) -> dict[str, Tensor]:
+        return dict(zip(self.tasks, self.weights, strict=True))
+
     def _follow(self, rows: Tensor, norms: Tensor, losses: Tensor) -> None:
         """Move the weights of a step's tasks; one whose loss was never above 0 has no pace yet and keeps its weight."""
         first = self.first[rows]
