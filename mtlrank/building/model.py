@@ -12,7 +12,8 @@ from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
-from mtlrank.model.head import MTLHead, Pooler, Published
+from mtlrank.model.head import MTLHead, Pooler
+from mtlrank.model.head.head import Published
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
