@@ -1,5 +1,7 @@
 """Commands as users type them, in the process of the tests: what they import is there already."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,6 +20,14 @@ def parameters_of(words):
     """A pipeline's parameters among a command's words: key=value, but not after --env."""
     after = zip(["", *words], words, strict=False)
     return [word for previous, word in after if "=" in word and not word.startswith("-") and previous != "--env"]
+
+
+def overrides_of(command):
+    """The overrides among a command's words; of a sweep, those of its first job."""
+    words = [word for word in shlex.split(command) if "=" in word]
+    if re.search(r"mtlrank[. ]\w+ -m ", command):
+        words = [word if "{" in word else word.partition(",")[0] for word in words]
+    return words
 
 
 def typed(folder, step, *words):

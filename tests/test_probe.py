@@ -2,7 +2,7 @@
 
 import csv
 import json
-import shlex
+import re
 import subprocess
 import sys
 
@@ -15,6 +15,7 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.model.saved import save_model
+from tests.commands import overrides_of
 from tests.test_readme import COMMANDS
 
 FEW = [
@@ -211,7 +212,7 @@ def test_on_the_command_line_a_mistake_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("mtlrank: Unknown config key 'probe.epoch'. Did you mean 'probe.epochs'?")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "mtlrank probe" in c or "mtlrank.probe" in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"mtlrank[ .]probe ", c)])
 def test_commands_of_the_documents_compose(command, monkeypatch):
     monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
-    assert compose_config([word for word in shlex.split(command) if "=" in word], trusted=True, name="probe")["probe"]
+    assert compose_config(overrides_of(command), trusted=True, name="probe")["probe"]

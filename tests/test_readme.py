@@ -15,7 +15,7 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule import dataset
 from mtlrank.datamodule.dataset import IRDataset
 from pipelines.parameters import parse
-from tests.commands import parameters_of, pipeline_of
+from tests.commands import overrides_of, parameters_of, pipeline_of
 
 ROOT = Path(__file__).parent.parent
 TEXT = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -43,9 +43,7 @@ def test_make_targets_exist(command):
 )
 def test_overrides_compose(command, monkeypatch):
     monkeypatch.setenv("MTLRANK_REAL_DATA", "/data")
-    words = [word for word in shlex.split(command) if "=" in word]
-    if re.search(r"mtlrank[. ]train -m ", command):  # of a sweep, the first job
-        words = [word if "{" in word else word.partition(",")[0] for word in words]
+    words = overrides_of(command)
     if "datamodule/dataset=my_dataset" not in words:
         config = select_tasks(compose_config(words, trusted=True))
         assert config["datamodule"]["dataset"]["datasets"]
