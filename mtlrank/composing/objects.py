@@ -104,8 +104,8 @@ def locate(target: str) -> Any:
             found = getattr(found, part)
         return found
     raise ConfigError(
-        f"_target_ {target}: there is no module {parts[0]!r}. Type the command in the folder that holds {parts[0]}.py, or "
-        "put that folder into PYTHONPATH."
+        f"_target_ {target}: there is no module {parts[0]!r}. Type the command in the folder that holds {parts[0]}.py or "
+        f"the package {parts[0]}, or put that folder into PYTHONPATH."
     )
 
 

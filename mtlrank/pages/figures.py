@@ -98,6 +98,7 @@ def learning_curves(curves: Mapping[str, Curve], ylabel: str) -> Picture:
     if any(value < 0 for points in curves.values() for _, value in points):
         axes.axhline(0, color="black", linewidth=0.6)
     axes.set(xlabel="optimizer step", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes)
     return Picture.of(figure)
 

@@ -46,7 +46,11 @@ class SentencePairs(FileDataset):
                 self.reading.reject(place, f"expected text, found {' and '.join(map(repr, texts))}")
             elif row == 0 and is_header_of_labels(str(score), texts):
                 found = ", ".join([str(score), *texts])
-                self.reading.reject(place, f"expected a label and a text, found a header ({found}): remove it", found)
+                self.reading.reject(
+                    place,
+                    f"expected a label and a text, found a header ({found}): remove it, or name a CSV's columns",
+                    found,
+                )
             elif len(texts) == 1:
                 yield Record("-", f"{split}-{number}", None, texts[0], score, place=place)
             else:

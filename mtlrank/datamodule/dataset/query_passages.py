@@ -166,7 +166,7 @@ class QueryPassages(FileDataset):
         for path, reading in self.reading.each(self.paths(split)):
             layout = layout_of(path, self.format)
             if layout in ("jsonl", "parquet"):
-                yield from _named_cells(path, layout, columns, reading)
+                yield from _named_cells(path, layout, columns, 1 + len(self.positives), reading)
                 continue
             for number, (place, cells) in enumerate(
                 read_columns(path, columns, self.format, reading, with_names=False)
@@ -178,16 +178,25 @@ class QueryPassages(FileDataset):
                     yield [place, *cells]
 
 
-def _named_cells(path: Path, layout: str, columns: Sequence[Column], reading: Reading) -> Iterator[list[Any]]:
-    """The place and the wanted fields of each row, which may lack some, but not all rows the same one."""
+def _named_cells(
+    path: Path, layout: str, columns: Sequence[Column], needed: int, reading: Reading
+) -> Iterator[list[Any]]:
+    """The place and the wanted fields of each row, which may lack some, but not all rows the same one.
+
+    The first row must have the query and a positive, which are among the first `needed` columns: else names are misspelt.
+    """
     names = [str(column) for column in columns]
     if list(columns) != names:
         raise ConfigError(
             f"Columns of {path.name} are names, found {list(columns)}. Give query, positives and negatives."
         )
     rows = read_parquet(path, names, reading) if layout == "parquet" else read_json(path, reading)
+    query, *positives = names[:needed]
     missing, found = set(names), ""
-    for place, row in rows:
+    for number, (place, row) in enumerate(rows):
+        if number == 0 and not (query in row and any(name in row for name in positives)):
+            lacking = query if query not in row else " or ".join(positives)
+            raise ConfigError(f"The first row of {path.name} has no {lacking!r}. It has: {', '.join(row)}.")
         missing.difference_update(row)
         found = ", ".join(row)
         yield [place, *(row.get(name) for name in names)]

@@ -177,6 +177,19 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, change, reason):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
+        ({"query": "question"}, r"The first row of x\.jsonl has no 'question'\. It has: query, positive, negative\."),
+        ({"positives": ["pos", "pos_2"]}, r"The first row of x\.jsonl has no 'pos or pos_2'\. It has: query, "),
+        ({"negatives": "negs"}, r"No row of x\.jsonl has 'negs'\. The last one has: query, positive, negative\."),
+    ],
+)
+def test_a_misspelt_column_is_named_beside_those_that_there_are(tmp_path, settings, reason):
+    with pytest.raises(ConfigError, match=reason):
+        read(dataset(rows(tmp_path / "x.jsonl", ROW), **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
         ({"task": Regression(["MSE"])}, "the task is Regression. Expected one such as task=relevance_contrastive"),
         ({"task": MarginMSE(["AP"])}, "without scores of a teacher, and the task is MarginMSE"),
         ({"negatives": []}, "negatives is .*, expected a column or a list of columns"),
