@@ -11,7 +11,7 @@ import pytest
 from mtlrank.batch import Record, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.sampler import MTLSampler
-from mtlrank.loop.loss import Combiner
+from mtlrank.loop.loss import Combiner, TaskWeights
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.storage import read_json, write_text
 from mtlrank.task import Task
@@ -44,7 +44,9 @@ def test_tables_of_fields_are_complete(title, fields):
 
 
 def test_what_a_subclass_may_set_is_there():
-    bases = {each.__name__: each for each in (Pooler, MTLHead, MTLSampler, Combiner, Task, PreparedDataset)}
+    bases = {
+        each.__name__: each for each in (Pooler, MTLHead, MTLSampler, Combiner, TaskWeights, Task, PreparedDataset)
+    }
     rows = re.findall(r"^\| (.*?)\| (`.*?) \|", PAGE.partition("## What a subclass may set\n")[2], re.MULTILINE)
     found, base = 0, ""
     for first, names in rows:
@@ -52,7 +54,7 @@ def test_what_a_subclass_may_set_is_there():
         for name in re.findall(r"`(\w+)", names):
             assert name in vars(bases[base]) or name in bases[base].__annotations__
             found += 1
-    assert found == 20
+    assert found == 21
 
 
 @pytest.mark.slow
