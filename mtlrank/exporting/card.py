@@ -45,8 +45,8 @@ With sentence-transformers:
 ```python
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
-inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="np")
-scores = session.run(["logits"], dict(inputs))[0][:, 0]
+inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="np")  # or tokenizer(texts, ...)
+logits = session.run(["logits"], dict(inputs))[0]  # (pairs, 1): the scores; of a head on classes, (texts, classes)
 ```
 """,
     "classes": """
@@ -87,8 +87,8 @@ def head_card(head: TrainedHead, layout: str) -> str:
         [
             _front(header | _index(config, found, head, purpose), config),
             f"# {head.name}\n\n{what} {does}",
-            f"\n## Use\n{_USE['classes' if is_choice else layout]}",
-            *([_NO_FLOAT16] if layout != "sentence-transformers" and is_through_tanh(head) else []),
+            f"\n## Use\n{_USE['classes' if is_choice and layout != 'onnx' else layout]}",
+            *([_NO_FLOAT16] if layout == "transformers" and is_through_tanh(head) else []),
             *_limits(head, layout),
             *_origin(config, head.folder, found),
         ]
@@ -157,9 +157,9 @@ def _limits(head: TrainedHead, layout: str) -> Iterator[str]:
             f"- mtlrank reads a longer document in up to {passages} passages, and the best one's score is the document's. "
             "This model scores one passage: split documents, and take the maximum."
         )
-    if layout != "sentence-transformers" and stock_type(head) != family:
+    if layout == "transformers" and stock_type(head) != family:
         yield "- It is an ELECTRA by name: the encoder is the BERT that was trained, the classifier has the head's GELU."
-    elif layout != "sentence-transformers" and is_through_tanh(head):
+    elif layout == "transformers" and is_through_tanh(head):
         yield "- The head is one linear layer, carried through the small range in which the stock classifier is linear."
     if isinstance(head.task, Buckets):
         yield f"- The classes are buckets of numbers, and between them are {', '.join(map(str, head.task.edges))}."

@@ -9,9 +9,8 @@ from torch import nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
-from mtlrank.exporting.plain import check_one_logit, copy_body, plain_head, stock_config
+from mtlrank.exporting.plain import check_one_logit, plain_head, stock_encoder
 from mtlrank.exporting.stock import stock_tokenizer
-from mtlrank.model.body import MTLBody
 from mtlrank.trained_head import TrainedHead
 
 
@@ -33,7 +32,7 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
             "holds it as it is, and its CrossEncoder loads that too."
         )
     with tempfile.TemporaryDirectory() as encoder:
-        _encoder(head.model.body, plain.depth).save_pretrained(encoder)
+        stock_encoder(head.model.body, plain.depth).save_pretrained(encoder)
         stock_tokenizer(head).save_pretrained(encoder)
         modules: list[nn.Module] = [Transformer(encoder), Pooling(size, pooling_mode=plain.pooling)]
         if plain.hidden is not None:
@@ -46,13 +45,3 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
         model.save_pretrained(str(folder), create_model_card=False)
     loaded = CrossEncoder(str(folder), device="cpu")
     return lambda pairs: torch.from_numpy(loaded.predict(pairs, show_progress_bar=False))[:, None]
-
-
-@torch.no_grad()
-def _encoder(body: MTLBody, depth: int) -> Any:
-    """A stock encoder with the layers of the body up to `depth`."""
-    from transformers import AutoModel
-
-    encoder = AutoModel.from_config(stock_config(body, depth, body.config.model_type)).float().eval()
-    copy_body(body, depth, encoder)
-    return encoder

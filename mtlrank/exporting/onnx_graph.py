@@ -1,4 +1,4 @@
-"""A head as an ONNX graph with any number of pairs of any length, beside the tokenizer that feeds it."""
+"""A head as an ONNX graph that takes any number of texts or pairs of any length, beside the tokenizer that feeds it."""
 
 import logging
 import warnings
@@ -11,25 +11,30 @@ from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
-from mtlrank.exporting.plain import check_one_logit
-from mtlrank.exporting.stock import stock_model, stock_tokenizer
+from mtlrank.exporting.plain import PlainHead, label_settings, plain_head, stock_encoder
+from mtlrank.exporting.stock import stock_tokenizer
 from mtlrank.trained_head import TrainedHead
 
 GRAPH = "model.onnx"
 
 
 class _Logits(nn.Module):
-    """A classifier that gives a tensor."""
+    """A head on its encoder, as it is: no stock classifier is needed."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, encoder: Any, plain: PlainHead) -> None:
         super().__init__()
-        self.model = model
+        self.encoder = encoder
+        self.is_mean = plain.pooling == "mean"
+        self.hidden = nn.Identity() if plain.hidden is None else plain.hidden
+        self.weight, self.bias = plain.weight, plain.bias
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """(pairs, 1) logits of padded pairs, (pairs, tokens) each."""
+        """Logits of padded texts: (texts, tokens) each to (texts, logits)."""
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
-        return logits
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        kept = attention_mask[..., None].to(states.dtype)
+        pooled = (states * kept).sum(1) / kept.sum(1) if self.is_mean else states[:, 0]
+        return nn.functional.linear(self.hidden(pooled), self.weight, self.bias)
 
 
 def write_onnx(folder: Path, head: TrainedHead) -> Score:
@@ -37,16 +42,17 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"format=onnx needs {', '.join(missing)}: pip install 'mtlrank[onnx]'.")
-    check_one_logit(head, "onnx")
-    model, tokenizer = stock_model(head), stock_tokenizer(head)
-    model.set_attn_implementation("eager")  # the others choose their kernel by looking at the mask
-    example = tokenizer(["one", "two words"], ["a passage", "of some length"], padding=True, return_tensors="pt")
-    axes = {0: torch.export.Dim("pairs"), 1: torch.export.Dim("tokens")}
+    plain, tokenizer = plain_head(head), stock_tokenizer(head)
+    encoder = stock_encoder(head.model.body, plain.depth)
+    encoder.set_attn_implementation("eager")  # the others choose their kernel by looking at the mask
+    texts = (["one", "two words"], ["a passage", "of some length"])[: 1 if head.form.is_single else 2]
+    example = tokenizer(*texts, padding=True, return_tensors="pt")
+    axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
     logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(_is_no_torchvision)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are about the exporter itself
         torch.onnx.export(
-            _Logits(model),
+            _Logits(encoder, plain).eval(),
             kwargs=dict(example),
             f=folder / GRAPH,
             output_names=["logits"],
@@ -56,7 +62,8 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
             verbose=False,
         )
     tokenizer.save_pretrained(folder)
-    model.config.save_pretrained(folder)
+    encoder.config.update(label_settings(head))
+    encoder.config.save_pretrained(folder)
     return scorer(folder, tokenizer)
 
 
@@ -71,9 +78,8 @@ def scorer(folder: Path, tokenizer: Any) -> Score:
 
     session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
 
-    def score(pairs: list[tuple[str, ...]]) -> Tensor:
-        texts = map(list, zip(*pairs, strict=True))
-        encoded = tokenizer(*texts, truncation=True, padding=True, return_tensors="np")
+    def score(texts: list[tuple[str, ...]]) -> Tensor:
+        encoded = tokenizer(*map(list, zip(*texts, strict=True)), truncation=True, padding=True, return_tensors="np")
         (logits,) = session.run(["logits"], dict(encoded))
         return torch.from_numpy(logits)
 

@@ -111,6 +111,28 @@ def stock_config(body: MTLBody, depth: int, model_type: str, **settings: Any) ->
     return config
 
 
+@torch.no_grad()
+def stock_encoder(body: MTLBody, depth: int) -> Any:
+    """A stock encoder with the layers of the body up to `depth`."""
+    from transformers import AutoModel
+
+    encoder = AutoModel.from_config(stock_config(body, depth, body.config.model_type)).float().eval()
+    copy_body(body, depth, encoder)
+    return encoder
+
+
+def label_settings(head: TrainedHead) -> dict[str, Any]:
+    """What a stock config says of the logits."""
+    is_choice = head.task.kind == "classification"
+    names = head.task.classes if is_choice else [head.name]  # type: ignore[attr-defined]
+    return {
+        "num_labels": len(names),
+        "problem_type": "single_label_classification" if is_choice else "regression",
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
 def other_head(head: TrainedHead) -> str:
     """The override with which a head that can be exported is trained."""
     alone = (

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
-from mtlrank.exporting.plain import PlainHead, copy_body, other_head, plain_head, stock_config
+from mtlrank.exporting.plain import PlainHead, copy_body, label_settings, other_head, plain_head, stock_config
 from mtlrank.model.head import MLP, CrossEncoderHead
 from mtlrank.model.head.cross_encoder import CLASSIFIERS
 from mtlrank.trained_head import TrainedHead
@@ -126,14 +126,9 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}
-    is_choice = head.task.kind == "classification"
-    names = head.task.classes if is_choice else [head.name]  # type: ignore[attr-defined]
     return {
         **own,
-        "num_labels": len(names),
-        "problem_type": "single_label_classification" if is_choice else "regression",
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: number for number, name in enumerate(names)},
+        **label_settings(head),
         # Without it, sentence-transformers applies a sigmoid.
         "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
     }

