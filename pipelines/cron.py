@@ -9,7 +9,8 @@ _NAMES = {
     "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
     "day of the week": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
 }
-_ITEM = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+_ITEM = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?", re.ASCII)
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month
 
 
 def with_seconds(cron: str) -> str:
@@ -29,13 +30,19 @@ def with_seconds(cron: str) -> str:
             f"--cron is {cron!r}, which starts with {seconds!r} for the second of the minute: a run would start every few "
             "seconds. Expected one number there, or five fields without seconds."
         )
-    for name, bounds, field in zip(("second", *_FIELDS), ((0, 59), *_FIELDS.values()), (seconds, *rest), strict=True):
-        for item in field.split(","):
-            _check(item, name, bounds, cron)
+    bounds = {"second": (0, 59), **_FIELDS}
+    numbers = {
+        name: [number for item in field.split(",") for number in _numbers(item, name, bounds[name], cron)]
+        for name, field in zip(bounds, (seconds, *rest), strict=True)
+    }
+    day, longest = min(numbers["day of the month"]), max(_LONGEST[month - 1] for month in numbers["month"])
+    if day > longest and rest[-1] in ("*", "?"):  # else a day of the week is enough
+        raise ConfigError(f"--cron is {cron!r}: none of these months has a day {day}, so no run would ever start.")
     return " ".join([seconds, *rest])
 
 
-def _check(item: str, name: str, bounds: tuple[int, int], cron: str) -> None:
+def _numbers(item: str, name: str, bounds: tuple[int, int], cron: str) -> range:
+    """The numbers that an item of a field stands for."""
     low, high = bounds
     match = _ITEM.fullmatch(item)
     ends = [_number(end, name) for end in match.groups()[:2] if end] if match else [-1]
@@ -45,6 +52,8 @@ def _check(item: str, name: str, bounds: tuple[int, int], cron: str) -> None:
             f"--cron is {cron!r}: {item!r} is not a valid {name}. Expected {low} to {high}, a range like {low}-{high}, a "
             f"list with commas, or * with a step like */2."
         )
+    first, last = ends[0] if ends else low, ends[-1] if ends and (match[2] or not match[3]) else high
+    return range(first, last + 1, int(match[3] or 1))
 
 
 def _number(text: str, name: str) -> int:

@@ -12,6 +12,11 @@ from pipelines.cron import with_seconds
         ("59 23 31 12 6", "0 59 23 31 12 6"),
         ("5/10 3 ? * *", "0 5/10 3 ? * *"),
         ("30 0 3 * * *", "30 0 3 * * *"),
+        ("0 3 29 2 *", "0 0 3 29 2 *"),
+        ("0 3 30 2,4 *", "0 0 3 30 2,4 *"),
+        ("0 3 31 */2 *", "0 0 3 31 */2 *"),
+        ("0 3 31 6/2 *", "0 0 3 31 6/2 *"),  # August
+        ("0 3 30 feb mon", "0 0 3 30 feb mon"),  # every Monday: one of the two days suffices
     ],
 )
 def test_five_fields_get_seconds(cron, expected):
@@ -36,6 +41,13 @@ def test_five_fields_get_seconds(cron, expected):
         ("*/00 3 * * *", "'*/00' is not a valid minute"),
         ("-5 3 * * *", "'-5' is not a valid minute"),
         ("1,,2 3 * * *", "'' is not a valid minute"),
+        ("٣ 3 * * *", "'٣' is not a valid minute"),
+        ("٣ 0 3 * * *", "'٣' is not a valid second"),
+        ("*/٣ 3 * * *", "is not a valid minute"),
+        ("0 3 30 2 *", "none of these months has a day 30, so no run would ever start"),
+        ("0 3 31 2,apr,jun ?", "none of these months has a day 31"),
+        ("0 3 31 4-6/2 *", "none of these months has a day 31"),
+        ("0 3 30-31 feb *", "none of these months has a day 30"),
         ("61 0 3 * * *", "'61' is not a valid second"),
         ("* * * * * *", "starts with '*' for the second of the minute"),
         ("*/10 0 3 * * *", "Expected one number there, or five fields without seconds."),
