@@ -25,6 +25,7 @@ from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule, unique in its experiment.")]
 
+_LONGEST_NAME = 128  # characters
 _SUFFIXES = {None: "", True: "-cache", False: "-no-cache"}  # of a version whose steps differ in their caching
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the pipeline on a schedule.")
@@ -53,8 +54,7 @@ def create(
 ) -> None:
     """Create a schedule, or replace the one of this name: one run at a time; missed runs are not made up for."""
     when = with_seconds(cron)
-    if not name.strip():
-        raise ConfigError("The schedule has no name: expected one, such as nightly.")
+    name = _checked(name)
     variant = Variant.given(parallelism, volume, env, memory)
     with opened(pipeline, package, cache, variant) as compiled:
         values = parse(parameters or [], compiled.inputs)
@@ -65,7 +65,7 @@ def create(
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)
     with explained_errors():
         experiment_id = client.create_experiment(experiment).experiment_id
-        old = [found for found in schedules(client, experiment_id) if found.display_name == name]
+        old = [found for found in schedules(client, experiment_id) if _has_name(found, name)]
         # The new one first: if a call fails between, there are two of them until this is run again, and not none.
         made = client.create_recurring_run(
             experiment_id,
@@ -160,15 +160,32 @@ def schedules(client: Client, experiment_id: str) -> list[Any]:
             return found
 
 
+def _checked(name: str) -> str:
+    """The name of a new schedule, without blanks around it."""
+    name = name.strip()
+    if not name:
+        raise ConfigError("The schedule has no name: expected one, such as nightly.")
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"The schedule's name is {name[:_LONGEST_NAME]!r}, with {len(name)} characters: expected at most "
+            f"{_LONGEST_NAME}, all printable, such as nightly."
+        )
+    return name
+
+
 def _for_each(client: Client, experiment: str, name: str, call: Callable[[str], Any]) -> None:
     """Call the server for the schedule of a name, and for its other copies, if a lost connection left any."""
     found = _of_experiment(client, experiment)
-    wanted = [schedule for schedule in found if schedule.display_name == name]
+    wanted = [schedule for schedule in found if _has_name(schedule, name)]
     if not wanted:
         raise ConfigError(_none_of(name, experiment, sorted({schedule.display_name or "?" for schedule in found})))
     with explained_errors():
         for schedule in wanted:
             call(schedule.recurring_run_id)
+
+
+def _has_name(schedule: Any, name: str) -> bool:
+    return str(schedule.display_name).strip() == name.strip()
 
 
 def _is_paused(schedule: Any) -> bool:

@@ -55,6 +55,24 @@ def test_a_schedule_has_a_name(server, create, name):
     assert server.log == []
 
 
+@pytest.mark.parametrize("name", ["new\nline", "a\x1b[31mb", "x" * 129])
+def test_a_name_that_no_line_can_show_is_refused(server, create, name):
+    result = create(name)
+    assert result.exit_code == 2
+    assert f"with {len(name)} characters: expected at most 128, all printable" in result.stderr
+    assert server.log == []
+
+
+def test_blanks_around_a_name_are_no_part_of_it(server, create, invoke):
+    for name in ("nightly", " nightly "):
+        create(name)
+    assert server.only("recurring_runs")["display_name"] == "nightly"
+    server.only("recurring_runs")["display_name"] = "nightly "  # from another client
+    assert "replaced nightly" in create("nightly").stdout
+    assert invoke(app, "delete", "nightly ").exit_code == 0
+    assert schedules(server) == []
+
+
 def test_the_same_name_replaces(server, create):
     for name in ("a", "b", "c"):
         create(name, "seed=1")
