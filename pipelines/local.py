@@ -22,9 +22,10 @@ import psutil  # type: ignore[import-untyped]
 import typer
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
+from kfp.local import subprocess_task_handler
 
 from components.base import IMAGE
-from mtlrank.errors import ConfigError, SigTerm, TerminatedError
+from mtlrank.errors import ConfigError, InterruptedRunError, SigTerm, TerminatedError
 from mtlrank.guard import errors_in_one_line
 from pipelines.check import check, check_for_image
 from pipelines.console import readable
@@ -86,11 +87,13 @@ def _fail_at_once(pipeline: GraphComponent) -> None:
 
 
 def _end_steps(number: int, frame: FrameType | None) -> NoReturn:
-    """End the steps too, as they are processes of their own."""
-    for process in psutil.Process().children(recursive=True):
+    """End the steps too, as they are processes of their own, and let kfp's threads start no others."""
+    subprocess_task_handler.run_local_subprocess = lambda **_: 1  # the exit code of a step that failed
+    steps = psutil.Process().children(recursive=True)
+    for process in steps:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    raise SigTerm
+    raise SigTerm(number, steps)  # also for Ctrl-C: at a KeyboardInterrupt, subprocess.Popen waits for no step
 
 
 @errors_in_one_line()
@@ -116,10 +119,15 @@ def main(
     (check if runner == "subprocess" else check_for_image)(values, declared)
     if runner == "subprocess":
         _refuse_python3(root, values)
-        signal.signal(signal.SIGTERM, _end_steps)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end_steps)
     try:
         result = run(root, runner, image, chosen, verbose, **values)
-    except SigTerm:
+    except SigTerm as stop:
+        number, steps = stop.args
+        psutil.wait_procs(steps)  # training saves its state first
+        if number == signal.SIGINT:
+            raise InterruptedRunError("stopped by Ctrl-C, and the steps too.") from None
         raise TerminatedError("stopped by SIGTERM, and the steps too.") from None
     except RuntimeError as error:
         message = re.sub(r"\033\[\d*m", "", str(error))  # kfp colours it
