@@ -21,9 +21,14 @@ def prune(registry: Registry, keep: int, *, really: bool, say: Callable[[str], N
     if not pointer.changes:
         return say(f"{registry.path} has no model in use: nothing is removed")
     published = registry.published()
+    if going := [model for model in pointer.removing if registry.is_removing(model, pointer)]:
+        since = max(pointer.removed[model] for model in going)
+        number = counted(len(going), "model")
+        say(f"being removed since {since}: {number}; if that was stopped, run this again an hour after that time")
     doomed = superfluous(registry, pointer, published, keep, now)
     if not doomed:
-        return say(f"nothing to remove: {counted(len(published), 'model')} in {registry.path}, all to be kept")
+        kept = len(published.keys() - set(going))
+        return say(f"nothing to remove: {counted(kept, 'model')} in {registry.path}, all to be kept")
     if really:
         registry.remove(doomed, pointer, lambda model: say(f"removed {_described(model, published, pointer.changes)}"))
     else:
