@@ -14,6 +14,7 @@ from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, prev
 from mtlrank.registry.pointer import Pointer, dump, parse, without, written
 from mtlrank.storage import (
     MANIFEST,
+    check_folder,
     describe_files,
     exists,
     fetch_folder,
@@ -23,7 +24,6 @@ from mtlrank.storage import (
     locked,
     mirror,
     publish_folder,
-    read_manifest,
     read_versioned,
     remove_folder,
     safe_name,
@@ -109,12 +109,11 @@ class Registry:
         if to == now:
             raise ConfigError(f"{to} is in use already.")
         self._check_exists(safe_name(to, "--to"))
-        if mirror(self.folder(to)) == Path(self.folder(to)):  # from a bucket, fetching checks it
-            try:
-                read_manifest(self.folder(to))
-            except DataError:
-                self._check_exists(to)  # perhaps it is damaged because it is being removed
-                raise
+        try:
+            check_folder(self.folder(to))
+        except (DataError, StorageError):
+            self._check_exists(to)  # perhaps it is damaged because it is being removed
+            raise
         return self._move(Change(to, now, _now(), ROLLED_BACK, note, source_of(to, changes)), changes)
 
     def published(self) -> dict[str, Published]:

@@ -1,6 +1,6 @@
 """One way to read and write a path, local or `gs://`. Files appear whole or not at all; a manifest is written last."""
 
-from mtlrank.storage.fetch import fetch_folder, mirror
+from mtlrank.storage.fetch import check_folder, fetch_folder, mirror
 from mtlrank.storage.files import describe_files, exists, list_files, read_bytes, read_versioned, write_bytes
 from mtlrank.storage.local import (
     file_hash,
@@ -26,6 +26,7 @@ __all__ = [
     "ABSENT",
     "MANIFEST",
     "Version",
+    "check_folder",
     "describe_files",
     "exists",
     "fetch_folder",

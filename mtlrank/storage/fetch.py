@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mtlrank.errors import DataError, StorageError
 from mtlrank.storage.local import file_hash, home, locked, put_in_place, system_errors, write_whole
-from mtlrank.storage.manifest import MANIFEST, listed_files
+from mtlrank.storage.manifest import MANIFEST, listed_files, read_manifest
 from mtlrank.storage.parallel import in_parallel
 from mtlrank.storage.paths import Place, parse
 
@@ -35,6 +35,23 @@ def fetch_folder(path: str | Path, target: str | Path) -> Path:
         with locked(target):  # of several processes of one machine, one downloads and the others find the folder
             _fetch(source, target)
     return target
+
+
+def check_folder(path: str | Path) -> None:
+    """Raise an error if a published folder is damaged. What lies on Google Cloud Storage is fetched for that."""
+    source = parse(path)
+    if isinstance(source, Path):
+        read_manifest(source)
+        return
+    from mtlrank.storage import gcs
+    from mtlrank.storage.digest import digest
+
+    copy = fetch_folder(path, mirror(path))
+    there = gcs.list_objects(source)
+    for name in read_manifest(copy)["files"]:  # those that were there already were not compared with the bucket's
+        with (copy / name).open("rb") as file:
+            if name not in there or not there[name].holds(digest(file)):
+                raise DataError(f"{source.child(name)} is missing, changed or damaged. Publish the folder again.")
 
 
 def _fetch(source: Place, target: Path) -> None:

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from mtlrank.registry import Registry
-from mtlrank.storage import file_hash, write_bytes, write_json, write_manifest
+from mtlrank.storage import file_hash, gcs, write_bytes, write_json, write_manifest
+from mtlrank.storage.paths import parse
 from tests.evaluation.judged_runs import write_run
 
 
@@ -28,3 +31,12 @@ def publish(registry, tmp_path, name):
     (folder / "weights").write_text(name)
     write_manifest(folder, {"kind": "registered model"})
     return registry.publish(folder)
+
+
+def remove_file(path):
+    """Remove one file of a folder, as by accident."""
+    place = parse(path)
+    if isinstance(place, Path):
+        place.unlink()
+    else:
+        gcs.delete(place)

@@ -12,7 +12,7 @@ from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.registry import Change, Source, model_folder
 from mtlrank.registry.entry import write_entry
 from mtlrank.storage import MANIFEST, join, read_bytes, write_bytes, write_json, write_manifest
-from tests.registry.conftest import publish, write_finished
+from tests.registry.conftest import publish, remove_file, write_finished
 
 
 @pytest.fixture
@@ -156,14 +156,16 @@ def test_a_model_that_was_never_promoted_gives_way_to_what_it_replaced(registry,
     assert registry.roll_back().model == models[0]
 
 
-def test_a_damaged_model_is_not_put_in_use(registry, place, three, tmp_path):
-    if place.startswith("gs://"):
-        pytest.skip("what is fetched is checked anyway")
-    (file,) = Path(registry.folder(three[0])).glob("**/weights")
-    file.write_text("other")
-    with pytest.raises(DataError, match="was changed or damaged"):
-        registry.roll_back(three[0])
-    assert registry.current() == three[-1]
+@pytest.mark.parametrize("is_fetched", [False, True])
+def test_a_damaged_model_is_not_put_in_use(registry, place, three, is_fetched):
+    if is_fetched:
+        registry.fetch(three[0])
+    file = join(registry.folder(three[0]), "weights")
+    for damage in (lambda: write_bytes(file, b"other"), lambda: remove_file(file)):
+        damage()
+        with pytest.raises(DataError, match=r"weights (was changed|is missing|is damaged)"):
+            registry.roll_back(three[0])
+        assert registry.current() == three[-1]
 
 
 def test_what_is_in_use_already_is_told(registry, three):
