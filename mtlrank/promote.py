@@ -23,7 +23,7 @@ from mtlrank.evaluation.measures import is_lower_better
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
-from mtlrank.registry import Registry, Source
+from mtlrank.registry import Registry, Source, model_name
 from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.registry.history import Change, held_by
@@ -61,13 +61,15 @@ def run(
         candidate = read_system("new", [entry])
         parse_measures(measures, candidate)
         changes = registry.history()
-        in_use = changes[-1].model if changes else None
+        in_use, name = changes[-1].model if changes else None, model_name(entry)
         if not (measures or force):
-            of_first = (entry, "the new model") if in_use is None else (registry.fetch(in_use), "the model in use")
+            of_first = (
+                (entry, "the new model") if in_use in (None, name) else (registry.fetch(in_use), "the model in use")
+            )
             measures = [_main_measure(*of_first)]  # of the first model: later ones will be compared by it
         if not force:
             check_margin(margin, measures)
-        name = registry.publish(entry)
+        registry.publish(entry)
         if in_use is not None and (name == in_use or (not force and registry.same_weights(name, in_use))):
             reason = f"{in_use} is in use already" + (f", with the same weights as {name}" if name != in_use else "")
             say(reason)

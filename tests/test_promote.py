@@ -16,7 +16,7 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.errors import ConflictError
 from mtlrank.registry import Registry, prune
 from mtlrank.registry.decision import decide
-from mtlrank.storage import file_hash, read_json, write_json
+from mtlrank.storage import file_hash, join, read_bytes, read_json, write_bytes, write_json
 from tests.registry.conftest import write_finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -125,6 +125,20 @@ def test_a_damaged_model_is_not_published(tmp_path):
     assert "model.safetensors was changed or damaged" in done.stderr
     assert list(registry.rglob("model.safetensors")) == []
     assert Registry(registry).current() is None
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "evaluation/rank/metrics.json", "model/model.safetensors"])
+def test_a_damaged_model_is_repaired_by_promoting_its_run_again(place, tmp_path, file):
+    runs = [write_finished(tmp_path / name, gain=gain) for name, gain in (("first", 0.0), ("second", 0.1))]
+    for run in runs:
+        typed("promote", run, "--registry", place)
+    registry = Registry(place)
+    for run, change in zip(runs, registry.history(), strict=True):
+        damaged = join(registry.folder(change.model), file)
+        whole = read_bytes(damaged)
+        write_bytes(damaged, b"{")
+        done = typed("promote", run, "--registry", place, *(["--force", "again"] if run == runs[0] else []))
+        assert (done.exit_code, read_bytes(damaged)) == (0, whole), done.stderr
 
 
 def test_of_two_promotions_the_one_that_was_overtaken_is_refused(place, tmp_path, monkeypatch):

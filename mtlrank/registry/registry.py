@@ -79,10 +79,13 @@ class Registry:
         return fetch_folder(self.folder(model), mirror(self.folder(model)))
 
     def publish(self, entry: Path) -> str:
-        """Publish a local folder with a manifest; returns the model's name. The same folder twice is one model."""
-        model = hashlib.sha256((entry / MANIFEST).read_bytes()).hexdigest()[:_ID_LENGTH]
+        """Publish a local folder with a manifest; returns the model's name.
+
+        The same folder twice is one model. If that has been damaged, it is repaired.
+        """
+        model = model_name(entry)
         self._check_not_removing(model, self.pointer())
-        publish_folder(entry, self.folder(model))
+        publish_folder(entry, self.folder(model), repair=True)  # as the name says what the folder contains
         return model
 
     def promote(self, model: str, note: str, changes: Sequence[Change], source: Source | None = None) -> Change:
@@ -111,9 +114,11 @@ class Registry:
         self._check_exists(safe_name(to, "--to"))
         try:
             check_folder(self.folder(to))
-        except (DataError, StorageError):
+        except (DataError, StorageError) as error:
             self._check_exists(to)  # perhaps it is damaged because it is being removed
-            raise
+            if isinstance(error, StorageError):
+                raise
+            raise DataError(f"{error} Promoting the run that {to} came from again repairs it.") from error
         return self._move(Change(to, now, _now(), ROLLED_BACK, note, source_of(to, changes)), changes)
 
     def published(self) -> dict[str, Published]:
@@ -267,6 +272,11 @@ class Registry:
                 return self._write(without(pointer._replace(removing=left), whole))
             except ConflictError:
                 continue
+
+
+def model_name(entry: Path) -> str:
+    """The name in a registry of a local folder with a manifest."""
+    return hashlib.sha256((entry / MANIFEST).read_bytes()).hexdigest()[:_ID_LENGTH]
 
 
 def _time() -> datetime:

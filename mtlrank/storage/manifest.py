@@ -90,7 +90,7 @@ def _replace(target: Path, part: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        if _are_same(target, part):
+        if are_same(target, part):
             break
         shutil.rmtree(aside, ignore_errors=True)  # from the round before, which another process has won
         with suppress(FileNotFoundError):  # another process has just moved it
@@ -99,10 +99,10 @@ def _replace(target: Path, part: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _are_same(target: Path, part: Path) -> bool:
+def are_same(target: Path, other: Path) -> bool:
     """Whether both have the same manifest, and `target` is undamaged."""
     try:
-        return (target / MANIFEST).read_bytes() == (part / MANIFEST).read_bytes() and bool(read_manifest(target))
+        return (target / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes() and bool(read_manifest(target))
     except (OSError, DataError):  # such as when another process moves it now
         return False
 

@@ -11,7 +11,16 @@ import pytest
 from mtlrank.errors import ConfigError, ConflictError, DataError
 from mtlrank.registry import Change, Source, model_folder
 from mtlrank.registry.entry import write_entry
-from mtlrank.storage import MANIFEST, join, read_bytes, write_bytes, write_json, write_manifest
+from mtlrank.storage import (
+    MANIFEST,
+    describe_files,
+    join,
+    list_files,
+    read_bytes,
+    write_bytes,
+    write_json,
+    write_manifest,
+)
 from tests.registry.conftest import publish, remove_file, write_finished
 
 
@@ -166,6 +175,42 @@ def test_a_damaged_model_is_not_put_in_use(registry, place, three, is_fetched):
         with pytest.raises(DataError, match=r"weights (was changed|is missing|is damaged)"):
             registry.roll_back(three[0])
         assert registry.current() == three[-1]
+
+
+def contents(folder):
+    return {name: read_bytes(join(folder, name)) for name in list_files(folder)}
+
+
+@pytest.mark.parametrize("name", ["weights", MANIFEST])
+@pytest.mark.parametrize("damage", ["changed", "emptied", "missing"])
+def test_publishing_a_damaged_model_again_repairs_it(registry, three, tmp_path, name, damage):
+    folder = registry.folder(three[0])
+    before = contents(folder)
+    if damage == "missing":
+        remove_file(join(folder, name))
+    else:
+        other = json.dumps({"files": {"weights": "0" * 64}}).encode()
+        write_bytes(join(folder, name), other if damage == "changed" else b"")
+    assert publish(registry, tmp_path, "a") == three[0]
+    assert contents(folder) == before
+    registry.roll_back(three[0])
+    assert (registry.fetch(three[0]) / "weights").read_text() == "a"
+
+
+def test_publishing_a_whole_model_again_touches_nothing(registry, three, tmp_path):
+    before = describe_files(registry.folder(three[0]))
+    publish(registry, tmp_path, "a")
+    assert describe_files(registry.folder(three[0])) == before
+
+
+def test_what_is_damaged_itself_repairs_nothing(registry, three, tmp_path):
+    entry, folder = tmp_path / "entries" / "a", registry.folder(three[0])
+    (entry / "weights").write_text("other")
+    write_bytes(join(folder, "weights"), b"damaged")
+    before = contents(folder)
+    with pytest.raises(DataError, match="weights was changed or damaged"):
+        registry.publish(entry)
+    assert contents(folder) == before
 
 
 def test_what_is_in_use_already_is_told(registry, three):
