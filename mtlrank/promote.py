@@ -18,7 +18,7 @@ from mtlrank.composing.compose import pipeline_config
 from mtlrank.config import datasets_of, head_names
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import SUMMARY, head_folders
+from mtlrank.evaluation.judged_head import SUMMARY, head_folders, read_head
 from mtlrank.evaluation.measures import is_lower_better
 from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
@@ -55,6 +55,8 @@ def run(
     model, by default the folder around it.
     """
     source = _source(model.absolute().parent, trained_in)
+    for head in heads:
+        read_head(head)  # here, so that a message names this folder, and not the copy
     with tempfile.TemporaryDirectory() as scratch:
         entry = Path(scratch) / "entry"
         write_entry(entry, model, heads)

@@ -115,6 +115,16 @@ def test_the_judgement_of_another_model_is_refused(tmp_path):
     assert typed("promote", run, "--registry", tmp_path / "registry").exit_code == 0
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("")])
+def test_a_damaged_judgement_is_named_where_it_lies(tmp_path, damage):
+    run = write_finished(tmp_path / "run")
+    damage(run / "evaluation" / "rank" / "per_query.tsv")
+    done = typed("promote", run, "--registry", tmp_path / "registry")
+    assert done.exit_code == 3
+    assert f"mtlrank: {run}/evaluation/rank" in done.stderr
+    assert "entry" not in done.stderr
+
+
 def test_a_damaged_model_is_not_published(tmp_path):
     run, registry = write_finished(tmp_path / "run"), tmp_path / "registry"
     weights = run / "model" / "model.safetensors"
