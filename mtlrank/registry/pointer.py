@@ -9,6 +9,8 @@ from mtlrank.errors import DataError
 from mtlrank.registry.history import Change, Source
 from mtlrank.storage import ABSENT, Version, safe_name
 
+_KEYS = {"current", "changes", "removed", "removing"}
+
 
 class Pointer(NamedTuple):
     """One state of the pointer. Every change of a registry writes it, so of two at the same time, one is refused."""
@@ -17,6 +19,7 @@ class Pointer(NamedTuple):
     changes: list[Change]  # of the model in use, oldest first
     removed: Mapping[str, str]  # time of removal by model
     removing: list[str]  # of these models, those whose files are being removed now
+    unknown: Sequence[str] = ()  # keys of the file that a later version wrote
 
 
 def parse(data: bytes | None, version: Version, where: str) -> Pointer:
@@ -27,6 +30,7 @@ def parse(data: bytes | None, version: Version, where: str) -> Pointer:
         kept = json.loads(data)
         changes = [_change(row) for row in kept["changes"]]
         removed, removing = dict(kept.get("removed", {})), list(kept.get("removing", []))
+        unknown = [*kept.keys() - _KEYS, *(key for row in kept["changes"] for key in _unknown(row))]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{where} is damaged: {error}. Restore an older version of it.") from error
     fields = [field for change in changes for field in change._asdict().items() if field[0] != "source"]
@@ -36,7 +40,7 @@ def parse(data: bytes | None, version: Version, where: str) -> Pointer:
         raise DataError(f"{where} is damaged: changes contain a value that is not text. Restore an older one.")
     for model in [*(change.model for change in changes), *removed, *removing]:
         safe_name(model, f"A model in {where}")
-    return Pointer(version, changes, removed, removing)
+    return Pointer(version, changes, removed, removing, sorted(set(unknown)))
 
 
 def dump(pointer: Pointer) -> bytes:
@@ -60,9 +64,13 @@ def written(time: datetime) -> str:
 
 
 def _change(row: dict[str, Any]) -> Change:
-    known = {field: row[field] for field in Change._fields if field in row}  # a later version may say more
+    known = {field: row[field] for field in Change._fields if field in row}
     source = known.get("source")
     return Change(**{**known, "source": None if source is None else Source(*(source[f] for f in Source._fields))})
+
+
+def _unknown(row: dict[str, Any]) -> list[str]:
+    return [*row.keys() - {*Change._fields}, *(row.get("source") or {}).keys() - {*Source._fields}]
 
 
 def _row(change: Change) -> dict[str, Any]:

@@ -222,6 +222,11 @@ class Registry:
 
     def _write(self, pointer: Pointer) -> None:
         """Write the pointer. Raises `ConflictError` if the file has changed since it was read."""
+        if pointer.unknown:
+            raise ConfigError(
+                f"{join(self.path, POINTER)} has keys that this version of mtlrank does not know and would lose: "
+                f"{', '.join(pointer.unknown)}. Change what is in use with the later version that wrote them."
+            )
         write_bytes(join(self.path, POINTER), dump(pointer), expected=pointer.version)
 
     def _exists(self, model: str) -> bool:

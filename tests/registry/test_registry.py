@@ -240,6 +240,28 @@ def test_a_registry_of_before_sources_is_read_and_goes_on(registry, place, tmp_p
     assert registry.roll_back().source is None
 
 
+@pytest.mark.parametrize("where", ["the file", "a change", "a source"])
+def test_what_a_later_version_wrote_is_read_and_not_lost(registry, place, tmp_path, where):
+    models = [publish(registry, tmp_path, name) for name in "ab"]
+    for model in models:
+        registry.promote(model, "", registry.history(), Source("runs/a", "unknown", "unknown"))
+    pointer = json.loads(read_bytes(join(place, "current.json")))
+    change = pointer["changes"][0]
+    {"the file": pointer, "a change": change, "a source": change["source"]}[where]["later"] = 1
+    written = json.dumps(pointer).encode()
+    write_bytes(join(place, "current.json"), written)
+    assert registry.current() == models[1]
+    for write in (
+        lambda: registry.roll_back(),
+        lambda: registry.promote(models[0], "", registry.history()),
+        lambda: registry.remove(models[:1], registry.pointer(), print),
+    ):
+        with pytest.raises(ConfigError, match=r"current\.json has keys that .* would lose: later\."):
+            write()
+    assert read_bytes(join(place, "current.json")) == written
+    assert set(registry.published()) == set(models)
+
+
 CHANGE = {"model": "a", "replaced": None, "when": "", "how": "promoted", "note": ""}
 
 
