@@ -11,10 +11,10 @@ from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.confounds import confounds_of
 from mtlrank.evaluation.grouping import Settings, check_distinct, system_names, without_seed
+from mtlrank.pages.figures import RANDOM_WEIGHTS
 from mtlrank.storage import read_json
 
 COMPRESSION = "compression"
-CONTROL = "random weights"
 _SAME = ("split", "classes")  # of a task, in all probes
 
 
@@ -129,8 +129,8 @@ def _task(name: str, groups: Mapping[str, Sequence[Probe]]) -> Iterator[Found]:
     controls = [body for body, probed in bodies.items() if all(task["control"] for task in probed)]
     for quantity in (COMPRESSION, *first[0]["measures"]):
         curves = {body: Curve(seeds[body], _values(probed, "found", quantity)) for body, probed in bodies.items()}
-        if controls and CONTROL not in curves:
-            curves[CONTROL] = Curve(seeds[controls[0]], _values(bodies[controls[0]], "control", quantity))
+        if controls and RANDOM_WEIGHTS not in curves:
+            curves[RANDOM_WEIGHTS] = Curve(seeds[controls[0]], _values(bodies[controls[0]], "control", quantity))
         if quantity == COMPRESSION:
             levels, level_name = [task["frequencies"] for task in first], "frequencies of the labels"
         else:
