@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from mtlrank import probes as step
 from mtlrank.cli import app
 from mtlrank.probing.results import write_results
+from mtlrank.storage import read_json, write_json
 from tests.pages.terminals import WIDTHS, assert_uncut, printed
 from tests.probing.test_results import probed
 
@@ -91,7 +92,22 @@ def test_random_weights_are_a_body_beside_the_others(folders):
     assert "random weights" in done.stdout
 
 
-def test_what_was_not_probed_everywhere_and_where_layers_are_missing_is_left_out(folders):
+def test_bodies_of_different_depth_are_compared_in_the_layers_that_both_have(folders):
+    for folder in (folders / "base").iterdir():
+        found = read_json(folder / "probe.json")
+        for values in (found["tasks"][0]["found"], found["tasks"][0]["found"]["values"]):
+            values |= {name: each[:2] for name, each in values.items() if isinstance(each, list)}
+        write_json(folder / "probe.json", found)
+    for first, second, where in (("base", "trained", "ab"), ("trained", "base", "ba")):
+        done = typed(f"a={first}", f"b={second}", "--output", where)
+        assert done.exit_code == 0, done.output
+        rows = [row for row in rows_of(folders / where / "probes.csv") if row["body"] == "b" and row["layer"]]
+        of_both = [row["layer"] for row in rows if row["quantity"] == "compression" and row["difference"]]
+        assert of_both == ["0", "1"]
+        assert done.stdout.count("2.10") + done.stdout.count("2.60") >= 1  # layer 2 of the deeper one
+
+
+def test_what_was_not_probed_everywhere_is_left_out(folders):
     write(folders, "more", TRAINED, names=("ner", "rank"))
     done = typed("base", "more")
     assert done.exit_code == 0, done.output

@@ -15,6 +15,7 @@ from mtlrank.pages.figures import RANDOM_WEIGHTS
 from mtlrank.storage import read_json
 
 COMPRESSION = "compression"
+FREQUENCIES = "frequencies of the labels"  # by which labels are coded without a layer
 _SAME = ("split", "classes")  # of a task, in all probes
 
 
@@ -42,12 +43,12 @@ class Curve(NamedTuple):
     values: dict[int, Floats]  # of each probe, in the order of the seeds; NaN where a probe does not rank
 
     def at(self, layer: int) -> Estimate | None:
-        """The mean in a layer; None if a probe has no value there."""
-        return _estimate(self.values[layer])
+        """The mean in a layer; None if a probe has no value there, or the body no such layer."""
+        return _estimate(self.values[layer]) if layer in self.values else None
 
     def beyond(self, first: "Curve", layer: int) -> Estimate | None:
         """How much more it is than the first body's, paired by seed if both have the same ones."""
-        if layer not in first.values:
+        if layer not in first.values or layer not in self.values:
             return None
         return _difference(first.values[layer], self.values[layer], is_paired=_are_paired(first.seeds, self.seeds))
 
@@ -132,7 +133,7 @@ def _task(name: str, groups: Mapping[str, Sequence[Probe]]) -> Iterator[Found]:
         if controls and RANDOM_WEIGHTS not in curves:
             curves[RANDOM_WEIGHTS] = Curve(seeds[controls[0]], _values(bodies[controls[0]], "control", quantity))
         if quantity == COMPRESSION:
-            levels, level_name = [task["frequencies"] for task in first], "frequencies of the labels"
+            levels, level_name = [task["frequencies"] for task in first], FREQUENCIES
         else:
             levels, level_name = [task["baseline"][quantity] for task in first], first[0]["baseline_name"]
         is_main = quantity in (COMPRESSION, first[0]["measures"][0])

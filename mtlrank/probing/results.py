@@ -12,10 +12,10 @@ from mtlrank.about import PROBED
 from mtlrank.evaluation.measures import shown
 from mtlrank.pages import figures, render
 from mtlrank.pages.tables import as_csv, show
+from mtlrank.probing.comparison import COMPRESSION, FREQUENCIES
 from mtlrank.probing.task import Layers, Probed, by_compression, suggested_layer
 from mtlrank.storage import write_json, write_text
 
-_FREQUENCIES = "frequencies of the labels"
 _HEADER = ["task", "body", "layer", "measure", "value", "online_bits", "uniform_bits", "compression", "suggested"]
 
 
@@ -131,7 +131,7 @@ def _csv(results: Sequence[Probed], suggested: Mapping[str, int]) -> str:
         for measure, constant in probed.baseline.items():
             rows.append([probed.name, probed.baseline_name, "", measure, f"{constant:.6f}", "", "", "", ""])
         code = [f"{probed.uniform_bits / probed.frequencies:.1f}", f"{probed.uniform_bits:.1f}"]
-        rows.append([probed.name, _FREQUENCIES, "", "", "", *code, f"{probed.frequencies:.4f}", ""])
+        rows.append([probed.name, FREQUENCIES, "", "", "", *code, f"{probed.frequencies:.4f}", ""])
     return as_csv(rows)
 
 
@@ -143,7 +143,7 @@ def _plain(probed: Probed) -> dict[str, Any]:
 
 def _pictures(results: Sequence[Probed], suggested: Mapping[str, int]) -> figures.Pictures:
     """Compression, and each measure that is the first of some tasks."""
-    pictures = [("Compression", _picture(results, "compression", suggested))]
+    pictures = [("Compression", _picture(results, COMPRESSION, suggested))]
     for measure in dict.fromkeys(probed.measures[0] for probed in results):
         mine = [
             p for p in results if p.measures[0] == measure and p.found.values[measure] != [None] * len(p.found.layers)
@@ -158,8 +158,8 @@ def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, i
     for probed in results:
         if probed.control:
             panels[probed.name][figures.RANDOM_WEIGHTS] = _curve(probed.control, quantity)
-    if quantity == "compression":
-        levels, level = {probed.name: probed.frequencies for probed in results}, _FREQUENCIES
+    if quantity == COMPRESSION:
+        levels, level = {probed.name: probed.frequencies for probed in results}, FREQUENCIES
     else:
         levels = {probed.name: probed.baseline[quantity] for probed in results}
         level = " or ".join(dict.fromkeys(probed.baseline_name for probed in results))
@@ -168,6 +168,6 @@ def _picture(results: Sequence[Probed], quantity: str, suggested: Mapping[str, i
 
 def _curve(found: Layers, quantity: str) -> list[figures.LayerValue]:
     """A value for each layer; what is undefined is NaN, where the line has a gap."""
-    values = found.compression if quantity == "compression" else found.values[quantity]
+    values = found.compression if quantity == COMPRESSION else found.values[quantity]
     values = [math.nan if value is None else value for value in values]
     return [figures.LayerValue(layer, value) for layer, value in zip(found.layers, values, strict=True)]
