@@ -141,7 +141,7 @@ def prepared(options: argparse.Namespace, rows: list[Pair], *, compiled: bool = 
     import torch
 
     from mtlrank.datamodule.dataset import MTLDataset
-    from mtlrank.datamodule.multitask import MTLLoader
+    from mtlrank.datamodule.loader import MTLLoader
     from mtlrank.datamodule.sampler import LongestFirst
     from mtlrank.inference.scoring import score_split
 

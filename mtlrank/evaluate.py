@@ -21,8 +21,8 @@ from mtlrank.composing.objects import build_object
 from mtlrank.composing.selection import select_tasks, with_measures
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
-from mtlrank.datamodule.multitask import MTLLoader, check_judges
-from mtlrank.datamodule.sampler import LongestFirst, MTLSampler
+from mtlrank.datamodule.loader import MTLLoader
+from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, check_judges
 from mtlrank.errors import ConfigError, UserError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, head_folders, head_name
 from mtlrank.evaluation.measures import at_level

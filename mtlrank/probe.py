@@ -16,7 +16,7 @@ import torch
 
 from mtlrank import prepare
 from mtlrank.about import PROBED, RUN
-from mtlrank.building.datamodule import check_tokenizers
+from mtlrank.building.dataset import check_tokenizers
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.selection import select_tasks
 from mtlrank.composing.tree import by_key

@@ -22,8 +22,8 @@ from torch.distributed import DistBackendError
 
 from mtlrank import evaluate, prepare, run_folder
 from mtlrank.about import ABOUT, DATA, EVALUATION, METRICS, MODEL, REPORT, describe, read_about
-from mtlrank.building.datamodule import build_datamodule, check_samplers, check_tokenizers
-from mtlrank.building.dataset import code, dataset_fingerprint, has_split, own_code
+from mtlrank.building.datamodule import build_datamodule, check_samplers
+from mtlrank.building.dataset import check_tokenizers, code, dataset_fingerprint, has_split, own_code
 from mtlrank.building.loop import build_loop, check_loop
 from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body
 from mtlrank.building.trainer import (
@@ -41,7 +41,8 @@ from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
-from mtlrank.datamodule.multitask import MTLDataModule, check_judges
+from mtlrank.datamodule.multitask import MTLDataModule
+from mtlrank.datamodule.sampler import check_judges
 from mtlrank.errors import ConfigError, DataError, ResourceError, one_line
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import invented, print_table, write_report, write_validation_report

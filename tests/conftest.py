@@ -9,10 +9,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
 import gc
+import inspect
 import threading
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from kfp.dsl import pipeline_task
 
 from mtlrank import embedded
 from mtlrank.composing.compose import compose_config
@@ -22,6 +26,9 @@ from mtlrank.storage import gcs, patience, upload
 from tests.storage.gcs_server import FakeServer
 from tests.tiny_collection import FILES, write
 
+# kfp looks up its caller's name. Below pytest it would read the source of a hundred frames each time, which takes seconds.
+pipeline_task.inspect = SimpleNamespace(stack=partial(inspect.stack, 0))
+
 KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
 
 
@@ -29,6 +36,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.xdist_group("docker"))  # one worker builds the image
 
 
 def pytest_collection_finish():

@@ -7,7 +7,6 @@ from mtlrank.composing.objects import build_object
 from mtlrank.config import Config, head_names
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.errors import ConfigError
 from mtlrank.own_parts import instance_of
 
 
@@ -33,14 +32,3 @@ def check_samplers(config: Config) -> None:
         for table in ("limits", "probabilities"):
             if str(node["_target_"]).startswith("mtlrank.") and isinstance(node.get(table), dict):
                 all_known(table, node[table], names, "datasets")
-
-
-def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
-    """Refuse datasets that were not prepared with the body's tokenizer."""
-    backbone = config["model"]["body"]["backbone"]
-    found = {key: dataset.manifest["tokenizer"] for key, dataset in datasets.items()}
-    if len({tokenizer["sha256"] for tokenizer in found.values()}) > 1 or any(
-        tokenizer["name"] != backbone for tokenizer in found.values()
-    ):
-        table = ", ".join(f"{key}: {tokenizer['name']}" for key, tokenizer in found.items())
-        raise ConfigError(f"The body is {backbone!r}, but datasets were prepared for other tokenizers: {table}.")

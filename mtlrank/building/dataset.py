@@ -39,6 +39,17 @@ def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     return dataset
 
 
+def check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
+    """Refuse datasets that were not prepared with the body's tokenizer."""
+    backbone = config["model"]["body"]["backbone"]
+    found = {key: dataset.manifest["tokenizer"] for key, dataset in datasets.items()}
+    if len({tokenizer["sha256"] for tokenizer in found.values()}) > 1 or any(
+        tokenizer["name"] != backbone for tokenizer in found.values()
+    ):
+        table = ", ".join(f"{key}: {tokenizer['name']}" for key, tokenizer in found.items())
+        raise ConfigError(f"The body is {backbone!r}, but datasets were prepared for other tokenizers: {table}.")
+
+
 def check_length(key: str, dataset: Mapping[str, Any], backbone: str, most: int | None) -> None:
     """Refuse a max_length above `most`, the number of positions that a body has."""
     length = dataset.get("preprocessor", {}).get("max_length", 0)

@@ -1,48 +1,17 @@
-"""The datamodule: loaders whose samplers make the batches, and whose position can be saved."""
+"""The datamodule: one mixture of datasets for Lightning's trainer."""
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader
 
-from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import MTLDataset
-from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, Sequential
+from mtlrank.datamodule.loader import MTLLoader
+from mtlrank.datamodule.sampler import MTLSampler, check_judges, sampler_name
 from mtlrank.errors import ConfigError, UserError
 from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
 from mtlrank.progress import warn
-
-
-class MTLLoader(DataLoader[MTLBatch]):
-    """A DataLoader that can start in any epoch, after any number of that epoch's batches."""
-
-    def __init__(self, dataset: Any, sampler: MTLSampler, num_workers: int = 0) -> None:
-        draws: Any = sampler  # the dataset takes a whole `Draw`, not indices
-        super().__init__(
-            dataset,
-            batch_sampler=draws,
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            pin_memory=torch.cuda.is_available(),  # so that copies to the GPU need not wait
-            worker_init_fn=_leave_signals,
-        )
-        self.mtl_sampler = sampler
-        self.epoch = 0
-        self.start = 0
-
-    def start_at(self, epoch: int, batches: int = 0) -> None:
-        """Continue with `epoch`, after `batches` of its batches (counted over all processes)."""
-        self.epoch, self.start = epoch, batches
-
-    def __iter__(self) -> Iterator[MTLBatch]:  # type: ignore[override]
-        """The batches of the epoch. The next iteration repeats the epoch, unless `start_at` is called."""
-        self.mtl_sampler.set_position(self.epoch, self.start)
-        self.start = 0
-        yield from super().__iter__()
 
 
 class MTLDataModule(pl.LightningDataModule):
@@ -115,7 +84,7 @@ class MTLDataModule(pl.LightningDataModule):
             if isinstance(error, UserError):
                 raise
             raise ConfigError(
-                f"datamodule.{split}_sampler: {_name(make)} does not take its settings: {error}."
+                f"datamodule.{split}_sampler: {sampler_name(make)} does not take its settings: {error}."
             ) from error
         checked: MTLSampler = instance_of(f"datamodule.{split}_sampler", sampler, MTLSampler, "sizes")
         if split == "train":
@@ -137,28 +106,3 @@ class MTLDataModule(pl.LightningDataModule):
                 warn(remark)
         self._training.start_at(*self._start)
         return self._training
-
-
-def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
-    """Raise `ConfigError` for a sampler that does not take every sample once."""
-    if getattr(make, "func", make) not in (Sequential, LongestFirst):
-        raise ConfigError(
-            f"datamodule.{split}_sampler is {_name(make)}, but judging takes every sample once. Expected longest_first "
-            "or sequential."
-        )
-
-
-def _name(make: Callable[..., MTLSampler]) -> str:
-    """The name of a sampler's class, or of the function that makes it."""
-    return str(getattr(getattr(make, "func", make), "__name__", make))
-
-
-def _leave_signals(number: int) -> None:
-    """Leave to the main process, which ends its workers, what a terminal or a scheduler sends to all processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Batches come assembled from the dataset."""
-    return batch

@@ -3,7 +3,8 @@ import torch
 
 from mtlrank import train
 from mtlrank.backbone import load_config, load_tokenizer
-from mtlrank.building.datamodule import build_datamodule, check_tokenizers
+from mtlrank.building.datamodule import build_datamodule
+from mtlrank.building.dataset import check_tokenizers
 from mtlrank.building.loop import build_loop, check_loop
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.compose import compose_config

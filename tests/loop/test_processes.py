@@ -69,10 +69,10 @@ def test_processes_that_find_different_checkpoints_do_not_start(data, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_teach_updates_above_frozen_layers_as_one_does(data, tmp_path):
-    more = ["training.epochs=2", "model.body.lora={rank: 4}", "model.body.frozen_layers=1", "loop.layer_decay=0.8"]
-    settings = [*NO_DROPOUT, *more]
-    assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0
-    code, said = finish(*words(data, tmp_path / "two", *settings, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
+    updates = ["model.body.lora={rank: 4}", "model.body.frozen_layers=1", "loop.layer_decay=0.8"]
+    more = [*NO_DROPOUT, *updates, "training.epochs=2"]
+    train.run(settings(data, tmp_path / "one", *more, "training.batch_size=6"))
+    code, said = finish(*words(data, tmp_path / "two", *more, *TWO, "training.batch_size=3"), launcher=TORCHRUN)
     assert code == 0, said
     one, two = (content(tmp_path / name)["state_dict"] for name in ("one", "two"))
     assert any("lora" in name for name in one)
@@ -83,10 +83,10 @@ def test_two_processes_teach_updates_above_frozen_layers_as_one_does(data, tmp_p
 @pytest.mark.slow
 @needs_compiler
 def test_two_processes_learn_with_compiled_layers_what_one_learns_without(data, tmp_path):
-    settings = [*NO_DROPOUT, "training.epochs=1"]
-    assert finish(*words(data, tmp_path / "one", *settings, "training.batch_size=6"))[0] == 0
+    same = [*NO_DROPOUT, "training.epochs=1"]
+    train.run(settings(data, tmp_path / "one", *same, "training.batch_size=6"))
     more = [*TWO, "training.batch_size=3", "training.compile=true"]
-    code, said = finish(*words(data, tmp_path / "two", *settings, *more), launcher=TORCHRUN)
+    code, said = finish(*words(data, tmp_path / "two", *same, *more), launcher=TORCHRUN)
     assert code == 0, said
     assert said.count("are compiled when they are first used") == 1
     one, two = (content(tmp_path / name)["state_dict"] for name in ("one", "two"))
@@ -100,7 +100,7 @@ def test_two_processes_weigh_tasks_as_one_does(data, tmp_path, loss):
     """Also in the last step of an epoch, which leaves one of them without a batch: 39 batches for two."""
     limits = "datamodule.train_sampler.limits={trec2019: 57, msm_ner: 60}"
     more = [f"loop/loss={loss}", limits, "loop.diagnose_every_n_steps=7"]
-    assert finish(*words(data, tmp_path / "one", *NO_DROPOUT, *more, "training.batch_size=6"))[0] == 0
+    train.run(settings(data, tmp_path / "one", *NO_DROPOUT, *more, "training.batch_size=6"))
     code, said = finish(
         *words(data, tmp_path / "two", *NO_DROPOUT, *more, *TWO, "training.batch_size=3"), launcher=TORCHRUN
     )

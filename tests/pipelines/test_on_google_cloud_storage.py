@@ -7,8 +7,8 @@ from threading import Barrier
 import pytest
 
 from mtlrank.registry import Registry
-from mtlrank.storage import list_files, read_bytes, write_bytes
-from tests.pipelines.pods import kill_after_a_checkpoint, whole
+from mtlrank.storage import list_files, publish_folder, read_bytes, write_bytes
+from tests.pipelines.pods import Artifact, kill_after_a_checkpoint, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -23,9 +23,10 @@ REGISTRY = "gs://bucket/registry"
 
 
 @pytest.fixture
-def dataset(cluster):
-    part = whole(cluster("prepare", task="trec2019", shard="1/1", **WHAT, overrides=[], prepared=""))["part"]
-    return whole(cluster("merge", task="trec2019", parts=[part], **WHAT, overrides=[], prepared=""))["dataset"]
+def dataset(bucket, datasets, data_dir):
+    """What the steps `prepare` and `merge` make, without them."""
+    publish_folder(data_dir / "trec2019", "gs://bucket/root/dataset")
+    return Artifact("gs://bucket/root/dataset", {}, "system.Dataset")
 
 
 @pytest.fixture

@@ -2,7 +2,14 @@
 
 from mtlrank.datamodule.sampler.limited import LimitedData
 from mtlrank.datamodule.sampler.mixture import Annealed, Probabilities, Temperature, Uniform
-from mtlrank.datamodule.sampler.once import LongestFirst, RandomProportional, RoundRobin, Sequential
+from mtlrank.datamodule.sampler.once import (
+    LongestFirst,
+    RandomProportional,
+    RoundRobin,
+    Sequential,
+    check_judges,
+    sampler_name,
+)
 from mtlrank.datamodule.sampler.sampler import MTLSampler
 
 __all__ = [
@@ -16,4 +23,6 @@ __all__ = [
     "Sequential",
     "Temperature",
     "Uniform",
+    "check_judges",
+    "sampler_name",
 ]

@@ -1,6 +1,6 @@
 """Samplers that give every sample once, or take turns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,3 +78,17 @@ class RoundRobin(MTLSampler):
         pairs = pairs_of(self.pass_through(dataset, self.epoch * count, count) for dataset, count in enumerate(counts))
         turns = np.concatenate([np.arange(count) for count in counts])
         return pairs[np.argsort(turns, kind="stable")]
+
+
+def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
+    """Raise `ConfigError` for a sampler that does not take every sample once."""
+    if getattr(make, "func", make) not in (Sequential, LongestFirst):
+        raise ConfigError(
+            f"datamodule.{split}_sampler is {sampler_name(make)}, but judging takes every sample once. Expected "
+            "longest_first or sequential."
+        )
+
+
+def sampler_name(make: Callable[..., MTLSampler]) -> str:
+    """The name of a sampler's class, or of the function that makes it."""
+    return str(getattr(getattr(make, "func", make), "__name__", make))
