@@ -24,7 +24,8 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.guard import quiet
 
-LOSSES = ("task_mean", "gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
+PLAIN = "task_mean"
+COMBINED = ("gradnorm", "pcgrad", "mgda", "upgrad", "cagrad")
 
 
 class Clock(pl.Callback):
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--body", help="a local BERT; else the tiny one of the embedded collection")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=COMBINED, nargs="+", default=COMBINED, help="these beside the mean")
     parser.add_argument("--loss", help="measure this one alone, in this process")
     parser.add_argument("--folder", help="where the data is prepared")
     parser.add_argument("words", nargs="*", help="further overrides")
@@ -86,17 +88,17 @@ def main() -> None:
     words = list(arguments.words)
     if arguments.body:
         words += ["model/body=pretrained", f"model.body.backbone={arguments.body}"]
-    found: dict[str, list[tuple[float, float]]] = {loss: [] for loss in LOSSES}
+    found: dict[str, list[tuple[float, float]]] = {loss: [] for loss in (PLAIN, *arguments.only)}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
-            for loss in LOSSES:
+            for loss in found:
                 found[loss].append(measure(loss, arguments, folder, words))
     seconds, memory = (
         {loss: statistics.median(row[column] for row in rows) for loss, rows in found.items()} for column in (0, 1)
     )
     print(f"{'loss':<12}{'CPU-ms per step':>16}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
-    for loss in LOSSES:
-        ratio, more = seconds[loss] / seconds["task_mean"], memory[loss] / memory["task_mean"]
+    for loss in found:
+        ratio, more = seconds[loss] / seconds[PLAIN], memory[loss] / memory[PLAIN]
         print(f"{loss:<12}{1000 * seconds[loss]:>16.1f}{ratio:>8.2f}{memory[loss]:>10.0f}{more:>8.2f}")
 
 

@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import gc
 import inspect
 import threading
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +19,7 @@ import torch
 from kfp.dsl import pipeline_task
 
 from mtlrank import embedded
+from mtlrank.composing import compose
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.prepare import prepare_dataset
@@ -47,6 +48,21 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def fix_randomness():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compose_once():
+    """Hydra, which takes longer than most tests, composes the same words once, unless they name files that may change."""
+    by_hydra = compose._composed
+    known = lru_cache(64)(lambda name, *words: by_hydra(name, words))
+
+    def composed(name, words):
+        changing = compose.own_config_dir() or any("searchpath" in word for word in words)
+        return by_hydra(name, words) if changing else known(name, *words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "_composed", composed)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
