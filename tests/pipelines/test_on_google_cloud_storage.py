@@ -7,8 +7,8 @@ from threading import Barrier
 import pytest
 
 from mtlrank.registry import Registry
-from mtlrank.storage import list_files, publish_folder, read_bytes, write_bytes
-from tests.pipelines.pods import Artifact, kill_after_a_checkpoint, whole
+from mtlrank.storage import list_files, read_bytes, write_bytes
+from tests.pipelines.pods import kill_after_a_checkpoint, published, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -24,9 +24,7 @@ REGISTRY = "gs://bucket/registry"
 
 @pytest.fixture
 def dataset(bucket, datasets, data_dir):
-    """What the steps `prepare` and `merge` make, without them."""
-    publish_folder(data_dir / "trec2019", "gs://bucket/root/dataset")
-    return Artifact("gs://bucket/root/dataset", {}, "system.Dataset")
+    return published(data_dir / "trec2019")
 
 
 @pytest.fixture
