@@ -33,6 +33,7 @@ pipeline_task.inspect = SimpleNamespace(stack=partial(inspect.stack, 0))
 KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
