@@ -104,18 +104,8 @@ def test_training(run, body, system):
 
 def test_profiling(body):
     """As it is typed."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.train",
-        "--body",
-        body,
-        "--batch-size",
-        "5",
-        "--steps",
-        "2",
-        "--profile",
-    ]
+    words = ["--body", body, "--batch-size", "5", "--steps", "2", "--profile"]
+    command = [sys.executable, "-m", "benchmarks.train", *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"aten::addmm|aten::mm", done.stdout)
