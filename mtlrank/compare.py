@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank.about import EVALUATION
+from mtlrank.comparing.captions import Table
+from mtlrank.comparing.comparison import Comparison, as_spelt, compare_systems, not_compared
+from mtlrank.comparing.confounds import confounds
+from mtlrank.comparing.found_runs import find_runs
+from mtlrank.comparing.grouping import group_runs, split_run
+from mtlrank.comparing.seeds_table import write_seeds
+from mtlrank.comparing.systems import System, read_system, with_first_stage_once
+from mtlrank.comparing.systems import first_stage as first_stage_of
+from mtlrank.comparing.systems_table import columns_of, results_of, write_systems
+from mtlrank.comparing.tables import print_comparison, write_comparison
+from mtlrank.comparing.trec_runs import judge_files, read_topics
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, as_spelt, compare_systems, not_compared
-from mtlrank.evaluation.comparison_captions import Table
-from mtlrank.evaluation.comparison_tables import print_comparison, write_comparison
-from mtlrank.evaluation.confounds import confounds
-from mtlrank.evaluation.found_runs import find_runs
-from mtlrank.evaluation.grouping import group_runs, split_run
 from mtlrank.evaluation.judged_head import FIRST_STAGE, head_folders
-from mtlrank.evaluation.seeds_table import write_seeds
-from mtlrank.evaluation.systems import System, read_system, with_first_stage_once
-from mtlrank.evaluation.systems import first_stage as first_stage_of
-from mtlrank.evaluation.systems_table import columns_of, results_of, write_systems
-from mtlrank.evaluation.trec_runs import judge_files, read_topics
 from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
 from mtlrank.words import counted

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtlrank.about import PROBED
+from mtlrank.comparing.grouping import split_run
 from mtlrank.errors import DataError
-from mtlrank.evaluation.grouping import split_run
 from mtlrank.probing.comparison import Found, compare_probes, group_probes, read_probe, remarks
 from mtlrank.probing.comparison_tables import print_comparison, write_comparison
 from mtlrank.progress import say

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from mtlrank import evaluate
 from mtlrank.about import EVALUATION, MODEL, read_about
+from mtlrank.comparing.systems import System, check_same_test_set, read_system
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.config import datasets_of, head_names
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders, read_head
 from mtlrank.evaluation.measures import is_lower_better
-from mtlrank.evaluation.systems import System, check_same_test_set, read_system
 from mtlrank.model.saved import BACKBONE
 from mtlrank.progress import say, warn
 from mtlrank.registry import Registry, Source, model_name

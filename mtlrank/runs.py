@@ -17,14 +17,14 @@ from rich.markup import escape
 
 from mtlrank.about import METRICS, MODEL, RUN, read_about
 from mtlrank.checks import nearest
+from mtlrank.comparing.confounds import confounds
+from mtlrank.comparing.found_runs import find_runs
+from mtlrank.comparing.grouping import group_runs, split_run
+from mtlrank.comparing.setting_curves import RunsByValue, curves_over
 from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
-from mtlrank.evaluation.confounds import confounds
 from mtlrank.evaluation.curves import Curves, read_curves
-from mtlrank.evaluation.found_runs import find_runs
-from mtlrank.evaluation.grouping import group_runs, split_run
-from mtlrank.evaluation.setting_curves import RunsByValue, curves_over
 from mtlrank.pages.figures import setting_curves
 from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import say, warn

@@ -22,17 +22,17 @@ from mtlrank.building.devices import num_processes
 from mtlrank.building.loop import check_loop
 from mtlrank.building.trainer import build_checkpoints
 from mtlrank.checks import all_known
+from mtlrank.comparing.comparison import Comparison
+from mtlrank.comparing.folds import write_joined
+from mtlrank.comparing.systems import read_system
+from mtlrank.comparing.transfer import print_transfer, transfer, write_transfer
 from mtlrank.composing.objects import parameters_of
 from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison
-from mtlrank.evaluation.folds import write_joined
 from mtlrank.evaluation.judged_head import JUDGED_RUN
-from mtlrank.evaluation.systems import read_system
-from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.progress import say, time_left, warn
 from mtlrank.shard import Shard
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder

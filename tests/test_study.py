@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 
 from mtlrank import study
 from mtlrank.building.dataset import has_split
+from mtlrank.comparing.systems import read_system
 from mtlrank.composing.compose import compose_config, resolve
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError, StorageError
 from mtlrank.evaluation.judged_head import read_head
-from mtlrank.evaluation.systems import read_system
 from mtlrank.storage import read_json
 from mtlrank.trec import read_qrels, read_run
 from tests.tiny_collection import write

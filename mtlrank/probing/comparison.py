@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.about import PROBED
+from mtlrank.comparing.confounds import confounds_of
+from mtlrank.comparing.grouping import Settings, check_distinct, system_names, without_seed
 from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.confounds import confounds_of
-from mtlrank.evaluation.grouping import Settings, check_distinct, system_names, without_seed
 from mtlrank.pages.figures import RANDOM_WEIGHTS
 from mtlrank.storage import read_json
 

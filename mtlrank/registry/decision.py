@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mtlrank.comparing.comparison import Comparison, compare_pairs
+from mtlrank.comparing.systems import System
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import Comparison, compare_pairs
 from mtlrank.evaluation.measures import is_lower_better, is_quality
-from mtlrank.evaluation.systems import System
 from mtlrank.registry.history import Source
 from mtlrank.words import interval
 

@@ -2,7 +2,7 @@
 
 from statistics import mean
 
-from mtlrank.evaluation.comparison import compare_pairs
+from mtlrank.comparing.comparison import compare_pairs
 from mtlrank.evaluation.judged_head import head_of
 from mtlrank.evaluation.section import find_intervals
 from mtlrank.storage import write_json, write_text

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from mtlrank import embedded
+from mtlrank.comparing.systems import read_system
+from mtlrank.comparing.trec_runs import judge_files, read_topics
 from mtlrank.evaluation.judged_head import read_head
 from mtlrank.evaluation.predictions import Predictions
 from mtlrank.evaluation.results import warn_of_levels, write_head
 from mtlrank.evaluation.section import read_section
-from mtlrank.evaluation.systems import read_system
-from mtlrank.evaluation.trec_runs import judge_files, read_topics
 from mtlrank.storage import read_json
 from mtlrank.trec import read_qrels
 from tests.evaluation.judged_runs import compare

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mtlrank.comparing.systems import read_system
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation.systems import read_system
 from mtlrank.registry import Source
 from mtlrank.registry.decision import Decision, decide, markdown, worst
 from tests.evaluation.judged_runs import write_labels, write_ranking, write_run

@@ -9,13 +9,13 @@ from ir_datasets.util import LocalDownload
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.building.dataset import build_dataset
+from mtlrank.comparing import systems
 from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.evaluation import systems
 from mtlrank.evaluation.predictions import Predictions
 from mtlrank.evaluation.report import markdown
 from mtlrank.evaluation.results import write_head

@@ -9,17 +9,17 @@ import yaml
 from rich.markup import escape
 
 from mtlrank.about import read_about
+from mtlrank.comparing.captions import Table, caption
+from mtlrank.comparing.comparison import LEVEL, Comparison, Pair, compare_pairs
+from mtlrank.comparing.relative_change import relative_changes
+from mtlrank.comparing.seeds_table import write_seeds
+from mtlrank.comparing.systems import System, first_stage
+from mtlrank.comparing.systems_table import Column, Results, results_of, write_systems
+from mtlrank.comparing.tables import COLOURS, write_comparison
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.comparison import LEVEL, Comparison, Pair, compare_pairs
-from mtlrank.evaluation.comparison_captions import Table, caption
-from mtlrank.evaluation.comparison_tables import COLOURS, write_comparison
 from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import in_words, is_lower_better, shown
 from mtlrank.evaluation.pairing import values_of_runs
-from mtlrank.evaluation.relative_change import relative_changes
-from mtlrank.evaluation.seeds_table import write_seeds
-from mtlrank.evaluation.systems import System, first_stage
-from mtlrank.evaluation.systems_table import Column, Results, results_of, write_systems
 from mtlrank.pages import figures, render, tables
 from mtlrank.storage import write_text
 from mtlrank.words import counted

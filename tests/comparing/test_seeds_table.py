@@ -4,12 +4,12 @@ import csv
 
 import pytest
 
-from mtlrank.evaluation.seeds_table import write_seeds
-from mtlrank.evaluation.systems import read_system
-from mtlrank.evaluation.systems_table import columns_of
-from mtlrank.evaluation.trec_runs import judge_files, read_topics
+from mtlrank.comparing.seeds_table import write_seeds
+from mtlrank.comparing.systems import read_system
+from mtlrank.comparing.systems_table import columns_of
+from mtlrank.comparing.trec_runs import judge_files, read_topics
+from tests.comparing.test_folds import write_folds
 from tests.evaluation.judged_runs import write_config, write_labels, write_ranking
-from tests.evaluation.test_folds import write_folds
 
 
 def written(tmp_path, *systems, measures=None):

@@ -1,7 +1,7 @@
 import pytest
 
+from mtlrank.comparing.grouping import group_runs, name_settings
 from mtlrank.errors import ConfigError, DataError, StorageError
-from mtlrank.evaluation.grouping import group_runs, name_settings
 from mtlrank.storage import write_json
 from tests.evaluation.judged_runs import write_config
 

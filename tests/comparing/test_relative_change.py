@@ -2,8 +2,8 @@
 
 import pytest
 
-from mtlrank.evaluation.relative_change import in_sentences, relative_changes
-from mtlrank.evaluation.systems import read_system
+from mtlrank.comparing.relative_change import in_sentences, relative_changes
+from mtlrank.comparing.systems import read_system
 from tests.evaluation.judged_runs import compare, write_run
 
 

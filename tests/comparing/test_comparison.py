@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mtlrank.comparing import comparison
+from mtlrank.comparing.comparison import as_spelt, compare_systems, corrected, not_compared
+from mtlrank.comparing.systems import read_system
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.evaluation import comparison
-from mtlrank.evaluation.comparison import as_spelt, compare_systems, corrected, not_compared
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import confidence_interval, holm
-from mtlrank.evaluation.systems import read_system
 from tests.evaluation.judged_runs import compare, write_labels, write_ranking, write_run
 
 

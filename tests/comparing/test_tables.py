@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from mtlrank.evaluation.comparison import Comparison
-from mtlrank.evaluation.comparison_captions import Table, caption
-from mtlrank.evaluation.comparison_tables import as_csv, as_latex, pictures, print_comparison, write_comparison
+from mtlrank.comparing.captions import Table, caption
+from mtlrank.comparing.comparison import Comparison
+from mtlrank.comparing.tables import as_csv, as_latex, pictures, print_comparison, write_comparison
 from tests.pages.terminals import WIDTHS, assert_uncut, printed
 
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from mtlrank.comparing.systems import read_system
+from mtlrank.comparing.transfer import print_transfer, transfer, write_transfer
 from mtlrank.evaluation.significance import holm
-from mtlrank.evaluation.systems import read_system
-from mtlrank.evaluation.transfer import print_transfer, transfer, write_transfer
 from mtlrank.storage import write_json
 from tests.evaluation.judged_runs import write_run
 from tests.pages.terminals import WIDTHS, assert_uncut, printed

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtlrank.errors import DataError
-from mtlrank.evaluation.grouping import (
+from mtlrank.comparing.grouping import (
     TASKS,
     Settings,
     all_keys,
@@ -13,6 +12,7 @@ from mtlrank.evaluation.grouping import (
     settings_of,
     short_value,
 )
+from mtlrank.errors import DataError
 from mtlrank.words import listed
 
 _MANY = 10  # differences named in a sentence

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from ir_measures import Qrel, ScoredDoc
 
+from mtlrank.comparing.systems import System, as_system
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import HeadResults, evaluation_of, ranking_head
 from mtlrank.evaluation.measures import ranking_values
-from mtlrank.evaluation.systems import System, as_system
 from mtlrank.trec import read_qrels, read_run
 
 QueryDoc = tuple[str, str]  # query_id, doc_id

@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from mtlrank.evaluation.comparison import compare_systems
-from mtlrank.evaluation.systems import read_system
-from mtlrank.evaluation.systems_table import columns_of, results_of, systems_csv, systems_latex
+from mtlrank.comparing.comparison import compare_systems
+from mtlrank.comparing.systems import read_system
+from mtlrank.comparing.systems_table import columns_of, results_of, systems_csv, systems_latex
 from tests.evaluation.judged_runs import write_labels, write_ranking
 
 

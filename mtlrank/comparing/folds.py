@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtlrank.comparing.grouping import identity_of, without_fold
 from mtlrank.errors import DataError
-from mtlrank.evaluation.grouping import identity_of, without_fold
 from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, HeadResults, evaluation_of, head_folders
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtlrank.comparing.folds import join_folds
 from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
-from mtlrank.evaluation.folds import join_folds
 from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults, evaluation_of, head_folders, read_head
 from mtlrank.storage import local_path
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from mtlrank.evaluation.comparison import Comparison
+from mtlrank.comparing.comparison import Comparison
 from mtlrank.evaluation.measures import is_lower_better, is_quality
 from mtlrank.words import counted
 

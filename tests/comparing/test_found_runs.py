@@ -1,7 +1,7 @@
 import pytest
 
+from mtlrank.comparing.found_runs import find_runs
 from mtlrank.errors import DataError
-from mtlrank.evaluation.found_runs import find_runs
 from mtlrank.storage import write_text
 
 

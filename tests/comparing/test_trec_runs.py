@@ -1,8 +1,8 @@
 import pytest
 
+from mtlrank.comparing.systems import first_stage, read_system
+from mtlrank.comparing.trec_runs import judge_files, read_topics
 from mtlrank.errors import DataError
-from mtlrank.evaluation.systems import first_stage, read_system
-from mtlrank.evaluation.trec_runs import judge_files, read_topics
 from tests.evaluation.judged_runs import compare, write_labels, write_ranking
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\nq3 0 e 0\n"

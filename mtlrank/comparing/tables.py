@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from mtlrank.evaluation.comparison import Comparison
-from mtlrank.evaluation.comparison_captions import Table, amounts, caption, method
+from mtlrank.comparing.captions import Table, amounts, caption, method
+from mtlrank.comparing.comparison import Comparison
 from mtlrank.evaluation.measures import in_words, shown
 from mtlrank.pages import figures, tables
 from mtlrank.pages.tables import latex, latex_label

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from mtlrank.comparing.setting_curves import curves_over
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.setting_curves import curves_over
 from mtlrank.storage import write_json
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mtlrank.evaluation.comparison import LEVEL, Comparison
+from mtlrank.comparing.comparison import LEVEL, Comparison
+from mtlrank.comparing.relative_change import RelativeChange, in_sentences
 from mtlrank.evaluation.judged_head import FIRST_STAGE
-from mtlrank.evaluation.relative_change import RelativeChange, in_sentences
 from mtlrank.evaluation.significance.resampling import FEW
 from mtlrank.words import counted
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlrank.comparing.grouping import identity_of
+from mtlrank.comparing.systems import System
+from mtlrank.comparing.systems_table import Column
 from mtlrank.errors import DataError
-from mtlrank.evaluation.grouping import identity_of
 from mtlrank.evaluation.judged_head import SUMMARY, evaluation_of
 from mtlrank.evaluation.pairing import values_of_runs
-from mtlrank.evaluation.systems import System
-from mtlrank.evaluation.systems_table import Column
 from mtlrank.pages.tables import as_csv
 from mtlrank.storage import read_json, write_text
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import NamedTuple
 
-from mtlrank.evaluation.comparison import LEVEL, Comparison
-from mtlrank.evaluation.comparison_captions import in_all
+from mtlrank.comparing.captions import in_all
+from mtlrank.comparing.comparison import LEVEL, Comparison
+from mtlrank.comparing.systems import System, first_stage
 from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import is_better, is_lower_better, is_quality, shown
 from mtlrank.evaluation.pairing import values_of_runs
-from mtlrank.evaluation.systems import System, first_stage
 from mtlrank.pages.tables import as_csv, latex, latex_label
 from mtlrank.storage import write_text
 from mtlrank.words import counted

@@ -5,12 +5,12 @@ from shutil import rmtree
 import numpy as np
 import pytest
 
+from mtlrank.comparing.folds import write_joined
+from mtlrank.comparing.grouping import group_runs, identity_of
+from mtlrank.comparing.systems import first_stage, read_system
+from mtlrank.comparing.trec_runs import read_topics
 from mtlrank.errors import DataError
-from mtlrank.evaluation.folds import write_joined
-from mtlrank.evaluation.grouping import group_runs, identity_of
 from mtlrank.evaluation.judged_head import FIRST_STAGE, read_head
-from mtlrank.evaluation.systems import first_stage, read_system
-from mtlrank.evaluation.trec_runs import read_topics
 from mtlrank.storage import read_json, write_json
 from mtlrank.trec import read_qrels, read_run
 from tests.evaluation.judged_runs import write_config, write_labels, write_ranking

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtlrank.about import RUN
-from mtlrank.evaluation.grouping import split_run
+from mtlrank.comparing.grouping import split_run
 from mtlrank.progress import warn
 from mtlrank.words import listed
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from mtlrank.comparing.systems import check_same_test_set, first_stage, read_system
 from mtlrank.errors import DataError
-from mtlrank.evaluation.systems import check_same_test_set, first_stage, read_system
 from tests.evaluation.judged_runs import write_labels, write_ranking, write_run
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from mtlrank.evaluation.confounds import confounds
-from mtlrank.evaluation.grouping import group_runs
+from mtlrank.comparing.confounds import confounds
+from mtlrank.comparing.grouping import group_runs
 from tests.evaluation.judged_runs import write_config, write_ranking
 
 

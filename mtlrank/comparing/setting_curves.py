@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank.checks import nearest
+from mtlrank.comparing.grouping import TASKS, Settings, settings_of, split_run, system_names
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.grouping import TASKS, Settings, settings_of, split_run, system_names
 from mtlrank.progress import warn
 
 RunsByValue = dict[float, list[Path]]  # of a setting, smallest first
