@@ -16,6 +16,7 @@ from mtlrank.about import EVALUATION
 from mtlrank.comparing.captions import Table
 from mtlrank.comparing.comparison import Comparison, as_spelt, compare_systems, not_compared
 from mtlrank.comparing.confounds import confounds
+from mtlrank.comparing.depths import write_depths
 from mtlrank.comparing.found_runs import find_runs
 from mtlrank.comparing.grouping import group_runs, split_run
 from mtlrank.comparing.seeds_table import write_seeds
@@ -84,11 +85,12 @@ def _say(systems: Sequence[System]) -> None:
 
 
 def _write(folder: Path, table: Table, systems: Sequence[System], measures: Sequence[str]) -> None:
-    """Write the comparison, the systems' own results and the results of each seed."""
+    """Write the comparison, the systems' own results, those of each seed, and those by the number of candidates."""
     label, columns = folder.resolve().name, columns_of(systems, measures)
     write_comparison(folder, table, label)
     write_systems(folder, results_of(systems, table.rows, columns), label)
     write_seeds(folder, systems, columns)
+    write_depths(folder, systems)
 
 
 def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtlrank.comparing.grouping import identity_of, without_fold
 from mtlrank.errors import DataError
+from mtlrank.evaluation.depths import depths_in, joined
 from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, HeadResults, evaluation_of, head_folders
 from mtlrank.storage import read_json, writable_folder, write_json, write_text
 
@@ -77,8 +78,10 @@ def _write_head(output: Path, parts: Sequence[Path]) -> None:
     }
     sums = {key: sum(summary[key] for summary in summaries) for key in ("num_samples", "num_queries")}
     most = {"max_candidates": max(summary["max_candidates"] for summary in summaries)}
+    depths = joined([depths_in(summary) for summary in summaries], queries)
+    by_depth = {"by_depth": {depth: float(values[0]) for depth, values in depths.items()}}
     same = {key: value for key, value in summaries[0].items() if key not in _OF_A_FOLD}
-    write_summary(output, {**same, **means, **sums, **most, "num_folds": len(parts)})
+    write_summary(output, {**same, **means, **sums, **most, **by_depth, "num_folds": len(parts)})
 
 
 def _text(path: Path) -> str:
@@ -149,6 +152,7 @@ def _join_head(name: str, folders: Sequence[Path], heads: Sequence[HeadResults])
         units=np.arange(len(items)),
         values=all_of("values"),
         first_stage=all_of("first_stage"),
+        by_depth=joined([head.by_depth for head in heads], [len(head.items) for head in heads]),
         fold=None,
         num_folds=len(heads),
     )

@@ -63,7 +63,7 @@ def as_system(name: str, paths: Sequence[Path], judged: Sequence[Sequence[HeadRe
 def first_stage(system: System) -> System | None:
     """The first stage of a system's rankings as a system of its own; None if no ranking has one."""
     ranked = {name: head for name, head in system.heads.items() if _has_first_stage(head)}
-    heads = {name: head._replace(values=head.first_stage) for name, head in ranked.items()}
+    heads = {name: head._replace(values=head.first_stage, by_depth={}) for name, head in ranked.items()}
     return System(FIRST_STAGE, system.first_run, heads, system.num_folds) if heads else None
 
 
@@ -151,4 +151,9 @@ def _joined(heads: Sequence[HeadResults]) -> HeadResults:
         measures=measures,
         values={m: np.concatenate([head.values[m] for head in heads]) for m in measures if m in heads[0].values},
         predictions=np.concatenate([head.predictions for head in heads]),
+        by_depth={
+            depth: np.concatenate([head.by_depth[depth] for head in heads])
+            for depth in heads[0].by_depth
+            if all(depth in head.by_depth for head in heads)
+        },
     )

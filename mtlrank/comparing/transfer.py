@@ -11,6 +11,7 @@ from rich.markup import escape
 from mtlrank.about import read_about
 from mtlrank.comparing.captions import Table, caption
 from mtlrank.comparing.comparison import LEVEL, Comparison, Pair, compare_pairs
+from mtlrank.comparing.depths import write_depths
 from mtlrank.comparing.relative_change import relative_changes
 from mtlrank.comparing.seeds_table import write_seeds
 from mtlrank.comparing.systems import System, first_stage
@@ -63,13 +64,14 @@ def transfer(
 
 
 def write_transfer(output: Path, rows: Sequence[Comparison], systems: Systems, config: dict[str, Any]) -> None:
-    """Write transfer.html, its heatmap as files, and the files of `write_comparison`, `write_systems` and `write_seeds`."""
+    """Write transfer.html, its heatmap as files, and the files of `write_comparison`, and of systems, seeds and depths."""
     table = _with_changes(rows)
     label = output.resolve().parent.name  # the study's: all have a folder `transfer`
     write_comparison(output, table, label)
     write_systems(output, _results(rows, systems), label)
     named = [system._replace(name=_SINGLE) if len(tasks) == 1 else system for tasks, system in systems.items()]
     write_seeds(output, named, _columns(rows))
+    write_depths(output, named)
     heatmap = figures.heatmap(*_matrix(rows), _legend(rows))
     costs = [_cost_of(system) for system in systems.values()]
     heatmap.write(output, "transfer")

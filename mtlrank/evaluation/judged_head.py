@@ -11,6 +11,7 @@ import numpy as np
 from mtlrank.about import EVALUATION, MODEL
 from mtlrank.dtypes import Floats, Ints
 from mtlrank.errors import DataError
+from mtlrank.evaluation.depths import ByDepth, depths_in
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray, Statistic, mean, statistic
 from mtlrank.storage import read_json
 
@@ -41,6 +42,7 @@ class HeadResults(NamedTuple):
     labels: LabelArray  # (items,); empty for rankings
     predictions: LabelArray  # (runs, items); empty for rankings
     confidence: Floats  # (items,), the probability of the predicted class; empty for all but classes
+    by_depth: ByDepth  # the primary measure, had fewer candidates been re-ranked; empty for all but judged rankings
     baseline_name: str = FIRST_STAGE
     fold: Fold | None = None  # None: the items are the whole test set
     num_folds: int = 1  # that were joined
@@ -86,6 +88,7 @@ def ranking_head(
         labels=np.empty(0),
         predictions=np.empty((1, 0)),
         confidence=np.empty(0),
+        by_depth={},
     )
 
 
@@ -147,6 +150,7 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> HeadResults:
         baseline_name=summary["baseline_name"],
         fold=Fold(*map(int, summary["fold"])) if "fold" in summary else None,
         num_folds=int(summary.get("num_folds", 1)),
+        by_depth=depths_in(summary),
     )
 
 
@@ -174,6 +178,7 @@ def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
         labels=labels,
         predictions=predictions[None],
         confidence=np.array([row[5] for row in rows], dtype=np.float64) if has_classes else np.empty(0),
+        by_depth={},
     )
 
 

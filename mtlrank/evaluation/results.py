@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import Folds
+from mtlrank.evaluation.depths import by_depth
 from mtlrank.evaluation.judged_head import SUMMARY, Fold, head_name, head_of
 from mtlrank.evaluation.measures import implicit_level, ties, with_level
 from mtlrank.evaluation.predictions import HeadMeasures, Predictions
@@ -63,6 +64,9 @@ def _write_ranking(
     fields: dict[str, Any] = {
         "num_queries": len(next(iter(measured.per_query.values()))),
         "max_candidates": max(Counter(doc.query_id for doc in measured.run).values()),
+        "by_depth": by_depth(
+            dataset.task.measures[0], predictions.split.qrels(), measured.run, predictions.split.first_stage()
+        ),
     }
     folds = dataset.manifest["source"].get("folds")
     if folds and predictions.split_name in Folds.shares:

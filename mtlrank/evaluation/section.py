@@ -221,7 +221,8 @@ def _pictures(head: HeadResults, gains: Sequence[Gain]) -> figures.Pictures:
     if head.kind == "ranking":
         differences = [gain.value - gain.baseline for gain in gains]
         title = f"Gain over the {head.baseline_name}, per query ({measure})"
-        return [(title, figures.gains(differences, measure, head.baseline_name, head.name))]
+        gained = (title, figures.gains(differences, measure, head.baseline_name, head.name))
+        return [gained, *_depth_pictures(head)]
     if head.kind == "regression":
         return [("Predicted and true values", figures.predictions(head.labels, head.predictions[0]))]
     classes, counts = confusion_matrix(head)
@@ -230,3 +231,14 @@ def _pictures(head: HeadResults, gains: Sequence[Gain]) -> figures.Pictures:
         right = head.labels == head.predictions[0]
         pictures.append(("Calibration: accuracy by confidence", figures.calibration(head.confidence, right)))
     return pictures
+
+
+def _depth_pictures(head: HeadResults) -> figures.Pictures:
+    """What the ranking would be worth with fewer candidates; none if that is not known, or there are hardly any."""
+    if len(head.by_depth) < 2:
+        return []
+    measure, level = head.measures[0], head.baseline_name
+    panels = {measure: {head.name: {float(depth): values.tolist() for depth, values in head.by_depth.items()}}}
+    first = {measure: float(head.first_stage[measure].mean())}
+    picture = figures.setting_curves(panels, "candidates re-ranked", first, level)
+    return [(f"{measure} by the number of candidates that are re-ranked", picture)]

@@ -33,6 +33,7 @@ _BARS = 100  # with more queries, the bars become an area
 _POINTS = 500  # of that area, about as many as pixels
 _LONGEST = 100  # characters of a file's name
 _LABEL = 34  # characters beside an axis of a small panel
+_TICKS = 8  # values of a logarithmic axis that have room for their names
 _NUMBERS = 30  # with more classes, their counts are not written out
 _STYLE = {
     "svg.hashsalt": "mtlrank",
@@ -175,10 +176,16 @@ def _draw_layers(axes: Axes, curves: LayerCurves, colours: Mapping[str, str], ma
 
 
 @matplotlib.rc_context(_STYLE)
-def setting_curves(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], setting: str) -> Picture:
+def setting_curves(
+    panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]],
+    setting: str,
+    levels: Mapping[str, float] | None = None,
+    level: str = "",
+) -> Picture:
     """A panel for each measure: a line for each name, through the means over runs at each value of a setting.
 
-    Each run is a small point. The axis is logarithmic if the values are positive and span a factor of ten.
+    Each run is a small point. The axis is logarithmic if the values are positive and span a factor of ten. Dashed: the
+    value of a measure in `levels`, which does not depend on the setting; `level` is its name in the legend.
     """
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
@@ -198,9 +205,13 @@ def setting_curves(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[flo
             places = [value for value, reached in curve.items() for _ in reached]
             every = [one for reached in curve.values() for one in reached]
             axes.scatter(places, every, s=8, color=colours[name], alpha=0.5, linewidths=0)
-        values = [value for curve in curves.values() for value in curve]
-        if values and 0 < 10 * min(values) <= max(values):
+        if levels and measure in levels:
+            handles[level] = axes.axhline(levels[measure], linestyle="--", color="black", linewidth=0.9, label=level)
+        values = sorted({value for curve in curves.values() for value in curve})
+        if values and 0 < 10 * values[0] <= values[-1]:
             axes.set_xscale("log")
+            if len(values) <= _TICKS:
+                axes.set_xticks(values)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel=setting if len(setting) <= _LABEL else f"…{setting[-_LABEL:]}", ylabel=_cut(measure, _LABEL))

@@ -26,6 +26,7 @@ def write_fold(run, fold, values, seed=1, of=3, with_sim=False, **settings):
     write_ranking(folder, values, first)
     means = {key: {"AP": sum(of.values()) / len(of)} for key, of in (("values", values), ("baseline", first))}
     counts = {"num_queries": len(values), "num_samples": 2 * len(values), "max_candidates": 2 + fold}
+    counts["by_depth"] = {str(2 + fold): means["values"]["AP"]}
     more = {
         "fold": [fold, of],
         "weights": f"of fold {fold}",
@@ -167,6 +168,8 @@ def test_the_joined_folder_is_that_of_a_head_on_all_queries(tmp_path):
     assert told["values"]["AP"] == pytest.approx(0.3)  # a mean of queries, not of folds, which are of different sizes
     assert told["baseline"]["AP"] == pytest.approx(0.03)
     assert (told["num_queries"], told["num_samples"], told["max_candidates"]) == (5, 10, 4)
+    assert told["by_depth"] == {"4": pytest.approx(0.3)}  # the folds have at most 2, 3 and 4 candidates
+    assert joined.by_depth == {4: pytest.approx([0.3])}
     assert "weights" not in told
     assert len(read_run(tmp_path / "all" / "rank" / "run.trec")) == 10
     assert len(read_qrels(tmp_path / "all" / "rank" / "qrels.txt")) == 5

@@ -46,6 +46,17 @@ def test_a_measure_that_takes_other_documents_as_relevant_than_its_task_says_so(
     assert re.findall(r"<tr><td>(AP.*?)</td>", page) == ["AP (from grade 1)", "AP(rel=2)", "AP(rel=1)"]
 
 
+def test_a_ranking_tells_what_fewer_candidates_would_give(datasets, tmp_path):
+    judged(datasets["trec2019"], tmp_path)
+    folder = tmp_path / "evaluation" / "trec2019"
+    told, head = read_json(folder / "metrics.json"), read_head(folder)
+    assert list(head.by_depth) == [5, 10, 20]
+    assert head.by_depth[20][0] == pytest.approx(told["values"][told["primary"]])
+    assert "candidates re-ranked -->" in (folder / "index.html").read_text()
+    judged(datasets["msm_bm25"], tmp_path)
+    assert "by_depth" not in read_json(tmp_path / "evaluation" / "msm_bm25" / "metrics.json")
+
+
 def test_a_fold_is_told_with_what_was_judged_on_it(datasets, tmp_path):
     """Further test sets have none."""
     dataset = copy.copy(datasets["trec2019"])

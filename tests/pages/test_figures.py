@@ -64,6 +64,16 @@ def test_curves_over_a_setting_go_through_the_means_on_an_axis_that_suits_its_va
     near = figures.setting_curves({"MSE": {"one": {0.0: [1.0], 3.0: [2.0]}}}, "lr").figure
     assert near.axes[0].get_xscale() == "linear"
     assert not near.legends
+    assert first.get_xticks().tolist() == [1e-5, 1e-3]
+
+
+def test_a_value_that_does_not_depend_on_the_setting_is_a_dashed_line():
+    panels = {"AP": {"one": {5: [0.5], 100: [0.6]}}, "RR": {"one": {5: [0.1], 100: [0.2]}}}
+    figure = figures.setting_curves(panels, "candidates", {"AP": 0.25}, "first stage").figure
+    first, second = figure.axes
+    assert (first.lines[-1].get_ydata(), first.lines[-1].get_linestyle()) == ([0.25, 0.25], "--")
+    assert len(second.lines) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "first stage"]
 
 
 def test_pictures_of_many_queries_and_classes_stay_small():
