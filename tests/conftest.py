@@ -9,15 +9,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
 import gc
-import inspect
 import threading
 import time
-from functools import lru_cache, partial
-from types import SimpleNamespace
+from functools import lru_cache
 
 import pytest
 import torch
-from kfp.dsl import pipeline_task
 
 from mtlrank import embedded
 from mtlrank.composing import compose
@@ -25,11 +22,9 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.prepare import prepare_dataset
 from mtlrank.storage import gcs, patience, upload
+from tests import faster  # noqa: F401 - for its effects
 from tests.storage.gcs_server import FakeServer
 from tests.tiny_collection import FILES, write
-
-# kfp looks up its caller's name. Below pytest it would read the source of a hundred frames each time, which takes seconds.
-pipeline_task.inspect = SimpleNamespace(stack=partial(inspect.stack, 0))
 
 KEYS = ["trec2019", "msm_bm25", "msm_sem_sim", "msm_ner", "msm_coref"]
 

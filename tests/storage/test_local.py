@@ -216,24 +216,24 @@ def test_another_home_is_proposed_where_this_one_cannot_be_written(monkeypatch):
 
 
 def _hold(name, folder, seconds, events):
-    with locked(folder):
-        events.put((name, "in"))
+    with locked(folder), events.open("ab", buffering=0) as file:  # a queue would not keep the order of processes
+        file.write(f"{name} in\n".encode())
         time.sleep(seconds)
-        folder.rmdir()
-        events.put((name, "out"))
+        file.write(f"{name} out\n".encode())
+        folder.rmdir()  # from here on, another process can make and lock it
 
 
 def test_a_lock_holds_also_if_its_folder_is_removed_and_made_again(tmp_path):
     """The second one waits for a folder that the first removes; the third makes it anew."""
     context = multiprocessing.get_context("fork")
-    events, folder = context.Queue(), tmp_path / "locked"
+    events, folder = tmp_path / "events", tmp_path / "locked"
     processes = [context.Process(target=_hold, args=(name, folder, 0.3, events)) for name in "abc"]
     for process in processes:
         process.start()
         time.sleep(0.1)
     for process in processes:
         process.join(30)
-    happened = [events.get(timeout=1) for _ in range(6)]
+    happened = [line.split() for line in events.read_text().splitlines()]
     assert [what for _, what in happened] == ["in", "out"] * 3
     assert all(first[0] == second[0] for first, second in zip(happened[::2], happened[1::2], strict=True))
 
