@@ -1,4 +1,4 @@
-"""What takes other libraries most of the time in tests: the same results, sooner. conftest.py imports it for its effects."""
+"""What takes other libraries most of the time in tests: the same results, sooner. conftest imports it for its effects."""
 
 import copy
 import inspect
