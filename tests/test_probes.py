@@ -1,6 +1,7 @@
 """`mtlrank probes` as it is typed, on results of probes that are written by hand."""
 
 import csv
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -26,11 +27,21 @@ def write(folder, name, seeds, names=("ner",), body=None, **more):
         write_results(target, results, [None] * len(results), 0.02, name, settings)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Each has pictures, which take half a second."""
+    folder = tmp_path_factory.mktemp("probes")
+    write(folder, "base", BASE)
+    write(folder, "trained", TRAINED)
+    write(folder, "copy", {1: BASE[1]}, body="base")
+    write(folder, "other", BASE, names=("rank",))
+    return folder
+
+
 @pytest.fixture
-def folders(tmp_path, monkeypatch):
+def folders(written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, "base", BASE)
-    write(tmp_path, "trained", TRAINED)
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -142,8 +153,6 @@ def test_numbers_are_whole_on_any_terminal(folders, width):
     ],
 )
 def test_a_mistake_is_told_in_a_line(folders, words, code, told):
-    write(folders, "copy", {1: BASE[1]}, body="base")
-    write(folders, "other", BASE, names=("rank",))
     for name in ("empty", "old"):
         (folders / name).mkdir()
     (folders / "old" / "probe.json").write_text('{"tasks": []}')
