@@ -214,6 +214,8 @@ def setting_curves(
                 axes.set_xticks(values)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
+        elif all(float(value).is_integer() for value in values):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=setting if len(setting) <= _LABEL else f"…{setting[-_LABEL:]}", ylabel=_cut(measure, _LABEL))
     if len(handles) > 1:
         figure.legend(handles=list(handles.values()), loc="outside lower left", frameon=False, fontsize=8)

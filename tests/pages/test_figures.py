@@ -63,6 +63,7 @@ def test_curves_over_a_setting_go_through_the_means_on_an_axis_that_suits_its_va
     assert [text.get_text() for text in picture.figure.legends[0].get_texts()] == ["one", "both"]
     near = figures.setting_curves({"MSE": {"one": {0.0: [1.0], 3.0: [2.0]}}}, "lr").figure
     assert near.axes[0].get_xscale() == "linear"
+    assert all(float(place).is_integer() for place in near.axes[0].get_xticks())
     assert not near.legends
     assert first.get_xticks().tolist() == [1e-5, 1e-3]
 
