@@ -54,6 +54,11 @@ def read_about(folder: Path) -> dict[str, Any]:
     return described if isinstance(described, dict) else {}
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run has begun in a folder and not ended. The model and results there may be those of the run before it."""
+    return (folder / RUN).exists() and not (folder / METRICS).exists()
+
+
 def code() -> str:
     """The version and the commit of the code."""
     return f"mtlrank {__version__}, commit {commit()}"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtlrank.about import EVALUATION
+from mtlrank.about import EVALUATION, is_unfinished
 from mtlrank.comparing.captions import Table
 from mtlrank.comparing.comparison import Comparison, as_spelt, compare_systems, not_compared
 from mtlrank.comparing.confounds import confounds
@@ -111,18 +111,22 @@ def _read(groups: Mapping[str, Sequence[Path]]) -> tuple[list[System], list[str]
 
 
 def _with_judged_heads(runs: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """The runs that have judged heads, if there are two: `runs/*` may name unfinished runs, too.
+    """The finished runs that have judged heads, if there are two: `runs/*` may name others, too.
 
     A run that was typed with the name of a system is meant, and stays.
     """
     named = {run for run in typed if split_run(run)[0] is not None}
     folders = {run: split_run(run)[1] for run in runs if run not in named}
-    without = [run for run, at in folders.items() if at.is_dir() and not head_folders([at, at / EVALUATION])]
+    without = [
+        run
+        for run, at in folders.items()
+        if at.is_dir() and (is_unfinished(at) or not head_folders([at, at / EVALUATION]))
+    ]
     kept = [run for run in runs if run not in without]
     if len(kept) < 2:
         return list(runs)
     if without:
-        warn(f"left out, because there are no judged heads in them: {', '.join(without)}")
+        warn(f"left out, as they are not finished or have no judged heads: {', '.join(without)}")
     return kept
 
 

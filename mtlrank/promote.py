@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlrank import evaluate
-from mtlrank.about import EVALUATION, MODEL, read_about
+from mtlrank.about import EVALUATION, MODEL, is_unfinished, read_about
 from mtlrank.comparing.systems import System, check_same_test_set, read_system
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.config import datasets_of, head_names
@@ -105,6 +105,11 @@ def run_folder(
         folder = folder.parent
     if not (folder / MODEL / MANIFEST).exists():
         raise DataError(f"{folder} is not the folder of a finished run: there is no model in it.")
+    if is_unfinished(folder):
+        raise DataError(
+            f"{folder} is not the folder of a finished run: a run has begun there that is not finished, and the model is "
+            "that of the run before it. Run the command of the new one again, or wait for it."
+        )
     heads = head_folders(evaluations or [folder / EVALUATION])
     return run(folder / MODEL, heads, registry, measures, margin, force=force, trained_in=trained_in)
 

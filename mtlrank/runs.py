@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 
 from mtlrank.about import METRICS, MODEL, RUN, read_about
-from mtlrank.checks import nearest
+from mtlrank.checks import is_number, nearest
 from mtlrank.comparing.confounds import confounds
 from mtlrank.comparing.found_runs import find_runs
 from mtlrank.comparing.grouping import group_runs, split_run
@@ -30,6 +30,7 @@ from mtlrank.pages.tables import as_csv, show
 from mtlrank.progress import say, warn
 from mtlrank.storage import read_json, write_text
 
+_AGAIN = "Leave this run out, or run its command again with force=true."
 _COSTS = ("steps", "samples", "seconds")  # of a run, as its about.json has them
 
 
@@ -121,21 +122,37 @@ def _read(system: str, folders: list[Path]) -> Reached:
     values: dict[str, list[float]] = {}
     for folder in folders:
         for key, value in read_json(folder / METRICS).items():
+            if not is_number(value):
+                raise DataError(f"{folder / METRICS} is damaged: {key} is {value!r}, expected a number. {_AGAIN}")
             values.setdefault(key, []).append(value)
     return Reached(system, folders, values)
 
 
 def _warn(rows: Sequence[Reached], keys: Sequence[str]) -> None:
     """Warn of values in one column that were measured on different queries."""
-    most = {str(_config(folder)["training"].get("max_val_queries")) for row in rows for folder in row.folders}
+    most = {str(_trained(folder).max_val_queries) for row in rows for folder in row.folders}
     if len(most) > 1 and any(key.startswith("val/") for key in keys):
         found = ", ".join(sorted(most)).replace("None", "all")
         warn(f"val/ measures are of different queries: training.max_val_queries is {found}")
 
 
-def _config(folder: Path) -> Config:
-    config: Config = read_json(folder / MODEL / "config.json")
-    return config
+class _Trained(NamedTuple):
+    """What the config of a run says of its measures."""
+
+    monitor: str | None
+    max_val_queries: int | None
+    measures: dict[str, list[str] | None]  # by dataset name, the main task first; None: those of the task's class
+
+
+def _trained(folder: Path) -> _Trained:
+    path = folder / MODEL / "config.json"
+    config: Config = read_json(path)
+    try:
+        training = config["training"]
+        named = {str(dataset["name"]): measures_of(dataset) for dataset in datasets_of(config).values()}
+        return _Trained(training["monitor"], training.get("max_val_queries"), named)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged: it is not the config of a run. {_AGAIN}") from error
 
 
 def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
@@ -143,14 +160,13 @@ def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
     heads: dict[str, str] = {}  # the first measure by dataset name, the main task first
     monitored = set[str]()
     for folder in (folder for row in rows for folder in row.folders):
-        config = _config(folder)
-        monitored.add(read_about(folder).get("chosen by", config["training"]["monitor"]))
-        for dataset in datasets_of(config).values():
-            name = str(dataset["name"])
-            if measured := measures_of(dataset) or sorted(_measured(name, known)):
+        trained = _trained(folder)
+        monitored.add(str(read_about(folder).get("chosen by", trained.monitor)))
+        for name, of_dataset in trained.measures.items():
+            if measured := of_dataset or sorted(_measured(name, known)):
                 heads.setdefault(name, measured[0])
     primary = [f"{name}/{measure}" for name, measure in heads.items()]
-    wanted = [*sorted(monitored - {None}), *[f"val/{key}" for key in primary if f"val/{key}" in known][:1]]
+    wanted = [*sorted(monitored), *[f"val/{key}" for key in primary if f"val/{key}" in known][:1]]
     wanted += [f"test/{key}" if f"test/{key}" in known else f"val/{key}" for key in primary]
     return [key for key in dict.fromkeys(wanted) if key in known]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -236,11 +237,30 @@ def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path)
     write_config(tmp_path / "trained")
     done = typed("all1", "single1", "single2", "started", "trained")
     assert done.exit_code == 0, done.output
-    assert "mtlrank: left out, because there are no judged heads in them: started, trained" in done.stderr.splitlines()
+    assert (
+        "mtlrank: left out, as they are not finished or have no judged heads: started, trained"
+        in done.stderr.splitlines()
+    )
     assert "tasks=rank: 2 runs" in done.stderr
     assert "left out" not in typed("all1", "single1").stderr
     for words in (["started"], ["all1", "started"], ["all1", "single1", "x=started"]):
         assert typed(*words).exit_code == 3, words
+
+
+def test_a_run_that_has_begun_in_the_folder_of_another_is_not_shown_with_its_results(runs, tmp_path):
+    """Its settings are those of the new run, and its judged heads those of the old one, until the new one is finished."""
+    shutil.copytree(tmp_path / "single2", tmp_path / "anew")
+    write_config(tmp_path / "anew", 3)
+    (tmp_path / "anew" / "metrics.json").unlink()
+    done = typed("all1", "single1", "anew")
+    assert done.exit_code == 0, done.output
+    assert "mtlrank: left out, as they are not finished or have no judged heads: anew" in done.stderr.splitlines()
+    for words in (["all1", "anew"], ["all1", "single1", "x=anew"], ["all1", "anew/evaluation"]):
+        done = typed(*words)
+        assert done.exit_code == 3, words
+        assert "anew is not finished: results there may be those of the run before it" in done.stderr
+    (tmp_path / "anew" / "run.json").unlink()  # only what was judged was kept
+    assert typed("all1", "x=anew").exit_code == 0
 
 
 def test_an_unfinished_run_below_a_named_folder_is_left_out(runs, tmp_path):
@@ -250,7 +270,8 @@ def test_an_unfinished_run_below_a_named_folder_is_left_out(runs, tmp_path):
     done = typed("both=study", "single1", "single2")
     assert done.exit_code == 0, done.output
     assert (
-        "mtlrank: left out, because there are no judged heads in them: both=study/trained" in done.stderr.splitlines()
+        "mtlrank: left out, as they are not finished or have no judged heads: both=study/trained"
+        in done.stderr.splitlines()
     )
 
 

@@ -319,6 +319,15 @@ def test_the_same_training_again_gives_the_same_model(data_dir, tmp_path, capsys
     assert str(tmp_path) not in (tmp_path / "first" / "model" / "config.json").read_text()
 
 
+def test_a_model_in_whose_folder_another_run_has_begun_is_not_that_runs(tmp_path):
+    run = write_finished(tmp_path / "run")
+    (run / "metrics.json").unlink()
+    done = typed("promote", run, "--registry", tmp_path / "r", "--force", "it is good")
+    assert done.exit_code == 3
+    assert "run is not the folder of a finished run: a run has begun there" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_reason_puts_a_worse_model_in_use(tmp_path):
     for name, gain, more in (("first", 0.1, []), ("worse", 0.0, ["--force", "half as large"])):
         done = typed("promote", write_finished(tmp_path / name, gain=gain), "--registry", tmp_path / "r", *more)

@@ -181,3 +181,31 @@ def test_a_curve_over_a_setting_is_drawn_beside_the_table(runs, tmp_path):
     assert "Numbers that differ: loop.optimizer.lr." in refused.stderr
     assert not (tmp_path / "sweep.csv").exists()
     assert "--output sweep.csv" in typed(*runs, "--curve", "loop.optimizer.lr").stderr
+
+
+@pytest.mark.parametrize(
+    ("run", "file", "content"),
+    [
+        ("a", "metrics.json", '{"val/rank/nDCG@10": "x"}'),
+        ("a", "metrics.json", '{"val/rank/nDCG@10": null}'),
+        ("a", "model/config.json", '{"datamodule": {"dataset": {"datasets": {}}}}'),
+        (
+            "a",
+            "model/config.json",
+            '{"training": {}, "datamodule": {"dataset": {"datasets": {"rank": {"name": "rank"}}}}}',
+        ),
+        ("d", "logs/attempt_1/metrics.csv", "step,val/rank/nDCG@10\na,b\n"),
+        ("d", "logs/attempt_1/metrics.csv", "val/rank/nDCG@10\n0.5\n"),
+    ],
+)
+def test_a_damaged_file_is_named_in_a_line(runs, tmp_path, run, file, content):
+    write_text(tmp_path / run / file, content)
+    done = typed(*runs)
+    assert done.exit_code == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{run}/{file} is damaged: " in done.stderr
+
+
+def test_a_log_of_ones_own_beside_those_of_attempts_is_left_alone(runs, tmp_path):
+    write_text(tmp_path / "d" / "logs" / "attempt_old" / "metrics.csv", "no log\n")
+    assert typed(*runs).exit_code == 0

@@ -6,10 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtlrank.about import is_unfinished
 from mtlrank.comparing.folds import join_folds
 from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults, evaluation_of, head_folders, read_head
+from mtlrank.evaluation.judged_head import (
+    FIRST_STAGE,
+    JUDGED_RUN,
+    HeadResults,
+    evaluation_of,
+    head_folders,
+    read_head,
+    run_of,
+)
 from mtlrank.storage import local_path
 
 
@@ -135,6 +144,11 @@ def _differing(head: str, reason: str) -> DataError:
 
 
 def _read_heads(run: Path) -> list[HeadResults]:
+    if is_unfinished(run_of(run)) and not (run / JUDGED_RUN).exists():
+        raise DataError(
+            f"{run_of(run)} is not finished: results there may be those of the run before it. Run its command again, or "
+            "leave it out."
+        )
     folders = head_folders([evaluation_of(run)])
     if not folders:
         raise DataError(

@@ -34,7 +34,8 @@ def by_depth(
     reranked = _doc_ids(run)
     candidates = _doc_ids(doc for doc in first_stage if (doc.query_id, doc.doc_id) in scored)
     depths = depths_to(max(map(len, candidates.values())))
-    cutoff = ir_measures.parse_measure(measure).params.get("cutoff")  # what is below it does not count
+    params = ir_measures.parse_measure(measure).params
+    cutoff = None if params.get("judged_only") else params.get("cutoff")  # what is below it does not count
     return {
         depth: means(
             ranking_values(
@@ -52,8 +53,13 @@ def by_depth(
 
 
 def depths_in(summary: Mapping[str, Any]) -> ByDepth:
-    """What the metrics.json of a judged head says; empty for all but rankings, and in older folders."""
+    """What the metrics.json of a judged head says; empty for all but rankings, and in older folders.
+
+    Raises `ValueError` for what are no depths and finite values.
+    """
     values = {int(depth): np.array([float(value)]) for depth, value in summary.get("by_depth", {}).items()}
+    if any(depth < 1 or not np.isfinite(value).all() for depth, value in values.items()):
+        raise ValueError("by_depth has what are no numbers of candidates and finite values")
     return dict(sorted(values.items()))
 
 

@@ -1,10 +1,15 @@
 """Rankings by the number of re-ranked candidates, on runs that are written by hand."""
 
 import csv
+import json
+
+import pytest
 
 from mtlrank.comparing.depths import write_depths
 from mtlrank.comparing.systems import first_stage, read_system
 from mtlrank.comparing.trec_runs import judge_files, read_topics
+from mtlrank.errors import DataError
+from mtlrank.storage import read_json
 from tests.evaluation.judged_runs import write_labels, write_ranking
 
 
@@ -53,6 +58,15 @@ def test_what_has_not_re_ranked_has_no_depths(tmp_path):
     assert first_stage(newer).heads["rank"].by_depth == {}
     mixed = read_system("mixed", [tmp_path / "newer-0", tmp_path / "older-0"])
     assert mixed.heads["rank"].by_depth == {}
+
+
+@pytest.mark.parametrize("damaged", [{"5": float("nan")}, {"-5": 0.5}, {"5": "x"}, {"many": 0.5}, [0.5]])
+def test_what_is_no_value_at_a_depth_is_refused(tmp_path, damaged):
+    system(tmp_path, "a", {"5": 0.25})
+    path = tmp_path / "a-0" / "evaluation" / "rank" / "metrics.json"
+    path.write_text(json.dumps({**read_json(path), "by_depth": damaged}))
+    with pytest.raises(DataError, match="rank is damaged: "):
+        read_system("a", [tmp_path / "a-0"])
 
 
 def test_systems_with_different_first_measures_have_a_panel_each(tmp_path):

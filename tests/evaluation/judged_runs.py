@@ -36,7 +36,8 @@ def _write_summary(folder, summary):
 
 
 def write_config(run, seed=1, tasks=("rank",), **settings):
-    """What a run is of."""
+    """What a run is of, which is finished."""
+    write_json(run / "metrics.json", {})
     write_json(run / "run.json", {"seed": seed, "datamodule.seed": seed, "tasks": list(tasks), **settings})
     write_json(run / "model" / "config.json", {"datamodule": {"dataset": {"datasets": {key: {} for key in tasks}}}})
 

@@ -45,14 +45,28 @@ def test_queries_with_few_candidates_and_judged_ones_without_any_count():
 
 
 @pytest.mark.parametrize(
-    "measure", ["nDCG@10", "nDCG", "AP(rel=2)", "AP@7", "RR@10", "P@5", "R@20", "Rprec", "Judged@10"]
+    "measure",
+    [
+        "nDCG@10",
+        "nDCG",
+        "AP(rel=2)",
+        "AP@7",
+        "RR@10",
+        "P@5",
+        "R@20",
+        "Rprec",
+        "Judged@10",
+        "ERR@10",
+        "nDCG(judged_only=True)@5",
+        "RR(judged_only=True)@5",
+    ],
 )
 def test_the_last_depth_is_the_run_and_each_is_that_of_the_whole_merged_ranking(measure):
     draw = np.random.default_rng(0)
     pairs = [(f"q{query}", f"d{number}") for query in range(4) for number in range(23)]
     new, old = (dict(zip(pairs, map(float, scores), strict=True)) for scores in draw.integers(9, size=(2, len(pairs))))
     run, first_stage = ([ScoredDoc(*pair, score) for pair, score in scores.items()] for scores in (new, old))
-    qrels = [Qrel(*pair, int(draw.integers(4))) for pair in pairs]
+    qrels = [Qrel(*pair, int(draw.integers(4))) for pair in pairs if draw.integers(2)]
     found = by_depth(measure, qrels, run, [*first_stage, ScoredDoc("q0", "no-candidate", 99.0)])
     assert list(found) == [5, 10, 20, 23]
     assert found[23] == pytest.approx(means(ranking_values([measure], qrels, run))[measure])
