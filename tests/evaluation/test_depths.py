@@ -58,7 +58,7 @@ def test_queries_with_few_candidates_and_judged_ones_without_any_count():
         "Judged@10",
         "ERR@10",
         "nDCG(judged_only=True)@5",
-        "RR(judged_only=True)@5",
+        "P(judged_only=True)@5",
     ],
 )
 def test_the_last_depth_is_the_run_and_each_is_that_of_the_whole_merged_ranking(measure):
