@@ -62,4 +62,4 @@ def _judgements(dataset: PreparedDataset) -> Iterator[str]:
     if "val" in judged and len(queries) < _FEW:
         yield f"warning: val has only {counted(len(queries), 'query', 'queries')}, so its measures vary much"
     if zero := always_zero(dataset.task.measures, [qrel for qrels in judged.values() for qrel in qrels]):
-        yield f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other task.measures"
+        yield f"always 0, as no judged document has such a grade: {', '.join(zero)}: choose other measures"

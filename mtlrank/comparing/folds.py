@@ -142,6 +142,8 @@ def _join_head(name: str, folders: Sequence[Path], heads: Sequence[HeadResults])
     order = sorted(range(len(items)), key=items.__getitem__)
     measures = tuple(m for m in heads[0].measures if all(m in head.measures for head in heads))
 
+    has_depths = all(head.measures[:1] == measures[:1] for head in heads)  # they are of the first measure
+
     def all_of(key: str) -> dict[str, np.ndarray]:
         tables = [getattr(head, key) for head in heads]
         return {m: np.concatenate([table[m] for table in tables], axis=1)[:, order] for m in measures if m in tables[0]}
@@ -152,7 +154,7 @@ def _join_head(name: str, folders: Sequence[Path], heads: Sequence[HeadResults])
         units=np.arange(len(items)),
         values=all_of("values"),
         first_stage=all_of("first_stage"),
-        by_depth=joined([head.by_depth for head in heads], [len(head.items) for head in heads]),
+        by_depth=joined([h.by_depth for h in heads], [len(h.items) for h in heads]) if has_depths else {},
         fold=None,
         num_folds=len(heads),
     )

@@ -10,6 +10,7 @@ from mtlrank.about import is_unfinished
 from mtlrank.comparing.folds import join_folds
 from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
+from mtlrank.evaluation.depths import ByDepth
 from mtlrank.evaluation.judged_head import (
     FIRST_STAGE,
     JUDGED_RUN,
@@ -165,9 +166,14 @@ def _joined(heads: Sequence[HeadResults]) -> HeadResults:
         measures=measures,
         values={m: np.concatenate([head.values[m] for head in heads]) for m in measures if m in heads[0].values},
         predictions=np.concatenate([head.predictions for head in heads]),
-        by_depth={
-            depth: np.concatenate([head.by_depth[depth] for head in heads])
-            for depth in heads[0].by_depth
-            if all(depth in head.by_depth for head in heads)
-        },
+        by_depth=_depths(heads) if all(head.measures[:1] == measures[:1] for head in heads) else {},
     )
+
+
+def _depths(heads: Sequence[HeadResults]) -> ByDepth:
+    """The first measure of all runs at the depths that all of them have."""
+    return {
+        depth: np.concatenate([head.by_depth[depth] for head in heads])
+        for depth in heads[0].by_depth
+        if all(depth in head.by_depth for head in heads)
+    }

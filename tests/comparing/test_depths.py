@@ -60,6 +60,22 @@ def test_what_has_not_re_ranked_has_no_depths(tmp_path):
     assert mixed.heads["rank"].by_depth == {}
 
 
+def test_seeds_whose_first_measures_differ_have_no_depths(tmp_path):
+    folders = []
+    for seed, names in enumerate((["AP", "RR"], ["RR", "AP"], ["RR"])):
+        folders.append(tmp_path / f"x-{seed}")
+        folder = folders[-1] / "evaluation" / "rank"
+        write_ranking(folder, {"q1": 0.5, "q2": 0.75}, measure=names[0], by_depth={"5": 0.25})
+        table = (folder / "per_query.tsv").read_text()
+        for other in names[1:]:
+            table += "".join(f"{query}\t{other}\t0.5\t0.25\n" for query in ("q1", "q2"))
+        (folder / "per_query.tsv").write_text(table)
+    assert read_system("x", folders[:2]).heads["rank"].by_depth == {}
+    of_both = read_system("x", folders[::2]).heads["rank"]
+    assert (of_both.measures, of_both.by_depth) == (("RR",), {})
+    assert list(read_system("x", folders[1:]).heads["rank"].by_depth) == [5]
+
+
 @pytest.mark.parametrize("damaged", [{"5": float("nan")}, {"-5": 0.5}, {"5": "x"}, {"many": 0.5}, [0.5]])
 def test_what_is_no_value_at_a_depth_is_refused(tmp_path, damaged):
     system(tmp_path, "a", {"5": 0.25})
