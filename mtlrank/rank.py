@@ -95,6 +95,8 @@ def _chunks(
             config["missing_texts"],
             missing_queries="skip" if may_be_of_others else "stop",
         )
+    if (top := config["top_k"]) is not None:
+        raise ConfigError(f"top_k is {top}, but there is no run to re-rank: BM25 retrieves. Set depth={top} instead.")
     return pairs_retrieved(collection, store, CHUNK, config["depth"], config["missing_texts"])
 
 
@@ -139,4 +141,6 @@ def _check_sources(config: Config) -> None:
         raise ConfigError("There is nothing to score: give input=..., or queries=... and docs=..., or ir_dataset=...")
     if BM25Settings.of(config["bm25"]) != BM25Settings() and config["input"]:
         raise ConfigError(f"bm25 is {config['bm25']}, but input has pairs: BM25 retrieves none. Leave bm25 out.")
+    if config["input"] and config["top_k"] is not None:
+        raise ConfigError(f"top_k is {config['top_k']}, but all pairs of input are scored. Leave top_k out.")
     choice(("stop", "skip")).check("missing_texts", config["missing_texts"])

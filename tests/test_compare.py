@@ -263,6 +263,19 @@ def test_a_run_that_has_begun_in_the_folder_of_another_is_not_shown_with_its_res
     assert typed("all1", "x=anew").exit_code == 0
 
 
+def test_a_folder_has_the_pictures_of_its_last_comparison_only(runs, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "gains-mine.svg").touch()  # before there is a comparison, it is somebody else's
+    (tmp_path / "out" / "depths.csv").touch()
+    assert typed("a=single1", "b=all1", "--output", "out").exit_code == 0
+    assert (tmp_path / "out" / "gains-rank-b-a.svg").exists()
+    assert (tmp_path / "out" / "gains-mine.svg").exists()
+    assert typed("c=single1", "b=all1", "--output", "out").exit_code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"gains-rank-b-c.svg", "gains-rank-b-c.pdf"} <= names
+    assert not names & {"gains-rank-b-a.svg", "gains-rank-b-a.pdf", "gains-mine.svg", "depths.csv"}
+
+
 def test_an_unfinished_run_below_a_named_folder_is_left_out(runs, tmp_path):
     for seed in (1, 2):
         write_run(tmp_path / "study" / f"all{seed}", seed, ["rank", "sim"], gain=0.05)

@@ -123,7 +123,7 @@ def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, d
     found = evaluate.run(settings("evaluate", **words, relevance_level=1))
     assert "Invented" not in capsys.readouterr().out  # `on` names a collection of the user's choice
     assert found["test@again/trec2019/nDCG@10"] == pytest.approx(known["test/trec2019/nDCG@10"], abs=1e-6)
-    assert {key.split("/", 2)[2] for key in found} == {"nDCG@10", "AP", "RR@10", "Judged@10"}
+    assert {key.split("/", 2)[2] for key in found} == {"nDCG@10", "AP(rel=1)", "RR(rel=1)@10", "Judged@10"}
     assert {key.split("/")[0] for key in found} == {"test@again", "test@held"}
 
     folder = tmp_path / "run" / "evaluation-test"

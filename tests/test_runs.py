@@ -194,8 +194,6 @@ def test_a_curve_over_a_setting_is_drawn_beside_the_table(runs, tmp_path):
             "model/config.json",
             '{"training": {}, "datamodule": {"dataset": {"datasets": {"rank": {"name": "rank"}}}}}',
         ),
-        ("d", "logs/attempt_1/metrics.csv", "step,val/rank/nDCG@10\na,b\n"),
-        ("d", "logs/attempt_1/metrics.csv", "val/rank/nDCG@10\n0.5\n"),
     ],
 )
 def test_a_damaged_file_is_named_in_a_line(runs, tmp_path, run, file, content):
@@ -204,6 +202,18 @@ def test_a_damaged_file_is_named_in_a_line(runs, tmp_path, run, file, content):
     assert done.exit_code == 3
     assert len(done.stderr.splitlines()) == 1
     assert f"{run}/{file} is damaged: " in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["a,b\n", "\0\0\0\n", "1,2,3,4\n", "\udcff,1\n", "9,x\n"])
+def test_damaged_lines_of_a_log_are_left_out_of_curves(runs, tmp_path, damage):
+    path = tmp_path / "d" / "logs" / "attempt_1" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    text = f"step,val/rank/nDCG@10\n10,0.25\n{damage}20,0.5\n"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    done = typed(*runs)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"mtlrank: {Path('d/logs/attempt_1/metrics.csv')}: 1 damaged line left out of the curves\n"
+    assert done.stdout.split()[-3:] == ["d", "20", "0.5000"]
 
 
 def test_a_log_of_ones_own_beside_those_of_attempts_is_left_alone(runs, tmp_path):

@@ -15,6 +15,7 @@ from mtlrank.storage import write_json, write_text
 
 _HEADER = ("head", "measure", "baseline", "system", "difference", "95 % CI", "p (t)", "p (rand.)", "p (Holm)", "equiv.")
 _SPARE = "p (t)", "p (rand.)", "equiv.", "p (Holm)"  # left out on a narrow terminal: the verdict follows from them
+_OF_SYSTEMS = ("gains-*.svg", "gains-*.pdf", "depths-*.svg", "depths-*.pdf", "depths.csv")
 COLOURS = {"better": "green", "worse": "red", "equivalent": "blue", "not decided": "default"}
 _LATEX_HEADER = ("measure", "baseline", "system", "difference", "95 % CI", "p (Holm)", "verdict")
 
@@ -22,9 +23,13 @@ _LATEX_HEADER = ("measure", "baseline", "system", "difference", "95 % CI", "p (H
 def write_comparison(output: Path, table: Table, label: str) -> None:
     """Write comparison.csv, .tex and .json, and as .svg and .pdf the differences and the gains by query of each ranking.
 
-    Names in the table are untrusted and escaped. `label` is part of the LaTeX table's label.
+    Files of an earlier comparison there that are named after its systems are removed. Names in the table are untrusted and
+    escaped. `label` is part of the LaTeX table's label.
     """
     rows = table.rows
+    if (output / "comparison.json").exists():
+        for former in (path for pattern in _OF_SYSTEMS for path in output.glob(pattern)):
+            former.unlink()
     write_text(output / "comparison.csv", as_csv(rows))
     write_text(output / "comparison.tex", as_latex(table, label))
     remarks = {"caption": caption(rows), "confounds": list(table.confounds), "not_compared": list(table.not_compared)}

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtlrank.errors import DataError, one_line
+from mtlrank.progress import warn
+from mtlrank.words import counted
 
 Curves = dict[str, list[tuple[int, float]]]  # (step, value) by metric
 
@@ -15,21 +16,23 @@ def read_curves(training: Path) -> Curves:
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     attempts = (path for path in (training / "logs").glob("attempt_*/metrics.csv") if path.parent.name[8:].isdecimal())
     for path in sorted(attempts, key=lambda path: int(path.parent.name[8:])):
-        try:
-            for step, key, value in _points(path):
-                curves[key][step] = value
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise DataError(
-                f"{path} is damaged: {one_line(error)}. Remove it: the rest of the run needs none."
-            ) from error
+        for step, key, value in _points(path):
+            curves[key][step] = value
     return {key: sorted(points.items()) for key, points in sorted(curves.items())}
 
 
 def _points(path: Path) -> Iterator[tuple[int, str, float]]:
-    """(step, metric, value) of a log, line by line."""
-    with path.open(encoding="utf-8", newline="") as file:
+    """(step, metric, value) of a log, without the lines that a power failure may have damaged."""
+    num_damaged = 0
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         whole = (line for line in file if line.endswith("\n"))  # a run may be writing its last line
         for row in csv.DictReader(whole):
-            for key, value in row.items():
-                if value and key not in ("step", "epoch"):
-                    yield int(row["step"]), key, float(value)
+            try:
+                step = int(row["step"])
+                values = {key: float(value) for key, value in row.items() if value and key not in ("step", "epoch")}
+            except (KeyError, TypeError, ValueError):
+                num_damaged += 1
+            else:
+                yield from ((step, key, value) for key, value in values.items())
+    if num_damaged:
+        warn(f"{path}: {counted(num_damaged, 'damaged line')} left out of the curves")

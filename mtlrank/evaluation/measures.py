@@ -1,5 +1,6 @@
 """Measures by their usual names: a value for each query of a ranking, one value for other predictions."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from statistics import fmean
@@ -67,8 +68,11 @@ def with_level(measure: str, relevance_level: int) -> str:
 
 
 def at_level(measure: str, relevance_level: int) -> str:
-    """A ranking measure with its grade of relevance replaced; as it is if it names none, such as nDCG."""
-    return with_level(measure, relevance_level) if "rel" in ir_measures.parse_measure(measure).params else measure
+    """A ranking measure with its grade of relevance replaced; as it is if it names none, such as nDCG.
+
+    Spelt as a config spells it, also where ir-measures would leave the grade out, as in AP(rel=1).
+    """
+    return re.sub(r"\brel=\d+", f"rel={relevance_level}", measure)
 
 
 def always_zero(measures: Iterable[str], qrels: Iterable[Qrel]) -> list[str]:

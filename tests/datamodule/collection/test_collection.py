@@ -217,6 +217,7 @@ BAD_LINES = [
     ("queries", "q1\tanother", "queries:3: query 'q1' has two different texts"),
     ("qrels", "q1 0 d1", r"qrels:4: expected a TREC qrel \(query, 0, document, grade\).*found 'q1 0 d1'"),
     ("qrels", "q1 0 d4 1.5", "qrels:4: expected a TREC qrel"),
+    ("qrels", "q1\td 4\t1", "qrels:4: expected a TREC qrel .* without blanks in ids, found 'q1"),
     ("qrels", "q1 0 d1 1", "qrels:4: expected one grade for 'd1' and query 'q1', found two grades, 2 and 1"),
     ("run", "q1 Q0 d4 1 nan x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 nan x'"),
     ("run", "q1 Q0 d4 1 1_0 x", "run:6: expected a line of a TREC run .*with a finite score, found 'q1 Q0 d4 1 1_0 x'"),
