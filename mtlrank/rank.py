@@ -62,7 +62,7 @@ def run(config: Config) -> int:
                 reading.progress.advance(len(scored.pairs))
         if not number and shard.total == 1:
             raise DataError("There is nothing to score: the input has no pairs of a query and a document.")
-        write_lines(output, _lines(store, layout, config["keep"], config["tag"] or f"mtlrank-{head.name}"))
+        write_lines(output, _lines(store, layout, config, config["tag"] or f"mtlrank-{head.name}"))
     say("; ".join([f"ranked {counted(number, 'pair')} with {head.name}", *reading.notes()]) + f" ({output})")
     return number
 
@@ -100,9 +100,10 @@ def _chunks(
     return pairs_retrieved(collection, store, CHUNK, config["depth"], config["missing_texts"])
 
 
-def _lines(store: PairStore, layout: str, keep: int | None, tag: str) -> Iterator[str]:
+def _lines(store: PairStore, layout: str, config: Config, tag: str) -> Iterator[str]:
     if layout == "run":
-        yield from (run_line(*doc, tag=tag) for doc in store.ranking(keep))
+        rest_from = config["top_k"] if config["rest"] == "keep" else None
+        yield from (run_line(*doc, tag=tag) for doc in store.ranking(config["keep"], rest_from))
         return
     for query_id, doc_id, score in store.in_order():
         if layout == "tsv":
@@ -129,6 +130,11 @@ def _format(config: Config) -> str:
         )
     if config["tag"] is not None and wanted != "run":
         raise ConfigError(f"tag is for TREC runs, but format={wanted} has none. Leave tag out, or use format=run.")
+    choice(("drop", "keep")).check("rest", config["rest"])
+    if config["rest"] == "keep" and (config["top_k"] is None or wanted != "run"):
+        raise ConfigError(
+            "rest=keep is for a TREC run (format=run) whose first documents are re-ranked: set top_k, or leave rest out."
+        )
     return str(wanted)
 
 

@@ -14,10 +14,13 @@ import pytest
 import torch
 from ir_datasets.formats import TrecScoredDocs, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
+from ir_measures import ScoredDoc
 from torch._dynamo.utils import counters
 
 from mtlrank import embedded, evaluate, rank
 from mtlrank.errors import ConfigError, DataError, StorageError
+from mtlrank.evaluation.depths import by_depth
+from mtlrank.evaluation.measures import ranking_values
 from mtlrank.progress import Progress
 from mtlrank.storage import home, read_json, write_json
 from mtlrank.trec import read_run
@@ -169,6 +172,34 @@ def test_only_the_best_of_a_run_are_scored_and_only_the_best_scores_are_kept(ran
     everything = ranked(run=tmp_path / "bm25.run", **files)
     assert kept == [line for line in everything if line.split()[3] == "1"]
     assert [line.split()[3] for line in everything] == ["1", "2", "3", "1"]
+
+
+def test_the_rest_of_a_run_may_follow_below_what_is_scored(ranked, tmp_path):
+    """In its own order, whatever ids documents have; a scored document without a text stays out."""
+    order = ["d4", "d9", "d1", "d3", "d2"]
+    run = [f"q1 Q0 {doc} {rank} {9 - rank} x" for rank, doc in enumerate(order)]
+    write(tmp_path / "bm25.run", [*run, "q2 Q0 d3 1 1 x"])
+    write(tmp_path / "queries", ["q1\tsilent harbour", "q2\tgarden"])
+    write(tmp_path / "docs", ["d1\tthe silent harbour", "d2\tharbour lights", "d3\ta garden", "d4\tlights"])
+    words = {"run": tmp_path / "bm25.run", **{part: tmp_path / part for part in ("queries", "docs")}}
+    words |= {"missing_texts": "skip", "top_k": 3}
+    scored, whole = ranked(**words), ranked(**words, rest="keep")
+    assert [line.split()[2] for line in whole if line[:2] == "q1"][2:] == ["d3", "d2"]
+    assert [line for line in whole if line.split()[2] not in ("d3", "d2") or line[:2] == "q2"] == scored
+    least, *rest = [float(line.split()[4]) for line in whole if line[:2] == "q1"][1:]
+    assert rest == pytest.approx([least - 1, least - 2])
+    assert ranked(**words, rest="keep", keep=3) == [line for line in whole if int(line.split()[3]) <= 3]
+
+
+def test_the_rest_below_is_what_evaluation_tells_of_that_depth(ranked, datasets):
+    split = datasets["trec2019"].split("test")
+    runs = []
+    for number, words in enumerate(({}, {"top_k": 5, "rest": "keep"})):
+        lines = (line.split() for line in ranked(ir_dataset="mtlrank-embedded/test", output=f"{number}.run", **words))
+        runs.append([ScoredDoc(cells[0], cells[2], float(cells[4])) for cells in lines])
+    told = by_depth("AP", split.qrels(), runs[0], split.first_stage())
+    found = ranking_values(["AP"], split.qrels(), runs[1])["AP"]
+    assert sum(found.values()) / len(found) == pytest.approx(told[5]) != pytest.approx(told[20])
 
 
 def test_a_run_has_the_tag_that_was_asked_for(ranked, tmp_path):
@@ -379,6 +410,8 @@ def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatc
             {"input": None, "ir_dataset": "mtlrank-embedded/test", "bm25.k1": 1.2},
             "but the run of mtlrank-embedded/test is re-ranked. Set run=bm25, so that BM25 retrieves",
         ),
+        ({"rest": "below"}, "rest is 'below', expected one of drop, keep"),
+        ({"rest": "keep"}, "rest=keep is for a TREC run .format=run. whose first documents are re-ranked: set top_k"),
         ({"top_k": 5}, "top_k is 5, but all pairs of input are scored. Leave top_k out."),
         (
             {"input": None, "ir_dataset": "mtlrank-embedded/test", "run": "bm25", "top_k": 5},

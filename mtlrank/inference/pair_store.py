@@ -95,9 +95,17 @@ class PairStore:
         with writing(self._path), self._database:
             self._database.executemany("INSERT INTO scores VALUES (?, ?)", zip(numbers, scores, strict=True))
 
-    def ranking(self, k: int | None = None) -> Iterator[RankedDoc]:
-        """The scored pairs query by query, best first, equal scores by document id, both descending; the `k` best."""
+    def ranking(self, k: int | None = None, rest_from: int | None = None) -> Iterator[RankedDoc]:
+        """The scored pairs query by query, best first, equal scores by document id, both descending; the `k` best.
+
+        With `rest_from`, the pairs after so many of the first stage follow in its order, each with a score of 1 less.
+        """
         scored = "SELECT query, doc, score FROM pairs JOIN scores ON pair = number"
+        if rest_from is not None:
+            least = f"SELECT query, min(score) AS least FROM ({scored}) GROUP BY query"  # noqa: S608 - our own words
+            rest = f"SELECT *, {_BEST.format(score='first')} - {int(rest_from)} AS beyond FROM pairs"  # noqa: S608
+            below = f"SELECT query, doc, least - beyond FROM ({rest}) JOIN ({least}) USING (query) WHERE beyond > 0"  # noqa: S608
+            scored = f"{scored} UNION ALL {below}"
         ranked = f"SELECT *, {_BEST.format(score='score')} AS rank FROM ({scored})"  # noqa: S608 - our own words
         select = f"SELECT name, doc, rank, score FROM ({ranked}) JOIN queries ON number = query"  # noqa: S608
         limit = "" if k is None else f"WHERE rank <= {int(k)}"
