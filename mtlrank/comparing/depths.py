@@ -36,13 +36,13 @@ def _pictures(systems: Sequence[System]) -> Iterator[tuple[str, figures.Picture]
     """A picture for each ranking, with a line for each system."""
     for name in dict.fromkeys(name for system in systems for name in system.heads):
         panels: dict[str, dict[str, dict[float, list[float]]]] = {}  # by measure and system
-        levels = dict[str, float]()
+        levels, level = dict[str, float](), FIRST_STAGE
         for system in (system for system in systems if name in system.heads and system.heads[name].by_depth):
             head = system.heads[name]
             measure = head.measures[0]
             panels.setdefault(measure, {})[system.name] = {float(d): v.tolist() for d, v in head.by_depth.items()}
             if measure in head.first_stage:
-                levels[measure] = float(head.first_stage[measure].mean())
+                levels[measure], level = float(head.first_stage[measure].mean()), head.baseline_name
         if panels:
-            picture = figures.setting_curves(panels, f"{name}: candidates re-ranked", levels, FIRST_STAGE)
+            picture = figures.setting_curves(panels, f"{name}: candidates re-ranked", levels, level)
             yield f"depths: {name}", picture

@@ -46,6 +46,17 @@ def test_each_depth_of_each_system_has_its_mean_over_seeds_as_a_row_and_a_point(
         assert f"<!-- {text} -->" in svg
 
 
+def test_an_order_that_is_no_first_stage_is_named(tmp_path):
+    write_ranking(
+        tmp_path / "a" / "evaluation" / "rank",
+        {"q1": 0.5, "q2": 0.75},
+        by_depth={"5": 0.25, "9": 0.5},
+        baseline_name="BM25 order",
+    )
+    write_depths(tmp_path / "out", [read_system("a", [tmp_path / "a"])])
+    assert "<!-- BM25 order -->" in (tmp_path / "out" / "depths-rank.svg").read_text()
+
+
 def test_what_has_not_re_ranked_has_no_depths(tmp_path):
     """Other systems' runs, a first stage, and runs that were judged before depths were."""
     older = system(tmp_path, "older", {})
