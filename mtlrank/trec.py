@@ -50,6 +50,14 @@ def in_order(run: Iterable[ScoredDoc]) -> Iterator[tuple[int, ScoredDoc]]:
         yield from enumerate((docs[place] for place in places), 1)
 
 
+def doc_ids_in_order(run: Iterable[ScoredDoc]) -> dict[str, list[str]]:
+    """The documents of each query, the best first, as `in_order` gives them."""
+    by_query: dict[str, list[str]] = {}
+    for _, doc in in_order(run):
+        by_query.setdefault(doc.query_id, []).append(doc.doc_id)
+    return by_query
+
+
 def qrel_line(query_id: str, doc_id: str, grade: int) -> str:
     """A line of TREC qrels."""
     return f"{query_id} 0 {doc_id} {grade}\n"

@@ -9,8 +9,8 @@ import numpy as np
 from ir_measures import Qrel, ScoredDoc
 
 from mtlrank.dtypes import Floats
-from mtlrank.evaluation.measures import means, ranking_values
-from mtlrank.trec import in_order
+from mtlrank.evaluation.measures import means, values_of_order
+from mtlrank.trec import doc_ids_in_order
 
 ByDepth = dict[int, Floats]  # candidates re-ranked, ascending: a measure of each run, (runs,)
 
@@ -31,25 +31,16 @@ def by_depth(
     re-ranker sees more documents to be wrong about (Jacob et al. 2024).
     """
     scored = {(doc.query_id, doc.doc_id) for doc in run}
-    reranked = _doc_ids(run)
-    candidates = _doc_ids(doc for doc in first_stage if (doc.query_id, doc.doc_id) in scored)
+    reranked = doc_ids_in_order(run)
+    candidates = doc_ids_in_order(doc for doc in first_stage if (doc.query_id, doc.doc_id) in scored)
     depths = depths_to(max(map(len, candidates.values())))
     params = ir_measures.parse_measure(measure).params
     cutoff = None if params.get("judged_only") else params.get("cutoff")  # what is below it does not count
-    return {
-        depth: means(
-            ranking_values(
-                [measure],
-                qrels,
-                [
-                    ScoredDoc(query_id, doc_id, float(-rank))
-                    for query_id, doc_ids in candidates.items()
-                    for rank, doc_id in enumerate(_merged(reranked[query_id], doc_ids, depth)[:cutoff])
-                ],
-            )
-        )[measure]
-        for depth in depths
-    }
+    found = {}
+    for depth in depths:
+        order = {q: _merged(reranked[q], doc_ids, depth)[:cutoff] for q, doc_ids in candidates.items()}
+        found[depth] = means(values_of_order([measure], qrels, order))[measure]
+    return found
 
 
 def depths_in(summary: Mapping[str, Any]) -> ByDepth:
@@ -72,14 +63,6 @@ def joined(parts: Sequence[ByDepth], weights: Sequence[int]) -> ByDepth:
         depth: np.average([part.get(depth, part[max(part)]) for part in parts], axis=0, weights=weights)
         for depth in deepest
     }
-
-
-def _doc_ids(run: Iterable[ScoredDoc]) -> dict[str, list[str]]:
-    """The documents of each query, the best first."""
-    by_query: dict[str, list[str]] = {}
-    for _, doc in in_order(run):
-        by_query.setdefault(doc.query_id, []).append(doc.doc_id)
-    return by_query
 
 
 def _merged(reranked: Sequence[str], candidates: Sequence[str], depth: int) -> list[str]:

@@ -12,7 +12,7 @@ from ir_measures import Qrel, ScoredDoc
 
 from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, all_lines
-from mtlrank.trec import in_order
+from mtlrank.trec import doc_ids_in_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,13 @@ def exists(measure: str) -> bool:
 
 
 def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable[ScoredDoc]) -> PerQuery:
-    """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0.
+    """Each measure for each judged query, equal to trec_eval's. A query without a ranking counts as 0."""
+    judged = {qrel.query_id for qrel in qrels}
+    return values_of_order(measures, qrels, doc_ids_in_order(doc for doc in run if doc.query_id in judged))
+
+
+def values_of_order(measures: Sequence[str], qrels: Sequence[Qrel], ranked: Mapping[str, Sequence[str]]) -> PerQuery:
+    """`ranking_values` of documents in order, by query, the best first.
 
     ir-measures computes some measures (RR@k, Judged@k) with other programs, which order equal scores differently: so all
     get scores that follow trec_eval's order. These are above 0, which Compat takes for the score of a missing document. One
@@ -118,9 +124,11 @@ def ranking_values(measures: Sequence[str], qrels: Sequence[Qrel], run: Iterable
     judged: dict[str, dict[str, int]] = {}  # ir-measures would make dicts of objects, which is slow
     for qrel in qrels:
         judged.setdefault(places[qrel.query_id], {})[qrel.doc_id] = qrel.relevance
-    ranks: dict[str, dict[str, float]] = {}
-    for rank, doc in in_order(doc for doc in run if doc.query_id in places):
-        ranks.setdefault(places[doc.query_id], {})[doc.doc_id] = _HIGHEST - rank
+    ranks = {
+        places[query_id]: {doc_id: _HIGHEST - rank for rank, doc_id in enumerate(doc_ids, 1)}
+        for query_id, doc_ids in ranked.items()
+        if query_id in places
+    }
     for value in ir_measures.iter_calc(list(parsed), judged, ranks):
         for measure in parsed[value.measure]:
             values[measure][query_ids[int(value.query_id)]] = value.value
