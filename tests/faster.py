@@ -6,15 +6,19 @@ from functools import partial
 from types import SimpleNamespace
 
 from hydra._internal import defaults_list
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
 from kfp.dsl import pipeline_task
+
+Plugins.instance()  # looks for sources of configs, which makes their classes anew: before one is changed below
+_OfPackages = SourcesRegistry.instance().resolve("pkg")
 
 # kfp looks up its caller's name. Below pytest it would read the source of a hundred frames each time, which takes seconds.
 pipeline_task.inspect = SimpleNamespace(stack=partial(inspect.stack, 0))
 
 # Hydra reads the files of a package anew for each config, and collects the choices so far at each file, for interpolations
 # that its list of defaults may have: half of the time of composing one.
-_read, _collect_choices = ImportlibResourcesConfigSource.load_config, defaults_list._create_interpolation_map
+_read, _collect_choices = _OfPackages.load_config, defaults_list._create_interpolation_map
 _known = {}
 
 
@@ -31,5 +35,5 @@ def _choices_if_needed(overrides, defaults, self_added):
     return None
 
 
-ImportlibResourcesConfigSource.load_config = _read_once
+_OfPackages.load_config = _read_once
 defaults_list._create_interpolation_map = _choices_if_needed
