@@ -37,6 +37,7 @@ from mtlrank.words import counted
 
 FORMATS = ("run", "tsv", "jsonl")
 _SOURCES = ("ir_dataset", "queries", "docs", "run")
+_DEPTH = 100  # documents that BM25 retrieves for a query
 
 
 def run(config: Config) -> int:
@@ -86,6 +87,11 @@ def _chunks(
                 f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
                 "BM25 retrieves, or leave bm25 out."
             )
+        if config["depth"] is not None:
+            raise ConfigError(
+                f"depth is {config['depth']}, but the run of {collection.source.name} is re-ranked. Set "
+                f"top_k={config['depth']} for its first documents, or run=bm25, so that BM25 retrieves."
+            )
         may_be_of_others = config["run"] or config["queries"]  # a user's own run often has the queries of all splits
         return pairs_of_run(
             collection,
@@ -97,7 +103,7 @@ def _chunks(
         )
     if (top := config["top_k"]) is not None:
         raise ConfigError(f"top_k is {top}, but there is no run to re-rank: BM25 retrieves. Set depth={top} instead.")
-    return pairs_retrieved(collection, store, CHUNK, config["depth"], config["missing_texts"])
+    return pairs_retrieved(collection, store, CHUNK, config["depth"] or _DEPTH, config["missing_texts"])
 
 
 def _lines(store: PairStore, layout: str, config: Config, tag: str) -> Iterator[str]:
@@ -149,4 +155,6 @@ def _check_sources(config: Config) -> None:
         raise ConfigError(f"bm25 is {config['bm25']}, but input has pairs: BM25 retrieves none. Leave bm25 out.")
     if config["input"] and config["top_k"] is not None:
         raise ConfigError(f"top_k is {config['top_k']}, but all pairs of input are scored. Leave top_k out.")
+    if config["input"] and config["depth"] is not None:
+        raise ConfigError(f"depth is {config['depth']}, but input has pairs: BM25 retrieves none. Leave depth out.")
     choice(("stop", "skip")).check("missing_texts", config["missing_texts"])

@@ -417,6 +417,11 @@ def test_a_query_that_an_ir_dataset_lacks_is_an_error(ranked, source, monkeypatc
             {"input": None, "ir_dataset": "mtlrank-embedded/test", "run": "bm25", "top_k": 5},
             "top_k is 5, but there is no run to re-rank: BM25 retrieves. Set depth=5 instead.",
         ),
+        ({"depth": 5}, "depth is 5, but input has pairs: BM25 retrieves none. Leave depth out."),
+        (
+            {"input": None, "ir_dataset": "mtlrank-embedded/test", "depth": 5},
+            "depth is 5, but the run of mtlrank-embedded/test is re-ranked. Set top_k=5 .*, or run=bm25",
+        ),
         ({"format": "csv"}, "format is 'csv', expected one of run, tsv, jsonl"),
         ({"output": "out.json"}, "output is 'out.json': choose its format, one of run, tsv, jsonl"),
         ({"format": "tsv", "keep": 3}, "keep is for rankings"),

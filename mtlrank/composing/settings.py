@@ -237,7 +237,7 @@ _SETTINGS: dict[str, Kind] = {
     "tag": or_null(Kind(lambda v: isinstance(v, str) and v.split() == [v], "one word without blanks, as in my-run")),
     "shard": _SHARD,
     "compile": _FLAG,
-    "depth": whole(1),
+    "depth": or_null(whole(1)),
     "study": _GROUP,
     "study.seeds": _list(lambda v: type(v) is int and 0 <= v < 2**32, "a list of different seeds, as in [1,2,3]"),
     "study.mixtures": or_null(

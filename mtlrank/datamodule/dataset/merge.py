@@ -83,6 +83,11 @@ def _why_empty(
     """Why a split that has a source is left without samples."""
     if WITHOUT_CANDIDATES in counts:
         return _nothing_found(split, name, manifests[0]["source"])
+    if isinstance(share := manifests[0]["source"].get(split), float):
+        return (
+            f"The split {split!r} of {name} has no samples: it is the share {share:g} of the training data, drawn by a "
+            f"hash, and nothing fell into it. Raise {split}, or name a source of its own."
+        )
     return (
         f"The split {split!r} of {name} has a source but no samples. Correct it, or set it to null"
         f"{_what_was_read(shards, manifests, split)}."

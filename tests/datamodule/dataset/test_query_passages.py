@@ -288,3 +288,10 @@ def test_columns_of_json_are_names(tmp_path):
 )
 def test_what_a_cell_may_hold(cell, expected):
     assert passages_of(cell) == expected
+
+
+def test_a_share_that_nothing_falls_into_is_told(tmp_path):
+    few = dataset(rows(tmp_path / "x.jsonl", ROW), val=1e-6)
+    few.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    with pytest.raises(DataError, match=r"split 'val' of x has no samples: it is the share 1e-06 of the training data"):
+        few.merge(tmp_path / "whole", [tmp_path / "shard"])
