@@ -10,8 +10,8 @@ import ir_measures
 import numpy as np
 from ir_measures import Qrel, ScoredDoc
 
-from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, all_lines
+from mtlrank.evaluation.significance.weighted import statistic
 from mtlrank.trec import doc_ids_in_order
 
 if TYPE_CHECKING:
@@ -163,10 +163,14 @@ def means(values: PerQuery) -> dict[str, float]:
 
 
 def label_values(kind: str, measures: Sequence[str], scores: "Tensor", labels: "Tensor") -> dict[str, float]:
-    """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,)."""
-    if kind == "classification":
-        return {m: _classification_value(m, scores, labels.long()) for m in measures}
-    return {m: _regression_value(m, scores.double().numpy(), labels.double().numpy()) for m in measures}
+    """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,).
+
+    Where a measure is undefined, as the correlation of a constant is, it is 0.
+    """
+    predictions = scores.argmax(-1) if kind == "classification" else scores
+    wanted, found = labels.double().numpy(), predictions.double().numpy()[None]
+    units = np.zeros(len(wanted), dtype=np.int64)  # all of them together
+    return {m: float(statistic(m, wanted, found, units)(np.ones((1, 1)))[0, 0]) for m in measures}
 
 
 class Constant(NamedTuple):
@@ -189,35 +193,6 @@ def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], label
         name, prediction = "training mean", float(known["mean"])
         scores = torch.full((len(labels),), prediction)
     return Constant(name, prediction, label_values(kind, measures, scores, labels))
-
-
-def _classification_value(measure: str, scores: "Tensor", labels: "Tensor") -> float:
-    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score  # seconds to import
-
-    classes = scores.shape[1]
-    if measure == "Accuracy":
-        return float(multiclass_accuracy(scores, labels, classes, average="micro"))
-    return float(multiclass_f1_score(scores, labels, classes, average="macro"))
-
-
-def _regression_value(measure: str, scores: Floats, labels: Floats) -> float:
-    must_vary = {"R2": [labels], "Pearson": [labels, scores], "Spearman": [labels, scores]}.get(measure, [])
-    if any((values == values[0]).all() for values in must_vary):
-        return 0.0  # undefined: a constant has no order and no variance
-    errors = scores - labels
-    match measure:
-        case "MSE":
-            return float(np.square(errors).mean())
-        case "MAE":
-            return float(np.abs(errors).mean())
-        case "R2":
-            return float(1 - np.square(errors).sum() / np.square(labels - labels.mean()).sum())
-        case "Pearson":
-            return float(np.corrcoef(labels, scores)[0, 1])
-        case _:
-            from scipy.stats import rankdata  # a second to import
-
-            return float(np.corrcoef(rankdata(labels), rankdata(scores))[0, 1])
 
 
 def _names(kind: str) -> list[str]:

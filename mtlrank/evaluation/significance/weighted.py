@@ -1,7 +1,7 @@
 """Measures of many resamples at once: a resample is given by how often each unit is in it.
 
 So a measure that is made of sums (means, correlation, F1) costs one product of matrices. Where a measure is undefined, as
-the correlation of a constant is, it is 0, as in `mtlrank.evaluation.measures`.
+the correlation of a constant is, it is 0.
 """
 
 from collections.abc import Callable
