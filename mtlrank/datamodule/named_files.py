@@ -17,9 +17,7 @@ from mtlrank.storage.patterns import is_pattern, matching, some_of
 def locate(name: str, what: str) -> Path:
     """The local file that a config names; `mtlrank-embedded/...` is in the embedded collection, `hf://...` on the hub."""
     if not isinstance(name, str):
-        share = (
-            " A share of the training data (as in val: 0.2) is for rankings only." if isinstance(name, float) else ""
-        )
+        share = " This dataset takes no share of the training data (as in val: 0.2)." if isinstance(name, float) else ""
         raise ConfigError(f"The {what} is {name!r}, expected the path of a file.{share}")
     if hub.is_uri(name):
         return hub.fetch(name)

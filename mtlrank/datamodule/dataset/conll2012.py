@@ -4,24 +4,18 @@ import random
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mtlrank import embedded
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
 from mtlrank.checks import whole
-from mtlrank.datamodule import hub
 from mtlrank.datamodule.dataset.duplicates import Duplicates
-from mtlrank.datamodule.dataset.files import columns_of_conll
+from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
 from mtlrank.datamodule.dataset.held_out import HeldOut
-from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import read_lines
-from mtlrank.datamodule.named_files import describe_files, locate_all, unset_variable
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.storage import file_hash
-from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task
 
 _BRACKETS = re.compile(r"(\()?(\d+)(\))?")
@@ -35,13 +29,12 @@ class Sentence(NamedTuple):
     place: str
 
 
-class CoNLLCoreference(PreparedDataset):
+class CoNLLCoreference(FileDataset):
     """Whether two mentions mean the same, from files in the CoNLL-2012 format (OntoNotes, LitBank).
 
-    A split is a file, all that match a name with `*`, a folder of `*conll` files, or a share of the training documents, as
-    in `val=0.2`. Documents are cut into passages of whole sentences with up to `max_words` words; a passage's pairs are
-    neighbouring mentions of an entity and as many pairs of different ones. The word is in the fourth column, the brackets
-    are in the last.
+    A split is a file, all that match a name with `*`, or a share of the training documents, as in `val=0.2`. Documents are
+    cut into passages of whole sentences with up to `max_words` words; a passage's pairs are neighbouring mentions of an
+    entity and as many pairs of different ones. The word is in the fourth column, the brackets are in the last.
     """
 
     text_keys = ("text",)
@@ -57,18 +50,14 @@ class CoNLLCoreference(PreparedDataset):
         max_words: int = 120,
         seed: int = 0,
     ) -> None:
-        super().__init__(name, task, preprocessor)
-        self.sources = {"train": train, "val": val, "test": test}
-        self.held_out = HeldOut(self.sources, seed)
+        self.held_out = HeldOut({"train": train, "val": val, "test": test}, seed)
+        super().__init__(name, task, preprocessor, train, val, test, self.held_out)
         self.max_words = whole(1).check("max_words", max_words)
         self.seed = seed
 
     def records(self, split: str) -> Iterable[Record]:
-        source = self.sources["train" if split in self.held_out else split]
-        if source is None:
-            return
         passages, documents = 0, Duplicates(self.reading, "documents", "one text of a document, with its mentions")
-        for path, reading in self.reading.each(_files(str(source))):
+        for path, reading in self.reading.each(self.paths(split)):
             for document, sentences in self._documents(path, reading):
                 whole = document.partition(";")[0]  # parts of one document stay together
                 if split in self.held_out and self.held_out.split_of(whole) != split:
@@ -79,14 +68,6 @@ class CoNLLCoreference(PreparedDataset):
                     for records in self._passages(document, sentences):
                         yield from (record._replace(group=passages) for record in records)
                         passages += 1
-
-    def describe(self) -> dict[str, Any]:
-        sources = {split: source for split, source in self.sources.items() if source is not None}
-        return {split: source if isinstance(source, float) else _describe(source) for split, source in sources.items()}
-
-    def check_sources(self) -> None:
-        for source in (each for each in self.sources.values() if isinstance(each, str)):
-            _files(source)
 
     def _passages(self, document: str, sentences: list[Sentence]) -> Iterator[list[Record]]:
         for number, passage in enumerate(_up_to(sentences, self.max_words)):
@@ -145,23 +126,6 @@ class CoNLLCoreference(PreparedDataset):
         for entity in (entity for entity, starts in open_at.items() if starts):
             self.reading.reject(place, f"expected '{entity})' after '({entity}' in the sentence")
         return Sentence([word for word, _ in rows], mentions, place)
-
-
-def _describe(source: str) -> dict[str, Any]:
-    files = _files(source)
-    if hub.is_uri(source) or is_pattern(source):
-        return describe_files(source, files)
-    return {path.name: file_hash(path) for path in files}
-
-
-def _files(source: str) -> list[Path]:
-    if hub.is_uri(source) or is_pattern(source):
-        return locate_all(source, "source")
-    path = Path(embedded.locate(source))
-    files = sorted(path.glob("*conll")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise DataError(f"{source!r} is neither a file nor a folder of *conll files.{unset_variable(source)}")
-    return files
 
 
 def _up_to(sentences: list[Sentence], words: int) -> Iterator[list[Sentence]]:

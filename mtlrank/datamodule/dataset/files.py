@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.checks import choice
+from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import is_json, read_cells, read_json, read_lines
 from mtlrank.datamodule.named_files import describe_files, locate_all, name_of
@@ -23,7 +24,10 @@ csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characte
 
 
 class FileDataset(PreparedDataset):
-    """A dataset of one file for each split, or of all that match a name with `*`; a split without a file is empty."""
+    """A dataset of one file for each split, or of all that match a name with `*`; a split without a file is empty.
+
+    With `held_out`, a split may be a share of the training data: its files are those of train.
+    """
 
     def __init__(
         self,
@@ -31,14 +35,18 @@ class FileDataset(PreparedDataset):
         task: Task,
         preprocessor: Preprocessor,
         train: str,
-        val: str | None = None,
-        test: str | None = None,
+        val: str | float | None = None,
+        test: str | float | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
         super().__init__(name, task, preprocessor)
-        self.files = {"train": train, "val": val, "test": test}
+        sources = {"train": train, "val": val, "test": test}
+        self.shares = held_out.shares if held_out else {}
+        self.files: dict[str, Any] = {split: train if split in self.shares else each for split, each in sources.items()}
 
     def describe(self) -> dict[str, Any]:
-        return {split: describe_files(name, self.paths(split)) for split, name in self.files.items() if name}
+        named = {split: name for split, name in self.files.items() if name and split not in self.shares}
+        return {**{split: describe_files(name, self.paths(split)) for split, name in named.items()}, **self.shares}
 
     def check_sources(self) -> None:
         for split in self.files:

@@ -11,7 +11,6 @@ from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.lines import read_json
-from mtlrank.datamodule.named_files import describe_files
 from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -65,10 +64,8 @@ class QueryPassages(FileDataset):
         leaked_queries: str = "stop",
         seed: int = 0,
     ) -> None:
-        sources = {"train": train, "val": val, "test": test}
-        self.held_out = HeldOut(sources, seed)
-        files: Any = {split: train if split in self.held_out else source for split, source in sources.items()}
-        super().__init__(name, task, preprocessor, **files)
+        self.held_out = HeldOut({"train": train, "val": val, "test": test}, seed)
+        super().__init__(name, task, preprocessor, train, val, test, self.held_out)
         if task.kind != "ranking" or task.distils:
             raise ConfigError(
                 f"Dataset {name!r}: rows of a query with passages are a ranking, without scores of a teacher, and the task "
@@ -95,11 +92,6 @@ class QueryPassages(FileDataset):
             groups_per_positive=groups_per_positive,
             seed=seed,
         )
-
-    def describe(self) -> dict[str, Any]:
-        files = {split: name for split, name in self.files.items() if name and split not in self.held_out.shares}
-        described = {split: describe_files(name, self.paths(split)) for split, name in files.items()}
-        return {**described, **self.held_out.shares}
 
     def records(self, split: str) -> Iterable[Record]:
         return self._groups() if split == "train" else self._candidates(split)

@@ -22,7 +22,7 @@ def test_a_passage_has_whole_sentences_up_to_a_length(tmp_path):
 def test_documents_are_shared_out_to_the_splits(tmp_path):
     for i in range(40):
         (tmp_path / f"{i}.conll").write_text(CONLL.replace("(b)", f"(book {i})"))
-    dataset = coreference(tmp_path, val=0.3)
+    dataset = coreference(tmp_path / "*.conll", val=0.3)
     train, val = ({record.doc_id for record in read(dataset, split)} for split in ("train", "val"))
     assert not train & val
     assert len(train) + len(val) == 40
@@ -33,7 +33,7 @@ def test_documents_are_shared_out_to_the_splits(tmp_path):
 def test_how_many_of_the_files_are_read_is_known(tmp_path):
     for name in "abcd":
         (tmp_path / f"{name}.conll").write_text(CONLL.replace("(b)", f"({name})") * 1000)
-    dataset = coreference(tmp_path)
+    dataset = coreference(tmp_path / "*.conll")
     share = {record.doc_id[1]: dataset.reading.progress.share for record in dataset.records("train")}
     assert share == {"a": 0, "b": 0.25, "c": 0.5, "d": 0.75}
 
@@ -64,5 +64,5 @@ def test_broken_conll_2012_is_named(tmp_path, old, new, complaint):
 def test_each_passage_of_conll_2012_is_a_sample(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.conll").write_text(CONLL.replace("(b)", f"({name})"))
-    records = read(coreference(tmp_path))
+    records = read(coreference(tmp_path / "*.conll"))
     assert len({record.group for record in records}) == len({record.doc_id for record in records}) == 3
