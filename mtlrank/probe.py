@@ -22,7 +22,7 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.composing.tree import by_key
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.preprocessor import tokenizer_hash
 from mtlrank.errors import ConfigError
 from mtlrank.inference.scoring import evaluation_device
 from mtlrank.model.body import MTLBody
@@ -147,8 +147,7 @@ def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -
     """Datasets must have been prepared with the tokenizer of the body that reads them."""
     check_tokenizers(config, datasets)
     if config["model_dir"]:
-        backbone = model_folder(config["model_dir"]) / BACKBONE
-        trained_with = Preprocessor(str(backbone)).load().identity()["sha256"]
+        trained_with = tokenizer_hash(str(model_folder(config["model_dir"]) / BACKBONE))
         if any(dataset.manifest["tokenizer"]["sha256"] != trained_with for dataset in datasets.values()):
             raise ConfigError(
                 f"The model in {config['model_dir']} was trained with another tokenizer than that of "

@@ -17,7 +17,7 @@ from mtlrank.about import EVALUATION, MODEL, is_unfinished, read_about
 from mtlrank.comparing.systems import System, check_same_test_set, read_system
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.config import datasets_of, head_names
-from mtlrank.datamodule.preprocessor import Preprocessor
+from mtlrank.datamodule.preprocessor import tokenizer_hash
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders, read_head
 from mtlrank.evaluation.measures import is_lower_better
@@ -216,7 +216,7 @@ def _judged_alike(
 
 
 def _check_tokenizer(model: Path, prepared: Mapping[str, Path]) -> None:
-    sha256 = Preprocessor(str(model / BACKBONE)).load().identity()["sha256"]
+    sha256 = tokenizer_hash(str(model / BACKBONE))
     for key, folder in prepared.items():
         if read_json(folder / MANIFEST)["tokenizer"]["sha256"] != sha256:
             raise DataError(

@@ -212,6 +212,11 @@ class LoadedPreprocessor:
         return [Tokens(np.array(e.ids, np.int32), np.array(e.offsets, np.int64).reshape(-1, 2)) for e in encoded]
 
 
+def tokenizer_hash(name: str) -> str:
+    """The hash of a tokenizer, given by name or folder, as the manifests of prepared datasets have it."""
+    return str(Preprocessor(name).load().identity()["sha256"])
+
+
 def _in_threads(tokenise: Callable[[list[str]], list[T]], texts: Sequence[str]) -> list[T]:
     """What `tokenise` makes of many texts, part by part, in as many threads as torch uses.
 

@@ -15,7 +15,6 @@ from mtlrank.registry.pointer import Pointer, dump, parse, without, written
 from mtlrank.storage import (
     MANIFEST,
     check_folder,
-    describe_files,
     exists,
     fetch_folder,
     join,
@@ -27,6 +26,7 @@ from mtlrank.storage import (
     read_versioned,
     remove_folder,
     safe_name,
+    sizes_and_times,
     write_bytes,
 )
 from mtlrank.storage.patterns import some_of
@@ -124,7 +124,7 @@ class Registry:
     def published(self) -> dict[str, Published]:
         """The published models by name."""
         found = dict[str, Published]()
-        for name, file in describe_files(join(self.path, MODELS)).items():
+        for name, file in sizes_and_times(join(self.path, MODELS)).items():
             model, _, inside = name.partition("/")
             if inside and re.fullmatch(f"[0-9a-f]{{{_ID_LENGTH}}}", model):  # other folders are somebody else's
                 size, when = found.get(model, (0, file.written))
@@ -159,7 +159,7 @@ class Registry:
 
     def _check_clock(self) -> None:
         """Compare the clock with that of the storage, which has just written the pointer."""
-        ahead = _time() - describe_files(self.path)[POINTER].written
+        ahead = _time() - sizes_and_times(self.path)[POINTER].written
         if abs(ahead) > _SKEW:
             raise StorageError(
                 f"The clock of this machine differs by {abs(ahead)} from that of {self.path}: nothing was removed. Set it "

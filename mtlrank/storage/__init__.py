@@ -1,7 +1,7 @@
 """One way to read and write a path, local or `gs://`. Files appear whole or not at all; a manifest is written last."""
 
 from mtlrank.storage.fetch import check_folder, fetch_folder, mirror
-from mtlrank.storage.files import describe_files, exists, list_files, read_bytes, read_versioned, write_bytes
+from mtlrank.storage.files import exists, list_files, read_bytes, read_versioned, sizes_and_times, write_bytes
 from mtlrank.storage.local import (
     file_hash,
     fingerprint,
@@ -27,7 +27,6 @@ __all__ = [
     "MANIFEST",
     "Version",
     "check_folder",
-    "describe_files",
     "exists",
     "fetch_folder",
     "file_hash",
@@ -48,6 +47,7 @@ __all__ = [
     "read_versioned",
     "remove_folder",
     "safe_name",
+    "sizes_and_times",
     "sole_user",
     "sweep",
     "sweep_all",

@@ -1,13 +1,12 @@
 """Single files, on a local disk or on Google Cloud Storage. Its client is imported when it is needed."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from mtlrank.errors import StorageError
 from mtlrank.storage import local
-from mtlrank.storage.paths import Place, check_relative, parse, parse_object
+from mtlrank.storage.paths import check_relative, parse, parse_object
 from mtlrank.storage.versions import Version
 
 
@@ -63,11 +62,10 @@ def exists(path: str | Path) -> bool:
 
 def list_files(path: str | Path) -> list[str]:
     """The sorted relative names of all files below a folder; none if there is no folder."""
-    place = parse(path)
-    return [check_relative(name, path) for name in sorted(_names(place))]
+    return sorted(sizes_and_times(path))
 
 
-def describe_files(path: str | Path) -> dict[str, Described]:
+def sizes_and_times(path: str | Path) -> dict[str, Described]:
     """Size and time of the files below a folder, by relative name."""
     place = parse(path)
     if isinstance(place, Path):
@@ -78,11 +76,3 @@ def describe_files(path: str | Path) -> dict[str, Described]:
         found = {name: (stored.size, stored.written) for name, stored in gcs.list_objects(place).items()}
     now = datetime.now(UTC)
     return {check_relative(name, path): Described(size, written or now) for name, (size, written) in found.items()}
-
-
-def _names(folder: Path | Place) -> Iterable[str]:
-    if isinstance(folder, Path):
-        return local.list_names(folder)
-    from mtlrank.storage import gcs
-
-    return gcs.list_objects(folder)

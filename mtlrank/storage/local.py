@@ -295,19 +295,16 @@ def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
         raise ConflictError(f"{path} was changed by another process meanwhile. Run the same command again.")
 
 
-def list_names(folder: Path) -> list[str]:
-    """The relative names of the files below a folder; empty if it does not exist."""
-    with system_errors(f"list {folder}"):
-        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-
-
 def list_sizes(folder: Path) -> dict[str, tuple[int, datetime | None]]:
     """Size and time of the files below a folder, by relative name, without files that are removed meanwhile."""
     found = dict[str, tuple[int, datetime | None]]()
-    for name in list_names(folder):
-        with system_errors(f"list {folder}"), suppress(FileNotFoundError):
-            status = (folder / name).stat()
-            found[name] = (status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    with system_errors(f"list {folder}"):
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                if path.is_file():
+                    status = path.stat()
+                    written = datetime.fromtimestamp(status.st_mtime, UTC)
+                    found[path.relative_to(folder).as_posix()] = (status.st_size, written)
     return found
 
 

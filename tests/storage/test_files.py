@@ -11,12 +11,12 @@ import pytest
 from mtlrank.errors import ConflictError, StorageError
 from mtlrank.storage import (
     ABSENT,
-    describe_files,
     exists,
     join,
     list_files,
     read_bytes,
     read_versioned,
+    sizes_and_times,
     write_bytes,
 )
 
@@ -223,9 +223,9 @@ def test_the_client_is_imported_only_for_its_paths():
 
 
 def test_files_are_described(root):
-    assert describe_files(root) == {}
+    assert sizes_and_times(root) == {}
     write_bytes(join(root, "a", "x"), b"123")
-    (found,) = describe_files(root).items()
+    (found,) = sizes_and_times(root).items()
     assert found[0] == "a/x"
     assert found[1].size == 3
     assert abs(datetime.now(UTC) - found[1].written) < timedelta(minutes=10)
