@@ -17,7 +17,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -130,28 +129,15 @@ def layer_curves(
     is its name in the legend.
     """
     columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(max(4.0, 0.6 + 2.2 * columns), 0.4 + 2.1 * rows),
-        layout="constrained",
-        squeeze=False,
-    )
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    handles = dict[str, Line2D]()  # by label
+    figure, grid = _panels(len(panels), columns, width=max(4.0, 0.6 + 2.2 * columns), height=2.1)
     colours = _colours_of_bodies(panels.values())
-    for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
+    for axes, (name, curves) in zip(grid, panels.items(), strict=True):
         _draw_layers(axes, curves, colours, marked.get(name))
         axes.axhline(levels[name], linestyle="--", color="black", linewidth=0.9, label=level)
-        handles |= {str(line.get_label()): line for line in axes.get_lines()}
         axes.set_title(name, fontsize=9)
         axes.set(xlabel="layer (0: embeddings)", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles = {label: line for label, line in handles.items() if not label.startswith("_")}
-    beside = max(2, columns)  # as many as the width has room for
-    figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=beside, frameon=False, fontsize=8)
+    _shared_legend(figure, grid, columns=max(2, columns))  # as many as the width has room for
     return Picture.of(figure)
 
 
@@ -188,38 +174,34 @@ def setting_curves(
     value of a measure in `levels`, which does not depend on the setting; `level` is its name in the legend.
     """
     columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    size = (1.0 + 3.2 * columns, 0.5 + 2.4 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    handles = dict[str, Line2D]()  # by label
+    figure, grid = _panels(len(panels), columns, width=1.0 + 3.2 * columns, height=2.4)
     names = dict.fromkeys(name for curves in panels.values() for name in curves)
     colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    for axes, (measure, curves) in zip(grid.flat, panels.items(), strict=False):
+    for axes, (measure, curves) in zip(grid, panels.items(), strict=True):
         for name, curve in curves.items():
             means = [float(np.mean(reached)) for reached in curve.values()]
-            (handles[name],) = axes.plot(
-                list(curve), means, marker="o", markersize=4, linewidth=1.2, color=colours[name], label=name
-            )
+            axes.plot(list(curve), means, marker="o", markersize=4, linewidth=1.2, color=colours[name], label=name)
             places = [value for value, reached in curve.items() for _ in reached]
             every = [one for reached in curve.values() for one in reached]
             axes.scatter(places, every, s=8, color=colours[name], alpha=0.5, linewidths=0)
         if levels and measure in levels:
-            handles[level] = axes.axhline(levels[measure], linestyle="--", color="black", linewidth=0.9, label=level)
-        values = sorted({value for curve in curves.values() for value in curve})
-        if values and 0 < 10 * values[0] <= values[-1]:
-            axes.set_xscale("log")
-            if len(values) <= _TICKS:
-                axes.set_xticks(values)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        elif all(float(value).is_integer() for value in values):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.axhline(levels[measure], linestyle="--", color="black", linewidth=0.9, label=level)
+        _scale(axes, sorted({value for curve in curves.values() for value in curve}))
         axes.set(xlabel=setting if len(setting) <= _LABEL else f"…{setting[-_LABEL:]}", ylabel=_cut(measure, _LABEL))
-    if len(handles) > 1:
-        figure.legend(handles=list(handles.values()), loc="outside lower left", frameon=False, fontsize=8)
+    _shared_legend(figure, grid)
     return Picture.of(figure)
+
+
+def _scale(axes: Axes, values: Sequence[float]) -> None:
+    """Choose the scale and the ticks of a setting's axis for its values in order."""
+    if values and 0 < 10 * values[0] <= values[-1]:
+        axes.set_xscale("log")
+        if len(values) <= _TICKS:
+            axes.set_xticks(values)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif all(float(value).is_integer() for value in values):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @matplotlib.rc_context(_STYLE)
@@ -388,6 +370,24 @@ def _cut(name: str, most: int = 60) -> str:
 def _axes(height: float = 2.6) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
     return figure, axes
+
+
+def _panels(number: int, columns: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """A grid of panels with one row or more; `width` is that of the figure, `height` that of a panel."""
+    rows = -(-number // columns)
+    size = (width, 0.45 + height * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for spare in grid.flat[number:]:
+        spare.set_visible(False)
+    return figure, list(grid.flat[:number])
+
+
+def _shared_legend(figure: Figure, panels: Iterable[Axes], columns: int = 1) -> None:
+    """One legend below all panels, which name their lines alike; none if there is but one name."""
+    lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
+    named = [line for label, line in lines.items() if not label.startswith("_")]
+    if len(named) > 1:
+        figure.legend(handles=named, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
 
 
 def _legend(axes: Axes) -> None:
