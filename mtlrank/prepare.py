@@ -58,8 +58,10 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     shard = Shard.parse(config["prepare"]["shard"]) if config["prepare"]["shard"] else None
     if shard:
         config = {**config, "prepare": {**config["prepare"], "num_shards": shard.total}}
+    made_from = dict[str, str]()
     if folders is None:
-        folders = {key: prepared_folder(config, key) for key in keys}
+        made_from = {key: dataset_fingerprint(config, key) for key in keys}
+        folders = {key: prepared_folder(config, key, made_from[key]) for key in keys}
     missing = [key for key in keys if key not in folders]
     if missing:
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
@@ -70,9 +72,9 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
             _check(config, key)
     for key in keys:
         if shard:
-            prepare_shard(config, key, shard, shard_folder(folders[key], shard))
+            prepare_shard(config, key, shard, shard_folder(folders[key], shard), made_from.get(key))
         else:
-            datasets[key] = prepare_dataset(config, key, folders[key])
+            datasets[key] = prepare_dataset(config, key, folders[key], made_from.get(key))
             _say(datasets[key], f"prepared {key} before" if key in complete else f"prepared {key}", folders[key])
     return datasets
 
@@ -86,25 +88,28 @@ def _check(config: Config, key: str) -> None:
         check_length(key, node, body["backbone"], max_length_of(body["backbone"]))
 
 
-def prepare_dataset(config: Config, key: str, folder: str | Path) -> PreparedDataset:
-    """Prepare a dataset in `folder` unless it is there already, and open it. Existing shards are kept."""
+def prepare_dataset(config: Config, key: str, folder: str | Path, made_from: str | None = None) -> PreparedDataset:
+    """Prepare a dataset in `folder` unless it is there already, and open it. Existing shards are kept.
+
+    `made_from` is its fingerprint, by default that of now.
+    """
     dataset = build_dataset(datasets_of(config)[key])
     if not exists(join(folder, MANIFEST)):
         writable_folder(mirror(folder).parent)
         with locked(mirror(shards_folder(folder)), f"another process is preparing {key}: waiting for it"):
             if not exists(join(folder, MANIFEST)):
-                _prepare_all_shards(config, key, folder)
+                _prepare_all_shards(config, key, folder, made_from or dataset_fingerprint(config, key))
     _remove_shards(config, folder)
     dataset.open(fetch_folder(folder, mirror(folder)))
     return dataset
 
 
-def _prepare_all_shards(config: Config, key: str, folder: str | Path) -> None:
+def _prepare_all_shards(config: Config, key: str, folder: str | Path, made_from: str) -> None:
     places = _shard_folders(config, folder)
     made_elsewhere = {shard: place for shard, place in places.items() if exists(join(place, MANIFEST))}
     here = {shard: mirror(place) for shard, place in places.items() if shard not in made_elsewhere}
     try:
-        _prepare_shards(config, key, here)
+        _prepare_shards(config, key, here, made_from)
     except BaseException:
         for place in here.values():
             sweep(place)
@@ -133,19 +138,30 @@ def _remove_shards(config: Config, folder: str | Path) -> None:
             _remove_if_empty(shards)
 
 
-def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path) -> None:
-    """Prepare one shard of a dataset in `folder` unless it is there already."""
+def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path, made_from: str | None = None) -> None:
+    """Prepare one shard of a dataset in `folder` unless it is there already.
+
+    Raises `DataError` if what it is read from has changed meanwhile, since it had the fingerprint `made_from` (by default
+    that of now): the folder would be taken for what it was made from before.
+    """
     if exists(join(folder, MANIFEST)):
         return
     dataset = build_dataset(datasets_of(config)[key])
     settings = config["prepare"]
+    config = {**config, "prepare": {**settings, "num_shards": shard.total}}
     what = key if shard.total == 1 else f"{key} {shard.number}/{shard.total}"
     here = mirror(folder)
     writable_folder(here.parent)
     if not (here / MANIFEST).exists():
-        made_from = dataset_fingerprint({**config, "prepare": {**settings, "num_shards": shard.total}}, key)
+        made_from = made_from or dataset_fingerprint(config, key)
         reading = Reading(settings["on_bad_row"], settings["max_bad_rows"], what)
         dataset.prepare_shard(here, shard, reading, made_from)
+        if dataset_fingerprint(config, key) != made_from:
+            shutil.rmtree(here)
+            raise DataError(
+                f"What {key} is made of has changed while it was read: a file of its data, or one with classes of your own."
+                " Run the same command again when it is complete."
+            )
     if here != Path(folder):
         publish_folder(here, folder)
     if shard.total > 1:
@@ -181,12 +197,12 @@ def folders_by_key(folders: Sequence[str | Path]) -> dict[str, Path]:
     return {read_json(Path(folder) / MANIFEST)["key"]: Path(folder) for folder in folders}
 
 
-def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> None:
+def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path], made_from: str) -> None:
     """Prepare shards, several at a time if there are several processes; after an error all of them end."""
     workers = min(config["prepare"]["num_workers"], len(folders))
     if workers <= 1:
         for shard, folder in folders.items():
-            prepare_shard(config, key, shard, folder)
+            prepare_shard(config, key, shard, folder, made_from)
         return
     others, waiting, running = active_children(), iter(folders.items()), set[Future[None]]()
     threads = max(1, torch.get_num_threads() // workers)
@@ -196,7 +212,7 @@ def _prepare_shards(config: Config, key: str, folders: Mapping[Shard, Path]) -> 
     try:
         while True:
             for shard, folder in islice(waiting, workers - len(running)):  # more would start even after an error
-                running.add(executor.submit(prepare_shard, config, key, shard, folder))
+                running.add(executor.submit(prepare_shard, config, key, shard, folder, made_from))
             if not running:
                 break
             done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -25,7 +25,7 @@ from mtlrank.about import ABOUT, DATA, EVALUATION, METRICS, MODEL, REPORT, descr
 from mtlrank.building.datamodule import build_datamodule, check_samplers
 from mtlrank.building.dataset import check_tokenizers, code, dataset_fingerprint, has_split, own_code
 from mtlrank.building.loop import build_loop, check_loop
-from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body
+from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body, starting_weights
 from mtlrank.building.trainer import (
     LOGS,
     build_checkpoints,
@@ -59,7 +59,7 @@ from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, s
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
 
-_OWN = "classes of your own"  # their key in the file `DATA` of a run
+_OWN, _START = "classes of your own", "model.start_from"  # keys in the file `DATA` of a run, beside datasets
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -122,6 +122,7 @@ class _Inputs(NamedTuple):
     leaks: list[str]  # sentences for the report
     datamodule: MTLDataModule
     model: MultiTaskModel
+    made_from: dict[str, str]  # as `_fingerprints`
 
 
 class _Training(NamedTuple):
@@ -152,14 +153,15 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         _fit(training.trainer, training.loop, inputs.datamodule, training.checkpoint)
         if is_first:  # the others have nothing left to do
             signals.raise_noted()
-    return _conclude(config, output, prepared, inputs, training, description) if is_first else {}
+    return _conclude(config, output, inputs, training, description) if is_first else {}
 
 
 def _build_training(
     config: Config, output: Path, inputs: _Inputs, checkpoints: Checkpoints, signals: StopSignals, started: float
 ) -> _Training:
     """All that trains the model. Raises `ConfigError` for a run that cannot continue from its checkpoints."""
-    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started)
+    start = inputs.made_from.get(_START)
+    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started, start)
     service = build_service(config)
     trainer = build_trainer(config, output, milestones, service)
     steps = plan_steps(config, inputs.datamodule, trainer)
@@ -187,7 +189,6 @@ def _begin(config: Config, output: Path, training: _Training) -> dict[str, str]:
 def _conclude(
     config: Config,
     output: Path,
-    prepared: Mapping[str, Path] | None,
     inputs: _Inputs,
     training: _Training,
     description: Mapping[str, str],
@@ -202,7 +203,7 @@ def _conclude(
     result = {"seconds": seconds, **learnt, "weights": kept, "chosen by": training.milestones.monitored.key}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
     write_json(output / ABOUT, {**description, **result, **leaks}, sort_keys=False)
-    write_json(output / DATA, _fingerprints(config, prepared))
+    write_json(output / DATA, inputs.made_from)
     service = training.service
     if config["test"]:
         judged = _judge(config, output, inputs)
@@ -237,6 +238,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
     body = build_body(config)
     check_vocabulary(body)
+    around = _around_data(config)  # now, as files may change while the run goes on
     if config["training"]["compile"]:
         compile_body(config, body)
     datasets = prepare.run(config, prepared)
@@ -250,7 +252,8 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     leaks += [f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))]
     datamodule = build_datamodule(config, datasets)
     check_judges("test", datamodule.samplers["test"])  # now, not after the training
-    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets))
+    made_from = around | {key: str(dataset.manifest["fingerprint"]) for key, dataset in datasets.items()}
+    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), made_from)
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
@@ -327,15 +330,22 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
 
 
 def _fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
-    """The fingerprint of each dataset, by key, and that of the user's own classes, if the config names any."""
-    own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
+    """What a run is made from, without its settings: the fingerprint of each dataset, by key, and `_around_data`."""
+    around = _around_data(config)
     if prepared is not None:
-        return own | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
-    return own | {key: dataset_fingerprint(config, key) for key in datasets_of(config)}
+        return around | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
+    return around | {key: dataset_fingerprint(config, key) for key in datasets_of(config)}
+
+
+def _around_data(config: Config) -> dict[str, str]:
+    """The hash of the user's own classes, and of the weights that training starts from, if the config names any."""
+    own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
+    start = {_START: sha256} if (sha256 := starting_weights(config)) else {}
+    return own | start
 
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
-    """Refuse a finished run whose data, or the user's own classes, have changed since."""
+    """Refuse a finished run if what it was made from has changed since; weights that it started from may be gone."""
     if (output / DATA).exists():
         learnt, now = read_json(output / DATA), _fingerprints(config, prepared)
         if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:

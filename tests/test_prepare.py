@@ -205,6 +205,41 @@ def test_bad_rows_are_set_aside_on_request_and_told(tmp_path, capsys):
     assert "1 bad row set aside" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_changes_while_it_is_read_makes_no_dataset(tmp_path, workers, monkeypatch):
+    """Its folder would be taken for that of the file of before."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_changed.py").write_text(CHANGED)
+    file = tmp_path / "rows.tsv"
+    words = ["datamodule/dataset=msm_sem_sim", "datamodule.dataset._target_=my_changed.Changed"]
+    words += [f"datamodule.dataset.train={file}", *(f"datamodule.dataset.{split}=null" for split in ("val", "test"))]
+    words += ["prepare.num_shards=2", f"prepare.num_workers={workers}"]
+    for rows in (60, 50):  # what was made of one is no answer for the other
+        file.write_text("".join(f"{i % 5}\tthe harbour number {i}\ta garden of {i}\n" for i in range(rows)))
+        with pytest.raises(DataError, match="What msm_sem_sim is made of has changed while it was read: a file"):
+            prepare.run(composed(tmp_path / "data", *words))
+        assert not list((tmp_path / "data").glob("msm_sem_sim-*"))
+        (dataset,) = prepare.run(composed(tmp_path / "data", *words)).values()
+        assert len(dataset.split("train")) == rows + 1
+        shutil.rmtree(dataset.folder)
+
+
+CHANGED = """
+from pathlib import Path
+
+from mtlrank.datamodule.dataset import SentencePairs
+
+
+class Changed(SentencePairs):
+    def records(self, split):
+        yield from super().records(split)
+        for name in self.paths(split):
+            rows = name.read_text()
+            if not rows.endswith("more\\n"):
+                name.write_text(rows + "3\\tsome\\tmore\\n")
+"""
+
+
 def test_what_was_prepared_is_told_with_what_was_left_out(tmp_path, capsys):
     (tmp_path / "train.conll").write_text("Mira\tB-PER\nslept\tO\n\nQuellin\tB-LOC\nslept\tO\n\nIt\tO\nrained\tO\n\n")
     keys = [f"datamodule.dataset.datasets.msm_ner.{split}" for split in ("train", "val", "test")]

@@ -60,9 +60,9 @@ def check_length(key: str, dataset: Mapping[str, Any], backbone: str, most: int 
         )
 
 
-def prepared_folder(config: Config, key: str) -> str:
-    """The folder of a prepared dataset; its name changes with everything that it is made from."""
-    return join(config["data_dir"], f"{key}-{dataset_fingerprint(config, key)}")
+def prepared_folder(config: Config, key: str, made_from: str | None = None) -> str:
+    """The folder of a prepared dataset; its name changes with everything that it is made from, its fingerprint."""
+    return join(config["data_dir"], f"{key}-{made_from or dataset_fingerprint(config, key)}")
 
 
 def dataset_fingerprint(config: Config, key: str) -> str:

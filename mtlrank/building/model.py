@@ -10,15 +10,17 @@ from mtlrank.building.devices import own_device
 from mtlrank.composing.objects import build_object
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.head.head import Published
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.saved import WEIGHTS
 from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
 from mtlrank.progress import say, warn
 from mtlrank.registry import model_folder
+from mtlrank.storage import MANIFEST, listed_files
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 
@@ -112,6 +114,15 @@ def _start_from(config: Config) -> Path | None:
     """The local folder of the trained model to start from, if any."""
     path = config["model"].get("start_from")
     return model_folder(path) if path else None
+
+
+def starting_weights(config: Config) -> str | None:
+    """The sha256 of the weights of the trained model to start from; None if there is none, or it is gone."""
+    try:
+        folder = _start_from(config)
+        return listed_files((folder / MANIFEST).read_bytes(), folder)[WEIGHTS] if folder else None
+    except (ConfigError, DataError, OSError, KeyError):
+        return None  # a run that begins is refused with the reason, when the body is built
 
 
 def _owners(config: Config) -> dict[str, str]:

@@ -62,8 +62,12 @@ def build_milestones(
     model: MultiTaskModel,
     signals: StopSignals,
     started: float,
+    start: str | None = None,
 ) -> Milestones:
-    """Validation, checkpoints and stopping, and the identity that a checkpoint must share to be continued."""
+    """Validation, checkpoints and stopping, and the identity that a checkpoint must share to be continued.
+
+    `start` is the hash of the weights of the trained model that the run starts from, if it starts from one.
+    """
     training = config["training"]
     plan = Plan(
         training["val_checks_per_epoch"],
@@ -81,6 +85,8 @@ def build_milestones(
         "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
         "body": model.body.describe(),
     }
+    if start is not None:
+        identity["body.start_from"] = start
     accepted, by = training["accept_changes"], code(config)
     return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by, started)
 

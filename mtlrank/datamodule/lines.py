@@ -125,6 +125,8 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Fix its permissions.") from error
     with opened as raw:
+        if path.suffix == ".gz" and not path.stat().st_size:  # gzip would read nothing, without an error
+            raise DataError(f"{path} is not a complete gzip file: it is empty. Copy it again.")
         try:
             yield raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[misc]
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:

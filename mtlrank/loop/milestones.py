@@ -121,12 +121,13 @@ class Milestones(pl.Callback):
             say(f"starting over with the weights of {where}: {loaded} loaded, {changed} changed")
             self.pending = True
             return None  # those checkpoints are removed when this run writes its first
-        for setting, end, done in (
-            ("epochs", self.plan.epochs, mine["epoch"]),
-            ("max_steps", self.plan.max_steps, checkpoint.step),
+        begun = mine["epoch"] + bool(mine["batches"])
+        for setting, end, least, which in (
+            ("epochs", self.plan.epochs, begun, "have begun"),
+            ("max_steps", self.plan.max_steps, checkpoint.step, "are done"),
         ):
-            if end is not None and end < done:
-                raise ConfigError(f"training.{setting} is {end}, but {done} are done. Expected at least {done}.")
+            if end is not None and end < least:
+                raise ConfigError(f"training.{setting} is {end}, but {least} {which}. Expected at least {least}.")
         self._check_best(mine["best_step"])
         say(f"resuming at epoch {mine['epoch'] + 1}, step {checkpoint.step} ({where})")
         if (code := mine["code"]) != self.code:

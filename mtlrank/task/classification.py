@@ -47,6 +47,8 @@ class Classification(ItemTask):
         """The name of a class."""
         if not str(label).strip() or (isinstance(label, float) and not math.isfinite(label)):
             raise DataError(f"label {label!r} is not a class name")
+        if isinstance(label, float) and label.is_integer():
+            return str(int(label))  # 1 becomes 1.0 where one of a column's numbers is missing
         return str(label)
 
     def learn_labels(self, labels: dict[str, Any]) -> None:

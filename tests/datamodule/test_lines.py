@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.datamodule.lines import is_json
+from mtlrank.datamodule.lines import is_json, read_lines
+from mtlrank.datamodule.reading import Reading
+from mtlrank.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,10 @@ def test_otherwise_the_first_line_that_is_not_blank_does(tmp_path, name, content
     data = content.encode()
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     assert is_json(tmp_path / name) is expected
+
+
+@pytest.mark.parametrize("left", [0, 10, -1])
+def test_a_download_that_has_failed_is_told(tmp_path, left):
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress(b"1\ta\n" * 100)[:left])
+    with pytest.raises(DataError, match="x.tsv.gz is not a complete gzip file: .* Copy it again"):
+        list(read_lines(tmp_path / "x.tsv.gz", Reading()))

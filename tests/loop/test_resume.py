@@ -178,6 +178,9 @@ def test_checkpoints_of_another_run_are_refused(data_dir, tmp_path):
 def test_a_finished_run_goes_on_to_more_epochs(data_dir, tmp_path, capsys):
     """At the rate of the longer schedule. Fewer epochs than are over are refused."""
     more = ["loop/schedule=linear_warmup", "training.patience=null", "trainer.log_every_n_steps=1"]
+    train.run(settings(data_dir, tmp_path / "part", *more, "training.max_steps=20"))
+    with pytest.raises(ConfigError, match=r"training.epochs is 1, but 2 have begun\. Expected at least 2\."):
+        train.run(settings(data_dir, tmp_path / "part", *more, "training.epochs=1", "training.accept_changes=[epochs]"))
     train.run(settings(data_dir, tmp_path, *more, "training.epochs=1"))
     steps = content(tmp_path)["global_step"]
     longer = [*more, "training.epochs=3"]
@@ -190,7 +193,7 @@ def test_a_finished_run_goes_on_to_more_epochs(data_dir, tmp_path, capsys):
     rates, expected = (rates_of(folder) for folder in (tmp_path, tmp_path / "whole"))
     assert [step for step in expected if step > steps] == [step for step in rates if step > steps]
     assert all(rates[step] == rate for step, rate in expected.items() if step > steps)
-    with pytest.raises(ConfigError, match=r"training.epochs is 2, but 3 are done\. Expected at least 3\."):
+    with pytest.raises(ConfigError, match=r"training.epochs is 2, but 3 have begun\. Expected at least 3\."):
         train.run(settings(data_dir, tmp_path, *more, "training.epochs=2", "training.accept_changes=[epochs]"))
     shutil.rmtree(tmp_path / "checkpoints")
     with pytest.raises(ConfigError, match="is finished, and its checkpoints are gone: it cannot go on"):
@@ -307,7 +310,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
+def test_a_finished_run_of_other_data_is_no_answer(tmp_path, monkeypatch):
     pairs = tmp_path / "pairs.tsv"
     rows = [f"{i % 5}\tthe harbour number {i}\ta garden of {i}\n" for i in range(60)]
     pairs.write_text("".join(rows))
@@ -324,6 +327,37 @@ def test_a_finished_run_of_other_data_is_no_answer(data_dir, tmp_path):
     pairs.write_text("".join(rows[:50]))
     with pytest.raises(ConfigError, match="is finished, but what it was made from has changed since: msm_sem_sim"):
         train.run(config)
+    # Files that change while a run goes on: it is made from those that were there when it began.
+    learn = PlainProgress.on_train_batch_end
+
+    def change(*args):
+        pairs.write_text("".join(rows[:40]))
+        learn(*args)
+
+    pairs.write_text("".join(rows[:30]))
+    monkeypatch.setattr(PlainProgress, "on_train_batch_end", change)
+    metrics = train.run({**config, "force": True})
+    with pytest.raises(ConfigError, match="is finished, but what it was made from has changed since: msm_sem_sim"):
+        train.run(config)
+    pairs.write_text("".join(rows[:30]))
+    assert train.run(config) == metrics
+
+
+def test_a_run_that_started_from_other_weights_is_no_answer(data_dir, tmp_path):
+    first = settings(data_dir, tmp_path / "first", "tasks=[msm_ner]", "training.epochs=1")
+    train.run(first)
+    more = ["tasks=[msm_ner]", "training.epochs=2", f"model.start_from={tmp_path / 'first'}"]
+    finished, killed = (settings(data_dir, tmp_path / name, *more) for name in ("finished", "killed"))
+    metrics = train.run(finished)
+    assert train.run(finished) == metrics
+    run_until(killed, 10)
+    train.run({**first, "seed": 2, "force": True})
+    with pytest.raises(ConfigError, match=r"made from has changed since: model\.start_from"):
+        train.run(finished)
+    with pytest.raises(ConfigError, match=r"does not fit this run\. body\.start_from: .*accept_changes=\[body\]"):
+        train.run(killed)
+    shutil.rmtree(tmp_path / "first")
+    assert train.run(finished) == metrics  # what is gone is not known to have changed
 
 
 def test_the_best_weights_are_what_is_kept(undisturbed):

@@ -22,6 +22,13 @@ def test_class_weights_by_hand():
         opened(Classification(["Accuracy"], {"C": 1.0}), classes=["A", "B"])
 
 
+def test_a_whole_number_is_one_class_however_it_is_stored():
+    """A column of whole numbers of which one is missing has fractions in Parquet."""
+    assert [Classification(["Accuracy"]).parse_label(label) for label in (1, 1.0, "1", -0.0, 1.5)] == [
+        *("1", "1", "1", "0", "1.5")
+    ]
+
+
 def test_buckets_by_hand():
     task = TASKS["buckets"]
     assert task.targets(np.array([0.4, 0.5, 1.0, 9])).tolist() == [0, 1, 1, 2]

@@ -93,7 +93,9 @@ class LabelledAnswers(FileDataset):
             mine = {query: query for query, number in queries.items() if self.shard.holds(f"{split}-q{number}")}
             wanted = set(self.leaked.without(mine, elsewhere, self.reading))
         for place, (query, grade, answer) in self.rows(split, self.columns, self.format):
-            query, answer = str(query), str(answer)
+            if not (isinstance(query, str) and isinstance(answer, str)):
+                self.reading.reject(place, f"expected a question and an answer as text, found {query!r} and {answer!r}")
+                continue
             pair = queries[query], answers.setdefault(answer, len(answers))
             if seen.setdefault(pair, str(grade)) != str(grade):
                 self.reading.reject(place, f"expected one grade for an answer, found {seen[pair]} and {grade}", answer)
@@ -107,7 +109,8 @@ class LabelledAnswers(FileDataset):
             yielded.add(pair)
 
     def _queries(self, split: str) -> Iterator[str]:
-        return (str(query) for _, (query, *_) in self.rows(split, self.columns, self.format))
+        rows = self.rows(split, self.columns, self.format)
+        return (query for _, (query, *_) in rows if isinstance(query, str))
 
 
 def _names(columns: Sequence[Column]) -> tuple[str, ...]:

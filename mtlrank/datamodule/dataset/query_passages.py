@@ -1,5 +1,6 @@
 """Rows of a query with relevant and other passages, the form in which rerankers' training data are often published."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.task import Task
 
 Columns = Column | Sequence[Column]
+_LIST = re.compile(r"""\s*\[\s*(".*"|'.*')\s*\]\s*""", re.DOTALL)  # as JSON or as Python writes it
 _NAMES = ("query", "question", "anchor", "positive", "pos", "negative", "neg")  # of columns, in a header
 
 
@@ -210,9 +212,12 @@ def passages_of(cell: Any) -> list[str] | None:
 
 
 def _text_of(item: Any) -> str | None:
-    """The text of a passage, after its title, if it has one; None if it is neither a text nor an object with one."""
+    """The text of a passage, after its title, if it has one; None if it is neither a text nor an object with one.
+
+    Nor is it the text of a list, which CSV files have of columns of lists.
+    """
     title, text = (item.get("title"), item.get("text")) if isinstance(item, dict) else (None, item)
-    if not isinstance(text, str) or not isinstance(title, str | None):
+    if not isinstance(text, str) or not isinstance(title, str | None) or _LIST.fullmatch(text):
         return None
     return f"{title} {text}" if title else text
 

@@ -21,6 +21,7 @@ from mtlrank.datamodule.dataset.token_store import PreparedTokens
 from mtlrank.datamodule.preprocessor import Lengths
 from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
+from mtlrank.storage.local import system_errors
 from mtlrank.task import Task
 from mtlrank.trec import read_qrels, read_run, tag_of
 
@@ -227,7 +228,7 @@ class PreparedSplit:
     def _lines(self) -> Iterator[str]:
         """The ids of each sequence, as a line."""
         for path in self.files("ids.tsv"):
-            with path.open(encoding="utf-8") as file:
+            with system_errors(f"read {path}, which was there when the run began"), path.open(encoding="utf-8") as file:
                 yield from file
 
     def _load(self, name: str, decode: Any) -> Chained:

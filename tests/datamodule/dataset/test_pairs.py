@@ -86,6 +86,12 @@ def test_numbers_are_no_sentences(tmp_path):
         read(sentences(tmp_path / "x.jsonl", format="jsonl", score_column="s", columns=("a", "b")))
 
 
+def test_numbers_are_no_questions(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"qtext": NaN, "label": 1, "atext": "text"}\n')
+    with pytest.raises(DataError, match="x.jsonl:1: expected a question and an answer as text, found nan and 'text'"):
+        read(answers(tmp_path / "x.jsonl"))
+
+
 def test_the_first_stage_of_labelled_answers_does_not_depend_on_shards(tmp_path):
     rows = [f"question {q} harbour,{int(a == 0)},answer {a} harbour {q}" for q in range(9) for a in range(4)]
     (tmp_path / "x.csv").write_text("qtext,label,atext\n" + "\n".join(rows) + "\n")

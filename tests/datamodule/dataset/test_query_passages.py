@@ -283,6 +283,9 @@ def test_columns_of_json_are_names(tmp_path):
         (None, []),
         (["a", None], None),
         (1.5, None),
+        ('["a", "b"]', None),  # the text of a list
+        (" ['a',\n 'b'] ", None),
+        ("['a' is a letter", ["['a' is a letter"]),
         ([{"text": 1}], None),
     ],
 )
