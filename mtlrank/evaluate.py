@@ -192,7 +192,12 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
 
 
 def _check_on(config: Config) -> None:
-    """Refuse settings that would have no effect."""
+    """Refuse settings that would have no effect, and test sets that are no collections."""
+    for name, source in (config["on"] or {}).items():
+        if not isinstance(source, str | Mapping):
+            raise ConfigError(
+                f"on.{name} is {source!r}, expected an id of ir_datasets or files, as in beir/scifact/test."
+            )
     alone = (
         ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "max_passages", "missing_texts")
     )

@@ -28,7 +28,7 @@ from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.registry.history import Change, held_by
 from mtlrank.registry.margin import check_margin
-from mtlrank.storage import MANIFEST, local_path, read_json
+from mtlrank.storage import MANIFEST, local_path, read_json, read_manifest
 from mtlrank.words import interval
 
 _FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
@@ -66,7 +66,7 @@ def run(
         in_use, name = changes[-1].model if changes else None, model_name(entry)
         if not (measures or force):
             of_first = (
-                (entry, "the new model") if in_use in (None, name) else (registry.fetch(in_use), "the model in use")
+                (entry, "the new model") if in_use in (None, name) else (_intact(registry, in_use), "the model in use")
             )
             measures = [_main_measure(*of_first)]  # of the first model: later ones will be compared by it
         if not force:
@@ -175,7 +175,20 @@ def _decide(
     if not changes:
         worse = _below_baseline(candidate.folders[0], measures)
         return Decision(not worse, worse or "the first model: there was none to compare with")
-    return _compare(registry.fetch(changes[-1].model), candidate, measures, margin, prepared)
+    return _compare(_intact(registry, changes[-1].model), candidate, measures, margin, prepared)
+
+
+def _intact(registry: Registry, model: str) -> Path:
+    """A local copy of a model in use. Raises `DataError` if it was damaged: its evaluation decides what replaces it."""
+    try:
+        folder = registry.fetch(model)
+        read_manifest(folder)  # of a local registry, nothing is fetched and compared
+    except DataError as error:
+        raise DataError(
+            f"The model in use is damaged, so nothing can be compared with it: {error} Promoting the run that {model} came "
+            "from again repairs it."
+        ) from error
+    return folder
 
 
 def _compare(

@@ -31,7 +31,7 @@ from mtlrank.composing.selection import check_monitor, select_tasks
 from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.progress import say, time_left, warn
 from mtlrank.shard import Shard
@@ -73,7 +73,8 @@ def run(vary: Vary) -> list[Comparison]:
     writable_folder(root)
     _rehearse(configs, vary, root)
     for each in _with_progress(mine, root):
-        train.run(configs[each])
+        with _keeping_others(root / each.place):
+            train.run(configs[each])
         if not config["study"]["keep_checkpoints"]:
             build_checkpoints(configs[each], root / each.place).clear()
     if shard.total > 1:
@@ -132,6 +133,20 @@ def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
             check_samplers(config)
             built = build_datamodule(config, {key: datasets[key] for key in each.mixture})
             built.num_batches("train")  # raises an error if the sampler does not suit these datasets
+
+
+@contextmanager
+def _keeping_others(folder: Path) -> Iterator[None]:
+    """Say how to replace one run: the setting that replaces a run would replace all those of a study."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        if "force=true" not in str(error):
+            raise
+        raise type(error)(
+            f"{error} (In a study, force=true would replace all runs: remove {folder} instead, and run the same command "
+            "again.)"
+        ) from error
 
 
 @contextmanager

@@ -155,6 +155,7 @@ def test_a_head_is_judged_on_a_collection_that_it_was_not_trained_with(config, d
             r"tasks is \['trec2019'\], but on judges one head",
         ),
         ({"on": "{a: mtlrank-embedded/val}", "split": "val"}, "split is 'val', but what on names are test sets"),
+        ({"on": "{a: 0.1}"}, r"on\.a is 0\.1, expected an id of ir_datasets or files, as in beir/scifact/test"),
         ({"on": "{a: mtlrank-embedded/val}", "head": "trec"}, "no head 'trec'. Did you mean 'trec2019'"),
         ({"on": "{a: mtlrank-embedded/val}", "head": "msm_bm25"}, "msm_bm25 is not judged as a ranking"),
     ],

@@ -137,6 +137,21 @@ def test_a_damaged_model_is_not_published(tmp_path):
     assert Registry(registry).current() is None
 
 
+@pytest.mark.parametrize("file", ["per_query.tsv", "metrics.json"])
+def test_a_damaged_judgement_of_the_model_in_use_decides_nothing(place, tmp_path, file):
+    used, new = (write_finished(tmp_path / name, gain=gain) for name, gain in (("used", 0.2), ("new", 0.0)))
+    typed("promote", used, "--registry", place)
+    registry = Registry(place)
+    damaged = join(registry.folder(registry.current()), f"evaluation/rank/{file}")
+    whole = read_bytes(damaged)
+    write_bytes(damaged, whole.replace(b"0.", b"0.0"))
+    done = typed("promote", new, "--registry", place)
+    assert done.exit_code == 3
+    assert "The model in use is damaged, so nothing can be compared with it: " in done.stderr
+    write_bytes(damaged, whole)
+    assert typed("promote", new, "--registry", place).exit_code == 9  # the new one is worse
+
+
 @pytest.mark.parametrize("file", ["manifest.json", "evaluation/rank/metrics.json", "model/model.safetensors"])
 def test_a_damaged_model_is_repaired_by_promoting_its_run_again(place, tmp_path, file):
     runs = [write_finished(tmp_path / name, gain=gain) for name, gain in (("first", 0.0), ("second", 0.1))]

@@ -74,6 +74,12 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     steps = read_json(tmp_path / both / "seed-1" / "about.json")["steps"]
     assert f"<td>{both}</td><td>2</td><td>{steps}</td>" in page
 
+    (tmp_path / "msm_ner" / "seed-2" / "run.json").write_text("{")
+    with pytest.raises(
+        DataError, match=r"run.json is damaged.*\(In a study, .*: remove \S+/msm_ner/seed-2 instead, and"
+    ):
+        run(data_dir, tmp_path, "study.seeds=[1,2]", "study.heads=[msm_ner]")
+
 
 @pytest.mark.slow
 def test_shards_train_each_run_once_and_the_command_without_them_compares(data_dir, tmp_path, capsys):

@@ -28,6 +28,8 @@ def parse(data: bytes | None, version: Version, where: str) -> Pointer:
         return Pointer(ABSENT, [], {}, [])
     try:
         kept = json.loads(data)
+        if not isinstance(kept["changes"], list):
+            raise TypeError("changes is no list")
         changes = [_change(row) for row in kept["changes"]]
         removed, removing = dict(kept.get("removed", {})), list(kept.get("removing", []))
         unknown = [*kept.keys() - _KEYS, *(key for row in kept["changes"] for key in _unknown(row))]
@@ -40,6 +42,12 @@ def parse(data: bytes | None, version: Version, where: str) -> Pointer:
         raise DataError(f"{where} is damaged: changes contain a value that is not text. Restore an older one.")
     for model in [*(change.model for change in changes), *removed, *removing]:
         safe_name(model, f"A model in {where}")
+    last = changes[-1].model if changes else None
+    if kept.get("current") != last:
+        raise DataError(
+            f"{where} is damaged: current is {kept.get('current')!r}, but by the last change {last!r} is in use. "
+            "Restore an older one."
+        )
     return Pointer(version, changes, removed, removing, sorted(set(unknown)))
 
 

@@ -205,6 +205,7 @@ def test_a_collection_may_be_parquet(tmp_path):
         ("docs", {"text": ["a"]}, r"row 1: expected text as _id and text \(and title, if any\), found text \(str\)"),
         ("docs", {"_id": ["a"], "text": [None]}, r"row 1: expected text as .*found _id \(str\), text \(NoneType\)"),
         ("qrels", {"query-id": ["q"], "corpus-id": ["d"], "score": [0.5]}, "row 1: expected ids as .* a whole grade"),
+        ("qrels", {"query-id": ["q"], "corpus-id": ["d"], "score": [True]}, "row 1: expected ids as .* a whole grade"),
         (
             "qrels",
             {"query-id": [None], "corpus-id": ["d"], "score": [1]},

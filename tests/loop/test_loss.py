@@ -106,9 +106,21 @@ def test_dynamic_weights_learn_nothing_from_a_step_that_is_skipped():
     steps = [{"a": 4.0, "b": 7.0}, {"a": float("nan"), "b": 7.0}, {"a": 4.0, "b": float("inf")}]
     combiner = make(DynamicWeightAverage)
     for losses in steps:
+        combiner.start_step()
         value(combiner, {name: torch.tensor([loss]) for name, loss in losses.items()})
     combiner.start_epoch(1)
     assert combiner.before[0].tolist()[:2] == [4.0, 7.0]
+
+
+def test_dynamic_weights_count_a_step_once_however_many_batches_it_has():
+    """As if each step were one large batch; the last one of an epoch is shorter."""
+    combiner = make(DynamicWeightAverage)
+    for batches in ([6.0, 3.0, 3.0], [1.0]):
+        combiner.start_step()
+        for loss in batches:
+            value(combiner, {"a": torch.tensor([loss])})
+    combiner.start_epoch(1)
+    assert combiner.before[0].tolist()[0] == (4 + 1) / 2
 
 
 @pytest.mark.parametrize("losses", [["a", "b", "c"], ["a", "b"], ["c"]])

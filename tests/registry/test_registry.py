@@ -268,7 +268,8 @@ CHANGE = {"model": "a", "replaced": None, "when": "", "how": "promoted", "note":
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', "[1]"),
+        *("", "{}", '{"changes": [{"model": "a"}]}', '{"changes": 3}', '{"changes": {}}', "[1]"),
+        *(json.dumps({"changes": [CHANGE], "current": current}) for current in ("b", None, 3)),
         pytest.param("[" * 100_000, id="deep"),
         *(json.dumps({"changes": [{**CHANGE, key: value}]}) for key in CHANGE for value in (3, [])),
         *(json.dumps({"changes": [{**CHANGE, key: None}]}) for key in CHANGE if key != "replaced"),

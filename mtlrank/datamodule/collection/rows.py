@@ -124,7 +124,7 @@ def _parsed(path: Path, parse: Callable[[str, str], PairValue | None], reading: 
 
 def _is_grade(value: Any) -> bool:
     """Whether a number is a grade, as `_qrel` takes them."""
-    return isinstance(value, int | float) and float(value).is_integer() and abs(value) < 1000
+    return type(value) in (int, float) and float(value).is_integer() and abs(value) < 1000
 
 
 def _qrel(text: str, place: str) -> PairValue | None:

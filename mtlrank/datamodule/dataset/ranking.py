@@ -9,6 +9,7 @@ from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.checks import or_null, whole
+from mtlrank.datamodule.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset import training_samples
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
@@ -29,6 +30,7 @@ from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line
 
 Source = str | Mapping[str, Any]
+_DOCUMENTS = 1000  # whose texts are looked for at a time
 
 
 class IRDataset(PreparedDataset):
@@ -237,6 +239,23 @@ class IRDataset(PreparedDataset):
             run, tag = ranked_by_bm25(collection, run), BM25_ORDER
         lines = (run_line(*doc, tag=tag) for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
+        self._count_unreachable(split, {q: qrels.get(q, {}) for q in run})
+
+    def _count_unreachable(self, split: str, qrels: Mapping[str, Mapping[str, int]]) -> None:
+        """Count the relevant documents that nothing can rank, as they have no text. It is a mistake if none has one."""
+        level, docs = self.relevance_level, self.collection(split).docs
+        relevant = [(q, d) for q, judged in qrels.items() for d, grade in judged.items() if grade >= level]
+        missing = list[str]()
+        for some in chunks(relevant, _DOCUMENTS):
+            texts = docs.texts(doc_id for _, doc_id in some)
+            missing += [doc_id for _, doc_id in some if doc_id not in texts]
+        if len(missing) == len(relevant) > 1 and self.shard.total == 1:
+            source = self.collection(split).source.name
+            raise DataError(
+                f"{self.name}: none of {len(relevant):,} relevant documents of {split}, such as {missing[0]!r}, has a "
+                f"text in {source}. Give the documents that the judgements were made for."
+            )
+        self.reading.count("relevant documents without a text", len(missing))
 
     def check_sources(self) -> None:
         for source in (each for each in self.sources.values() if each is not None and not isinstance(each, float)):

@@ -59,8 +59,10 @@ class DynamicWeightAverage(TaskWeights):
 
     weights: Tensor  # (tasks,), of the current epoch
     epoch: Tensor  # the current one
-    sums: Tensor  # (tasks,), of the losses so far in this epoch
+    sums: Tensor  # (tasks,), of the losses of the steps so far in this epoch, without the current one
     counts: Tensor  # (tasks,), the number of steps in `sums`
+    step_sums: Tensor  # (tasks,), of the losses of the batches so far in this step
+    step_counts: Tensor  # (tasks,), the number of batches in `step_sums`
     before: Tensor  # (2, tasks), mean losses of the last epoch and the one before it; NaN for none
 
     def __init__(self, tasks: Mapping[str, Learner], temperature: float = 2.0) -> None:
@@ -70,11 +72,14 @@ class DynamicWeightAverage(TaskWeights):
         self.register_buffer("epoch", torch.tensor(0))
         self.register_buffer("sums", torch.zeros(len(tasks)))
         self.register_buffer("counts", torch.zeros(len(tasks)))
+        self.register_buffer("step_sums", torch.zeros(len(tasks)))
+        self.register_buffer("step_counts", torch.zeros(len(tasks)))
         self.register_buffer("before", torch.full((2, len(tasks)), float("nan")))
 
     def start_epoch(self, epoch: int) -> None:
         if epoch == int(self.epoch):
             return
+        self.start_step()
         self.before = torch.stack([self.sums / self.counts, self.before[0]])
         ratios = self.before[0] / self.before[1]
         known = torch.isfinite(ratios)
@@ -82,6 +87,14 @@ class DynamicWeightAverage(TaskWeights):
         self.weights = torch.where(known, shares, 1.0)
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
         self.epoch = torch.full_like(self.epoch, epoch)
+
+    def start_step(self) -> None:
+        """Add the mean losses of the step before, however many batches it had. A step that is skipped teaches nothing."""
+        means = self.step_sums / self.step_counts
+        finite = torch.isfinite(means)
+        self.sums = self.sums + torch.where(finite, means, 0.0)
+        self.counts = self.counts + finite
+        self.step_sums, self.step_counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         self._note({name: loss.detach().mean() for name, loss in losses.items()}, drawn)
@@ -94,16 +107,15 @@ class DynamicWeightAverage(TaskWeights):
         return self.task_weights()
 
     def _note(self, means: Mapping[str, Tensor], drawn: Collection[str]) -> None:
-        """Add the step's losses, averaged over all processes, so that all processes weigh tasks alike."""
+        """Add the losses of a batch, averaged over all processes, so that all processes weigh tasks alike."""
         zero, one = self.sums.new_zeros(()), self.sums.new_ones(())  # numbers put into a tensor would wait for a GPU
         values = torch.stack([means[name].to(zero) if name in means else zero for name in self.tasks])
         if (number := world_size()) > 1:
             dist.all_reduce(values)
             values /= number
         here = torch.stack([one if name in drawn else zero for name in self.tasks])
-        finite = torch.isfinite(values)  # a step that is skipped teaches nothing
-        self.sums = self.sums + torch.where(finite, values, 0.0)
-        self.counts = self.counts + here * finite
+        self.step_sums = self.step_sums + values
+        self.step_counts = self.step_counts + here
 
 
 class RandomWeights(TaskWeights):

@@ -20,7 +20,7 @@ def documents(path, *changes):
     path.mkdir()
     for number, (old, new) in enumerate(changes):
         (path / f"{number}.conll").write_text(CONLL.replace(old, new))
-    return coreference(path)
+    return coreference(path / "*.conll")
 
 
 ITEM = {"text": "Ann told Mia", "spans": [[0, 3], [9, 12]], "label": "distinct"}
