@@ -54,6 +54,13 @@ def read_about(folder: Path) -> dict[str, Any]:
     return described if isinstance(described, dict) else {}
 
 
+def costs(folder: Path) -> dict[str, int | float]:
+    """What the run in a folder took: its `steps`, `samples` and `seconds`, as far as these were recorded."""
+    described = read_about(folder)
+    recorded: dict[str, Any] = {key: described.get(key) for key in ("steps", "samples", "seconds")}
+    return {key: value for key, value in recorded.items() if type(value) in (int, float)}
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a run has begun in a folder and not ended. The model and results there may be those of the run before it."""
     return (folder / RUN).exists() and not (folder / METRICS).exists()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from mtlrank.about import METRICS, MODEL, RUN, read_about
+from mtlrank.about import METRICS, MODEL, RUN, costs, read_about
 from mtlrank.checks import is_number, nearest
 from mtlrank.comparing.confounds import confounds
 from mtlrank.comparing.found_runs import find_runs
@@ -243,5 +243,5 @@ def _along(curve: RunsByValue, key: str) -> dict[float, list[float]]:
 
 def _mean_cost(folders: Sequence[Path], what: str) -> float | None:
     """The mean of what runs have recorded; None if one has not."""
-    recorded = [described[what] for folder in folders if what in (described := read_about(folder))]
+    recorded = [took[what] for folder in folders if what in (took := costs(folder))]
     return statistics.fmean(recorded) if len(recorded) == len(folders) else None

@@ -34,6 +34,7 @@ from mtlrank.datamodule.dataset.mtl import check_names
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.progress import say, time_left, warn
+from mtlrank.run_folder import check_owner
 from mtlrank.shard import Shard
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted
@@ -119,6 +120,9 @@ def conclude(config: Config, runs: Sequence[Run], root: Path) -> list[Comparison
 
 def _rehearse(configs: Mapping[Run, Config], vary: Vary, root: Path) -> None:
     """Check all runs, and prepare their data, before the first one starts."""
+    for each, config in configs.items():
+        with _keeping_others(root / each.place):
+            check_owner(root / each.place, select_tasks(config), "output_dir")
     left = [each for each, config in configs.items() if config["force"] or not (root / each.place / METRICS).exists()]
     if not left:
         return

@@ -1,6 +1,7 @@
 """`mtlrank probes` as it is typed, on results of probes that are written by hand."""
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -150,12 +151,19 @@ def test_numbers_are_whole_on_any_terminal(folders, width):
         (["a=base/1", "a=copy/1"], 2, "have the same settings and seed 1, so they count once. Leave one out."),
         (["base", "old"], 3, "old was written by an earlier version of mtlrank. Probe again, with force=true."),
         (["base", "other"], 3, "No task was probed in all of"),
+        (["base", "cut"], 3, "cut/probe.json is damaged ("),
+        (["base", "text"], 3, "text/probe.json is damaged (ValueError(\"ner has the value 'x'\")). Probe again, with"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(folders, words, code, told):
     for name in ("empty", "old"):
         (folders / name).mkdir()
     (folders / "old" / "probe.json").write_text('{"tasks": []}')
+    for name, damage in (("cut", list.pop), ("text", lambda values: values.__setitem__(0, "x"))):
+        results = read_json(folders / "base" / "1" / "probe.json")
+        damage(results["tasks"][0]["found"]["compression"])
+        (folders / name).mkdir()
+        (folders / name / "probe.json").write_text(json.dumps(results))
     done = typed(*words)
     assert done.exit_code == code
     assert told in done.stderr

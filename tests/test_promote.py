@@ -16,7 +16,7 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.errors import ConflictError
 from mtlrank.registry import Registry, prune
 from mtlrank.registry.decision import decide
-from mtlrank.storage import file_hash, join, read_bytes, read_json, write_bytes, write_json
+from mtlrank.storage import file_hash, join, read_bytes, read_json, remove_folder, write_bytes, write_json
 from tests.registry.conftest import write_finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -135,6 +135,17 @@ def test_a_damaged_model_is_not_published(tmp_path):
     assert "model.safetensors was changed or damaged" in done.stderr
     assert list(registry.rglob("model.safetensors")) == []
     assert Registry(registry).current() is None
+
+
+def test_a_model_in_use_that_is_gone_comes_back_with_its_run(place, tmp_path):
+    used, new = (write_finished(tmp_path / name, gain=gain) for name, gain in (("used", 0.0), ("new", 0.1)))
+    typed("promote", used, "--registry", place)
+    remove_folder(Registry(place).folder(Registry(place).current()))
+    done = typed("promote", new, "--registry", place)
+    assert done.exit_code == 3
+    assert "which is in use: somebody has removed it. Promoting the run that it came from again brings" in done.stderr
+    assert typed("promote", used, "--registry", place).exit_code == 0
+    assert typed("promote", new, "--registry", place).exit_code == 0
 
 
 @pytest.mark.parametrize("file", ["per_query.tsv", "metrics.json"])

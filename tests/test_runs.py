@@ -40,6 +40,7 @@ def typed(*words):
 def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp_path):
     for name, steps, seconds in (("a", 10, 2), ("b", 20, 3)):
         write_json(tmp_path / name / "about.json", {"steps": steps, "samples": 10 * steps, "seconds": seconds})
+    write_json(tmp_path / "c" / "about.json", {"steps": "many", "seconds": None})
     done = typed(*runs, "--output", "sweep.csv")
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
@@ -48,7 +49,7 @@ def test_systems_are_listed_best_first_by_what_chose_their_checkpoints(runs, tmp
     keys = ["val/rank/nDCG@10", "test/rank/nDCG@10", "val/sim/MSE"]
     of_measures = [f"{key}{sd}" for key in keys for sd in ("", " (sd)")]
     assert list(first) == ["system", "runs", *of_measures, "steps", "samples", "seconds", "folders"]
-    assert (first["steps"], first["seconds"]) == ("", "")  # not recorded by all of its runs
+    assert (first["steps"], first["seconds"]) == ("", "")  # not recorded by all of its runs, or no number
     assert (second["steps"], second["samples"], second["seconds"]) == ("15.0", "150.0", "2.5")
     assert (first["system"], first["runs"], first["folders"]) == ("lr=0.0001", "1", "c")
     assert (first["val/rank/nDCG@10"], first["val/rank/nDCG@10 (sd)"]) == ("0.7", "")

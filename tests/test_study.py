@@ -1,6 +1,7 @@
 """A study: mixtures and single tasks, several seeds, what is finished is not run again."""
 
 import csv
+import json
 
 import ir_measures
 import pytest
@@ -74,11 +75,18 @@ def test_a_study_compares_each_head_with_its_single_task_and_goes_on(data_dir, t
     steps = read_json(tmp_path / both / "seed-1" / "about.json")["steps"]
     assert f"<td>{both}</td><td>2</td><td>{steps}</td>" in page
 
-    (tmp_path / "msm_ner" / "seed-2" / "run.json").write_text("{")
-    with pytest.raises(
-        DataError, match=r"run.json is damaged.*\(In a study, .*: remove \S+/msm_ner/seed-2 instead, and"
+    of_run = tmp_path / both / "seed-2" / "run.json"
+    instead = r".*\(In a study, force=true would replace all runs: remove \S+seed-2 instead, and"
+    foreign = json.dumps({**read_json(of_run), "seed": 3})
+    for content, error, complaint in (
+        ("{", DataError, "is damaged"),
+        (foreign, ConfigError, "a run of another config"),
     ):
-        run(data_dir, tmp_path, "study.seeds=[1,2]", "study.heads=[msm_ner]")
+        of_run.write_text(content)
+        capsys.readouterr()
+        with pytest.raises(error, match=complaint + instead):
+            run(data_dir, tmp_path, "study.seeds=[1,2]", "study.heads=[msm_ner]")
+        assert "run 1/4" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

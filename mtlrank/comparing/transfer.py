@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 from rich.markup import escape
 
-from mtlrank.about import read_about
+from mtlrank.about import costs
 from mtlrank.comparing.captions import Table, caption
 from mtlrank.comparing.comparison import LEVEL, Comparison, Pair, compare_pairs
 from mtlrank.comparing.depths import write_depths
@@ -186,7 +186,7 @@ def _legend(rows: Sequence[Comparison]) -> list[str]:
 
 def _cost_of(system: System) -> _Cost:
     """What its runs recorded."""
-    recorded = [read_about(folder) for folder in system.folders]
+    recorded = [costs(folder) for folder in system.folders]
     steps, samples, seconds = (
         [each[key] for each in recorded if key in each] for key in ("steps", "samples", "seconds")
     )
@@ -194,7 +194,7 @@ def _cost_of(system: System) -> _Cost:
     return _Cost(system.name, system.num_runs, _range(steps), _range(samples), *times)
 
 
-def _range(numbers: Collection[int]) -> str:
+def _range(numbers: Collection[float]) -> str:
     return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)})) if numbers else ""
 
 

@@ -75,8 +75,23 @@ def read_probe(folder: Path) -> Probe:
     if "settings" not in found:
         raise DataError(f"{folder} was written by an earlier version of mtlrank. Probe again, with force=true.")
     settings = found["settings"]
-    tasks = {task["name"]: task for task in found["tasks"]}
-    return Probe(folder, settings["seed"], without_seed(settings), tasks)
+    try:
+        tasks = {task["name"]: _checked(task) for task in found["tasks"]}
+        return Probe(folder, int(settings["seed"]), without_seed(settings), tasks)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / PROBED} is damaged ({error!r}). Probe again, with force=true.") from error
+
+
+def _checked(task: dict[str, Any]) -> dict[str, Any]:
+    """The results of a task. Raises an error if what is compared is not there, or no number."""
+    quantities = [COMPRESSION, *task["measures"]]
+    levels = [task["frequencies"], *(task["baseline"][measure] for measure in task["measures"])]
+    bodies = [task["found"], *([task["control"]] if task["control"] else [])]
+    values = [value for body in bodies for each in quantities for value in _by_layer(body, each).values()]
+    if wrong := [value for value in (*levels, *values) if type(value) not in (int, float)]:
+        raise ValueError(f"{task['name']} has the value {wrong[0]!r}")
+    _ = [task[key] for key in (*_SAME, "baseline_name")]
+    return task
 
 
 def group_probes(probes: Sequence[tuple[str | None, Probe]]) -> dict[str, list[Probe]]:

@@ -76,6 +76,11 @@ class Registry:
 
     def fetch(self, model: str) -> Path:
         """A local copy of a model with its evaluation, or the folder itself if it is local."""
+        if not self._exists(model):
+            raise DataError(
+                f"{self.path} has no model {model!r}, which is in use: somebody has removed it. Promoting the run that it "
+                "came from again brings it back, and `mtlrank rollback` puts another one in use."
+            )
         return fetch_folder(self.folder(model), mirror(self.folder(model)))
 
     def publish(self, entry: Path) -> str:
