@@ -22,7 +22,7 @@ from mtlrank.composing.selection import select_tasks, with_measures
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.loader import MTLLoader
-from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, check_judges
+from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, check_once
 from mtlrank.errors import ConfigError, UserError
 from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, head_folders, head_name
 from mtlrank.evaluation.measures import at_level
@@ -222,7 +222,7 @@ def judge_all(
 
     `weights` is the hash of the model's weights, which is noted beside the results.
     """
-    check_judges("test", scoring.sampler)
+    check_once("test", scoring.sampler)
     model.to(evaluation_device())
     metrics = {}
     for dataset in datasets.values():

@@ -17,7 +17,7 @@ from typing import NoReturn
 from safetensors import SafetensorError
 
 from mtlrank.errors import ResourceError, SigTerm, StorageError, TerminatedError, UserError, all_lines, one_line
-from mtlrank.own_code import of_own_code
+from mtlrank.own_errors import of_own_code
 from mtlrank.progress import write_line
 
 _REFUSALS = (  # errors of the system that are no bug

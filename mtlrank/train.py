@@ -23,9 +23,10 @@ from torch.distributed import DistBackendError
 from mtlrank import evaluate, prepare, run_folder
 from mtlrank.about import ABOUT, DATA, EVALUATION, METRICS, MODEL, REPORT, describe, read_about
 from mtlrank.building.datamodule import build_datamodule, check_samplers
-from mtlrank.building.dataset import check_tokenizers, code, dataset_fingerprint, has_split, own_code
+from mtlrank.building.dataset import check_tokenizers, dataset_fingerprint, has_split
 from mtlrank.building.loop import build_loop, check_loop
 from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body, starting_weights
+from mtlrank.building.own_classes import code_of, own_code
 from mtlrank.building.trainer import (
     LOGS,
     build_checkpoints,
@@ -42,7 +43,7 @@ from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.leaks import leaks_between, leaks_within, leave_out_leaks
 from mtlrank.datamodule.multitask import MTLDataModule
-from mtlrank.datamodule.sampler import check_judges
+from mtlrank.datamodule.sampler import check_once
 from mtlrank.errors import ConfigError, DataError, ResourceError, one_line
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.evaluation.report import invented, print_table, write_report, write_validation_report
@@ -251,7 +252,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     # Not said here: `prepare` has said them.
     leaks += [f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))]
     datamodule = build_datamodule(config, datasets)
-    check_judges("test", datamodule.samplers["test"])  # now, not after the training
+    check_once("test", datamodule.samplers["test"])  # now, not after the training
     made_from = around | {key: str(dataset.manifest["fingerprint"]) for key, dataset in datasets.items()}
     return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), made_from)
 
@@ -320,7 +321,11 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     folder until it is finished: they have several times the model's size, and later steps would have to fetch them.
     """
     if checkpoints:
-        same = {"run": run_folder.run_identity(config), "data": _fingerprints(config, prepared), "code": code(config)}
+        same = {
+            "run": run_folder.run_identity(config),
+            "data": _fingerprints(config, prepared),
+            "code": code_of(config),
+        }
         name = fingerprint(same)
         config = {**config, "training": {**config["training"], "checkpoint_dir": join(checkpoints, name)}}
     metrics = run(config, prepared)

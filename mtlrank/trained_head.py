@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mtlrank.backbone import load_tokenizer
-from mtlrank.building.dataset import build_dataset, own_code
+from mtlrank.building.dataset import build_dataset
 from mtlrank.building.model import build_saved_model
+from mtlrank.building.own_classes import own_code
 from mtlrank.checks import nearest
 from mtlrank.composing.untrusted import check_targets
 from mtlrank.config import Config, datasets_of

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
 
-from mtlrank import about, embedded
-from mtlrank.composing.objects import build_object, locate, parameters_of
+from mtlrank import embedded
+from mtlrank.building.own_classes import own_code
+from mtlrank.composing.objects import build_object, parameters_of
 from mtlrank.composing.tree import leaves
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule import hub
@@ -87,27 +87,6 @@ def dataset_fingerprint(config: Config, key: str) -> str:
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     own = own_code(dataset)  # for changes of our own code there is `SCHEMA`
     return fingerprint([dataset, [files for files in found if files], how, embedded.VERSION, SCHEMA, *own])
-
-
-def code(config: Config) -> str:
-    """The code of a run as text: mtlrank's version, and a fingerprint of the user's own classes in the config."""
-    own = own_code(config)
-    return ", own classes ".join([about.code(), *([fingerprint(own)] if own else [])])
-
-
-def own_code(config: Mapping[str, Any]) -> list[str]:
-    """The hashes of the files that hold the user's own classes."""
-    return sorted({_code(str(value)) for path, value in leaves(config) if path[-1] == "_target_"} - {""})
-
-
-def _code(target: str) -> str:
-    """The hash of the file that holds a class; empty for classes of mtlrank and of the libraries that it builds on."""
-    if target.startswith(("mtlrank.", "torch.", "pytorch_lightning.", "transformers.")):
-        return ""
-    try:
-        return file_hash(Path(getsourcefile(locate(target)) or ""))
-    except (ImportError, AttributeError, TypeError, ValueError, OSError):
-        return ""  # the error is raised when it is built
 
 
 def _paths_named(word: str) -> list[Path]:

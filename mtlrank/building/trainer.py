@@ -13,8 +13,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.tensorboard.summary import hparams
 
-from mtlrank.building.dataset import code
 from mtlrank.building.devices import is_on_gpus, num_processes
+from mtlrank.building.own_classes import code_of
 from mtlrank.composing.objects import build_object, locate
 from mtlrank.composing.selection import require_monitor
 from mtlrank.config import Config
@@ -87,7 +87,7 @@ def build_milestones(
     }
     if start is not None:
         identity["body.start_from"] = start
-    accepted, by = training["accept_changes"], code(config)
+    accepted, by = training["accept_changes"], code_of(config)
     return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by, started)
 
 

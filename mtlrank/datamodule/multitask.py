@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from mtlrank.datamodule.dataset import MTLDataset
 from mtlrank.datamodule.loader import MTLLoader
-from mtlrank.datamodule.sampler import MTLSampler, check_judges, sampler_name
+from mtlrank.datamodule.sampler import MTLSampler, check_once, sampler_name
 from mtlrank.errors import ConfigError, UserError
 from mtlrank.own_parts import instance_of
 from mtlrank.processes import SHARED_MEMORY, has_shared_memory, rank, world_size
@@ -66,7 +66,7 @@ class MTLDataModule(pl.LightningDataModule):
         data = self.dataset.split(split)
         make = self.samplers[split]
         if split != "train":
-            check_judges(split, make)
+            check_once(split, make)
         more: dict[str, Any] = self.budget if split == "train" else {}
         try:
             sampler = make(

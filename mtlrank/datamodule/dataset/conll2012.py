@@ -11,7 +11,6 @@ from mtlrank.batch import Record, Span
 from mtlrank.checks import whole
 from mtlrank.datamodule.dataset.duplicates import Duplicates
 from mtlrank.datamodule.dataset.files import FileDataset, columns_of_conll
-from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -50,8 +49,8 @@ class CoNLLCoreference(FileDataset):
         max_words: int = 120,
         seed: int = 0,
     ) -> None:
-        self.held_out = HeldOut({"train": train, "val": val, "test": test}, seed)
-        super().__init__(name, task, preprocessor, train, val, test, self.held_out)
+        super().__init__(name, task, preprocessor, train, val, test)
+        self.held_out = self.hold_out(seed)
         self.max_words = whole(1).check("max_words", max_words)
         self.seed = seed
 

@@ -24,10 +24,7 @@ csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131072 characte
 
 
 class FileDataset(PreparedDataset):
-    """A dataset of one file for each split, or of all that match a name with `*`; a split without a file is empty.
-
-    With `held_out`, a split may be a share of the training data: its files are those of train.
-    """
+    """A dataset of one file for each split, or of all that match a name with `*`; a split without a file is empty."""
 
     def __init__(
         self,
@@ -37,12 +34,17 @@ class FileDataset(PreparedDataset):
         train: str,
         val: str | float | None = None,
         test: str | float | None = None,
-        held_out: HeldOut | None = None,
     ) -> None:
         super().__init__(name, task, preprocessor)
-        sources = {"train": train, "val": val, "test": test}
-        self.shares = held_out.shares if held_out else {}
-        self.files: dict[str, Any] = {split: train if split in self.shares else each for split, each in sources.items()}
+        self.files: dict[str, Any] = {"train": train, "val": val, "test": test}
+        self.shares = dict[str, float]()
+
+    def hold_out(self, seed: int) -> HeldOut:
+        """Let splits be shares of the training data, as in val=0.2: their files are those of train."""
+        held_out = HeldOut(self.files, seed)
+        self.shares = held_out.shares
+        self.files |= dict.fromkeys(self.shares, self.files["train"])
+        return held_out
 
     def describe(self) -> dict[str, Any]:
         named = {split: name for split, name in self.files.items() if name and split not in self.shares}

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from mtlrank.batch import Record
 from mtlrank.checks import whole
 from mtlrank.datamodule.dataset.files import Column, FileDataset, layout_of, read_columns
-from mtlrank.datamodule.dataset.held_out import HeldOut
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.lines import read_json
@@ -66,8 +65,8 @@ class QueryPassages(FileDataset):
         leaked_queries: str = "stop",
         seed: int = 0,
     ) -> None:
-        self.held_out = HeldOut({"train": train, "val": val, "test": test}, seed)
-        super().__init__(name, task, preprocessor, train, val, test, self.held_out)
+        super().__init__(name, task, preprocessor, train, val, test)
+        self.held_out = self.hold_out(seed)
         if task.kind != "ranking" or task.distils:
             raise ConfigError(
                 f"Dataset {name!r}: rows of a query with passages are a ranking, without scores of a teacher, and the task "

@@ -7,7 +7,7 @@ from mtlrank.datamodule.sampler.once import (
     RandomProportional,
     RoundRobin,
     Sequential,
-    check_judges,
+    check_once,
     sampler_name,
 )
 from mtlrank.datamodule.sampler.sampler import MTLSampler
@@ -23,6 +23,6 @@ __all__ = [
     "Sequential",
     "Temperature",
     "Uniform",
-    "check_judges",
+    "check_once",
     "sampler_name",
 ]

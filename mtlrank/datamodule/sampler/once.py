@@ -80,7 +80,7 @@ class RoundRobin(MTLSampler):
         return pairs[np.argsort(turns, kind="stable")]
 
 
-def check_judges(split: str, make: Callable[..., MTLSampler]) -> None:
+def check_once(split: str, make: Callable[..., MTLSampler]) -> None:
     """Raise `ConfigError` for a sampler that does not take every sample once."""
     if getattr(make, "func", make) not in (Sequential, LongestFirst):
         raise ConfigError(

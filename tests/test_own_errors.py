@@ -12,7 +12,7 @@ import torch
 from mtlrank.evaluation import measures
 from mtlrank.loop.finite_steps import FiniteSteps, Learnt
 from mtlrank.model.head.pooler import Average
-from mtlrank.own_code import of_own_code
+from mtlrank.own_errors import of_own_code
 from tests.batches import batch
 from tests.started import started
 
