@@ -197,7 +197,10 @@ class PreparedDataset(ABC):
     def open(self, folder: Path) -> None:
         """Map a prepared folder into memory, after checking that no byte of it has changed."""
         self.folder = folder
-        self.manifest = read_manifest(folder)
+        try:
+            self.manifest = read_manifest(folder)
+        except DataError as error:
+            raise DataError(f"{error} Once this folder is removed, the same command prepares it.") from error
         if self.manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder} has schema {self.manifest.get('schema')}, expected {SCHEMA}. Prepare it again.")
         for split in self.manifest["splits"]:  # which become names of folders
