@@ -60,7 +60,7 @@ from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, s
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
 
-_OWN, _START = "classes of your own", "model.start_from"  # keys in the file `DATA` of a run, beside datasets
+_OWN = "classes of your own"  # their key in the file `DATA` of a run
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -123,6 +123,7 @@ class _Inputs(NamedTuple):
     leaks: list[str]  # sentences for the report
     datamodule: MTLDataModule
     model: MultiTaskModel
+    start: dict[str, str]  # hashes of the weights to start from, as `starting_weights` gives them
     made_from: dict[str, str]  # as `_fingerprints`
 
 
@@ -161,8 +162,7 @@ def _build_training(
     config: Config, output: Path, inputs: _Inputs, checkpoints: Checkpoints, signals: StopSignals, started: float
 ) -> _Training:
     """All that trains the model. Raises `ConfigError` for a run that cannot continue from its checkpoints."""
-    start = inputs.made_from.get(_START)
-    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started, start)
+    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started, inputs.start)
     service = build_service(config)
     trainer = build_trainer(config, output, milestones, service)
     steps = plan_steps(config, inputs.datamodule, trainer)
@@ -239,7 +239,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
     body = build_body(config)
     check_vocabulary(body)
-    around = _around_data(config)  # now, as files may change while the run goes on
+    own, start = _own_classes(config), starting_weights(config)  # now, as files may change while the run goes on
     if config["training"]["compile"]:
         compile_body(config, body)
     datasets = prepare.run(config, prepared)
@@ -253,8 +253,8 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     leaks += [f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))]
     datamodule = build_datamodule(config, datasets)
     check_once("test", datamodule.samplers["test"])  # now, not after the training
-    made_from = around | {key: str(dataset.manifest["fingerprint"]) for key, dataset in datasets.items()}
-    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), made_from)
+    made_from = own | start | {key: str(dataset.manifest["fingerprint"]) for key, dataset in datasets.items()}
+    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), start, made_from)
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
@@ -335,18 +335,16 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
 
 
 def _fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
-    """What a run is made from, without its settings: the fingerprint of each dataset, by key, and `_around_data`."""
-    around = _around_data(config)
+    """What a run is made from, beside its settings: hashes of the datasets, by key, of classes, and of weights."""
+    around = _own_classes(config) | starting_weights(config)
     if prepared is not None:
         return around | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
     return around | {key: dataset_fingerprint(config, key) for key in datasets_of(config)}
 
 
-def _around_data(config: Config) -> dict[str, str]:
-    """The hash of the user's own classes, and of the weights that training starts from, if the config names any."""
-    own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
-    start = {_START: sha256} if (sha256 := starting_weights(config)) else {}
-    return own | start
+def _own_classes(config: Config) -> dict[str, str]:
+    """The hash of the user's own classes, if the config names any."""
+    return {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
 
 
 def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:

@@ -20,10 +20,11 @@ from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
 from mtlrank.progress import say, warn
 from mtlrank.registry import model_folder
-from mtlrank.storage import MANIFEST, listed_files
+from mtlrank.storage import MANIFEST, file_hash, fingerprint, listed_files
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 
+_PUBLISHED = ("*.safetensors", "pytorch_model*.bin")  # weights in a folder of Hugging Face's
 _CHOOSE = (
     " Choose another head (`model/heads@model.heads.{0}=...`) or pooler "
     "(`model/heads/pooler@model.heads.{0}.pooler=...`)."
@@ -116,13 +117,22 @@ def _start_from(config: Config) -> Path | None:
     return model_folder(path) if path else None
 
 
-def starting_weights(config: Config) -> str | None:
-    """The sha256 of the weights of the trained model to start from; None if there is none, or it is gone."""
+def starting_weights(config: Config) -> dict[str, str]:
+    """The hash of the weights that training starts from, by the setting that names their local folder.
+
+    Those of the Hugging Face hub have none: their commit can be named.
+    """
+    body = config["model"]["body"]
     try:
-        folder = _start_from(config)
-        return listed_files((folder / MANIFEST).read_bytes(), folder)[WEIGHTS] if folder else None
+        if folder := _start_from(config):
+            return {"model.start_from": listed_files((folder / MANIFEST).read_bytes(), folder)[WEIGHTS]}
+        backbone = Path(str(body["backbone"])).expanduser()
+        if body.get("pretrained", True) and backbone.is_dir():
+            files = [file for pattern in _PUBLISHED for file in sorted(backbone.glob(pattern))]
+            return {"model.body.backbone": fingerprint([file_hash(file) for file in files])}
     except (ConfigError, DataError, OSError, KeyError):
-        return None  # a run that begins is refused with the reason, when the body is built
+        pass  # they are gone, or no weights: a run that begins is refused when the body is built
+    return {}
 
 
 def _owners(config: Config) -> dict[str, str]:

@@ -62,11 +62,11 @@ def build_milestones(
     model: MultiTaskModel,
     signals: StopSignals,
     started: float,
-    start: str | None = None,
+    start: Mapping[str, str],
 ) -> Milestones:
     """Validation, checkpoints and stopping, and the identity that a checkpoint must share to be continued.
 
-    `start` is the hash of the weights of the trained model that the run starts from, if it starts from one.
+    `start` has the hashes of the weights that it starts from, as `starting_weights` gives them.
     """
     training = config["training"]
     plan = Plan(
@@ -85,8 +85,7 @@ def build_milestones(
         "tokenizer": next(iter(datasets.values())).manifest["tokenizer"]["sha256"],
         "body": model.body.describe(),
     }
-    if start is not None:
-        identity["body.start_from"] = start
+    identity |= {f"body.{setting.rpartition('.')[2]}": sha256 for setting, sha256 in start.items()}
     accepted, by = training["accept_changes"], code_of(config)
     return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by, started)
 
