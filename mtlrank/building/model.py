@@ -10,7 +10,7 @@ from mtlrank.building.devices import own_device
 from mtlrank.composing.objects import build_object
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.errors import ConfigError, DataError
+from mtlrank.errors import ConfigError, UserError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.head.head import Published
@@ -130,7 +130,7 @@ def starting_weights(config: Config) -> dict[str, str]:
         if body.get("pretrained", True) and backbone.is_dir():
             files = [file for pattern in _PUBLISHED for file in sorted(backbone.glob(pattern))]
             return {"model.body.backbone": fingerprint([file_hash(file) for file in files])}
-    except (ConfigError, DataError, OSError, KeyError):
+    except (UserError, OSError, KeyError):
         pass  # they are gone, or no weights: a run that begins is refused when the body is built
     return {}
 

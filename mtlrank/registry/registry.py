@@ -77,7 +77,7 @@ class Registry:
     def fetch(self, model: str) -> Path:
         """A local copy of a model with its evaluation, or the folder itself if it is local."""
         if not self._exists(model):
-            raise DataError(
+            raise ConfigError(
                 f"{self.path} has no model {model!r}, which is in use: somebody has removed it. Promoting the run that it "
                 "came from again brings it back, and `mtlrank rollback` puts another one in use."
             )

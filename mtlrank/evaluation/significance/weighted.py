@@ -67,9 +67,17 @@ def _r2(labels: Floats, predictions: Floats, units: Ints) -> Statistic:
 
 def _macro_f1(labels: LabelArray, predictions: LabelArray, units: Ints) -> Statistic:
     """The mean F1 of the classes that a resample has, as labels or as predictions."""
-    classes = np.union1d(labels, predictions)[:, None]
-    hits = _by_unit((predictions == labels)[:, None] & (labels == classes), units)  # (runs, classes, units)
-    named = _by_unit(labels == classes, units) + _by_unit(predictions[:, None] == classes, units)
+    classes, codes = np.unique(np.concatenate([labels, predictions.ravel()]), return_inverse=True)
+    true, predicted = codes[: len(labels)], codes[len(labels) :].reshape(predictions.shape)
+    shape = len(classes), int(units.max()) + 1
+
+    def counted(of_items: Ints, where: NDArray[np.bool_] | slice = slice(None)) -> Floats:
+        """How many items of each class each unit has, (classes, units)."""
+        counts = np.bincount((of_items * shape[1] + units)[where], minlength=shape[0] * shape[1])
+        return counts.astype(np.float64).reshape(shape)
+
+    hits = np.stack([counted(true, row == true) for row in predicted])  # (runs, classes, units)
+    named = np.stack([counted(row) for row in predicted]) + counted(true)
 
     def values(weights: Floats) -> Floats:
         total = named @ weights
