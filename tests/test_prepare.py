@@ -1,5 +1,6 @@
 """Preparing by shards, by processes, and after being killed: always the same bytes."""
 
+import json
 import multiprocessing
 import random
 import re
@@ -203,6 +204,25 @@ def test_bad_rows_are_set_aside_on_request_and_told(tmp_path, capsys):
     assert "rows.conll:21" in (folder / "bad_rows.jsonl").read_text()
     assert "rows.conll:21: expected" in (folder / "card.html").read_text()
     assert "1 bad row set aside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [".", "data", "./data/", "{here}"])
+def test_a_folder_that_a_dataset_names_may_hold_what_is_prepared(tmp_path, monkeypatch, named, capsys):
+    monkeypatch.chdir(tmp_path)
+    beir, qrels = (
+        (tmp_path / "data", tmp_path / "data" / "qrels") if "data" in named else (tmp_path, tmp_path / "qrels")
+    )
+    qrels.mkdir(parents=True)
+    rows = [json.dumps({"_id": str(i), "text": f"the harbour number {i}"}) for i in range(20)]
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (beir / name).write_text("\n".join(rows) + "\n")
+    (qrels / "train.tsv").write_text("".join(f"{i}\t{i}\t2\n" for i in range(20)))
+    words = [f"datamodule.dataset.train={{beir: '{named.format(here=tmp_path)}', split: train}}"]
+    words += [f"datamodule.dataset.{split}=null" for split in ("val", "test")]
+    for _ in range(2):
+        prepare.run(composed("data", "datamodule/dataset=trec2019", *words))
+    assert "prepared trec2019 before" in capsys.readouterr().err
+    assert len(list((tmp_path / "data").glob("trec2019-*"))) == 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])

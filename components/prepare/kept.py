@@ -11,7 +11,7 @@ from mtlrank.errors import ConflictError, DataError, StorageError, one_line
 from mtlrank.prepare import merge, prepare_shard
 from mtlrank.progress import say, warn
 from mtlrank.shard import Shard
-from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, read_manifest, write_text
+from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, read_json, read_manifest, write_text
 
 INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept
 
@@ -53,7 +53,9 @@ def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path
             "results, or with another folder as `prepared`."
         )
     merge(config, key, parts, folder)
-    if kept:
+    if kept and not kept.endswith(f"-{read_json(folder / MANIFEST)['fingerprint']}"):
+        warn(f"{key} is not kept in {kept}: what it is made of has changed since it was read; this run goes on")
+    elif kept:
         try:
             publish_folder(folder, kept)
         except ConflictError:

@@ -1,5 +1,6 @@
 """Builds datasets. Apart from the other builders, so that preparing need not import Lightning."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from mtlrank.task import Task
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
 _NO_PATHS |= {"query", "positives", "negatives"}
 _NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts", "stopwords", "stemmer"}
+_PREPARED = re.compile("-[0-9a-f]{12}([.]|$)")  # in the name of a prepared dataset and of its shards
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 
 
@@ -83,7 +85,8 @@ def dataset_fingerprint(config: Config, key: str) -> str:
             and (path[-1], value) != ("run", RETRIEVED)
         }
     )
-    found = [_content(_paths_named(word), only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
+    prepared = Path(config["data_dir"]).resolve()
+    found = [_content(_paths_named(word), prepared, only_tokenizer=is_tokenizer) for word, is_tokenizer in words]
     how = {k: config["prepare"][k] for k in ("num_shards", "on_bad_row")}
     own = own_code(dataset)  # for changes of our own code there is `SCHEMA`
     return fingerprint([dataset, [files for files in found if files], how, embedded.VERSION, SCHEMA, *own])
@@ -97,17 +100,14 @@ def _paths_named(word: str) -> list[Path]:
         return []  # the error is raised when it is built
 
 
-def _content(paths: Sequence[Path], *, only_tokenizer: bool) -> list[list[str | int]]:
+def _content(paths: Sequence[Path], prepared: Path, *, only_tokenizer: bool) -> list[list[str | int]]:
     """[name, hash] of each file that a setting names: itself, by a pattern, or as a folder.
 
-    Model weights beside a tokenizer are not hashed, but measured: they may have gigabytes, and do not change the data.
+    Datasets that are prepared in the folder `prepared`, which may lie there, are left out. Model weights beside a tokenizer
+    are not hashed, but measured: they may have gigabytes, and do not change the data.
     """
     try:
-        files = [
-            file
-            for path in paths
-            for file in ([path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()))
-        ]
+        files = [file for path in paths for file in ([path] if path.is_file() else _files_below(path, prepared))]
         return [
             [
                 file.name,
@@ -117,6 +117,19 @@ def _content(paths: Sequence[Path], *, only_tokenizer: bool) -> list[list[str | 
         ]
     except OSError as error:
         raise DataError(f"Cannot read {str(paths[0])[:200]!r}, which the dataset names: {error.strerror}.") from error
+
+
+def _files_below(folder: Path, prepared: Path) -> list[Path]:
+    """The files of a folder, without those of datasets that were prepared in it."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    if not prepared.is_relative_to(folder.resolve()):
+        return files
+    inside = folder / prepared.relative_to(folder.resolve())
+    return [
+        file
+        for file in files
+        if not (file.is_relative_to(inside) and _PREPARED.search(file.relative_to(inside).parts[0]))
+    ]
 
 
 def _state(file: Path) -> tuple[int, int, int]:

@@ -15,12 +15,11 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.head.head import Published
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import WEIGHTS
 from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
 from mtlrank.progress import say, warn
-from mtlrank.registry import model_folder
-from mtlrank.storage import MANIFEST, file_hash, fingerprint, listed_files
+from mtlrank.registry import model_folder, saved_weights
+from mtlrank.storage import file_hash, fingerprint
 from mtlrank.task import Classification, Task
 from mtlrank.words import counted
 
@@ -124,8 +123,8 @@ def starting_weights(config: Config) -> dict[str, str]:
     """
     body = config["model"]["body"]
     try:
-        if folder := _start_from(config):
-            return {"model.start_from": listed_files((folder / MANIFEST).read_bytes(), folder)[WEIGHTS]}
+        if start := config["model"].get("start_from"):
+            return {"model.start_from": sha256} if (sha256 := saved_weights(start)) else {}
         backbone = Path(str(body["backbone"])).expanduser()
         if body.get("pretrained", True) and backbone.is_dir():
             files = [file for pattern in _PUBLISHED for file in sorted(backbone.glob(pattern))]

@@ -297,6 +297,19 @@ def _now() -> str:
     return written(_time())
 
 
+def saved_weights(path: str) -> str | None:
+    """The hash of the weights of a saved model, which `model_folder` would fetch; None if there is none."""
+    from mtlrank.model.saved import WEIGHTS  # here, as it brings torch
+
+    if exists(join(path, POINTER)):
+        current = Registry(path).current()
+        path = join(Registry(path).folder(current), MODEL) if current else path
+    elif exists(join(path, MODEL, MANIFEST)):  # the folder of a run
+        path = join(path, MODEL)
+    data, _ = read_versioned(join(path, MANIFEST))
+    return None if data is None else listed_files(data, path).get(WEIGHTS)
+
+
 def model_folder(path: str | Path | None) -> Path:
     """The local folder of a saved model: a folder, local or on Google Cloud Storage, or the model in use of a registry."""
     if path is None:

@@ -21,6 +21,7 @@ from mtlrank.trec import read_qrels
 
 SCHEMA = 5
 WITHOUT_CANDIDATES = "judged queries without candidates"
+UNREACHABLE = "relevant documents without a text"
 LEARNT_TOO = "texts that are in train too"
 _EMPTY = sha256().hexdigest()  # of a file with nothing in it
 _BLOCK = 2**20  # labels that are in memory at a time
@@ -43,7 +44,7 @@ def merge_shards(
         if split in splits and not splits[split]["samples"]:
             raise DataError(_why_empty(split, name, shards, manifests, counts[split]))
     if task.kind == "ranking":
-        _check_ranking(shards, splits, name, task, learns=not _is_only_judged(manifests, task))
+        _check_ranking(shards, splits, counts, name, task, learns=not _is_only_judged(manifests, task))
     with new_folder(target) as folder:
         names = _link_all(shards, manifests, folder)
         bad_rows = _bad_rows(shards)
@@ -205,7 +206,13 @@ def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], 
 
 
 def _check_ranking(
-    shards: Sequence[Path], splits: Mapping[str, Mapping[str, int]], name: str, task: Task, *, learns: bool
+    shards: Sequence[Path],
+    splits: Mapping[str, Mapping[str, int]],
+    counts: Mapping[str, Mapping[str, int]],
+    name: str,
+    task: Task,
+    *,
+    learns: bool,
 ) -> None:
     """A ranking without relevant documents teaches nothing and measures nothing. A teacher's scores are no grades."""
     if learns and task.grouped and splits["train"]["items"] == splits["train"]["samples"]:
@@ -221,7 +228,13 @@ def _check_ranking(
         )
     for split in (split for split in splits if split != "train" and splits[split]["samples"]):
         files = [file for shard in shards if (file := shard / split / "qrels.txt").exists()]
-        if not any(qrel.relevance >= level for qrel in read_qrels(*files)):
+        relevant = [qrel for qrel in read_qrels(*files) if qrel.relevance >= level]
+        if len(relevant) > 1 and counts[split].get(UNREACHABLE) == len(relevant):
+            raise DataError(
+                f"{name}/{split}: none of {len(relevant):,} relevant documents, such as {relevant[0].doc_id!r}, has a text "
+                "in the collection. Give the documents that the judgements were made for."
+            )
+        if not relevant:
             raise DataError(
                 f"{name}/{split} has no document of grade {level} or more: nothing can be measured. Set relevance_level to "
                 "the lowest relevant grade."

@@ -17,7 +17,7 @@ from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.folds import Folds, check_divisible
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries
-from mtlrank.datamodule.dataset.merge import WITHOUT_CANDIDATES
+from mtlrank.datamodule.dataset.merge import UNREACHABLE, WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.named_files import locate_all
@@ -242,20 +242,12 @@ class IRDataset(PreparedDataset):
         self._count_unreachable(split, {q: qrels.get(q, {}) for q in run})
 
     def _count_unreachable(self, split: str, qrels: Mapping[str, Mapping[str, int]]) -> None:
-        """Count the relevant documents that nothing can rank, as they have no text. It is a mistake if none has one."""
+        """Count the relevant documents that nothing can rank, as the collection has no text of them."""
         level, docs = self.relevance_level, self.collection(split).docs
-        relevant = [(q, d) for q, judged in qrels.items() for d, grade in judged.items() if grade >= level]
-        missing = list[str]()
+        relevant = (d for judged in qrels.values() for d, grade in judged.items() if grade >= level)
         for some in chunks(relevant, _DOCUMENTS):
-            texts = docs.texts(doc_id for _, doc_id in some)
-            missing += [doc_id for _, doc_id in some if doc_id not in texts]
-        if len(missing) == len(relevant) > 1 and self.shard.total == 1:
-            source = self.collection(split).source.name
-            raise DataError(
-                f"{self.name}: none of {len(relevant):,} relevant documents of {split}, such as {missing[0]!r}, has a "
-                f"text in {source}. Give the documents that the judgements were made for."
-            )
-        self.reading.count("relevant documents without a text", len(missing))
+            texts = docs.texts(some)
+            self.reading.count(UNREACHABLE, sum(doc_id not in texts for doc_id in some))
 
     def check_sources(self) -> None:
         for source in (each for each in self.sources.values() if each is not None and not isinstance(each, float)):

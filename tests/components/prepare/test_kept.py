@@ -53,6 +53,19 @@ def test_other_settings_are_other_data(first, tmp_path, place, changed):
     assert not any((part / INSTEAD).exists() for part in parts)
 
 
+def test_data_that_change_before_they_are_merged_are_not_kept(tmp_path, place, capsys):
+    file, rows = tmp_path / "x.conll", "Mira\tB-PER\nslept\tO\n\nQuellin\tB-LOC\nslept\tO\n\n"
+    file.write_text(rows * 10)
+    words = [f"datamodule.dataset.datasets.msm_ner.{split}={file}" for split in ("train", "val", "test")]
+    config = select_tasks(compose_config(["tasks=[msm_ner]", *words], trusted=True))
+    prepare_or_find(config, "msm_ner", Shard(), tmp_path / "part", place)
+    file.write_text(rows * 9)
+    merge_or_fetch(config, "msm_ner", [tmp_path / "part"], tmp_path / "dataset", place)
+    assert "what it is made of has changed since it was read; this run goes on" in capsys.readouterr().err
+    parts, _ = prepared(tmp_path / "second", place, *words, shards=[Shard()])
+    assert not (parts[0] / INSTEAD).exists()
+
+
 def test_what_another_run_has_kept_meanwhile_stays(tmp_path, place, monkeypatch, capsys):
     def publish(folder, path):
         raise ConflictError(f"{path} contains another folder already.")

@@ -114,17 +114,22 @@ def test_a_test_set_that_measures_nothing_is_refused(source, tmp_path, fresh_sou
         dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
 
 
-def test_judgements_of_other_documents_are_told_as_such(source, tmp_path, fresh_source):
+@pytest.mark.parametrize("total", [1, 2])
+def test_judgements_of_other_documents_are_told_as_such(source, tmp_path, fresh_source, total):
     """Else all measures would be 0. Where some lack a text, the measures are as they should be."""
     test = fresh_source("a", 2)
     graded = [f"a{query} 0 {doc} 2" for query in range(2) for doc in ("gone", "lost")]
     write(test["qrels"], graded)
-    with pytest.raises(DataError, match=r"x: none of 4 relevant documents of test, such as 'gone', has a text in "):
-        ranking(source, test=test).prepare_shard(tmp_path / "shard", Shard(), Reading())
+    shards = [tmp_path / f"shard-{number}" for number in range(total)]
+    for number, shard in enumerate(shards, 1):
+        ranking(source, test=test).prepare_shard(shard, Shard(number, total), Reading())
+    with pytest.raises(DataError, match=r"x/test: none of 4 relevant documents, such as 'gone', has a text in "):
+        ranking(source, test=test).merge(tmp_path / "whole", shards)
     write(test["qrels"], [*graded, "a0 0 d1 2", "a1 0 worse 1"])
-    dataset = ranking(source, test=test)
-    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
-    assert dataset.reading.counts["test"] == {"relevant documents without a text": 4}
+    for number, shard in enumerate(shards, 1):
+        ranking(source, test=test).prepare_shard(shard, Shard(number, total), Reading())
+    ranking(source, test=test).merge(tmp_path / "whole", shards)
+    assert read_manifest(tmp_path / "whole")["counts"]["test"] == {"relevant documents without a text": 4}
 
 
 @pytest.mark.parametrize("total", [1, 2])
