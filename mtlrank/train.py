@@ -237,9 +237,9 @@ def _check_settings(config: Config) -> None:
 
 def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
+    own, start = _own_classes(config), starting_weights(config)  # first, as files may change from now on
     body = build_body(config)
     check_vocabulary(body)
-    own, start = _own_classes(config), starting_weights(config)  # now, as files may change while the run goes on
     if config["training"]["compile"]:
         compile_body(config, body)
     datasets = prepare.run(config, prepared)
