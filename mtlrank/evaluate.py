@@ -146,7 +146,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
 def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:
     """For each collection of `on`, by name: the dataset of a ranking head with that test set only, prepared."""
     key, dataset = choose_head(saved, config["head"])
-    if not dataset.has_judgements:
+    if not dataset.is_ranking:
         raise ConfigError(f"{dataset.name} is not judged as a ranking, so it cannot be judged on other collections.")
     mixture = saved["datamodule"]["dataset"]
     node = mixture["datasets"][key]

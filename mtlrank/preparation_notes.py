@@ -24,7 +24,7 @@ def notes(dataset: PreparedDataset) -> Iterator[str]:
         yield f"{counted(bad, 'bad row')} set aside in bad_rows.jsonl"
     yield from _cut_texts(dataset)
     yield from _unknown_words(dataset)
-    if dataset.has_judgements:
+    if dataset.is_ranking:
         yield from _judgements(dataset)
 
 

@@ -51,7 +51,7 @@ class TrainedHead(NamedTuple):
     def form(self) -> Form:
         """The inputs that the head accepts."""
         keys = self.dataset.text_keys
-        if keys is None and (self.dataset.has_judgements or self.module.pooler.needs_pairs):
+        if keys is None and (self.dataset.is_ranking or self.module.pooler.needs_pairs):
             keys = PAIR
         return Form(keys, self.task.num_spans, self.dataset.spans_in)
 

@@ -87,7 +87,7 @@ class Predictions:
             raise DivergedError(
                 f"The head {self.dataset.name!r} predicts NaN or infinity: training diverged. Lower loop.optimizer.lr."
             )
-        return self._judge_ranking() if self.dataset.has_judgements else self._judge_labels()
+        return self._judge_ranking() if self.dataset.is_ranking else self._judge_labels()
 
     def loss(self) -> float | None:
         """The mean of the samples' finite losses; None if there are none.

@@ -41,7 +41,7 @@ def write_head(
         "num_samples": predictions.num_samples,
         "weights": weights,
     }
-    summary |= (_write_ranking if dataset.has_judgements else _write_labels)(folder, dataset, predictions, measured)
+    summary |= (_write_ranking if dataset.is_ranking else _write_labels)(folder, dataset, predictions, measured)
     write_summary(folder, summary)
 
 

@@ -19,7 +19,7 @@ class Judge:
         self.split = dataset.split(split_name)
         self.items = items
         self.labels = torch.from_numpy(self.split.labels[items])
-        if dataset.has_judgements:
+        if dataset.is_ranking:
             self.pairs = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items]]
             not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
             self.qrels = [qrel for qrel in self.split.qrels() if qrel.query_id not in not_drawn]
@@ -30,7 +30,7 @@ class Judge:
         Scores that are equal but for rounding are no ranking, so measures are None then.
         """
         task = self.dataset.task
-        if not self.dataset.has_judgements:
+        if not self.dataset.is_ranking:
             return measures.label_values(task.kind, task.measures, scores, self.labels)
         run = [ScoredDoc(*pair, score) for pair, score in zip(self.pairs, scores.tolist(), strict=True)]
         return dict.fromkeys(task.measures) if measures.ties(run).decide else self._ranking_values(run)
@@ -38,7 +38,7 @@ class Judge:
     def baseline(self) -> tuple[str, dict[str, float]]:
         """The name and the measures of the baseline: a constant prediction, or for rankings the first stage."""
         task, labels = self.dataset.task, self.dataset.manifest["labels"]
-        if self.dataset.has_judgements:
+        if self.dataset.is_ranking:
             return self.split.baseline_name, self._ranking_values(self.split.first_stage())
         constant = measures.baseline(task.kind, task.measures, labels, self.labels)
         return constant.name, constant.values

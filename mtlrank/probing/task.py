@@ -78,7 +78,7 @@ def probe_task(
 
     train = dataset.split("train")
     items = train.items_of_samples(drawn)
-    kept = distinct(train, items) if dataset.has_judgements else np.arange(len(items))
+    kept = distinct(train, items) if dataset.is_ranking else np.arange(len(items))
     labels = torch.from_numpy(train.labels[items[kept]])
     num_held = int(np.searchsorted(kept, len(train.items_of_samples(np.concatenate(units[:cut])))))
     coded = code_labels(dataset, labels)

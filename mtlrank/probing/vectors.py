@@ -44,11 +44,11 @@ def draw_units(dataset: PreparedDataset, split_name: str, max_items: int, seed: 
     samples counts once (see `distinct`).
     """
     split = dataset.split(split_name)
-    units = _queries(split) if dataset.has_judgements else [np.array([sample]) for sample in range(len(split))]
+    units = _queries(split) if dataset.is_ranking else [np.array([sample]) for sample in range(len(split))]
     drawn, room = list[Ints](), max_items
     for number in np.random.default_rng(seed).permutation(len(units)).tolist():
         items = split.items_of_samples(units[number])
-        size = len(distinct(split, items)) if dataset.has_judgements else len(items)
+        size = len(distinct(split, items)) if dataset.is_ranking else len(items)
         if size <= room or not drawn:
             drawn.append(units[number])
             room -= size

@@ -37,7 +37,7 @@ def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
     longest = _longest(datasets)
     learnt = {dataset.name: dataset.split("train").queries(longest) for dataset in datasets if dataset.has("train")}
     for judged in datasets:
-        for split in judged.sets("val") + judged.sets("test") if judged.task.kind == "ranking" else ():
+        for split in judged.sets("val") + judged.sets("test") if judged.is_ranking else ():
             asked = judged.split(split).queries(longest)
             for name, queries in learnt.items():
                 if shared := len(asked & queries):

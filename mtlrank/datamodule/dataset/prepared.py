@@ -114,13 +114,13 @@ class PreparedDataset(ABC):
         return (*SPLITS, *(f"test@{name}" for name in self.more_tests))
 
     @property
-    def has_judgements(self) -> bool:
+    def is_ranking(self) -> bool:
         """Whether the dataset is judged as a ranking, with qrels and first-stage candidates."""
         return self.task.kind == "ranking"
 
     def require_measures(self, split: str) -> None:
         """Raise `ConfigError` for the training split of a ranking: it is a sample of documents, which is not judged."""
-        if self.has_judgements and split == "train":
+        if self.is_ranking and split == "train":
             raise ConfigError(
                 f"{self.name} is a ranking: its training documents are a sample, which is not judged. Choose split val or "
                 "test, or other tasks."
@@ -141,7 +141,7 @@ class PreparedDataset(ABC):
                 for split in self.splits:
                     splits[split] = writer.write(split, self._samples(split))
                     # Even if there is no sample: judged queries without candidates count.
-                    if self.has_judgements and split != "train":
+                    if self.is_ranking and split != "train":
                         self.write_judgements(split, folder / split)
             preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
             bad = [json.dumps(row._asdict(), ensure_ascii=False) for row in reading.bad_rows.values()]

@@ -243,7 +243,7 @@ def test_a_part_of_a_split_is_some_of_its_samples_in_every_process(datasets, key
         assert split.lengths().tolist() == whole.lengths()[chosen].tolist()
     assert whole.part(10**6).pairs() == whole.pairs()
     assert part.part(7).pairs() == part.pairs()
-    if datasets[key].has_judgements:
+    if datasets[key].is_ranking:
         queries = {query_id for [(query_id, _)] in part.pairs()}
         assert len(queries) == 7
         assert chosen == [number for number, [(query_id, _)] in enumerate(whole.pairs()) if query_id in queries]
