@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES, check_config
+from mtlrank.model.body.family import FAMILIES, Family, check_config
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.padded import check_padded, checkpoint_layers, encode_padded
 from mtlrank.model.body.part import Part, Reader
@@ -55,25 +55,15 @@ class MTLBody(nn.Module):
         config = load_config(backbone)
         check_encoder(backbone, config)
         self.family = FAMILIES.get(config.model_type)
-        overrides: dict[str, float | None] = {}
-        if self.family is None:
+        if self.family is not None:
+            check_config(config, backbone)
+        else:
             warn(
                 f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
                 f"These run packed: {', '.join(FAMILIES)}."
             )
-            if dropout is not None:
-                raise ConfigError(
-                    f"model.body.dropout is {dropout}, but its name in the config of {config.model_type} is not known: "
-                    "expected null."
-                )
-        else:
-            check_config(config, backbone)
-            overrides = {
-                self.family.attention_dropout: attention_dropout,
-                **dict.fromkeys(self.family.dropout, dropout),
-            }
         self.backbone = backbone
-        changed = {key: value for key, value in overrides.items() if value is not None}
+        changed = _dropouts(self.family, config.model_type, attention_dropout, dropout)
         self.encoder = load_encoder(backbone, pretrained=pretrained, **changed)
         self.config = self.encoder.config
         self.activation_checkpointing = activation_checkpointing
@@ -266,3 +256,17 @@ class MTLBody(nn.Module):
             output: Tensor = checkpoint(run, layer, hidden, rows, arguments, use_reentrant=False)
             return output
         return run(layer, hidden, rows, arguments)
+
+
+def _dropouts(
+    family: Family | None, model_type: str, attention_dropout: float | None, dropout: float | None
+) -> dict[str, float]:
+    """The values of a backbone's config that replace its own; of an unknown family there are none."""
+    if family is None:
+        if dropout is not None:
+            raise ConfigError(
+                f"model.body.dropout is {dropout}, but its name in the config of {model_type} is not known: expected null."
+            )
+        return {}
+    wanted = {family.attention_dropout: attention_dropout, **dict.fromkeys(family.dropout, dropout)}
+    return {key: value for key, value in wanted.items() if value is not None}
