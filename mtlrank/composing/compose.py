@@ -79,7 +79,7 @@ def pipeline_config(settings: Mapping[str, Any], overrides: Sequence[str], name:
             raise ConfigError(f"overrides has {text!r}, but {reason}")
         if settings.get(key) is not None:
             raise ConfigError(f"overrides has {text!r}, but {_set_by(key, settings)}")
-    typed = [f"{key}={_literal(key, value)}" for key, value in settings.items() if value is not None]
+    typed = [f"{key}={literal(key, value)}" for key, value in settings.items() if value is not None]
     return compose_config(overrides, typed, trusted=False, name=name)
 
 
@@ -195,13 +195,13 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
         return compose(name, overrides=[*more, *overrides])
 
 
-def _literal(key: str, value: Any) -> str:
+def literal(key: str, value: Any) -> str:
     """A value in Hydra's grammar. Text is quoted; the name of a config is not, and must look like one."""
     is_group = "/" in key or key == "experiment"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list):
-        return f"[{','.join(_literal(key, item) for item in value)}]"
+        return f"[{','.join(literal(key, item) for item in value)}]"
     if isinstance(value, str):
         if "$" in value:
             raise ConfigError(f"{key} is {value!r}: '$' is not allowed in a parameter of a pipeline.")

@@ -178,7 +178,7 @@ def _origin(config: Config, folder: Path, measured: list[Measured]) -> Iterator[
     for key, node in datasets_of(config).items():
         kind = heads[heads[key].get("of", key)]["_target_"].rpartition(".")[2]
         yield f"| {escape(str(node['name']))} | {kind} | {escape(str(node.get('licence') or 'not stated'))} |"
-        sources[str(node["name"])] = _source(config, folder, key)
+        sources[str(node["name"])] = source_of(config, folder, key)
     yield "\nTheir data:\n"
     yield "".join(f"    {line}\n" for line in yaml.safe_dump(sources, sort_keys=False, allow_unicode=True).splitlines())
     yield "\n## Training\n"
@@ -197,7 +197,7 @@ def _cells(row: Measured) -> tuple[str, ...]:
     return row.head, row.split, row.measure, f"{row.value:.4f}", interval, baseline, row.units
 
 
-def _source(config: Config, folder: Path, key: str) -> Any:
+def source_of(config: Config, folder: Path, key: str) -> Any:
     """Ids with versions and files with hashes, as preparation recorded them; else the settings of the config."""
     node = datasets_of(config)[key]
     settings = {name: value for name, value in node.items() if name not in _NO_SOURCES and value is not None}

@@ -48,7 +48,7 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     texts = (["one", "two words"], ["a passage", "of some length"])[: 1 if head.form.is_single else 2]
     example = tokenizer(*texts, padding=True, return_tensors="pt")
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
-    logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(_is_no_torchvision)
+    logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(is_no_torchvision)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are about the exporter itself
         torch.onnx.export(
@@ -67,7 +67,7 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     return scorer(folder, tokenizer)
 
 
-def _is_no_torchvision(record: logging.LogRecord) -> bool:
+def is_no_torchvision(record: logging.LogRecord) -> bool:
     """Whether a message is not about operators of torchvision, which no head has."""
     return not record.getMessage().startswith("torchvision is not installed")
 

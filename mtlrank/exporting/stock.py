@@ -139,7 +139,7 @@ def _fill(model: Any, plain: PlainHead, model_type: str) -> None:
     first, activation, *norm, last = CLASSIFIERS[model_type]
     dense, out = model.get_submodule(first), model.get_submodule(last)
     if activation is nn.Tanh:
-        _through_tanh(dense, out, plain)
+        through_tanh(dense, out, plain)
     elif plain.hidden is not None:
         dense.load_state_dict(plain.hidden[0].state_dict())
         out.load_state_dict({"weight": plain.weight, "bias": plain.bias})
@@ -149,7 +149,8 @@ def _fill(model: Any, plain: PlainHead, model_type: str) -> None:
         _through_rectifier(dense, out, plain)
 
 
-def _through_tanh(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
+def through_tanh(dense: nn.Linear, out: nn.Linear, plain: PlainHead) -> None:
+    """Let `dense`, a tanh and `out` compute a linear head, by the nearly straight middle of the tanh."""
     number, unit = len(plain.bias), plain.weight.norm(dim=1).clamp(min=1.0)
     dense.weight[:number] = _TANH * plain.weight / unit[:, None]
     out.weight[:, :number] = torch.diag(unit) / _TANH

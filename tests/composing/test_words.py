@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlrank.composing.compose import _literal, compose_config, pipeline_config
+from mtlrank.composing.compose import compose_config, literal, pipeline_config
 from mtlrank.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ TEXTS = st.text(st.sampled_from("\\'\"a ,[]{}=:~\n") | st.characters(exclude_cha
 
 @given(st.lists(TEXTS) | TEXTS)
 def test_hydra_reads_a_text_as_it_was(value):
-    override = OverridesParser.create().parse_override(f"data_dir={_literal('data_dir', value)}")
+    override = OverridesParser.create().parse_override(f"data_dir={literal('data_dir', value)}")
     assert override.value() == value
 
 

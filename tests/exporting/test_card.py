@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoTokenizer
 
 from mtlrank import evaluate
-from mtlrank.exporting.card import _source, escape, head_card, model_card
+from mtlrank.exporting.card import escape, head_card, model_card, source_of
 from mtlrank.storage import read_json, write_json
 from mtlrank.trained_head import load_head
 from tests.exports import assert_equal_scores, by_transformers, exported, head_of, ranked
@@ -86,7 +86,7 @@ def test_a_dataset_that_describes_no_source_is_told_by_its_settings(tmp_path):
     """As one of a user's own class, whose files only its settings name."""
     own = {"_target_": "my_data.Blocks", "name": "odd", "path": "/home/me/blocks", "task": {}, "val": None}
     write_json(tmp_path / "sources.json", {"odd": {}})
-    assert _source({"datamodule": {"dataset": {"datasets": {"odd": own}}}}, tmp_path, "odd") == {"path": "blocks"}
+    assert source_of({"datamodule": {"dataset": {"datasets": {"odd": own}}}}, tmp_path, "odd") == {"path": "blocks"}
 
 
 def test_markdown_of_others_is_shown_as_text():

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from mtlrank.errors import ConfigError
-from mtlrank.exporting.onnx_graph import _is_no_torchvision
+from mtlrank.exporting.onnx_graph import is_no_torchvision
 from mtlrank.storage import read_json
 from tests.exporting.test_classes import CHOICE, HEAD, SINGLE, predicted, saved
 from tests.exports import MLP_ON_CLS, assert_equal_scores, exported, head_of, ranked, save
@@ -55,7 +55,7 @@ def test_only_messages_about_torchvision_are_left_out():
     told = [
         logging.makeLogRecord({"msg": text, "args": ("x",)}) for text in ("torchvision is not installed. %s", "Bad %s")
     ]
-    assert [_is_no_torchvision(each) for each in told] == [False, True]
+    assert [is_no_torchvision(each) for each in told] == [False, True]
 
 
 def test_a_missing_package_is_one_line(bert, tmp_path, monkeypatch):

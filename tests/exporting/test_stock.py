@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from mtlrank.exporting.plain import PlainHead
-from mtlrank.exporting.stock import _through_tanh
+from mtlrank.exporting.stock import through_tanh
 from mtlrank.storage import read_json
 from mtlrank.trained_head import load_head
 from tests.exports import (
@@ -92,7 +92,7 @@ def test_the_tanh_is_linear_in_any_unit_of_the_labels(mean, std):
     with torch.no_grad():
         for each in (*dense.parameters(), *out.parameters()):
             each.zero_()
-        _through_tanh(dense, out, PlainHead(1, "cls", None, weight, torch.tensor([mean])))
+        through_tanh(dense, out, PlainHead(1, "cls", None, weight, torch.tensor([mean])))
         found = out(dense(states).tanh())
     torch.testing.assert_close(found, states @ weight.T + mean, atol=1e-5 * std, rtol=1e-6)
 

@@ -42,7 +42,7 @@ def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
         "card.html.j2",
         manifest=manifest,
         splits={name: manifest["splits"][name] for name in splits},
-        queries={name: _queries(split, task) for name, split in splits.items() if task.kind == "ranking"},
+        queries={name: queries_of(split, task) for name, split in splits.items() if task.kind == "ranking"},
         notes=[(split, what, n) for split, counts in manifest["counts"].items() for what, n in counts.items()],
         bad_rows=_bad_rows(folder / "bad_rows.jsonl"),
         labels=_labels(splits, task),
@@ -57,7 +57,8 @@ def _place(split: str) -> tuple[int, str]:
     return ("train", "val", "test").index(split.partition("@")[0]), split
 
 
-def _queries(split: PreparedSplit, task: Task) -> Queries:
+def queries_of(split: PreparedSplit, task: Task) -> Queries:
+    """How many queries and candidates a split of a ranking has, and how many of the relevant ones are candidates."""
     first, second = split.sequences.all().astype(np.int64).T
     width = int(second.max()) + 1
     pairs = np.unique(first * width + second)  # a passage may be in several groups of its query

@@ -94,14 +94,17 @@ def _without_kernel(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
 ) -> Tensor:
     """Not compiled: it would be compiled again for each layout of sequences in a batch."""
-    attend = _in_a_grid if query.is_cuda else _one_by_one
+    attend = in_a_grid if query.is_cuda else one_by_one
     return attend(query, key, value, scale, dropout, reach, packing)
 
 
-def _one_by_one(
+def one_by_one(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
 ) -> Tensor:
-    """On a CPU a call is cheap and padding is not: measured, nothing beats taking the sequences in turn."""
+    """Attention of packed states, (1, heads, tokens, head size), one sequence after another: (1, tokens, heads, head size).
+
+    On a CPU a call is cheap and padding is not: measured, nothing beats it.
+    """
     parts = zip(*(states.split(packing.lengths, dim=2) for states in (query, key, value)), strict=True)
     mixed = []
     for q, k, v in parts:
@@ -110,9 +113,10 @@ def _one_by_one(
     return torch.cat(mixed, dim=2).transpose(1, 2)
 
 
-def _in_a_grid(
+def in_a_grid(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
 ) -> Tensor:
+    """What `one_by_one` computes, of all sequences at once, padded to the length of the longest."""
     num_sequences, longest = len(packing.cu_seqlens) - 1, packing.max_seqlen
     qkv = torch.stack([query[0], key[0], value[0]]).transpose(1, 2)  # (3, tokens, heads, head size)
     grid = qkv.new_zeros(3, num_sequences * longest, *qkv.shape[2:]).index_copy(1, packing.cells, qkv)

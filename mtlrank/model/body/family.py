@@ -59,21 +59,21 @@ def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Cal
 
 
 def _bert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
-    mixed = _hidden_of(layer.attention.self(_cast_once(hidden), **arguments))
+    mixed = hidden_of(layer.attention.self(_cast_once(hidden), **arguments))
     attended = layer.attention.output(_at(mixed, rows), _at(hidden, rows))
     output: Tensor = layer.output(layer.intermediate(attended), attended)
     return output
 
 
 def _distilbert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
-    mixed = _hidden_of(layer.attention(_cast_once(hidden), **arguments))
+    mixed = hidden_of(layer.attention(_cast_once(hidden), **arguments))
     attended = layer.sa_layer_norm(_at(mixed, rows) + _at(hidden, rows))
     output: Tensor = layer.output_layer_norm(layer.ffn(attended) + attended)
     return output
 
 
 def _modernbert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
-    mixed = _hidden_of(layer.attn(layer.attn_norm(hidden), **arguments))
+    mixed = hidden_of(layer.attn(layer.attn_norm(hidden), **arguments))
     attended = _at(hidden, rows) + _at(mixed, rows)
     output: Tensor = attended + layer.mlp(layer.mlp_norm(attended))
     return output
@@ -148,7 +148,7 @@ def check_config(config: Any, name: str) -> None:
         )
 
 
-def _hidden_of(output: Any) -> Tensor:
+def hidden_of(output: Any) -> Tensor:
     """Layers give a tensor or a tuple that starts with it, depending on the family and version."""
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result

@@ -11,7 +11,7 @@ import torch
 
 from mtlrank.batch import Record
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
-from mtlrank.datamodule.dataset.card import _queries
+from mtlrank.datamodule.dataset.card import queries_of
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -315,7 +315,7 @@ def test_a_card_counts_what_there_is_to_rank_for_each_query(datasets, split):
     dataset = datasets["trec2019"]
     opened = dataset.split(split)
     candidates = Counter(query_id for query_id, _ in set(opened.ids))
-    found = _queries(opened, dataset.task)
+    found = queries_of(opened, dataset.task)
     assert (found.queries, found.median) == (len(candidates), int(np.median(list(candidates.values()))))
     assert found.most == max(candidates.values())
     if split == "test":

@@ -18,8 +18,8 @@ from transformers import (
 
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody, Part
-from mtlrank.model.body.attention import Packing, _in_a_grid, _one_by_one, packed_attention
-from mtlrank.model.body.family import _hidden_of
+from mtlrank.model.body.attention import Packing, in_a_grid, one_by_one, packed_attention
+from mtlrank.model.body.family import hidden_of
 from tests.batches import batch
 
 SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -199,7 +199,7 @@ def test_a_layer_learns_as_its_own_forward_does(tmp_path, kind, is_half):
     arguments = {"packing": packing, **model.family.arguments(model.encoder, start, packing)(0)}
     ways = [
         lambda layer, hidden: model.family.run(layer, hidden, None, arguments),
-        lambda layer, hidden: _hidden_of(layer(hidden, **arguments)),
+        lambda layer, hidden: hidden_of(layer(hidden, **arguments)),
     ]
     outputs, gradients = [], []
     for run in ways:
@@ -221,9 +221,9 @@ def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, window):
     packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
     q, k, v = (torch.randn(1, 2, 27, 8) for _ in range(3))
     reach = None if window is None else window - 1
-    found = [way(q, k, v, None, 0.0, reach, packing) for way in (_one_by_one, _in_a_grid)]
+    found = [way(q, k, v, None, 0.0, reach, packing) for way in (one_by_one, in_a_grid)]
     torch.testing.assert_close(*found)
-    dropped = _in_a_grid(q, k, v, None, dropout, reach, packing)
+    dropped = in_a_grid(q, k, v, None, dropout, reach, packing)
     assert torch.equal(dropped, found[1]) == (dropout == 0.0)
 
 
