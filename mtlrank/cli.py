@@ -168,7 +168,7 @@ def promote(
     from mtlrank.registry import Registry
 
     decision = _guarded(
-        lambda: step.run_folder(run, Registry(registry), measure or (), margin, force, evaluation or (), source)
+        lambda: step.of_run(run, Registry(registry), measure or (), margin, force, evaluation or (), source)
     )
     sys.exit(0 if decision.promoted else _NOT_PROMOTED)
 

@@ -86,7 +86,7 @@ def run(
     return decision._replace(model=name, source=source)
 
 
-def run_folder(
+def of_run(
     folder: Path,
     registry: Registry,
     measures: Sequence[str] = (),

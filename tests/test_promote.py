@@ -64,7 +64,7 @@ def test_a_run_that_does_not_say_what_it_was_can_be_promoted(tmp_path, about):
 def test_what_was_decided_names_the_model(place, tmp_path):
     good, worse = (write_finished(tmp_path / name, gain=gain) for name, gain in (("good", 0.0), ("worse", -0.2)))
     registry = Registry(place)
-    first, again, refused = (promote.run_folder(run, registry) for run in (good, good / "model", worse))
+    first, again, refused = (promote.of_run(run, registry) for run in (good, good / "model", worse))
     assert first.model == again.model == registry.current()
     assert refused.model in registry.published()
     assert refused.source.run == str(worse)
@@ -180,15 +180,15 @@ def test_a_damaged_model_is_repaired_by_promoting_its_run_again(place, tmp_path,
 def test_of_two_promotions_the_one_that_was_overtaken_is_refused(place, tmp_path, monkeypatch):
     first, slow, fast = (write_finished(tmp_path / name, gain=0.1 * i) for i, name in enumerate("abc"))
     registry = Registry(place)
-    promote.run_folder(first, registry)
+    promote.of_run(first, registry)
 
     def overtaken(*judged):
-        promote.run_folder(fast, registry, force="meanwhile")
+        promote.of_run(fast, registry, force="meanwhile")
         return decide(*judged)
 
     monkeypatch.setattr(promote, "decide", overtaken)
     with pytest.raises(ConflictError, match="Another model was promoted"):
-        promote.run_folder(slow, registry)
+        promote.of_run(slow, registry)
     assert [change.note for change in registry.history()][1:] == ["promoted without a comparison: meanwhile"]
 
 
@@ -340,7 +340,7 @@ def test_the_same_training_again_gives_the_same_model(data_dir, tmp_path, capsys
     for name, more in (("first", []), ("again", ["force=true", f"training.checkpoint_dir={tmp_path / 'elsewhere'}"])):
         words = ["tasks=[msm_ner]", "debug=limit", "training.epochs=1", f"data_dir={data_dir}", *more]
         train.run(compose_config([*words, f"output_dir={tmp_path / name}"], trusted=True))
-        promote.run_folder(tmp_path / name, Registry(tmp_path / "registry"))
+        promote.of_run(tmp_path / name, Registry(tmp_path / "registry"))
     assert "is in use already" in capsys.readouterr().err
     assert str(tmp_path) not in (tmp_path / "first" / "model" / "config.json").read_text()
 

@@ -91,7 +91,7 @@ def test_with_another_tokenizer_it_cannot_be(trained, shifted, tmp_path):
 
 
 def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_path):
-    promote.run_folder(trained, Registry(tmp_path / "registry"))
+    promote.of_run(trained, Registry(tmp_path / "registry"))
     known = {"model_dir": tmp_path / "registry", "data_dir": config["data_dir"]}
     with pytest.raises(
         ConfigError, match="is not a local model folder: choose a folder for the results with output_dir"
