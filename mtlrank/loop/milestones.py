@@ -128,6 +128,11 @@ class Milestones(pl.Callback):
         ):
             if end is not None and end < least:
                 raise ConfigError(f"training.{setting} is {end}, but {least} {which}. Expected at least {least}.")
+        if other := sorted(loop.state_dict().keys() ^ state["state_dict"].keys()):
+            raise ConfigError(
+                f"{where} was written by {mine['code']}, whose model had other parts than that of {self.code} (such as "
+                f"{other[0]}). Continue it with that version, or start over with force=true."
+            )
         self._check_best(mine["best_step"])
         say(f"resuming at epoch {mine['epoch'] + 1}, step {checkpoint.step} ({where})")
         if (code := mine["code"]) != self.code:

@@ -16,6 +16,7 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, ConflictError
 from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.checkpoints import Checkpoints
+from mtlrank.loop.loss import DynamicWeightAverage
 from mtlrank.loop.milestones import Milestones, Monitored, Plan
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.progress import PlainProgress
@@ -124,6 +125,22 @@ def test_it_says_if_other_code_goes_on(data_dir, tmp_path, monkeypatch, capsys):
     assert re.search(
         r"was written by mtlrank .* and is continued by mtlrank \S+ commit another", capsys.readouterr().err
     )
+
+
+def test_a_checkpoint_of_code_with_another_model_is_told_as_such(data_dir, tmp_path, monkeypatch):
+    config = settings(data_dir, tmp_path, "training.epochs=1", "loop/loss=dwa")
+    run_until(config, 5)
+    made = DynamicWeightAverage.__init__
+
+    def with_more(self, *args, **kwargs):
+        made(self, *args, **kwargs)
+        self.register_buffer("more", torch.zeros(1))
+
+    monkeypatch.setattr(DynamicWeightAverage, "__init__", with_more)
+    with pytest.raises(
+        ConfigError, match=r"was written by mtlrank \S+ .* \(such as loss\.more\)\. Continue it with that"
+    ):
+        train.run(config)
 
 
 OWN_LOSS = """
