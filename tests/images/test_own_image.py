@@ -47,7 +47,8 @@ def own_image(image, tmp_path):
         write_text(tmp_path / name, content)
     subprocess.run(["docker", "build", "-q", "-t", "my-mtlrank:0.1.0-1", "."], cwd=tmp_path, check=True)
     yield "my-mtlrank:0.1.0-1"
-    subprocess.run(["docker", "image", "rm", "my-mtlrank:0.1.0-1"], check=True)
+    # By force: the engine may still be removing the last step's container.
+    subprocess.run(["docker", "image", "rm", "--force", "my-mtlrank:0.1.0-1"], check=True)
 
 
 def test_what_the_image_holds_is_trained_and_judged_by_the_pipeline(own_image, tmp_path, monkeypatch):

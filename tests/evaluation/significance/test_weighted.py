@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score  # Lightning brings it
 
 from mtlrank.evaluation.significance.weighted import statistic
 
