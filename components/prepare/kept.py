@@ -53,9 +53,8 @@ def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path
             "results, or with another folder as `prepared`."
         )
     merge(config, key, parts, folder)
-    if kept and not kept.endswith(f"-{read_json(folder / MANIFEST)['fingerprint']}"):
-        warn(f"{key} is not kept in {kept}: what it is made of has changed since it was read; this run goes on")
-    elif kept:
+    made_from = read_json(folder / MANIFEST)["fingerprint"]  # its sources may have changed since
+    if kept := _kept(config, key, len(parts), kept_in, made_from):
         try:
             publish_folder(folder, kept)
         except ConflictError:
@@ -77,7 +76,7 @@ def _fetch(kept: str, folder: Path) -> None:
         ) from error
 
 
-def _kept(config: Config, key: str, num_shards: int, folder: str) -> str | None:
+def _kept(config: Config, key: str, num_shards: int, folder: str, made_from: str | None = None) -> str | None:
     """Where a dataset that is prepared in so many shards is kept: as `prepare` with `data_dir=folder` keeps it."""
     prepare = {**config["prepare"], "num_shards": num_shards}
-    return prepared_folder({**config, "data_dir": folder, "prepare": prepare}, key) if folder else None
+    return prepared_folder({**config, "data_dir": folder, "prepare": prepare}, key, made_from) if folder else None
