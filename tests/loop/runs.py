@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from mtlrank import train
+from mtlrank.backbone import load_tokenizer
 from mtlrank.composing.compose import compose_config
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.progress import PlainProgress
+from mtlrank.model.body import MTLBody
 
 WORDS = [
     "tasks=[trec2019,msm_ner]",
@@ -34,6 +36,14 @@ def words(data_dir, output, *more):
 
 def settings(data_dir, output, *more):
     return compose_config(words(data_dir, output, *more), trusted=True)
+
+
+def pretrained(folder):
+    """Words for a body that comes with weights, which are written into a folder and loaded for use: without dropout."""
+    name = "mtlrank-embedded/tiny-bert"
+    MTLBody(name, pretrained=False).encoder.save_pretrained(folder)
+    load_tokenizer(name).save_pretrained(folder)
+    return ["model/body=pretrained", f"model.body.backbone={folder}", "model.body.attention_dropout=0.1"]
 
 
 class StoppedError(Exception):
