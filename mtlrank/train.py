@@ -21,11 +21,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
 from mtlrank import evaluate, prepare, run_folder
-from mtlrank.about import ABOUT, DATA, EVALUATION, METRICS, MODEL, REPORT, describe, read_about
+from mtlrank.about import ABOUT, EVALUATION, METRICS, MODEL, REPORT, describe, read_about
 from mtlrank.building.datamodule import build_datamodule, check_samplers
-from mtlrank.building.dataset import check_tokenizers, dataset_fingerprint, has_split
+from mtlrank.building.dataset import check_tokenizers, has_split
 from mtlrank.building.loop import build_loop, check_loop
-from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body, starting_weights
+from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body
 from mtlrank.building.own_classes import code_of, own_code
 from mtlrank.building.trainer import (
     LOGS,
@@ -52,15 +52,14 @@ from mtlrank.loop.logger import Service
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.loop.stopping import StopSignals
+from mtlrank.made_from import MadeFrom, around_data, check_unchanged, fingerprints
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import WEIGHTS, save_model
 from mtlrank.progress import say, warn
-from mtlrank.storage import MANIFEST, file_hash, fingerprint, join, read_json, sole_user, write_json
+from mtlrank.storage import file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained_head import parts_of_model
 from mtlrank.words import counted
-
-_OWN = "classes of your own"  # their key in the file `DATA` of a run
 
 
 def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str, float]:
@@ -123,8 +122,7 @@ class _Inputs(NamedTuple):
     leaks: list[str]  # sentences for the report
     datamodule: MTLDataModule
     model: MultiTaskModel
-    start: dict[str, str]  # hashes of the weights to start from, as `starting_weights` gives them
-    made_from: dict[str, str]  # as `_fingerprints`
+    made_from: MadeFrom
 
 
 class _Training(NamedTuple):
@@ -162,7 +160,8 @@ def _build_training(
     config: Config, output: Path, inputs: _Inputs, checkpoints: Checkpoints, signals: StopSignals, started: float
 ) -> _Training:
     """All that trains the model. Raises `ConfigError` for a run that cannot continue from its checkpoints."""
-    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started, inputs.start)
+    weights = inputs.made_from.weights
+    milestones = build_milestones(config, checkpoints, inputs.datasets, inputs.model, signals, started, weights)
     service = build_service(config)
     trainer = build_trainer(config, output, milestones, service)
     steps = plan_steps(config, inputs.datamodule, trainer)
@@ -204,7 +203,7 @@ def _conclude(
     result = {"seconds": seconds, **learnt, "weights": kept, "chosen by": training.milestones.monitored.key}
     leaks = {"leaks": " ".join(inputs.leaks)} if inputs.leaks else {}
     write_json(output / ABOUT, {**description, **result, **leaks}, sort_keys=False)
-    write_json(output / DATA, inputs.made_from)
+    inputs.made_from.save(output)
     service = training.service
     if config["test"]:
         judged = _judge(config, output, inputs)
@@ -237,7 +236,7 @@ def _check_settings(config: Config) -> None:
 
 def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
-    own, start = _own_classes(config), starting_weights(config)  # first, as files may change from now on
+    made_from = around_data(config)  # first, as files may change from now on
     body = build_body(config)
     check_vocabulary(body)
     if config["training"]["compile"]:
@@ -253,8 +252,7 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     leaks += [f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))]
     datamodule = build_datamodule(config, datasets)
     check_once("test", datamodule.samplers["test"])  # now, not after the training
-    made_from = own | start | {key: str(dataset.manifest["fingerprint"]) for key, dataset in datasets.items()}
-    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), start, made_from)
+    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), made_from.read(datasets))
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:
@@ -306,7 +304,7 @@ def _metrics_of_finished(output: Path, config: Config, prepared: Mapping[str, Pa
         values: dict[str, float] = read_json(finished)
     except DataError as error:
         raise DataError(f"{finished} is damaged. force=true starts the run over.") from error
-    _check_data(config, output, prepared)
+    check_unchanged(output, config, prepared)
     is_judged = (output / EVALUATION).exists() or not config["test"]
     hint = "" if is_judged else f" No test split was judged: mtlrank evaluate model_dir={output / 'model'}"
     say(f"already finished: {output}. force=true runs it again.{hint}")
@@ -323,7 +321,7 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     if checkpoints:
         same = {
             "run": run_folder.run_identity(config),
-            "data": _fingerprints(config, prepared),
+            "data": fingerprints(config, prepared),
             "code": code_of(config),
         }
         name = fingerprint(same)
@@ -332,30 +330,6 @@ def run_step(config: Config, checkpoints: str, prepared: Mapping[str, Path]) -> 
     if rank_zero_only.rank == 0:
         shutil.rmtree(Path(config["output_dir"]) / CHECKPOINTS, ignore_errors=True)
     return metrics
-
-
-def _fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
-    """What a run is made from, beside its settings: hashes of the datasets, by key, of classes, and of weights."""
-    around = _own_classes(config) | starting_weights(config)
-    if prepared is not None:
-        return around | {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
-    return around | {key: dataset_fingerprint(config, key) for key in datasets_of(config)}
-
-
-def _own_classes(config: Config) -> dict[str, str]:
-    """The hash of the user's own classes, if the config names any."""
-    return {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
-
-
-def _check_data(config: Config, output: Path, prepared: Mapping[str, Path] | None) -> None:
-    """Refuse a finished run if what it was made from has changed since; weights that it started from may be gone."""
-    if (output / DATA).exists():
-        learnt, now = read_json(output / DATA), _fingerprints(config, prepared)
-        if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
-            raise ConfigError(
-                f"{output} is finished, but what it was made from has changed since: {', '.join(changed)}. Choose "
-                "another output_dir, or replace that run with force=true."
-            )
 
 
 def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, checkpoint: str | None) -> None:

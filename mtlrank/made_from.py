@@ -1,0 +1,63 @@
+"""What a run is made from, beside its settings: data, the weights that it starts from, and the user's own classes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mtlrank.about import DATA
+from mtlrank.building.dataset import dataset_fingerprint
+from mtlrank.building.model import starting_weights
+from mtlrank.building.own_classes import own_code
+from mtlrank.config import Config, datasets_of
+from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.errors import ConfigError
+from mtlrank.storage import MANIFEST, fingerprint, read_json, write_json
+
+_OWN = "classes of your own"
+
+
+class MadeFrom(NamedTuple):
+    """Hashes of what a run is made from, by its name for people."""
+
+    own: Mapping[str, str]  # empty if the config names no classes of the user's own
+    weights: Mapping[str, str]  # as `starting_weights` gives them
+    data: Mapping[str, str] = {}  # by dataset key
+
+    def all(self) -> dict[str, str]:
+        """The hashes of all kinds by name."""
+        return {**self.own, **self.weights, **self.data}
+
+    def read(self, datasets: Mapping[str, PreparedDataset]) -> "MadeFrom":
+        """The same with the data that these prepared datasets were made from."""
+        return self._replace(data={key: str(dataset.manifest["fingerprint"]) for key, dataset in datasets.items()})
+
+    def save(self, run: Path) -> None:
+        """Record it in the folder of a run."""
+        write_json(run / DATA, self.all())
+
+
+def around_data(config: Config) -> MadeFrom:
+    """All but the data, as it is now."""
+    own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
+    return MadeFrom(own, starting_weights(config))
+
+
+def fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:
+    """What a run that begins now is made from, by name; its data are those in the folders `prepared`, by key, if any."""
+    if prepared is not None:
+        data = {key: read_json(folder / MANIFEST)["fingerprint"] for key, folder in prepared.items()}
+    else:
+        data = {key: dataset_fingerprint(config, key) for key in datasets_of(config)}
+    return around_data(config)._replace(data=data).all()
+
+
+def check_unchanged(run: Path, config: Config, prepared: Mapping[str, Path] | None) -> None:
+    """Refuse a finished run if what it was made from has changed since; weights that it started from may be gone."""
+    if not (run / DATA).exists():
+        return
+    learnt, now = read_json(run / DATA), fingerprints(config, prepared)
+    if changed := [key for key in now if learnt.get(key, now[key]) != now[key]]:
+        raise ConfigError(
+            f"{run} is finished, but what it was made from has changed since: {', '.join(changed)}. Choose another "
+            "output_dir, or replace that run with force=true."
+        )
