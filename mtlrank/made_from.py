@@ -10,7 +10,7 @@ from mtlrank.building.model import starting_weights
 from mtlrank.building.own_classes import own_code
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, fingerprint, read_json, write_json
 
 _OWN = "classes of your own"
@@ -26,6 +26,15 @@ class MadeFrom(NamedTuple):
     def all(self) -> dict[str, str]:
         """The hashes of all kinds by name."""
         return {**self.own, **self.weights, **self.data}
+
+    def check_weights(self, config: Config) -> None:
+        """Raise `DataError` if the weights to start from are others by now: parts of both may have been read."""
+        now = starting_weights(config)
+        if changed := [setting for setting, sha256 in self.weights.items() if now.get(setting) != sha256]:
+            raise DataError(
+                f"The weights that {changed[0]} names changed while they were read. The same command starts again, with "
+                "those of now."
+            )
 
     def read(self, datasets: Mapping[str, PreparedDataset]) -> "MadeFrom":
         """The same with the data that these prepared datasets were made from."""

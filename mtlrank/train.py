@@ -25,7 +25,7 @@ from mtlrank.about import ABOUT, EVALUATION, METRICS, MODEL, REPORT, describe, r
 from mtlrank.building.datamodule import build_datamodule, check_samplers
 from mtlrank.building.dataset import check_tokenizers, has_split
 from mtlrank.building.loop import build_loop, check_loop
-from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body
+from mtlrank.building.model import build_body, build_model, check_vocabulary, compile_body, with_start_fetched
 from mtlrank.building.own_classes import code_of, own_code
 from mtlrank.building.trainer import (
     LOGS,
@@ -236,6 +236,7 @@ def _check_settings(config: Config) -> None:
 
 def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     """Data and model of a run. Mistakes that show without data are found before any is prepared."""
+    config = with_start_fetched(config)
     made_from = around_data(config)  # first, as files may change from now on
     body = build_body(config)
     check_vocabulary(body)
@@ -252,7 +253,9 @@ def _build(config: Config, prepared: Mapping[str, Path] | None) -> _Inputs:
     leaks += [f"{dataset.name}: {leak}." for dataset in datasets.values() if (leak := leaks_within(dataset))]
     datamodule = build_datamodule(config, datasets)
     check_once("test", datamodule.samplers["test"])  # now, not after the training
-    return _Inputs(datasets, leaks, datamodule, build_model(config, body, datasets), made_from.read(datasets))
+    model = build_model(config, body, datasets)
+    made_from.check_weights(config)
+    return _Inputs(datasets, leaks, datamodule, model, made_from.read(datasets))
 
 
 def _open(output: Path, checkpoints: Checkpoints, config: Config, description: Mapping[str, str]) -> None:

@@ -110,6 +110,12 @@ def build_saved_model(config: Config, labels: Mapping[str, Any]) -> MultiTaskMod
     return build_model(config, build_body(config), datasets)
 
 
+def with_start_fetched(config: Config) -> Config:
+    """The config with `model.start_from` as the local folder of that model, whatever its registry has in use later."""
+    start = _start_from(config)
+    return {**config, "model": {**config["model"], "start_from": str(start)}} if start else config
+
+
 def _start_from(config: Config) -> Path | None:
     """The local folder of the trained model to start from, if any."""
     path = config["model"].get("start_from")

@@ -1,14 +1,17 @@
 """A run whose data, or the weights that it started from, are others by now is no answer to the same command."""
 
 import shutil
+from functools import partial
 
 import pytest
+from safetensors.torch import load_file
 
-from mtlrank import train
+from mtlrank import promote, train
 from mtlrank.composing.compose import compose_config
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.progress import PlainProgress
-from tests.loop.runs import pretrained, run_until, settings
+from mtlrank.registry import Registry
+from tests.loop.runs import assert_same, pretrained, run_until, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 
@@ -80,3 +83,44 @@ def test_a_run_of_other_pretrained_weights_is_no_answer(tmp_path):
         train.run(killed)
     shutil.rmtree(tmp_path / "finished" / "checkpoints")
     assert train.run({**finished, "force": True}) != metrics
+
+
+def afterwards(function, event):
+    """A function that lets something happen after each call."""
+
+    def called(*args):
+        result = function(*args)
+        event()
+        return result
+
+    return called
+
+
+def test_a_model_that_is_replaced_while_a_run_reads_it_is_told(data_dir, tmp_path, monkeypatch):
+    first = settings(data_dir, tmp_path / "first", "tasks=[msm_ner]", "training.epochs=0")
+    train.run(first)
+    later = settings(data_dir, tmp_path / "later", "tasks=[msm_ner]", f"model.start_from={tmp_path / 'first'}")
+    build = train.build_body
+
+    def replace():
+        monkeypatch.setattr(train, "build_body", build)
+        train.run({**first, "seed": 2, "force": True})
+
+    monkeypatch.setattr(train, "build_body", afterwards(build, replace))
+    with pytest.raises(DataError, match=r"weights that model\.start_from names changed while they were read"):
+        train.run(later)
+    assert not (tmp_path / "later" / "run.json").exists()
+
+
+def test_a_promotion_while_a_run_begins_changes_nothing_for_it(data_dir, tmp_path, monkeypatch):
+    registry, words = Registry(tmp_path / "registry"), ["tasks=[msm_ner]", "training.epochs=0"]
+    for seed in (1, 2):
+        train.run(settings(data_dir, tmp_path / str(seed), *words, f"seed={seed}", "test=true"))
+    promote.of_run(tmp_path / "1", registry, force="the first")
+    later = settings(data_dir, tmp_path / "later", *words, f"model.start_from={tmp_path / 'registry'}")
+    put_in_use = partial(promote.of_run, tmp_path / "2", registry, force="another")
+    monkeypatch.setattr(train, "build_body", afterwards(train.build_body, put_in_use))
+    train.run(later)
+    weights = {name: load_file(tmp_path / name / "model" / "model.safetensors") for name in ("1", "2", "later")}
+    assert_same(weights["later"], weights["1"])
+    assert len(registry.history()) == 2
