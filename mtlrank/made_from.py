@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mtlrank.about import DATA
+from mtlrank.about import DATA, OWN_CLASSES
 from mtlrank.building.dataset import dataset_fingerprint
 from mtlrank.building.model import starting_weights
 from mtlrank.building.own_classes import own_code
@@ -13,19 +13,17 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import MANIFEST, fingerprint, read_json, write_json
 
-_OWN = "classes of your own"
-
 
 class MadeFrom(NamedTuple):
     """Hashes of what a run is made from, by its name for people."""
 
-    own: Mapping[str, str]  # empty if the config names no classes of the user's own
+    classes: Mapping[str, str]  # empty if the config names no classes of the user's own
     weights: Mapping[str, str]  # as `starting_weights` gives them
     data: Mapping[str, str] = {}  # by dataset key
 
     def all(self) -> dict[str, str]:
         """The hashes of all kinds by name."""
-        return {**self.own, **self.weights, **self.data}
+        return {**self.classes, **self.weights, **self.data}
 
     def check_weights(self, config: Config) -> None:
         """Raise `DataError` if the weights to start from are others by now: parts of both may have been read."""
@@ -47,8 +45,8 @@ class MadeFrom(NamedTuple):
 
 def around_data(config: Config) -> MadeFrom:
     """All but the data, as it is now."""
-    own = {_OWN: fingerprint(files)} if (files := own_code(config)) else {}
-    return MadeFrom(own, starting_weights(config))
+    classes = {OWN_CLASSES: fingerprint(files)} if (files := own_code(config)) else {}
+    return MadeFrom(classes, starting_weights(config))
 
 
 def fingerprints(config: Config, prepared: Mapping[str, Path] | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ import torch
 from mtlrank import prepare
 from mtlrank.about import PROBED, RUN
 from mtlrank.building.dataset import check_tokenizers
-from mtlrank.building.model import build_body, build_model
+from mtlrank.building.model import build_body, build_model, with_start_fetched
 from mtlrank.composing.selection import select_tasks
 from mtlrank.composing.tree import by_key
 from mtlrank.config import Config, datasets_of
@@ -25,6 +25,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import tokenizer_hash
 from mtlrank.errors import ConfigError
 from mtlrank.inference.scoring import evaluation_device
+from mtlrank.made_from import around_data
 from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
@@ -45,17 +46,21 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     """
     own_heads = config["model"].get("heads") or {}
     config = select_tasks(config)
-    settings = config["probe"]
-    identity = _identity(config)
-    output = _output_folder(config, identity)
+    settings, identity = config["probe"], _identity(config)
+    name = str(config["model_dir"] or config["model"]["body"]["backbone"])
+    config = _with_models_fetched(config)
+    made_from = around_data(config)
+    output = _output_folder(config, identity, made_from.weights)
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
     datasets = prepare.run(config, prepared)
-    _check_tokenizers(config, datasets)
+    made_from = made_from.read(datasets)
+    _check_tokenizers(config, datasets, name)
     splits = {key: _split(dataset, settings["split"]) for key, dataset in datasets.items()}
 
     model = build_model(config, body, datasets).eval()  # built for training: dropout would blur the vectors
+    made_from.check_weights(config)
     results = []
     for key, dataset in datasets.items():
         pooler = frozen_pooler(model.head(dataset.name).pooler, body, settings["pooler"])
@@ -63,8 +68,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
-    name = str(config["model_dir"] or config["model"]["body"]["backbone"])
-    write_results(output, results, heads, settings["margin"], name, identity)
+    write_results(output, results, heads, settings["margin"], name, identity, made_from._asdict())
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
     for note in notes(results, settings["margin"]):
@@ -81,11 +85,17 @@ def _identity(config: Config) -> dict[str, Any]:
     return {**by_key(chosen), "tasks": list(datasets_of(config))}
 
 
-def _output_folder(config: Config, identity: Mapping[str, Any]) -> Path:
-    """The folder for the results. Raises `ConfigError` if it holds others."""
-    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint(identity)}")
-    results = folder / PROBED
-    is_of_another = results.exists() and read_json(results).get("settings") != identity and not config["force"]
+def _with_models_fetched(config: Config) -> Config:
+    """The config with the local folders of the models that it names, whatever their registries have in use later."""
+    fetched = str(model_folder(config["model_dir"])) if config["model_dir"] else None
+    return {**with_start_fetched(config), "model_dir": fetched}
+
+
+def _output_folder(config: Config, identity: Mapping[str, Any], weights: Mapping[str, str]) -> Path:
+    """The folder for the results. Raises `ConfigError` if it holds those of other settings, or of other weights."""
+    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint([identity, weights])}")
+    found = read_json(folder / PROBED) if (folder / PROBED).exists() and not config["force"] else None
+    is_of_another = found is not None and (found.get("settings"), found.get("weights")) != (identity, weights)
     if is_of_another or (folder / RUN).exists():
         raise ConfigError(
             f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "
@@ -143,14 +153,14 @@ def _training(config: Config) -> Training:
     return Training(**{name: settings[name] for name in names}, seed=config["seed"])
 
 
-def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:
+def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset], name: str) -> None:
     """Datasets must have been prepared with the tokenizer of the body that reads them."""
     check_tokenizers(config, datasets)
     if config["model_dir"]:
         trained_with = tokenizer_hash(str(model_folder(config["model_dir"]) / BACKBONE))
         if any(dataset.manifest["tokenizer"]["sha256"] != trained_with for dataset in datasets.values()):
             raise ConfigError(
-                f"The model in {config['model_dir']} was trained with another tokenizer than that of "
+                f"The model in {name} was trained with another tokenizer than that of "
                 f"{config['model']['body']['backbone']!r}, for which the data is prepared. Add the overrides it was "
                 "trained with, such as experiment=... and model.body.backbone=..."
             )

@@ -8,13 +8,15 @@ import sys
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mtlrank import probe
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.compose import compose_config
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.model.saved import save_model
+from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.storage import file_hash, read_json, write_manifest
 from tests.commands import overrides_of
 from tests.test_readme import COMMANDS
 
@@ -145,6 +147,21 @@ def test_a_trained_body_is_probed_on_tasks_that_it_was_not_trained_on(folders, s
     loaded, _ = probe.bodies(config)
     assert all(bool((a == b).all()) for a, b in zip(loaded.parameters(), body.parameters(), strict=True))
     assert "msm_ner" in probed(folders, tmp_path / "out", "tasks=[msm_ner]", f"model_dir={folder}", "probe.layers=[0]")
+
+
+def test_a_model_that_is_another_by_now_is_another_probe(folders, save, tmp_path):
+    folder, _ = save()
+    words = ["tasks=[msm_ner]", f"model_dir={folder}", "probe.layers=[0]"]
+    probed(folders, tmp_path / "out", *words)
+    first = read_json(tmp_path / "out" / "probe.json")
+    assert first["weights"] == {"model_dir": file_hash(folder / WEIGHTS)}
+    assert list(first["data"]) == ["msm_ner"]
+    save_file({name: weight + 1 for name, weight in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
+    write_manifest(folder, read_json(folder / "manifest.json"))
+    with pytest.raises(ConfigError, match="holds the results of another command"):
+        probed(folders, tmp_path / "out", *words)
+    probed(folders, tmp_path / "out", *words, "force=true")
+    assert read_json(tmp_path / "out" / "probe.json")["weights"] != first["weights"]
 
 
 def test_a_trained_body_with_another_tokenizer_is_refused(folders, save, tmp_path):

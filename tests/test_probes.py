@@ -18,14 +18,17 @@ BASE = {1: [1.0, 1.5, 2.0, 1.5], 2: [1.0, 1.6, 2.2, 1.5], 3: [1.0, 1.4, 2.1, 1.5
 TRAINED = {1: [1.0, 1.5, 2.5, 1.5], 2: [1.0, 1.6, 2.6, 1.5], 3: [1.0, 1.4, 2.7, 1.5]}
 
 
-def write(folder, name, seeds, names=("ner",), body=None, **more):
+MADE_FROM = {"classes": {}, "weights": {"model_dir": "0123"}, "data": {"ner": "4567"}}
+
+
+def write(folder, name, seeds, names=("ner",), body=None, made_from=MADE_FROM, **more):
     """A folder for each seed's probe of some tasks; `seeds` have the compression by layer."""
     for seed, compression in seeds.items():
         target = folder / name / str(seed)
         target.mkdir(parents=True)
         results = [probed(compression, name=task, **more) for task in names]
         settings = {"seed": seed, "tasks": list(names), "model_dir": body or name}
-        write_results(target, results, [None] * len(results), 0.02, name, settings)
+        write_results(target, results, [None] * len(results), 0.02, name, settings, made_from)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def test_random_weights_are_a_body_beside_the_others(folders):
     plain = probed([1.0, 1.5, 2.0, 1.5], name="ner")
     (folders / "control").mkdir()
     settings = {"seed": 1, "tasks": ["ner"]}
-    write_results(folders / "control", [plain._replace(control=plain.found)], [None], 0.02, "x", settings)
+    write_results(folders / "control", [plain._replace(control=plain.found)], [None], 0.02, "x", settings, MADE_FROM)
     done = typed("a=control", "b=trained/1")
     assert done.exit_code == 0, done.output
     assert "random weights" in done.stdout
@@ -125,6 +128,30 @@ def test_what_was_not_probed_everywhere_is_left_out(folders):
     assert done.exit_code == 0, done.output
     assert "rank is left out: it was not probed everywhere." in done.stderr
     assert "rank, compression" not in done.stdout
+
+
+def test_a_measure_that_not_all_have_is_left_out(folders):
+    write(folders, "more", TRAINED, measure="F1")
+    for words in (("base", "more"), ("more", "base")):
+        done = typed(*words)
+        assert done.exit_code == 0, done.output
+        assert "ner: Accuracy, F1 is left out" in done.stderr or "ner: F1, Accuracy is left out" in done.stderr
+        assert "ner, compression" in done.stdout
+
+
+@pytest.mark.parametrize(("kind", "name"), [("weights", "model_dir"), ("data", "ner")])
+def test_probes_of_something_else_under_the_same_settings_are_not_one_body(folders, kind, name):
+    """As of a model that was trained again, or of the model in use of a registry."""
+    write(folders, "again", {4: TRAINED[1]}, body="base", made_from={**MADE_FROM, kind: {name: "89ab"}})
+    told = f"have equal settings but were made from different {kind} of {name}: files changed in between"
+    refused = typed("base", "again")
+    assert refused.exit_code == 2
+    assert f"base/1 and again/4 {told}" in refused.stderr
+    assert "Name both bodies, as in before=base/1 after=again/4." in refused.stderr
+    for words in (("x=base", "x=again"), ("before=base", "after=again")):
+        done = typed(*words)
+        assert done.exit_code == 0, done.output
+        assert told in done.stderr
 
 
 def test_what_has_no_value_for_a_seed_has_no_mean(folders):

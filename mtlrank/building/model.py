@@ -123,12 +123,14 @@ def _start_from(config: Config) -> Path | None:
 
 
 def starting_weights(config: Config) -> dict[str, str]:
-    """The hash of the weights that training starts from, by the setting that names their local folder.
+    """The hash of the weights that a model begins with, by the setting that names their folder: `model_dir` of a probe.
 
     Those of the Hugging Face hub have none: their commit can be named.
     """
     body = config["model"]["body"]
     try:
+        if probed := config.get("model_dir"):
+            return {"model_dir": sha256} if (sha256 := saved_weights(probed)) else {}
         if start := config["model"].get("start_from"):
             return {"model.start_from": sha256} if (sha256 := saved_weights(start)) else {}
         backbone = Path(str(body["backbone"])).expanduser()

@@ -2,28 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from mtlrank.about import DATA, OWN_CLASSES
 from mtlrank.comparing.grouping import (
     TASKS,
     Settings,
     all_keys,
     distinguishing_keys,
+    identity_of,
     name_settings,
     settings_of,
     short_value,
 )
 from mtlrank.errors import DataError
+from mtlrank.evaluation.judged_head import run_of
+from mtlrank.storage import read_json
 from mtlrank.words import listed
 
 _MANY = 10  # differences named in a sentence
 _LONG = 60  # characters of a value, such as a path or names of tasks
 
 
+class MadeFrom(NamedTuple):
+    """What a run was made from."""
+
+    run: Path
+    settings: Settings
+    hashes: Mapping[
+        str, str
+    ]  # of data by the dataset's key, of weights by the setting that names them, and of `OWN_CLASSES`
+
+
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
     """The confounds in sentences, from the run folders of each system. Folders without a config are left out."""
     folders = {name: [path for path in paths if path.is_dir()] for name, paths in groups.items()}
     found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in folders.items()}
-    return confounds_of({name: runs for name, runs in found.items() if runs})
+    made_from = [read for paths in folders.values() for path in paths if (read := _made_from(path))]
+    return confounds_of({name: runs for name, runs in found.items() if runs}) + changed_since(made_from)
 
 
 def confounds_of(systems: Mapping[str, Sequence[Settings]]) -> list[str]:
@@ -47,6 +63,45 @@ def confounds_of(systems: Mapping[str, Sequence[Settings]]) -> list[str]:
             f"{' and '.join(systems)} {'also ' if are_named_by_settings else ''}differ in: {_in_words(differing)}."
         )
     return notes
+
+
+def changed_since(runs: Sequence[MadeFrom]) -> list[str]:
+    """In sentences: data and weights that are others for a later run, although both have the same settings of them."""
+    notes = []
+    for name in dict.fromkeys(name for run in runs for name in run.hashes):
+        first = dict[str, MadeFrom]()  # by settings
+        for run in (run for run in runs if name in run.hashes):
+            other = first.setdefault(repr(_settings_of_part(run.settings, name)), run)
+            if other.hashes[name] != run.hashes[name]:
+                what = name if name == OWN_CLASSES else f"{'weights' if name in run.settings else 'data'} of {name}"
+                notes.append(
+                    f"{other.run} and {run.run} have equal settings but were made from different {what}: files changed in "
+                    "between, or mtlrank reads them otherwise now."
+                )
+                break
+    return notes
+
+
+def _settings_of_part(settings: Settings, name: str) -> list[tuple[str, object]]:
+    """The settings of a dataset, alone or in a mixture, or those that name weights or classes."""
+    if name == OWN_CLASSES:
+        return sorted((key, value) for key, value in settings.items() if key.endswith("_target_"))
+    if name in settings:
+        return [(name, settings[name])]
+    alone, mixed = "datamodule.dataset.", f"datamodule.dataset.datasets.{name}."
+    prefix = mixed if any(key.startswith(mixed) for key in settings) else alone
+    return sorted(
+        (key.removeprefix(prefix), value) for key, value in settings.items() if key.startswith((prefix, "prepare."))
+    )
+
+
+def _made_from(run: Path) -> MadeFrom | None:
+    """None for a run that did not record it, such as one of which only the evaluation was kept."""
+    try:
+        hashes = read_json(run_of(run) / DATA)
+        return MadeFrom(run, identity_of(run), hashes)
+    except DataError:
+        return None
 
 
 def _settings(run: Path) -> Settings | None:

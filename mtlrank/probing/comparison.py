@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.about import PROBED
-from mtlrank.comparing.confounds import confounds_of
+from mtlrank.comparing.confounds import MadeFrom, changed_since, confounds_of
 from mtlrank.comparing.grouping import Settings, check_distinct, system_names, without_seed
 from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, DataError
@@ -25,6 +25,7 @@ class Probe(NamedTuple):
     folder: Path
     seed: int
     settings: Settings  # by dotted key, without the seed
+    made_from: dict[str, str]  # hashes of weights, by the setting that names them, and of data, by the dataset's key
     tasks: dict[str, dict[str, Any]]  # `Probed` of each task, by its name
 
 
@@ -72,12 +73,13 @@ class Found(NamedTuple):
 def read_probe(folder: Path) -> Probe:
     """Read the results of `mtlrank probe` in a folder."""
     found = read_json(folder / PROBED)
-    if "settings" not in found:
+    if not {"settings", "weights"} <= found.keys():
         raise DataError(f"{folder} was written by an earlier version of mtlrank. Probe again, with force=true.")
     settings = found["settings"]
     try:
         tasks = {task["name"]: _checked(task) for task in found["tasks"]}
-        return Probe(folder, int(settings["seed"]), without_seed(settings), tasks)
+        made_from = {**found["classes"], **found["weights"], **found["data"]}
+        return Probe(folder, int(settings["seed"]), without_seed(settings), made_from, tasks)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / PROBED} is damaged ({error!r}). Probe again, with force=true.") from error
 
@@ -102,11 +104,13 @@ def group_probes(probes: Sequence[tuple[str | None, Probe]]) -> dict[str, list[P
     for name, probe in probes:
         group = groups.setdefault(name or labels[probe.folder], [])
         for other in group:
-            if (other.seed, other.settings) == (probe.seed, probe.settings):
+            if (other.seed, other.settings, other.made_from) == (probe.seed, probe.settings, probe.made_from):
                 raise ConfigError(
                     f"{other.folder} and {probe.folder} have the same settings and seed {probe.seed}, so they count once. "
                     "Leave one out."
                 )
+            if name is None and (changed := changed_since([_made_from(other), _made_from(probe)])):
+                raise ConfigError(f"{changed[0]} Name both bodies, as in before={other.folder} after={probe.folder}.")
         group.append(probe)
     return {name: sorted(group, key=lambda probe: probe.seed) for name, group in groups.items()}
 
@@ -127,15 +131,25 @@ def remarks(groups: Mapping[str, Sequence[Probe]]) -> list[str]:
     """What confounds the comparison or is left out of it, in sentences."""
     every = [probe for group in groups.values() for probe in group]
     notes = confounds_of({name: [probe.settings for probe in group] for name, group in groups.items()})
+    notes += changed_since([_made_from(probe) for probe in every])
     for task in dict.fromkeys(task for probe in every for task in probe.tasks):
         mine = [probe.tasks[task] for probe in every if task in probe.tasks]
         if len(mine) < len(every):
             notes.append(f"{task} is left out: it was not probed everywhere.")
             continue
+        lacking = dict.fromkeys(
+            m for probed in mine for m in probed["measures"] if not all(m in p["measures"] for p in mine)
+        )
+        if lacking:
+            notes.append(f"{task}: {', '.join(lacking)} is left out: not all probes have it.")
         for what in _SAME:
             if len(different := dict.fromkeys(str(probed[what]) for probed in mine)) > 1:
                 notes.append(f"{task}: the probes differ in {what}: {', '.join(different)}.")
     return notes
+
+
+def _made_from(probe: Probe) -> MadeFrom:
+    return MadeFrom(probe.folder, probe.settings, probe.made_from)
 
 
 def _task(name: str, groups: Mapping[str, Sequence[Probe]]) -> Iterator[Found]:
@@ -143,7 +157,9 @@ def _task(name: str, groups: Mapping[str, Sequence[Probe]]) -> Iterator[Found]:
     seeds = {body: [probe.seed for probe in group] for body, group in groups.items()}
     first = next(iter(bodies.values()))
     controls = [body for body, probed in bodies.items() if all(task["control"] for task in probed)]
-    for quantity in (COMPRESSION, *first[0]["measures"]):
+    every = [task for probed in bodies.values() for task in probed]
+    measures = [each for each in first[0]["measures"] if all(each in task["measures"] for task in every)]
+    for quantity in (COMPRESSION, *measures):
         curves = {body: Curve(seeds[body], _values(probed, "found", quantity)) for body, probed in bodies.items()}
         if controls and RANDOM_WEIGHTS not in curves:
             curves[RANDOM_WEIGHTS] = Curve(seeds[controls[0]], _values(bodies[controls[0]], "control", quantity))
@@ -151,7 +167,7 @@ def _task(name: str, groups: Mapping[str, Sequence[Probe]]) -> Iterator[Found]:
             levels, level_name = [task["frequencies"] for task in first], FREQUENCIES
         else:
             levels, level_name = [task["baseline"][quantity] for task in first], first[0]["baseline_name"]
-        is_main = quantity in (COMPRESSION, first[0]["measures"][0])
+        is_main = quantity in (COMPRESSION, *measures[:1])
         yield Found(name, quantity, is_main, curves, float(np.mean(levels)), level_name)
 
 

@@ -26,16 +26,18 @@ def write_results(
     margin: float,
     body: str,
     settings: Mapping[str, Any],
+    made_from: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Write the results into a folder; `heads` are the keys of the tasks' heads in the config, as in model.heads.msm_ner.
 
-    A head whose layer cannot be chosen is None. `settings` are those of the config, by dotted key, that decide the results.
+    A head whose layer cannot be chosen is None. `settings` are those of the config, by dotted key, that decide the results,
+    and `made_from` has the hashes of the classes of the user's own, the weights and the data.
     """
     suggested = suggestions(results, margin)
     lines = overrides(results, heads, suggested)
     write_text(output / "probe.csv", _csv(results, suggested))
     tasks = [{**_plain(probed), "suggested_layer": suggested.get(probed.name)} for probed in results]
-    write_json(output / PROBED, {"body": body, "settings": settings, "margin": margin, "tasks": tasks})
+    write_json(output / PROBED, {"body": body, "settings": settings, **made_from, "margin": margin, "tasks": tasks})
     comment = (
         f"# The shallowest layer whose compression is within {margin:.0%} of the best. Paste behind `mtlrank train`.\n"
     ) + "".join(f"# {note}\n" for note in notes(results, margin))

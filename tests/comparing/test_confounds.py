@@ -1,7 +1,9 @@
 import pytest
 
+from mtlrank.about import OWN_CLASSES
 from mtlrank.comparing.confounds import confounds
 from mtlrank.comparing.grouping import group_runs
+from mtlrank.storage import write_json
 from tests.evaluation.judged_runs import write_config, write_ranking
 
 
@@ -98,3 +100,37 @@ def test_many_differences_are_counted(write):
 def test_what_says_nothing_of_itself_is_no_confound(write, tmp_path):
     write_ranking(tmp_path / "bare" / "evaluation" / "rank", {"q": 0.5})
     assert told(write("a", system="x"), f"y={tmp_path / 'bare'}") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("x", "data of x"), ("model.start_from", "weights of model.start_from"), (OWN_CLASSES, OWN_CLASSES)],
+)
+def test_what_changed_between_runs_of_the_same_settings_is_told(write, tmp_path, name, what):
+    settings = {"model__start_from": "runs/first", "datamodule__dataset__datasets__x__train": "pairs.tsv"}
+    more = {"datamodule__dataset__datasets__y__train": "other.tsv"}
+    runs = [write("a", 1, **settings), write("b", 2, **settings), write("c", 1, ["x", "y"], **settings, **more)]
+    for folder in "abc":
+        write_json(tmp_path / folder / "data.json", {name: "0123"})
+    assert told(*runs) == []
+    for changed in "bc":
+        write_json(tmp_path / changed / "data.json", {name: "4567"})
+        (note,) = told(*runs)
+        assert note.startswith(
+            f"{runs[0]} and {runs['abc'.index(changed)]} have equal settings but were made from different "
+        )
+        assert f"different {what}: files changed in between" in note
+        write_json(tmp_path / changed / "data.json", {name: "0123"})
+    (tmp_path / "b" / "data.json").unlink()  # as of a run of which only the evaluation was kept
+    assert told(*runs) == []
+
+
+def test_other_data_by_other_settings_is_what_the_settings_say(write, tmp_path):
+    alone = {"datamodule__dataset__name": "x", "datamodule__dataset__train": "pairs.tsv"}
+    mixed = {key.replace("dataset__", "dataset__datasets__x__"): value for key, value in alone.items()}
+    runs = [write("a", system="alone", **alone), write("b", system="mixed", **mixed)]
+    for folder, sha256 in zip("ab", ("0123", "4567"), strict=True):
+        write_json(tmp_path / folder / "data.json", {"x": sha256})
+    assert any("were made from different data of x" in note for note in told(*runs))
+    other = write("b", system="mixed", **mixed, datamodule__dataset__datasets__x__max_length=64)
+    assert not any("were made from" in note for note in told(runs[0], other))

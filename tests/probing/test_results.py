@@ -43,7 +43,7 @@ def test_the_shallowest_layer_that_is_almost_the_best_is_suggested_if_any_tells_
 
 def test_a_task_without_a_suggestion_is_said_to_have_none(tmp_path):
     results = [probed([1.2, 1.5, 2.0, 1.9]), probed([1.0] * 4, name="nothing")]
-    write_results(tmp_path, results, ["model.heads.a", "model.default_head"], 0.02, "body", {})
+    write_results(tmp_path, results, ["model.heads.a", "model.default_head"], 0.02, "body", {}, {})
     lines = (tmp_path / "suggested.yaml").read_text().splitlines()
     assert lines[0].startswith("# The shallowest layer whose compression is within 2% of the best")
     assert lines[1].startswith("# nothing: by compression, with 720 items")
@@ -63,7 +63,7 @@ def test_numbers_are_whole_on_any_terminal(width):
 
 def test_a_head_whose_layer_is_fixed_gets_no_override(tmp_path):
     results = [probed([1.2, 1.5, 2.0, 1.9]), probed([1.2, 2.0, 1.5, 1.9], name="published")]
-    write_results(tmp_path, results, ["model.heads.a", None], 0.02, "body", {})
+    write_results(tmp_path, results, ["model.heads.a", None], 0.02, "body", {}, {})
     assert yaml.safe_load((tmp_path / "suggested.yaml").read_text()) == ["model.heads.a.pooler.layers=[2]"]
 
 
@@ -93,7 +93,7 @@ def test_a_ranking_that_is_none_is_neither_shown_nor_suggested(tmp_path, capsys)
         "none: 720 items are too few for a probe of any layer to order candidates, so nDCG@10 is undefined; no layer is "
         "suggested. Raise probe.max_train if the dataset has more items."
     ]
-    write_results(tmp_path, [some, none], ["model.heads.a", "model.heads.b"], 0.02, "body", {})
+    write_results(tmp_path, [some, none], ["model.heads.a", "model.heads.b"], 0.02, "body", {}, {})
     page = (tmp_path / "probe.html").read_text()
     assert page.count("<td>-</td>") == 3 + 4
     with (tmp_path / "probe.csv").open(encoding="utf-8", newline="") as file:
@@ -116,7 +116,7 @@ def test_a_ranking_that_is_none_is_neither_shown_nor_suggested(tmp_path, capsys)
     ],
 )
 def test_the_page_is_headed_by_the_bodys_name(tmp_path, body, name):
-    write_results(tmp_path, [probed([1.2, 1.5, 2.0, 1.9])], ["model.heads.a"], 0.02, body, {})
+    write_results(tmp_path, [probed([1.2, 1.5, 2.0, 1.9])], ["model.heads.a"], 0.02, body, {}, {})
     page = (tmp_path / "probe.html").read_text()
     assert f"<h1>Which layers of {name} suit" in page
     assert (f"The body: {body}" in page) == (name != body)
@@ -125,13 +125,13 @@ def test_the_page_is_headed_by_the_bodys_name(tmp_path, body, name):
 def test_a_dashed_line_has_a_legend(tmp_path):
     plain = probed([1.2, 1.5, 2.0, 1.9])
     for control, count in ((None, 0), (plain.found, 2)):
-        write_results(tmp_path, [plain._replace(control=control)], ["model.heads.a"], 0.02, "body", {})
+        write_results(tmp_path, [plain._replace(control=control)], ["model.heads.a"], 0.02, "body", {}, {})
         assert (tmp_path / "probe.html").read_text().count("<!-- random weights -->") == count
 
 
 def test_text_is_escaped_on_the_page_and_quoted_in_the_table(tmp_path):
     write_results(
-        tmp_path, [probed([1.2, 1.5, 2.0, 1.9], name='a,"<i>')], ["model.heads.a"], 0.02, "<b>evil", {"k": "<u>"}
+        tmp_path, [probed([1.2, 1.5, 2.0, 1.9], name='a,"<i>')], ["model.heads.a"], 0.02, "<b>evil", {"k": "<u>"}, {}
     )
     page = (tmp_path / "probe.html").read_text()
     assert not any(text in page for text in ("<b>", "<i>", "<u>"))
