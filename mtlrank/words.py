@@ -14,6 +14,11 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def of_dataset(name: str, setting: str, before: str = "") -> str:
+    """A setting of a dataset as it is typed: of one that is learnt alone and, in brackets, of one in a mixture."""
+    return f"{before}datamodule.dataset.{setting} (in a mixture, {before}datamodule.dataset.datasets.{name}.{setting})"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """`+0.0100 to +0.0300`, the interval of a difference; empty if there is none."""
     return "" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"

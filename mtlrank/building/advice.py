@@ -12,6 +12,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.loop.loss import Combiner, DynamicWeightAverage
 from mtlrank.progress import warn
 from mtlrank.task.distillation import Distillation
+from mtlrank.words import of_dataset
 
 _HIGH_RATE = 2e-4
 _WIDE, _USUAL = 50.0, 3.0  # standard deviations of scores: a teacher's that are warned of, and a head's
@@ -78,8 +79,8 @@ def _check_teachers(datasets: Mapping[str, PreparedDataset]) -> None:
         if isinstance(dataset.task, Distillation):
             spread = dataset.manifest["labels"]["std"]
             if spread * dataset.task.teacher_scale > _WIDE:
-                setting = f"datamodule.dataset.datasets.{key}.task.teacher_scale"
+                setting = of_dataset(key, f"task.teacher_scale={_USUAL / spread:.1g}")
                 warn(
                     f"the teacher's scores of {dataset.name} have a standard deviation of {spread:.3g}, a head's scores "
-                    f"usually have 1 to 5: {setting}={_USUAL / spread:.1g} scales the teacher's to that"
+                    f"usually have 1 to 5: to scale the teacher's to that, set {setting}"
                 )

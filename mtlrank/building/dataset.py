@@ -23,6 +23,7 @@ from mtlrank.own_parts import instance_of
 from mtlrank.storage import file_hash, fingerprint, join
 from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task
+from mtlrank.words import of_dataset
 
 # Settings that are never paths, even if a folder of that name exists.
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
@@ -57,8 +58,8 @@ def check_length(key: str, dataset: Mapping[str, Any], backbone: str, most: int 
     length = dataset.get("preprocessor", {}).get("max_length", 0)
     if most and type(length) is int and length > most:
         raise ConfigError(
-            f"datamodule.dataset.datasets.{key}.preprocessor.max_length is {length}, but {backbone} has positions for "
-            f"{most} tokens: set max_length={most}, or choose a body with more."
+            f"The max_length of {key}'s preprocessor is {length}, but {backbone} has positions for {most} tokens: set "
+            f"max_length={most} or, if it has its own, {of_dataset(key, f'preprocessor.max_length={most}')}."
         )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Buckets
+from mtlrank.words import of_dataset
 
 _NUM_BUCKETS = 10  # as Wallat et al. 2023 cut BM25 scores and similarities
 
@@ -29,8 +30,8 @@ def code_labels(dataset: PreparedDataset, labels: Tensor) -> Coded:
     task = dataset.task
     if task.distils:
         raise ConfigError(
-            f"{dataset.name} learns a teacher's scores, which are neither classes nor grades. Probe it with another task, "
-            f"as in task@datamodule.dataset.datasets.{dataset.name}.task=relevance."
+            f"{dataset.name} learns a teacher's scores, which are neither classes nor grades. Probe it as it is "
+            f"judged: {of_dataset(dataset.name, 'task=relevance', 'task@')}, with learn_from=judged."
         )
     if task.kind == "classification":
         num_classes = len(task.classes)  # type: ignore[attr-defined]

@@ -13,7 +13,10 @@ from mtlrank.task.distillation import MarginMSE
 def test_scores_of_a_teacher_that_are_no_logits_are_warned_of(capsys, spread, scale, warned):
     task = MarginMSE(["AP"], teacher_scale=scale)
     advice._check_teachers({"x": SimpleNamespace(name="x", task=task, manifest={"labels": {"std": spread}})})
-    assert ("datasets.x.task.teacher_scale=2e-06 scales" in capsys.readouterr().err) == warned
+    assert (
+        "set datamodule.dataset.task.teacher_scale=2e-06 (in a mixture, datamodule.dataset.datasets.x.task.teacher"
+        in capsys.readouterr().err
+    ) == warned
 
 
 def test_the_tiny_body_is_not_for_other_data(config, datasets, capsys):

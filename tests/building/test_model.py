@@ -37,7 +37,7 @@ def composed(*overrides):
         ("loop.optimizer.fused=off", "fused of torch.optim.AdamW is 'off', expected true or false"),
         (
             "datamodule.dataset.datasets.msm_ner.preprocessor.max_length=512",
-            r"msm_ner.preprocessor.max_length is 512, but mtlrank-embedded/tiny-bert has positions for 256 tokens",
+            r"max_length of msm_ner's preprocessor is 512, but mtlrank-embedded/tiny-bert has positions for 256 tokens",
         ),
     ],
 )

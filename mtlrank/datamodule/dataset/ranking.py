@@ -28,6 +28,7 @@ from mtlrank.shard import Shard
 from mtlrank.storage import safe_name, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, run_line
+from mtlrank.words import of_dataset
 
 Source = str | Mapping[str, Any]
 _DOCUMENTS = 1000  # whose texts are looked for at a time
@@ -361,4 +362,4 @@ def _skipping(name: str, train: Source | None) -> str:
     way = "missing_texts=skip"
     if train is None:  # then only `evaluate` reads it
         return way
-    return f"++datamodule.dataset.{way} (in a mixture, ++datamodule.dataset.datasets.{name}.{way})"
+    return of_dataset(name, way, "++")
