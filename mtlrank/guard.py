@@ -27,7 +27,7 @@ _REFUSALS = (  # errors of the system that are no bug
 _FULL = ("No space left", "Disk quota exceeded", "database or disk is full")
 _ELSEWHERE = "Choose another place, or fix this one."
 _NOT_READ = 128 + signal.SIGPIPE  # the exit code of a program whose output nobody reads any more
-_REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 
 
 @contextmanager
@@ -35,7 +35,8 @@ def errors_in_one_line() -> Iterator[None]:
     """End the process with one line and an exit code for an error that a user can fix; a bug keeps its traceback."""
     try:
         yield
-        sys.stdout.flush()  # here, so that a closed pipe is noticed inside this block
+        if sys.stdout is not None:  # as it is if closed from the start
+            sys.stdout.flush()  # here, so that a closed pipe is noticed inside this block
     except BrokenPipeError:
         if _is_read():
             raise
@@ -115,7 +116,8 @@ def _of_system(error: Exception) -> UserError | None:
 def _refusal(error: Exception) -> str:
     """Why the system refuses to read or write; empty for other errors."""
     if isinstance(error, sqlite3.OperationalError):
-        return str(error) if error.sqlite_errorcode in _REFUSALS_OF_SQLITE else ""
+        primary = error.sqlite_errorcode & 0xFF  # the rest says which call of the system failed
+        return str(error) if primary in _REFUSALS_OF_SQLITE else ""
     if isinstance(error, OSError) and error.errno is not None:
         reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
         return reason if error.errno in _REFUSALS else ""

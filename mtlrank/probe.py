@@ -68,6 +68,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
+    output = _output_folder(config, identity, made_from.weights)  # again, as another probe may have written there
     write_results(output, results, heads, settings["margin"], name, identity, made_from._asdict())
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])

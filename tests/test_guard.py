@@ -1,8 +1,10 @@
 """What a command line says when something outside goes wrong."""
 
+import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -43,6 +45,12 @@ def test_a_reader_that_has_enough_ends_it_quietly(words, code):
     process.stdout.close()
     _, told = process.communicate(timeout=120)
     assert (process.returncode, told) == (code, b"")
+
+
+def test_a_step_runs_without_an_output():
+    """As of a service that closes it (`>&-`)."""
+    done = started("print('heard by nobody')", "assert sys.stdout is None", preexec_fn=partial(os.close, 1))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_broken_pipe_to_something_else_is_no_reader_that_is_gone():
@@ -113,6 +121,21 @@ def test_a_database_that_cannot_grow_is_told_in_a_line(statement, code):
     assert done.returncode == code
     said = "mtlrank: Cannot read or write: database or disk is full. Free some space, or choose another place.\n"
     assert (done.stderr == said) == (code == 4)
+
+
+def test_a_database_that_may_not_grow_is_told_in_a_line(tmp_path):
+    """Under a limit of the size of files, as of `ulimit -f`, of which SQLite only knows that writing failed."""
+    done = started(
+        "import resource, signal",
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)",
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))",
+        f"database = sqlite3.connect('{tmp_path}/pairs.sqlite')",
+        "database.execute('CREATE TABLE t (x)')",
+        "database.execute('INSERT INTO t VALUES (randomblob(100000))')",
+        "database.commit()",
+    )
+    assert done.returncode == 4
+    assert done.stderr == "mtlrank: Cannot read or write: disk I/O error. Choose another place, or fix this one.\n"
 
 
 def test_a_process_that_assembles_batches_and_dies_is_told():

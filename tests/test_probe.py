@@ -164,6 +164,20 @@ def test_a_model_that_is_another_by_now_is_another_probe(folders, save, tmp_path
     assert read_json(tmp_path / "out" / "probe.json")["weights"] != first["weights"]
 
 
+def test_of_two_probes_into_one_folder_the_later_one_replaces_nothing(folders, tmp_path, monkeypatch):
+    judge, words = probe.probe_task, ["tasks=[msm_ner]", "probe.layers=[0]"]
+
+    def beside(*args):
+        monkeypatch.setattr(probe, "probe_task", judge)
+        probed(folders, tmp_path, *words)
+        return judge(*args)
+
+    monkeypatch.setattr(probe, "probe_task", beside)
+    with pytest.raises(ConfigError, match="holds the results of another command"):
+        probed(folders, tmp_path, *words, "seed=2")
+    assert read_json(tmp_path / "probe.json")["settings"]["seed"] == 42
+
+
 def test_a_trained_body_with_another_tokenizer_is_refused(folders, save, tmp_path):
     folder, _ = save("quux")
     with pytest.raises(ConfigError, match="trained with another tokenizer than that of 'mtlrank-embedded/tiny-bert'"):

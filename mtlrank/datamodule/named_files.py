@@ -83,6 +83,8 @@ def locate_input(name: str, folder: Path, what: str) -> list[Path]:
     """The files that `input` names; for `-`, a copy of standard input in `folder`, so that errors can name its lines."""
     if name != "-":
         return locate_all(name, "input")
+    if sys.stdin is None:
+        raise DataError("input=- reads the standard input, which is closed. Pipe the data in, or name a file.")
     path = folder / "stdin" / what
     path.parent.mkdir()
     with path.open("wb") as file:

@@ -1,5 +1,6 @@
 """Starting a training with the weights of an earlier model: its body, and the heads that are of the same kind."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ Labels = Mapping[str, Any]  # facts about a task's training labels, as the manif
 
 
 def start_body(folder: Path, body: MTLBody) -> None:
-    """Load the body of a saved model. Raises `ConfigError` if it computes otherwise or if its vocabulary differs."""
+    """Load the body of a saved model. Raises `ConfigError` if it computes otherwise or if its tokenizer differs."""
     read_model(folder)  # checks the files
     where = folder / BACKBONE
     mine, theirs = body.config, load_config(str(where))
@@ -53,8 +54,16 @@ def start_body(folder: Path, body: MTLBody) -> None:
     if others := differing(here, {key: there.get(key, value) for key, value in here.items()}):
         values = "; ".join(f"{key} is {there[key]} in model.start_from, {here[key]} in this body" for key in others)
         raise refusal(f"{values}.")
-    if load_tokenizer(body.backbone).get_vocab() != load_tokenizer(str(where)).get_vocab():
-        raise refusal("Their vocabularies differ.")
+    if wrong := differing(_tokenising(body.backbone), _tokenising(str(where))):
+        raise refusal(f"Their tokenizers differ ({', '.join(wrong)}).")
+
+
+def _tokenising(name: str) -> dict[str, Any]:
+    """The parts of a tokenizer that decide the tokens of a text; not its special tokens, which a body may add."""
+    tokenizer = load_tokenizer(name)
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    named = {key: parts[key] for key in ("normalizer", "pre_tokenizer", "model")}
+    return {**named, "vocabulary": tokenizer.get_vocab()}
 
 
 def _computation(config: Any) -> dict[str, Any]:

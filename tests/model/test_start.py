@@ -15,7 +15,7 @@ from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.loop.checkpoints import Checkpoints
 from mtlrank.model.saved import load_weights, read_model
-from mtlrank.storage import write_manifest
+from mtlrank.storage import read_json, write_json, write_manifest
 from tests.batches import batch
 from tests.loop import runs
 
@@ -180,14 +180,24 @@ def test_a_body_that_computes_otherwise_is_refused_with_what_differs(data_dir, t
         started(data_dir, *start)
 
 
-def test_another_vocabulary_is_refused(data_dir, trained, tmp_path):
-    backbone = shutil.copytree(trained / "model" / "backbone", tmp_path / "backbone")
-    tokenizer = json.loads((backbone / "tokenizer.json").read_text())
+def swap_words(tokenizer, settings):
     vocabulary = tokenizer["model"]["vocab"]
     first, second = list(vocabulary)[-2:]
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
-    (backbone / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ConfigError, match="Their vocabularies differ"):
+
+
+def keep_case(tokenizer, settings):
+    tokenizer["normalizer"]["lowercase"] = settings["do_lower_case"] = False
+
+
+@pytest.mark.parametrize(("change", "parts"), [(swap_words, "model, vocabulary"), (keep_case, "normalizer")])
+def test_another_tokenizer_is_refused(data_dir, trained, tmp_path, change, parts):
+    backbone = shutil.copytree(trained / "model" / "backbone", tmp_path / "backbone")
+    tokenizer, settings = (read_json(backbone / name) for name in ("tokenizer.json", "tokenizer_config.json"))
+    change(tokenizer, settings)
+    write_json(backbone / "tokenizer.json", tokenizer)
+    write_json(backbone / "tokenizer_config.json", settings)
+    with pytest.raises(ConfigError, match=f"Their tokenizers differ \\({parts}\\)"):
         started(data_dir, f"model.start_from={trained / 'model'}", f"model.body.backbone={backbone}")
 
 

@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 
 from mtlrank.checks import choice, or_null, whole
@@ -83,6 +83,20 @@ class Negatives:
         for group, others in zip(groups, drawn, strict=True):
             if group and others:
                 yield [*group, *others]
+
+    def count_missing(
+        self, groups: Sequence[Sequence[str]], judged: Mapping[str, int], count: Callable[[str, int], None]
+    ) -> None:
+        """Count what lack of documents changed in the `groups` of a query: positives in none, and negatives too few."""
+        if self.grouping == "pointwise":
+            return
+        positives = {doc_id for doc_id, grade in judged.items() if grade >= self.relevance_level}
+        learnt = [positives.intersection(group) for group in groups]
+        count("relevant documents without a negative", len(positives.difference(*learnt)))
+        if self.max_negatives is None:
+            wanted = [(1 + self.num_negatives) * len(some) for some in learnt]
+            few = sum(len(group) < size for group, size in zip(groups, wanted, strict=True))
+            count("groups with fewer negatives than num_negatives", few)
 
     def samples(self, query_id: str, candidates: Sequence[str], number: int) -> Iterator[list[str]]:
         """`number` groups of `num_negatives` + 1 candidates each, as far as they suffice, for a teacher to score."""

@@ -43,7 +43,9 @@ def judged(
         for query_id in query_ids:
             grades = {d: grade for d, grade in qrels[query_id].items() if d in texts}
             others = [d for d in looked_at[query_id] if d in texts]
-            for group in negatives.groups(query_id, grades, others):
+            groups = list(negatives.groups(query_id, grades, others))
+            negatives.count_missing(groups, grades, queries.collection.reading.count)
+            for group in groups:
                 labelled = [(query_id, d, float(grades.get(d, 0))) for d in group]
                 yield from ([d] for d in labelled) if negatives.grouping == "pointwise" else [labelled]
 

@@ -74,6 +74,22 @@ def test_at_most_so_many_negatives_a_query_whatever_the_number_of_relevant_docum
         assert 0 < sum(label < 2 for label in labels) <= 3
 
 
+@pytest.mark.parametrize("grouping", ["pairwise", "listwise"])
+def test_what_lacks_negatives_is_counted(source, grouping):
+    write(source["qrels"], ["q1 0 d1 2", "q1 0 d2 2", "q2 0 d3 2"])
+    write(source["run"], ["q1 Q0 d1 1 9 x", "q1 Q0 d5 2 8 x", "q2 Q0 d3 1 9 x"])
+    lost = {"relevant documents without a negative": 1}
+    for number, more in ((1, {}), (2, {"groups with fewer negatives than num_negatives": 2})):
+        few = more if grouping == "pairwise" else {"groups with fewer negatives than num_negatives": 1}
+        task = PairwiseRelevance(["nDCG@10"], 2)
+        dataset = ranking(source, task, grouping=grouping, num_negatives=number)
+        assert {d for group in groups(dataset) for d, _ in group} == {"d1", "d2", "d5"}
+        assert dataset.reading.counts["train"] == lost | few
+    dataset = ranking(source, task, grouping=grouping, num_negatives=2, max_negatives=1)
+    list(groups(dataset))
+    assert dataset.reading.counts["train"] == lost
+
+
 def test_negatives_are_drawn_by_the_seed_and_the_query():
     def drawn(seed, query="q"):
         negatives = negatives_of("pairwise", seed=seed)
