@@ -20,3 +20,14 @@ def measures_of(dataset: Config) -> list[str] | None:
     """The measures that a dataset's config names, the main one first; None if only its task's class knows them."""
     measures: list[str] | None = dataset["task"].get("measures")
     return measures
+
+
+def has_folds(dataset: Config) -> bool:
+    """Whether a dataset is cross-validated by its config: then it has a val and a test split, made of folds of train."""
+    return dataset.get("folds") is not None
+
+
+def judged_sets(dataset: Config) -> list[str]:
+    """The test sets of a dataset by its config, the main one first; `test` is assumed where the config has no such key."""
+    has_own = has_folds(dataset) or dataset.get("test", "") is not None
+    return [*(["test"] if has_own else []), *(f"test@{name}" for name in dataset.get("more_tests") or ())]

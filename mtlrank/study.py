@@ -28,7 +28,7 @@ from mtlrank.comparing.systems import read_system
 from mtlrank.comparing.transfer import print_transfer, transfer, write_transfer
 from mtlrank.composing.objects import parameters_of
 from mtlrank.composing.selection import check_monitor, select_tasks
-from mtlrank.config import Config, datasets_of, measures_of
+from mtlrank.config import Config, datasets_of, has_folds, measures_of
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
 from mtlrank.errors import ConfigError, DataError
@@ -182,7 +182,7 @@ def _folds_of(runs: Iterable[Run]) -> dict[Path, list[Path]]:
 def _num_folds(config: Config, tasks: tuple[str, ...]) -> int:
     """How many folds the tasks of a mixture are divided into; 0 if none is."""
     datasets = _datasets(config)
-    folded = {key: datasets[key] for key in tasks if _has_folds(datasets[key])}
+    folded = {key: datasets[key] for key in tasks if has_folds(datasets[key])}
     if other := [key for key, each in folded.items() if "folds" not in parameters_of(str(each["_target_"]))]:
         raise ConfigError(f"{other[0]} has folds, but only rankings of the class IRDataset take them. Leave them out.")
     numbers = {key: number_of_folds(each["name"], each["folds"]) for key, each in folded.items()}
@@ -207,7 +207,7 @@ def config_of(each: Run, vary: Vary, root: Path) -> Config:
     if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
         config["training"]["monitor"] = None  # this run does not have its head
     for dataset in datasets_of(config).values():
-        if _has_folds(dataset):
+        if has_folds(dataset):
             dataset["fold"] = each.fold
     return {key: value for key, value in config.items() if key != "study"}
 
@@ -265,7 +265,7 @@ def _several(given: Sequence[Sequence[str]] | None, known: list[str]) -> list[tu
 def _compared(heads: Sequence[str] | None, mixed: Collection[str], datasets: Mapping[str, Any]) -> list[str]:
     """The tasks of mixtures that are also trained by themselves: `heads`, by default all that can be compared."""
     judged = [key for key, dataset in datasets.items() if _is_judged(dataset)]
-    folded = [key for key in judged if _has_folds(datasets[key])]
+    folded = [key for key in judged if has_folds(datasets[key])]
     judged = folded or judged  # all models of a cross-validation are judged on the test sets of the others
     compared = [key for key in judged if key in mixed and key in (heads or judged)]
     if not compared:
@@ -276,14 +276,9 @@ def _compared(heads: Sequence[str] | None, mixed: Collection[str], datasets: Map
     return compared
 
 
-def _is_judged(dataset: Mapping[str, Any]) -> bool:
+def _is_judged(dataset: Config) -> bool:
     """Whether a task can be learnt by itself and compared: not if it says that it has no val or no test split."""
     return has_split(dataset, "val") and has_split(dataset, "test")
-
-
-def _has_folds(dataset: Mapping[str, Any]) -> bool:
-    """Whether a task is cross-validated."""
-    return dataset.get("folds") is not None
 
 
 def _with_progress(runs: Sequence[Run], root: Path) -> Iterator[Run]:

@@ -11,7 +11,7 @@ from components.train.settings import number_of_gpus, train_settings
 from mtlrank.checks import nearest
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import check_monitor, select_tasks
-from mtlrank.config import Config, datasets_of, measures_of
+from mtlrank.config import Config, datasets_of, judged_sets, measures_of
 from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.progress import warn
@@ -48,7 +48,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     if values["registry"]:
         _check_promotion(config, values["measures"])
     check_margin(values["margin"], values["measures"] or _main_measure(config))
-    if all(each.get("test", "") is None for each in datasets_of(config).values()):
+    if not any(map(judged_sets, datasets_of(config).values())):
         raise ConfigError("No dataset has a test split, so no head would be judged: give one a `test`.")
 
 
@@ -146,8 +146,8 @@ def _main_measure(config: Config) -> list[str]:
 def _check_promotion(config: Config, measures: Sequence[str]) -> None:
     """Refuse measures by which no head will be judged, as far as the configs name their tasks' measures."""
     datasets = list(datasets_of(config).values())
-    judged = [each for each in datasets if each.get("test", "") is not None]
-    if not measures and datasets[0] not in judged:
+    judged = [each for each in datasets if judged_sets(each)]
+    if not measures and "test" not in judged_sets(datasets[0]):
         warn(
             f"{datasets[0]['name']}, the first task, has no test split, so a first model of this registry would not be "
             "promoted. Name what decides in the parameter measures, as in 'measures=[\"msm_bm25/MSE\"]'."
@@ -155,11 +155,11 @@ def _check_promotion(config: Config, measures: Sequence[str]) -> None:
     keys = [
         f"{head_name(each['name'], split)}/{measure}"
         for each in judged
-        for split in ("test", *(f"test@{name}" for name in each.get("more_tests") or ()))
+        for split in judged_sets(each)
         for measure in measures_of(each) or ()
     ]
     for measure in measures:
-        if measure not in keys and all("measures" in each["task"] for each in judged):
+        if measure not in keys and None not in map(measures_of, judged):
             raise ConfigError(
                 f"measures has {measure!r}, by which no head is judged.{nearest(measure, keys)} Expected some of "
                 f"{', '.join(keys)}."

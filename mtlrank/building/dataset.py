@@ -10,7 +10,7 @@ from mtlrank import embedded
 from mtlrank.building.own_classes import own_code
 from mtlrank.composing.objects import build_object, parameters_of
 from mtlrank.composing.tree import leaves
-from mtlrank.config import Config, datasets_of
+from mtlrank.config import Config, datasets_of, has_folds
 from mtlrank.datamodule import hub
 from mtlrank.datamodule.collection.source import RETRIEVED
 from mtlrank.datamodule.dataset import PreparedDataset
@@ -144,9 +144,9 @@ def _hash(file: Path, *state: int) -> str:
     return file_hash(file)
 
 
-def has_split(config: Mapping[str, Any], split: str) -> bool:
+def has_split(config: Config, split: str) -> bool:
     """Whether a dataset's config gives it a split; assumed of a class that has no such setting."""
-    if config.get("folds") is not None:
+    if has_folds(config):
         return True
     if split in config:
         return config[split] is not None

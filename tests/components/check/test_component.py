@@ -84,6 +84,19 @@ def test_what_is_right_passes(changes, capsys):
 
 
 @pytest.mark.parametrize(
+    ("settings", "measure"),
+    [
+        (["val=null", "test=null", "folds=3", "fold=0"], "trec2019/nDCG@10"),
+        (["test=null", "more_tests={new: mtlrank-embedded/test}"], "trec2019@new/nDCG@10"),
+    ],
+    ids=["a fold", "only further test sets"],
+)
+def test_a_head_may_be_judged_without_a_source_for_test(settings, measure):
+    overrides = [f"++datamodule.dataset.datasets.trec2019.{setting}" for setting in settings]
+    checked(tasks=["trec2019"], overrides=overrides, registry="registry", measures=[measure])
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"num_nodes": 0}, "num_nodes is 0, expected at least 1"),
