@@ -34,7 +34,7 @@ from mtlrank.datamodule.dataset.mtl import check_names
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import JUDGED_RUN
 from mtlrank.progress import say, time_left, warn
-from mtlrank.run_folder import check_owner
+from mtlrank.run_folder import check_owner, run_identity
 from mtlrank.shard import Shard
 from mtlrank.storage import fingerprint, join, local_path, safe_name, writable_folder
 from mtlrank.words import counted
@@ -67,7 +67,7 @@ def run(vary: Vary) -> list[Comparison]:
     """
     config = vary({})
     runs = plan(config)
-    root = local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(_identity(config))}")
+    root = folder_of(config)
     shard = Shard.parse(config["study"]["shard"])
     mine = runs[shard.number - 1 :: shard.total]  # each shard gets short runs of single tasks and long ones of mixtures
     configs = {each: config_of(each, vary, root) for each in mine}  # all, before the first one starts
@@ -88,6 +88,12 @@ def run(vary: Vary) -> list[Comparison]:
     rows = conclude(config, runs, root)
     print(f"results: {root}   report: {root / 'transfer' / 'transfer.html'}")
     return rows
+
+
+def folder_of(config: Config) -> Path:
+    """The folder of a study. By default it is named after what its runs have in common: later ones go into the same one."""
+    same = {k: v for k, v in run_identity(config).items() if k != "seed" and not k.startswith("study.")}
+    return local_path(config["output_dir"] or Path("runs") / f"study-{fingerprint(same)}")
 
 
 def plan(config: Config) -> list[Run]:
@@ -322,8 +328,3 @@ def _checked(config: Config) -> dict[str, Any]:
         measures = [measure for each in named for measure in each or ()]
         all_known("study.measures", study["measures"] or [], measures, "measures")
     return study
-
-
-def _identity(config: Config) -> dict[str, Any]:
-    """The settings that name a study's folder: without seeds and mixtures, as more of them go into the same one."""
-    return {k: v for k, v in config.items() if k not in ("study", "output_dir", "data_dir", "seed", "force")}

@@ -232,6 +232,15 @@ def test_a_split_that_a_config_does_not_name_is_there_only_if_its_class_says_so(
     assert has_split({"_target_": "mtlrank.datamodule.dataset.PreparedDataset"}, "val")
 
 
+def test_a_study_goes_on_in_its_folder_with_more_runs_or_on_another_machine():
+    here, *same = (
+        study.folder_of(vary_with(*SHORT, *words)({}))
+        for words in ([], ["study.seeds=[7]"], ["datamodule.num_workers=2"], ["training.checkpoint_minutes=3"])
+    )
+    assert same == [here] * 3
+    assert study.folder_of(vary_with(*SHORT, "training.epochs=9")({})) != here
+
+
 def test_each_run_has_its_own_checkpoints_and_a_monitor_that_it_has(tmp_path):
     vary = vary_with(*SHORT, "training.checkpoint_dir=gs://bucket/study", "training.monitor=val/msm_ner/Accuracy")
     runs = [study.Run((task,), 3) for task in ("msm_ner", "msm_sem_sim")]
