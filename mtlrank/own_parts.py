@@ -5,7 +5,7 @@ Only types and shapes are checked, no values, so that no step waits for the devi
 
 from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, getmembers, isfunction, signature
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,13 +13,15 @@ from torch.optim import Optimizer
 from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
 
+T = TypeVar("T")
+
 
 def name_of(value: object) -> str:
     """The name of an object's class, with its module."""
     return _name(type(value))
 
 
-def instance_of(what: str, value: Any, base: type, sets: str = "") -> Any:
+def instance_of(what: str, value: Any, base: type[T], sets: str = "") -> T:
     """`value`, if it is an instance of `base` whose methods can be called as those of `base`.
 
     `sets` is an attribute that `base.__init__` sets, if `base` is no module.
@@ -59,7 +61,7 @@ def _check_override(override: Callable[..., Any], method: Callable[..., Any]) ->
         ) from error
 
 
-def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> Any:
+def shaped(what: str, value: Any, expected: tuple[int, ...], meaning: str) -> Tensor:
     """`value`, if it is a tensor of the expected shape; `meaning` says what that is."""
     if not isinstance(value, Tensor) or value.shape != expected:
         raise ConfigError(f"{what} gives {_kind(value)}, expected a tensor, {meaning}: {tuple(expected)}.")

@@ -19,8 +19,7 @@ def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) ->
     node = {k: v for k, v in config["datamodule"].items() if k != "dataset"}
     mixture = {k: v for k, v in config["datamodule"]["dataset"].items() if k != "datasets"}
     built = build_object(node, dataset=build_object(mixture, datasets=dict(datasets)))
-    datamodule: MTLDataModule = instance_of("datamodule", built, MTLDataModule)
-    return datamodule
+    return instance_of("datamodule", built, MTLDataModule)
 
 
 def check_samplers(config: Config) -> None:

@@ -36,7 +36,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")
 def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     """A dataset, not prepared yet. Its `licence` goes only into the manifest."""
     built = build_object({key: value for key, value in config.items() if key != "licence"})
-    dataset: PreparedDataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset, "manifest")
+    dataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset, "manifest")
     instance_of(f"The task of {dataset.name!r}", dataset.task, Task, "measures")
     measures.check(dataset.task.kind, dataset.task.measures)
     return dataset

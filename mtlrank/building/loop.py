@@ -34,7 +34,7 @@ def build_loop(
     node = {k: v for k, v in config["loop"].items() if k != "logger"}
     with _naming_loss():
         built = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
-    loop: MultiTaskLoop = instance_of("loop", built, MultiTaskLoop)
+    loop = instance_of("loop", built, MultiTaskLoop)
     instance_of("loop.loss", loop.loss, Combiner)
     if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)

@@ -34,13 +34,13 @@ def build_body(config: Config) -> MTLBody:
     """The body, after checking it and every head as far as that is possible without data."""
     start = _start_from(config)
     built = build_object({**config["model"]["body"], **({"pretrained": False} if start else {})})
-    body: MTLBody = instance_of("model.body", built, MTLBody)
+    body = instance_of("model.body", built, MTLBody)
     if start:
         start_body(start, body)
     owners = _owners(config)
     heads = {key: _build_head(config, body, owner, output_dim=1) for key, owner in owners.items()}
     nodes = datasets_of(config)
-    tasks: dict[str, Task] = {
+    tasks = {
         key: instance_of(f"The task of {key!r}", build_object(dataset["task"]), Task, "measures")
         for key, dataset in nodes.items()
     }
@@ -82,7 +82,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
         _check_pairs(key, built[owners[key]].pooler, dataset)
     heads = {dataset.name: built.get(key, datasets[owners[key]].name) for key, dataset in datasets.items()}
     rest = {k: v for k, v in config["model"].items() if k not in ("body", "heads", "start_from")}
-    model: MultiTaskModel = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
+    model = instance_of("model", build_object(rest, body=body, heads=heads), MultiTaskModel)
     if start := _start_from(config):
         tasks = {dataset.name: dataset.task for dataset in datasets.values()}
         labels = {dataset.name: facts_of(dataset.manifest["labels"], dataset.task) for dataset in datasets.values()}
@@ -158,7 +158,7 @@ def _build_head(config: Config, body: MTLBody, key: str, output_dim: int) -> MTL
         built = build_object(node)(body_dim=body.out_dim, num_layers=body.num_layers, output_dim=output_dim)
     except (ConfigError, TypeError, ValueError) as error:  # the latter two: wrong arguments
         raise ConfigError(f"Head {key!r}: {error}") from error
-    head: MTLHead = instance_of(f"model.heads.{key}", built, MTLHead)
+    head = instance_of(f"model.heads.{key}", built, MTLHead)
     if head.published and head.published.backbone != body.backbone:
         raise ConfigError(
             f"Head {key!r} starts with weights of {head.published.backbone!r}, but the body is {body.backbone!r}: expected "

@@ -98,8 +98,7 @@ def _is_trained(config: Config, model: MultiTaskModel) -> bool:
 def build_service(config: Config) -> Service | None:
     """The service that values are logged to, not started yet; None if none is configured."""
     node = config["loop"].get("logger")
-    service: Service | None = instance_of("loop.logger", build_object(node), Service) if node else None
-    return service
+    return instance_of("loop.logger", build_object(node), Service) if node else None
 
 
 def build_trainer(config: Config, output: Path, milestones: Milestones, service: Service | None = None) -> pl.Trainer:

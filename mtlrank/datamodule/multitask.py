@@ -86,7 +86,7 @@ class MTLDataModule(pl.LightningDataModule):
             raise ConfigError(
                 f"datamodule.{split}_sampler: {sampler_name(make)} does not take its settings: {error}."
             ) from error
-        checked: MTLSampler = instance_of(f"datamodule.{split}_sampler", sampler, MTLSampler, "sizes")
+        checked = instance_of(f"datamodule.{split}_sampler", sampler, MTLSampler, "sizes")
         if split == "train":
             checked.accumulated, checked.most_batches = self.accumulated, self.most_batches
         if checked.num_samples() == 0:

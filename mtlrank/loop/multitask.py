@@ -229,7 +229,7 @@ class MultiTaskLoop(pl.LightningModule):
 
     def _total(self, losses: Mapping[str, Tensor], batch: MTLBatch) -> Tensor:
         what = f"loop.loss ({name_of(self.loss)})"
-        total: Tensor = shaped(what, self.loss(losses, list(batch.step.totals)), (), "one number")
+        total = shaped(what, self.loss(losses, list(batch.step.totals)), (), "one number")
         if not total.requires_grad and any(loss.requires_grad for loss in losses.values()):
             raise ConfigError(f"{what} gives a number without a gradient: is it detached from the losses?")
         return total

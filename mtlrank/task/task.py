@@ -85,7 +85,7 @@ class ItemTask(Task):
 
     def loss(self, logits: Tensor, batch: TaskBatch) -> Tensor:
         what = f"{name_of(self)}.item_loss"
-        losses: Tensor = shaped(what, self.item_loss(logits.float(), batch), batch.labels.shape, "one number an item")
+        losses = shaped(what, self.item_loss(logits.float(), batch), batch.labels.shape, "one number an item")
         totals = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, losses)
         counts = losses.new_zeros(batch.num_samples).index_add(0, batch.item_sample, torch.ones_like(losses))
         return totals / counts.clamp(min=1)

@@ -39,11 +39,11 @@ class MTLHead(nn.Module, ABC):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.pooler: Pooler = instance_of("The pooler", pooler(body_dim=body_dim, num_layers=num_layers), Pooler)
+        self.pooler = instance_of("The pooler", pooler(body_dim=body_dim, num_layers=num_layers), Pooler)
         self.output_dim = output_dim
         self.dropout = nn.Dropout(dropout)
         projection = self.project(self.pooler.out_dim, output_dim)
-        self.projection: nn.Module = instance_of(f"What {name_of(self)}.project gives", projection, nn.Module)
+        self.projection = instance_of(f"What {name_of(self)}.project gives", projection, nn.Module)
 
     @abstractmethod
     def project(self, in_dim: int, out_dim: int) -> nn.Module:
@@ -89,7 +89,7 @@ class MTLHead(nn.Module, ABC):
         pooled = self.dropout(pooled)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 scores would tie documents that differ
             logits = self.projection(pooled.float())
-        scores: Tensor = shaped(f"The head {name_of(self)}", logits, (passages, self.output_dim), "(items, outputs)")
+        scores = shaped(f"The head {name_of(self)}", logits, (passages, self.output_dim), "(items, outputs)")
         return scores if batch.passage_item is None else self.of_passages(scores, batch)
 
     def of_passages(self, logits: Tensor, batch: TaskBatch) -> Tensor:
