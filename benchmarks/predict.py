@@ -148,9 +148,9 @@ def prepared(options: argparse.Namespace, rows: list[Pair], *, compiled: bool = 
     model = _model(options)
 
     def score(dataset: Pairs) -> None:
-        data: Any = MTLDataset({"ranking": dataset}).split("train")
+        data = MTLDataset({"ranking": dataset}).split("train")
         loader = MTLLoader(data, LongestFirst(data.sizes, options.batch_size, lengths=data.lengths))
-        found = score_split(model, {"ranking": dataset}, "train", loader, len(loader), _precision(options))
+        found = score_split(model, {"ranking": dataset}, "train", loader, _precision(options))
         assert found["ranking"].num_samples == len(dataset.rows)
 
     with tempfile.TemporaryDirectory() as folder:

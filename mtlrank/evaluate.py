@@ -240,10 +240,10 @@ def _judge(
     model: MultiTaskModel, dataset: PreparedDataset, folder: Path, scoring: Scoring, split: str, weights: str
 ) -> dict[str, float]:
     """Judge one head and write its folder; returns the measures' values."""
-    data: Any = MTLDataset({dataset.name: dataset}).split(split)
+    data = MTLDataset({dataset.name: dataset}).split(split)
     loader = MTLLoader(data, scoring.sampler(data.sizes, scoring.batch_size, lengths=data.lengths))
     context = evaluation_precision(scoring.precision)
-    predictions = score_split(model, {dataset.name: dataset}, split, loader, len(loader), context)[dataset.name]
+    predictions = score_split(model, {dataset.name: dataset}, split, loader, context)[dataset.name]
     measured = predictions.judge()
     write_head(folder, dataset, predictions, measured, weights)
     return measured.values

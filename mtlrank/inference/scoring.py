@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
+from mtlrank.datamodule.loader import MTLLoader
 from mtlrank.evaluation.predictions import PackedScores, Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import name_of, shaped
@@ -26,21 +27,20 @@ def score_split(
     model: MultiTaskModel,
     datasets: Mapping[str, PreparedDataset],
     split: str,
-    batches: Iterable[MTLBatch],
-    total: int,
+    batches: MTLLoader,
     precision: Callable[[], AbstractContextManager[object]],
     after_batch: Callable[[], object] | None = None,
     with_losses: bool = False,
 ) -> dict[str, Predictions]:
     """Score the batches of a split of several datasets; returns predictions by dataset name.
 
-    `total` is the number of batches, `precision` gives the context to compute in, `after_batch` may raise to stop early.
-    `with_losses` also keeps the losses of samples. The model's mode is restored afterwards.
+    `precision` gives the context to compute in, `after_batch` may raise to stop early. `with_losses` also keeps the losses
+    of samples. The model's mode is restored afterwards.
     """
     predictions = {name: Predictions(dataset, split) for name, dataset in datasets.items() if dataset.has(split)}
     device, training = next(model.parameters()).device, model.training
     model.eval()
-    progress = Progress(f"scoring {split}", "batches", total)
+    progress = Progress(f"scoring {split}", "batches", len(batches))
     tasks = {name: dataset.task for name, dataset in datasets.items()}
 
     def submit(batch: MTLBatch) -> tuple[MTLBatch, Arriving, Arriving]:

@@ -233,15 +233,12 @@ class Milestones(pl.Callback):
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
         loop.finite.require_some(self.position.step)
-        loader = trainer.datamodule.loader("val")
-        precision = trainer.precision_plugin.val_step_context
         predictions = score_split(
             loop.model,
             loop.datasets,
             "val",
-            loader,
-            len(loader),
-            precision,
+            trainer.datamodule.loader("val"),
+            trainer.precision_plugin.val_step_context,
             after_batch=partial(self._leave_if_asked, trainer),
             with_losses=True,
         )
