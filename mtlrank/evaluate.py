@@ -131,7 +131,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
     folders = {}
     for key, node in datasets_of(config).items():
         folders[key] = prepared_folder(config, key)
-        kept = join(config["data_dir"], f"{key}-{learnt.get(key)}")
+        kept = prepared_folder(config, key, learnt[key]) if key in learnt else folders[key]
         if kept != folders[key] and exists(join(kept, MANIFEST)) and not exists(join(folders[key], MANIFEST)):
             dataset = build_dataset(node)
             try:
@@ -193,20 +193,19 @@ def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judge
 
 def _check_on(config: Config) -> None:
     """Refuse settings that would have no effect, and test sets that are no collections."""
-    for name, source in (config["on"] or {}).items():
+    if not config["on"]:
+        for name in ("head", "relevance_level", "num_candidates", "max_passages", "missing_texts"):
+            if config[name] is not None:
+                raise ConfigError(f"{name} is {config[name]!r}, but it belongs to on={{name: collection}}.")
+        return
+    for name, source in config["on"].items():
         if not isinstance(source, str | Mapping):
             raise ConfigError(
                 f"on.{name} is {source!r}, expected an id of ir_datasets or files, as in beir/scifact/test."
             )
-    alone = (
-        ("tasks",) if config["on"] else ("head", "relevance_level", "num_candidates", "max_passages", "missing_texts")
-    )
-    if ignored := [name for name in alone if config[name] is not None]:
-        reason = (
-            "on judges one head: choose it with head=..." if config["on"] else "it belongs to on={name: collection}."
-        )
-        raise ConfigError(f"{ignored[0]} is {config[ignored[0]]!r}, but {reason}")
-    if config["on"] and config["split"] != "test":
+    if config["tasks"] is not None:
+        raise ConfigError(f"tasks is {config['tasks']!r}, but on judges one head: choose it with head=...")
+    if config["split"] != "test":
         raise ConfigError(f"split is {config['split']!r}, but what on names are test sets. Leave split out.")
 
 
