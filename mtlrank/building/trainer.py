@@ -31,15 +31,17 @@ from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import instance_of
 
 LOGS = ("logs", "tensorboard")  # in a run's folder, each with a folder per attempt
-_REFUSED = {  # what is wrong with callbacks of Lightning
-    "mtlrank validates, stops and saves by itself: leave it out and use training.monitor, training.patience and "
-    "training.checkpoint_minutes": (pl.callbacks.EarlyStopping, pl.callbacks.Checkpoint),
-    "mtlrank judges and saves the weights that are trained, so their averages would be lost: leave it out": (
-        *(pl.callbacks.WeightAveraging, pl.callbacks.StochasticWeightAveraging),
+_REFUSED = {  # callbacks of Lightning, and what is wrong with them
+    (pl.callbacks.EarlyStopping, pl.callbacks.Checkpoint): (
+        "mtlrank validates, stops and saves by itself: leave it out and use training.monitor, training.patience and "
+        "training.checkpoint_minutes"
     ),
-    "mtlrank plans batches, steps and rates before it starts: leave it out and set trainer.accumulate_grad_batches, "
-    "training.batch_size and loop.optimizer.lr": (
-        *(pl.callbacks.GradientAccumulationScheduler, pl.callbacks.BatchSizeFinder, pl.callbacks.LearningRateFinder),
+    (pl.callbacks.WeightAveraging, pl.callbacks.StochasticWeightAveraging): (
+        "mtlrank judges and saves the weights that are trained, so their averages would be lost: leave it out"
+    ),
+    (pl.callbacks.GradientAccumulationScheduler, pl.callbacks.BatchSizeFinder, pl.callbacks.LearningRateFinder): (
+        "mtlrank plans batches, steps and rates before it starts: leave it out and set trainer.accumulate_grad_batches, "
+        "training.batch_size and loop.optimizer.lr"
     ),
 }
 
@@ -69,15 +71,8 @@ def build_milestones(
     `start` has the hashes of the weights that it starts from, as `starting_weights` gives them.
     """
     training = config["training"]
-    plan = Plan(
-        training["val_checks_per_epoch"],
-        training["patience"],
-        training["checkpoint_minutes"],
-        training["checkpoint_steps"],
-        training["epochs"],
-        training["max_steps"],
-        at_start=not training["epochs"] or _is_trained(config, model),
-    )
+    settings = {name: training[name] for name in Plan._fields if name != "at_start"}
+    plan = Plan(**settings, at_start=not training["epochs"] or _is_trained(config, model))
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
     identity |= {f"heads.{name}": f"that of {other}" for name, other in model.shared.items()}
@@ -157,7 +152,7 @@ def check_trainer(config: Config) -> None:
     """
     for node in config["trainer"].get("callbacks") or ():
         found = locate(str(node["_target_"])) if isinstance(node, Mapping) and "_target_" in node else None
-        for reason, kinds in _REFUSED.items():
+        for kinds, reason in _REFUSED.items():
             if isinstance(found, type) and issubclass(found, kinds):
                 raise ConfigError(f"trainer.callbacks has {found.__name__}, but {reason}.")
     if str(config["trainer"]["precision"]) in ("16", "16-mixed") and not is_on_gpus(config["trainer"]):

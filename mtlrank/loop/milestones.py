@@ -53,7 +53,7 @@ class Position(NamedTuple):
 class Plan(NamedTuple):
     """When to validate, save and stop."""
 
-    val_checks_per_epoch: int = 1  # 0: never
+    val_checks_per_epoch: int = 1
     patience: int | None = None  # validations without improvement before training stops
     checkpoint_minutes: float | None = 10.0  # checkpoints are also written after each validation
     checkpoint_steps: int | None = None
@@ -68,8 +68,8 @@ class Milestones(pl.Callback):
     Lightning's own callbacks would not do: their checkpoints in the middle of an epoch lose a validation that was due, its
     loops cannot be stopped while they validate, and one process alone cannot tell the others to stop. So a checkpoint holds
     the position in the epoch, and Lightning's loops are set to it when the checkpoint is read, on any number of processes.
-    `identity` describes what is learnt (data, tokenizer, heads), by keys that begin with their kind; `code` is the version
-    of the code that trains. `started` is when the run was, as `time.time` counts; by default now.
+    `identity` describes what is learnt (data, tokenizer, heads, body), by keys that begin with their kind; `code` is the
+    version of the code that trains. `started` is when the run was, as `time.time` counts; by default now.
     """
 
     def __init__(
