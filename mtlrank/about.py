@@ -22,6 +22,7 @@ PROBED = "probe.json"  # in the folder of a probe: its results
 MODEL = "model"  # folders of a run: its model, the results of its heads, and the pages on both
 EVALUATION = "evaluation"
 REPORT = "report"
+COSTS = ("steps", "samples", "seconds")  # of a run, in its description
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "ir-measures", "pytrec-eval-terrier")
 
 
@@ -56,10 +57,9 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def costs(folder: Path) -> dict[str, int | float]:
-    """What the run in a folder took: its `steps`, `samples` and `seconds`, as far as these were recorded."""
+    """What the run in a folder took, by key of `COSTS`, as far as it was recorded."""
     described = read_about(folder)
-    recorded: dict[str, Any] = {key: described.get(key) for key in ("steps", "samples", "seconds")}
-    return {key: value for key, value in recorded.items() if type(value) in (int, float)}
+    return {key: described[key] for key in COSTS if type(described.get(key)) in (int, float)}
 
 
 def is_unfinished(folder: Path) -> bool:

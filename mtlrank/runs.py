@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from mtlrank.about import METRICS, MODEL, RUN, costs, read_about
+from mtlrank.about import COSTS, METRICS, MODEL, RUN, costs, read_about
 from mtlrank.checks import is_number, nearest
 from mtlrank.comparing.confounds import confounds
 from mtlrank.comparing.found_runs import find_runs
@@ -31,7 +31,6 @@ from mtlrank.progress import say, warn
 from mtlrank.storage import read_json, write_text
 
 _AGAIN = "Leave this run out, or run its command again with force=true."
-_COSTS = ("steps", "samples", "seconds")  # of a run, as its about.json has them
 
 
 class Reached(NamedTuple):
@@ -220,10 +219,10 @@ def _cell(row: Reached, key: str) -> str:
 def _as_csv(rows: Sequence[Reached], keys: Sequence[str]) -> str:
     """A row for each system: its runs, mean and standard deviation of each measure, and the mean cost of a run."""
     of_measures = [f"{key}{what}" for key in keys for what in ("", " (sd)")]
-    table: list[list[Any]] = [["system", "runs", *of_measures, *_COSTS, "folders"]]
+    table: list[list[Any]] = [["system", "runs", *of_measures, *COSTS, "folders"]]
     for row in rows:
         cells = [value for key in keys for value in (row.mean(key), row.spread(key))]
-        costs = [_mean_cost(row.folders, what) for what in _COSTS]
+        costs = [_mean_cost(row.folders, what) for what in COSTS]
         table.append([row.system, len(row.folders), *cells, *costs, " ".join(map(str, row.folders))])
     return as_csv(table)
 
