@@ -39,9 +39,8 @@ class Lengths(NamedTuple):
         """
         if self.max_query_length is not None:
             return np.minimum(first, self.max_query_length)
-        is_first_longer = np.minimum(first, self.max_length) > np.minimum(
-            second, self.max_length
-        )  # no more need be stored
+        # More than `max_length` tokens of a text need not be stored, so they are not compared.
+        is_first_longer = np.minimum(first, self.max_length) > np.minimum(second, self.max_length)
         half = rooms // 2 + rooms % 2 * is_first_longer
         kept: Ints = np.minimum(first, np.maximum(rooms - second, half))
         return kept

@@ -278,7 +278,6 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 
 def shares_of(losses: Mapping[str, Tensor], batch: MTLBatch, world_size: int) -> dict[str, Tensor]:
     """Losses whose mean, averaged over processes and accumulated batches, is that over all of the task's in this step."""
-    batches = (
-        world_size * batch.step.batches * (batch.weight > 0)
-    )  # a process without one repeats a sample, with weight 0
+    # A process without a batch repeats a sample, with weight 0.
+    batches = world_size * batch.step.batches * (batch.weight > 0)
     return {name: loss * (len(loss) * batches / batch.step.totals[name]) for name, loss in losses.items()}
