@@ -205,7 +205,7 @@ def test_what_samplers_and_losses_say_of_tasks_that_are_left_out_goes_with_them(
 def test_tasks_without_a_split_of_their_own_are_learnt_but_not_compared(data_dir, tmp_path, capsys):
     words = [*SHORT, "datamodule.dataset.datasets.msm_ner.val=null"]
     config = vary_with(*words, f"data_dir={data_dir}", f"output_dir={tmp_path}")({})
-    assert study._mixtures(config) == [("msm_sem_sim",), ("msm_sem_sim", "msm_ner")]
+    assert {run.mixture for run in study.plan(config)} == {("msm_sem_sim",), ("msm_sem_sim", "msm_ner")}
     assert "trained with others, but not compared: msm_ner" in capsys.readouterr().err
 
 
@@ -342,7 +342,14 @@ def test_one_task_is_no_study_and_the_way_to_train_its_seeds_and_folds_is_told(t
 
 def test_folds_may_be_given_by_a_file(tmp_path):
     file = write(tmp_path / "folds.tsv", [f"q{i}\t{i % 4}" for i in range(8)])
-    config = folded(tmp_path, f"datamodule.dataset.datasets.trec2019.folds={file}")({})
-    runs = study._runs(("trec2019", "msm_bm25"), 7, config)
-    assert [str(run.place) for run in runs] == [f"trec2019+msm_bm25/seed-7/fold-{i}" for i in range(4)]
-    assert study._runs(("msm_bm25",), 7, config) == [study.Run(("msm_bm25",), 7)]
+    words = [
+        f"datamodule.dataset.datasets.trec2019.folds={file}",
+        "tasks=[trec2019,msm_bm25,msm_ner]",
+        "study.mixtures=[[trec2019,msm_bm25],[msm_bm25,msm_ner]]",
+        "study.seeds=[7]",
+    ]
+    assert [str(run.place) for run in study.plan(folded(tmp_path, *words)({}))] == [
+        *(f"trec2019/seed-7/fold-{i}" for i in range(4)),
+        *(f"trec2019+msm_bm25/seed-7/fold-{i}" for i in range(4)),
+        "msm_bm25+msm_ner/seed-7",
+    ]
