@@ -279,7 +279,7 @@ def mtlrank(
         take_turn(options)
         if compiled:
             model.body.compile_layers(torch.device(options.device))
-        milestones = Milestones(Checkpoints(Path(folder) / "out"), Monitored("x", "AP"), signals, Plan(0), {}, [])
+        milestones = Milestones(Checkpoints(Path(folder) / "out"), Monitored(("x",), "AP"), signals, Plan(0), {}, [])
         trainer = build_trainer(config, Path(folder), milestones)
         trainer.callbacks.insert(0, Times())
         optimizer = partial(torch.optim.AdamW, lr=2e-5, fused=True)

@@ -138,7 +138,6 @@ def _warn(rows: Sequence[Reached], keys: Sequence[str]) -> None:
 class _Trained(NamedTuple):
     """What the config of a run says of its measures."""
 
-    monitor: str | None
     max_val_queries: int | None
     measures: dict[str, list[str] | None]  # by dataset name, the main task first; None: those of the task's class
 
@@ -149,7 +148,7 @@ def _trained(folder: Path) -> _Trained:
     try:
         training = config["training"]
         named = {str(dataset["name"]): measures_of(dataset) for dataset in datasets_of(config).values()}
-        return _Trained(training["monitor"], training.get("max_val_queries"), named)
+        return _Trained(training.get("max_val_queries"), named)
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: it is not the config of a run. {_AGAIN}") from error
 
@@ -160,7 +159,7 @@ def _default_measures(rows: Sequence[Reached], known: set[str]) -> list[str]:
     monitored = set[str]()
     for folder in (folder for row in rows for folder in row.folders):
         trained = _trained(folder)
-        monitored.add(str(read_about(folder).get("chosen by", trained.monitor)))
+        monitored.add(str(read_about(folder).get("chosen by")))
         for name, of_dataset in trained.measures.items():
             if measured := of_dataset or sorted(_measured(name, known)):
                 heads.setdefault(name, measured[0])

@@ -27,7 +27,7 @@ from mtlrank.comparing.folds import write_joined
 from mtlrank.comparing.systems import read_system
 from mtlrank.comparing.transfer import print_transfer, transfer, write_transfer
 from mtlrank.composing.objects import parameters_of
-from mtlrank.composing.selection import check_monitor, select_tasks
+from mtlrank.composing.selection import check_monitor, monitors, select_tasks
 from mtlrank.config import Config, datasets_of, has_folds, measures_of
 from mtlrank.datamodule.dataset.folds import number_of_folds
 from mtlrank.datamodule.dataset.mtl import check_names
@@ -210,8 +210,8 @@ def config_of(each: Run, vary: Vary, root: Path) -> Config:
         changes["training.checkpoint_dir"] = join(training["checkpoint_dir"], *each.place.parts)
     config = vary(changes)
     names = {dataset["name"] for dataset in _datasets(config).values()}
-    if training["monitor"] and not any(f"/{name}/" in training["monitor"] for name in names):
-        config["training"]["monitor"] = None  # this run does not have its head
+    mine = [key for key in monitors(config) if any(f"/{name}/" in key for name in names)]
+    config["training"]["monitor"] = mine[0] if len(mine) == 1 else mine or None  # other heads are not in this run
     for dataset in datasets_of(config).values():
         if has_folds(dataset):
             dataset["fold"] = each.fold

@@ -86,7 +86,7 @@ def objective(config: Config, metrics: Mapping[str, float]) -> float | None:
     if not metrics:
         return None
     config = select_tasks(config)
-    return metrics.get(_chosen_by(run_folder.output_folder(config), config))
+    return metrics.get(_chosen_by(run_folder.output_folder(config)))
 
 
 def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int | float]:
@@ -96,14 +96,14 @@ def summary(folder: Path, metrics: Mapping[str, float]) -> dict[str, str | int |
         key: description[key] for key in ("mtlrank", "commit", "started", "seconds", "steps") if key in description
     }
     facts |= {"tasks": ", ".join(datasets_of(config)), "seed": config["seed"]}
-    if (key := _chosen_by(folder, config)) in metrics:
+    if (key := _chosen_by(folder)) in metrics:
         facts |= {"chosen by": key, "reached": metrics[key]}
     return facts
 
 
-def _chosen_by(folder: Path, config: Config) -> str:
-    """The key of the measure that chose a finished run's weights; empty if that is not known."""
-    return str(read_about(folder).get("chosen by") or config["training"]["monitor"] or "")
+def _chosen_by(folder: Path) -> str:
+    """The key of what chose a finished run's weights; empty if that is not known."""
+    return str(read_about(folder).get("chosen by", ""))
 
 
 def _selected(config: Config) -> Config:

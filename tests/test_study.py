@@ -252,6 +252,14 @@ def test_each_run_has_its_own_checkpoints_and_a_monitor_that_it_has(tmp_path):
     assert [each["monitor"] for each in training] == ["val/msm_ner/Accuracy", None]
 
 
+def test_of_a_monitored_mean_a_run_keeps_the_part_that_it_has(tmp_path):
+    keys = ["val/msm_ner/Accuracy", "val/msm_ner/MacroF1", "val/msm_sem_sim/Spearman"]
+    vary = vary_with(*SHORT, f"training.monitor=[{','.join(keys)}]")
+    mixtures = [("msm_ner",), ("msm_sem_sim",), ("msm_ner", "msm_sem_sim")]
+    configs = [study.config_of(study.Run(mixture, 3), vary, tmp_path) for mixture in mixtures]
+    assert [config["training"]["monitor"] for config in configs] == [keys[:2], keys[2], keys]
+
+
 FOLDS = [
     "tasks=[trec2019,msm_bm25]",
     "training.epochs=1",

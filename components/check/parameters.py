@@ -16,6 +16,7 @@ from mtlrank.errors import ConfigError, StorageError
 from mtlrank.evaluation.judged_head import head_name
 from mtlrank.progress import warn
 from mtlrank.registry.margin import check_margin
+from mtlrank.storage.paths import Place
 from mtlrank.storage.paths import parse as parse_path
 
 # Folders at the root of a pod that belong to the image, and those that Kubeflow Pipelines mounts.
@@ -38,6 +39,7 @@ def check_training(values: Mapping[str, Any], are_tasks_given: bool = True) -> N
     """
     check_lists(values)
     check_pods(values)
+    check_folders(values)
     settings = {**train_settings(values), "output_dir": "of the step"}
     config = pipeline_config(settings, values["overrides"])
     if not are_tasks_given:
@@ -123,11 +125,24 @@ def mounted_above(path: str) -> list[str]:
     return [str(folder) for folder in (place, *place.parents[:-1]) if folder.is_mount()]
 
 
-def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:
+def check_folders(values: Mapping[str, Any]) -> None:
+    """Refuse paths that no step could use as a folder."""
+    for name in _PLACES:
+        if values.get(name):
+            place = _parsed(name, values[name])
+            if isinstance(place, Path) and place.exists() and not place.is_dir():
+                raise ConfigError(f"{name} is {values[name]!r}, which is no folder here.")
+
+
+def _parsed(name: str, path: str) -> Path | Place:
     try:
-        place = parse_path(path)
+        return parse_path(path)
     except StorageError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def _check_place(name: str, path: str, mounted: Sequence[str]) -> None:
+    place = _parsed(name, path)
     if isinstance(place, Path):
         if not place.is_absolute():
             raise ConfigError(

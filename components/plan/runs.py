@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.check.parameters import check_lists, check_pods, check_shard, check_tasks
+from components.check.parameters import check_folders, check_lists, check_pods, check_shard, check_tasks
 from components.train.settings import number_of_gpus, shared_settings
 from mtlrank.checks import is_number
 from mtlrank.composing.compose import pipeline_config
@@ -25,6 +25,7 @@ def check_study(values: Mapping[str, Any], are_tasks_given: bool = True) -> tupl
     if not all(is_number(seed) for seed in values["seeds"]):
         raise ConfigError(f"seeds is {json.dumps(values['seeds'])}: expected a list of whole numbers, as in [1, 2, 3].")
     check_pods(values)
+    check_folders(values)
     shared, overrides = run_settings(values), values["overrides"]
     settings = {**shared, **study_settings(values)}
     # Each run sets these two, so overrides must not.

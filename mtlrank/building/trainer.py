@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 from mtlrank.building.devices import is_on_gpus, num_processes
 from mtlrank.building.own_classes import code_of
 from mtlrank.composing.objects import build_object, locate
-from mtlrank.composing.selection import require_monitor
+from mtlrank.composing.selection import monitors, require_monitors
 from mtlrank.config import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
@@ -177,7 +177,7 @@ def _trainer(settings: dict[str, Any], **kwargs: Any) -> pl.Trainer:
 
 
 def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monitored:
-    """The metric that chooses the checkpoint. It must be one that validation computes."""
+    """The metric that chooses the checkpoint, or several. They must be such as validation computes."""
     keys = {
         f"val/{dataset.name}/{measure}": measure
         for dataset in datasets.values()
@@ -186,9 +186,9 @@ def monitored(config: Config, datasets: Mapping[str, PreparedDataset]) -> Monito
     }
     if not keys:
         raise no_validation(datasets)
-    key = config["training"]["monitor"] or next(iter(keys))
-    require_monitor(key, keys)
-    return Monitored(key, keys[key])
+    chosen = monitors(config) or [next(iter(keys))]
+    require_monitors(chosen, keys)
+    return Monitored(tuple(key.removeprefix("val/") for key in chosen), keys[chosen[0]])
 
 
 def no_validation(keys: Iterable[str]) -> ConfigError:

@@ -24,22 +24,20 @@ _MANY = 10  # differences named in a sentence
 _LONG = 60  # characters of a value, such as a path or names of tasks
 
 
-class MadeFrom(NamedTuple):
-    """What a run was made from."""
+class Traced(NamedTuple):
+    """A run with the hashes of what it was made from."""
 
     run: Path
     settings: Settings
-    hashes: Mapping[
-        str, str
-    ]  # of data by the dataset's key, of weights by the setting that names them, and of `OWN_CLASSES`
+    hashes: Mapping[str, str]  # by the key of a dataset, by the setting that names weights, or by `OWN_CLASSES`
 
 
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
     """The confounds in sentences, from the run folders of each system. Folders without a config are left out."""
     folders = {name: [path for path in paths if path.is_dir()] for name, paths in groups.items()}
     found = {name: [settings for path in paths if (settings := _settings(path))] for name, paths in folders.items()}
-    made_from = [read for paths in folders.values() for path in paths if (read := _made_from(path))]
-    return confounds_of({name: runs for name, runs in found.items() if runs}) + changed_since(made_from)
+    traced = [read for paths in folders.values() for path in paths if (read := _traced(path))]
+    return confounds_of({name: runs for name, runs in found.items() if runs}) + changed_since(traced)
 
 
 def confounds_of(systems: Mapping[str, Sequence[Settings]]) -> list[str]:
@@ -65,11 +63,11 @@ def confounds_of(systems: Mapping[str, Sequence[Settings]]) -> list[str]:
     return notes
 
 
-def changed_since(runs: Sequence[MadeFrom]) -> list[str]:
+def changed_since(runs: Sequence[Traced]) -> list[str]:
     """In sentences: data and weights that are others for a later run, although both have the same settings of them."""
     notes = []
     for name in dict.fromkeys(name for run in runs for name in run.hashes):
-        first = dict[str, MadeFrom]()  # by settings
+        first = dict[str, Traced]()  # by settings
         for run in (run for run in runs if name in run.hashes):
             other = first.setdefault(repr(_settings_of_part(run.settings, name)), run)
             if other.hashes[name] != run.hashes[name]:
@@ -95,11 +93,11 @@ def _settings_of_part(settings: Settings, name: str) -> list[tuple[str, object]]
     )
 
 
-def _made_from(run: Path) -> MadeFrom | None:
+def _traced(run: Path) -> Traced | None:
     """None for a run that did not record it, such as one of which only the evaluation was kept."""
     try:
         hashes = read_json(run_of(run) / DATA)
-        return MadeFrom(run, identity_of(run), hashes)
+        return Traced(run, identity_of(run), hashes)
     except DataError:
         return None
 

@@ -115,20 +115,32 @@ def _owner(heads: Mapping[str, Any], key: str) -> str:
     return passed[-1]
 
 
+def monitors(config: Config) -> list[str]:
+    """The metrics that choose the checkpoint by their mean; none if the config leaves it to the tasks."""
+    monitor: str | list[str] | None = config["training"]["monitor"]
+    return [monitor] if isinstance(monitor, str) else monitor or []
+
+
 def check_monitor(config: Config) -> None:
     """Refuse a monitored metric that no validation computes, if all tasks' configs name their measures."""
-    monitor = config["training"]["monitor"]
     named = [(each["name"], measures_of(each)) for each in datasets_of(config).values()]
-    if monitor and all(measures is not None for _, measures in named):
-        require_monitor(monitor, [f"val/{name}/{measure}" for name, measures in named for measure in measures or ()])
+    if all(measures is not None for _, measures in named):
+        known = [f"val/{name}/{measure}" for name, measures in named for measure in measures or ()]
+        require_monitors(monitors(config), known)
 
 
-def require_monitor(monitor: str, keys: Collection[str]) -> None:
-    """Raise `ConfigError` if a monitored metric is not one of those that validation computes."""
-    if monitor not in keys:
-        raise ConfigError(
-            f"training.monitor is {monitor!r}.{nearest(monitor, keys)} Expected one of {', '.join(keys)}."
-        )
+def require_monitors(monitored: Sequence[str], keys: Collection[str]) -> None:
+    """Raise `ConfigError` for a monitored metric that validation does not compute, and for an error among several."""
+    from mtlrank.evaluation.measures import is_lower_better  # here, as most configs need no measures
+
+    for key in monitored:
+        if key not in keys:
+            raise ConfigError(f"training.monitor is {key!r}.{nearest(key, keys)} Expected one of {', '.join(keys)}.")
+        if len(monitored) > 1 and is_lower_better(key.rpartition("/")[2]):
+            raise ConfigError(
+                f"training.monitor has {key!r} among others, an error, and a mean needs measures of which more is better: "
+                "expected another measure of that head, such as R2 or Spearman."
+            )
 
 
 def _without(names: set[str], node: Config) -> Config:

@@ -169,7 +169,10 @@ _SETTINGS: dict[str, Kind] = {
         lambda v: v in ("data", "tokenizer", "heads", "body", "epochs"),
         "a list of some of data, tokenizer, heads, body, epochs",
     ),
-    "training.monitor": or_null(_TEXT._replace(words="a metric, as in val/trec2019/nDCG@10")),
+    "training.monitor": Kind(
+        lambda v: v is None or isinstance(v, str) or _is_names(v),
+        "null, a metric, as in val/trec2019/nDCG@10, or a list of some, each once",
+    ),
     "datamodule": _GROUP,
     "datamodule.dataset": _GROUP,
     "datamodule.dataset.datasets": _GROUP,

@@ -11,6 +11,7 @@ from mtlrank import embedded
 from mtlrank.datamodule import hub
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import file_hash
+from mtlrank.storage.local import system_errors
 from mtlrank.storage.patterns import is_pattern, matching, some_of
 
 
@@ -87,7 +88,7 @@ def locate_input(name: str, folder: Path, what: str) -> list[Path]:
         raise DataError("input=- reads the standard input, which is closed. Pipe the data in, or name a file.")
     path = folder / "stdin" / what
     path.parent.mkdir()
-    with path.open("wb") as file:
+    with system_errors(f"copy the standard input to {path}"), path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return [path]
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -23,10 +24,25 @@ from mtlrank.words import counted
 
 
 class Monitored(NamedTuple):
-    """The metric that chooses a checkpoint."""
+    """The measure that chooses a checkpoint, or several whose mean does."""
 
-    key: str  # as in val/trec2019/nDCG@10
-    measure: str
+    names: tuple[str, ...]  # as in trec2019/nDCG@10
+    measure: str  # the first of them, without the head
+
+    @property
+    def name(self) -> str:
+        """The measure with its head; of several, what their mean is called."""
+        return self.names[0] if len(self.names) == 1 else f"mean/{', '.join(n.replace('/', ' ') for n in self.names)}"
+
+    @property
+    def key(self) -> str:
+        """The key of the value that decides, as in val/trec2019/nDCG@10."""
+        return f"val/{self.name}"
+
+    def mean(self, values: Mapping[str, float], kind: str) -> dict[str, float]:
+        """The mean of several measures among the `values` of a kind (val, baseline) by its key, if all are there."""
+        keys = [f"{kind}/{name}" for name in self.names]
+        return {f"{kind}/{self.name}": fmean(values[key] for key in keys)} if values.keys() >= {*keys} else {}
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Whether a value beats the best one so far."""
@@ -245,9 +261,11 @@ class Milestones(pl.Callback):
         gather(predictions)
         judged = {name: _judged(made, loop.finite) for name, made in predictions.items() if made.num_samples}
         self.values = {f"val/{name}/{m}": v for name, each in judged.items() for m, v in each.values.items()}
+        self.values |= self.monitored.mean(self.values, "val")
         self.pending = False
         losses = {f"val/{name}/loss": loss for name in judged if (loss := predictions[name].loss()) is not None}
         baselines = {f"baseline/{name}/{m}": v for name, each in judged.items() for m, v in each.baseline.items()}
+        baselines |= self.monitored.mean(baselines, "baseline")
         for logger in trainer.loggers:
             logger.log_metrics({**self.values, **losses, **baselines}, step=self.position.step)
             logger.save()

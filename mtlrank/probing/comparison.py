@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtlrank.about import PROBED
-from mtlrank.comparing.confounds import MadeFrom, changed_since, confounds_of
+from mtlrank.comparing.confounds import Traced, changed_since, confounds_of
 from mtlrank.comparing.grouping import Settings, check_distinct, system_names, without_seed
 from mtlrank.dtypes import Floats
 from mtlrank.errors import ConfigError, DataError
@@ -109,7 +109,7 @@ def group_probes(probes: Sequence[tuple[str | None, Probe]]) -> dict[str, list[P
                     f"{other.folder} and {probe.folder} have the same settings and seed {probe.seed}, so they count once. "
                     "Leave one out."
                 )
-            if name is None and (changed := changed_since([_made_from(other), _made_from(probe)])):
+            if name is None and (changed := changed_since([_traced(other), _traced(probe)])):
                 raise ConfigError(f"{changed[0]} Name both bodies, as in before={other.folder} after={probe.folder}.")
         group.append(probe)
     return {name: sorted(group, key=lambda probe: probe.seed) for name, group in groups.items()}
@@ -131,7 +131,7 @@ def remarks(groups: Mapping[str, Sequence[Probe]]) -> list[str]:
     """What confounds the comparison or is left out of it, in sentences."""
     every = [probe for group in groups.values() for probe in group]
     notes = confounds_of({name: [probe.settings for probe in group] for name, group in groups.items()})
-    notes += changed_since([_made_from(probe) for probe in every])
+    notes += changed_since([_traced(probe) for probe in every])
     for task in dict.fromkeys(task for probe in every for task in probe.tasks):
         mine = [probe.tasks[task] for probe in every if task in probe.tasks]
         if len(mine) < len(every):
@@ -148,8 +148,8 @@ def remarks(groups: Mapping[str, Sequence[Probe]]) -> list[str]:
     return notes
 
 
-def _made_from(probe: Probe) -> MadeFrom:
-    return MadeFrom(probe.folder, probe.settings, probe.made_from)
+def _traced(probe: Probe) -> Traced:
+    return Traced(probe.folder, probe.settings, probe.made_from)
 
 
 def _task(name: str, groups: Mapping[str, Sequence[Probe]]) -> Iterator[Found]:

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ def composed(*overrides):
 
 
 def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
-    monitored = Monitored("val/x/AP", "AP")
+    monitored = Monitored(("x/AP",), "AP")
     milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     wrong = {**config, "trainer": {**config["trainer"], "precision": "17"}}
     with pytest.raises(ConfigError, match="Lightning refuses the trainer settings"):
@@ -26,7 +27,7 @@ def test_trainer_settings_that_lightning_refuses_are_named(config, tmp_path):
 
 
 def test_callbacks_of_a_config_come_before_what_writes_checkpoints(config, tmp_path):
-    monitored = Monitored("val/x/AP", "AP")
+    monitored = Monitored(("x/AP",), "AP")
     milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
     trainer = {**config["trainer"], "callbacks": [{"_target_": "pytorch_lightning.callbacks.Timer"}]}
     kinds = [type(each) for each in build_trainer({**config, "trainer": trainer}, tmp_path, milestones).callbacks]
@@ -49,7 +50,7 @@ def test_half_precision_without_a_gpu_is_refused(config):
 
 
 def test_what_is_logged_is_on_the_disk_at_once(config, tmp_path):
-    milestones = Milestones(Checkpoints(tmp_path), Monitored("val/x/AP", "AP"), StopSignals(), Plan(), {}, [])
+    milestones = Milestones(Checkpoints(tmp_path), Monitored(("x/AP",), "AP"), StopSignals(), Plan(), {}, [])
     csv, _ = build_trainer(config, tmp_path, milestones).loggers
     for step in (50, 100):
         csv.log_metrics({"train/loss": 1 / step}, step=step)
@@ -82,6 +83,18 @@ def test_a_monitor_in_other_letters_is_found(config, datasets):
     wrong = {**config, "training": {**config["training"], "monitor": "val/trec2019/ndcg@10"}}
     with pytest.raises(ConfigError, match="Did you mean 'val/trec2019/nDCG@10'"):
         monitored(wrong, datasets)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        (["val/trec2019/nDCG@10", "val/trec2019/nDCG@1"], "training.monitor is 'val/trec2019/nDCG@1'. Did you mean"),
+        (["val/trec2019/nDCG@10", "val/msm_bm25/MSE"], "has 'val/msm_bm25/MSE' among others, an error, and a mean"),
+    ],
+)
+def test_a_mean_that_is_never_computed_or_has_errors_is_refused(config, datasets, keys, complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        monitored({**config, "training": {**config["training"], "monitor": keys}}, datasets)
 
 
 @pytest.mark.parametrize(
@@ -120,5 +133,6 @@ def test_a_share_that_leaves_no_batch_is_refused():
 
 def test_by_default_the_first_measure_of_the_first_dataset_is_monitored(config, datasets):
     gain, error = monitored(config, datasets), monitored(config, {"msm_bm25": datasets["msm_bm25"]})
-    assert (gain, error) == (("val/trec2019/nDCG@10", "nDCG@10"), ("val/msm_bm25/MSE", "MSE"))
+    assert (gain, error) == ((("trec2019/nDCG@10",), "nDCG@10"), (("msm_bm25/MSE",), "MSE"))
+    assert (gain.key, error.key) == ("val/trec2019/nDCG@10", "val/msm_bm25/MSE")
     assert (gain.is_better(1.0, 2.0), error.is_better(1.0, 2.0)) == (False, True)

@@ -109,6 +109,26 @@ def test_one_that_gets_better_is_not_and_its_start_is_removed(trained, data_dir,
     assert Checkpoint("best", 0) not in Checkpoints(tmp_path / "checkpoints").all("best")
 
 
+def test_a_mean_of_measures_may_choose_the_weights(data_dir, tmp_path):
+    names = ["trec2019/nDCG@10", "msm_ner/Accuracy"]
+    monitor = f"training.monitor=[{','.join(f'val/{name}' for name in names)}]"
+    config = settings(data_dir, tmp_path, monitor, "training.epochs=4", "training.patience=null")
+    metrics, curves, key = train.run(config), read_curves(tmp_path), "val/mean/trec2019 nDCG@10, msm_ner Accuracy"
+    for kind in ("val", "baseline"):
+        parts = zip(*(curves[f"{kind}/{name}"] for name in names), strict=True)
+        means = [(step, (first + second) / 2) for (step, first), (_, second) in parts]
+        assert curves[key.replace("val", kind, 1)] == [(step, pytest.approx(mean)) for step, mean in means]
+    best = max(curves[key], key=lambda point: point[1])
+    assert metrics[key] == best[1] == pytest.approx(fmean(metrics[f"val/{name}"] for name in names))
+    about = read_json(tmp_path / "about.json")
+    assert about["chosen by"] == key
+    assert about["weights"].startswith(f"step {best[0]}, the best by {key} ({best[1]:.4f})")
+    assert train.objective(config, metrics) == metrics[key]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "What chooses the weights" in page
+    assert "trec2019 nDCG@10, msm_ner Accuracy" in page
+
+
 @pytest.mark.parametrize(("patience", "last"), [(0, 15), (1, 15), (2, 30)])
 def test_the_start_is_no_validation_that_is_waited_for(trained, data_dir, tmp_path, patience, last, capsys):
     more = [f"training.patience={patience}", "training.epochs=3"]
@@ -184,7 +204,7 @@ def test_two_processes_judge_their_start_once(trained, data_dir, tmp_path):
 
 def test_the_time_of_earlier_attempts_counts(tmp_path):
     def attempt(started):
-        parts = (Checkpoints(tmp_path), Monitored("x", "AP"), StopSignals(), Plan(), {}, [])
+        parts = (Checkpoints(tmp_path), Monitored(("x",), "AP"), StopSignals(), Plan(), {}, [])
         return Milestones(*parts, started=time.time() - started)
 
     second = attempt(30)

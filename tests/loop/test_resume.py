@@ -356,7 +356,7 @@ def test_the_place_in_the_schedule_is_counted_in_the_steps_of_this_number_of_pro
 
     settings = {"overfit_batches": 0, "limit_train_batches": None, "accumulate_grad_batches": 1, "max_steps": max_steps}
     trainer = SimpleNamespace(datamodule=Twenty(), world_size=2, **settings)
-    milestones = Milestones(Checkpoints(tmp_path), Monitored("x", "AP"), StopSignals(), Plan(), {}, [])
+    milestones = Milestones(Checkpoints(tmp_path), Monitored(("x",), "AP"), StopSignals(), Plan(), {}, [])
     state = {**milestones.state_dict(), "step": 10, "batches": 10, "processes": 1}
     checkpoint = {"callbacks": {milestones.state_key: state}, "global_step": 10, "loops": {"fit_loop": {}}}
     checkpoint["lr_schedulers"] = [{"last_epoch": 10}]
