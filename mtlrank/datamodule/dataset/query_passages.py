@@ -15,8 +15,9 @@ from mtlrank.datamodule.parquet import read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.datamodule.short_hash import short_hash
-from mtlrank.errors import ConfigError
+from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import Task
+from mtlrank.words import counted
 
 Columns = Column | Sequence[Column]
 _LIST = re.compile(r"""\s*\[\s*(".*"|'.*')\s*\]\s*""", re.DOTALL)  # as JSON or as Python writes it
@@ -29,6 +30,7 @@ class _Row(NamedTuple):
     query: str
     positives: list[str]
     negatives: list[str]
+    scores: dict[str, float]  # a teacher's, by passage; empty if none are read
 
     def record(self, text: str, label: float, group: int | None) -> Record:
         """One of its passages, with a place of its own."""
@@ -46,6 +48,9 @@ class QueryPassages(FileDataset):
     them by itself. Of val and test, all passages of a query are candidates, and the first stage that they are compared with
     is BM25 among all passages of the split, which are held in memory for that. `val` and `test` may be shares of the
     training queries, as in 0.1.
+
+    A distillation learns the teacher's scores in the columns `scores`: numbers or lists of them, one for each passage of
+    the row, first of the positives, then of the negatives. Other splits are judged by what is relevant, without scores.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class QueryPassages(FileDataset):
         query: Column = "query",
         positives: Columns = "positive",
         negatives: Columns = "negative",
+        scores: Columns | None = None,
         format: str | None = None,
         num_negatives: int = 4,
         groups_per_positive: int = 1,
@@ -67,17 +73,23 @@ class QueryPassages(FileDataset):
     ) -> None:
         super().__init__(name, task, preprocessor, train, val, test)
         self.held_out = self.hold_out(seed)
-        if task.kind != "ranking" or task.distils:
+        if task.kind != "ranking":
             raise ConfigError(
-                f"Dataset {name!r}: rows of a query with passages are a ranking, without scores of a teacher, and the task "
-                f"is {type(task).__name__}. Expected one such as task=relevance_contrastive."
+                f"Dataset {name!r}: rows of a query with passages are a ranking, and the task is {type(task).__name__}. "
+                "Expected one such as task=relevance_contrastive."
+            )
+        if task.distils != (scores is not None):
+            raise ConfigError(
+                f"Dataset {name!r}: scores is {scores!r}, and the task is {type(task).__name__}. A distillation needs the "
+                "columns of the teacher's scores, as in scores=[pos_scores,neg_scores], and other tasks take none."
             )
         (self.query,) = _listed("query", query)
         self.positives, self.negatives = _listed("positives", positives), _listed("negatives", negatives)
-        columns = [query, *self.positives, *self.negatives]
+        self.scores = [] if scores is None else _listed("scores", scores)
+        columns = [query, *self.positives, *self.negatives, *self.scores]
         if twice := [column for column in columns if columns.count(column) > 1]:
             raise ConfigError(
-                f"query, positives and negatives need columns of their own, found {twice[0]!r} twice in {columns}."
+                f"query, positives, negatives and scores need columns of their own, found {twice[0]!r} twice in {columns}."
             )
         self.format = format
         self.text_keys = (query if isinstance(query, str) and query != "text" else "query", "text")
@@ -115,7 +127,8 @@ class QueryPassages(FileDataset):
             same = row._replace(query=queries[row.query_id])
             for group in self.drawn.groups(row.query_id, dict.fromkeys(row.positives, 1), others):
                 for text in group:
-                    label = float(self.level if text in row.positives else 0)
+                    grade = float(self.level if text in row.positives else 0)
+                    label = row.scores[text] if self.scores else grade
                     yield same.record(text, label, number if self.task.grouped else None)
                 number += 1
 
@@ -137,25 +150,50 @@ class QueryPassages(FileDataset):
     def _rows(self, split: str) -> Iterator[_Row]:
         """The usable rows of a split, of all shards. Queries that differ in case and blanks only are one."""
         for place, query, *cells in self._cells(split):
-            found = [passages_of(cell) for cell in cells]
-            wrong = [cell for cell, passages in zip(cells, found, strict=True) if passages is None]
-            sides = found[: len(self.positives)], found[len(self.positives) :]
-            positives, negatives = ([text for passages in side for text in passages or ()] for side in sides)
-            if not isinstance(query, str) or not query.strip():
-                self.reading.reject(place, f"expected text as {self.query}, found {query!r:.60}")
-            elif wrong:
-                self.reading.reject(place, f"expected passages, found {wrong[0]!r:.60}", query)
-            elif not positives:
-                names = " or ".join(map(str, self.positives))
-                self.reading.reject(place, f"expected a relevant passage as {names}, found none", query)
-            else:
-                query_id = f"q-{hash_of_words(query).hex()}"
-                if split not in self.held_out or self.held_out.split_of(query_id) == split:
-                    yield _Row(place, query_id, query, list(dict.fromkeys(positives)), list(dict.fromkeys(negatives)))
+            try:
+                row = self._row(split, place, query, cells)
+            except DataError as error:
+                self.reading.reject(place, str(error), str(query or ""))
+                continue
+            if row:
+                yield row
+
+    def _row(self, split: str, place: str, query: Any, cells: Sequence[Any]) -> _Row | None:
+        """A row, if its query is of this split. Raises `DataError` for one that cannot be used."""
+        if not isinstance(query, str) or not query.strip():
+            raise DataError(f"expected text as {self.query}, found {query!r:.60}")
+        num_texts = len(self.positives) + len(self.negatives)
+        found = [texts_of(cell) for cell in cells[:num_texts]]
+        texts = [text for each in found for text in each]
+        sides = found[: len(self.positives)], found[len(self.positives) :]
+        positives, negatives = (list(dict.fromkeys(t for each in side for t in each if t.strip())) for side in sides)
+        if not positives:
+            names = " or ".join(map(str, self.positives))
+            raise DataError(f"expected a relevant passage as {names}, found none")
+        query_id = f"q-{hash_of_words(query).hex()}"
+        if split in self.held_out and self.held_out.split_of(query_id) != split:
+            return None
+        return _Row(place, query_id, query, positives, negatives, self._scores_of(texts, cells[num_texts:]))
+
+    def _scores_of(self, texts: Sequence[str], cells: Sequence[Any]) -> dict[str, float]:
+        """The teacher's score of each text that is not blank. Raises `DataError` for what is no score."""
+        if not cells:
+            return {}
+        scores = [score for cell in cells for score in _items_of(cell)]
+        if len(scores) != len(texts):
+            raise DataError(f"expected a score for each of {counted(len(texts), 'passage')}, found {len(scores)}")
+        scored = dict[str, float]()
+        for text, score in zip(texts, scores, strict=True):
+            if isinstance(score, bool | list | dict):
+                raise DataError(f"expected a number as a score, found {score!r:.60}")
+            if text.strip() and text not in scored:
+                scored[text] = float(self.task.parse_label(score))
+        return scored
 
     def _cells(self, split: str) -> Iterator[list[Any]]:
-        """The place and the wanted cells of each row."""
-        columns = [self.query, *self.positives, *self.negatives]
+        """The place and the wanted cells of each row; scores are for training only."""
+        texts = [self.query, *self.positives, *self.negatives]
+        columns = [*texts, *(self.scores if split == "train" else ())]
         for path, reading in self.reading.each(self.paths(split)):
             layout = layout_of(path, self.format)
             if layout in ("jsonl", "parquet"):
@@ -164,7 +202,7 @@ class QueryPassages(FileDataset):
             for number, (place, cells) in enumerate(
                 read_columns(path, columns, self.format, reading, with_names=False)
             ):
-                if number == 0 and all(map(_is_name, cells)):
+                if number == 0 and all(map(_is_name, cells[: len(texts)])):
                     found = ", ".join(cells)
                     reading.reject(place, f"expected a query and passages, found a header ({found}): remove it", found)
                 else:
@@ -181,7 +219,7 @@ def _named_cells(
     names = [str(column) for column in columns]
     if list(columns) != names:
         raise ConfigError(
-            f"Columns of {path.name} are names, found {list(columns)}. Give query, positives and negatives."
+            f"Columns of {path.name} are names, found {list(columns)}. Give query, positives, negatives and scores."
         )
     rows = read_parquet(path, names, reading) if layout == "parquet" else read_json(path, reading)
     query, *positives = names[:needed]
@@ -203,11 +241,17 @@ def _is_name(cell: str) -> bool:
     return name in _NAMES or name.removesuffix("s") in _NAMES
 
 
-def passages_of(cell: Any) -> list[str] | None:
-    """The passages in a cell, without blank ones; None if it is none of what `QueryPassages` reads."""
-    listed = cell if isinstance(cell, list) else [] if cell is None else [cell]
-    texts = [_text_of(item) for item in listed]
-    return None if None in texts else [text for text in texts if text and text.strip()]
+def texts_of(cell: Any) -> list[str]:
+    """The passages in a cell, also blank ones. Raises `DataError` if it is none of what `QueryPassages` reads."""
+    texts = [_text_of(item) for item in _items_of(cell)]
+    if None in texts:
+        raise DataError(f"expected passages, found {cell!r:.60}")
+    return [text for text in texts if text is not None]
+
+
+def _items_of(cell: Any) -> list[Any]:
+    """What a cell holds: a list, one thing, or nothing."""
+    return cell if isinstance(cell, list) else [] if cell is None else [cell]
 
 
 def _text_of(item: Any) -> str | None:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from mtlrank.datamodule.dataset import QueryPassages, Shard
-from mtlrank.datamodule.dataset.query_passages import passages_of
+from mtlrank.datamodule.dataset.query_passages import texts_of
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.task import LocalizedContrastive, MarginMSE, Regression, Relevance
@@ -191,7 +191,9 @@ def test_a_misspelt_column_is_named_beside_those_that_there_are(tmp_path, settin
     ("settings", "reason"),
     [
         ({"task": Regression(["MSE"])}, "the task is Regression. Expected one such as task=relevance_contrastive"),
-        ({"task": MarginMSE(["AP"])}, "without scores of a teacher, and the task is MarginMSE"),
+        ({"task": MarginMSE(["AP"])}, "scores is None, and the task is MarginMSE. A distillation needs the columns"),
+        ({"scores": "label"}, "scores is 'label', and the task is LocalizedContrastive"),
+        ({"task": MarginMSE(["AP"]), "scores": "query"}, "need columns of their own, found 'query' twice in"),
         ({"negatives": []}, "negatives is .*, expected a column or a list of columns"),
         ({"negatives": None}, "negatives is None, expected a column or a list of columns"),
         ({"query": None}, "query is None, expected a column"),
@@ -278,19 +280,80 @@ def test_columns_of_json_are_names(tmp_path):
     ("cell", "expected"),
     [
         ("a", ["a"]),
-        (["a", " ", "b"], ["a", "b"]),
+        (["a", " ", "b"], ["a", " ", "b"]),
         ([{"text": "a", "title": "t"}, "b"], ["t a", "b"]),
         (None, []),
-        (["a", None], None),
-        (1.5, None),
-        ('["a", "b"]', None),  # the text of a list
-        (" ['a',\n 'b'] ", None),
         ("['a' is a letter", ["['a' is a letter"]),
-        ([{"text": 1}], None),
     ],
 )
 def test_what_a_cell_may_hold(cell, expected):
-    assert passages_of(cell) == expected
+    assert texts_of(cell) == expected
+
+
+@pytest.mark.parametrize("cell", [["a", None], 1.5, '["a", "b"]', " ['a',\n 'b'] ", [{"text": 1}]])
+def test_what_a_cell_may_not_hold(cell):
+    """Neither the text of a list."""
+    with pytest.raises(DataError, match="expected passages, found "):
+        texts_of(cell)
+
+
+TEACHER = MarginMSE(["AP"])
+SCORED = {"pos_scores": [9.5], "neg_scores": [1, -2.5, 0.25]}
+
+
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [
+        (ROW | SCORED, {"scores": ["pos_scores", "neg_scores"]}),
+        (ROW | {"label": [9.5, 1, -2.5, 0.25]}, {"scores": "label"}),
+        (  # blank passages have scores, too
+            {"query": "who won", "positive": "Ann won", "negative": ["a garden", " ", "the harbour", "a bridge"]}
+            | {"a": 9.5, "b": [1, None, -2.5, 0.25]},
+            {"scores": ["a", "b"]},
+        ),
+    ],
+)
+def test_a_teachers_scores_are_learnt(tmp_path, row, settings):
+    (group,) = told(read(dataset(rows(tmp_path / "x.jsonl", row), TEACHER, **settings)))
+    assert group[0] == ("who won", "Ann won", 9.5)
+    assert sorted(group[1:]) == [
+        ("who won", text, score) for text, score in (("a bridge", 0.25), ("a garden", 1.0), ("the harbour", -2.5))
+    ]
+
+
+def test_a_teachers_scores_may_be_columns_of_a_table(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("query,positive,n1,n2,score,s1,s2\nwho won,Ann won,a garden,,9.5,1e-1,\n")
+    settings = {"negatives": ["n1", "n2"], "scores": ["score", "s1", "s2"]}
+    assert told(read(dataset(path, TEACHER, **settings))) == [
+        [("who won", "Ann won", 9.5), ("who won", "a garden", 0.1)]
+    ]
+
+
+def test_what_a_teacher_taught_is_judged_by_what_is_relevant(tmp_path):
+    scored, plain = (rows(tmp_path / f"{name}.jsonl", row) for name, row in (("x", ROW | SCORED), ("y", ROW)))
+    made = dataset(scored, TEACHER, val=str(plain), scores=["pos_scores", "neg_scores"], leaked_queries="drop")
+    assert {(record.text, record.label) for record in made.records("val")} == {
+        ("Ann won", 1.0),
+        *((text, 0.0) for text in ROW["negative"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        ([1], "expected a score for each of 4 passages, found 1"),
+        (None, "expected a score for each of 4 passages, found 0"),
+        ([1, 2, 3, "four"], "label 'four' is not a number"),
+        ([1, 2, 3, None], "label 'None' is not a number"),
+        ([1, 2, 3, True], "expected a number as a score, found True"),
+        ([1, 2, 3, float("nan")], "label nan is not finite"),
+    ],
+)
+def test_what_is_no_score_is_told_with_its_place(tmp_path, scores, reason):
+    path = rows(tmp_path / "x.jsonl", ROW | {"label": scores})
+    with pytest.raises(DataError, match=f"x.jsonl:1: {reason}"):
+        read(dataset(path, TEACHER, scores="label"))
 
 
 def test_a_share_that_nothing_falls_into_is_told(tmp_path):
