@@ -16,8 +16,7 @@ from mtlrank import __version__
 RUN = "run.json"  # the identity of the run in a folder
 ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
 METRICS = "metrics.json"  # the measures of a run, by key; only a finished run has it
-DATA = "data.json"  # hashes of what a finished run was made from: of data, of weights, and of
-OWN_CLASSES = "classes of your own"  # by this key
+DATA = "data.json"  # hashes of what a finished run was made from
 PROBED = "probe.json"  # in the folder of a probe: its results
 MODEL = "model"  # folders of a run: its model, the results of its heads, and the pages on both
 EVALUATION = "evaluation"

@@ -35,7 +35,18 @@ from mtlrank.model.start import backbone_of
 from mtlrank.progress import warn
 from mtlrank.registry import model_folder
 from mtlrank.run_folder import run_identity
-from mtlrank.storage import MANIFEST, exists, file_hash, join, local_path, read_json, writable_folder, write_json
+from mtlrank.storage import (
+    MANIFEST,
+    check_state,
+    exists,
+    file_hash,
+    join,
+    local_path,
+    read_json,
+    state_of,
+    writable_folder,
+    write_json,
+)
 from mtlrank.trained_head import choose_head, read_trained
 
 
@@ -57,15 +68,17 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     """
     _check_on(config)
     model_dir, split = model_folder(config["model_dir"]), config["split"]
+    state = state_of(model_dir)
     saved, labels = read_trained(model_dir, trust=config["trust_model"])
     output = _output_folder(config, model_dir)
-    datasets = _datasets_to_judge(config, saved, model_dir, prepared)
     model = build_saved_model(saved, labels)
     load_weights(model_dir, model)
+    identity, weights, backbone = _identity(config, model_dir), file_hash(model_dir / WEIGHTS), backbone_of(model_dir)
+    check_state(model_dir, state)  # now that all is read, as preparing may take hours
+    datasets = _datasets_to_judge(config, saved, model_dir.parent, backbone, prepared)
     _check_split(config, datasets)
     sampler = build_object(saved["datamodule"]["test_sampler"])
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
-    identity, weights = _identity(config, model_dir), file_hash(model_dir / WEIGHTS)
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
     _check_output(writable_folder(output), identity, weights, folders)
     write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
@@ -91,14 +104,14 @@ def _output_folder(config: Config, model_dir: Path) -> Path:
 
 
 def _datasets_to_judge(
-    config: Config, saved: Config, model_dir: Path, prepared: Mapping[str, Path] | None
+    config: Config, saved: Config, run: Path, backbone: str, prepared: Mapping[str, Path] | None
 ) -> dict[str, PreparedDataset]:
     """The datasets of the chosen tasks, or one for each collection of `on`, prepared and opened."""
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     if config["on"]:
-        return _prepare_elsewhere(config, chosen, backbone_of(model_dir))
+        return _prepare_elsewhere(config, chosen, backbone)
     chosen = with_measures(select_tasks(chosen), config["measures"])
-    return prepare.run(chosen, prepared or _folders(chosen, model_dir.parent))
+    return prepare.run(chosen, prepared or _folders(chosen, run))
 
 
 def _check_split(config: Config, datasets: Mapping[str, PreparedDataset]) -> None:

@@ -26,11 +26,13 @@ from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.storage import (
     MANIFEST,
+    check_state,
     file_hash,
     local_path,
     new_folder,
     read_json,
     read_manifest,
+    state_of,
     write_json,
     write_manifest,
     write_text,
@@ -70,6 +72,7 @@ def run(config: Config) -> Path:
             check_scores(head, WRITERS[layout](part, head))
             write_text(part / "README.md", head_card(head, layout))
             write_manifest(part, _described({"kind": "export", "head": head.name}, layout, model_dir))
+            check_state(model_dir, head.state)
     say(f"exported as {layout}: {output}")
     return output
 
@@ -79,6 +82,7 @@ def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
 
     Paths in its config are reduced to names, as an export is made to be published.
     """
+    state = state_of(model_dir)
     read_trained(model_dir, trust=trust)
     manifest = read_manifest(model_dir)
     with new_folder(output) as part:
@@ -90,6 +94,7 @@ def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
         write_text(part / "README.md", model_card(model_dir))
         description = {key: value for key, value in manifest.items() if key != "files"}
         write_manifest(part, _described(description, MULTITASK, model_dir))
+        check_state(model_dir, state)
 
 
 def _described(description: dict[str, object], layout: str, model_dir: Path) -> dict[str, object]:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from safetensors import SafetensorError
 
@@ -33,10 +33,10 @@ _REFUSALS_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQL
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """End the process with one line and an exit code for an error that a user can fix; a bug keeps its traceback."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None if closed, as by `>&-`
     try:
         yield
-        if sys.stdout is not None:  # as it is if closed from the start
-            sys.stdout.flush()  # here, so that a closed pipe is noticed inside this block
+        sys.stdout.flush()  # here, so that a closed pipe is noticed inside this block
     except BrokenPipeError:
         if _is_read():
             raise
@@ -66,6 +66,10 @@ def guarded() -> Iterator[None]:
             yield
     finally:  # after that, nothing would turn it into a line
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def quiet() -> None:

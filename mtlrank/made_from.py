@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mtlrank.about import DATA, OWN_CLASSES
+from mtlrank.about import DATA
 from mtlrank.building.dataset import dataset_fingerprint
 from mtlrank.building.model import starting_weights
-from mtlrank.building.own_classes import own_code
+from mtlrank.building.own_classes import own_classes
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.storage import MANIFEST, fingerprint, read_json, write_json
+from mtlrank.storage import MANIFEST, read_json, write_json
 
 
 class MadeFrom(NamedTuple):
     """Hashes of what a run is made from, by its name for people."""
 
-    classes: Mapping[str, str]  # empty if the config names no classes of the user's own
+    classes: Mapping[str, str]  # of the user's own, as in `class my_data.MyDataset`
     weights: Mapping[str, str]  # as `starting_weights` gives them
     data: Mapping[str, str] = {}  # by dataset key
 
@@ -45,7 +45,7 @@ class MadeFrom(NamedTuple):
 
 def around_data(config: Config) -> MadeFrom:
     """All but the data, as it is now."""
-    classes = {OWN_CLASSES: fingerprint(files)} if (files := own_code(config)) else {}
+    classes = {f"class {name}": sha256 for name, sha256 in own_classes(config).items()}
     return MadeFrom(classes, starting_weights(config))
 
 

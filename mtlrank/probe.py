@@ -25,7 +25,7 @@ from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.preprocessor import tokenizer_hash
 from mtlrank.errors import ConfigError
 from mtlrank.inference.scoring import evaluation_device
-from mtlrank.made_from import around_data
+from mtlrank.made_from import MadeFrom, around_data
 from mtlrank.model.body import MTLBody
 from mtlrank.model.saved import BACKBONE, load_body
 from mtlrank.probing.mdl import check_portions
@@ -50,12 +50,13 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
     config = _with_models_fetched(config)
     made_from = around_data(config)
-    output = _output_folder(config, identity, made_from.weights)
+    output = _output_folder(config, identity, made_from)
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
     datasets = prepare.run(config, prepared)
     made_from = made_from.read(datasets)
+    _output_folder(config, identity, made_from)
     _check_tokenizers(config, datasets, name)
     splits = {key: _split(dataset, settings["split"]) for key, dataset in datasets.items()}
 
@@ -68,7 +69,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
-    output = _output_folder(config, identity, made_from.weights)  # again, as another probe may have written there
+    output = _output_folder(config, identity, made_from)  # again, as another probe may have written there
     write_results(output, results, heads, settings["margin"], name, identity, made_from._asdict())
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
@@ -92,12 +93,13 @@ def _with_models_fetched(config: Config) -> Config:
     return {**with_start_fetched(config), "model_dir": fetched}
 
 
-def _output_folder(config: Config, identity: Mapping[str, Any], weights: Mapping[str, str]) -> Path:
-    """The folder for the results. Raises `ConfigError` if it holds those of other settings, or of other weights."""
-    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{fingerprint([identity, weights])}")
-    found = read_json(folder / PROBED) if (folder / PROBED).exists() and not config["force"] else None
-    is_of_another = found is not None and (found.get("settings"), found.get("weights")) != (identity, weights)
-    if is_of_another or (folder / RUN).exists():
+def _output_folder(config: Config, identity: Mapping[str, Any], made_from: MadeFrom) -> Path:
+    """The folder for the results. Raises `ConfigError` if it holds those of other settings, weights or (if known) data."""
+    name = fingerprint([identity, made_from.weights])
+    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{name}")
+    mine = {"settings": identity, "weights": made_from.weights, **({"data": made_from.data} if made_from.data else {})}
+    found = read_json(folder / PROBED) if (folder / PROBED).exists() and not config["force"] else mine
+    if (folder / RUN).exists() or any(found.get(key) != value for key, value in mine.items()):
         raise ConfigError(
             f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "
             "with force=true."

@@ -210,6 +210,8 @@ def _conclude(
         metrics |= judged
         if service:
             service.log_metrics(judged, training.loop.global_step)
+    else:  # those of an earlier model are not this one's
+        shutil.rmtree(output / EVALUATION, ignore_errors=True)
     if service:
         service.close()
     write_json(output / METRICS, metrics)  # last: a run with metrics is finished, also if printing fails

@@ -21,7 +21,7 @@ from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
 from mtlrank.progress import warn
-from mtlrank.storage import MANIFEST, read_json
+from mtlrank.storage import MANIFEST, check_state, read_json, state_of
 from mtlrank.task import Task
 
 Kinds = Literal["pairs", "texts", "any"]  # of heads
@@ -36,6 +36,8 @@ class TrainedHead(NamedTuple):
     key: str  # of its dataset, in the config
     dataset: PreparedDataset  # not opened: its task and its preprocessor
     model: MultiTaskModel
+    tokenizer: Any
+    state: str  # of the folder, as `state_of` gives it
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ class TrainedHead(NamedTuple):
             lengths = lengths._replace(max_passages=check_passages(max_passages))
             if max_passages > 1:
                 check_one_score(self.name, self.task)
-        return LoadedPreprocessor(load_tokenizer(str(self.folder / BACKBONE)), lengths)
+        return LoadedPreprocessor(self.tokenizer, lengths)
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
         """A scorer that works as evaluation does. The model is moved to the GPU if there is one."""
@@ -105,12 +107,15 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kin
 
     Raises `ConfigError` for a head that does not exist or is of another kind, and as `read_trained` does.
     """
+    state = state_of(folder)
     config, labels = read_trained(folder, trust=trust)
     key, dataset = choose_head(config, head, kinds=kinds)
     dataset.task.learn_labels(labels[key])
     model = build_saved_model(config, labels).eval()
     load_weights(folder, model)
-    return TrainedHead(folder, config, key, dataset, model)
+    tokenizer = load_tokenizer(str(folder / BACKBONE))
+    check_state(folder, state)
+    return TrainedHead(folder, config, key, dataset, model, tokenizer, state)
 
 
 def unfit(dataset: PreparedDataset) -> str | None:

@@ -47,10 +47,14 @@ def test_a_reader_that_has_enough_ends_it_quietly(words, code):
     assert (process.returncode, told) == (code, b"")
 
 
-def test_a_step_runs_without_an_output():
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_step_runs_without_an_output(stream):
     """As of a service that closes it (`>&-`)."""
-    done = started("print('heard by nobody')", "assert sys.stdout is None", preexec_fn=partial(os.close, 1))
-    assert (done.returncode, done.stderr) == (0, "")
+    lines = ["from mtlrank.pages.tables import show", "from mtlrank.progress import say"]
+    lines += ["show(['a'], [['told']], names=1, width=20)", "say('told')"]
+    done = started(*lines, preexec_fn=partial(os.close, stream))
+    assert done.returncode == 0
+    assert [stream for stream, said in ((1, done.stdout), (2, done.stderr)) if "told" not in said] == [stream]
 
 
 def test_a_broken_pipe_to_something_else_is_no_reader_that_is_gone():

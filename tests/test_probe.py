@@ -16,7 +16,7 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.model.saved import WEIGHTS, save_model
-from mtlrank.storage import file_hash, read_json, write_manifest
+from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.commands import overrides_of
 from tests.test_readme import COMMANDS
 
@@ -161,6 +161,10 @@ def test_a_model_that_is_another_by_now_is_another_probe(folders, save, tmp_path
     with pytest.raises(ConfigError, match="holds the results of another command"):
         probed(folders, tmp_path / "out", *words)
     probed(folders, tmp_path / "out", *words, "force=true")
+    found = read_json(tmp_path / "out" / "probe.json")
+    write_json(tmp_path / "out" / "probe.json", found | {"data": {"msm_ner": "of a file that was edited"}})
+    with pytest.raises(ConfigError, match="holds the results of another command"):
+        probed(folders, tmp_path / "out", *words)
     assert read_json(tmp_path / "out" / "probe.json")["weights"] != first["weights"]
 
 

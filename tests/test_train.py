@@ -156,3 +156,12 @@ def test_training_without_validation_is_refused_before_data_are_prepared(tmp_pat
         train.run(settings(tmp_path / "data", tmp_path / "run", *without))
     assert "prepare" not in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_results_of_an_earlier_model_go_with_it(data, tmp_path):
+    """Although they are not judged again: `compare` would take them for the new model's."""
+    words = ["tasks=[msm_ner]", "training.epochs=0", "datamodule.train_sampler.limits={}"]
+    train.run(settings(data, tmp_path, *words, "test=true"))
+    assert (tmp_path / "evaluation" / "msm_ner" / "metrics.json").exists()
+    train.run(settings(data, tmp_path, *words, "seed=2", "force=true"))
+    assert not (tmp_path / "evaluation").exists()

@@ -1,8 +1,15 @@
+"""Reading trained models: whose classes have changed, and which are replaced meanwhile."""
+
+import shutil
+
 import pytest
 
-from mtlrank import train
+from mtlrank import evaluate, export, rank, train, trained_head
+from mtlrank.errors import DataError
 from mtlrank.trained_head import read_trained
 from tests.loop.runs import settings
+from tests.saved_models import save_random
+from tests.saved_models import settings as settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 
@@ -19,3 +26,38 @@ def test_a_model_tells_of_own_classes_that_have_changed_since_it_was_trained(dat
     own.write_text(own.read_text().replace("pass", '"""Another."""'))
     read_trained(tmp_path / "run" / "model", trust=True)
     assert "your own classes have changed since " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "words"),
+    [
+        (rank, trained_head, {"head": "trec2019", "input": "pairs.tsv", "output": "out"}),
+        (export, trained_head, {"head": "trec2019", "output_dir": "out"}),
+        (export, export, {"format": "multitask", "output_dir": "out"}),
+        (evaluate, evaluate, {"tasks": "[trec2019]", "output_dir": "out"}),
+    ],
+    ids=["rank", "export", "export multitask", "evaluate"],
+)
+def test_a_model_that_is_replaced_while_it_is_read_is_refused(
+    config, datasets, data_dir, tmp_path, monkeypatch, step, place, words
+):
+    """As by a training in the same folder: after its config was read, and before its weights are."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.tsv").write_text("q\td\ta query\ta text\n")
+    for name, seed in (("model", 1), ("other", 2)):
+        save_random(tmp_path / name, config, datasets, seed=seed)
+    name = step.__name__.rpartition(".")[2]
+    more = {"data_dir": data_dir} if step is evaluate else {}
+    of_step = settings_of(name, model_dir=tmp_path / "model", **more, **words)
+    read = place.read_trained
+
+    def then_replace(*args, **kwargs):
+        found = read(*args, **kwargs)
+        shutil.rmtree(tmp_path / "model")
+        (tmp_path / "other").rename(tmp_path / "model")
+        return found
+
+    monkeypatch.setattr(place, "read_trained", then_replace)
+    with pytest.raises(DataError, match="model was replaced while it was read. The same command starts again"):
+        step.run(of_step)
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,13 @@ def code_of(config: Config) -> str:
 
 def own_code(config: Mapping[str, Any]) -> list[str]:
     """The hashes of the files that hold the user's own classes."""
-    return sorted({_hash_of(str(value)) for path, value in leaves(config) if path[-1] == "_target_"} - {""})
+    return sorted(set(own_classes(config).values()))
+
+
+def own_classes(config: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of the file that holds each of the user's own classes, by the class's name."""
+    targets = {str(value) for path, value in leaves(config) if path[-1] == "_target_"}
+    return {target: sha256 for target in sorted(targets) if (sha256 := _hash_of(target))}
 
 
 def _hash_of(target: str) -> str:

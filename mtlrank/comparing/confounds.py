@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mtlrank.about import DATA, OWN_CLASSES
+from mtlrank.about import DATA
 from mtlrank.comparing.grouping import (
     TASKS,
     Settings,
@@ -22,6 +22,8 @@ from mtlrank.words import listed
 
 _MANY = 10  # differences named in a sentence
 _LONG = 60  # characters of a value, such as a path or names of tasks
+_CLASS = "class "
+_PREPARED = ("prepare.num_shards", "prepare.on_bad_row")  # of `prepare`, what prepared data depend on
 
 
 class Traced(NamedTuple):
@@ -29,7 +31,9 @@ class Traced(NamedTuple):
 
     run: Path
     settings: Settings
-    hashes: Mapping[str, str]  # by the key of a dataset, by the setting that names weights, or by `OWN_CLASSES`
+    hashes: Mapping[
+        str, str
+    ]  # by the key of a dataset, the setting that names weights, or a class as in `class my.Loss`
 
 
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -71,25 +75,30 @@ def changed_since(runs: Sequence[Traced]) -> list[str]:
         for run in (run for run in runs if name in run.hashes):
             other = first.setdefault(repr(_settings_of_part(run.settings, name)), run)
             if other.hashes[name] != run.hashes[name]:
-                what = name if name == OWN_CLASSES else f"{'weights' if name in run.settings else 'data'} of {name}"
                 notes.append(
-                    f"{other.run} and {run.run} have equal settings but were made from different {what}: files changed in "
-                    "between, or mtlrank reads them otherwise now."
+                    f"{other.run} and {run.run} have equal settings but were made from different {_kind(run, name)} of "
+                    f"{name}: files changed in between, or mtlrank reads them otherwise now."
                 )
                 break
     return notes
 
 
+def _kind(run: Traced, name: str) -> str:
+    return "versions" if name.startswith(_CLASS) else "weights" if name in run.settings else "data"
+
+
 def _settings_of_part(settings: Settings, name: str) -> list[tuple[str, object]]:
-    """The settings of a dataset, alone or in a mixture, or those that name weights or classes."""
-    if name == OWN_CLASSES:
-        return sorted((key, value) for key, value in settings.items() if key.endswith("_target_"))
+    """The settings of a dataset, alone or in a mixture, or the one that names weights; a class has none."""
+    if name.startswith(_CLASS):
+        return []
     if name in settings:
         return [(name, settings[name])]
     alone, mixed = "datamodule.dataset.", f"datamodule.dataset.datasets.{name}."
     prefix = mixed if any(key.startswith(mixed) for key in settings) else alone
     return sorted(
-        (key.removeprefix(prefix), value) for key, value in settings.items() if key.startswith((prefix, "prepare."))
+        (key.removeprefix(prefix), value)
+        for key, value in settings.items()
+        if key.startswith(prefix) or key in _PREPARED
     )
 
 

@@ -115,9 +115,9 @@ def print_table(folders: Sequence[Path]) -> None:
 def learning_pictures(curves: Curves, measures: Mapping[str, str]) -> figures.Pictures:
     """Losses, the first measure of each head in validation and, if logged, the monitored mean, gradients and weights."""
     pictures = []
-    for mean in (key.removeprefix("val/") for key in curves if key.startswith("val/mean/")):
+    for mean in (key.removeprefix("val/") for key in curves if key.startswith("val/(mean)/")):
         found = {what: curves[f"{kind}/{mean}"] for what, kind in (("mean", "val"), ("baselines", "baseline"))}
-        pictures.append(("What chooses the weights", figures.learning_curves(found, mean.removeprefix("mean/"))))
+        pictures.append(("What chooses the weights", figures.learning_curves(found, mean.removeprefix("(mean)/"))))
     for name, measure in measures.items():
         losses = {"training": f"train/{name}/loss", "validation": f"val/{name}/loss"}
         reached = {name: f"val/{name}/{measure}", "baseline": f"baseline/{name}/{measure}"}

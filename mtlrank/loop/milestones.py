@@ -32,7 +32,9 @@ class Monitored(NamedTuple):
     @property
     def name(self) -> str:
         """The measure with its head; of several, what their mean is called."""
-        return self.names[0] if len(self.names) == 1 else f"mean/{', '.join(n.replace('/', ' ') for n in self.names)}"
+        if len(self.names) == 1:
+            return self.names[0]
+        return f"(mean)/{', '.join(name.replace('/', ' ') for name in self.names)}"  # no dataset can be called (mean)
 
     @property
     def key(self) -> str:

@@ -16,7 +16,17 @@ from mtlrank.storage.local import (
     write_text,
     writing,
 )
-from mtlrank.storage.manifest import MANIFEST, listed_files, new_folder, read_manifest, sweep, sweep_all, write_manifest
+from mtlrank.storage.manifest import (
+    MANIFEST,
+    check_state,
+    listed_files,
+    new_folder,
+    read_manifest,
+    state_of,
+    sweep,
+    sweep_all,
+    write_manifest,
+)
 from mtlrank.storage.paths import join, local_path, safe_name
 from mtlrank.storage.publish import publish_folder
 from mtlrank.storage.remove import remove_folder
@@ -27,6 +37,7 @@ __all__ = [
     "MANIFEST",
     "Version",
     "check_folder",
+    "check_state",
     "exists",
     "fetch_folder",
     "file_hash",
@@ -49,6 +60,7 @@ __all__ = [
     "safe_name",
     "sizes_and_times",
     "sole_user",
+    "state_of",
     "sweep",
     "sweep_all",
     "writable_folder",

@@ -115,6 +115,19 @@ def write_manifest(folder: Path, description: dict[str, Any]) -> dict[str, str]:
     return hashes
 
 
+def state_of(folder: Path) -> str:
+    """What a folder holds: the hash of its manifest, which is written last. Empty if it has none."""
+    return file_hash(folder / MANIFEST) if (folder / MANIFEST).is_file() else ""
+
+
+def check_state(folder: Path, state: str) -> None:
+    """Raise `DataError` if a folder was replaced since `state_of` gave its `state`: parts of both may have been read."""
+    if state_of(folder) != state:
+        raise DataError(
+            f"{folder} was replaced while it was read. The same command starts again, with what is there now."
+        )
+
+
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a folder, after checking that each file still has its hash."""
     folder = local_path(folder)

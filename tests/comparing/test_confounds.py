@@ -1,6 +1,5 @@
 import pytest
 
-from mtlrank.about import OWN_CLASSES
 from mtlrank.comparing.confounds import confounds
 from mtlrank.comparing.grouping import group_runs
 from mtlrank.storage import write_json
@@ -104,7 +103,11 @@ def test_what_says_nothing_of_itself_is_no_confound(write, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("x", "data of x"), ("model.start_from", "weights of model.start_from"), (OWN_CLASSES, OWN_CLASSES)],
+    [
+        ("x", "data of x"),
+        ("model.start_from", "weights of model.start_from"),
+        ("class my_loss.Mine", "versions of class my_loss.Mine"),
+    ],
 )
 def test_what_changed_between_runs_of_the_same_settings_is_told(write, tmp_path, name, what):
     settings = {"model__start_from": "runs/first", "datamodule__dataset__datasets__x__train": "pairs.tsv"}

@@ -113,7 +113,7 @@ def test_a_mean_of_measures_may_choose_the_weights(data_dir, tmp_path):
     names = ["trec2019/nDCG@10", "msm_ner/Accuracy"]
     monitor = f"training.monitor=[{','.join(f'val/{name}' for name in names)}]"
     config = settings(data_dir, tmp_path, monitor, "training.epochs=4", "training.patience=null")
-    metrics, curves, key = train.run(config), read_curves(tmp_path), "val/mean/trec2019 nDCG@10, msm_ner Accuracy"
+    metrics, curves, key = train.run(config), read_curves(tmp_path), "val/(mean)/trec2019 nDCG@10, msm_ner Accuracy"
     for kind in ("val", "baseline"):
         parts = zip(*(curves[f"{kind}/{name}"] for name in names), strict=True)
         means = [(step, (first + second) / 2) for (step, first), (_, second) in parts]

@@ -173,7 +173,7 @@ def test_own_code_that_was_changed_is_other_code(data_dir, tmp_path, monkeypatch
     assert "resuming" not in capsys.readouterr().err
     assert len(list(steps.iterdir())) == 2
     own.write_text(OWN_LOSS.format('"""Third."""'))
-    with pytest.raises(ConfigError, match="what it was made from has changed since: classes of your own"):
+    with pytest.raises(ConfigError, match="what it was made from has changed since: class my_own_loss.Mine"):
         train.run(config)
 
 
