@@ -37,13 +37,12 @@ from mtlrank.registry import model_folder
 from mtlrank.run_folder import run_identity
 from mtlrank.storage import (
     MANIFEST,
-    check_state,
     exists,
     file_hash,
     join,
     local_path,
     read_json,
-    state_of,
+    unchanged,
     writable_folder,
     write_json,
 )
@@ -68,13 +67,16 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     """
     _check_on(config)
     model_dir, split = model_folder(config["model_dir"]), config["split"]
-    state = state_of(model_dir)
-    saved, labels = read_trained(model_dir, trust=config["trust_model"])
-    output = _output_folder(config, model_dir)
-    model = build_saved_model(saved, labels)
-    load_weights(model_dir, model)
-    identity, weights, backbone = _identity(config, model_dir), file_hash(model_dir / WEIGHTS), backbone_of(model_dir)
-    check_state(model_dir, state)  # now that all is read, as preparing may take hours
+    with unchanged(model_dir):  # all is read at once, as preparing may take hours
+        saved, labels = read_trained(model_dir, trust=config["trust_model"])
+        output = _output_folder(config, model_dir)
+        model = build_saved_model(saved, labels)
+        load_weights(model_dir, model)
+        identity, weights, backbone = (
+            _identity(config, model_dir),
+            file_hash(model_dir / WEIGHTS),
+            backbone_of(model_dir),
+        )
     datasets = _datasets_to_judge(config, saved, model_dir.parent, backbone, prepared)
     _check_split(config, datasets)
     sampler = build_object(saved["datamodule"]["test_sampler"])

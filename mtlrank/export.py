@@ -32,7 +32,7 @@ from mtlrank.storage import (
     new_folder,
     read_json,
     read_manifest,
-    state_of,
+    unchanged,
     write_json,
     write_manifest,
     write_text,
@@ -82,10 +82,9 @@ def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
 
     Paths in its config are reduced to names, as an export is made to be published.
     """
-    state = state_of(model_dir)
-    read_trained(model_dir, trust=trust)
-    manifest = read_manifest(model_dir)
-    with new_folder(output) as part:
+    with new_folder(output) as part, unchanged(model_dir):
+        read_trained(model_dir, trust=trust)
+        manifest = read_manifest(model_dir)
         for name in manifest["files"]:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(model_dir / name, part / name)
@@ -94,7 +93,6 @@ def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
         write_text(part / "README.md", model_card(model_dir))
         description = {key: value for key, value in manifest.items() if key != "files"}
         write_manifest(part, _described(description, MULTITASK, model_dir))
-        check_state(model_dir, state)
 
 
 def _described(description: dict[str, object], layout: str, model_dir: Path) -> dict[str, object]:

@@ -26,6 +26,8 @@ _NOT_OF_IDENTITY = (  # prefixes of settings that may change when a run continue
     "trainer.log_every_n_steps",
     "loop.diagnose_every_n_steps",
     "loop.logger.",
+    "prepare.num_workers",
+    "prepare.max_bad_rows",
     "max_length",  # compared in the datasets' own settings
     "max_query_length",
 )

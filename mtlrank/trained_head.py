@@ -21,7 +21,7 @@ from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, load_weights, read_model
 from mtlrank.progress import warn
-from mtlrank.storage import MANIFEST, check_state, read_json, state_of
+from mtlrank.storage import MANIFEST, read_json, unchanged
 from mtlrank.task import Task
 
 Kinds = Literal["pairs", "texts", "any"]  # of heads
@@ -107,14 +107,13 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kin
 
     Raises `ConfigError` for a head that does not exist or is of another kind, and as `read_trained` does.
     """
-    state = state_of(folder)
-    config, labels = read_trained(folder, trust=trust)
-    key, dataset = choose_head(config, head, kinds=kinds)
-    dataset.task.learn_labels(labels[key])
-    model = build_saved_model(config, labels).eval()
-    load_weights(folder, model)
-    tokenizer = load_tokenizer(str(folder / BACKBONE))
-    check_state(folder, state)
+    with unchanged(folder) as state:
+        config, labels = read_trained(folder, trust=trust)
+        key, dataset = choose_head(config, head, kinds=kinds)
+        dataset.task.learn_labels(labels[key])
+        model = build_saved_model(config, labels).eval()
+        load_weights(folder, model)
+        tokenizer = load_tokenizer(str(folder / BACKBONE))
     return TrainedHead(folder, config, key, dataset, model, tokenizer, state)
 
 

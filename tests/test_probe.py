@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,8 +17,10 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.registry import Registry
 from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.commands import overrides_of
+from tests.saved_models import save_random
 from tests.test_readme import COMMANDS
 
 FEW = [
@@ -166,6 +169,44 @@ def test_a_model_that_is_another_by_now_is_another_probe(folders, save, tmp_path
     with pytest.raises(ConfigError, match="holds the results of another command"):
         probed(folders, tmp_path / "out", *words)
     assert read_json(tmp_path / "out" / "probe.json")["weights"] != first["weights"]
+
+
+def test_a_promotion_while_a_probe_runs_changes_nothing_for_it(folders, config, datasets, tmp_path, monkeypatch):
+    registry, entries = Registry(tmp_path / "registry"), []
+    for seed in (1, 2):
+        entry = tmp_path / f"entry-{seed}"
+        save_random(entry / "model", config, datasets, seed=seed)
+        write_manifest(entry, {"kind": "registered model", "heads": []})
+        entries.append(registry.publish(entry))
+    registry.promote(entries[0], "", registry.history())
+    build = probe.bodies
+
+    def then_promote(*args):
+        registry.promote(entries[1], "", registry.history())
+        return build(*args)
+
+    monkeypatch.setattr(probe, "bodies", then_promote)
+    output = tmp_path / "out"
+    probed(folders, output, "tasks=[msm_ner]", f"model_dir={tmp_path / 'registry'}", "probe.layers=[0]")
+    (weights,) = read_json(output / "probe.json")["weights"].values()
+    assert weights == file_hash(tmp_path / "entry-1" / "model" / WEIGHTS)
+    assert registry.current() == entries[1]
+
+
+def test_a_model_that_is_replaced_while_it_is_probed_is_told(folders, config, datasets, tmp_path, monkeypatch):
+    for name, seed in (("model", 1), ("other", 2)):
+        save_random(tmp_path / name, config, datasets, seed=seed)
+    build = probe.bodies
+
+    def then_replace(*args):
+        built = build(*args)
+        shutil.rmtree(tmp_path / "model")
+        (tmp_path / "other").rename(tmp_path / "model")
+        return built
+
+    monkeypatch.setattr(probe, "bodies", then_replace)
+    with pytest.raises(DataError, match="weights that model_dir names changed while they were read"):
+        probed(folders, tmp_path / "out", "tasks=[msm_ner]", f"model_dir={tmp_path / 'model'}", "probe.layers=[0]")
 
 
 def test_of_two_probes_into_one_folder_the_later_one_replaces_nothing(folders, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ def test_a_folder_with_a_run_of_another_config_is_refused_unless_forced(config, 
     config = {**config, "output_dir": str(tmp_path)}
     run_folder.claim(run_folder.output_folder(config), config)
     assert run_folder.output_folder({**config, "test": False}) == tmp_path
+    assert run_folder.output_folder({**config, "prepare": {**config["prepare"], "num_workers": 3}}) == tmp_path
     with pytest.raises(ConfigError, match=r"another config \(it differs in 1 key: seed: 42 there, 7 now\)"):
         run_folder.output_folder({**config, "seed": 7})
     assert run_folder.output_folder({**config, "seed": 7, "force": True}) == tmp_path

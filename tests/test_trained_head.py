@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from mtlrank import evaluate, export, rank, train, trained_head
+from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import DataError
 from mtlrank.trained_head import read_trained
 from tests.loop.runs import settings
@@ -28,6 +29,7 @@ def test_a_model_tells_of_own_classes_that_have_changed_since_it_was_trained(dat
     assert "your own classes have changed since " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("becomes", ["other", None])
 @pytest.mark.parametrize(
     ("step", "place", "words"),
     [
@@ -39,13 +41,14 @@ def test_a_model_tells_of_own_classes_that_have_changed_since_it_was_trained(dat
     ids=["rank", "export", "export multitask", "evaluate"],
 )
 def test_a_model_that_is_replaced_while_it_is_read_is_refused(
-    config, datasets, data_dir, tmp_path, monkeypatch, step, place, words
+    config, datasets, data_dir, tmp_path, monkeypatch, step, place, words, becomes
 ):
-    """As by a training in the same folder: after its config was read, and before its weights are."""
+    """As by a training in the same folder, of other heads: after its config was read, and before its weights are."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.tsv").write_text("q\td\ta query\ta text\n")
-    for name, seed in (("model", 1), ("other", 2)):
-        save_random(tmp_path / name, config, datasets, seed=seed)
+    for name, tasks in (("model", ["trec2019", "msm_ner"]), ("other", ["trec2019"])):
+        few = select_tasks({**config, "tasks": tasks})
+        save_random(tmp_path / name, few, {key: datasets[key] for key in tasks})
     name = step.__name__.rpartition(".")[2]
     more = {"data_dir": data_dir} if step is evaluate else {}
     of_step = settings_of(name, model_dir=tmp_path / "model", **more, **words)
@@ -54,10 +57,13 @@ def test_a_model_that_is_replaced_while_it_is_read_is_refused(
     def then_replace(*args, **kwargs):
         found = read(*args, **kwargs)
         shutil.rmtree(tmp_path / "model")
-        (tmp_path / "other").rename(tmp_path / "model")
+        if becomes:
+            (tmp_path / becomes).rename(tmp_path / "model")
         return found
 
     monkeypatch.setattr(place, "read_trained", then_replace)
-    with pytest.raises(DataError, match="model was replaced while it was read. The same command starts again"):
+    with pytest.raises(
+        DataError, match="model was replaced or removed while it was read. The same command starts again"
+    ):
         step.run(of_step)
     assert not (tmp_path / "out").exists()

@@ -130,7 +130,7 @@ def check_folders(values: Mapping[str, Any]) -> None:
     for name in _PLACES:
         if values.get(name):
             place = _parsed(name, values[name])
-            if isinstance(place, Path) and place.exists() and not place.is_dir():
+            if isinstance(place, Path) and os.path.exists(place) and not os.path.isdir(place):  # Path.exists may raise
                 raise ConfigError(f"{name} is {values[name]!r}, which is no folder here.")
 
 

@@ -23,6 +23,7 @@ from mtlrank.words import listed
 _MANY = 10  # differences named in a sentence
 _LONG = 60  # characters of a value, such as a path or names of tasks
 _CLASS = "class "
+_WEIGHTS = ("model.start_from", "model.body.backbone", "model_dir")  # settings that name some
 _PREPARED = ("prepare.num_shards", "prepare.on_bad_row")  # of `prepare`, what prepared data depend on
 
 
@@ -31,9 +32,8 @@ class Traced(NamedTuple):
 
     run: Path
     settings: Settings
-    hashes: Mapping[
-        str, str
-    ]  # by the key of a dataset, the setting that names weights, or a class as in `class my.Loss`
+    # By the key of a dataset, by the setting that names weights, or by a class, as in `class my.Loss`.
+    hashes: Mapping[str, str]
 
 
 def confounds(groups: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -68,7 +68,7 @@ def confounds_of(systems: Mapping[str, Sequence[Settings]]) -> list[str]:
 
 
 def changed_since(runs: Sequence[Traced]) -> list[str]:
-    """In sentences: data and weights that are others for a later run, although both have the same settings of them."""
+    """In sentences: data, weights and classes that are others for a later run with the same settings of them."""
     notes = []
     for name in dict.fromkeys(name for run in runs for name in run.hashes):
         first = dict[str, Traced]()  # by settings
@@ -76,25 +76,24 @@ def changed_since(runs: Sequence[Traced]) -> list[str]:
             other = first.setdefault(repr(_settings_of_part(run.settings, name)), run)
             if other.hashes[name] != run.hashes[name]:
                 notes.append(
-                    f"{other.run} and {run.run} have equal settings but were made from different {_kind(run, name)} of "
+                    f"{other.run} and {run.run} have equal settings but were made from different {_kind(name)} of "
                     f"{name}: files changed in between, or mtlrank reads them otherwise now."
                 )
                 break
     return notes
 
 
-def _kind(run: Traced, name: str) -> str:
-    return "versions" if name.startswith(_CLASS) else "weights" if name in run.settings else "data"
+def _kind(name: str) -> str:
+    return "versions" if name.startswith(_CLASS) else "weights" if name in _WEIGHTS else "data"
 
 
 def _settings_of_part(settings: Settings, name: str) -> list[tuple[str, object]]:
-    """The settings of a dataset, alone or in a mixture, or the one that names weights; a class has none."""
+    """The settings of a dataset, or the one that names weights; a class has none."""
     if name.startswith(_CLASS):
         return []
-    if name in settings:
-        return [(name, settings[name])]
-    alone, mixed = "datamodule.dataset.", f"datamodule.dataset.datasets.{name}."
-    prefix = mixed if any(key.startswith(mixed) for key in settings) else alone
+    if name in _WEIGHTS:
+        return [(name, settings.get(name))]
+    prefix = f"datamodule.dataset.datasets.{name}."
     return sorted(
         (key.removeprefix(prefix), value)
         for key, value in settings.items()

@@ -27,7 +27,7 @@ class Monitored(NamedTuple):
     """The measure that chooses a checkpoint, or several whose mean does."""
 
     names: tuple[str, ...]  # as in trec2019/nDCG@10
-    measure: str  # the first of them, without the head
+    measure: str  # of the first; of all of several, more is better
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ def start_body(folder: Path, body: MTLBody) -> None:
 
 
 def _tokenising(name: str) -> dict[str, Any]:
-    """The parts of a tokenizer that decide the tokens of a text; not its special tokens, which a body may add."""
+    """The parts of a tokenizer that decide the tokens of a text, without what comes around them."""
     tokenizer = load_tokenizer(name)
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     named = {key: parts[key] for key in ("normalizer", "pre_tokenizer", "model")}

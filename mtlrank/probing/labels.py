@@ -29,9 +29,10 @@ def code_labels(dataset: PreparedDataset, labels: Tensor) -> Coded:
     """
     task = dataset.task
     if task.distils:
+        ways = of_dataset(dataset.name, "task=relevance", "task@"), of_dataset(dataset.name, "learn_from=judged", "++")
         raise ConfigError(
-            f"{dataset.name} learns a teacher's scores, which are neither classes nor grades. Probe it as it is "
-            f"judged: {of_dataset(dataset.name, 'task=relevance', 'task@')}, with learn_from=judged."
+            f"{dataset.name} learns a teacher's scores, which are neither classes nor grades. Probe it as it is judged: "
+            f"{' and '.join(ways)}."
         )
     if task.kind == "classification":
         num_classes = len(task.classes)  # type: ignore[attr-defined]

@@ -24,14 +24,15 @@ def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
     names = [head.name for head in heads]
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{twice[0]} was judged in several of these folders: expected each head once.")
+    weights = manifest["files"].get(WEIGHTS)
     for head in heads:
-        judged = read_json(head / SUMMARY)
-        if not isinstance(judged, dict) or judged.get("weights") != manifest["files"].get(WEIGHTS):
+        if read_json(head / SUMMARY).get("weights") != weights:
             raise DataError(f"{head} was judged with another model than {model}. Run `mtlrank evaluate` with this one.")
     with new_folder(target) as part:
         shutil.copytree(model, part / MODEL)
         for head in heads:
             shutil.copytree(head, part / EVALUATION / head.name)
         copied = write_manifest(part, {"kind": "registered model", "heads": sorted(head.name for head in heads)})
-        if any(copied.get(f"{MODEL}/{name}") != expected for name, expected in manifest["files"].items()):
+        is_other = any(copied.get(f"{MODEL}/{name}") != expected for name, expected in manifest["files"].items())
+        if is_other or any(read_json(part / EVALUATION / name / SUMMARY).get("weights") != weights for name in names):
             raise DataError(f"{model} changed while it was copied. Promote it again when nothing writes there.")

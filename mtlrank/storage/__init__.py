@@ -22,9 +22,9 @@ from mtlrank.storage.manifest import (
     listed_files,
     new_folder,
     read_manifest,
-    state_of,
     sweep,
     sweep_all,
+    unchanged,
     write_manifest,
 )
 from mtlrank.storage.paths import join, local_path, safe_name
@@ -60,9 +60,9 @@ __all__ = [
     "safe_name",
     "sizes_and_times",
     "sole_user",
-    "state_of",
     "sweep",
     "sweep_all",
+    "unchanged",
     "writable_folder",
     "write_bytes",
     "write_json",

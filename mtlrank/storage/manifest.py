@@ -124,8 +124,20 @@ def check_state(folder: Path, state: str) -> None:
     """Raise `DataError` if a folder was replaced since `state_of` gave its `state`: parts of both may have been read."""
     if state_of(folder) != state:
         raise DataError(
-            f"{folder} was replaced while it was read. The same command starts again, with what is there now."
+            f"{folder} was replaced or removed while it was read. The same command starts again, with what is there now."
         )
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[str]:
+    """Gives the state of a folder, and refuses the block if it is another afterwards, also where that made it fail."""
+    state = state_of(folder)
+    try:
+        yield state
+    except (OSError, KeyError, RuntimeError, ValueError):
+        check_state(folder, state)
+        raise
+    check_state(folder, state)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

@@ -129,11 +129,18 @@ def test_what_changed_between_runs_of_the_same_settings_is_told(write, tmp_path,
 
 
 def test_other_data_by_other_settings_is_what_the_settings_say(write, tmp_path):
-    alone = {"datamodule__dataset__name": "x", "datamodule__dataset__train": "pairs.tsv"}
-    mixed = {key.replace("dataset__", "dataset__datasets__x__"): value for key, value in alone.items()}
-    runs = [write("a", system="alone", **alone), write("b", system="mixed", **mixed)]
+    settings = {f"datamodule__dataset__datasets__x__{key}": value for key, value in (("name", "x"), ("train", "x.tsv"))}
+    runs = [write("a", system="alone", **settings), write("b", system="mixed", **settings)]
     for folder, sha256 in zip("ab", ("0123", "4567"), strict=True):
         write_json(tmp_path / folder / "data.json", {"x": sha256})
     assert any("were made from different data of x" in note for note in told(*runs))
-    other = write("b", system="mixed", **mixed, datamodule__dataset__datasets__x__max_length=64)
+    other = write("b", system="mixed", **settings, datamodule__dataset__datasets__x__max_length=64)
     assert not any("were made from" in note for note in told(runs[0], other))
+
+
+def test_only_settings_that_data_depend_on_excuse_other_data(write, tmp_path):
+    for key, excuses in (("num_workers", False), ("num_shards", True), ("on_bad_row", True)):
+        runs = [write(f"{key}/{seed}", seed, system=str(seed), **{f"prepare__{key}": seed}) for seed in (1, 2, 3)]
+        for seed in (1, 2, 3):
+            write_json(tmp_path / key / str(seed) / "data.json", {"x": str(seed)})
+        assert sum("were made from" in note for note in told(*runs)) == (0 if excuses else 1)

@@ -16,6 +16,7 @@ from mtlrank.storage import (
     join,
     list_files,
     read_bytes,
+    read_json,
     sizes_and_times,
     write_bytes,
     write_json,
@@ -312,6 +313,22 @@ def test_a_model_that_changes_while_it_is_copied_is_no_entry(change, tmp_path, m
     def late(source, target):
         if source == run / "model":
             change(source / "model.safetensors")
+        return copytree(source, target)
+
+    monkeypatch.setattr("mtlrank.registry.entry.shutil.copytree", late)
+    with pytest.raises(DataError, match=f"{run}/model changed while it was copied"):
+        write_entry(tmp_path / "entry", run / "model", [run / "evaluation" / "rank"])
+    assert not (tmp_path / "entry").exists()
+
+
+def test_a_judgement_that_is_replaced_while_it_is_copied_is_no_entry(tmp_path, monkeypatch):
+    """As by a training that starts over in the folder of the run: its model was copied, its judgement is another's."""
+    run, copytree = write_finished(tmp_path / "run"), shutil.copytree
+
+    def late(source, target):
+        if source == run / "evaluation" / "rank":
+            judged = read_json(source / "metrics.json")
+            write_json(source / "metrics.json", judged | {"weights": "of another model"})
         return copytree(source, target)
 
     monkeypatch.setattr("mtlrank.registry.entry.shutil.copytree", late)
