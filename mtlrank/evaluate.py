@@ -72,12 +72,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         output = _output_folder(config, model_dir)
         model = build_saved_model(saved, labels)
         load_weights(model_dir, model)
-        identity, weights, backbone = (
-            _identity(config, model_dir),
-            file_hash(model_dir / WEIGHTS),
-            backbone_of(model_dir),
-        )
-    datasets = _datasets_to_judge(config, saved, model_dir.parent, backbone, prepared)
+        identity, weights = _identity(config, model_dir), file_hash(model_dir / WEIGHTS)
+        tokenizer = backbone_of(model_dir) if config["on"] else ""
+    datasets = _datasets_to_judge(config, saved, model_dir.parent, tokenizer, prepared)
     _check_split(config, datasets)
     sampler = build_object(saved["datamodule"]["test_sampler"])
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
@@ -106,12 +103,12 @@ def _output_folder(config: Config, model_dir: Path) -> Path:
 
 
 def _datasets_to_judge(
-    config: Config, saved: Config, run: Path, backbone: str, prepared: Mapping[str, Path] | None
+    config: Config, saved: Config, run: Path, tokenizer: str, prepared: Mapping[str, Path] | None
 ) -> dict[str, PreparedDataset]:
     """The datasets of the chosen tasks, or one for each collection of `on`, prepared and opened."""
     chosen = {**saved, "tasks": config["tasks"], "data_dir": config["data_dir"]}
     if config["on"]:
-        return _prepare_elsewhere(config, chosen, backbone)
+        return _prepare_elsewhere(config, chosen, tokenizer)
     chosen = with_measures(select_tasks(chosen), config["measures"])
     return prepare.run(chosen, prepared or _folders(chosen, run))
 
