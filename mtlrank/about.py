@@ -18,6 +18,7 @@ ABOUT = "about.json"  # the command, commit and versions of a run's last attempt
 METRICS = "metrics.json"  # the measures of a run, by key; only a finished run has it
 DATA = "data.json"  # hashes of what a finished run was made from
 PROBED = "probe.json"  # in the folder of a probe: its results
+WEIGHTS = "model.safetensors"  # in the folder of a model
 MODEL = "model"  # folders of a run: its model, the results of its heads, and the pages on both
 EVALUATION = "evaluation"
 REPORT = "report"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import prepare
-from mtlrank.about import DATA, EVALUATION, MODEL
+from mtlrank.about import DATA, EVALUATION, MODEL, WEIGHTS
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
 from mtlrank.composing.objects import build_object
@@ -30,7 +30,7 @@ from mtlrank.evaluation.report import invented, print_table
 from mtlrank.evaluation.results import warn_of_levels, write_head
 from mtlrank.inference.scoring import evaluation_device, evaluation_precision, score_split
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import WEIGHTS, load_weights
+from mtlrank.model.saved import load_weights
 from mtlrank.model.start import backbone_of
 from mtlrank.progress import warn
 from mtlrank.registry import model_folder

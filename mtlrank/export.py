@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from mtlrank.about import WEIGHTS
 from mtlrank.checks import nearest
 from mtlrank.config import Config
 from mtlrank.errors import ConfigError
@@ -21,7 +22,7 @@ from mtlrank.exporting.cross_encoder import write_cross_encoder
 from mtlrank.exporting.facts import without_folders
 from mtlrank.exporting.onnx_graph import write_onnx
 from mtlrank.exporting.stock import has_stock_type, write_stock
-from mtlrank.model.saved import SOURCES, WEIGHTS
+from mtlrank.model.saved import SOURCES
 from mtlrank.progress import say
 from mtlrank.registry import model_folder
 from mtlrank.storage import (

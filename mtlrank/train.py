@@ -21,7 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.distributed import DistBackendError
 
 from mtlrank import evaluate, prepare, run_folder
-from mtlrank.about import ABOUT, EVALUATION, METRICS, MODEL, REPORT, describe, read_about
+from mtlrank.about import ABOUT, EVALUATION, METRICS, MODEL, REPORT, WEIGHTS, describe, read_about
 from mtlrank.building.datamodule import build_datamodule, check_samplers
 from mtlrank.building.dataset import check_tokenizers, has_split
 from mtlrank.building.loop import build_loop, check_loop
@@ -55,7 +55,7 @@ from mtlrank.loop.stopping import StopSignals
 from mtlrank.made_from import MadeFrom, around_data, check_unchanged, fingerprints
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.model.saved import save_model
 from mtlrank.progress import say, warn
 from mtlrank.storage import file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained_head import parts_of_model

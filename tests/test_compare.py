@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mtlrank.cli import app
+from mtlrank.storage import write_manifest
 from tests.evaluation.judged_runs import write_config, write_ranking, write_run
+from tests.registry.conftest import write_finished
 
 
 @pytest.fixture
@@ -245,6 +247,19 @@ def test_runs_that_are_not_finished_are_left_out_if_two_are_left(runs, tmp_path)
     assert "left out" not in typed("all1", "single1").stderr
     for words in (["started"], ["all1", "started"], ["all1", "single1", "x=started"]):
         assert typed(*words).exit_code == 3, words
+
+
+def test_results_of_weights_that_were_replaced_are_refused(tmp_path, monkeypatch):
+    """As of an earlier `mtlrank evaluate`, whose model was trained again."""
+    monkeypatch.chdir(tmp_path)
+    _, second = (write_finished(tmp_path / name) for name in ("first", "second"))
+    assert typed("a=first", "b=second").exit_code == 0
+    (second / "evaluation").rename(second / "evaluation-test")
+    (second / "model" / "model.safetensors").write_text("of another training")
+    write_manifest(second / "model", {"kind": "model"})
+    done = typed("a=first", "b=second/evaluation-test")
+    assert done.exit_code == 3
+    assert "second/evaluation-test/rank was judged with other weights than second/model has" in done.stderr
 
 
 def test_a_run_that_has_begun_in_the_folder_of_another_is_not_shown_with_its_results(runs, tmp_path):

@@ -12,11 +12,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from mtlrank import probe
+from mtlrank.about import WEIGHTS
 from mtlrank.building.model import build_body, build_model
 from mtlrank.composing.compose import compose_config
 from mtlrank.entry import start
 from mtlrank.errors import ConfigError, DataError
-from mtlrank.model.saved import WEIGHTS, save_model
+from mtlrank.model.saved import save_model
 from mtlrank.registry import Registry
 from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.commands import overrides_of

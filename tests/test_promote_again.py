@@ -7,10 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from mtlrank import evaluate, promote
+from mtlrank.about import WEIGHTS
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation.judged_head import head_folders
-from mtlrank.model.saved import WEIGHTS
 from mtlrank.registry import Registry
 from mtlrank.storage import file_hash, read_json, write_json, write_manifest
 from tests.evaluation.judged_runs import write_ranking

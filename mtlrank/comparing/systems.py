@@ -1,12 +1,12 @@
 """Systems to compare: each is one or more training runs that differ only in their seed and their fold."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mtlrank.about import is_unfinished
+from mtlrank.about import MODEL, WEIGHTS, is_unfinished
 from mtlrank.comparing.folds import join_folds
 from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
@@ -14,13 +14,14 @@ from mtlrank.evaluation.depths import ByDepth
 from mtlrank.evaluation.judged_head import (
     FIRST_STAGE,
     JUDGED_RUN,
+    SUMMARY,
     HeadResults,
     evaluation_of,
     head_folders,
     read_head,
     run_of,
 )
-from mtlrank.storage import local_path
+from mtlrank.storage import MANIFEST, listed_files, local_path, read_json
 
 
 class System(NamedTuple):
@@ -156,7 +157,18 @@ def _read_heads(run: Path) -> list[HeadResults]:
             f"{run} has no judged heads: expected evaluation/<head>/metrics.json, which `mtlrank train` writes. "
             "Name the folder of a finished run."
         )
+    _check_weights(run_of(run) / MODEL, folders)
     return [read_head(folder) for folder in folders]
+
+
+def _check_weights(model: Path, heads: Iterable[Path]) -> None:
+    """Refuse results of other weights than a model has, if it is there: it was trained again after they were judged."""
+    if not (model / MANIFEST).is_file():
+        return
+    weights = listed_files((model / MANIFEST).read_bytes(), model).get(WEIGHTS)
+    for head in heads:
+        if weights and read_json(head / SUMMARY).get("weights") != weights:
+            raise DataError(f"{head} was judged with other weights than {model} has. Run `mtlrank evaluate` again.")
 
 
 def _joined(heads: Sequence[HeadResults]) -> HeadResults:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import embedded
-from mtlrank.about import MODEL, read_about
+from mtlrank.about import MODEL, WEIGHTS, read_about
 from mtlrank.config import Config, datasets_of
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders
-from mtlrank.model.saved import WEIGHTS
 from mtlrank.storage import file_hash, read_json
 from mtlrank.words import counted
 

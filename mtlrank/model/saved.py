@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mtlrank.about import WEIGHTS
 from mtlrank.errors import DataError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.storage import new_folder, read_json, read_manifest, write_json, write_manifest
 
-WEIGHTS = "model.safetensors"
 BACKBONE = "backbone"
 SOURCES = "sources.json"
 

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mtlrank.about import WEIGHTS
 from mtlrank.backbone import load_config, load_tokenizer
 from mtlrank.checks import differing
 from mtlrank.config import datasets_of
@@ -16,7 +17,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.model.saved import BACKBONE, WEIGHTS, body_weights, read_model
+from mtlrank.model.saved import BACKBONE, body_weights, read_model
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.task import Regression, Task
 

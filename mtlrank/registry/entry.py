@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.about import EVALUATION, MODEL
+from mtlrank.about import EVALUATION, MODEL, WEIGHTS
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY
-from mtlrank.model.saved import WEIGHTS
 from mtlrank.storage import new_folder, read_json, read_manifest, write_manifest
 
 

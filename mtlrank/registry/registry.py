@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from mtlrank.about import MODEL
+from mtlrank.about import MODEL, WEIGHTS
 from mtlrank.errors import ConfigError, ConflictError, DataError, StorageError
 from mtlrank.registry.history import PROMOTED, ROLLED_BACK, Change, Source, previous, rollbacks_to_earlier, source_of
 from mtlrank.registry.pointer import Pointer, dump, parse, without, written
@@ -196,8 +196,6 @@ class Registry:
 
     def _weights(self, model: str) -> str | None:
         """The hash of a model's weights; None if it has none, is damaged, or is missing."""
-        from mtlrank.model.saved import WEIGHTS  # here, as it brings torch
-
         data, _ = read_versioned(join(self.folder(model), MANIFEST))
         try:
             return None if data is None else listed_files(data, self.folder(model)).get(f"{MODEL}/{WEIGHTS}")
@@ -299,8 +297,6 @@ def _now() -> str:
 
 def saved_weights(path: str) -> str | None:
     """The hash of the weights of a saved model, which `model_folder` would fetch; None if there is none."""
-    from mtlrank.model.saved import WEIGHTS  # here, as it brings torch
-
     if exists(join(path, POINTER)):
         current = Registry(path).current()
         path = join(Registry(path).folder(current), MODEL) if current else path
