@@ -43,6 +43,7 @@ def test_help_explains_every_setting(name):
             assert any(line.startswith(f"    {setting}: ") for line in settings), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_every_step_may_be_called_as_a_module_too(name):
     """One that does nothing and ends well would be believed to have done its work."""

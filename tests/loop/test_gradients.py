@@ -67,7 +67,8 @@ def test_a_shorter_last_step_is_the_mean_of_its_batches(data_dir, tmp_path, loss
         torch.testing.assert_close(short[name], weight, atol=1e-6, rtol=1e-4, msg=name)
 
 
-LOSSES = ["example_mean", "task_mean", "uncertainty", "static_weights", "random_weights", "gradnorm", "upgrad"]
+FEW, MORE = ("example_mean", "static_weights", "upgrad"), ("task_mean", "uncertainty", "random_weights", "gradnorm")
+LOSSES = [*FEW, *(pytest.param(loss, marks=pytest.mark.slow) for loss in MORE)]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
