@@ -62,6 +62,7 @@ def test_a_module_that_is_called_takes_the_commands_words_and_gives_its_exit_cod
     assert done.stderr.startswith("mtlrank: nowhere is not the folder of a finished run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modules", "slow"),
     [

@@ -229,6 +229,7 @@ def test_rank_and_evaluate_read_the_same_passages(model, tmp_path, tokens):
     assert {(row.baseline, row.system) for row in rows} == {("max_passages=None", "max_passages=3")}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
 @pytest.mark.parametrize("task", ["relevance", "relevance_lambda"])
 def test_a_trained_head_remembers_its_passages(tmp_path, task):

@@ -35,6 +35,7 @@ def fresh_home(monkeypatch, tmp_path, home):
     monkeypatch.setenv("MTLRANK_HOME", str(tmp_path / "home"))
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_writes(tmp_path):
     words = ["tasks=[msm_ner]", "prepare.num_shards=3"]
     for name, workers in (("one", 1), ("two", 2)):

@@ -21,6 +21,7 @@ def run(spec, folder, step, **inputs):
     return pod.ends(), pod.log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "inputs", "complaint"),
     [

@@ -15,6 +15,7 @@ SHARED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", SHARED)
 def test_a_running_step_can_import_it(module):
     environment = {**os.environ, "_KFP_RUNTIME": "true"}

@@ -11,6 +11,7 @@ from tests.loop.runs import assert_same, run_until, settings
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 
 
+@pytest.mark.slow
 def test_other_data_is_refused_unless_it_is_accepted(data_dir, tmp_path, monkeypatch, capsys):
     config = settings(data_dir, tmp_path)
     run_until(config, 22)

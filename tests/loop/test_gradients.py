@@ -130,6 +130,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(data_dir, tmp_path, loss):
     runs.assert_same(runs.content(tmp_path / "whole"), runs.content(tmp_path / "stopped"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["upgrad", "pcgrad", "mgda", "cagrad", "gradnorm"])
 def test_gradients_are_combined_in_full_precision_whatever_the_body_computes_in(data_dir, tmp_path, loss):
     words = [

@@ -192,6 +192,7 @@ def test_checkpoints_of_another_run_are_refused(data_dir, tmp_path):
     assert (tmp_path / "b" / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_to_more_epochs(data_dir, tmp_path, capsys):
     """At the rate of the longer schedule. Fewer epochs than are over are refused."""
     more = ["loop/schedule=linear_warmup", "training.patience=null", "trainer.log_every_n_steps=1"]
@@ -222,6 +223,7 @@ def rates_of(folder):
     return dict(read_curves(folder)["lr"])
 
 
+@pytest.mark.slow
 def test_training_ends_after_a_number_of_steps(data_dir, tmp_path, capsys):
     """With a validation and a checkpoint, from which it can go on."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"

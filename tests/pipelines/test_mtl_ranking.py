@@ -111,6 +111,7 @@ def test_results_are_in_a_folder_of_this_machine(root, complaint, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_one_line_after_its_steps_words(tmp_path):
     override = 'overrides=["datamodule.dataset.datasets.msm_ner.train=nowhere"]'
     done = subprocess.run(

@@ -83,6 +83,7 @@ def lose(path):
     place.unlink() if isinstance(place, Path) else gcs.delete(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [lose, lambda path: write_bytes(path, b"other")], ids=["lost", "damaged"])
 def test_what_lost_a_file_says_which_folder_to_remove(first, tmp_path, place, harm):
     (card,) = [name for name in list_files(place) if name.endswith("card.html")]

@@ -116,6 +116,7 @@ def test_a_node_that_is_taken_away_stops_both_and_others_go_on(order, tmp_path):
     assert exists(f"{order.output}/manifest.json")
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_in_a_line_and_nothing_is_published(order, tmp_path):
     wrong = order._replace(overrides=["training.epoch=3"])
     environment = {**os.environ, "MTLRANK_HOME": str(tmp_path), "MTLRANK_TRACEBACK": ""}

@@ -83,6 +83,7 @@ def test_it_scores_as_published_also_when_saved_and_exported(tmp_path, pairs, fa
         assert torch.equal(weights[name], weight), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CLASSIFIERS)
 def test_it_learns_and_is_exported_as_what_it_has_become(tmp_path, pairs, family):
     checkpoint = write_classifier(tmp_path / "checkpoint", family, num_labels=1)
