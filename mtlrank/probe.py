@@ -50,13 +50,15 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     name = str(config["model_dir"] or config["model"]["body"]["backbone"])
     config = _with_models_fetched(config)
     made_from = around_data(config)
-    output = _output_folder(config, identity, made_from)
+    named = Path("runs") / f"probe-{fingerprint([identity, made_from.weights])}"
+    output = writable_folder(config["output_dir"] or named)
+    _check_owner(output, config, identity, made_from)
     torch.manual_seed(config["seed"])
     body, control = bodies(config)
     amounts, training = _amounts(config, body), _training(config)
     datasets = prepare.run(config, prepared)
     made_from = made_from.read(datasets)
-    _output_folder(config, identity, made_from)
+    _check_owner(output, config, identity, made_from)  # now that the data are known
     _check_tokenizers(config, datasets, name)
     splits = {key: _split(dataset, settings["split"]) for key, dataset in datasets.items()}
 
@@ -69,7 +71,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
 
     places = {key: f"model.heads.{key}" if key in own_heads else "model.default_head" for key in datasets}
     heads = [place if "pooler" in config["model"]["heads"][key] else None for key, place in places.items()]
-    output = _output_folder(config, identity, made_from)  # again, as another probe may have written there
+    _check_owner(output, config, identity, made_from)  # again, as another probe may have written there
     write_results(output, results, heads, settings["margin"], name, identity, made_from._asdict())
     suggested = suggestions(results, settings["margin"])
     print_table(results, settings["margin"])
@@ -93,10 +95,8 @@ def _with_models_fetched(config: Config) -> Config:
     return {**with_start_fetched(config), "model_dir": fetched}
 
 
-def _output_folder(config: Config, identity: Mapping[str, Any], made_from: MadeFrom) -> Path:
-    """The folder for the results. Raises `ConfigError` if it holds those of other settings, weights or (if known) data."""
-    name = fingerprint([identity, made_from.weights])
-    folder = writable_folder(config["output_dir"] or Path("runs") / f"probe-{name}")
+def _check_owner(folder: Path, config: Config, identity: Mapping[str, Any], made_from: MadeFrom) -> None:
+    """Refuse a folder with a run and, unless `force` is set, with a probe of other settings, weights or (if known) data."""
     mine = {"settings": identity, "weights": made_from.weights, **({"data": made_from.data} if made_from.data else {})}
     found = read_json(folder / PROBED) if (folder / PROBED).exists() and not config["force"] else mine
     if (folder / RUN).exists() or any(found.get(key) != value for key, value in mine.items()):
@@ -104,7 +104,6 @@ def _output_folder(config: Config, identity: Mapping[str, Any], made_from: MadeF
             f"{folder} holds the results of another command. Choose another output_dir, or replace those of another probe "
             "with force=true."
         )
-    return folder
 
 
 def bodies(config: Config) -> tuple[MTLBody, MTLBody | None]:

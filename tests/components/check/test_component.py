@@ -94,9 +94,10 @@ def test_what_is_right_passes(changes, capsys):
     ],
     ids=["a fold", "only further test sets"],
 )
-def test_a_head_may_be_judged_without_a_source_for_test(settings, measure):
+def test_a_head_may_be_judged_without_a_source_for_test(settings, measure, capsys):
     overrides = [f"++datamodule.dataset.datasets.trec2019.{setting}" for setting in settings]
     checked(tasks=["trec2019"], overrides=overrides, registry="registry", measures=[measure])
+    assert capsys.readouterr().out == "No mistake found in the parameters.\n"
 
 
 @pytest.mark.parametrize(
