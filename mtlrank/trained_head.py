@@ -55,7 +55,7 @@ class TrainedHead(NamedTuple):
         keys = self.dataset.text_keys
         if keys is None and (self.dataset.is_ranking or self.module.pooler.needs_pairs):
             keys = PAIR
-        return Form(keys, self.task.num_spans, self.dataset.spans_in)
+        return Form(keys, self.task.num_spans, self.dataset.spans_in, self.task.tags)
 
     @property
     def module(self) -> MTLHead:
@@ -119,6 +119,8 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kin
 
 def unfit(dataset: PreparedDataset) -> str | None:
     """Why a dataset's head gives no score to a query and a passage; None if it does."""
+    if dataset.task.tags:
+        return "tags the words of a text"
     if spans := dataset.task.num_spans:
         return f"judges {'a span' if spans == 1 else f'{spans} spans'} of a text"
     if dataset.task.kind == "classification":

@@ -38,7 +38,7 @@ def build_dataset(config: Mapping[str, Any]) -> PreparedDataset:
     built = build_object({key: value for key, value in config.items() if key != "licence"})
     dataset = instance_of(f"The dataset {config.get('name')!r}", built, PreparedDataset, "manifest")
     instance_of(f"The task of {dataset.name!r}", dataset.task, Task, "measures")
-    measures.check(dataset.task.kind, dataset.task.measures)
+    measures.check(dataset.task)
     return dataset
 
 

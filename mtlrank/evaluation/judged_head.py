@@ -48,6 +48,12 @@ class HeadResults(NamedTuple):
     num_folds: int = 1  # that were joined
 
     @property
+    def sequences(self) -> Ints:
+        """Which sequence each item belongs to, (items,)."""
+        numbers: dict[tuple[str, ...], int] = {}
+        return np.array([numbers.setdefault(item[:2], len(numbers)) for item in self.items])
+
+    @property
     def num_units(self) -> int:
         """How many units there are, each drawn as a whole in resamples."""
         return int(self.units.max()) + 1
@@ -55,14 +61,13 @@ class HeadResults(NamedTuple):
     @property
     def name_of_units(self) -> str:
         """What the units are: queries, or the sequences of items where no two sequences have a query in common."""
-        num_sequences = len({item[:2] for item in self.items})
-        return "queries" if self.kind == "ranking" or self.num_units < num_sequences else "sequences"
+        return "queries" if self.kind == "ranking" or self.num_units <= self.sequences.max() else "sequences"
 
     def statistic(self, measure: str) -> Statistic:
         """A measure of each run in resamples of the units."""
         if measure in self.values:
             return mean(self.values[measure], self.units)
-        return statistic(measure, self.labels, self.predictions, self.units)
+        return statistic(measure, self.labels, self.predictions, self.units, self.sequences)
 
 
 def head_name(dataset: str, split: str) -> str:

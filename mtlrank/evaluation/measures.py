@@ -10,12 +10,15 @@ import ir_measures
 import numpy as np
 from ir_measures import Qrel, ScoredDoc
 
+from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError, all_lines
-from mtlrank.evaluation.significance.weighted import statistic
+from mtlrank.evaluation.significance.weighted import ENTITY_MEASURES, statistic
 from mtlrank.trec import doc_ids_in_order
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mtlrank.task import Task
 
 PerQuery = dict[str, dict[str, float]]  # measure to query_id to value
 
@@ -82,18 +85,23 @@ def always_zero(measures: Iterable[str], qrels: Iterable[Qrel]) -> list[str]:
     return [measure for measure, level in levels.items() if None not in (level, highest) and level > highest]
 
 
-def check(kind: str, measures: Iterable[str]) -> None:
-    """Raise `ConfigError` for the first measure that a task of this kind cannot be judged by."""
-    for measure in measures:
-        if kind == "ranking":
+def check(task: "Task") -> None:
+    """Raise `ConfigError` for the first measure that a task cannot be judged by."""
+    names = [
+        *(_CLASSIFICATION if task.kind == "classification" else _REGRESSION),
+        *(ENTITY_MEASURES if task.tags else ()),
+    ]
+    for measure in task.measures:
+        if task.kind == "ranking":
             _parse(measure)
-        elif measure not in _names(kind):
-            raise ConfigError(f"Unknown measure {measure!r} for {kind}. Expected one of {', '.join(_names(kind))}.")
+        elif measure not in names:
+            way = " Entities are found by tags of words, task=tags." if measure in ENTITY_MEASURES else ""
+            raise ConfigError(f"Unknown measure {measure!r} for {task.kind}. Expected one of {', '.join(names)}.{way}")
 
 
 def exists(measure: str) -> bool:
     """Whether tasks of any kind can be judged by this measure."""
-    if measure in (*_CLASSIFICATION, *_REGRESSION):
+    if measure in (*_CLASSIFICATION, *_REGRESSION, *ENTITY_MEASURES):
         return True
     try:
         _parse(measure)
@@ -162,15 +170,19 @@ def means(values: PerQuery) -> dict[str, float]:
     return {measure: fmean(by_query.values()) for measure, by_query in values.items()}
 
 
-def label_values(kind: str, measures: Sequence[str], scores: "Tensor", labels: "Tensor") -> dict[str, float]:
+def label_values(task: "Task", scores: "Tensor", labels: "Tensor", sequences: Ints) -> dict[str, float]:
     """Measures of a classification, with `scores` (items, classes), or of a regression, with `scores` (items,).
 
-    Where a measure is undefined, as the correlation of a constant is, it is 0.
+    `sequences` says to which sequence an item belongs, (items,). Where a measure is undefined, as the correlation of a
+    constant is, it is 0.
     """
-    predictions = scores.argmax(-1) if kind == "classification" else scores
+    predictions = scores.argmax(-1) if task.kind == "classification" else scores
     wanted, found = labels.double().numpy(), predictions.double().numpy()[None]
+    if task.tags:
+        names = np.array(task.classes)  # type: ignore[attr-defined]
+        wanted, found = names[wanted.astype(int)], names[found.astype(int)]
     units = np.zeros(len(wanted), dtype=np.int64)  # all of them together
-    return {m: float(statistic(m, wanted, found, units)(np.ones((1, 1)))[0, 0]) for m in measures}
+    return {m: float(statistic(m, wanted, found, units, sequences)(np.ones((1, 1)))[0, 0]) for m in task.measures}
 
 
 class Constant(NamedTuple):
@@ -181,22 +193,18 @@ class Constant(NamedTuple):
     values: dict[str, float]
 
 
-def baseline(kind: str, measures: Sequence[str], known: Mapping[str, Any], labels: "Tensor") -> Constant:
+def baseline(task: "Task", known: Mapping[str, Any], labels: "Tensor", sequences: Ints) -> Constant:
     """The most frequent class or the mean of the training labels, from `known`, their statistics in a manifest."""
     import torch  # seconds to import, which tables of values should not wait for
 
-    if kind == "classification":
+    if task.kind == "classification":
         counts = torch.tensor(known["counts"])
         name, prediction = "majority class", float(counts.argmax())
         scores = torch.eye(len(counts))[counts.argmax()].repeat(len(labels), 1)
     else:
         name, prediction = "training mean", float(known["mean"])
         scores = torch.full((len(labels),), prediction)
-    return Constant(name, prediction, label_values(kind, measures, scores, labels))
-
-
-def _names(kind: str) -> list[str]:
-    return list(_CLASSIFICATION if kind == "classification" else _REGRESSION)
+    return Constant(name, prediction, label_values(task, scores, labels, sequences))
 
 
 @cache

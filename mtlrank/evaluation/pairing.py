@@ -51,7 +51,8 @@ def _of_predictions(baseline: HeadResults, system: HeadResults, measure: str) ->
     Predictions are swapped within pairs of runs, one of each system; there are as many pairs as give every run the same
     weight. Where a measure ignores the scale, predictions are standardised first: else swaps would mix two scales.
     """
-    labels, units, both = baseline.labels, baseline.units, (baseline.predictions, system.predictions)
+    labels, both = baseline.labels, (baseline.predictions, system.predictions)
+    units, sequences = baseline.units, baseline.sequences
     pairs = lcm(*(len(part) for part in both))
     scaled = [_SCALED.get(measure, lambda runs: runs)(part) for part in both]
     pooled = statistic(
@@ -59,6 +60,7 @@ def _of_predictions(baseline: HeadResults, system: HeadResults, measure: str) ->
         np.tile(labels, 2),
         np.concatenate([np.resize(part, (pairs, len(labels))) for part in scaled], axis=1),
         np.concatenate([units, units + baseline.num_units]),
+        np.concatenate([sequences, sequences + sequences.max() + 1]),
     )
 
     def swapped(swaps: Swaps) -> Floats:
@@ -66,7 +68,7 @@ def _of_predictions(baseline: HeadResults, system: HeadResults, measure: str) ->
         difference: Floats = (pooled(1.0 - theirs) - pooled(theirs)).mean(0)
         return difference
 
-    return PairedValues(statistic(measure, labels, np.concatenate(both), units), swapped, None)
+    return PairedValues(statistic(measure, labels, np.concatenate(both), units, sequences), swapped, None)
 
 
 def _standardised(runs: Floats) -> Floats:

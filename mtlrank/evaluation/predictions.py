@@ -103,7 +103,7 @@ class Predictions:
     def _group_losses(self, task: Groupwise) -> Tensor:
         """The loss of each query, (queries,)."""
         scores, items = self.scores()
-        labels = torch.from_numpy(self.split.labels[items.numpy()])
+        labels = self._labels(items)
         groups: dict[str, list[int]] = {}
         for place, sequence in enumerate(self.split.sequence_of_item[items.numpy()]):
             groups.setdefault(self.split.ids[sequence][0], []).append(place)
@@ -116,10 +116,8 @@ class Predictions:
             found.append(task.group_loss(scores[places] * present, labels[places] * present, present))
         return torch.cat(found)
 
-    def labels(self) -> tuple[Tensor, Tensor]:
-        """Scores and labels, item by item."""
-        scores, items = self.scores()
-        return scores, torch.from_numpy(self.split.labels[items.numpy()])
+    def _labels(self, items: Tensor) -> Tensor:
+        return torch.from_numpy(self.split.labels[items.numpy()])
 
     def run(self) -> list[ScoredDoc]:
         """The scores as a ranking."""
@@ -139,7 +137,8 @@ class Predictions:
 
     def _judge_labels(self) -> HeadMeasures:
         task, known = self.dataset.task, self.dataset.manifest["labels"]
-        scores, labels = self.labels()
-        values = measures.label_values(task.kind, task.measures, scores, labels)
-        constant = measures.baseline(task.kind, task.measures, known, labels)
+        scores, items = self.scores()
+        labels, sequences = self._labels(items), self.split.sequence_of_item[items.numpy()]
+        values = measures.label_values(task, scores, labels, sequences)
+        constant = measures.baseline(task, known, labels, sequences)
         return HeadMeasures(values, constant.values, constant.name, {}, {}, [], constant.prediction)

@@ -121,8 +121,8 @@ def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
     For classes also the probability of the predicted one. Nine digits represent a float32 exactly, so measures of the file
     are the measures of the scores.
     """
-    (scores, items), (_, labels), split = predictions.scores(), predictions.labels(), predictions.split
-    sequences = split.sequence_of_item[items.numpy()]
+    (scores, items), split = predictions.scores(), predictions.split
+    labels, sequences = split.labels[items.numpy()], split.sequence_of_item[items.numpy()]
     numbers = items.numpy() - split.items[sequences][0]
     if dataset.task.kind == "classification":
         classes = dataset.task.classes  # type: ignore[attr-defined]

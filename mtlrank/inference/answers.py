@@ -3,14 +3,17 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
 
 from mtlrank.datamodule.reading import Reading
+from mtlrank.inference.candidates import Candidate
 from mtlrank.inference.questions import Question
 from mtlrank.inference.scorer import Scorer
 from mtlrank.inference.scoring import one_late
+from mtlrank.tags import OUTSIDE, entities
 from mtlrank.task import Buckets, Task
 
 
@@ -23,9 +26,31 @@ def answers(chunks: Iterable[list[Question]], scorer: Scorer, reading: Reading) 
         for question in chunk:
             predictions = list(islice(items, len(question.candidate.items)))
             reading.count("items without a prediction, as a span is cut off or holds no token", predictions.count(None))
-            answer: Any = {"predictions": predictions} if scorer.task.num_spans else predictions[0]
-            rows.append({**question.given, **answer})
+            rows.append({**question.given, **_of_text(question.candidate, predictions, scorer.task)})
         yield rows
+
+
+def _of_text(candidate: Candidate, predictions: list[dict[str, Any] | None], task: Task) -> dict[str, Any]:
+    """The answer for a text or a pair: the prediction, those of its spans, or the entities among its words."""
+    if not task.num_spans:
+        assert predictions[0] is not None, "a text without spans has a prediction"
+        return predictions[0]
+    return {"entities": list(_entities(candidate, predictions))} if task.tags else {"predictions": predictions}
+
+
+def _entities(candidate: Candidate, predictions: list[dict[str, Any] | None]) -> Iterator[dict[str, Any]]:
+    """The entities by the tags of words; the probability is the mean over an entity's words of that of their tags."""
+    tags = [OUTSIDE if word is None else word["class"] for word in predictions]
+    for first, end, kind in entities(tags):
+        words = [word for word in predictions[first:end] if word is not None]
+        start, stop = candidate.items[first][0][0], candidate.items[end - 1][0][1]
+        probability = fmean(word["probabilities"][word["class"]] for word in words)
+        yield {
+            "span": [start, stop],
+            "text": candidate.located[start:stop],
+            "class": kind,
+            "probability": float(f"{probability:.9g}"),
+        }
 
 
 def answers_of_items(scores: Tensor, task: Task) -> Iterator[dict[str, Any] | None]:

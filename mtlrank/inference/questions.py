@@ -1,9 +1,11 @@
 """The inputs of `mtlrank predict` and `LoadedHead.predict`, read in chunks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from mtlrank.batch import Span
 from mtlrank.datamodule.chunks import chunks
@@ -26,6 +28,7 @@ class Form(NamedTuple):
     text_keys: tuple[str, ...] | None  # the names of its texts in its own data; None: it reads texts and pairs
     num_spans: int  # of each item; 0: the text, or the pair, is the item
     spans_in: Literal["text", "query"]
+    tags: bool = False  # whether the spans are the words of a text, which need not be given
 
     @property
     def layouts(self) -> list[tuple[str, ...]]:
@@ -68,7 +71,7 @@ def questions_of_files(
     Raises `DataError` with the place of a line that the head does not accept.
     """
     for path in paths:
-        if form.num_spans and not has_named_fields(path):
+        if form.num_spans and not form.tags and not has_named_fields(path):
             raise DataError(f"{path} is TSV, but the head judges spans of a text. Give JSON Lines, in a file *.jsonl.")
     files = reading.each(paths) if shard is None or shard.total == 1 else _parts(paths, reading, shard)
     return chunks(chain.from_iterable(_rows(path, each, form) for path, each in files), size)
@@ -150,7 +153,7 @@ def _tsv_rows(path: Path, reading: Reading, form: Form) -> Iterator[Question]:
             raise DataError(f"{place}: expected {layouts}, found {found}.{way}")
         if number == 0 and is_header([name]):
             raise DataError(f"{place}: found a header, but TSV files are expected to start with their first text.")
-        yield Question({"id": name}, _candidate(number, place, texts, keys, reading))
+        yield Question({"id": name}, _with_items(_candidate(number, place, texts, keys, reading), {}, form))
 
 
 def _candidate(number: int, place: str, texts: Sequence[str], keys: Sequence[str], reading: Reading) -> Candidate:
@@ -159,13 +162,15 @@ def _candidate(number: int, place: str, texts: Sequence[str], keys: Sequence[str
 
 
 def _with_items(candidate: Candidate, row: Mapping[str, Any], form: Form) -> Candidate:
-    """The candidate with the spans of its row."""
+    """The candidate with the spans of its row, or with the words of its text."""
     spans, place = row.get("spans"), candidate.place
     if not form.num_spans:
         if spans:
             raise DataError(f"{place}: found spans, but the head judges whole texts. Leave them out.")
         return candidate
     candidate = candidate._replace(items=(), spans_in=form.spans_in)
+    if form.tags and spans is None:
+        return candidate._replace(items=tuple((span,) for span in _words(candidate.located)))
     try:
         items = _items(spans, form.num_spans)
     except (TypeError, ValueError):
@@ -177,7 +182,14 @@ def _with_items(candidate: Candidate, row: Mapping[str, Any], form: Form) -> Can
             check_spans(item, candidate.located)
     except DataError as error:
         raise DataError(f"{place}: {error}.") from error
+    if form.tags and any(start < end for ((_, end),), ((start, _),) in pairwise(items)):
+        raise DataError(f"{place}: expected spans of words in their order, none within another.")
     return candidate._replace(items=items)
+
+
+def _words(text: str) -> list[Span]:
+    """The words and the punctuation marks of a text, as BERT's tokenizer splits it before it looks for word pieces."""
+    return [span for _, span in BertPreTokenizer().pre_tokenize_str(text)]
 
 
 def _items(spans: Any, num_spans: int) -> tuple[tuple[Span, ...], ...]:

@@ -19,8 +19,9 @@ class Judge:
         self.split = dataset.split(split_name)
         self.items = items
         self.labels = torch.from_numpy(self.split.labels[items])
+        self.sequences = self.split.sequence_of_item[items]
         if dataset.is_ranking:
-            self.pairs = [self.split.ids[sequence] for sequence in self.split.sequence_of_item[items]]
+            self.pairs = [self.split.ids[sequence] for sequence in self.sequences]
             not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
             self.qrels = [qrel for qrel in self.split.qrels() if qrel.query_id not in not_drawn]
 
@@ -31,7 +32,7 @@ class Judge:
         """
         task = self.dataset.task
         if not self.dataset.is_ranking:
-            return measures.label_values(task.kind, task.measures, scores, self.labels)
+            return measures.label_values(task, scores, self.labels, self.sequences)
         run = [ScoredDoc(*pair, score) for pair, score in zip(self.pairs, scores.tolist(), strict=True)]
         return dict.fromkeys(task.measures) if measures.ties(run).decide else self._ranking_values(run)
 
@@ -40,7 +41,7 @@ class Judge:
         task, labels = self.dataset.task, self.dataset.manifest["labels"]
         if self.dataset.is_ranking:
             return self.split.baseline_name, self._ranking_values(self.split.first_stage())
-        constant = measures.baseline(task.kind, task.measures, labels, self.labels)
+        constant = measures.baseline(task, labels, self.labels, self.sequences)
         return constant.name, constant.values
 
     def _ranking_values(self, run: list[ScoredDoc]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 A task learns its labels from the prepared data (`learn_labels`), so that no config has to repeat them.
 """
 
-from mtlrank.task.classification import Buckets, Classification, SpanClassification, SpanPairClassification
+from mtlrank.task.classification import Buckets, Classification, SpanClassification, SpanPairClassification, Tagging
 from mtlrank.task.distillation import KLDistillation, MarginMSE
 from mtlrank.task.groupwise import LambdaLoss, ListMLE, ListNet, LocalizedContrastive, PairwiseRelevance, RankNet
 from mtlrank.task.regression import Ordinal, Regression, SpanRegression
@@ -28,6 +28,7 @@ __all__ = [
     "SpanClassification",
     "SpanPairClassification",
     "SpanRegression",
+    "Tagging",
     "Task",
     "by_sample",
 ]

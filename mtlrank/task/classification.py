@@ -1,7 +1,7 @@
 """Choosing a class."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mtlrank.batch import TaskBatch
 from mtlrank.checks import NOT_NEGATIVE, all_known, choice, whole
 from mtlrank.dtypes import Floats32
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.tags import OUTSIDE, is_tag
 from mtlrank.task.task import ItemTask, Task
 
 
@@ -50,6 +51,10 @@ class Classification(ItemTask):
         if isinstance(label, float) and label.is_integer():
             return str(int(label))  # 1 becomes 1.0 where one of a column's numbers is missing
         return str(label)
+
+    def classes_of(self, labels: Iterable[str]) -> list[str]:
+        """The classes in their order, from the labels of the training split."""
+        return sorted(labels)
 
     def learn_labels(self, labels: dict[str, Any]) -> None:
         self.classes = list(labels["classes"])
@@ -122,6 +127,26 @@ class SpanClassification(Classification):
     """Choose the class of a span of text, such as the type of a named entity."""
 
     num_spans = 1
+
+
+class Tagging(SpanClassification):
+    """Find the named entities of a text: each word is a span, whose class is its BIO tag.
+
+    Measures of entities count those whose words and type are both right (Tjong Kim Sang and De Meulder 2003). The classes
+    are `O` and both tags of each type that the training split has.
+    """
+
+    tags = True
+
+    def parse_label(self, label: float | str) -> str:
+        tag = super().parse_label(label)
+        if not is_tag(tag, parts="BI"):
+            raise DataError(f"label {label!r} is no BIO tag: expected O, or B- or I- and a type, as in B-PER")
+        return tag
+
+    def classes_of(self, labels: Iterable[str]) -> list[str]:
+        types = sorted({tag[2:] for tag in labels if tag != OUTSIDE})
+        return [OUTSIDE, *(f"{part}-{kind}" for kind in types for part in "BI")]
 
 
 class SpanPairClassification(Classification):

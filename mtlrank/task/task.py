@@ -21,6 +21,7 @@ class Task(ABC):
     kind: str  # "ranking", "regression" or "classification": which measures apply
     num_spans = 0  # spans that an item points at: 0 for whole sequences, 2 for pairs of mentions
     grouped = False  # whether a sample is a query with a group of documents
+    tags = False  # whether items are the words of a text, whose classes are the tags of `mtlrank.tags`
     distils = False  # whether training labels are a teacher's scores, where the labels of other splits are grades
     is_squared_error = False  # whether the loss is a squared error, which `Uncertainty` weighs differently
     relevance_level: int | None = None  # rankings only: the lowest grade that is relevant

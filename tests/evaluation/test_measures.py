@@ -2,6 +2,7 @@ import math
 import random
 import shutil
 
+import numpy as np
 import pytest
 import pytrec_eval
 import torch
@@ -10,7 +11,9 @@ from scipy import stats
 
 from mtlrank.errors import ConfigError
 from mtlrank.evaluation import measures
+from mtlrank.task import Classification, Regression, Relevance, SpanClassification, Tagging
 from mtlrank.trec import read_run, write_run
+from tests.task.tasks import opened
 
 
 def collection(seed, num_queries=20):
@@ -80,7 +83,7 @@ def test_all_measures_see_equal_scores_in_one_order(measure):
 def test_err_and_ndcg_of_exponential_gains_by_hand_whatever_queries_are_called(ids):
     first, second = ids
     names = ["ERR@10", "nDCG(dcg='exp-log2')@10", "nDCG@10"]
-    measures.check("ranking", names)
+    measures.check(Relevance(names))
     qrels = [Qrel(first, "a", 3), Qrel(first, "b", 1), Qrel(second, "a", 1)]
     run = [ScoredDoc(first, "b", 2.0), ScoredDoc(first, "a", 1.0), ScoredDoc(second, "a", 1.0)]
     values = measures.ranking_values(names, qrels, [*run, ScoredDoc("not judged", "a", 1.0)])
@@ -135,7 +138,7 @@ def test_a_level_that_is_not_the_tasks_and_that_the_name_does_not_say(measure, l
 def test_a_measure_at_the_tasks_level_is_one_that_can_be_typed():
     typed = [measures.with_level(measure, 2) for measure in ("AP", "RR@10")]
     assert typed == ["AP(rel=2)", "RR(rel=2)@10"]
-    measures.check("ranking", typed)
+    measures.check(Relevance(typed))
 
 
 def test_a_judged_query_without_a_ranking_counts_as_zero():
@@ -176,16 +179,34 @@ def test_scores_that_differ_by_rounding_only_are_ties(scores, expected):
     assert (found.num_tied, found.num_queries, found.decide) == expected
 
 
+def values_of(task, scores, labels):
+    return measures.label_values(task, scores, labels, np.arange(len(labels)))
+
+
 def test_classification_by_hand():
     scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
-    values = measures.label_values("classification", ["Accuracy", "MacroF1"], scores, torch.tensor([0.0, 1, 1, 1]))
+    values = values_of(Classification(["Accuracy", "MacroF1"]), scores, torch.tensor([0.0, 1, 1, 1]))
     assert values["Accuracy"] == pytest.approx(0.75)
     assert values["MacroF1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
+def test_entities_by_hand():
+    """Right is what has the same words and the same type; an entity ends with its text."""
+    task = opened(Tagging(["EntityF1", "EntityPrecision", "EntityRecall"]), classes=["O", "B-A", "I-A", "B-B", "I-B"])
+    measures.check(task)
+    labels = torch.tensor([1.0, 2, 0, 3, 2, 1, 0])  # A A O B | A A O: of two words, one, one and one
+    found = torch.tensor([1, 2, 2, 3, 2, 3, 4])  # A A A B | A B B: a word too many, right, right, another type
+    values = measures.label_values(task, torch.eye(5)[found], labels, np.array([7, 7, 7, 7, 9, 9, 9]))
+    assert values == pytest.approx({"EntityF1": 2 / 4, "EntityPrecision": 2 / 4, "EntityRecall": 2 / 4})
+    cautious = measures.label_values(task, torch.eye(5)[found * (found == 3)], labels, np.zeros(7, dtype=int))
+    assert cautious == pytest.approx({"EntityF1": 2 / 6, "EntityPrecision": 1 / 2, "EntityRecall": 1 / 4})
+    nothing = measures.baseline(task, {"counts": [9, 1, 1, 1, 1]}, labels, np.zeros(7, dtype=int))
+    assert nothing.values == dict.fromkeys(task.measures, 0.0)
+
+
 def test_regression_by_hand():
     scores, labels = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 3.0, 4.0])
-    values = measures.label_values("regression", ["MSE", "MAE", "Spearman", "R2"], scores, labels)
+    values = values_of(Regression(["MSE", "MAE", "Spearman", "R2"]), scores, labels)
     assert values["MSE"] == pytest.approx(1 / 3)
     assert values["MAE"] == pytest.approx(1 / 3)
     assert values["Spearman"] == pytest.approx(1.0)
@@ -198,24 +219,24 @@ def test_regression_is_measured_alike_in_any_unit(unit):
     generator = torch.Generator().manual_seed(0)
     labels = torch.rand(50, generator=generator, dtype=torch.float64)
     scores = labels + 0.3 * torch.randn(50, generator=generator, dtype=torch.float64)
-    values = measures.label_values("regression", ["R2", "Pearson", "Spearman"], scores * unit, labels * unit)
+    values = values_of(Regression(["R2", "Pearson", "Spearman"]), scores * unit, labels * unit)
     assert values["R2"] == pytest.approx(1 - float((scores - labels).square().mean() / labels.var(correction=0)))
     assert values["Pearson"] == pytest.approx(stats.pearsonr(labels, scores).statistic)
     assert values["Spearman"] == pytest.approx(stats.spearmanr(labels, scores).statistic)
 
 
 def test_a_constant_has_no_correlation():
-    values = measures.label_values("regression", ["Pearson", "Spearman"], torch.ones(3), torch.tensor([1.0, 2, 3]))
+    values = values_of(Regression(["Pearson", "Spearman"]), torch.ones(3), torch.tensor([1.0, 2, 3]))
     assert values == {"Pearson": 0.0, "Spearman": 0.0}
     for labels in (torch.ones(3), torch.ones(1)):
-        assert measures.label_values("regression", ["R2", "Pearson"], labels, labels) == {"R2": 0.0, "Pearson": 0.0}
+        assert values_of(Regression(["R2", "Pearson"]), labels, labels) == {"R2": 0.0, "Pearson": 0.0}
 
 
 def test_baselines_know_only_the_training_labels():
     labels = torch.tensor([1.0, 1, 0, 2])
-    majority = measures.baseline("classification", ["Accuracy"], {"counts": [2, 5, 1]}, labels)
+    majority = measures.baseline(Classification(["Accuracy"]), {"counts": [2, 5, 1]}, labels, np.arange(4))
     assert majority == ("majority class", 1, {"Accuracy": 0.5})
-    mean = measures.baseline("regression", ["MAE"], {"mean": 2.5}, torch.tensor([2.0, 4.0]))
+    mean = measures.baseline(Regression(["MAE"]), {"mean": 2.5}, torch.tensor([2.0, 4.0]), np.arange(2))
     assert mean == ("training mean", 2.5, {"MAE": 1.0})
 
 
@@ -226,20 +247,22 @@ def test_less_error_is_better():
 
 
 @pytest.mark.parametrize(
-    ("kind", "measure", "complaint"),
+    ("task", "measure", "complaint"),
     [
-        ("ranking", "nDGC@10", "Unknown ranking measure 'nDGC@10'"),
-        ("ranking", "nDCG@0", "The cut-off of 'nDCG@0' is below 1"),
-        ("ranking", "SDCG@10", "'SDCG@10' needs a value of max_rel"),
-        ("ranking", "BPM", "'BPM' needs a value of "),
-        ("ranking", "IPrec", "'IPrec' needs a value of recall"),
-        ("classification", "MSE", "Expected one of Accuracy, MacroF1"),
-        ("regression", "Accuracy", "Expected one of MSE, MAE"),
+        (Relevance, "nDGC@10", "Unknown ranking measure 'nDGC@10'"),
+        (Relevance, "nDCG@0", "The cut-off of 'nDCG@0' is below 1"),
+        (Relevance, "SDCG@10", "'SDCG@10' needs a value of max_rel"),
+        (Relevance, "BPM", "'BPM' needs a value of "),
+        (Relevance, "IPrec", "'IPrec' needs a value of recall"),
+        (Classification, "MSE", r"Expected one of Accuracy, MacroF1\.$"),
+        (SpanClassification, "EntityF1", r"Accuracy, MacroF1\. Entities are found by tags of words, task=tags\."),
+        (Tagging, "F1", r"Expected one of Accuracy, MacroF1, EntityF1, EntityPrecision, EntityRecall\.$"),
+        (Regression, "Accuracy", "Expected one of MSE, MAE"),
     ],
 )
-def test_unknown_measures_are_refused(kind, measure, complaint):
+def test_unknown_measures_are_refused(task, measure, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        measures.check(kind, [measure])
+        measures.check(task([measure]))
 
 
 @pytest.mark.parametrize(
@@ -247,4 +270,4 @@ def test_unknown_measures_are_refused(kind, measure, complaint):
 )
 def test_measures_that_nothing_computes_are_refused_before_they_are_needed(measure):
     with pytest.raises(ConfigError, match="cannot be computed here"):
-        measures.check("ranking", [measure])
+        measures.check(Relevance([measure]))

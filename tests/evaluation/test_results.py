@@ -88,14 +88,14 @@ def test_a_ranking_that_is_none_says_so(datasets, tmp_path, capsys, offset, tell
 def test_predictions_are_kept_item_by_item(datasets, key, tmp_path):
     dataset = datasets[key]
     predictions, _ = judged(dataset, tmp_path)
-    scores, labels = predictions.labels()
+    (scores, items), split = predictions.scores(), predictions.split
+    labels = torch.from_numpy(split.labels[items.numpy()])
     with (tmp_path / "evaluation" / key / "predictions.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     classes = dataset.task.kind == "classification"
     more = ["confidence"] if classes else []
     assert list(rows[0]) == ["query_id", "doc_id", "item", "label", "prediction", *more]
     assert len(rows) == len(labels)
-    split = predictions.split
     items = split.items_of_samples(np.arange(len(split) // 2)).tolist()
     assert [(row["query_id"], row["doc_id"]) for row in rows] == [split.ids[split.sequence_of_item[i]] for i in items]
     if classes:
@@ -133,7 +133,8 @@ def test_any_name_of_a_class_can_be_read_back(datasets, tmp_path):
     predictions, _ = judged(dataset, tmp_path)
     with (tmp_path / "evaluation" / "msm_ner" / "predictions.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    scores, labels = predictions.labels()
+    (scores, items), split = predictions.scores(), predictions.split
+    labels = torch.from_numpy(split.labels[items.numpy()])
     assert [row["label"] for row in rows] == [dataset.task.classes[int(label)] for label in labels]
     assert [row["prediction"] for row in rows] == [dataset.task.classes[i] for i in scores.argmax(-1)]
 

@@ -22,6 +22,7 @@ from mtlrank.task import (
     SpanClassification,
     SpanPairClassification,
     SpanRegression,
+    Tagging,
 )
 from tests.batches import batch
 
@@ -50,6 +51,7 @@ TASKS = {
     "buckets": opened(Buckets(["Accuracy"], 4), edges=[0.5, 1.5]),
     "terms": opened(SpanRegression(["MSE"], 0, 1), mean=0.5, std=0.5),
     "spans": opened(SpanClassification(["Accuracy"]), classes=["A", "B", "C"]),
+    "tags": opened(Tagging(["EntityF1"]), classes=["O", "B-A", "I-A"]),
     "weighted": opened(Classification(["Accuracy"], "balanced"), classes=["A", "B"], counts=[3, 1]),
     "span pairs": opened(SpanPairClassification(["Accuracy"]), classes=["A", "B"]),
 }

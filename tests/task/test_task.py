@@ -93,4 +93,4 @@ def test_what_losses_are_is_told_to_those_that_balance_them():
 
 def test_prepared_data_of_before_are_found_by_the_same_names():
     labels = {task.identity()["labels"].removesuffix(".parse_label") for task in TASKS.values()}
-    assert labels == {"Buckets", "Classification", "Distillation", "Ordinal", "Ranking", "Regression"}
+    assert labels == {"Buckets", "Classification", "Distillation", "Ordinal", "Ranking", "Regression", "Tagging"}

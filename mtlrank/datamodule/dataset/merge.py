@@ -162,7 +162,7 @@ def _learn_labels(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], n
             f"Dataset {name!r} has no training records. Check its source{_what_was_read(shards, manifests, 'train')}."
         )
     if isinstance(task, Classification) and not isinstance(task, Buckets):
-        return _learn_classes(shards, manifests, name)
+        return _learn_classes(shards, manifests, name, task)
     count = sum(len(block) for block in _labels(shards))
     mean = sum(float(block.sum(dtype=np.float64)) for block in _labels(shards)) / count
     squares = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in _labels(shards))
@@ -185,19 +185,21 @@ def _is_only_judged(manifests: Sequence[dict[str, Any]], task: Task) -> bool:
     return task.kind == "ranking" and bool(source) and "train" not in source
 
 
-def _learn_classes(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+def _learn_classes(
+    shards: Sequence[Path], manifests: Sequence[dict[str, Any]], name: str, task: Classification
+) -> dict[str, Any]:
     counts = Counter[str]()
     for shard, manifest in zip(shards, manifests, strict=True):
         for block in _labels([shard]):
             numbers = np.bincount(block.astype(np.int64), minlength=len(manifest["classes"]))
             counts.update({label: int(n) for label, n in zip(manifest["classes"], numbers, strict=True) if n})
-    classes = sorted(counts)
-    if len(classes) < 2:
-        raise DataError(f"{name}/train has only the class {classes[0]!r}: there is nothing to learn.")
+    if len(counts) < 2:
+        raise DataError(f"{name}/train has only the class {next(iter(counts))!r}: there is nothing to learn.")
+    classes = task.classes_of(counts)
     for manifest in manifests:
         for split, places in manifest["first_place"].items():
             for label, place in places.items():
-                if label not in counts:
+                if label not in classes:
                     known = ", ".join(classes)
                     raise DataError(
                         f"{place}: label {label!r} of {name}/{split} is not a class of its training split: {known}"

@@ -1,7 +1,7 @@
-"""Texts with labelled spans: named entities by BIO or BIOES tags, related mentions from JSON lines and GAP."""
+"""Texts with labelled spans: named entities by tags of words, related mentions from JSON lines and GAP."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from mtlrank.datamodule.parquet import is_parquet, read_objects, read_parquet
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.tags import bio, entities, is_tag
 from mtlrank.task import Task
 
 _ONE_LABEL = "one label of a text with its spans"
-_FIRST, _LATER = "BSU", "IEL"  # first letters of the tags of an entity's first token, and of its later ones
 Tagged = list[tuple[str, str]]  # the tokens of a sentence with their tags
 
 
@@ -30,6 +30,7 @@ class BIOSpans(FileDataset):
     row, as a list of tokens and one of tags; `columns` are their names. Tags are text, or a `ClassLabel` of Parquet.
 
     A sample is a sentence with its entities as spans; the class is the entity's type. Sentences without one are skipped.
+    For a task that finds entities (`Tagging`), the spans are all tokens, and the classes are BIO tags.
     """
 
     text_keys = ("text",)
@@ -51,10 +52,15 @@ class BIOSpans(FileDataset):
         files = self.reading.each(self.paths(split))
         sentences = chain.from_iterable(self._sentences(path, reading) for path, reading in files)
         for number, (place, sentence) in enumerate(sentences):
-            text, spans = _entities(sentence)
-            self.reading.count("sentences without an entity", not spans and self.shard.holds(f"{split}-{number}"))
-            for span, label in spans:
-                yield Record("-", f"{split}-{number}", None, text, label, (span,), number, place=place)
+            text, words = _joined([token for token, _ in sentence])
+            found, doc_id = entities([tag for _, tag in sentence]), f"{split}-{number}"
+            self.reading.count("sentences without an entity", not found and self.shard.holds(doc_id))
+            if self.task.tags:
+                labelled = [*zip(words, bio(len(words), found), strict=True)]
+            else:
+                labelled = [((words[first][0], words[end - 1][1]), kind) for first, end, kind in found]
+            for span, label in labelled:
+                yield Record("-", doc_id, None, text, label, (span,), number, place=place)
 
     def _sentences(self, path: Path, reading: Reading) -> Iterator[tuple[str, Tagged]]:
         """(place, tokens with tags) of each sentence of a file."""
@@ -196,21 +202,10 @@ def _is_tagged(token: Any, tag: Any) -> bool:
     """Whether a token is a word, and its tag one of BIO, BIOES or BILOU."""
     if not isinstance(token, str) or not isinstance(tag, str) or not token:
         return False
-    return tag == "O" or (len(tag) > 2 and tag[0] in _FIRST + _LATER and tag[1] == "-")
+    return is_tag(tag)
 
 
-def _entities(sentence: Tagged) -> tuple[str, list[tuple[Span, str]]]:
-    """The tokens joined by blanks, and the entities among them. A later part that continues nothing starts an entity."""
-    text, entities = "", list[tuple[Span, str]]()
-    open_label = ""  # of an entity that the next token may continue
-    for token, tag in sentence:
-        start = len(text) + bool(text)
-        text += f" {token}" if text else token
-        part, label = tag[0], tag[2:]
-        if part in _FIRST or (part in _LATER and label != open_label):
-            entities.append(((start, len(text)), label))
-        elif part in _LATER:
-            (first, _), _ = entities[-1]
-            entities[-1] = ((first, len(text)), label)
-        open_label = label if part in "BI" else ""
-    return text, entities
+def _joined(tokens: Sequence[str]) -> tuple[str, list[Span]]:
+    """The tokens joined by blanks, and the span of each."""
+    ends = list(accumulate((len(token) + 1 for token in tokens), initial=0))
+    return " ".join(tokens), [(start, end - 1) for start, end in pairwise(ends)]

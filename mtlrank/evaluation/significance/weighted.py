@@ -4,13 +4,15 @@ So a measure that is made of sums (means, correlation, F1) costs one product of 
 the correlation of a constant is, it is 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtlrank.dtypes import Floats, Ints
+from mtlrank.tags import Entity, entities
 
 LabelArray = NDArray[Any]  # numbers, or names of classes
 Statistic = Callable[[Floats], Floats]  # weights of units, (units, resamples), to values, (runs, resamples)
@@ -20,6 +22,8 @@ ITEM_VALUES: dict[str, Callable[[LabelArray, LabelArray], Floats]] = {
     "MAE": lambda labels, predictions: np.abs(predictions - labels),
     "Accuracy": lambda labels, predictions: (predictions == labels).astype(np.float64),
 }  # measures that are means over items
+# The weights of the entities in the labels and of those in the predictions, among which the right ones are a share.
+ENTITY_MEASURES = {"EntityF1": (0.5, 0.5), "EntityPrecision": (0.0, 1.0), "EntityRecall": (1.0, 0.0)}
 
 
 def mean(values: Floats, units: Ints) -> Statistic:
@@ -32,10 +36,18 @@ def mean(values: Floats, units: Ints) -> Statistic:
     return means
 
 
-def statistic(measure: str, labels: LabelArray, predictions: LabelArray, units: Ints) -> Statistic:
-    """A measure of predictions, (runs, items), for labels, (items,), whose items belong to `units`, (items,)."""
+def statistic(
+    measure: str, labels: LabelArray, predictions: LabelArray, units: Ints, sequences: Ints | None = None
+) -> Statistic:
+    """A measure of predictions, (runs, items), for labels, (items,), whose items belong to `units`, (items,).
+
+    `sequences`, (items,), are the texts whose words the items of measures of entities are; items of one follow each other.
+    Without them, each unit is one.
+    """
     if measure in ITEM_VALUES:
         return mean(ITEM_VALUES[measure](labels, predictions), units)
+    if measure in ENTITY_MEASURES:
+        return _of_entities(measure, labels, predictions, units, units if sequences is None else sequences)
     return _STATISTICS[measure](labels, predictions, units)
 
 
@@ -86,6 +98,36 @@ def _macro_f1(labels: LabelArray, predictions: LabelArray, units: Ints) -> Stati
         return means
 
     return values
+
+
+def _of_entities(measure: str, labels: LabelArray, predictions: LabelArray, units: Ints, sequences: Ints) -> Statistic:
+    """The entities that are found, as a share of those in the labels or in the predictions, or of the mean of both."""
+    true, found = _entities(labels, sequences), [_entities(row, sequences) for row in predictions]
+
+    def counted(marked: Iterable[Entity]) -> Floats:
+        of_entities = units[[entity.first for entity in marked]]
+        return np.bincount(of_entities, minlength=int(units.max()) + 1).astype(np.float64)
+
+    hits = np.stack([counted(each & true) for each in found])  # (runs, units)
+    of_labels, of_predictions = ENTITY_MEASURES[measure]
+    all_entities = of_labels * counted(true) + of_predictions * np.stack([counted(each) for each in found])
+
+    def values(weights: Floats) -> Floats:
+        totals = all_entities @ weights
+        return np.divide(hits @ weights, totals, out=np.zeros_like(totals), where=totals > 0)
+
+    return values
+
+
+def _entities(tags: LabelArray, sequences: Ints) -> set[Entity]:
+    """The entities of all texts, counting words through."""
+    starts = np.flatnonzero(np.diff(sequences, prepend=-1))
+    names = tags.tolist()
+    return {
+        Entity(start + first, start + end, kind)
+        for start, stop in pairwise([*starts.tolist(), len(names)])
+        for first, end, kind in entities(names[start:stop])
+    }
 
 
 def _spearman(labels: Floats, predictions: Floats, units: Ints) -> Statistic:

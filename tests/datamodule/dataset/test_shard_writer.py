@@ -15,7 +15,7 @@ from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.shard import Shard
 from mtlrank.storage import MANIFEST, read_manifest
-from mtlrank.task import Buckets, PairwiseRelevance, Regression, Relevance, SpanClassification
+from mtlrank.task import Buckets, PairwiseRelevance, Regression, Relevance, SpanClassification, Tagging
 from tests.datamodule.dataset.test_prepared import Given, prepared
 
 WORDS = ["garden", "harbour", "silent", "lights", "who", "where"]
@@ -240,6 +240,17 @@ def test_a_class_that_training_lacks_is_named_with_its_place(tmp_path):
         DataError, match="test.conll:3: label 'Z' of given/test is not a class of its training split: A, B"
     ):
         prepared(tmp_path, SpanClassification(["Accuracy"]), train, test=test)
+
+
+def test_both_tags_of_a_type_are_classes_also_if_training_has_one(tmp_path):
+    train = [Record("-", "d", None, "garden", tag, ((0, 6),)) for tag in ("B-PER", "O")]
+    test = [Record("-", "t", None, "garden", tag, ((0, 6),), 0, place="test.conll:3") for tag in ("I-PER", "B-LOC")]
+    dataset = prepared(tmp_path / "right", Tagging(["EntityF1"], "balanced"), train, test=test[:1])
+    assert dataset.manifest["labels"] == {"classes": ["O", "B-PER", "I-PER"], "counts": [1, 1, 0]}
+    with pytest.raises(DataError, match="test.conll:3: label 'B-LOC' of given/test is not a class .*: O, B-PER, I-PER"):
+        prepared(tmp_path / "wrong", Tagging(["EntityF1"]), train, test=test)
+    with pytest.raises(DataError, match="label 'PER' is no BIO tag: expected O, or B- or I- and a type, as in B-PER"):
+        prepared(tmp_path / "types", Tagging(["EntityF1"]), [train[0]._replace(label="PER")])
 
 
 def test_a_ranking_without_a_relevant_document_is_refused(tmp_path):

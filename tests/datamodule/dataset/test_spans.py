@@ -3,7 +3,7 @@ import pytest
 from mtlrank.datamodule.dataset import BIOSpans, SpanPairs
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
-from mtlrank.task import SpanClassification, SpanPairClassification
+from mtlrank.task import SpanClassification, SpanPairClassification, Tagging
 from tests.datamodule.dataset.labelled import TINY, gap_file, read, span_pairs
 
 
@@ -37,6 +37,22 @@ def test_tags_may_mark_the_last_and_the_only_token_of_an_entity(tmp_path, last, 
     (tmp_path / "x").write_text("".join(f"{word}\t{tag}\n" for word, tag in zip("abcdefghi", tags, strict=True)))
     entities = [(record.text[slice(*record.spans[0])], record.label) for record in read(spans(tmp_path / "x"))]
     assert entities == [("a b", "PER"), ("c", "PER"), ("d", "LOC"), ("e f", "LOC"), ("g", "PER"), ("h", "PER")]
+
+
+def test_a_task_that_finds_entities_has_a_tag_for_each_token(tmp_path):
+    """By parts B and I only, whatever the file has; sentences without an entity belong to it."""
+    (tmp_path / "x").write_text("Mira\tB-PER\nHalden\tE-PER\nsaw\tO\nQuellin\tI-LOC\nHalden\tS-PER\n\nno\tO\n")
+    dataset = BIOSpans("x", Tagging(["EntityF1"]), TINY, str(tmp_path / "x"))
+    found = [(r.text[slice(*r.spans[0])], r.label, r.group, r.place.rpartition("/")[2]) for r in read(dataset)]
+    assert found == [
+        ("Mira", "B-PER", 0, "x:1"),
+        ("Halden", "I-PER", 0, "x:1"),
+        ("saw", "O", 0, "x:1"),
+        ("Quellin", "B-LOC", 0, "x:1"),
+        ("Halden", "B-PER", 0, "x:1"),
+        ("no", "O", 1, "x:7"),
+    ]
+    assert dataset.reading.notes() == ["sentences without an entity: 1"]
 
 
 def test_sentences_without_an_entity_are_counted(tmp_path):

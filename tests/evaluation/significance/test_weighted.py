@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score  # Lightning brings it
 
-from mtlrank.evaluation.significance.weighted import statistic
+from mtlrank.evaluation.significance.weighted import ENTITY_MEASURES, statistic
 
 REGRESSION = {
     "MSE": lambda labels, predictions: ((predictions - labels) ** 2).mean(),
@@ -60,6 +60,49 @@ def test_weights_mean_repetition_for_classifications(measure, seed):
             items = repeated(weights[:, resample], units)
             expected = CLASSIFICATION[measure](torch.tensor(labels[items]), torch.tensor(predictions[run, items]))
             assert ours[run, resample] == pytest.approx(float(expected), abs=1e-6)
+
+
+def naive_entities(tags):
+    """(first, end, type) of runs of words, read letter by letter."""
+    text = "".join({"B": "b", "I": "i", "O": "o"}[tag[0]] for tag in tags)
+    found, place = set(), 0
+    while place < len(tags):
+        end = place + 1
+        if text[place] != "o":
+            while end < len(tags) and text[end] == "i" and tags[end][2:] == tags[place][2:]:
+                end += 1
+            found.add((place, end, tags[place][2:]))
+        place = end
+    return found
+
+
+@pytest.mark.parametrize("measure", ENTITY_MEASURES)
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_mean_repetition_for_entities(measure, seed):
+    """Units are one or more texts; an entity never goes on in the next text."""
+    draw = np.random.default_rng(seed)
+    sequences = np.sort(draw.integers(0, 20, 120))
+    units = sequences // 2  # of two texts each
+    names = np.array(["O", "B-A", "I-A", "B-B", "I-B"])
+    labels = names[draw.integers(0, 5, 120)]
+    predictions = np.where(draw.random((2, 120)) < 0.5, labels, names[draw.integers(0, 5, (2, 120))])
+    weights = draw.integers(0, 3, (10, 6))
+    ours = statistic(measure, labels, predictions, units, sequences)(weights.astype(float))
+    for run in range(2):
+        for resample in range(6):
+            hits = found = wanted = 0
+            for text in np.unique(sequences):
+                times, words = weights[text // 2, resample], sequences == text
+                true, told = naive_entities(labels[words]), naive_entities(predictions[run][words])
+                hits, found, wanted = (
+                    hits + times * len(true & told),
+                    found + times * len(told),
+                    wanted + times * len(true),
+                )
+            precision, recall = hits / found, hits / wanted
+            f1 = 2 * precision * recall / (precision + recall)
+            expected = {"EntityF1": f1, "EntityPrecision": precision, "EntityRecall": recall}[measure]
+            assert ours[run, resample] == pytest.approx(expected)
 
 
 def test_spearman_by_hand():
