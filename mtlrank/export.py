@@ -9,7 +9,8 @@ if __name__ == "__main__":  # first: help, and a slip of the pen, should not wai
     start("export")
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mtlrank.about import WEIGHTS
@@ -38,7 +39,7 @@ from mtlrank.storage import (
     write_manifest,
     write_text,
 )
-from mtlrank.trained_head import TrainedHead, load_head, read_trained
+from mtlrank.trained_head import TrainedHead, load_head, read_trained, unfit
 
 WRITERS: dict[str, Callable[[Path, TrainedHead], Score]] = {
     "transformers": write_stock,
@@ -64,12 +65,13 @@ def run(config: Config) -> Path:
         raise ConfigError(f"format is {layout!r}.{nearest(str(layout), formats)} Expected one of {', '.join(formats)}.")
     _check_free(output, replace=config["force"])
     if layout == MULTITASK:
-        _copy_model(model_dir, output, trust=config["trust_model"])
+        with _new_export(output, replace=config["force"]) as part:
+            _copy_model(model_dir, part, trust=config["trust_model"])
     else:
         head = load_head(model_dir, config["head"], trust=config["trust_model"], kinds="texts")
-        is_choice = head.task.kind == "classification"
-        layout = layout or ("transformers" if is_choice or has_stock_type(head) else "sentence-transformers")
-        with new_folder(output) as part:
+        scores_pairs = unfit(head.dataset) is None
+        layout = layout or ("sentence-transformers" if scores_pairs and not has_stock_type(head) else "transformers")
+        with _new_export(output, replace=config["force"]) as part:
             check_scores(head, WRITERS[layout](part, head))
             write_text(part / "README.md", head_card(head, layout))
             write_manifest(part, _described({"kind": "export", "head": head.name}, layout, model_dir))
@@ -78,12 +80,12 @@ def run(config: Config) -> Path:
     return output
 
 
-def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
-    """Copy the model folder and add a card; mtlrank uses the copy like the original.
+def _copy_model(model_dir: Path, part: Path, *, trust: bool) -> None:
+    """Copy the model folder into `part` and add a card; mtlrank uses the copy like the original.
 
     Paths in its config are reduced to names, as an export is made to be published.
     """
-    with new_folder(output) as part, unchanged(model_dir):
+    with unchanged(model_dir):
         read_trained(model_dir, trust=trust)
         manifest = read_manifest(model_dir)
         for name in manifest["files"]:
@@ -98,6 +100,14 @@ def _copy_model(model_dir: Path, output: Path, *, trust: bool) -> None:
 
 def _described(description: dict[str, object], layout: str, model_dir: Path) -> dict[str, object]:
     return {**description, "exported": layout, "weights_of": file_hash(model_dir / WEIGHTS)}
+
+
+@contextmanager
+def _new_export(output: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder to write to that becomes `output`, unless something has come there in the meantime."""
+    with new_folder(output) as part:
+        yield part
+        _check_free(output, replace=replace)
 
 
 def _check_free(output: Path, *, replace: bool) -> None:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from mtlrank import embedded, export, rank
+from mtlrank.storage import write_json
 from tests.saved_models import composed, save_labelled, settings
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -52,6 +53,8 @@ def write_body(folder, family, **tokenizer):
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family in ("bert", "electra") else [])]
     values = {"model_input_names": inputs, **names, **tokenizer}
     PreTrainedTokenizerFast(tokenizer_object=core, **values).save_pretrained(folder)
+    if stock := values.get("tokenizer_class"):
+        write_json(folder / "tokenizer_config.json", {**names, "tokenizer_class": stock})
     special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
     lively = {"initializer_range": 0.2}  # as strongly as trained weights
     kind(vocab_size=core.get_vocab_size(), **size, **special, **lively).save_pretrained(folder)

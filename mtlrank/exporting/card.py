@@ -26,34 +26,31 @@ model = CrossEncoder(folder)
 scores = model.predict([(query, passage) for passage in passages])
 ```
 """
-_USE = {
-    "transformers": """
-With transformers:
-
+_TRANSFORMERS = """
 ```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
-inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="pt")
+inputs = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
 scores = model(**inputs).logits[:, 0]
 ```
-
-With sentence-transformers:
 """
-    + _CROSS_ENCODER,
+_USE = {  # TEXTS: what a tokenizer takes
+    "numbers": _TRANSFORMERS,
+    "transformers": f"\nWith transformers:\n{_TRANSFORMERS}\nWith sentence-transformers:\n{_CROSS_ENCODER}",
     "sentence-transformers": _CROSS_ENCODER,
     "onnx": """
 ```python
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
-inputs = tokenizer(queries, passages, truncation=True, padding=True, return_tensors="np")  # or tokenizer(texts, ...)
-logits = session.run(["logits"], dict(inputs))[0]  # (pairs, 1): the scores; of a head on classes, (texts, classes)
+inputs = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="np")
+logits = session.run(["logits"], dict(inputs))[0]  # (inputs, 1): the scores; of a head on classes, (inputs, classes)
 ```
 """,
     "classes": """
 ```python
 model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-inputs = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")  # of pairs: tokenizer(queries, texts, ...)
+inputs = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
 probabilities = model(**inputs).logits.softmax(-1)
 classes = [model.config.id2label[number] for number in probabilities.argmax(-1).tolist()]
 ```
@@ -76,18 +73,24 @@ def head_card(head: TrainedHead, layout: str) -> str:
     """The card of an exported head."""
     what = f"The head `{head.name}` of a multi-task model, exported by mtlrank {__version__} for {layout}."
     config, found = read_json(head.folder / "config.json"), _measures(head.folder, [head.name])
-    is_choice = head.task.kind == "classification"
-    purpose, tags = "text-ranking", ["cross-encoder", "reranker", "mtlrank"]
-    does = "It gives a query and a passage a score; a higher one is better."
+    is_choice, is_single = head.task.kind == "classification", head.form.is_single
+    purpose, tags = "text-classification", ["mtlrank"]
+    use = layout
     if is_choice:
-        purpose, tags = "text-classification", ["mtlrank"]
+        use = layout if layout == "onnx" else "classes"
         does = "It chooses the class of a text, or of a pair of texts; `id2label` in its config names the classes."
+    elif is_single:
+        use = layout if layout == "onnx" else "numbers"
+        does = "It gives a text a number."
+    else:
+        purpose, tags = "text-ranking", ["cross-encoder", "reranker", "mtlrank"]
+        does = "It gives a query and a passage a score; a higher one is better."
     header = {"library_name": layout, "pipeline_tag": purpose, "tags": tags}
     return "\n".join(
         [
             _front(header | _index(config, found, head, purpose), config),
             f"# {head.name}\n\n{what} {does}",
-            f"\n## Use\n{_USE['classes' if is_choice and layout != 'onnx' else layout]}",
+            f"\n## Use\n{_USE[use].replace('TEXTS', 'texts' if is_single else 'queries, passages')}",
             *([_NO_FLOAT16] if layout == "transformers" and is_through_tanh(head) else []),
             *_limits(head, layout),
             *_origin(config, head.folder, found),

@@ -9,7 +9,7 @@ from torch import nn
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
-from mtlrank.exporting.plain import check_one_logit, plain_head, stock_encoder
+from mtlrank.exporting.plain import check_scores_pairs, plain_head, stock_encoder
 from mtlrank.exporting.stock import stock_tokenizer
 from mtlrank.trained_head import TrainedHead
 
@@ -25,7 +25,7 @@ def write_cross_encoder(folder: Path, head: TrainedHead) -> Score:
             "format=sentence-transformers needs sentence-transformers 6: pip install 'mtlrank[annotate]'."
         ) from error
     plain, size = plain_head(head), head.model.body.out_dim
-    check_one_logit(head, "sentence-transformers")
+    check_scores_pairs(head, "sentence-transformers")
     if plain.hidden is not None and len(plain.hidden) > 2:
         raise ConfigError(
             f"Head {head.name!r} has a norm, and sentence-transformers' layers have none. Instead, format=transformers "

@@ -64,7 +64,7 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     tokenizer.save_pretrained(folder)
     encoder.config.update(label_settings(head))
     encoder.config.save_pretrained(folder)
-    return scorer(folder, tokenizer)
+    return scorer(folder)
 
 
 def is_no_torchvision(record: logging.LogRecord) -> bool:
@@ -72,10 +72,12 @@ def is_no_torchvision(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("torchvision is not installed")
 
 
-def scorer(folder: Path, tokenizer: Any) -> Score:
-    """Scores with ONNX Runtime on a CPU."""
+def scorer(folder: Path) -> Score:
+    """Scores with ONNX Runtime on a CPU, from what was written."""
     import onnxruntime
+    from transformers import AutoTokenizer
 
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
 
     def score(texts: list[tuple[str, ...]]) -> Tensor:

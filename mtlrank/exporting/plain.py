@@ -73,12 +73,11 @@ def plain_head(head: TrainedHead) -> PlainHead:
     return PlainHead(depth, pooling, hidden, weight, bias)
 
 
-def check_one_logit(head: TrainedHead, layout: str) -> None:
-    """Refuse a head on classes for a format that is for scores."""
-    if head.task.kind == "classification":
-        raise _refused(
-            head, f"it chooses a class, and format={layout} is for scores", "format=transformers is for both"
-        )
+def check_scores_pairs(head: TrainedHead, layout: str) -> None:
+    """Refuse a head on classes, or on single texts, for a format that is for scores of pairs."""
+    if reason := unfit(head.dataset):
+        others = "format=transformers and format=onnx are for both"
+        raise _refused(head, f"it {reason}, and format={layout} is for scores of pairs", others)
 
 
 def copy_body(body: MTLBody, depth: int, encoder: nn.Module) -> None:

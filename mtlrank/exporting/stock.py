@@ -23,7 +23,7 @@ from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import PlainHead, copy_body, label_settings, other_head, plain_head, stock_config
 from mtlrank.model.head import MLP, CrossEncoderHead
 from mtlrank.model.head.cross_encoder import CLASSIFIERS
-from mtlrank.trained_head import TrainedHead
+from mtlrank.trained_head import TrainedHead, unfit
 
 _TANH = 2.0**-16
 _NORM = 2.0**-12
@@ -80,7 +80,7 @@ def stock_model(head: TrainedHead) -> Any:
 def stock_type(head: TrainedHead) -> str:
     """The family whose classifier can compute the head; BERT's encoder is also ELECTRA's, whose classifier has a GELU."""
     family, is_mlp = head.model.body.config.model_type, type(head.module) is MLP
-    layout = "multitask" if head.task.kind == "classification" else "sentence-transformers"
+    layout = "onnx" if unfit(head.dataset) else "sentence-transformers"
     pooling, instead = plain_head(head).pooling, f"Instead, format={layout} holds it as it is"
     if pooling == "mean" and family != "modernbert":
         raise ConfigError(
@@ -116,6 +116,7 @@ def stock_tokenizer(head: TrainedHead) -> Any:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id or 0)
     if getattr(config, "type_vocab_size", 0) < 2:  # mtlrank gives all tokens the one type that there is
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved
     return tokenizer
 
 

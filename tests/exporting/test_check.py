@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from mtlrank.backbone import load_tokenizer
 from mtlrank.errors import ConfigError
 from tests.exports import (
     LABELS,
@@ -39,7 +38,7 @@ def test_a_model_of_real_size(tmp_path, pairs, layout):
     if layout == "onnx":
         from mtlrank.exporting.onnx_graph import scorer
 
-        found = scorer(folder, load_tokenizer(str(folder)))(several)[:, 0]
+        found = scorer(folder)(several)[:, 0]
     else:
         found = (by_transformers if layout == "transformers" else by_sentence_transformers)(folder, several)
     assert_equal_scores(found, expected)

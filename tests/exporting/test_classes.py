@@ -1,9 +1,11 @@
 """A head on classes as a stock classifier: the probabilities that `mtlrank predict` gives, under the classes' own names."""
 
 import json
+import re
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from mtlrank import predict
@@ -86,6 +88,35 @@ def test_a_head_on_single_texts_is_a_pipeline_of_transformers(tmp_path, pairs):
     assert "a query and a passage" not in card
 
 
+@pytest.mark.parametrize(("kind", "layout"), [("cls", "sentence-transformers"), ("average", None)])
+def test_a_number_of_single_texts_is_no_cross_encoder(tmp_path, kind, layout):
+    """A CrossEncoder takes a list of texts for one pair."""
+    model = save(tmp_path, "bert", *head_of(kind, HEAD), SINGLE)
+    with pytest.raises(
+        ConfigError, match="reads single texts, and format=sentence|averages tokens.*format=onnx holds it"
+    ):
+        exported(model, tmp_path / "exported", HEAD, layout=layout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["transformers", "onnx"])
+def test_a_number_of_single_texts_is_none_of_pairs(tmp_path, pairs, layout):
+    """Its card is about texts, and its lines give what `predict` gives."""
+    model, texts = save(tmp_path, "bert", *head_of("cls", HEAD), SINGLE), [text for _, text in pairs[:5]]
+    folder = exported(model, tmp_path / "exported", HEAD, layout=layout)
+    card = (folder / "README.md").read_text()
+    assert "It gives a text a number." in card
+    assert "pipeline_tag: text-classification" in card
+    assert not re.search("passage|quer", card.partition("## What to know")[0])
+    names = {"folder": str(folder), "texts": texts, "transformers": transformers}
+    if layout == "onnx":
+        names["onnxruntime"] = pytest.importorskip("onnxruntime")
+    expected = [answer["score"] for answer in predicted(model, [(text,) for text in texts], tmp_path)]
+    for lines in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(lines, names)
+        assert names["logits" if layout == "onnx" else "scores"].flatten().tolist() == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_classifier_of_a_published_cross_encoder_goes_back(tmp_path, pairs):
     checkpoint = write_classifier(tmp_path / "checkpoint", "bert", num_labels=3)
     words = [f"tasks=[{HEAD}]", CHOICE[0], f"model/heads@model.heads.{HEAD}=cross_encoder"]
@@ -113,8 +144,9 @@ def test_the_card_of_buckets_has_their_edges(tmp_path):
             "transformers",
             "has 9 classes, and .* modernbert has room for 8. .*format=multitask",
         ),
-        ("bert", CHOICE, 3, "sentence-transformers", "format=sentence-transformers is for scores"),
-        ("bert", [CHOICE[0]], 3, None, "averages tokens.*format=multitask holds it .*heads.msm_sem_sim=cls"),
+        ("bert", CHOICE, 3, "sentence-transformers", "chooses a class, and format=sentence-transformers is for scores"),
+        ("bert", [*CHOICE, SINGLE], 3, "sentence-transformers", "chooses a class, and format=sentence-tra"),
+        ("bert", [CHOICE[0]], 3, None, "averages tokens.*format=onnx holds it .*heads.msm_sem_sim=cls"),
     ],
 )
 def test_what_has_no_stock_form_is_refused_with_the_way_out(tmp_path, family, words, number, layout, expected):

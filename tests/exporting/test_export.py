@@ -26,6 +26,23 @@ def test_only_an_earlier_export_is_replaced(bert, tmp_path):
     assert read_manifest(model)["kind"] == "model"
 
 
+@pytest.mark.parametrize("layout", ["transformers", "multitask"])
+def test_what_comes_into_the_folder_in_the_meantime_stays(bert, tmp_path, monkeypatch, layout):
+    folder = tmp_path / "exported"
+
+    def card(*_):
+        folder.mkdir()
+        (folder / "mine.txt").write_text("mine")
+        return "a card"
+
+    for name in ("head_card", "model_card"):
+        monkeypatch.setattr(f"mtlrank.export.{name}", card)
+    with pytest.raises(ConfigError, match="exported exists already, and is no export"):
+        exported(bert, folder, layout=layout)
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
 def test_a_damaged_export_is_replaced_on_request(bert, tmp_path):
     folder = exported(bert, tmp_path / "exported")
     os.truncate(folder / "model.safetensors", 100)

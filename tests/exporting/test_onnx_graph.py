@@ -2,7 +2,6 @@ import logging
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.onnx_graph import is_no_torchvision
@@ -29,7 +28,7 @@ def test_an_onnx_graph_takes_any_number_of_pairs_of_any_length(tmp_path, pairs, 
     model = save(tmp_path, family, *words)
     folder = exported(model, tmp_path / "exported", layout="onnx")
     assert "torchvision" not in caplog.text
-    score = scorer(folder, AutoTokenizer.from_pretrained(folder))
+    score = scorer(folder)
     found = [value for size in (1, 3, 60) for value in score(pairs[:size])]
     expected = ranked(model, pairs[:60], tmp_path)
     assert_equal_scores(torch.tensor(found), torch.cat([expected[:1], expected[:3], expected]))
@@ -45,7 +44,7 @@ def test_an_onnx_graph_gives_the_logits_of_classes(tmp_path, pairs, words):
     model = saved(tmp_path, "bert", CHOICE[0], *words, number=3)  # it averages tokens
     folder = exported(model, tmp_path / "exported", HEAD, layout="onnx")
     texts = [pair[1:] for pair in pairs] if words else pairs
-    probabilities = scorer(folder, AutoTokenizer.from_pretrained(folder))(texts).softmax(-1)
+    probabilities = scorer(folder)(texts).softmax(-1)
     expected = [list(answer["probabilities"].values()) for answer in predicted(model, texts, tmp_path)]
     torch.testing.assert_close(probabilities, torch.tensor(expected), atol=1e-5, rtol=1e-4)
     assert read_json(folder / "config.json")["id2label"] == {"0": "class E", "1": "class D", "2": "class C"}

@@ -118,6 +118,20 @@ def test_the_tokenizer_cuts_where_training_cut(of_bert):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", ["transformers", "sentence-transformers", "onnx"])
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_a_tokenizer_of_a_class_that_gives_types_gives_none_to_an_encoder_without(tmp_path, pairs, family, layout):
+    """As klue/roberta has: BERT's tokenizer class, which keeps no such setting."""
+    pytest.importorskip("onnxruntime" if layout == "onnx" else "sentence_transformers")
+    saved = save(tmp_path, family, *head_of("cls"), tokenizer={"tokenizer_class": "BertTokenizer"})
+    assert "token_type_ids" in AutoTokenizer.from_pretrained(saved / "backbone")("a")
+    folder = exported(saved, tmp_path / "exported", layout=layout)
+    assert "token_type_ids" not in AutoTokenizer.from_pretrained(folder)("a")
+    if layout != "onnx":  # whose scores were checked with the tokenizer that was written
+        assert_equal_scores(by_sentence_transformers(folder, pairs), ranked(saved, pairs, tmp_path))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("types", "values"),
     [(2, {"truncation_side": "left", "padding_side": "left", "pad_token": None}), (1, {})],
