@@ -26,9 +26,10 @@ from mtlrank.comparing.systems_table import columns_of, results_of, write_system
 from mtlrank.comparing.tables import print_comparison, write_comparison
 from mtlrank.comparing.trec_runs import judge_files, read_topics
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import FIRST_STAGE, head_folders
+from mtlrank.evaluation.judged_head import head_folders
 from mtlrank.progress import say, warn
 from mtlrank.storage import writable_folder
+from mtlrank.trec import FIRST_STAGE
 from mtlrank.words import counted
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 Config = dict[str, Any]
+SPLITS = ("train", "val", "test")  # besides further test sets, `test@name`
 
 
 def datasets_of(config: Config) -> dict[str, Config]:
@@ -20,6 +21,11 @@ def measures_of(dataset: Config) -> list[str] | None:
     """The measures that a dataset's config names, the main one first; None if only its task's class knows them."""
     measures: list[str] | None = dataset["task"].get("measures")
     return measures
+
+
+def with_num_shards(config: Config, number: int) -> Config:
+    """The config, with the datasets prepared in so many shards."""
+    return {**config, "prepare": {**config["prepare"], "num_shards": number}}
 
 
 def has_folds(dataset: Config) -> bool:

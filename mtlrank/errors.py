@@ -8,6 +8,12 @@ def one_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()[:_MOST]
 
 
+def with_type(error: BaseException) -> str:
+    """`one_line` after the error's type, where the message alone may say too little."""
+    kind, line = type(error).__name__, one_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
 def all_lines(error: BaseException) -> str:
     """An error's message with its lines joined, where the reason may be in a later one; its type if it has no message."""
     return " ".join(str(error).split())[:_MOST] or type(error).__name__

@@ -35,17 +35,7 @@ from mtlrank.model.start import backbone_of
 from mtlrank.progress import warn
 from mtlrank.registry import model_folder
 from mtlrank.run_folder import run_identity
-from mtlrank.storage import (
-    MANIFEST,
-    exists,
-    file_hash,
-    join,
-    local_path,
-    read_json,
-    unchanged,
-    writable_folder,
-    write_json,
-)
+from mtlrank.storage import file_hash, is_complete, local_path, read_json, unchanged, writable_folder, write_json
 from mtlrank.trained_head import choose_head, read_trained
 
 
@@ -144,7 +134,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
     for key, node in datasets_of(config).items():
         folders[key] = prepared_folder(config, key)
         kept = prepared_folder(config, key, learnt[key]) if key in learnt else folders[key]
-        if kept != folders[key] and exists(join(kept, MANIFEST)) and not exists(join(folders[key], MANIFEST)):
+        if kept != folders[key] and is_complete(kept) and not is_complete(folders[key]):
             dataset = build_dataset(node)
             try:
                 dataset.check_sources()

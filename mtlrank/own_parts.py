@@ -14,6 +14,7 @@ from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
 
 T = TypeVar("T")
+_TEXTS = ("query_id", "doc_id", "query", "text")  # fields of a record
 
 
 def name_of(value: object) -> str:
@@ -86,9 +87,6 @@ def records_of(source: Any, *args: Any) -> Iterator[Record]:
             if not isinstance(value, str):
                 raise ConfigError(f"{what}: {field} is {value!r:.60}, expected a str.")
         yield record
-
-
-_TEXTS = ("query_id", "doc_id", "query", "text")
 
 
 def _kind(value: object) -> str:

@@ -57,7 +57,7 @@ def _unknown_words(dataset: PreparedDataset) -> Iterator[str]:
 
 def _judgements(dataset: PreparedDataset) -> Iterator[str]:
     """What measures of a ranking cannot tell."""
-    judged = {name: dataset.split(name).qrels() for name in dataset.splits if name != "train" and dataset.has(name)}
+    judged = {name: dataset.split(name).qrels for name in dataset.splits if name != "train" and dataset.has(name)}
     queries = {qrel.query_id for qrel in judged.get("val", [])}
     if "val" in judged and len(queries) < _FEW:
         yield f"warning: val has only {counted(len(queries), 'query', 'queries')}, so its measures vary much"

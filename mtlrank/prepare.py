@@ -22,7 +22,7 @@ import torch
 from mtlrank.backbone import max_length_of
 from mtlrank.building.dataset import build_dataset, check_length, dataset_fingerprint, prepared_folder
 from mtlrank.composing.selection import select_tasks
-from mtlrank.config import Config, datasets_of
+from mtlrank.config import Config, datasets_of, with_num_shards
 from mtlrank.datamodule.dataset import PreparedDataset, Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -31,8 +31,8 @@ from mtlrank.processes import end_with_parent
 from mtlrank.progress import say
 from mtlrank.storage import (
     MANIFEST,
-    exists,
     fetch_folder,
+    is_complete,
     join,
     locked,
     mirror,
@@ -57,7 +57,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     keys = list(datasets_of(config))
     shard = Shard.parse(config["prepare"]["shard"]) if config["prepare"]["shard"] else None
     if shard:
-        config = {**config, "prepare": {**config["prepare"], "num_shards": shard.total}}
+        config = with_num_shards(config, shard.total)
     made_from = dict[str, str]()
     if folders is None:
         made_from = {key: dataset_fingerprint(config, key) for key in keys}
@@ -66,7 +66,7 @@ def run(config: Config, folders: Mapping[str, str | Path] | None = None) -> dict
     if missing:
         raise ConfigError(f"No prepared folder for {', '.join(missing)}. There are: {', '.join(folders)}.")
     datasets = {}
-    complete = {key for key in keys if exists(join(folders[key], MANIFEST))}
+    complete = {key for key in keys if is_complete(folders[key])}
     for key in keys:
         if key not in complete:
             _check(config, key)
@@ -94,10 +94,10 @@ def prepare_dataset(config: Config, key: str, folder: str | Path, made_from: str
     `made_from` is its fingerprint, by default that of now.
     """
     dataset = build_dataset(datasets_of(config)[key])
-    if not exists(join(folder, MANIFEST)):
+    if not is_complete(folder):
         writable_folder(mirror(folder).parent)
         with locked(mirror(shards_folder(folder)), f"another process is preparing {key}: waiting for it"):
-            if not exists(join(folder, MANIFEST)):
+            if not is_complete(folder):
                 _prepare_all_shards(config, key, folder, made_from or dataset_fingerprint(config, key))
     _remove_shards(config, folder)
     dataset.open(fetch_folder(folder, mirror(folder)))
@@ -106,7 +106,7 @@ def prepare_dataset(config: Config, key: str, folder: str | Path, made_from: str
 
 def _prepare_all_shards(config: Config, key: str, folder: str | Path, made_from: str) -> None:
     places = _shard_folders(config, folder)
-    made_elsewhere = {shard: place for shard, place in places.items() if exists(join(place, MANIFEST))}
+    made_elsewhere = {shard: place for shard, place in places.items() if is_complete(place)}
     here = {shard: mirror(place) for shard, place in places.items() if shard not in made_elsewhere}
     try:
         _prepare_shards(config, key, here, made_from)
@@ -144,15 +144,15 @@ def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path, ma
     Raises `DataError` if what it is read from has changed meanwhile, since it had the fingerprint `made_from` (by default
     that of now): the folder would be taken for what it was made from before.
     """
-    if exists(join(folder, MANIFEST)):
+    if is_complete(folder):
         return
     dataset = build_dataset(datasets_of(config)[key])
     settings = config["prepare"]
-    config = {**config, "prepare": {**settings, "num_shards": shard.total}}
+    config = with_num_shards(config, shard.total)
     what = key if shard.total == 1 else f"{key} {shard.number}/{shard.total}"
     here = mirror(folder)
     writable_folder(here.parent)
-    if not (here / MANIFEST).exists():
+    if not is_complete(here):
         made_from = made_from or dataset_fingerprint(config, key)
         reading = Reading(settings["on_bad_row"], settings["max_bad_rows"], what)
         dataset.prepare_shard(here, shard, reading, made_from)
@@ -162,8 +162,7 @@ def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path, ma
                 f"What {key} is made of has changed while it was read: a file of its data, or one with classes of your own."
                 " Run the same command again when it is complete."
             )
-    if here != Path(folder):
-        publish_folder(here, folder)
+    publish_folder(here, folder)
     if shard.total > 1:
         say(f"prepared shard {shard.number}/{shard.total} of {key} ({folder})")
 
@@ -175,11 +174,10 @@ def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | 
     here = mirror(folder)
     parts = [mirror(shard) for shard in shards]
     for part, shard in zip(parts, shards, strict=True):
-        if not (part / MANIFEST).exists():
+        if not is_complete(part):
             fetch_folder(shard, part)
     dataset.merge(here, parts, key, node.get("licence"), config["prepare"]["max_bad_rows"])
-    if here != Path(folder):
-        publish_folder(here, folder)
+    publish_folder(here, folder)
 
 
 def shard_folder(folder: str | Path, shard: Shard) -> str:

@@ -28,7 +28,7 @@ from mtlrank.registry.decision import Decision, decide, parse_measures
 from mtlrank.registry.entry import write_entry
 from mtlrank.registry.history import Change, held_by
 from mtlrank.registry.margin import check_margin
-from mtlrank.storage import MANIFEST, local_path, read_json, read_manifest
+from mtlrank.storage import MANIFEST, is_complete, local_path, read_json, read_manifest
 from mtlrank.words import interval
 
 _FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
@@ -101,9 +101,9 @@ def of_run(
             f"There is no folder {missing[0]}: expected one in which heads were judged, copied to this machine."
         )
     folder = local_path(folder)
-    if folder.name == MODEL and (folder / MANIFEST).exists():  # the model itself, as other commands take it
+    if folder.name == MODEL and is_complete(folder):  # the model itself, as other commands take it
         folder = folder.parent
-    if not (folder / MODEL / MANIFEST).exists():
+    if not is_complete(folder / MODEL):
         raise DataError(f"{folder} is not the folder of a finished run: there is no model in it.")
     if is_unfinished(folder):
         raise DataError(

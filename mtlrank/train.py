@@ -221,7 +221,7 @@ def _conclude(
             print(note)
     else:
         _report_validation(output, metrics, inputs.datasets)
-    print(f"results: {output}   report: {output / 'report' / 'report.html'}")
+    print(f"results: {output}   report: {output / REPORT / 'report.html'}")
     return metrics
 
 

@@ -10,6 +10,8 @@ from ir_measures import Qrel, ScoredDoc
 from mtlrank.errors import DataError
 from mtlrank.storage import write_text
 
+FIRST_STAGE = "first stage"  # name of the ranking that a head re-ranks, in files and tables
+
 
 def read_qrels(*paths: Path) -> list[Qrel]:
     """Judgements from TREC qrels files."""

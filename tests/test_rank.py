@@ -197,8 +197,8 @@ def test_the_rest_below_is_what_evaluation_tells_of_that_depth(ranked, datasets)
     for number, words in enumerate(({}, {"top_k": 5, "rest": "keep"})):
         lines = (line.split() for line in ranked(ir_dataset="mtlrank-embedded/test", output=f"{number}.run", **words))
         runs.append([ScoredDoc(cells[0], cells[2], float(cells[4])) for cells in lines])
-    told = by_depth("AP", split.qrels(), runs[0], split.first_stage())
-    found = ranking_values(["AP"], split.qrels(), runs[1])["AP"]
+    told = by_depth("AP", split.qrels, runs[0], split.first_stage())
+    found = ranking_values(["AP"], split.qrels, runs[1])["AP"]
     assert sum(found.values()) / len(found) == pytest.approx(told[5]) != pytest.approx(told[20])
 
 

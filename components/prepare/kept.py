@@ -6,12 +6,12 @@ from pathlib import Path
 from mtlrank.building.dataset import prepared_folder
 from mtlrank.composing.compose import pipeline_config
 from mtlrank.composing.selection import select_tasks
-from mtlrank.config import Config
+from mtlrank.config import Config, with_num_shards
 from mtlrank.errors import ConflictError, DataError, StorageError, one_line
 from mtlrank.prepare import merge, prepare_shard
 from mtlrank.progress import say, warn
 from mtlrank.shard import Shard
-from mtlrank.storage import MANIFEST, exists, fetch_folder, join, publish_folder, read_json, read_manifest, write_text
+from mtlrank.storage import MANIFEST, fetch_folder, is_complete, publish_folder, read_json, read_manifest, write_text
 
 INSTEAD = "kept.txt"  # in the place of a shard: where the whole dataset is kept
 
@@ -25,7 +25,7 @@ def config_of(task: str, experiment: str, body: str, overrides: Sequence[str]) -
 def prepare_or_find(config: Config, key: str, shard: Shard, part: Path, kept_in: str) -> None:
     """Prepare a shard in `part`, unless the whole dataset is kept in `kept_in`: then `part` says where."""
     kept = _kept(config, key, shard.total, kept_in)
-    if kept and exists(join(kept, MANIFEST)):
+    if kept and is_complete(kept):
         write_text(part / INSTEAD, kept)
         say(f"{key} is prepared already: {kept}")
     else:
@@ -43,7 +43,7 @@ def merge_or_fetch(config: Config, key: str, parts: Sequence[Path], folder: Path
 
     """
     kept = _kept(config, key, len(parts), kept_in)
-    if kept and exists(join(kept, MANIFEST)):
+    if kept and is_complete(kept):
         _fetch(kept, folder)
         say(f"{key} is prepared already: {kept}")
         return
@@ -78,5 +78,5 @@ def _fetch(kept: str, folder: Path) -> None:
 
 def _kept(config: Config, key: str, num_shards: int, folder: str, made_from: str | None = None) -> str | None:
     """Where a dataset that is prepared in so many shards is kept: as `prepare` with `data_dir=folder` keeps it."""
-    prepare = {**config["prepare"], "num_shards": num_shards}
-    return prepared_folder({**config, "data_dir": folder, "prepare": prepare}, key, made_from) if folder else None
+    config = {**with_num_shards(config, num_shards), "data_dir": folder}
+    return prepared_folder(config, key, made_from) if folder else None

@@ -15,12 +15,10 @@ from mtlrank.guard import guarded
 from mtlrank.prepare import folders_by_key
 from mtlrank.progress import say
 from mtlrank.storage import (
-    MANIFEST,
-    exists,
     fetch_folder,
     fingerprint,
     home,
-    join,
+    is_complete,
     mirror,
     publish_folder,
     write_manifest,
@@ -32,7 +30,7 @@ def run(order: Order, environment: Mapping[str, str] = os.environ) -> None:
 
     The folder's manifest is published last: a folder with one is complete. Nodes share only the places in `order`.
     """
-    if exists(join(order.output, MANIFEST)):
+    if is_complete(order.output):
         print(f"already finished: {order.output}", file=sys.stderr)  # in the log of each node
         return
     here = home() / "nodes" / fingerprint(order.output)

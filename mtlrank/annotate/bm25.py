@@ -6,7 +6,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
 from mtlrank.annotate.bm25_settings import BM25Settings
+from mtlrank.chunks import chunks
 from mtlrank.dtypes import Floats32, Ints
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs every index
@@ -94,8 +94,7 @@ class TermCounts(NamedTuple):
     def of(cls, texts: Iterable[str], settings: BM25Settings) -> "TermCounts":
         """Count the terms of texts, of which a few are held at a time."""
         vocabulary, starts, terms, counts = dict[str, int](), array("q", [0]), array("i"), array("f")
-        rest = iter(texts)
-        while some := list(islice(rest, _TEXTS)):
+        for some in chunks(texts, _TEXTS):
             for words in settings.tokens(some):
                 found = Counter(words)
                 terms.extend([vocabulary.setdefault(word, len(vocabulary)) for word in found])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mtlrank.checks import all_known
 from mtlrank.composing.objects import build_object
-from mtlrank.config import Config, head_names
+from mtlrank.config import SPLITS, Config, head_names
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.multitask import MTLDataModule
 from mtlrank.own_parts import instance_of
@@ -25,7 +25,7 @@ def build_datamodule(config: Config, datasets: Mapping[str, PreparedDataset]) ->
 def check_samplers(config: Config) -> None:
     """Refuse settings that a sampler does not take and, in our samplers, unknown dataset names, before data is read."""
     names = head_names(config)
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         node = config["datamodule"][f"{split}_sampler"]
         build_object(node)
         for table in ("limits", "probabilities"):

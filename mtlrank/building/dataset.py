@@ -20,7 +20,7 @@ from mtlrank.datamodule.named_files import locate_all
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.evaluation import measures
 from mtlrank.own_parts import instance_of
-from mtlrank.storage import file_hash, fingerprint, join
+from mtlrank.storage import file_hash, fingerprint, join, local
 from mtlrank.storage.patterns import is_pattern
 from mtlrank.task import Task
 from mtlrank.words import of_dataset
@@ -112,7 +112,7 @@ def _content(paths: Sequence[Path], prepared: Path, *, only_tokenizer: bool) -> 
         return [
             [
                 file.name,
-                file.stat().st_size if only_tokenizer and file.suffix in _WEIGHTS else _hash(file, *_state(file)),
+                file.stat().st_size if only_tokenizer and file.suffix in _WEIGHTS else _hash(file, *local.stamp(file)),
             ]
             for file in files
         ]
@@ -131,12 +131,6 @@ def _files_below(folder: Path, prepared: Path) -> list[Path]:
         for file in files
         if not (file.is_relative_to(inside) and _PREPARED.search(file.relative_to(inside).parts[0]))
     ]
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    """Size and times of a file. ctime changes with every write; mtime can be set back."""
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @cache

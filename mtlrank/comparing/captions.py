@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from mtlrank.comparing.comparison import LEVEL, Comparison
 from mtlrank.comparing.relative_change import RelativeChange, in_sentences
-from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.significance.resampling import FEW
+from mtlrank.trec import FIRST_STAGE
 from mtlrank.words import counted
 
 

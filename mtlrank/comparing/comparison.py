@@ -8,10 +8,11 @@ import numpy as np
 from mtlrank.checks import nearest
 from mtlrank.comparing.systems import System, check_same_test_set, first_stage
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import FIRST_STAGE, HeadResults
+from mtlrank.evaluation.judged_head import HeadResults
 from mtlrank.evaluation.measures import exists, is_better, is_quality
 from mtlrank.evaluation.pairing import pair_heads
 from mtlrank.evaluation.significance import confidence_interval, holm, randomisation_test, t_test, tost
+from mtlrank.trec import FIRST_STAGE
 from mtlrank.words import listed
 
 LEVEL = 0.05  # of all tests; intervals hold 95 %

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from mtlrank.comparing.systems import System
-from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.pages import figures
 from mtlrank.pages.tables import as_csv
 from mtlrank.storage import write_text
+from mtlrank.trec import FIRST_STAGE
 
 _HEADER = ["system", "head", "measure", "candidates", "mean", "standard_deviation", "seeds"]
 

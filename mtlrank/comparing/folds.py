@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtlrank.comparing.grouping import identity_of, without_fold
+from mtlrank.comparing.grouping import identity_if_kept, identity_of, without_fold
 from mtlrank.errors import DataError
 from mtlrank.evaluation.depths import depths_in, joined
 from mtlrank.evaluation.judged_head import JUDGED_RUN, SUMMARY, HeadResults, evaluation_of, head_folders
@@ -92,10 +92,9 @@ def _text(path: Path) -> str:
 def _key_of_run(folder: Path, heads: Sequence[HeadResults]) -> str:
     """A key that only the folds of one run share: their settings with the seed, without the fold. Else the folder."""
     has_folds = any(head.fold for head in heads)
-    try:
-        identity = identity_of(folder)
-    except DataError:
-        return "" if has_folds else str(folder)  # only the evaluation was kept
+    identity = identity_if_kept(folder)
+    if identity is None:
+        return "" if has_folds else str(folder)
     shared = without_fold(identity)
     return json.dumps(shared, sort_keys=True) if has_folds or shared != identity else str(folder)
 

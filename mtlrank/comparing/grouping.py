@@ -129,6 +129,14 @@ def identity_of(folder: Path) -> Settings:
         ) from error
 
 
+def identity_if_kept(run: Path) -> Settings | None:
+    """The identity of a run; None for what is no run of mtlrank, or one of which only the evaluation was kept."""
+    try:
+        return identity_of(run)
+    except DataError:
+        return None
+
+
 def check_distinct(paths: Sequence[Path]) -> None:
     """Raise `ConfigError` if a folder or file is named twice: its results would count twice."""
     seen = set[Path]()
@@ -149,10 +157,9 @@ def _check_seeds(groups: dict[str, list[Path]]) -> None:
     for folders in groups.values():
         first: dict[str, Path] = {}
         for path in (path for path in folders if path.is_dir()):
-            try:
-                run = identity_of(path)
-            except DataError:
-                continue  # not a run of mtlrank, or one of which only the evaluation was kept
+            run = identity_if_kept(path)
+            if run is None:
+                continue
             other = first.setdefault(json.dumps(run, sort_keys=True), path)
             if other != path:
                 raise ConfigError(

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlrank.comparing.grouping import identity_of
+from mtlrank.comparing.grouping import identity_if_kept
 from mtlrank.comparing.systems import System
 from mtlrank.comparing.systems_table import Column
-from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY, evaluation_of
 from mtlrank.evaluation.pairing import values_of_runs
 from mtlrank.pages.tables import as_csv
@@ -41,7 +40,4 @@ def _rows(system: System, name: str, measure: str) -> Iterator[list[Any]]:
 
 def _seed(folder: Path) -> int | None:
     """The seed of a run; None for a run file, and where only the evaluation was kept."""
-    try:
-        return identity_of(folder).get("seed") if folder.is_dir() else None
-    except DataError:
-        return None
+    return (identity_if_kept(folder) or {}).get("seed") if folder.is_dir() else None

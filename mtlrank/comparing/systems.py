@@ -12,7 +12,6 @@ from mtlrank.dtypes import Floats
 from mtlrank.errors import DataError
 from mtlrank.evaluation.depths import ByDepth
 from mtlrank.evaluation.judged_head import (
-    FIRST_STAGE,
     JUDGED_RUN,
     SUMMARY,
     HeadResults,
@@ -21,7 +20,8 @@ from mtlrank.evaluation.judged_head import (
     read_head,
     run_of,
 )
-from mtlrank.storage import MANIFEST, listed_files, local_path, read_json
+from mtlrank.storage import MANIFEST, is_complete, listed_files, local_path, read_json
+from mtlrank.trec import FIRST_STAGE
 
 
 class System(NamedTuple):
@@ -163,7 +163,7 @@ def _read_heads(run: Path) -> list[HeadResults]:
 
 def _check_weights(model: Path, heads: Iterable[Path]) -> None:
     """Refuse results of other weights than a model has, if it is there: it was trained again after they were judged."""
-    if not (model / MANIFEST).is_file():
+    if not is_complete(model):
         return
     weights = listed_files((model / MANIFEST).read_bytes(), model).get(WEIGHTS)
     for head in heads:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from mtlrank.comparing.captions import in_all
 from mtlrank.comparing.comparison import LEVEL, Comparison
 from mtlrank.comparing.systems import System, first_stage
-from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import is_better, is_lower_better, is_quality, shown
 from mtlrank.evaluation.pairing import values_of_runs
 from mtlrank.pages.tables import as_csv, latex, latex_label
 from mtlrank.storage import write_text
+from mtlrank.trec import FIRST_STAGE
 from mtlrank.words import counted
 
 Column = tuple[str, str]  # head, measure

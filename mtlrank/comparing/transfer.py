@@ -18,11 +18,11 @@ from mtlrank.comparing.systems import System, first_stage
 from mtlrank.comparing.systems_table import Column, Results, results_of, write_systems
 from mtlrank.comparing.tables import COLOURS, write_comparison
 from mtlrank.errors import ConfigError
-from mtlrank.evaluation.judged_head import FIRST_STAGE
 from mtlrank.evaluation.measures import in_words, is_lower_better, shown
 from mtlrank.evaluation.pairing import values_of_runs
 from mtlrank.pages import figures, render, tables
 from mtlrank.storage import write_text
+from mtlrank.trec import FIRST_STAGE
 from mtlrank.words import counted
 
 _SINGLE = "single task"

@@ -9,6 +9,7 @@ import yaml
 
 from mtlrank.checks import ABOVE_ZERO, NOT_NEGATIVE, Kind, is_number, nearest, number, or_null, whole
 from mtlrank.composing.tree import leaves, nodes
+from mtlrank.config import SPLITS
 from mtlrank.errors import ConfigError
 
 INSTEAD = {  # keys that do not exist, and the one that is meant; users also write those of training at the root
@@ -293,7 +294,7 @@ def _parts(config: Any) -> Iterator[tuple[str, str]]:
     yield "model.body", "model/body"
     for part in ("loss", "optimizer", "schedule"):
         yield f"loop.{part}", f"loop/{part}"
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         yield f"datamodule.{split}_sampler", "datamodule/sampler"
     for place in ("model.default_head", *(f"model.heads.{key}" for key in _keys_of(config, "model.heads"))):
         yield place, "model/heads"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mtlrank.batch import Span
 from mtlrank.checks import is_number, or_null, whole
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.dtypes import Ints
 from mtlrank.errors import ConfigError
 
@@ -175,6 +175,14 @@ class LoadedPreprocessor:
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of many texts at once with the characters that each stands for, which takes longer."""
         return _in_threads(self._encode, texts)
+
+    def kept(self, texts: Iterable[str], located: Iterable[str]) -> tuple[dict[str, Ids], dict[str, Tokens]]:
+        """By text: the tokens that are kept of each one, and all tokens, with their characters, of the `located` ones."""
+        texts, located = list(dict.fromkeys(texts)), list(dict.fromkeys(located))
+        places = dict(zip(located, self.encode(located), strict=True))
+        plain = [text for text in texts if text not in places]
+        ids = dict(zip(plain, self.ids(plain), strict=True)) | {text: tokens.ids for text, tokens in places.items()}
+        return {text: ids[text][: self.lengths.longest_text] for text in texts}, places
 
     def room(self) -> Room:
         """The room of a text by itself."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from mtlrank.embedded.tiny_bert import write_tiny_bert
 from mtlrank.embedded.world import SPLITS, World
-from mtlrank.storage import MANIFEST, home, new_folder, write_manifest
+from mtlrank.storage import home, is_complete, new_folder, write_manifest
 
 __all__ = ["NAME", "SPLITS", "folder", "is_read_by", "locate"]
 
@@ -25,7 +25,7 @@ VERSION = 2  # raise it whenever the files change: prepared datasets and results
 def folder() -> Path:
     """The folder of the collection, which is written first if it does not exist."""
     target = home() / f"{NAME}-{VERSION}"
-    if not (target / MANIFEST).exists():
+    if not is_complete(target):
         with new_folder(target) as part:
             World(seed=1).write(part)
             texts = [part / "docs.tsv", part / "train" / "queries.tsv"]

@@ -14,9 +14,11 @@ from mtlrank.errors import DataError
 from mtlrank.evaluation.depths import ByDepth, depths_in
 from mtlrank.evaluation.significance.weighted import ITEM_VALUES, LabelArray, Statistic, mean, statistic
 from mtlrank.storage import read_json
+from mtlrank.trec import FIRST_STAGE
 
-FIRST_STAGE = "first stage"
 SUMMARY = "metrics.json"  # of a judged head, in its folder, where it is written last
+PER_QUERY = "query_id", "measure", "value", "first_stage"  # columns of per_query.tsv
+PREDICTIONS = "query_id", "doc_id", "item", "label", "prediction", "confidence"  # of predictions.tsv; the last: classes
 JUDGED_RUN = "judged_run.json"  # beside heads that `mtlrank evaluate` judged: the settings of their run
 
 
@@ -136,7 +138,7 @@ def head_of(folder: Path, summary: dict[str, Any]) -> HeadResults:
 
 
 def _read_ranking(folder: Path, summary: dict[str, Any]) -> HeadResults:
-    rows = _read_table(folder / "per_query.tsv", ("query_id", "measure", "value", "first_stage"), quoted=False)
+    rows = _read_table(folder / "per_query.tsv", PER_QUERY, quoted=False)
     by_measure: dict[str, dict[str, tuple[float, float]]] = {}
     for query_id, measure, value, first in rows:
         by_measure.setdefault(measure, {})[query_id] = float(value), float(first)
@@ -160,9 +162,8 @@ def _read_ranking(folder: Path, summary: dict[str, Any]) -> HeadResults:
 
 
 def _read_labels(folder: Path, summary: dict[str, Any]) -> HeadResults:
-    columns = ("query_id", "doc_id", "item", "label", "prediction", "confidence")
     has_classes = summary["kind"] == "classification"
-    rows = _read_table(folder / "predictions.tsv", columns if has_classes else columns[:-1], quoted=True)
+    rows = _read_table(folder / "predictions.tsv", PREDICTIONS if has_classes else PREDICTIONS[:-1], quoted=True)
     rows.sort(key=lambda row: (row[0], row[1], int(row[2])))
     labels, predictions = (np.array([row[column] for row in rows]) for column in (3, 4))
     if summary["kind"] == "regression":

@@ -127,7 +127,7 @@ class Predictions:
 
     def _judge_ranking(self) -> HeadMeasures:
         names = self.dataset.task.measures
-        qrels, run = self.split.qrels(), self.run()
+        qrels, run = self.split.qrels, self.run()
         values = measures.ranking_values(names, qrels, run)
         first_stage = _first_stages.setdefault(self.split, {})  # as each validation asks for the same
         if (baseline := first_stage.get(tuple(names))) is None:

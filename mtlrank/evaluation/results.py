@@ -11,7 +11,7 @@ from mtlrank.backbone import load_tokenizer
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.folds import Folds
 from mtlrank.evaluation.depths import by_depth
-from mtlrank.evaluation.judged_head import SUMMARY, Fold, head_name, head_of
+from mtlrank.evaluation.judged_head import PER_QUERY, PREDICTIONS, SUMMARY, Fold, head_name, head_of
 from mtlrank.evaluation.measures import implicit_level, ties, with_level
 from mtlrank.evaluation.predictions import HeadMeasures, Predictions
 from mtlrank.evaluation.section import find_intervals, section_of
@@ -65,7 +65,7 @@ def _write_ranking(
         "num_queries": len(next(iter(measured.per_query.values()))),
         "max_candidates": max(Counter(doc.query_id for doc in measured.run).values()),
         "by_depth": by_depth(
-            dataset.task.measures[0], predictions.split.qrels(), measured.run, predictions.split.first_stage()
+            dataset.task.measures[0], predictions.split.qrels, measured.run, predictions.split.first_stage()
         ),
     }
     folds = dataset.manifest["source"].get("folds")
@@ -100,8 +100,7 @@ def warn_of_levels(dataset: PreparedDataset) -> None:
 
 
 def _per_query(measured: HeadMeasures) -> str:
-    """query_id, measure, value, first stage's value."""
-    lines = ["query_id\tmeasure\tvalue\tfirst_stage\n"]
+    lines = ["\t".join(PER_QUERY) + "\n"]
     for measure, by_query in measured.per_query.items():
         for query_id, value in by_query.items():
             lines.append(f"{query_id}\t{measure}\t{value:.6f}\t{measured.baseline_per_query[measure][query_id]:.6f}\n")
@@ -133,9 +132,8 @@ def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:
     ids = [split.ids[sequence] for sequence in sequences]
     # csv readers end a row at a carriage return, which the writer quotes only if it quotes everything.
     has_returns = any("\r" in name for name in getattr(dataset.task, "classes", ()))
-    header = ["query_id", "doc_id", "item", "label", "prediction", "confidence"][: 3 + len(columns)]
     rows = ([q, d, n, *rest] for (q, d), n, *rest in zip(ids, numbers.tolist(), *columns, strict=True))
-    return _tsv([header, *rows], quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
+    return _tsv([PREDICTIONS[: 3 + len(columns)], *rows], quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
 
 
 def _tsv(rows: Iterable[Sequence[Any]], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> str:

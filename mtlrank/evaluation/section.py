@@ -64,10 +64,8 @@ class Section(NamedTuple):
 
     name: str
     dataset: str
-    kind: str
     split: str
     baseline_name: str
-    num_items: int
     units: str  # with the number of candidates, which limits a ranking and its first stage
     rows: list[Row]  # the primary measure first
     gains: list[Gain]  # of rankings: all queries, the one that won most first
@@ -150,10 +148,8 @@ def section_of(folder: Path, summary: dict[str, Any]) -> Section:
     return Section(
         name=head.name,
         dataset=summary["name"],
-        kind=head.kind,
         split=head.split,
         baseline_name=summary["baseline_name"],
-        num_items=len(head.items),
         units=_units(summary),
         rows=[_row(summary, measure) for measure in head.measures],
         gains=_gains(folder, head) if head.kind == "ranking" else [],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mtlrank.batch import Span
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.collection.rows import PairValue
 from mtlrank.datamodule.lines import clean_text, is_header, read_cells, wrong_id

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from mtlrank.batch import Span
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.dataset.shard_writer import check_spans
 from mtlrank.datamodule.lines import BLANK, IMPOSSIBLE, is_header, read_lines
 from mtlrank.datamodule.parquet import count_rows, has_named_fields, read_objects

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from mtlrank.errors import ConfigError, one_line
+from mtlrank.errors import ConfigError, with_type
 from mtlrank.progress import warn
 from mtlrank.storage import read_json, write_json
 
@@ -56,7 +56,7 @@ class Service(Logger):
             ) from error
         except Exception as error:  # services have no common error
             raise ConfigError(
-                f"loop.logger cannot start a run at {kind}: {type(error).__name__}: {one_line(error)} "
+                f"loop.logger cannot start a run at {kind}: {with_type(error)} "
                 "Use loop/logger=null to train without it: the run's folder has all values."
             ) from error
         write_json(folder / _IDS, {**ids, kind: self._logger.version})
@@ -91,7 +91,7 @@ class Service(Logger):
             work(self._logger)
         except Exception as error:  # services have no common error
             if not self._has_failed:
-                reason = f"{type(error).__name__}: {one_line(error)}"
+                reason = with_type(error)
                 warn(f"{self.name} lacks some values of this run, but the run's folder has all: {reason}")
             self._has_failed = True
 

@@ -49,11 +49,8 @@ class MultiTaskLoop(pl.LightningModule):
         head_lr: float | None = None,
     ) -> None:
         super().__init__()
-        if layer_decay != 1.0 and model.body.family is None:
-            raise ConfigError(
-                f"loop.layer_decay is {layer_decay}, but the layers of {model.body.backbone} "
-                f"({model.body.config.model_type}) are not known: expected 1.0."
-            )
+        if layer_decay != 1.0:
+            model.body.require_family(f"loop.layer_decay is {layer_decay}", "1.0")
         self.model = model
         self.datasets = dict(datasets)
         tasks = {name: dataset.task for name, dataset in self.datasets.items()}

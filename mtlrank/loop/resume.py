@@ -102,7 +102,7 @@ def epoch_batches(datamodule: MTLDataModule, trainer: pl.Trainer, processes: int
                     f"trainer.{name} is {limit}, which leaves none of the {counted(batches, 'batch', 'batches')} that a "
                     "process has in an epoch. Expected a larger share, or a number of batches such as 1."
                 )
-            batches = min(batches, int(wanted))
+            batches = min(batches, wanted)
     return batches
 
 

@@ -20,7 +20,7 @@ class StopSignals:
 
     def __init__(self, *, forced: bool = False) -> None:
         self._without = " without force=true" if forced else ""
-        self._noted = 0
+        self.noted = 0  # the signal that came; 0 for none
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -39,15 +39,10 @@ class StopSignals:
                 handler = signal.signal(number, self._note)
                 self._before.setdefault(number, handler)
 
-    @property
-    def noted(self) -> int:
-        """The signal that came; 0 for none."""
-        return self._noted
-
     def raise_noted(self) -> None:
         """Raise the error of a signal that nothing has looked at, once the state is saved."""
-        if self._noted:
-            raise self.error(self._noted)
+        if self.noted:
+            raise self.error(self.noted)
 
     def error(self, number: int) -> TerminatedError:
         """The error to raise for a signal, once the state is saved."""
@@ -56,6 +51,6 @@ class StopSignals:
         return TerminatedError(_AGAIN.format("SIGTERM", self._without))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._noted:
+        if number == signal.SIGINT and self.noted:
             raise InterruptedRunError("stopped at once: the same command continues from the last checkpoint.")
-        self._noted = number
+        self.noted = number

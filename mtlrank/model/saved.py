@@ -58,8 +58,7 @@ def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(config, labels) of a saved model whose files match their manifest; the config names the saved body."""
-    if read_manifest(folder).get("kind") != "model":
-        raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
+    read_model_manifest(folder)
     config: dict[str, Any] = read_json(folder / "config.json")
     whole = {"backbone": str(folder / BACKBONE), "pretrained": False, "lora": None}  # updates were merged
     body, heads = config["model"]["body"], config["model"]["heads"]
@@ -69,6 +68,14 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     model = {**config["model"], "body": {**body, **whole}, "heads": heads, "start_from": None}
     return {**config, "model": model}, read_json(folder / "labels.json")
+
+
+def read_model_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a saved model, whose files match it. Raises `DataError` for another folder."""
+    manifest = read_manifest(folder)
+    if manifest.get("kind") != "model":
+        raise DataError(f"{folder} is not a model folder. Expected the `model` folder of a training run.")
+    return manifest
 
 
 def load_weights(folder: Path, model: MultiTaskModel) -> None:

@@ -23,7 +23,7 @@ class Judge:
         if dataset.is_ranking:
             self.pairs = [self.split.ids[sequence] for sequence in self.sequences]
             not_drawn = {query_id for query_id, _ in self.split.ids} - {query_id for query_id, _ in self.pairs}
-            self.qrels = [qrel for qrel in self.split.qrels() if qrel.query_id not in not_drawn]
+            self.qrels = [qrel for qrel in self.split.qrels if qrel.query_id not in not_drawn]
 
     def values(self, scores: Tensor) -> Mapping[str, float | None]:
         """The measures of scores, (items,) or (items, classes).

@@ -38,9 +38,7 @@ def code_labels(dataset: PreparedDataset, labels: Tensor) -> Coded:
         num_classes = len(task.classes)  # type: ignore[attr-defined]
         coded = Coded(labels.long(), num_classes, f"{num_classes} classes")
     elif task.kind == "ranking":
-        level = task.relevance_level
-        assert level is not None
-        coded = Coded((labels >= level).long(), 2, f"relevant (grade {level} or above) or not")
+        coded = Coded((labels >= task.level).long(), 2, f"relevant (grade {task.level} or above) or not")
     else:
         edges = Buckets(["Accuracy"], _NUM_BUCKETS).find_edges(labels.numpy())
         targets = torch.from_numpy(np.searchsorted(edges, labels.numpy(), side="right"))

@@ -3,19 +3,17 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mtlrank.about import EVALUATION, MODEL, WEIGHTS
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY
-from mtlrank.storage import new_folder, read_json, read_manifest, write_manifest
+from mtlrank.model.saved import read_model_manifest
+from mtlrank.storage import new_folder, read_json, write_manifest
 
 
 def write_entry(target: Path, model: Path, heads: Sequence[Path]) -> None:
     """Copy a saved model and the folders of its judged heads into `target`, with a manifest."""
-    manifest: dict[str, Any] = read_manifest(model)
-    if manifest.get("kind") != "model":
-        raise DataError(f"{model} is not a model folder. Expected the `model` folder of a training run.")
+    manifest = read_model_manifest(model)
     if not heads:
         raise DataError(
             f"No judged heads of {model}: expected folders with metrics.json, which `mtlrank evaluate` writes."

@@ -17,6 +17,7 @@ from mtlrank.storage import (
     check_folder,
     exists,
     fetch_folder,
+    is_complete,
     join,
     list_files,
     listed_files,
@@ -233,7 +234,7 @@ class Registry:
         write_bytes(join(self.path, POINTER), dump(pointer), expected=pointer.version)
 
     def _exists(self, model: str) -> bool:
-        return exists(join(self.folder(model), MANIFEST))
+        return is_complete(self.folder(model))
 
     def _check_not_removing(self, model: str, pointer: Pointer) -> None:
         if self.is_removing(model, pointer):
@@ -300,7 +301,7 @@ def saved_weights(path: str) -> str | None:
     if exists(join(path, POINTER)):
         current = Registry(path).current()
         path = join(Registry(path).folder(current), MODEL) if current else path
-    elif exists(join(path, MODEL, MANIFEST)):  # the folder of a run
+    elif is_complete(join(path, MODEL)):  # the folder of a run
         path = join(path, MODEL)
     data, _ = read_versioned(join(path, MANIFEST))
     return None if data is None else listed_files(data, path).get(WEIGHTS)
@@ -318,7 +319,7 @@ def model_folder(path: str | Path | None) -> Path:
         if current is None:
             raise ConfigError(f"{path} has no model in use. Promote one with `mtlrank promote`.")
         return registry.fetch(current) / MODEL
-    if exists(join(path, MODEL, MANIFEST)):  # the folder of a run
+    if is_complete(join(path, MODEL)):  # the folder of a run
         path = join(path, MODEL)
     if _is_published(str(path)):
         found = f"{path} is not a model of mtlrank" if Path(path).is_dir() else f"There is no folder {path} here"
@@ -328,7 +329,7 @@ def model_folder(path: str | Path | None) -> Path:
             "model/heads@model.default_head=cross_encoder output_dir=runs/published`; training.epochs=0 leaves its weights "
             "as they are (docs/methods.md, Published cross-encoders)."
         )
-    if not exists(join(path, MANIFEST)):
+    if not is_complete(path):
         found = "There is no model in" if "://" in str(path) or Path(path).is_dir() else "There is no folder"
         runs = [] if "://" in str(path) else sorted(Path(path).glob(f"*/{MODEL}/{MANIFEST}"))
         below = f" Runs in it: {some_of([file.parts[-3] for file in runs])}." if runs else ""

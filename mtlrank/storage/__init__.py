@@ -19,6 +19,7 @@ from mtlrank.storage.local import (
 from mtlrank.storage.manifest import (
     MANIFEST,
     check_state,
+    is_complete,
     listed_files,
     new_folder,
     read_manifest,
@@ -43,6 +44,7 @@ __all__ = [
     "file_hash",
     "fingerprint",
     "home",
+    "is_complete",
     "join",
     "list_files",
     "listed_files",

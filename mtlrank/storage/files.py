@@ -1,6 +1,6 @@
 """Single files, on a local disk or on Google Cloud Storage. Its client is imported when it is needed."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,5 +74,4 @@ def sizes_and_times(path: str | Path) -> dict[str, Described]:
         from mtlrank.storage import gcs
 
         found = {name: (stored.size, stored.written) for name, stored in gcs.list_objects(place).items()}
-    now = datetime.now(UTC)
-    return {check_relative(name, path): Described(size, written or now) for name, (size, written) in found.items()}
+    return {check_relative(name, path): Described(size, written) for name, (size, written) in found.items()}

@@ -25,7 +25,7 @@ class Stored(NamedTuple):
     crc32c: str
     md5: str | None  # None for composite objects
     version: Version
-    written: datetime | None = None
+    written: datetime
 
     def holds(self, content: Digest) -> bool:
         """Whether the object has these bytes already."""

@@ -295,9 +295,15 @@ def _check_unchanged(path: Path, data: bytes, expected: Version) -> None:
         raise ConflictError(f"{path} was changed by another process meanwhile. Run the same command again.")
 
 
-def list_sizes(folder: Path) -> dict[str, tuple[int, datetime | None]]:
+def stamp(file: Path) -> tuple[int, int, int]:
+    """Size and times of a file. ctime changes with every write; mtime can be set back."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def list_sizes(folder: Path) -> dict[str, tuple[int, datetime]]:
     """Size and time of the files below a folder, by relative name, without files that are removed meanwhile."""
-    found = dict[str, tuple[int, datetime | None]]()
+    found = dict[str, tuple[int, datetime]]()
     with system_errors(f"list {folder}"):
         for path in folder.rglob("*"):
             with suppress(FileNotFoundError):

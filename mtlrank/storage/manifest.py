@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlrank.errors import DataError
+from mtlrank.storage.files import exists
 from mtlrank.storage.local import (
     file_hash,
     leftovers,
@@ -21,7 +22,7 @@ from mtlrank.storage.local import (
     write_json,
     writing,
 )
-from mtlrank.storage.paths import check_relative, local_path
+from mtlrank.storage.paths import check_relative, join, local_path
 
 MANIFEST = "manifest.json"
 _ASIDE = ".old"  # suffix of a folder that is being replaced, until the new one is in place
@@ -113,6 +114,11 @@ def write_manifest(folder: Path, description: dict[str, Any]) -> dict[str, str]:
     hashes = {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
     write_json(folder / MANIFEST, {**description, "files": hashes})
     return hashes
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether a folder, local or on Google Cloud Storage, has a manifest. Nothing is read."""
+    return exists(join(folder, MANIFEST))
 
 
 def state_of(folder: Path) -> str:

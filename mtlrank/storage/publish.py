@@ -23,6 +23,8 @@ def publish_folder(folder: str | Path, path: str | Path, *, repair: bool = False
     reading that folder. With `repair`, whatever else lies at `path` is a damaged copy of this folder: it is replaced.
     """
     source, target = Path(folder), parse(path)
+    if source == target:
+        return
     manifest = _manifest(source)
     if isinstance(target, Path):
         with system_errors(f"publish {source} to {target}"):

@@ -42,6 +42,11 @@ class Task(ABC):
         """How many outcomes a prediction chooses among: the classes, or 2 for yes or no and for numbers."""
         return max(self.output_dim, 2)
 
+    @property
+    def level(self) -> int:
+        """The lowest grade that is relevant, also for a task that does not say: then it is 1."""
+        return self.relevance_level or 1
+
     def identity(self) -> dict[str, Any]:
         """The settings that prepared data depends on: tasks with equal ones learn from the same data.
 

@@ -10,9 +10,9 @@ from mtlrank.comparing.grouping import group_runs, identity_of
 from mtlrank.comparing.systems import first_stage, read_system
 from mtlrank.comparing.trec_runs import read_topics
 from mtlrank.errors import DataError
-from mtlrank.evaluation.judged_head import FIRST_STAGE, read_head
+from mtlrank.evaluation.judged_head import read_head
 from mtlrank.storage import read_json, write_json
-from mtlrank.trec import read_qrels, read_run
+from mtlrank.trec import FIRST_STAGE, read_qrels, read_run
 from tests.evaluation.judged_runs import write_config, write_labels, write_ranking
 
 PREFIX = "datamodule.dataset.datasets.rank"

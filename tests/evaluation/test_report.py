@@ -166,7 +166,7 @@ def test_intervals_winners_and_losers_by_hand(run_folder):
     assert row.difference == pytest.approx((0.2 - 0.2 * t, 0.2 + 0.2 * t), abs=1e-4)
     assert [gain.query_id for gain in first.won] == ["q1"]
     assert not first.lost
-    assert (first.num_items, first.units) == (2, "queries, at most 10 candidates each")
+    assert (len(first.head.items), first.units) == (2, "queries, at most 10 candidates each")
     assert second.rows[0].difference == pytest.approx((1.75, 1.75), abs=1e-6)  # 4 - 1.5^2 and 2 - .5^2
     assert second.rows[0].interval == pytest.approx((3 - t, 3 + t), abs=1e-4)
     assert "95 % interval -2.3412 to +2.7412" in report.verdict([first, second])

@@ -58,7 +58,7 @@ def test_a_validation_on_few_queries_measures_what_judging_finds_of_these_querie
     evaluate.run(settings_of("evaluate", model_dir=tmp_path / "run" / "model", split="val"), prepared)
     folder = tmp_path / "run" / "evaluation-val" / "trec2019"
     assert read_json(folder / "metrics.json")["num_queries"] == 50
-    drawn = {qrel.query_id for qrel in datasets["trec2019"].split("val").part(7).qrels()}
+    drawn = {qrel.query_id for qrel in datasets["trec2019"].split("val").part(7).qrels}
     lines = [line.split("\t") for line in (folder / "per_query.tsv").read_text().splitlines()[1:]]
     values = [float(value) for query_id, measure, value, _ in lines if measure == "nDCG@10" and query_id in drawn]
     assert len(values) == 7

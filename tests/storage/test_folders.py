@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -41,7 +42,7 @@ def changed(folder, tmp_path):
 
 def test_an_object_holds_what_has_its_size_and_all_its_hashes():
     content = digest(io.BytesIO(b"text"))
-    found = Stored(content.size, content.crc32c, content.md5, ABSENT)
+    found = Stored(content.size, content.crc32c, content.md5, ABSENT, datetime.now(UTC))
     assert found.holds(content)
     assert found._replace(md5=None).holds(content)  # composed of others
     for change in ({"size": 5}, {"crc32c": "AAAAAA=="}, {"md5": "AAAAAAAAAAAAAAAAAAAAAA=="}):

@@ -26,6 +26,7 @@ from mtlrank.datamodule.collection.rows import (
 from mtlrank.datamodule.named_files import describe_files, locate_all
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
+from mtlrank.storage import local
 
 PARTS = ("docs", "queries", "qrels", "run", "docpairs")
 RETRIEVED = "bm25"  # as a run: BM25 retrieves
@@ -226,10 +227,9 @@ class IRSource(Source):
 def _state(file: Path, *, is_on_hub: bool) -> list[Any]:
     """A file's name, size and times: they change with its content."""
     path = file.resolve()
-    state = path.stat()
     # In the hub's cache, a link leads to a file that is named after its content.
     name = path / file.name if is_on_hub else path
-    return [str(name), state.st_size, state.st_mtime_ns, state.st_ctime_ns]  # ctime, as the others can be set back
+    return [str(name), *local.stamp(path)]
 
 
 def _load(name: str) -> Any:

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from mtlrank.annotate.bm25 import BM25Index
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection.rows import Text
 from mtlrank.datamodule.collection.source import Source
 from mtlrank.datamodule.lines import IMPOSSIBLE, wrong_id

@@ -7,12 +7,13 @@ from typing import Any
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.batch import Record
 from mtlrank.checks import or_null, whole
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
+from mtlrank.config import SPLITS
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
-from mtlrank.datamodule.dataset.prepared import SPLITS, PreparedDataset
+from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
@@ -105,10 +106,7 @@ class AnnotatedPairs(PreparedDataset):
 
     def _queries(self, collection: Collection, split: str) -> dict[str, str]:
         """The queries of a split, of all shards, by id."""
-        queries = collection.all_queries
-        if split not in self.held_out:
-            return queries
-        return {query_id: text for query_id, text in queries.items() if self.held_out.split_of(query_id) == split}
+        return {name: text for name, text in collection.all_queries.items() if self.held_out.holds(split, name)}
 
     def _reading(self) -> Reading:
         """The reading that reports problems. If every shard reads the whole collection, only shard 1 reports."""

@@ -10,6 +10,7 @@ import yaml
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from mtlrank.config import SPLITS
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.dtypes import Ints
 from mtlrank.pages import figures, render
@@ -54,7 +55,7 @@ def card(folder: Path, manifest: dict[str, Any], task: Task) -> str:
 
 def _place(split: str) -> tuple[int, str]:
     """Training comes first, further test sets last."""
-    return ("train", "val", "test").index(split.partition("@")[0]), split
+    return SPLITS.index(split.partition("@")[0]), split
 
 
 def queries_of(split: PreparedSplit, task: Task) -> Queries:
@@ -65,7 +66,7 @@ def queries_of(split: PreparedSplit, task: Task) -> Queries:
     _, counts = np.unique(pairs // width, return_counts=True)
     size = Queries(len(counts), int(np.median(counts)), int(counts.max()), None, None, None)
     qrels = read_qrels(*(path for path in split.files("qrels.txt") if path.exists()))
-    relevant = {(row.query_id, row.doc_id) for row in qrels if row.relevance >= (task.relevance_level or 1)}
+    relevant = {(row.query_id, row.doc_id) for row in qrels if row.relevance >= task.level}
     if not relevant:
         return size
     judged = len({row.query_id for row in qrels})

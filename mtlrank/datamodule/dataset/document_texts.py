@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from mtlrank.batch import Record
 from mtlrank.checks import choice
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.errors import DataError
 

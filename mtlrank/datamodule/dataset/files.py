@@ -79,12 +79,12 @@ def columns_of(columns: Sequence[Column], number: int, what: str) -> tuple[Colum
     return tuple(checked_distinct(columns))
 
 
-def checked_distinct(columns: Sequence[Column]) -> Sequence[Column]:
+def checked_distinct(columns: Sequence[Column], settings: str = "columns or score_column") -> Sequence[Column]:
     """Check that no column is used twice: a label that is also read as text would be learnt from itself."""
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise ConfigError(
             f"The label and each text need a column of their own, found {twice[0]!r} twice in {list(columns)}. Correct "
-            "columns or score_column."
+            f"{settings}."
         )
     return columns
 

@@ -6,7 +6,7 @@ from ir_measures import ScoredDoc
 
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.reading import Reading
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mtlrank.datamodule.dataset.held_out import hashed_fraction
+from mtlrank.datamodule.dataset.held_out import Division, hashed_fraction
 from mtlrank.datamodule.lines import read_lines
 from mtlrank.datamodule.named_files import describe_file, locate
 from mtlrank.datamodule.reading import Reading
@@ -18,8 +18,8 @@ _LEAST = 3  # one to test, one to validate, one to learn from
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-class Folds:
-    """Says which split a query belongs to when fold `fold` of `folds` is the test, as `HeldOut` does for shares.
+class Folds(Division):
+    """The splits when fold `fold` of `folds` is the test.
 
     The fold before it (before the first: the last) validates, as with Robust04 in OpenNIR (MacAvaney 2020, WSDM).
     `folds` is their number, or a file (see `read_folds`). Folds of a number have the same size, give or take one query:
@@ -46,13 +46,11 @@ class Folds:
         self.fold = fold
 
     def __contains__(self, split: str) -> bool:
-        """Whether a split is made of folds."""
         return split in ("train", *self.shares)
 
-    def split_of(self, query_id: str) -> str:
-        """The split that a query belongs to."""
+    def split_of(self, name: str) -> str:
         parts = {self.fold: "test", (self.fold - 1) % self.number: "val"}
-        return parts.get(self._fold_of.get(query_id, -1), "train")
+        return parts.get(self._fold_of.get(name, -1), "train")
 
     def check_file(self) -> None:
         """Raise an error if the file of folds is missing or cannot be read."""
@@ -105,7 +103,7 @@ def check_divisible(name: str, task: Task, sources: Mapping[str, Any], train_lev
             found = " and ".join(f"{split}={sources[split]!r}" for split in given)
             reason = f"found {found} too. Set {' and '.join(f'{split}=null' for split in given)}: folds make them"
         raise ConfigError(f"Dataset {name!r}: folds divide the queries of train, {reason}.")
-    if train_level not in (None, task.relevance_level or 1):
+    if train_level not in (None, task.level):
         raise ConfigError(
             f"Dataset {name!r}: train_relevance_level is {train_level}, for training judgements of another scale than the "
             "others', but folds are judged on train's own. Set train_relevance_level=null."

@@ -2,14 +2,31 @@
 
 import hashlib
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtlrank.errors import ConfigError
 
 
-class HeldOut:
-    """Says which split a query, or a document, belongs to.
+class Division(ABC):
+    """Says which split a query, or a document, of the training data belongs to."""
+
+    @abstractmethod
+    def __contains__(self, split: str) -> bool:
+        """Whether a split is a part of the training data."""
+
+    @abstractmethod
+    def split_of(self, name: str) -> str:
+        """The split that something of the training data belongs to."""
+
+    def holds(self, split: str, name: str) -> bool:
+        """Whether something belongs to a split: all does that is read from a source of the split's own."""
+        return split not in self or self.split_of(name) == split
+
+
+class HeldOut(Division):
+    """Splits that are shares of the training data.
 
     `sources` maps splits to what they are read from: a number, as in `val=0.2`, is a share of what train is read from.
     `train` may be None only if all sources are further test sets (`test@name`).
@@ -33,11 +50,9 @@ class HeldOut:
             raise ConfigError(f"train is {sources['train']}, expected the source of the training data.")
 
     def __contains__(self, split: str) -> bool:
-        """Whether a split is a share of the training data, or what is left of it."""
         return split == "train" or split in self.shares
 
     def split_of(self, name: str) -> str:
-        """The split that something of the training data belongs to."""
         point, edge = hashed_fraction(f"split {self.seed} {name}"), 0.0
         for split, share in self.shares.items():
             edge += share

@@ -15,6 +15,7 @@ from mtlrank.datamodule.dataset.card import card
 from mtlrank.datamodule.dataset.split import PreparedSplit, open_splits
 from mtlrank.datamodule.preprocessor import Lengths
 from mtlrank.errors import DataError
+from mtlrank.shard import Shard
 from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest, write_text
 from mtlrank.task import Buckets, Classification, Task
 from mtlrank.trec import read_qrels
@@ -222,7 +223,7 @@ def _check_ranking(
             f"{name}/train has no sample of two documents, so {type(task).__name__} has nothing to compare. Give the "
             "records of a query the same `group`, one after another."
         )
-    level = task.relevance_level or 1
+    level = task.level
     if learns and not task.distils and not any((block >= level).any() for block in _labels(shards)):
         raise DataError(
             f"{name}/train has no document of grade {level} or more: there is nothing to learn. Set the task's "
@@ -270,7 +271,7 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
 
 def _link_all(shards: Sequence[Path], manifests: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """Put the shards' files into `folder`, with one tokenizer for all; gives the names of their folders in it."""
-    names = [f"shard-{number}-of-{len(shards)}" for number in range(1, len(shards) + 1)]
+    names = [Shard(number, len(shards)).folder for number in range(1, len(shards) + 1)]
     for shard, manifest, short in zip(shards, manifests, names, strict=True):
         for file in (*manifest["files"], MANIFEST):
             if not file.startswith("tokenizer/"):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mtlrank.batch import Record
+from mtlrank.config import SPLITS
 from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
 from mtlrank.datamodule.dataset.shard_writer import ShardWriter, place_of, samples_of, usable
@@ -25,8 +26,6 @@ from mtlrank.shard import Shard
 from mtlrank.storage import new_folder, read_manifest, safe_name, write_manifest, write_text
 from mtlrank.task import Task
 from mtlrank.trec import qrel_line, write_run
-
-SPLITS = ("train", "val", "test")
 
 
 class PreparedDataset(ABC):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mtlrank.batch import Record
 from mtlrank.checks import whole
-from mtlrank.datamodule.dataset.files import Column, FileDataset, layout_of, read_columns
+from mtlrank.datamodule.dataset.files import Column, FileDataset, checked_distinct, layout_of, read_columns
 from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.lines import read_json
@@ -86,14 +86,11 @@ class QueryPassages(FileDataset):
         (self.query,) = _listed("query", query)
         self.positives, self.negatives = _listed("positives", positives), _listed("negatives", negatives)
         self.scores = [] if scores is None else _listed("scores", scores)
-        columns = [query, *self.positives, *self.negatives, *self.scores]
-        if twice := [column for column in columns if columns.count(column) > 1]:
-            raise ConfigError(
-                f"query, positives, negatives and scores need columns of their own, found {twice[0]!r} twice in {columns}."
-            )
+        checked_distinct(
+            [query, *self.positives, *self.negatives, *self.scores], "query, positives, negatives or scores"
+        )
         self.format = format
         self.text_keys = (query if isinstance(query, str) and query != "text" else "query", "text")
-        self.level: int = task.relevance_level or 1
         self.leaked = LeakedQueries(name, leaked_queries)
         self.drawn = Negatives(
             grouping="pairwise" if task.grouped else "pointwise",
@@ -127,7 +124,7 @@ class QueryPassages(FileDataset):
             same = row._replace(query=queries[row.query_id])
             for group in self.drawn.groups(row.query_id, dict.fromkeys(row.positives, 1), others):
                 for text in group:
-                    grade = float(self.level if text in row.positives else 0)
+                    grade = float(self.task.level if text in row.positives else 0)
                     label = row.scores[text] if self.scores else grade
                     yield same.record(text, label, number if self.task.grouped else None)
                 number += 1
@@ -144,7 +141,7 @@ class QueryPassages(FileDataset):
         for query_id, passages in judged.items():
             query = next(iter(passages.values()))[0].query
             for words, (row, text) in passages.items():
-                label = float(self.level if words in relevant[query_id] else 0)
+                label = float(self.task.level if words in relevant[query_id] else 0)
                 yield row._replace(query=query).record(text, label, None)
 
     def _rows(self, split: str) -> Iterator[_Row]:
@@ -171,7 +168,7 @@ class QueryPassages(FileDataset):
             names = " or ".join(map(str, self.positives))
             raise DataError(f"expected a relevant passage as {names}, found none")
         query_id = f"q-{hash_of_words(query).hex()}"
-        if split in self.held_out and self.held_out.split_of(query_id) != split:
+        if not self.held_out.holds(split, query_id):
             return None
         return _Row(place, query_id, query, positives, negatives, self._scores_of(texts, cells[num_texts:]))
 

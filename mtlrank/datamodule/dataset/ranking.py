@@ -9,7 +9,7 @@ from mtlrank.annotate.annotator import Annotator
 from mtlrank.annotate.bm25 import BM25Index
 from mtlrank.batch import Record
 from mtlrank.checks import or_null, whole
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset import training_samples
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
@@ -102,7 +102,7 @@ class IRDataset(PreparedDataset):
         }
         self.sources = {"train": train, "val": val, "test": test}
         self.sources |= {f"test@{name}": where for name, where in self.more_tests.items()}
-        self.relevance_level: int = task.relevance_level or 1
+        self.relevance_level = task.level
         self.train_relevance_level = or_null(whole(1)).check("train_relevance_level", train_relevance_level)
         if folds is not None:
             check_divisible(name, task, self.sources, self.train_relevance_level)
@@ -172,6 +172,10 @@ class IRDataset(PreparedDataset):
             self._collections[source] = Collection(self._source(split), self.reading, self.shard.holds)
         return self._collections[source]
 
+    def _of_all_shards(self, split: str) -> Collection:
+        """The collection with the queries of every shard. Its problems are reported when the split is read."""
+        return Collection(self._source(split), Reading.silent())
+
     def _source(self, split: str) -> Source:
         """The source of a split's collection; that of a share of the training queries is the source of train."""
         source = self.sources["train" if split in self.held_out else split]
@@ -195,9 +199,7 @@ class IRDataset(PreparedDataset):
         """The queries of a split in this shard: judged ones, unless something else is learnt from."""
         collection = self.collection(split)
         queries: Mapping[str, Any] = collection.qrels if self._is_judged(split) else collection.queries
-        if split not in self.held_out:
-            return list(queries)
-        mine = [query_id for query_id in queries if self.held_out.split_of(query_id) == split]
+        mine = [query_id for query_id in queries if self.held_out.holds(split, query_id)]
         if split == "train" and self.max_queries is not None:
             return [query_id for query_id in mine if query_id in self._drawn_queries]
         return mine
@@ -205,14 +207,14 @@ class IRDataset(PreparedDataset):
     @cached_property
     def _drawn_queries(self) -> set[str]:
         """At most `max_queries` of the training queries of all shards."""
-        whole = Collection(self._source("train"), Reading.silent())
-        queries: Iterable[str] = whole.qrels if self._is_judged("train") else whole.all_queries
-        everyones = (query_id for query_id in queries if self.held_out.split_of(query_id) == "train")
+        everything = self._of_all_shards("train")
+        queries: Iterable[str] = everything.qrels if self._is_judged("train") else everything.all_queries
+        everyones = (query_id for query_id in queries if self.held_out.holds("train", query_id))
         return set(drawn(everyones, self.max_queries, self.seed))
 
     def _all_judged(self) -> Iterable[str]:
         """The judged queries of train, in all shards."""
-        return Collection(self._source("train"), Reading.silent()).qrels
+        return self._of_all_shards("train").qrels
 
     def qrels(self, split: str) -> dict[str, dict[str, int]]:
         """query_id to doc_id to grade, relevant from the task's `relevance_level` on."""
@@ -351,10 +353,10 @@ class IRDataset(PreparedDataset):
     def _asked_elsewhere(self) -> Iterator[str]:
         """The texts of the queries of validation and test, those of other shards too."""
         for split in (split for split in self.splits[1:] if self.sources[split] is not None):
-            whole = Collection(self._source(split), Reading.silent())  # problems are reported when the split is read
-            for query_id in whole.all_queries if self.task.kind == "regression" else whole.qrels:
-                if split not in self.held_out or self.held_out.split_of(query_id) == split:
-                    yield whole.all_queries[query_id]
+            everything = self._of_all_shards(split)
+            for query_id in everything.all_queries if self.task.kind == "regression" else everything.qrels:
+                if self.held_out.holds(split, query_id):
+                    yield everything.all_queries[query_id]
 
 
 def _skipping(name: str, train: Source | None) -> str:

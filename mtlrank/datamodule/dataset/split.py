@@ -23,7 +23,7 @@ from mtlrank.dtypes import Ints
 from mtlrank.storage import MANIFEST, read_json
 from mtlrank.storage.local import system_errors
 from mtlrank.task import Task
-from mtlrank.trec import read_qrels, read_run, tag_of
+from mtlrank.trec import FIRST_STAGE, read_qrels, read_run, tag_of
 
 _BLOCK = 10_000  # sequences that are in memory at a time
 
@@ -70,7 +70,7 @@ class PreparedSplit:
         """
         queries = None
         if self._task.kind == "ranking":
-            queries = frozenset(drawn(dict.fromkeys(qrel.query_id for qrel in self.qrels()), most, seed=0))
+            queries = frozenset(drawn(dict.fromkeys(qrel.query_id for qrel in self.qrels), most, seed=0))
             numbers = [sample for sample, pairs in enumerate(self.pairs()) if pairs[0][0] in queries]
         else:
             numbers = list(map(int, drawn(map(str, range(len(self))), most, seed=0)))
@@ -92,12 +92,9 @@ class PreparedSplit:
         kept = np.asarray(samples, dtype=np.int64)
         return PreparedSplit(folders, store, task, classes, kept if chosen is None else chosen[kept], queries)
 
+    @cached_property
     def qrels(self) -> list[Qrel]:
         """The judgements of a ranking's queries, read once: each validation asks for the same."""
-        return self._qrels
-
-    @cached_property
-    def _qrels(self) -> list[Qrel]:
         everything = read_qrels(*self.files("qrels.txt"))
         return [qrel for qrel in everything if self._queries is None or qrel.query_id in self._queries]
 
@@ -219,7 +216,7 @@ class PreparedSplit:
     @property
     def baseline_name(self) -> str:
         """What ranked the candidates: BM25, if their run has no order, so that there is no first stage to compare with."""
-        return "BM25 order" if tag_of(*self.files("candidates.run")) == BM25_ORDER else "first stage"
+        return "BM25 order" if tag_of(*self.files("candidates.run")) == BM25_ORDER else FIRST_STAGE
 
     def files(self, name: str) -> list[Path]:
         """A file of each shard, such as `qrels.txt`; together they are the split's."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.dataset.arrays import ArrayFile, offsets
 from mtlrank.datamodule.preprocessor import Ids, LoadedPreprocessor, Tokens
 from mtlrank.datamodule.short_hash import short_hash
@@ -52,26 +52,18 @@ class TextTable:
         """Tokenise new texts. Returns the rows of all `texts`, and the tokens of the `located` ones with their offsets."""
         keys = {text: short_hash(text) for text in texts}
         known = self._known(keys.values())
-        located = list(dict.fromkeys(located))
-        places = dict(zip(located, self.preprocessor.encode(located), strict=True))
-        new = [text for text, key in keys.items() if key not in known]
-        plain = [text for text in new if text not in places]
-        ids = dict(zip(plain, self.preprocessor.ids(plain), strict=True))
-        self._append(new, [places[text].ids if text in places else ids[text] for text in new], keys, known)
+        new, places = self.preprocessor.kept((text for text, key in keys.items() if key not in known), located)
+        self._append(new, keys, known)
         return {text: known[key] for text, key in keys.items()}, places
 
-    def _append(
-        self, texts: list[str], ids: list[Ids], keys: dict[str, bytes], known: dict[bytes, TokenisedText]
-    ) -> None:
+    def _append(self, new: dict[str, Ids], keys: dict[str, bytes], known: dict[bytes, TokenisedText]) -> None:
         """Give new texts the next rows, in the order of their arrival."""
-        longest, first = self.preprocessor.lengths.longest_text, self.offsets.rows - 1
-        kept = [tokens[:longest] for tokens in ids]
-        lengths = [len(tokens) for tokens in kept]
+        first, lengths = self.offsets.rows - 1, [len(tokens) for tokens in new.values()]
         self.offsets.append(self.tokens.rows + offsets(lengths)[1:])
-        flat = np.concatenate([np.zeros(0, np.int32), *kept])
+        flat = np.concatenate([np.zeros(0, np.int32), *new.values()])
         self.tokens.append(flat)
         self.num_unknown += int(np.count_nonzero(flat == self.preprocessor.tokenizer.unk_token_id))
-        added = {keys[text]: TokenisedText(first + i, lengths[i]) for i, text in enumerate(texts)}
+        added = {keys[text]: TokenisedText(first + i, lengths[i]) for i, text in enumerate(new)}
         self._database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(key, *text) for key, text in added.items()])
         known.update(added)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mtlrank.annotate.annotator import Annotator, Pair
 from mtlrank.checks import choice
-from mtlrank.datamodule.chunks import chunks
+from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
 from mtlrank.datamodule.dataset.negatives import Negatives

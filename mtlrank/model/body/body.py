@@ -175,11 +175,8 @@ class MTLBody(nn.Module):
                 "training.compile and model.body.activation_checkpointing exclude each other: torch does not compile "
                 "what it runs again in the backward pass. Set one of them to false."
             )
-        if self.family is None:
-            raise ConfigError(
-                f"{setting} compiles the layers of a body, but those of {self.backbone} "
-                f"({self.config.model_type}) are not known. Expected false."
-            )
+        self.require_family(f"{setting} is true", "false")
+        assert self.family is not None
         self._compiled[not scoring] = compiled(self.family.run, device, setting)
 
     def describe(self) -> str:
@@ -214,17 +211,21 @@ class MTLBody(nn.Module):
         assert self.family is not None
         return list(self.family.layers(self.encoder))
 
+    def require_family(self, setting: str, expected: str) -> None:
+        """Raise `ConfigError` if the layers, which `setting` needs, are not known."""
+        if self.family is None:
+            raise ConfigError(
+                f"{setting}, but the layers of {self.backbone} ({self.config.model_type}) are not known: "
+                f"expected {expected}."
+            )
+
     def _freeze(self, frozen_layers: int | float | str) -> int:
         """Freeze the embeddings and the first layers; returns the number of these layers."""
         depth = self._depth("frozen_layers", frozen_layers)
         if depth == self.num_layers:
             self.encoder.requires_grad_(False)
-        elif depth and self.family is None:
-            raise ConfigError(
-                f"model.body.frozen_layers is {frozen_layers}, but the layers of {self.backbone} "
-                f"({self.config.model_type}) are not known: expected 0 or all."
-            )
         elif depth:
+            self.require_family(f"model.body.frozen_layers is {frozen_layers}", "0 or all")
             for weight in (weight for layer in self.by_layer()[: depth + 1] for weight in layer):
                 weight.requires_grad_(False)
         return depth
@@ -232,11 +233,8 @@ class MTLBody(nn.Module):
     def _separate(self, separate_layers: int | float | str) -> int:
         """The number of layers in which the texts of a pair do not read each other."""
         depth = self._depth("separate_layers", separate_layers)
-        if depth and self.family is None:
-            raise ConfigError(
-                f"model.body.separate_layers is {separate_layers}, but the layers of {self.backbone} "
-                f"({self.config.model_type}) are not known: expected 0."
-            )
+        if depth:
+            self.require_family(f"model.body.separate_layers is {separate_layers}", "0")
         return depth
 
     def _depth(self, setting: str, layers: int | float | str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlrank.errors import ConfigError, one_line
+from mtlrank.errors import ConfigError, with_type
 from mtlrank.model.body.attention import Packing
 
 _SHORT, _LONG = 4, 9  # tokens of the texts that an encoder is tried with
@@ -63,7 +63,7 @@ def check_padded(encoder: Any, name: str) -> None:
         shapes = [tuple(state.shape) for state in short]
         expected = [(1, _SHORT, config.hidden_size)] * (config.num_hidden_layers + 1)
     except Exception as error:  # whatever a family makes of inputs that it was not written for
-        raise refusal(f"it fails with {type(error).__name__}: {one_line(error)}") from error
+        raise refusal(f"it fails with {with_type(error)}") from error
     finally:
         encoder.train(learns)
     if shapes != expected:

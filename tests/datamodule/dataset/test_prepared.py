@@ -247,7 +247,7 @@ def test_a_part_of_a_split_is_some_of_its_samples_in_every_process(datasets, key
         queries = {query_id for [(query_id, _)] in part.pairs()}
         assert len(queries) == 7
         assert chosen == [number for number, [(query_id, _)] in enumerate(whole.pairs()) if query_id in queries]
-        assert {qrel.query_id for qrel in part.qrels()} == {qrel.query_id for qrel in sent.qrels()} == queries
+        assert {qrel.query_id for qrel in part.qrels} == {qrel.query_id for qrel in sent.qrels} == queries
     else:
         assert len(part) == 7
 

@@ -193,11 +193,11 @@ def test_a_misspelt_column_is_named_beside_those_that_there_are(tmp_path, settin
         ({"task": Regression(["MSE"])}, "the task is Regression. Expected one such as task=relevance_contrastive"),
         ({"task": MarginMSE(["AP"])}, "scores is None, and the task is MarginMSE. A distillation needs the columns"),
         ({"scores": "label"}, "scores is 'label', and the task is LocalizedContrastive"),
-        ({"task": MarginMSE(["AP"]), "scores": "query"}, "need columns of their own, found 'query' twice in"),
+        ({"task": MarginMSE(["AP"]), "scores": "query"}, "need a column of their own, found 'query' twice in"),
         ({"negatives": []}, "negatives is .*, expected a column or a list of columns"),
         ({"negatives": None}, "negatives is None, expected a column or a list of columns"),
         ({"query": None}, "query is None, expected a column"),
-        ({"positives": "query"}, "need columns of their own, found 'query' twice in"),
+        ({"positives": "query"}, "need a column of their own, found 'query' twice in"),
         ({"num_negatives": 0}, "num_negatives is 0"),
         ({"val": 2}, "val is 2: expected a source, or a share"),
     ],
@@ -236,7 +236,7 @@ def test_a_passage_that_cannot_be_used_takes_no_other_with_it(tmp_path):
     )
     (bad,) = (json.loads(line) for line in (tmp_path / "shard" / "bad_rows.jsonl").read_text().splitlines())
     assert bad["place"].endswith("test.jsonl:1, passage 3")
-    assert len(made.split("test")) == len(made.split("test").qrels()) == 3
+    assert len(made.split("test")) == len(made.split("test").qrels) == 3
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])

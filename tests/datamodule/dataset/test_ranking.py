@@ -310,7 +310,7 @@ def test_a_judged_query_without_candidates_is_in_a_part_of_the_queries_as_often_
         dataset = ranking(source, val=val)
         dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
         dataset.open(tmp_path / "whole")
-        judged = {qrel.query_id for qrel in dataset.split("val").part(most).qrels()}
+        judged = {qrel.query_id for qrel in dataset.split("val").part(most).qrels}
         assert len(judged) == most
         found = len(judged & {f"r{i}" for i in range(4)})
         parts.add((found > 0, most - found > 0))

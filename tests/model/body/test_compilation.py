@@ -173,9 +173,9 @@ def test_layers_are_compiled_for_training_or_for_scoring(tmp_path):
 def test_layers_that_are_not_known_are_not_compiled(tmp_path):
     save("mpnet", tmp_path)
     model = body(tmp_path)
-    with pytest.raises(ConfigError, match=r"training.compile .* \(mpnet\) are not known. Expected false."):
+    with pytest.raises(ConfigError, match=r"training.compile .* \(mpnet\) are not known: expected false."):
         model.compile_layers(CPU)
-    with pytest.raises(ConfigError, match=r"^compile .* \(mpnet\) are not known. Expected false."):
+    with pytest.raises(ConfigError, match=r"^compile .* \(mpnet\) are not known: expected false."):
         model.compile_layers(CPU, scoring=True)
 
 
