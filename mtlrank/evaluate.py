@@ -128,21 +128,36 @@ def _beside(model_dir: Path, split: str) -> Path:
 
 
 def _folders(config: Config, run: Path) -> dict[str, str]:
-    """The folder of each dataset in `data_dir`: of its sources as they are or, if they are missing, as the run used it."""
+    """The folder of each dataset in `data_dir`: of its sources as they are or, if they are missing, as the run used it.
+
+    Warns of data that are not the run's.
+    """
     learnt = read_json(run / DATA) if (run / DATA).is_file() else {}
     folders = {}
     for key, node in datasets_of(config).items():
         folders[key] = prepared_folder(config, key)
         kept = prepared_folder(config, key, learnt[key]) if key in learnt else folders[key]
-        if kept != folders[key] and is_complete(kept) and not is_complete(folders[key]):
-            dataset = build_dataset(node)
-            try:
-                dataset.check_sources()
-                dataset.preprocessor.load()
-            except UserError:
-                warn(f"{key}: its sources are not here, so it is judged as it was prepared for training")
-                folders[key] = kept
+        if kept == folders[key]:
+            continue
+        if is_complete(kept) and not is_complete(folders[key]) and not _has_sources(node):
+            warn(f"{key}: its sources are not here, so it is judged as it was prepared for training")
+            folders[key] = kept
+        else:
+            warn(
+                f"{key}: its sources are others than those that the run was trained with, so it is judged on other data"
+            )
     return folders
+
+
+def _has_sources(dataset: Config) -> bool:
+    """Whether a dataset can be prepared here."""
+    built = build_dataset(dataset)
+    try:
+        built.check_sources()
+        built.preprocessor.load()
+    except UserError:
+        return False
+    return True
 
 
 def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[str, PreparedDataset]:

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import time
 from multiprocessing import parent_process
 from threading import Thread
 
 import torch.distributed as dist
 
+_STARTER = "MTLRANK_STARTER"  # holds the number of the process that starts others
+_GRACE = 20  # seconds
 SHARED_MEMORY = 1 << 28  # bytes that worker processes need to pass batches on
 
 
@@ -33,6 +36,25 @@ def end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=follow, daemon=True).start()
+
+
+def end_with_starter() -> None:
+    """End this process as soon as the process of mtlrank that started it for distributed training has ended in any way.
+
+    Until both have met, torch would wait for the other one for half an hour, holding memory. Afterwards it finds out
+    itself, and has the time to say so.
+    """
+    starter = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == starter:
+            time.sleep(1)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+    if os.environ.get(_STARTER) == str(starter):
+        Thread(target=follow, daemon=True).start()
+    os.environ[_STARTER] = str(os.getpid())  # for those that Lightning starts from here
 
 
 def has_shared_memory() -> bool:

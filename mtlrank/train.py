@@ -56,6 +56,7 @@ from mtlrank.made_from import MadeFrom, around_data, check_unchanged, fingerprin
 from mtlrank.model.body.compilation import compile_errors
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import save_model
+from mtlrank.processes import end_with_starter
 from mtlrank.progress import say, warn
 from mtlrank.storage import file_hash, fingerprint, join, read_json, sole_user, write_json
 from mtlrank.trained_head import parts_of_model
@@ -70,6 +71,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     """
     config = _selected(config)
     output = run_folder.output_folder(config)
+    end_with_starter()
     with sole_user(output) if rank_zero_only.rank == 0 else nullcontext():
         return _run(output, config, prepared)
 

@@ -14,12 +14,10 @@ from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from mtlrank.guard import errors_in_one_line
 from mtlrank.pages.tables import show as show_table
-from pipelines.check import check_for_cluster
 from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, connect, explained_errors
 from pipelines.cron import with_seconds
-from pipelines.package import Cache, File, Pipeline, opened
-from pipelines.parameters import parse
-from pipelines.submit import Account, Root
+from pipelines.package import Cache, File, Pipeline
+from pipelines.submit import Account, Root, checked
 from pipelines.upload import Version, named, upload, version_name
 from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
@@ -56,10 +54,7 @@ def create(
     when = with_seconds(cron)
     name = _checked(name)
     variant = Variant.given(parallelism, volume, env, memory)
-    with opened(pipeline, package, cache, variant) as compiled:
-        values = parse(parameters or [], compiled.inputs)
-        if package is None:  # a file may be of another version
-            check_for_cluster(values, compiled.inputs, pipeline_root, variant.mounted)
+    with checked(pipeline, package, cache, variant, parameters, pipeline_root) as (compiled, values):
         version = version or version_name(compiled, None) + _SUFFIXES[cache]
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)

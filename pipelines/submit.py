@@ -4,7 +4,10 @@ python -m pipelines.submit seed=7 'tasks=["trec2019","msm_bm25"]' --watch
 """
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -72,19 +75,33 @@ def main(
         follow(connect(endpoint, namespace, token), follow_run, interval)
         return
     variant = Variant.given(parallelism, volume, env, memory)
-    with opened(pipeline, package, cache, variant) as compiled:
-        values = parse(parameters or [], compiled.inputs)
-        if package is None:  # a file may be of another version
-            check_for_cluster(values, compiled.inputs, pipeline_root, variant.mounted)
+    with checked(pipeline, package, cache, variant, parameters, pipeline_root) as (compiled, values):
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
-        if package is None and "MTLRANK_IMAGE" not in os.environ:
-            warn(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, which the cluster must find")
         run_id = submit(client, compiled, values, name, experiment, pipeline_root, service_account)
     if watch:
         follow(client, run_id, interval)
     else:
         print(f"watch it: {command(run_id)}")
+
+
+@contextmanager
+def checked(
+    pipeline: str,
+    package: Path | None,
+    cache: bool | None,
+    variant: Variant,
+    parameters: Sequence[str] | None,
+    pipeline_root: str | None,
+) -> Iterator[tuple[Package, dict[str, Any]]]:
+    """A compiled pipeline with the values of its parameters, which are checked before anything is sent."""
+    with opened(pipeline, package, cache, variant) as compiled:
+        values = parse(parameters or [], compiled.inputs)
+        if package is None:  # a file may be of another version
+            check_for_cluster(values, compiled.inputs, pipeline_root, variant.mounted)
+            if "MTLRANK_IMAGE" not in os.environ:
+                warn(f"MTLRANK_IMAGE is not set: the steps run on {IMAGE}, which the cluster must find")
+        yield compiled, values
 
 
 def submit(

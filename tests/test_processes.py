@@ -19,13 +19,44 @@ if __name__ == "__main__":
 """
 
 
+STARTER = """
+import os
+import subprocess
+import sys
+import time
+
+from mtlrank import processes
+
+processes._GRACE = 0
+processes.end_with_starter()
+if len(sys.argv) == 1:
+    subprocess.Popen([sys.executable, __file__, "child"])
+else:
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def assert_ends(process):
+    until = time.monotonic() + 30
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_of_a_training_does_not_outlive_the_one_that_started_it(tmp_path):
+    (tmp_path / "starter.py").write_text(STARTER)
+    with subprocess.Popen([sys.executable, tmp_path / "starter.py"], stdout=subprocess.PIPE, text=True) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    assert_ends(child)
+
+
 def test_workers_do_not_outlive_a_killed_process(tmp_path):
     (tmp_path / "pool.py").write_text(POOL)
     with subprocess.Popen([sys.executable, tmp_path / "pool.py"], stdout=subprocess.PIPE, text=True) as parent:
         worker = psutil.Process(int(parent.stdout.readline()))
         assert worker.is_running()
         parent.kill()
-    until = time.monotonic() + 30
-    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert_ends(worker)

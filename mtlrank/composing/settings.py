@@ -135,7 +135,7 @@ _SHARD = or_null(Kind(lambda v: isinstance(v, str) and bool(v), "i/n, as in 3/8"
 _TEXT = Kind(lambda v: isinstance(v, str), "text")
 
 _SETTINGS: dict[str, Kind] = {
-    "seed": Kind(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number, at least 0"),
+    "seed": Kind(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
     "tasks": _NAMES,
     "measures": _NAMES,
     "max_length": whole(1),

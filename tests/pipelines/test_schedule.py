@@ -35,6 +35,13 @@ def test_a_schedule_has_typed_parameters_and_no_overlap(server, create):
     assert f"created nightly: {server.url}/#/recurringrun/details/{made['recurring_run_id']}" in result.stdout
 
 
+def test_the_image_that_steps_run_on_is_told_if_none_is_named(server, invoke):
+    """As by submit: a schedule runs where nobody looks."""
+    result = invoke(app, "create", "nightly", "--cron", "0 3 * * *", "--pipeline-root", "gs://bucket/root")
+    assert result.exit_code == 0, result.output
+    assert "MTLRANK_IMAGE is not set: the steps run on " in result.output
+
+
 def test_a_schedule_can_answer_nothing_from_the_cache(server, create):
     """Its version lies beside the one that others share."""
     for words in ([], ["--no-cache"], ["--no-cache"]):
