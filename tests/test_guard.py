@@ -167,6 +167,7 @@ def test_a_full_disk_is_told_with_the_file_that_was_written():
     assert line.endswith("/my results.csv). Free some space, or choose another place.")
 
 
+@pytest.mark.slow
 def test_lightning_is_quiet_also_if_it_is_imported_later():
     program = (
         "from mtlrank.guard import quiet; quiet(); from pytorch_lightning import Trainer; Trainer(accelerator='cpu')"

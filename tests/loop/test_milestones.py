@@ -129,6 +129,7 @@ def test_a_mean_of_measures_may_choose_the_weights(data_dir, tmp_path):
     assert "trec2019 nDCG@10, msm_ner Accuracy" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patience", "last"), [(0, 15), (1, 15), (2, 30)])
 def test_the_start_is_no_validation_that_is_waited_for(trained, data_dir, tmp_path, patience, last, capsys):
     more = [f"training.patience={patience}", "training.epochs=3"]
@@ -174,6 +175,7 @@ def test_sigterm_while_it_judges_its_start_leaves_nothing_half_done(trained, who
     assert_same(content(tmp_path), content(whole))
 
 
+@pytest.mark.slow
 def test_weights_with_which_a_run_starts_over_are_judged_too(data_dir, tmp_path, capsys):
     run_until(settings(data_dir, tmp_path), 44)
     over = settings(data_dir, tmp_path, *TOO_FAST, "training.accept_changes=[data]", "prepare.num_shards=2")
