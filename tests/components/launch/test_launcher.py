@@ -40,6 +40,7 @@ def test_a_job_is_made_and_watched(kube, launched, capfd):
     kube.write(second, "step of another node")
     kube.wait_for(f"{first}/log")
     kube.write(first, "step 3")
+    kube.wait_for(POLLED, kube.asked(POLLED) + 2)  # another thread than that of the log tells the states of the nodes
     kube.finish(JOB, "Complete")
     step.result()
     out, err = capfd.readouterr()
