@@ -1,6 +1,7 @@
 """Finding entities: those that evaluation counts, in texts whose words are not given."""
 
 import json
+import re
 from itertools import groupby
 
 import pytest
@@ -97,6 +98,21 @@ def test_tables_and_lines_give_the_same(trained, head, tmp_path):
         answers = [json.loads(line) for line in output.read_text().splitlines()]
         assert [answer.pop("id") for answer in answers] == ["t0", "t1", "t2"]
         assert answers == head.predict(texts)
+
+
+def test_a_word_without_a_token_parts_no_entity(head):
+    """As evaluation leaves it out: its neighbours follow each other."""
+    alone = [(0, 5), (6, 12), (13, 16), (17, 20), (21, 26), (27, 34)]
+    (expected,) = head.predict([{"text": TEXT, "spans": alone}])
+    text = TEXT.replace(" ", " \u200d ")
+    spans = head_words(text)
+    (found,) = head.predict([{"text": text, "spans": [span for span in spans if span[1] <= text.index(" on")]}])
+    joined = [entity["text"].replace(" \u200d", "") for entity in found["entities"]]
+    assert joined == [entity["text"] for entity in expected["entities"]]
+
+
+def head_words(text):
+    return [match.span() for match in re.finditer(r"\S+", text)]
 
 
 def test_words_behind_the_cut_belong_to_no_entity(head, trained):

@@ -13,7 +13,7 @@ from mtlrank.inference.candidates import Candidate
 from mtlrank.inference.questions import Question
 from mtlrank.inference.scorer import Scorer
 from mtlrank.inference.scoring import one_late
-from mtlrank.tags import OUTSIDE, entities
+from mtlrank.tags import entities
 from mtlrank.task import Buckets, Task
 
 
@@ -39,12 +39,14 @@ def _of_text(candidate: Candidate, predictions: list[dict[str, Any] | None], tas
 
 
 def _entities(candidate: Candidate, predictions: list[dict[str, Any] | None]) -> Iterator[dict[str, Any]]:
-    """The entities by the tags of words; the probability is the mean over an entity's words of that of their tags."""
-    tags = [OUTSIDE if word is None else word["class"] for word in predictions]
-    for first, end, kind in entities(tags):
-        words = [word for word in predictions[first:end] if word is not None]
-        start, stop = candidate.items[first][0][0], candidate.items[end - 1][0][1]
-        probability = fmean(word["probabilities"][word["class"]] for word in words)
+    """The entities by the tags of words; the probability is the mean over an entity's words of that of their tags.
+
+    Words without a prediction are passed over, as evaluation leaves them out.
+    """
+    words = [(span, word) for (span,), word in zip(candidate.items, predictions, strict=True) if word is not None]
+    for first, end, kind in entities([word["class"] for _, word in words]):
+        start, stop = words[first][0][0], words[end - 1][0][1]
+        probability = fmean(word["probabilities"][word["class"]] for _, word in words[first:end])
         yield {
             "span": [start, stop],
             "text": candidate.located[start:stop],
