@@ -52,7 +52,8 @@ def end_with_starter() -> None:
         time.sleep(_GRACE)
         os._exit(1)
 
-    if os.environ.get(_STARTER) == str(starter):
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # as also a run that a program starts to outlive it
+    if not is_first and os.environ.get(_STARTER) == str(starter):
         Thread(target=follow, daemon=True).start()
     os.environ[_STARTER] = str(os.getpid())  # for those that Lightning starts from here
 

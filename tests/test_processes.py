@@ -30,14 +30,20 @@ from mtlrank import processes
 processes._GRACE = 0
 processes.end_with_starter()
 if len(sys.argv) == 1:
-    subprocess.Popen([sys.executable, __file__, "child"])
+    subprocess.Popen([sys.executable, __file__, "child"], env={**os.environ, "LOCAL_RANK": "1"})
 else:
     print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
 
-def assert_ends(process):
+def assert_ends_with_its_parent(script, path):
+    """`script` starts another process and prints its number."""
+    path.write_text(script)
+    with subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True) as parent:
+        process = psutil.Process(int(parent.stdout.readline()))
+        assert process.is_running()
+        parent.kill()
     until = time.monotonic() + 30
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
         time.sleep(0.05)
@@ -45,18 +51,8 @@ def assert_ends(process):
 
 
 def test_a_process_of_a_training_does_not_outlive_the_one_that_started_it(tmp_path):
-    (tmp_path / "starter.py").write_text(STARTER)
-    with subprocess.Popen([sys.executable, tmp_path / "starter.py"], stdout=subprocess.PIPE, text=True) as parent:
-        child = psutil.Process(int(parent.stdout.readline()))
-        assert child.is_running()
-        parent.kill()
-    assert_ends(child)
+    assert_ends_with_its_parent(STARTER, tmp_path / "starter.py")
 
 
 def test_workers_do_not_outlive_a_killed_process(tmp_path):
-    (tmp_path / "pool.py").write_text(POOL)
-    with subprocess.Popen([sys.executable, tmp_path / "pool.py"], stdout=subprocess.PIPE, text=True) as parent:
-        worker = psutil.Process(int(parent.stdout.readline()))
-        assert worker.is_running()
-        parent.kill()
-    assert_ends(worker)
+    assert_ends_with_its_parent(POOL, tmp_path / "pool.py")
