@@ -143,9 +143,7 @@ def _folders(config: Config, run: Path) -> dict[str, str]:
             warn(f"{key}: its sources are not here, so it is judged as it was prepared for training")
             folders[key] = kept
         else:
-            warn(
-                f"{key}: its sources are others than those that the run was trained with, so it is judged on other data"
-            )
+            warn(f"{key}: what it is made from has changed since the run was trained, so it is judged on other data")
     return folders
 
 
