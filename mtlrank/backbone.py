@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from mtlrank import embedded
 from mtlrank.errors import ConfigError, one_line
 
+DECODERS = ("llama", "mistral", "qwen2", "qwen3")  # families that write text and can be bodies
 _ENCODERS_TOO = ("bert-generation",)  # families that write text, unless the config says is_decoder: false
 _DTYPE = "float32"  # of weights, even if a checkpoint is in half precision: training needs the full one
 
@@ -32,8 +33,8 @@ def load_config(name: str) -> Any:
     return _load(AutoConfig, name, "config")
 
 
-def check_encoder(name: str, config: Any) -> None:
-    """Refuse decoders and encoder-decoders, by their config."""
+def check_kind(name: str, config: Any) -> None:
+    """Refuse encoder-decoders and decoders of unknown families, by their config."""
     from transformers.models.auto import modeling_auto as auto
 
     kind, writers = config.model_type, set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -42,13 +43,15 @@ def check_encoder(name: str, config: Any) -> None:
         reason = "an encoder-decoder"
     elif getattr(config, "is_decoder", False):
         reason = "is_decoder is true"
+    elif kind in DECODERS:
+        return
     elif kind in writers.difference(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, _ENCODERS_TOO) and not reads_whole:
         reason = "a family that writes text"
     else:
         return
     raise ConfigError(
-        f"The body {name!r} is no encoder ({kind}: {reason}). mtlrank trains encoders, in which each token reads the whole "
-        "text: choose one, such as BERT or ModernBERT."
+        f"The body {name!r} is no encoder ({kind}: {reason}). Choose an encoder, in which each token reads the whole text, "
+        f"such as BERT or ModernBERT, or a decoder of these families: {', '.join(DECODERS)}."
     )
 
 
@@ -93,10 +96,10 @@ def max_length(encoder: Any) -> int | None:
 
 
 def max_length_of(name: str) -> int | None:
-    """The `max_length` of the encoder of `name`, without loading its weights. Raises `ConfigError` if it is no encoder."""
+    """The `max_length` of the encoder of `name`, without loading its weights. Raises `ConfigError` if it can be no body."""
     import torch
 
-    check_encoder(name, load_config(name))
+    check_kind(name, load_config(name))
     with torch.device("meta"):
         return max_length(load_encoder(name, pretrained=False))
 

@@ -30,6 +30,7 @@ _NOT_OF_IDENTITY = (  # prefixes of settings that may change when a run continue
     "prepare.max_bad_rows",
     "max_length",  # compared in the datasets' own settings
     "max_query_length",
+    "template",
 )
 _KINDS = {
     "data": ("datamodule.dataset.", "collection.", "prepare.", "tasks"),

@@ -69,7 +69,7 @@ class TrainedHead(NamedTuple):
             lengths = lengths._replace(max_passages=check_passages(max_passages))
             if max_passages > 1:
                 check_one_score(self.name, self.task)
-        return LoadedPreprocessor(self.tokenizer, lengths)
+        return LoadedPreprocessor(self.tokenizer, lengths, self.dataset.preprocessor.template)
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
         """A scorer that works as evaluation does. The model is moved to the GPU if there is one."""

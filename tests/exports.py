@@ -23,6 +23,7 @@ from transformers import (
 
 from mtlrank import embedded, export, rank
 from mtlrank.storage import write_json
+from tests import decoders
 from tests.saved_models import composed, save_labelled, settings
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -35,6 +36,7 @@ CONFIGS = {
     "distilbert": (DistilBertConfig, {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}),
     "modernbert": (ModernBertConfig, {**SIZE, "local_attention": 8, "global_attn_every_n_layers": 2}),
     "mpnet": (MPNetConfig, SIZE),
+    **dict.fromkeys(decoders.KINDS),
 }
 LABELS = {"trec2019": {}, "msm_sem_sim": {"mean": 2.5, "std": 1.3}, "msm_ner": {"classes": ["PER", "LOC"]}}
 LENGTHS = {"max_length": 96, "max_query_length": 16}
@@ -45,6 +47,10 @@ def write_body(folder, family, **tokenizer):
 
     `tokenizer` holds settings of it that are unlike the family's.
     """
+    if family in decoders.KINDS:
+        decoders.tokenizer(ends_texts=True).save_pretrained(folder)
+        decoders.config(family, initializer_range=0.2).save_pretrained(folder)
+        return folder
     kind, size = CONFIGS[family]
     core = Tokenizer.from_file(str(embedded.folder() / "tiny-bert" / "tokenizer.json"))
     if family.endswith(("roberta", "camembert")):

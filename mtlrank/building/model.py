@@ -48,6 +48,7 @@ def build_body(config: Config) -> MTLBody:
     for key, dataset in nodes.items():
         check_length(key, dataset, body.backbone, body.max_length)
         _check_spans(key, heads[key].pooler, tasks[key])
+        _check_reads(key, heads[key].pooler, body)
         if tasks[key].kind != "classification":  # whose number is known from the data only
             _check_outputs(key, heads[key], tasks[key])
     return body
@@ -222,6 +223,16 @@ def _check_spans(key: str, pooler: Pooler, task: Task) -> None:
         raise ConfigError(
             f"Head {key!r} pools {pooled} with {type(pooler).__name__}, but its task {type(task).__name__} labels "
             f"{labelled} per item.{_CHOOSE.format(key)}"
+        )
+
+
+def _check_reads(key: str, pooler: Pooler, body: MTLBody) -> None:
+    """Refuse a head on the first token of a decoder, which reads no other: all its scores would be the same."""
+    if body.is_causal and pooler.only == "first":
+        raise ConfigError(
+            f"Head {key!r} reads the first token with {type(pooler).__name__}, but {body.backbone} is a decoder, in which "
+            f"the first token reads no other: take the last one, "
+            f"model/heads/pooler@model.heads.{key}.pooler=last_token."
         )
 
 

@@ -140,6 +140,7 @@ _SETTINGS: dict[str, Kind] = {
     "measures": _NAMES,
     "max_length": whole(1),
     "max_query_length": whole(1),
+    "template": or_null(_TEXT._replace(words="a text with {query} and {text}")),
     "data_dir": _TEXT._replace(words="a path"),
     "output_dir": _PATH,
     "force": _FLAG,
@@ -263,7 +264,9 @@ _SETTINGS: dict[str, Kind] = {
     ),
     "probe.split": or_null(_TEXT._replace(words="the name of a split, as in test")),
     "probe.portions": _list(is_number, "a list of shares in per cent, as in [1,10,100]"),
-    "probe.pooler": Kind(lambda v: v in (None, "average", "cls_token"), "null, average or cls_token"),
+    "probe.pooler": Kind(
+        lambda v: v in (None, "average", "cls_token", "last_token"), "null, average, cls_token or last_token"
+    ),
     "probe.max_train": whole(1),
     "probe.max_test": whole(1),
     "probe.epochs": whole(1),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -20,6 +21,7 @@ from mtlrank.errors import ConfigError
 T = TypeVar("T")
 Ids = NDArray[np.int32]
 _MOST_PASSAGES = 10_000  # a book has a thousand
+_PLACES = re.compile(r"\{(query|text)\}")  # of the texts in a template that is given
 _PART = 128  # texts that a thread tokenises at a time: ten milliseconds for passages
 
 
@@ -61,7 +63,7 @@ class Lengths(NamedTuple):
 
 
 class Template(NamedTuple):
-    """The special tokens around one text and between two: `[CLS] a [SEP]`, `[CLS] a [SEP] b [SEP]`."""
+    """The tokens around one text and between two: `[CLS] a [SEP]`, `[CLS] a [SEP] b [SEP]`. They may spell a prompt."""
 
     prefix: tuple[int, ...]
     middle: tuple[int, ...]
@@ -70,7 +72,7 @@ class Template(NamedTuple):
 
     @property
     def num_special(self) -> int:
-        """Special tokens of a pair."""
+        """The template's own tokens in a pair."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
 
@@ -118,6 +120,12 @@ class Preprocessor:
     several passages, each beside the query: windows that start `passage_stride` of their length apart, at most
     `max_passages` of them, in training `train_passages`. The best passage's score is the document's (MaxP; Dai and
     Callan 2019, section 3). With one passage, only the document's start is read (FirstP).
+
+    `template` is what surrounds two texts, as in "query: {query} document: {text}</s>", all of it: special tokens are
+    written out. A text by itself stands where the query does, up to `{query}` and from after `{text}`. A space that stands
+    before both is the texts' own, as tokenizers of decoders join a space with the word after it. Null is the tokenizer's
+    own template; if that has nothing between two texts, as in decoders, a new line stands there, and if it has nothing at
+    the end, the end-of-text token.
     """
 
     def __init__(
@@ -128,9 +136,12 @@ class Preprocessor:
         max_passages: int = 1,
         train_passages: int | None = None,
         passage_stride: float = 0.5,
+        template: str | None = None,
     ) -> None:
         if not isinstance(tokenizer, str):
             raise ConfigError(f"The tokenizer is {tokenizer!r}, expected a Hugging Face name or a folder.")
+        if template is not None:
+            pieces(template)
         or_null(whole(1)).check("max_query_length", max_query_length)
         whole(9).check("max_length", max_length)
         if max_query_length is not None and max_query_length > max_length - 8:
@@ -144,24 +155,32 @@ class Preprocessor:
             raise ConfigError(f"passage_stride is {passage_stride!r}, expected a share of a passage above 0, up to 1.")
         self.tokenizer_name = tokenizer
         self.lengths = Lengths(max_length, max_query_length, max_passages, passage_stride)
+        self.template = template
 
     def load(self) -> "LoadedPreprocessor":
         """Load the tokenizer: the only part that may need the network, so it waits until it is needed."""
         from mtlrank.backbone import load_tokenizer
 
-        return LoadedPreprocessor(load_tokenizer(self.tokenizer_name), self.lengths)
+        return LoadedPreprocessor(load_tokenizer(self.tokenizer_name), self.lengths, self.template)
 
 
 class LoadedPreprocessor:
     """A preprocessor whose tokenizer is loaded."""
 
-    def __init__(self, tokenizer: Any, lengths: Lengths) -> None:
+    def __init__(self, tokenizer: Any, lengths: Lengths, template: str | None = None) -> None:
         self.tokenizer = tokenizer
         self.lengths = lengths
-        self.template = self._template()
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a saved tokenizer may have either switched on
         self._backend.no_padding()
+        self.before_texts = ""  # what each text is tokenised with: a space or nothing
+        self.template = self._own_template() if template is None else self._given_template(template)
+        room = lengths.max_length - self.template.num_special
+        if room <= (lengths.max_query_length or 1):
+            raise ConfigError(
+                f"The template takes {self.template.num_special} tokens, which leaves {max(room, 0)} of "
+                f"max_length={lengths.max_length} for two texts: raise max_length, or lower max_query_length."
+            )
 
     @property
     def largest_id(self) -> int:
@@ -200,8 +219,8 @@ class LoadedPreprocessor:
         serialised = json.dumps(json.loads(self.tokenizer.backend_tokenizer.to_str()), sort_keys=True)
         return {"vocab_size": len(self.tokenizer), "sha256": hashlib.sha256(serialised.encode()).hexdigest()}
 
-    def _template(self) -> Template:
-        """Read the special tokens off an encoded pair, so that any tokenizer's own template is followed."""
+    def tokenizers_template(self) -> Template:
+        """How the tokenizer itself joins two texts."""
         encoded = self.tokenizer("a", "b")
         ids, of_text = encoded["input_ids"], encoded.sequence_ids(0)
         first, second = of_text.index(0), of_text.index(1)
@@ -210,13 +229,55 @@ class LoadedPreprocessor:
         types = encoded.get("token_type_ids") or [0] * len(ids)
         return Template(tuple(ids[:first]), tuple(ids[end_first:second]), tuple(ids[end_second:]), types[second])
 
+    def _own_template(self) -> Template:
+        """Read the special tokens off an encoded pair, so that any tokenizer's own template is followed.
+
+        Decoders' tokenizers may put nothing between two texts or behind them: a new line, and the end-of-text token.
+        """
+        template, end = self.tokenizers_template(), self.tokenizer.eos_token_id
+        if template.middle and template.suffix:
+            return template
+        if end is None:
+            raise ConfigError(
+                f"The tokenizer of {self.tokenizer.name_or_path!r} puts nothing between or after two texts, and has no "
+                "end-of-text token: set the preprocessor's template, as in '{query}\\n{text}</s>'."
+            )
+        middle = template.middle or self._tokens("\n") or (end,)
+        return template._replace(middle=middle, suffix=template.suffix or (end,))
+
+    def _given_template(self, template: str) -> Template:
+        """The tokens of a template that is given as text."""
+        before, between, after = pieces(template)
+        if before.endswith(" ") and between.endswith(" "):
+            self.before_texts, before, between = " ", before[:-1], between[:-1]
+        second_type = self.tokenizers_template().second_type
+        return Template(self._tokens(before), self._tokens(between), self._tokens(after), second_type)
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+
     def _ids(self, texts: list[str]) -> list[Ids]:
-        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        encoded = self._backend.encode_batch_fast(self._led(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encoded]
 
     def _encode(self, texts: list[str]) -> list[Tokens]:
-        encoded = self._backend.encode_batch(texts, add_special_tokens=False)
-        return [Tokens(np.array(e.ids, np.int32), np.array(e.offsets, np.int64).reshape(-1, 2)) for e in encoded]
+        encoded, shift = self._backend.encode_batch(self._led(texts), add_special_tokens=False), len(self.before_texts)
+        offsets = [np.maximum(np.array(e.offsets, np.int64).reshape(-1, 2) - shift, 0) for e in encoded]
+        return [Tokens(np.array(e.ids, np.int32), places) for e, places in zip(encoded, offsets, strict=True)]
+
+    def _led(self, texts: list[str]) -> list[str]:
+        return [self.before_texts + text for text in texts] if self.before_texts else texts
+
+
+def pieces(template: str) -> tuple[str, str, str]:
+    """What a template has before the query, between the two texts and after them. Raises `ConfigError` for another text."""
+    before, *rest = _PLACES.split(template) if isinstance(template, str) else [""]
+    if rest[::2] != ["query", "text"]:
+        raise ConfigError(
+            f"The template is {template!r}, expected null or a text with {{query}} and then {{text}}, each once, as in "
+            "'query: {query} document: {text}</s>'."
+        )
+    return before, rest[1], rest[3]
 
 
 def tokenizer_hash(name: str) -> str:

@@ -24,7 +24,7 @@ class _Logits(nn.Module):
     def __init__(self, encoder: Any, plain: PlainHead) -> None:
         super().__init__()
         self.encoder = encoder
-        self.is_mean = plain.pooling == "mean"
+        self.pooling = plain.pooling
         self.hidden = nn.Identity() if plain.hidden is None else plain.hidden
         self.weight, self.bias = plain.weight, plain.bias
 
@@ -33,7 +33,13 @@ class _Logits(nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         kept = attention_mask[..., None].to(states.dtype)
-        pooled = (states * kept).sum(1) / kept.sum(1) if self.is_mean else states[:, 0]
+        if self.pooling == "mean":
+            pooled = (states * kept).sum(1) / kept.sum(1)
+        elif self.pooling == "lasttoken":
+            last = attention_mask.sum(1) - 1
+            pooled = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]
+        else:
+            pooled = states[:, 0]
         return nn.functional.linear(self.hidden(pooled), self.weight, self.bias)
 
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MLP, CrossEncoderHead, Linear
-from mtlrank.model.head.pooler import Average, CLSToken
+from mtlrank.model.head.pooler import Average, CLSToken, LastToken
 from mtlrank.task import Regression, RelevanceClasses
 from mtlrank.trained_head import TrainedHead, unfit
 
-_POOLINGS = {CLSToken: "cls", Average: "mean"}
+_POOLINGS = {CLSToken: "cls", Average: "mean", LastToken: "lasttoken"}  # as sentence-transformers calls them
 
 
 class PlainHead(NamedTuple):
@@ -23,7 +23,7 @@ class PlainHead(NamedTuple):
     """
 
     depth: int
-    pooling: str  # "cls" or "mean"
+    pooling: str  # "cls", "mean" or "lasttoken"
     hidden: nn.Sequential | None
     weight: Tensor  # (logits, hidden size)
     bias: Tensor  # (logits,)
@@ -56,13 +56,14 @@ def plain_head(head: TrainedHead) -> PlainHead:
         )
     if depth == 0:
         raise _refused(head, "it reads the embeddings, and stock models have layers", choose)
-    if depth < body.num_layers and body.config.model_type == "modernbert":
-        reason = f"it reads layer {depth} of {body.num_layers}, and ModernBERT normalises what its last layer gives"
+    if depth < body.num_layers and body.has_final_norm:
+        kind = body.config.model_type
+        reason = f"it reads layer {depth} of {body.num_layers}, and {kind} normalises what its last layer gives"
         raise _refused(head, reason, f"train with model.heads.{head.key}.pooler.layers=[-1]")
     projection: Any = module.projection
     last = projection if type(module) is Linear else projection[-1]
     hidden = None if type(module) is Linear else projection[:-1]
-    weight, bias = last.weight, last.bias
+    weight, bias = last.weight, torch.zeros_like(last.weight[:, 0]) if last.bias is None else last.bias
     if isinstance(head.task, Regression):
         weight, bias = weight * head.task.std, bias * head.task.std + head.task.mean
     if isinstance(head.task, RelevanceClasses):
@@ -137,7 +138,8 @@ def other_head(head: TrainedHead) -> str:
     alone = (
         " (for a dataset trained by itself, model/heads@model.default_head=cls)" if len(head.model.heads) == 1 else ""
     )
-    return f"model/heads@model.heads.{head.key}=cls{alone}"
+    last = f" model/heads/pooler@model.heads.{head.key}.pooler=last_token" if head.model.body.is_causal else ""
+    return f"model/heads@model.heads.{head.key}=cls{last}{alone}"
 
 
 def _refused(head: TrainedHead, reason: str, instead: str) -> ConfigError:

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Prepend, Sequence
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
+from mtlrank.backbone import DECODERS
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import PlainHead, copy_body, label_settings, other_head, plain_head, stock_config
@@ -27,6 +32,7 @@ from mtlrank.trained_head import TrainedHead, unfit
 
 _TANH = 2.0**-16
 _NORM = 2.0**-12
+_READS = {"cls": "reads the first token", "mean": "averages tokens", "lasttoken": "reads the last token"}
 # Units of the layer that a logit needs, by what follows the layer.
 _UNITS = {nn.Tanh: 1, nn.GELU: 2, nn.ReLU: 2, "head.act": 4}
 
@@ -56,7 +62,7 @@ def stock_model(head: TrainedHead) -> Any:
 
     plain, body = plain_head(head), head.model.body
     model_type = stock_type(head)
-    units = _UNITS[CLASSIFIERS[model_type][1]]
+    units = _UNITS[CLASSIFIERS[model_type][1]] if model_type not in DECODERS else 1
     if plain.hidden is None and len(plain.bias) > (most := body.out_dim // units):
         raise ConfigError(
             f"Head {head.name!r} has {len(plain.bias)} classes, and the stock classifier of {model_type} has room for "
@@ -81,11 +87,16 @@ def stock_type(head: TrainedHead) -> str:
     """The family whose classifier can compute the head; BERT's encoder is also ELECTRA's, whose classifier has a GELU."""
     family, is_mlp = head.model.body.config.model_type, type(head.module) is MLP
     layout = "onnx" if unfit(head.dataset) else "sentence-transformers"
-    pooling, instead = plain_head(head).pooling, f"Instead, format={layout} holds it as it is"
-    if pooling == "mean" and family != "modernbert":
+    plain, instead = plain_head(head), f"Instead, format={layout} holds it as it is"
+    usual = "lasttoken" if family in DECODERS else "cls"
+    if plain.pooling != usual and (family, plain.pooling) != ("modernbert", "mean"):
         raise ConfigError(
-            f"Head {head.name!r} averages tokens, and the stock classifier of {family} reads the first one. {instead}; or "
-            f"train with {other_head(head)}."
+            f"Head {head.name!r} {_READS[plain.pooling]}, and the stock classifier of {family} {_READS[usual]}. {instead}; "
+            f"or train with {other_head(head)}."
+        )
+    if family in DECODERS and (is_mlp or plain.bias.any()):
+        raise ConfigError(
+            f"Head {head.name!r} has a bias, and the stock classifier of {family} is a matrix without one. {instead}."
         )
     if is_mlp and family not in ("bert", "electra"):
         raise ConfigError(f"Head {head.name!r} is an MLP, and the stock classifier of {family} has no GELU. {instead}.")
@@ -103,21 +114,49 @@ def has_stock_type(head: TrainedHead) -> bool:
 
 def is_through_tanh(head: TrainedHead) -> bool:
     """Whether the head is carried through a tanh, by a weight of at least 2^16: float16 cannot hold that."""
-    return not isinstance(head.module, CrossEncoderHead) and CLASSIFIERS[stock_type(head)][1] is nn.Tanh
+    return not isinstance(head.module, CrossEncoderHead) and nn.Tanh in CLASSIFIERS[stock_type(head)]
 
 
 def stock_tokenizer(head: TrainedHead) -> Any:
     """The tokenizer, which cuts pairs to the length that the head was trained with, and gives what the encoder takes."""
     preprocessor, config = head.preprocessor(), head.model.body.config
-    tokenizer = preprocessor.tokenizer
+    tokenizer = with_template(preprocessor)
     tokenizer.model_max_length = preprocessor.lengths.max_length
     tokenizer.truncation_side = tokenizer.padding_side = "right"  # as mtlrank reads texts
-    if tokenizer.pad_token is None:  # attention leaves it out
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id or 0)
+    ends = preprocessor.template.suffix[-1:]  # stock classifiers of decoders read the last token that is no padding
+    if tokenizer.pad_token is None or (tokenizer.pad_token_id,) == ends:  # attention leaves it out
+        number = next(i for i in (config.pad_token_id, 0, 1) if i is not None and (i,) != ends)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(number)
     if getattr(config, "type_vocab_size", 0) < 2:  # mtlrank gives all tokens the one type that there is
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved
     return tokenizer
+
+
+def with_template(preprocessor: LoadedPreprocessor) -> Any:
+    """The tokenizer, which joins texts as the preprocessor does, whose template may not be the tokenizer's own."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer, template = preprocessor.tokenizer, preprocessor.template
+    if template == preprocessor.tokenizers_template() and not preprocessor.before_texts:
+        return tokenizer
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    names, second = ("before", "between", "after"), template.second_type
+    pieces = {name: list(ids) for name, ids in zip(names, template[:3], strict=True) if ids}
+    before, between, after = ([name] if name in pieces else [] for name in names)
+    core.post_processor = TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", *between, f"$B:{second}", *(f"{name}:{second}" for name in after)],
+        special_tokens=[
+            {"id": name, "ids": ids, "tokens": [core.id_to_token(number) for number in ids]}
+            for name, ids in pieces.items()
+        ],
+    )
+    if preprocessor.before_texts:
+        own = [core.normalizer] if core.normalizer else []
+        core.normalizer = Sequence([Prepend(preprocessor.before_texts), *own])
+    # Classes of families build a tokenizer of their own kind when they are loaded.
+    return PreTrainedTokenizerFast(tokenizer_object=core, **tokenizer.special_tokens_map)
 
 
 def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:
@@ -127,6 +166,8 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}
+    elif model_type in DECODERS:
+        own = {"pad_token_id": stock_tokenizer(head).pad_token_id}
     return {
         **own,
         **label_settings(head),
@@ -137,6 +178,9 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
 
 def _fill(model: Any, plain: PlainHead, model_type: str) -> None:
     """Give a family's classifier the weights that compute the head."""
+    if model_type in DECODERS:
+        model.score.weight.copy_(plain.weight)
+        return
     first, activation, *norm, last = CLASSIFIERS[model_type]
     dense, out = model.get_submodule(first), model.get_submodule(last)
     if activation is nn.Tanh:
@@ -180,4 +224,4 @@ def _fill_published(model: Any, head: CrossEncoderHead, plain: PlainHead) -> Non
     *hidden, (out, _) = head.layers_in(model)
     for theirs, own in hidden:
         theirs.load_state_dict(own.state_dict())
-    out.load_state_dict({"weight": plain.weight, "bias": plain.bias})
+    out.load_state_dict({"weight": plain.weight, **({} if out.bias is None else {"bias": plain.bias})})

@@ -69,7 +69,7 @@ class MultiTaskModel(nn.Module):
 
     def _part(self, name: str, batch: TaskBatch) -> Part:
         head = self.head(name)
-        return Part(head.layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), head.pooler.first_only)
+        return Part(head.layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), head.pooler.only)
 
 
 def _concatenate(batches: list[TaskBatch], field: Literal["cu_seqlens", "second_starts"]) -> Tensor:

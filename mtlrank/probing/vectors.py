@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.inference.scoring import to_device
 from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.head import Pooler
-from mtlrank.model.head.pooler import Average, CLSToken
+from mtlrank.model.head.pooler import Average, CLSToken, LastToken
 from mtlrank.progress import Progress, say, warn
 
 
@@ -116,7 +116,12 @@ def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> P
 
     Vectors are computed once, so no pooler can learn: one with weights is replaced by the average.
     """
-    kinds = {"average": Average, "cls_token": CLSToken}
+    if wanted == "cls_token" and body.is_causal:
+        raise ConfigError(
+            f"probe.pooler is cls_token, but {body.backbone} is a decoder, in which the first token reads no other: "
+            "expected average or last_token."
+        )
+    kinds: dict[str, type[Pooler]] = {"average": Average, "cls_token": CLSToken, "last_token": LastToken}
     has_weights = any(True for _ in pooler.parameters())
     if pooler.num_spans or not (wanted or has_weights):
         return pooler
@@ -129,7 +134,7 @@ def frozen_pooler(pooler: Pooler, body: MTLBody, wanted: str | None = None) -> P
 def _pooled(body: MTLBody, pooler: Pooler, split: PreparedSplit, samples: Ints, layers: list[int]) -> Tensor:
     """(items, layers, dim) of a batch; of a document that is read in passages, the first one."""
     batch = to_device(split.collate(samples), next(body.parameters()).device)
-    part = Part(layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), pooler.first_only)
+    part = Part(layers, len(batch.cu_seqlens) - 1, len(batch.input_ids), pooler.only)
     packed = batch.input_ids, batch.token_type_ids, batch.cu_seqlens
     (states,) = body.encode(*packed, [part], batch.max_seqlen, batch.second_starts)
     pooled = torch.stack([pooler([state], batch) for state in states], dim=1)

@@ -11,6 +11,7 @@ from mtlrank.composing.compose import compose_config
 from mtlrank.composing.selection import select_tasks
 from mtlrank.errors import ConfigError
 from mtlrank.loop.loss import ExampleMean
+from tests import decoders
 
 
 def composed(*overrides):
@@ -155,6 +156,18 @@ def refused_before_data(tmp_path, words, message):
     with pytest.raises(ConfigError, match=message):
         train.run(config)
     assert not (tmp_path / "data").exists()
+
+
+def test_the_first_token_of_a_decoder_is_not_read(tmp_path):
+    folder = decoders.write_decoder(tmp_path / "decoder", "llama")
+    body = ["model/body=pretrained", f"model.body.backbone={folder}", "model/heads@model.heads.msm_bm25=cls"]
+    complaint = (
+        "the first token reads no other: take the last one, model/heads/pooler@model.heads.msm_bm25.pooler=last_token"
+    )
+    refused_before_data(tmp_path, body, complaint)
+    last = "model/heads/pooler@model.heads.msm_bm25.pooler=last_token"
+    assert build_body(composed("tasks=[msm_bm25]", *body, last))
+    assert build_body(composed("tasks=[msm_bm25]", *body, "model.body.bidirectional=true"))
 
 
 def test_a_combiner_that_a_function_makes_is_one(config, datasets):

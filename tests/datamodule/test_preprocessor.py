@@ -9,6 +9,7 @@ from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
 from mtlrank.inference.candidates import Candidate
 from mtlrank.inference.packed import PackedPairs
+from tests import decoders
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,82 @@ def test_a_span_is_kept_if_its_text_is_not_cut_before_it(preprocessor, spans_in,
     packed = PackedPairs([Candidate(0, "", *texts, items, spans_in)], cutting).collate(np.array([0]))
     first = 1 if spans_in == "query" else 11  # [CLS] and, after nine tokens, [SEP]
     assert packed.spans[:, 0].tolist() == [[first + number, first + number + 1] for number in range(kept)]
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """The folder of a tokenizer that puts nothing between or after texts."""
+    folder = tmp_path_factory.mktemp("decoder")
+    decoders.tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def sequence(preprocessor, *texts):
+    query, text = texts if len(texts) == 2 else (None, *texts)
+    return PackedPairs([Candidate(0, "", query, text)], preprocessor).collate(np.array([0])).input_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "query: {query} document: {text}" + decoders.END,
+        "<Query>: {query}\n<Document>: {text}\n" + decoders.END,
+        "{query}\n{text}" + decoders.END,
+    ],
+)
+@pytest.mark.parametrize(
+    "pair", [("Who married Mira Halden?", "In 1874, Mira married."), ("é", " two  blanks "), ("a", "b")]
+)
+def test_texts_in_a_template_have_the_tokens_of_the_joined_text(decoder, template, pair):
+    preprocessor = Preprocessor(decoder, template=template).load()
+    joined = template.replace("{query}", pair[0]).replace("{text}", pair[1])
+    assert sequence(preprocessor, *pair) == preprocessor.tokenizer(joined)["input_ids"]
+    before, _, after = template.replace("{text}", "{query}").split("{query}")
+    alone = preprocessor.tokenizer(before + pair[1] + after)["input_ids"]
+    assert sequence(preprocessor, pair[1]) == alone
+
+
+def test_spans_in_a_template_are_those_of_the_text(decoder):
+    text = "In 1874 Mira Halden married."
+    for template in (None, "query: {query} document: {text}"):
+        preprocessor = Preprocessor(decoder, template=template).load()
+        tokens = preprocessor.encode([text])[0]
+        for surface in ("In", "1874", "Mira Halden", "."):
+            begin = text.index(surface)
+            start, end = tokens.span(begin, begin + len(surface))
+            assert preprocessor.tokenizer.decode(tokens.ids[start:end]).strip() == surface
+
+
+def test_without_a_template_of_its_own_a_tokenizer_separates_and_ends_texts(decoder):
+    preprocessor = Preprocessor(decoder).load()
+    assert (
+        preprocessor.tokenizer.decode(sequence(preprocessor, "one text", "another"))
+        == f"one text\nanother{decoders.END}"
+    )
+    assert preprocessor.tokenizer.decode(sequence(preprocessor, "one text")) == f"one text{decoders.END}"
+
+
+def test_a_tokenizer_without_anything_to_end_a_text_with_is_refused(tmp_path):
+    tokenizer = decoders.tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"puts nothing between or after two texts, and has no end-of-text token: set"
+    ):
+        Preprocessor(str(tmp_path)).load()
+    assert Preprocessor(str(tmp_path), template="{query}\n{text}\n").load()
+
+
+@pytest.mark.parametrize("template", ["", "{query}", "{text}{query}", "{query}{text}{text}", "{query}{query}{text}", 3])
+def test_a_template_has_both_texts_once_and_in_order(template):
+    with pytest.raises(
+        ConfigError, match=r"^The template is .*, expected null or a text with \{query\} and then \{text\}"
+    ):
+        Preprocessor("x", template=template)
+
+
+def test_a_template_that_leaves_no_room_is_refused(decoder):
+    with pytest.raises(
+        ConfigError, match=r"^The template takes \d+ tokens, which leaves 0 of max_length=16 for two te"
+    ):
+        Preprocessor(decoder, 16, 8, template="{query}" + " and so on" * 9 + "{text}").load()

@@ -31,7 +31,7 @@ ORDINAL = "task@datamodule.dataset.datasets.msm_sem_sim.task=ordinal"
         ),
         ("bert", [*head_of("cls"), "model.body.separate_layers=1"], {}, "reads the two texts of a pair apart"),
         ("bert", head_of("cls", layer=0), {}, "reads the embeddings"),
-        ("modernbert", head_of("cls", layer=2), {}, "reads layer 2 of 3, and ModernBERT normalises"),
+        ("modernbert", head_of("cls", layer=2), {}, "reads layer 2 of 3, and modernbert normalises"),
         (
             "bert",
             head_of("cls"),

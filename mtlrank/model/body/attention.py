@@ -1,7 +1,7 @@
-"""Attention within each sequence of a packed batch, for any Hugging Face encoder whose attention can be replaced."""
+"""Attention within each sequence of a packed batch, for any Hugging Face body whose attention can be replaced."""
 
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,29 @@ class Packing:
         return torch.repeat_interleave(numbers, self.cu_seqlens.diff().long(), output_size=self.num_tokens)
 
 
+class Reach(NamedTuple):
+    """Which tokens of its sequence a token attends to."""
+
+    tokens: int | None = None  # at most so far away; None: at any distance
+    is_causal: bool = False  # not those after it
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The tokens before and after, -1 for all, as FlashAttention takes them."""
+        before = -1 if self.tokens is None else self.tokens
+        return before, 0 if self.is_causal else before
+
+    def mask(self, length: int, device: torch.device) -> Tensor:
+        """(length, length) bool, true where the token of a row attends to that of a column."""
+        positions = torch.arange(length, device=device)
+        distance = positions[:, None] - positions
+        near = distance.abs() <= (length if self.tokens is None else self.tokens)
+        return near & (distance >= 0) if self.is_causal else near
+
+
+EVERYTHING = Reach()
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -60,22 +83,26 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     packing: Packing | None = None,
+    is_causal: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Hugging Face's attention interface on packed tokens: everything is (1, heads, tokens, head size).
 
-    A token attends to the tokens of its own sequence that are less than `sliding_window` away. Returns (1, tokens, heads,
-    head size). On a GPU in half precision torch's kernel for sequences of any length does it all at once. It has no
-    dropout, so with dropout, in full precision, on GPUs before Ampere, or with heads of a size that the kernel does not
-    take, the tokens are laid out in a padded grid for the attention alone.
+    A token attends to the tokens of its own sequence that are less than `sliding_window` away and, if `is_causal`, not
+    after it. Keys and values may have fewer heads, each for several of the queries (Ainslie et al. 2023, GQA). Returns
+    (1, tokens, heads, head size). On a GPU in half precision torch's kernel for sequences of any length does it all at
+    once. It has no dropout, so with dropout, in full precision, on GPUs before Ampere, or with heads of a size that the
+    kernel does not take, the tokens are laid out in a padded grid for the attention alone.
     """
     assert packing is not None, "packed attention needs packing=..."
-    reach = None if sliding_window is None or sliding_window >= packing.max_seqlen else sliding_window - 1
+    within = packing.max_seqlen if sliding_window is None else sliding_window
+    if shared := query.shape[1] // key.shape[1] - 1:
+        key, value = (states.repeat_interleave(1 + shared, dim=1) for states in (key, value))
+    reach = Reach(None if within >= packing.max_seqlen else within - 1, is_causal)
     if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
         q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
         ends, longest = packing.cu_seqlens, packing.max_seqlen
-        window = (-1, -1) if reach is None else (reach, reach)
-        mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=window)
+        mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=reach.window)
         assert isinstance(mixed, Tensor)
         return mixed.unsqueeze(0), None
     return _without_kernel(query, key, value, scaling, dropout, reach, packing), None
@@ -91,7 +118,7 @@ def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> boo
 
 @torch.compiler.disable
 def _without_kernel(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: Reach, packing: Packing
 ) -> Tensor:
     """Not compiled: it would be compiled again for each layout of sequences in a batch."""
     attend = in_a_grid if query.is_cuda else one_by_one
@@ -99,7 +126,7 @@ def _without_kernel(
 
 
 def one_by_one(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: Reach, packing: Packing
 ) -> Tensor:
     """Attention of packed states, (1, heads, tokens, head size), one sequence after another: (1, tokens, heads, head size).
 
@@ -108,28 +135,23 @@ def one_by_one(
     parts = zip(*(states.split(packing.lengths, dim=2) for states in (query, key, value)), strict=True)
     mixed = []
     for q, k, v in parts:
-        mask = None if reach is None else _band(q.shape[2], reach, q.device)
-        mixed.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale))
+        mask = None if reach.tokens is None else reach.mask(q.shape[2], q.device)
+        causal = reach.is_causal and mask is None
+        mixed.append(F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=scale))
     return torch.cat(mixed, dim=2).transpose(1, 2)
 
 
 def in_a_grid(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: int | None, packing: Packing
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: Reach, packing: Packing
 ) -> Tensor:
     """What `one_by_one` computes, of all sequences at once, padded to the length of the longest."""
     num_sequences, longest = len(packing.cu_seqlens) - 1, packing.max_seqlen
     qkv = torch.stack([query[0], key[0], value[0]]).transpose(1, 2)  # (3, tokens, heads, head size)
     grid = qkv.new_zeros(3, num_sequences * longest, *qkv.shape[2:]).index_copy(1, packing.cells, qkv)
     q, k, v = grid.view(3, num_sequences, longest, *qkv.shape[2:]).transpose(2, 3).unbind()
-    mask = packing.mask if reach is None else packing.mask & _band(longest, reach, query.device)
+    mask = packing.mask if reach == EVERYTHING else packing.mask & reach.mask(longest, query.device)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, packing.cells)[None]
-
-
-def _band(length: int, reach: int, device: torch.device) -> Tensor:
-    """(length, length) bool: positions at most `reach` apart."""
-    positions = torch.arange(length, device=device)
-    return (positions[:, None] - positions).abs() <= reach
 
 
 AttentionInterface.register(PACKED, packed_attention)

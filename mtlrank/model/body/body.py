@@ -1,4 +1,4 @@
-"""The shared encoder: any Hugging Face encoder, on packed tokens and only as deep as is needed."""
+"""The shared body: any Hugging Face encoder, or a decoder, on packed tokens and only as deep as is needed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mtlrank.backbone import check_encoder, load_config, load_encoder, max_length
+from mtlrank.backbone import check_kind, load_config, load_encoder, max_length
 from mtlrank.batch import text_starts
 from mtlrank.checks import differing
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES, Family, check_config
+from mtlrank.model.body.family import FAMILIES, Family, check_config, is_causal
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.padded import check_padded, checkpoint_layers, encode_padded
 from mtlrank.model.body.part import Part, Reader
@@ -25,6 +25,7 @@ from mtlrank.progress import warn
 class MTLBody(nn.Module):
     """An encoder that gives the hidden states of each layer; layer 0 is the embeddings.
 
+    It may be a decoder without its language model: then a token reads those before it, and the last one all of them.
     `backbone` is a hub name, a local folder or a model of the embedded collection. Without `pretrained`, the weights
     are drawn again from its config. `attention_dropout` replaces the config's: 0 keeps the fast attention kernels, and
     is what recent encoders are trained with; null keeps what the config says. `dropout` does so for the dropout of
@@ -34,7 +35,8 @@ class MTLBody(nn.Module):
     "all" the whole body. `lora` holds settings of `adapt`: then only low-rank updates learn, and the weights of the
     encoder are frozen. In the first `separate_layers` layers the two texts of a pair do not read each other, and
     positions restart at the second (PreTTR, MacAvaney et al. 2020, section 3.1): the weights of a bi-encoder stay
-    useful; with -1 the body is a bi-encoder.
+    useful; with -1 the body is a bi-encoder. In a decoder that is `bidirectional`, each token reads the whole text
+    (BehnamGhader et al. 2024, LLM2Vec, section 2.1); it has to learn what to do with it.
 
     The model calls `encode`: a subclass that overrides `forward` changes nothing.
     """
@@ -50,10 +52,11 @@ class MTLBody(nn.Module):
         lora: Mapping[str, Any] | None = None,
         separate_layers: int | float | str = 0,
         dropout: float | None = None,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         config = load_config(backbone)
-        check_encoder(backbone, config)
+        check_kind(backbone, config)
         self.family = FAMILIES.get(config.model_type)
         if self.family is not None:
             check_config(config, backbone)
@@ -66,6 +69,10 @@ class MTLBody(nn.Module):
         changed = _dropouts(self.family, config.model_type, attention_dropout, dropout)
         self.encoder = load_encoder(backbone, pretrained=pretrained, **changed)
         self.config = self.encoder.config
+        if bidirectional and not self.is_causal:
+            raise ConfigError(f"model.body.bidirectional is true, but {backbone} is so already: expected false.")
+        if self.is_causal:
+            self.config.is_causal = not bidirectional  # where transformers looks too
         self.activation_checkpointing = activation_checkpointing
         if initialisation not in (None, "mimetic"):
             raise ConfigError(f"model.body.initialisation is {initialisation!r}, expected null or mimetic.")
@@ -94,6 +101,16 @@ class MTLBody(nn.Module):
         return int(self.config.hidden_size)
 
     @property
+    def is_causal(self) -> bool:
+        """Whether a token reads those before it only, so that a sequence's last token alone reads all of it."""
+        return is_causal(self.config)
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether the states of the last layer are normalised as those of the others are not, in a known family."""
+        return self.family is not None and any(True for _ in self.family.final(self.encoder).parameters())
+
+    @property
     def num_layers(self) -> int:
         """Transformer layers, not counting the embeddings."""
         return int(self.config.num_hidden_layers)
@@ -112,7 +129,7 @@ class MTLBody(nn.Module):
         max_seqlen: int,
         second_starts: Tensor,
     ) -> list[list[Tensor]]:
-        """The states of each part's layers: (tokens, hidden), or (sequences, hidden) if only the first token is read.
+        """The states of each part's layers: (tokens, hidden), or (sequences, hidden) if one token of each is read.
 
         The parts lie one after another, deepest first. After its deepest layer a part leaves the batch, and of that layer
         only what is read is computed. `second_starts` is as in a `TaskBatch`.
@@ -266,5 +283,9 @@ def _dropouts(
                 f"model.body.dropout is {dropout}, but its name in the config of {model_type} is not known: expected null."
             )
         return {}
+    if dropout and not family.dropout:
+        raise ConfigError(
+            f"model.body.dropout is {dropout}, but {model_type} has no dropout of hidden states: expected 0."
+        )
     wanted = {family.attention_dropout: attention_dropout, **dict.fromkeys(family.dropout, dropout)}
     return {key: value for key, value in wanted.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Where families of encoders keep their parts, so that packed tokens can go through the layers one by one."""
+"""Where families of bodies keep their parts, so that packed tokens can go through the layers one by one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtlrank.backbone import DECODERS
 from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import Packing
 
 
 class Family(NamedTuple):
-    """How to drive an encoder layer by layer. Everything is (1, tokens, hidden)."""
+    """How to drive a body layer by layer. Everything is (1, tokens, hidden)."""
 
     embed: Callable[[Any, Tensor, Tensor, Packing], Tensor]  # encoder, input_ids, token_type_ids, packing
     layers: Callable[[Any], Sequence[nn.Module]]
@@ -22,6 +23,7 @@ class Family(NamedTuple):
     attention_dropout: str  # its name in the config
     dropout: tuple[str, ...]  # names in the config, for hidden states
     adapted: tuple[str, ...]  # the layers that LoRA adapts by default: queries and values (Hu et al. 2022, table 5)
+    is_decoder: bool = False  # a token reads those before it only, unless the config says is_causal: false
 
 
 def _bert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
@@ -58,6 +60,19 @@ def _modernbert_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Cal
     return lambda layer: {"position_embeddings": rotations[kinds[layer]]}
 
 
+def _llama_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = encoder.embed_tokens(ids[None])
+    return embedded
+
+
+def _llama_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
+    arguments = {
+        "position_embeddings": encoder.rotary_emb(hidden, packing.positions[None]),
+        "is_causal": is_causal(encoder.config),
+    }
+    return lambda layer: arguments
+
+
 def _bert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
     mixed = hidden_of(layer.attention.self(_cast_once(hidden), **arguments))
     attended = layer.attention.output(_at(mixed, rows), _at(hidden, rows))
@@ -76,6 +91,14 @@ def _modernbert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: 
     mixed = hidden_of(layer.attn(layer.attn_norm(hidden), **arguments))
     attended = _at(hidden, rows) + _at(mixed, rows)
     output: Tensor = attended + layer.mlp(layer.mlp_norm(attended))
+    return output
+
+
+def _llama_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
+    normed = _cast_once(layer.input_layernorm(hidden))
+    mixed = hidden_of(layer.self_attn(normed, attention_mask=None, **arguments))
+    attended = _at(hidden, rows) + _at(mixed, rows)
+    output: Tensor = attended + layer.mlp(layer.post_attention_layernorm(attended))
     return output
 
 
@@ -108,6 +131,17 @@ _BERT = Family(
     adapted=("query", "value"),
 )
 _ROBERTA = _BERT._replace(embed=_roberta_embed)
+_LLAMA = Family(
+    embed=_llama_embed,
+    layers=lambda e: e.layers,
+    arguments=_llama_arguments,
+    run=_llama_run,
+    final=lambda e: e.norm,
+    attention_dropout="attention_dropout",
+    dropout=(),
+    adapted=("q_proj", "v_proj"),
+    is_decoder=True,
+)
 FAMILIES = {
     "bert": _BERT,
     "electra": _BERT,
@@ -134,6 +168,7 @@ FAMILIES = {
         dropout=("embedding_dropout", "mlp_dropout"),
         adapted=("Wqkv",),  # queries, keys and values in one
     ),
+    **dict.fromkeys(DECODERS, _LLAMA),
 }  # by the config's model_type
 
 
@@ -146,6 +181,12 @@ def check_config(config: Any, name: str) -> None:
             f"The config of {name!r} has no pad_token_id, from which {config.model_type} counts positions. Set it there "
             "(published ones have 1)."
         )
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a token reads those before it only, so that a sequence's last token alone reads all of it."""
+    family = FAMILIES.get(config.model_type)
+    return family is not None and family.is_decoder and getattr(config, "is_causal", True) is not False
 
 
 def hidden_of(output: Any) -> Tensor:

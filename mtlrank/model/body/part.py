@@ -1,10 +1,12 @@
 """Collecting the states that heads read, while shallow sequences leave the packed batch."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+OneToken = Literal["first", "last"]
 
 
 class Part(NamedTuple):
@@ -13,7 +15,7 @@ class Part(NamedTuple):
     layers: Sequence[int]  # 0 is the embeddings
     num_sequences: int
     num_tokens: int
-    first_only: bool = False  # of each sequence, only the first token is read
+    only: OneToken | None = None  # the one token of each sequence that is read; None: all
 
     @property
     def depth(self) -> int:
@@ -41,7 +43,7 @@ class Reader:
 
     def rows(self, layer: int) -> Tensor | None:
         """The tokens whose states of a layer are needed, in order; None for all tokens of the parts that reach it."""
-        if not any(part.first_only and part.depth == layer for part in self.parts):
+        if not any(part.only and part.depth == layer for part in self.parts):
             return None
         device = self.cu_seqlens.device
         sequences, tokens = self.live(layer)
@@ -49,8 +51,7 @@ class Reader:
         for part in self.parts:
             if part.depth == layer:
                 everything = torch.arange(tokens, tokens + part.num_tokens, device=device)
-                firsts = self.cu_seqlens[sequences : sequences + part.num_sequences].long()
-                needed.append(firsts if part.first_only else everything)
+                needed.append(self._single(part, sequences) if part.only else everything)
                 sequences, tokens = sequences + part.num_sequences, tokens + part.num_tokens
         return torch.cat(needed)
 
@@ -58,12 +59,16 @@ class Reader:
         """Keep the states of a layer that parts read; `is_partial` if `state` holds only those at `rows`."""
         sequence = row = 0
         for part, kept in zip(self.parts, self._states, strict=True):
-            is_short = is_partial and part.first_only and part.depth == layer
+            is_short = is_partial and part.only is not None and part.depth == layer
             size = part.num_sequences if is_short else part.num_tokens
             if layer in part.layers:
                 mine = state[row : row + size]
-                if part.first_only and not is_short:
-                    starts = self.cu_seqlens[sequence : sequence + part.num_sequences]
-                    mine = mine[(starts - self.cu_seqlens[sequence]).long()]
+                if part.only and not is_short:
+                    mine = mine[self._single(part, sequence) - self.cu_seqlens[sequence]]
                 kept[layer] = mine
             sequence, row = sequence + part.num_sequences, row + size
+
+    def _single(self, part: Part, sequence: int) -> Tensor:
+        """The first or last tokens of a part's sequences, of which the first is `sequence`."""
+        ends = self.cu_seqlens[sequence : sequence + part.num_sequences + 1].long()
+        return ends[:-1] if part.only == "first" else ends[1:] - 1

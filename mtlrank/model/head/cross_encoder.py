@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlrank.backbone import is_classifier, load_classifier, load_config
+from mtlrank.backbone import DECODERS, is_classifier, load_classifier, load_config
 from mtlrank.errors import ConfigError
 from mtlrank.model.head.head import MTLHead, Published
-from mtlrank.model.head.pooler import Average, CLSToken
+from mtlrank.model.head.pooler import Average, CLSToken, LastToken, Pooler
 
 # The steps of each family's sequence classifier after pooling: modules by name, and activations that are functions.
 CLASSIFIERS: dict[str, tuple[str | type[nn.Module], ...]] = {
@@ -21,15 +21,16 @@ CLASSIFIERS: dict[str, tuple[str | type[nn.Module], ...]] = {
     "camembert": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
     "distilbert": ("pre_classifier", nn.ReLU, "classifier"),
     "modernbert": ("head.dense", "head.act", "head.norm", "classifier"),
+    **dict.fromkeys(DECODERS, ("score",)),
 }
 
 
 class CrossEncoderHead(MTLHead):
-    """The stock sequence classifier of the body's family, on the last layer's first token.
+    """The stock sequence classifier of the body's family, on the last layer's first token; in decoders, the last one.
 
     This is what Hugging Face's `AutoModelForSequenceClassification` puts on the encoder: a dense layer, an activation, in
-    ModernBERT a norm, and a linear layer. Dropout comes before all of it, as in our other heads. ModernBERT's config says
-    whether it reads the first token or the average of the tokens.
+    ModernBERT a norm, and a linear layer; on a decoder, a linear layer without a bias. Dropout comes before all of it, as
+    in our other heads. ModernBERT's config says whether it reads the first token or the average of the tokens.
 
     `backbone` is the body's, whose classifier must have as many outputs as the task; `load_published` takes its weights,
     which are random until then. Raises `ConfigError` for a checkpoint without a classifier or of another family.
@@ -53,8 +54,12 @@ class CrossEncoderHead(MTLHead):
         # LABEL_0 is transformers' name for an unnamed class.
         classes = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in names]
         self.published: Published = Published(backbone, len(classes), classes)
-        is_mean = getattr(config, "classifier_pooling", "cls") == "mean"
-        super().__init__(body_dim, num_layers, output_dim, Average if is_mean else CLSToken, dropout)
+        pooler: type[Pooler] = CLSToken
+        if config.model_type in DECODERS:
+            pooler = LastToken
+        elif getattr(config, "classifier_pooling", "cls") == "mean":
+            pooler = Average
+        super().__init__(body_dim, num_layers, output_dim, pooler, dropout)
 
     def project(self, in_dim: int, out_dim: int) -> nn.Module:
         from transformers import AutoModelForSequenceClassification

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mtlrank.batch import TaskBatch, text_starts
 from mtlrank.errors import ConfigError
+from mtlrank.model.body.part import OneToken
 from mtlrank.model.layer import resolve_layer
 
 _QUARTERS = (0.25, 0.5, 0.75, -1)  # layers of a body of any depth
@@ -23,7 +24,9 @@ class Pooler(nn.Module, ABC):
 
     num_spans = 0  # spans that an item must have
     needs_pairs = False  # whether a sequence must hold two texts
-    first_only = False  # whether only first tokens are read: then states are (sequences, hidden), and cost less
+    only: OneToken | None = (
+        None  # the one token of a sequence that is read: then states are (sequences, hidden), and cost less
+    )
 
     def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
         super().__init__()
@@ -39,17 +42,26 @@ class Pooler(nn.Module, ABC):
 
     @abstractmethod
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
-        """(items, out_dim) from (layers, tokens, hidden), or from (layers, sequences, hidden) if `first_only`."""
+        """(items, out_dim) from (layers, tokens, hidden), or from (layers, sequences, hidden) with `only`."""
 
     def forward(self, states: Sequence[Tensor], batch: TaskBatch) -> Tensor:
-        """Pool the states of `self.layers`, each (tokens, hidden) or, if `first_only`, (sequences, hidden)."""
+        """Pool the states of `self.layers`, each (tokens, hidden) or, with `only`, (sequences, hidden)."""
         return self.pool(torch.stack(list(states)), batch)
 
 
 class CLSToken(Pooler):
     """The first token of the sequence."""
 
-    first_only = True
+    only = "first"
+
+    def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
+        return states.mean(0)[batch.item_sequence]
+
+
+class LastToken(Pooler):
+    """The last token of the sequence: in a decoder, the one that has read all of it (Ma et al. 2023, RankLLaMA)."""
+
+    only = "last"
 
     def pool(self, states: Tensor, batch: TaskBatch) -> Tensor:
         return states.mean(0)[batch.item_sequence]

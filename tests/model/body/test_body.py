@@ -18,8 +18,9 @@ from transformers import (
 
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody, Part
-from mtlrank.model.body.attention import Packing, in_a_grid, one_by_one, packed_attention
+from mtlrank.model.body.attention import Packing, Reach, in_a_grid, one_by_one, packed_attention
 from mtlrank.model.body.family import hidden_of
+from tests import decoders
 from tests.batches import batch
 
 SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -30,6 +31,7 @@ CONFIGS = {
     "xlm-roberta": XLMRobertaConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
     "distilbert": DistilBertConfig(vocab_size=50, dim=32, n_layers=3, n_heads=4, hidden_dim=64),
     "modernbert": ModernBertConfig(**SIZE, local_attention=8, global_attn_every_n_layers=2, pad_token_id=0),
+    **{kind: decoders.config(kind, vocab_size=50) for kind in decoders.KINDS},
     "mpnet": MPNetConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
 }
 PADDED = ("mpnet",)
@@ -92,20 +94,22 @@ def test_texts_are_read_apart_up_to_a_layer(folder, separate):
         if layer <= model.separate_layers:
             torch.testing.assert_close(states[layer], alone[layer], atol=1e-5, rtol=1e-5)
         else:
-            assert not torch.allclose(states[layer][:4], alone[layer][:4], atol=1e-3)
+            tokens = slice(4, 7) if model.is_causal else slice(4)  # of the text that reads the other one
+            assert not torch.allclose(states[layer][tokens], alone[layer][tokens], atol=1e-3)
             if model.config.model_type != "modernbert":  # its window is short
                 torch.testing.assert_close(states[layer][7:10], alone[layer][7:10], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("first_only", [False, True])
-def test_shallow_parts_leave_a_body_that_reads_texts_apart(tmp_path, first_only):
+@pytest.mark.parametrize("only", [None, "first", "last"])
+def test_shallow_parts_leave_a_body_that_reads_texts_apart(tmp_path, only):
     AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
     model, data = body(tmp_path, separate_layers=2), batch(LENGTHS, second=[3, 0, 8, 2])
     everything = whole(model, data)
-    parts = [Part([3], 2, 10, first_only), Part([1], 2, 17, first_only)]
+    parts = [Part([3], 2, 10, only), Part([1], 2, 17, only)]
     (deep,), (shallow,) = encode(model, data, parts)
-    torch.testing.assert_close(deep, everything[3][[0, 7] if first_only else slice(10)], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(shallow, everything[1][[10, 22] if first_only else slice(10, 27)], atol=1e-5, rtol=1e-5)
+    rows = {None: (slice(10), slice(10, 27)), "first": ([0, 7], [10, 22]), "last": ([6, 9], [21, 26])}[only]
+    torch.testing.assert_close(deep, everything[3][rows[0]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(shallow, everything[1][rows[1]], atol=1e-5, rtol=1e-5)
 
 
 RUNS = [(2, 10), (1, 12), (1, 5)]  # sequences and tokens of parts
@@ -116,31 +120,34 @@ STARTS = [0, 10, 22, 27]
     "layers",
     [([3], [3], [1]), ([1, 3], [2], [0]), ([2], [2], [2]), ([0, 1], [0], [0]), ([3], [1], [1]), ([0], [0], [0])],
 )
-@pytest.mark.parametrize("first_only", [(False,) * 3, (True,) * 3, (True, False, True), (False, True, False)])
-def test_parts_get_what_the_whole_gives_them(folder, layers, first_only):
-    """Sequences that leave early, and layers of which only first tokens are computed, change nothing for anybody."""
+@pytest.mark.parametrize(
+    "only", [(None,) * 3, ("first",) * 3, ("last",) * 3, ("first", None, "last"), (None, "last", None)]
+)
+def test_parts_get_what_the_whole_gives_them(folder, layers, only):
+    """Sequences that leave early, and layers of which only some tokens are computed, change nothing for anybody."""
     model, data = body(folder), batch(LENGTHS)
     everything = whole(model, data)
-    parts = [Part(*part) for part in zip(layers, *zip(*RUNS, strict=True), first_only, strict=True)]
+    parts = [Part(*part) for part in zip(layers, *zip(*RUNS, strict=True), only, strict=True)]
     for number, (part, states) in enumerate(zip(parts, encode(model, data, parts), strict=True)):
         tokens = slice(STARTS[number], STARTS[number + 1])
-        inside = [i - tokens.start for i in data.cu_seqlens[:-1].tolist() if tokens.start <= i < tokens.stop]
+        ends = [i - tokens.start for i in data.cu_seqlens.tolist() if tokens.start <= i <= tokens.stop]
+        inside = {None: slice(None), "first": ends[:-1], "last": [end - 1 for end in ends[1:]]}[part.only]
         for layer, state in zip(part.layers, states, strict=True):
             expected = everything[layer][tokens]
-            torch.testing.assert_close(state, expected[inside] if part.first_only else expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(state, expected[inside], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("first_only", [False, True])
-def test_gradients_equal_those_of_full_depth(folder, first_only):
+@pytest.mark.parametrize("only", [None, "first", "last"])
+def test_gradients_equal_those_of_full_depth(folder, only):
     model, data = body(folder), batch(LENGTHS)
     gradients = []
     for early in (False, True):
         model.zero_grad()
         if early:
-            (deep,), (shallow,) = encode(model, data, [Part([3], 2, 10, first_only), Part([1], 2, 17)])
+            (deep,), (shallow,) = encode(model, data, [Part([3], 2, 10, only), Part([1], 2, 17)])
         else:
             states = whole(model, data)
-            deep, shallow = states[3][[0, 7] if first_only else slice(10)], states[1][10:]
+            deep, shallow = states[3][{None: slice(10), "first": [0, 7], "last": [6, 9]}[only]], states[1][10:]
         total([deep, shallow]).backward()
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
@@ -168,7 +175,7 @@ def test_activation_checkpointing_changes_no_gradient(tmp_path, kind):
         torch.testing.assert_close(kept, again)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in PADDED])
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in (*PADDED, *decoders.KINDS)])
 def test_dropout_is_as_set_or_as_the_model_has_it(tmp_path, kind):
     AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
     data = batch(LENGTHS)
@@ -181,6 +188,15 @@ def test_dropout_is_as_set_or_as_the_model_has_it(tmp_path, kind):
     assert not differs(dropout=0.0)
     assert differs(dropout=0.3)
     assert differs() == (kind != "modernbert")  # whose own is 0
+
+
+def test_dropout_that_a_family_does_not_have_is_refused(tmp_path):
+    folder = decoders.write_decoder(tmp_path, "llama")
+    assert body(folder, dropout=0.0)
+    with pytest.raises(
+        ConfigError, match="model.body.dropout is 0.1, but llama has no dropout of hidden states: expec"
+    ):
+        body(folder, dropout=0.1)
 
 
 def test_dropout_of_an_unknown_family_is_refused(tmp_path):
@@ -215,12 +231,11 @@ def test_a_layer_learns_as_its_own_forward_does(tmp_path, kind, is_half):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("window", [None, 3])
-def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, window):
+@pytest.mark.parametrize("reach", [Reach(), Reach(2), Reach(is_causal=True), Reach(2, is_causal=True)])
+def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, reach):
     """What a GPU does in full precision, or with dropout, is what a CPU does."""
     packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
     q, k, v = (torch.randn(1, 2, 27, 8) for _ in range(3))
-    reach = None if window is None else window - 1
     found = [way(q, k, v, None, 0.0, reach, packing) for way in (one_by_one, in_a_grid)]
     torch.testing.assert_close(*found)
     dropped = in_a_grid(q, k, v, None, dropout, reach, packing)
@@ -229,9 +244,11 @@ def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, window):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("head_size", [8, 26, 64])  # the kernel takes no 26
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("key_heads", [1, 2])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_gpu_attends_as_a_cpu_does(dtype, window, head_size):
+def test_a_gpu_attends_as_a_cpu_does(dtype, window, key_heads, is_causal, head_size):
     """Forwards and backwards, with an empty second text among the sequences."""
     ends = torch.tensor([0, 7, 7, 10, 22, 27], dtype=torch.int32)
     start = torch.randn(3, 1, 2, 27, head_size)
@@ -239,7 +256,9 @@ def test_a_gpu_attends_as_a_cpu_does(dtype, window, head_size):
     for device, kind in (("cpu", torch.float32), ("cuda", dtype)):
         states = start.detach().to(device, kind).requires_grad_()
         packing = Packing(ends.to(device), 27, 12)
-        mixed, _ = packed_attention(None, *states, None, sliding_window=window, packing=packing)
+        query, key, value = states[0], states[1, :, :key_heads], states[2, :, :key_heads]
+        limits = {"sliding_window": window, "is_causal": is_causal}
+        mixed, _ = packed_attention(None, query, key, value, None, packing=packing, **limits)
         mixed.float().square().sum().backward()
         found.append((mixed.float().cpu(), states.grad.float().cpu()))
     most = {torch.float32: 1e-5, torch.float16: 0.003, torch.bfloat16: 0.02}[dtype]
@@ -247,12 +266,29 @@ def test_a_gpu_attends_as_a_cpu_does(dtype, window, head_size):
         assert (mine - expected).norm() < most * expected.norm()
 
 
-def test_a_token_of_a_window_sees_its_neighbours_only():
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"sliding_window": 2}, [0.5, 1, 2, 3, 4, 4.5]),
+        ({"is_causal": True}, [0, 0.5, 1, 1.5, 2, 2.5]),
+        ({"sliding_window": 3, "is_causal": True}, [0, 0.5, 1, 2, 3, 4]),
+    ],
+)
+def test_a_token_sees_its_window_and_what_is_before_it(limits, expected):
+    """Without a preference, a token becomes the mean of those that it sees."""
     packing = Packing(torch.tensor([0, 6], dtype=torch.int32), 6, 6)
     q = torch.zeros(1, 1, 6, 4)
     v = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 1, 6, 4)
-    mixed, _ = packed_attention(None, q, q, v, None, sliding_window=2, packing=packing)
-    assert mixed[0, :, 0, 0].tolist() == pytest.approx([0.5, 1, 2, 3, 4, 4.5])
+    mixed, _ = packed_attention(None, q, q, v, None, packing=packing, **limits)
+    assert mixed[0, :, 0, 0].tolist() == pytest.approx(expected)
+
+
+def test_keys_and_values_may_be_shared_by_several_queries():
+    packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
+    q, k, v = torch.randn(1, 4, 27, 8), torch.randn(1, 2, 27, 8), torch.randn(1, 2, 27, 8)
+    shared, _ = packed_attention(None, q, k, v, None, packing=packing)
+    repeated = (states[:, [0, 0, 1, 1]] for states in (k, v))
+    torch.testing.assert_close(shared, packed_attention(None, q, *repeated, None, packing=packing)[0])
 
 
 @pytest.mark.gpu
@@ -362,3 +398,34 @@ def test_more_frozen_layers_than_there_are_is_an_error(tmp_path):
         body(tmp_path, frozen_layers="none")
     with pytest.raises(ConfigError, match="model.body.frozen_layers: layer 7 is deeper than the body"):
         body(tmp_path, frozen_layers=7)
+
+
+@pytest.mark.parametrize("kind", decoders.KINDS)
+def test_the_last_token_of_a_decoder_reads_the_whole_text_and_of_a_bidirectional_one_all_do(tmp_path, kind):
+    folder = decoders.write_decoder(tmp_path, kind, num_hidden_layers=6)  # windows are short
+    data = batch([9])
+    for bidirectional in (False, True):
+        model = body(folder, bidirectional=bidirectional)
+        changed = data._replace(input_ids=data.input_ids.clone())
+        changed.input_ids[4] += 1
+        states, others = (encode(model, each, [Part([6], 1, 9)])[0][0] for each in (data, changed))
+        moved = {token for token in range(9) if not torch.equal(states[token], others[token])}
+        assert moved == set(range(9) if bidirectional else range(4, 9))
+        assert model.is_causal != bidirectional
+
+
+def test_a_bidirectional_decoder_is_hugging_faces_with_its_config(tmp_path):
+    model, data = body(decoders.write_decoder(tmp_path, "llama"), bidirectional=True), batch(LENGTHS)
+    model.encoder.config.save_pretrained(tmp_path)
+    states = whole(model, data)[3]
+    reference = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    for start, end in zip(data.cu_seqlens, data.cu_seqlens[1:], strict=False):
+        expected = reference(input_ids=data.input_ids[None, start:end]).last_hidden_state[0]
+        torch.testing.assert_close(states[start:end], expected, atol=1e-5, rtol=1e-5)
+    assert not body(tmp_path).is_causal
+
+
+def test_an_encoder_is_bidirectional_already(tmp_path):
+    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="model.body.bidirectional is true, but .* is so already: expected false"):
+        body(tmp_path, bidirectional=True)

@@ -20,7 +20,7 @@ from tests.marks import needs_compiler
 from tests.model.body.test_body import CONFIGS, LENGTHS, body, encode, total
 
 CPU = torch.device("cpu")
-FAMILIES = ["bert", "distilbert", "modernbert"]  # those that have layers of their own kind
+FAMILIES = ["bert", "distilbert", "modernbert", "qwen3"]  # those that have layers of their own kind
 
 
 def save(kind, folder):
@@ -45,7 +45,7 @@ def learnt(folder, compile_layers=None, device=CPU, **settings):
     counters.clear()
     for times in (1, 2, 3):
         data = to_device(batch([*LENGTHS[:2] * times, *LENGTHS[2:]]), device)
-        parts = [Part([2, 3], 2 * times, 10 * times, True), Part([1], 2, 17)]
+        parts = [Part([2, 3], 2 * times, 10 * times, "first"), Part([1], 2, 17)]
         with torch.autocast(device.type, torch.bfloat16, enabled=device != CPU):
             states = [state.float().cpu() for part in encode(model, data, parts) for state in part]
         total(states).backward()
@@ -105,8 +105,9 @@ def masked_attention(q, k, v, ends, _, longest, __, scale=None, window_size=(-1,
     numbers = torch.arange(len(q))
     sequences = torch.bucketize(numbers, ends[1:], right=True)
     mask = sequences[:, None] == sequences
-    if window_size[0] >= 0:
-        mask = mask & ((numbers[:, None] - numbers).abs() <= window_size[0])
+    before = numbers[:, None] - numbers
+    for distance, most in zip((before, -before), window_size, strict=True):
+        mask = mask & (distance <= most) if most >= 0 else mask
     q, k, v = (states.transpose(0, 1) for states in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).transpose(0, 1)
 

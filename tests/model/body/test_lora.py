@@ -44,7 +44,7 @@ def disturb(model):
 
 def states(model, data):
     """All layers of all tokens; and the deepest layer's first tokens, of sequences that leave early."""
-    deep, shallow = encode(model, data, [Part([3], 2, 10, True), Part([1], 2, 17, True)])
+    deep, shallow = encode(model, data, [Part([3], 2, 10, "first"), Part([1], 2, 17, "first")])
     return [*whole(model, data), *deep, *shallow]
 
 
@@ -82,7 +82,7 @@ def test_gradients_are_those_of_the_merged_weights(bert, checkpointed):
     merged.requires_grad_(True)
     for of in (model, merged):
         of.encoder.eval()  # no dropout
-        (state,), _ = encode(of, data, [Part([3], 2, 10, True), Part([1], 2, 17)])
+        (state,), _ = encode(of, data, [Part([3], 2, 10, "first"), Part([1], 2, 17)])
         state.square().sum().backward()
     query = model.layers[1].attention.self.query
     whole_gradient = merged.layers[1].attention.self.query.weight.grad

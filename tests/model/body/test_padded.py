@@ -30,7 +30,7 @@ def body(folder, config):
 
 
 def first_states(model, data):
-    parts = [Part([2], len(data.second_starts), len(data.input_ids), True)]
+    parts = [Part([2], len(data.second_starts), len(data.input_ids), "first")]
     packed = data.input_ids, data.token_type_ids, data.cu_seqlens
     return model.encode(*packed, parts, data.max_seqlen, data.second_starts)[0][0]
 
@@ -94,7 +94,7 @@ def test_layers_run_again_if_the_family_can(tmp_path):
     AutoModel.from_config(DebertaV2Config(**SIZE)).save_pretrained(tmp_path / "deberta")
     AutoModel.from_config(MPNetConfig(**SIZE, pad_token_id=1)).save_pretrained(tmp_path / "mpnet")
     data, gradients = batch([7, 3]), []
-    for again in (False, True):
+    for again in (False, "first"):
         model = MTLBody(str(tmp_path / "deberta"), activation_checkpointing=again).train()
         torch.manual_seed(3)
         first_states(model, data)[:, 0].sum().backward()

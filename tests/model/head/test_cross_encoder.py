@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from mtlrank import train
-from mtlrank.backbone import load_tokenizer
+from mtlrank.backbone import DECODERS, load_tokenizer
 from mtlrank.building.model import build_body, build_saved_model
 from mtlrank.errors import ConfigError
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints
 from mtlrank.model.head.cross_encoder import CLASSIFIERS
-from mtlrank.model.head.pooler import Average, CLSToken
+from mtlrank.model.head.pooler import Average, CLSToken, LastToken
 from mtlrank.model.saved import save_model
 from mtlrank.storage import read_json
 from mtlrank.trained_head import load_head
@@ -73,7 +73,8 @@ def test_it_scores_as_published_also_when_saved_and_exported(tmp_path, pairs, fa
     folder = saved(tmp_path / "model", *started(checkpoint))
     shutil.rmtree(checkpoint)
     assert_equal_scores(ranked(folder, pairs, tmp_path), expected)
-    assert type(load_head(folder, None).module.pooler) is (Average if pooling == "mean" else CLSToken)
+    usual = LastToken if family in DECODERS else CLSToken
+    assert type(load_head(folder, None).module.pooler) is (Average if pooling == "mean" else usual)
 
     written = exported(folder, tmp_path / "exported", head=None)
     assert_equal_scores(by_transformers(written, pairs), expected)

@@ -7,19 +7,22 @@ from mtlrank.model.head.pooler import (
     AttentionAverage,
     Average,
     CLSToken,
+    LastToken,
     PairProduct,
     SelfAttentionAverage,
     SpanAverage,
 )
 from tests.batches import batch
 
-POOLERS = [CLSToken, Average, PairProduct, SpanAverage, AttentionAverage, SelfAttentionAverage]
+POOLERS = [CLSToken, LastToken, Average, PairProduct, SpanAverage, AttentionAverage, SelfAttentionAverage]
 WIDTH = 8
 
 
 def seen(pooler, states, data):
     """What a pooler is given of all tokens' states."""
-    return [state[data.cu_seqlens[:-1].long()] if pooler.first_only else state for state in states]
+    ends = data.cu_seqlens.long()
+    rows = {None: slice(None), "first": ends[:-1], "last": ends[1:] - 1}[pooler.only]
+    return [state[rows] for state in states]
 
 
 def with_spans(lengths):
@@ -58,6 +61,7 @@ def test_values_by_hand():
     tokens = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 4.0]])
     data = batch([2, 1], spans=[[[0, 1]], [[2, 3]]])
     assert CLSToken(2, 1).pool(tokens[None, [0, 2]], data).tolist() == [[1, 0], [5, 4]]
+    assert LastToken(2, 1).pool(tokens[None, [1, 2]], data).tolist() == [[3, 2], [5, 4]]
     assert Average(2, 1).pool(tokens[None], data).tolist() == [[2, 1], [5, 4]]
     both = Average(2, 1, layers=[0, 1]).pool(torch.stack([tokens, 3 * tokens]), data)
     assert both.tolist() == [[4, 2], [10, 8]]
