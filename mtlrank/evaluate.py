@@ -37,6 +37,7 @@ from mtlrank.registry import model_folder
 from mtlrank.run_folder import run_identity
 from mtlrank.storage import file_hash, is_complete, local_path, read_json, unchanged, writable_folder, write_json
 from mtlrank.trained_head import choose_head, read_trained
+from mtlrank.words import listed
 
 
 class Scoring(NamedTuple):
@@ -66,6 +67,9 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
         tokenizer = backbone_of(model_dir) if config["on"] else ""
     datasets = _datasets_to_judge(config, saved, model_dir.parent, tokenizer, prepared)
     _check_split(config, datasets)
+    own = {node["name"]: labels[key] for key, node in datasets_of(saved).items()}
+    for dataset in datasets.values():
+        _read_as_learnt(dataset, own[dataset.name])
     sampler = build_object(saved["datamodule"]["test_sampler"])
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
@@ -111,6 +115,23 @@ def _check_split(config: Config, datasets: Mapping[str, PreparedDataset]) -> Non
     missing = [dataset for dataset in datasets.values() if not dataset.sets(split)]
     if missing and (config["tasks"] or len(missing) == len(datasets)):
         missing[0].split(split)  # raises an error that lists the splits there are
+
+
+def _read_as_learnt(dataset: PreparedDataset, labels: Mapping[str, Any]) -> None:
+    """Let a task read the model's outputs by the labels that the model learnt, whatever training data are there now.
+
+    Raises `ConfigError` if the data have other classes.
+    """
+    if dataset.is_ranking:
+        return
+    theirs, here = labels.get("classes", []), dataset.manifest["labels"].get("classes", [])
+    if theirs != here:
+        raise ConfigError(
+            f"{dataset.name}: the model learnt the classes {listed(theirs, 10)}, and the training data that are there now "
+            f"have {listed(here, 10)}: expected the same. Judge it on the data that it was trained on, or train again."
+        )
+    dataset.manifest = {**dataset.manifest, "labels": labels}  # of baselines too
+    dataset.task.learn_labels(dict(labels))
 
 
 def _identity(config: Config, model_dir: Path) -> dict[str, Any]:

@@ -63,6 +63,9 @@ def run(config: Config) -> Path:
     formats = [*WRITERS, MULTITASK]
     if layout is not None and layout not in formats:
         raise ConfigError(f"format is {layout!r}.{nearest(str(layout), formats)} Expected one of {', '.join(formats)}.")
+    if _is_done(output, config, model_dir):
+        say(f"exported before: {output}")
+        return output
     _check_free(output, replace=config["force"])
     if layout == MULTITASK:
         with _new_export(output, replace=config["force"]) as part:
@@ -108,6 +111,17 @@ def _new_export(output: Path, *, replace: bool) -> Iterator[Path]:
     with new_folder(output) as part:
         yield part
         _check_free(output, replace=replace)
+
+
+def _is_done(output: Path, config: Config, model_dir: Path) -> bool:
+    """Whether a folder holds what is to be exported already, as after a command that was stopped at its very end."""
+    if config["force"] or not (output / MANIFEST).is_file():
+        return False
+    found = read_json(output / MANIFEST)
+    head = None if config["format"] == MULTITASK else config["head"]
+    wanted = {"head": head, "exported": config["format"]}
+    is_same = all(value in (None, found.get(name)) for name, value in wanted.items())
+    return is_same and found.get("weights_of") == file_hash(model_dir / WEIGHTS)
 
 
 def _check_free(output: Path, *, replace: bool) -> None:

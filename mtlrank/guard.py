@@ -106,6 +106,8 @@ def _of_system(error: Exception) -> UserError | None:
         return StorageError(
             "This user has no home folder, where libraries keep files: set HOME to one that can be written."
         )
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # of Path.resolve
+        return StorageError(f"Cannot read or write: {one_line(error)}. {_ELSEWHERE}")
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):  # torch raises it anywhere
         return ResourceError(
             f"A process that assembles batches died: {all_lines(error).rstrip('.')}. Set datamodule.num_workers=0 (batches "

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -155,16 +156,18 @@ def prepare_shard(config: Config, key: str, shard: Shard, folder: str | Path, ma
     if not is_complete(here):
         made_from = made_from or dataset_fingerprint(config, key)
         reading = Reading(settings["on_bad_row"], settings["max_bad_rows"], what)
-        dataset.prepare_shard(here, shard, reading, made_from)
-        if dataset_fingerprint(config, key) != made_from:
-            shutil.rmtree(here)
-            raise DataError(
-                f"What {key} is made of has changed while it was read: a file of its data, or one with classes of your own."
-                " Run the same command again when it is complete."
-            )
+        dataset.prepare_shard(here, shard, reading, made_from, partial(_check_unchanged, config, key, made_from))
     publish_folder(here, folder)
     if shard.total > 1:
         say(f"prepared shard {shard.number}/{shard.total} of {key} ({folder})")
+
+
+def _check_unchanged(config: Config, key: str, made_from: str) -> None:
+    if dataset_fingerprint(config, key) != made_from:
+        raise DataError(
+            f"What {key} is made of has changed while it was read: a file of its data, or one with classes of your own. "
+            "Run the same command again when it is complete."
+        )
 
 
 def merge(config: Config, key: str, shards: Sequence[str | Path], folder: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def check_replaceable(folder: Path) -> None:
         for inside in (folder / name, *(folder / name).rglob("*/")):
             if inside.exists() and not os.access(inside, os.W_OK):
                 raise StorageError(f"{inside} cannot be replaced: this user may not write there. Fix its permissions.")
+
+
+def empty(folder: Path) -> None:
+    """Remove a folder or, if it is a link to one, what that holds. One that is missing is empty."""
+    if not folder.is_dir():
+        return
+    if not folder.is_symlink():
+        shutil.rmtree(folder)
+        return
+    for inside in folder.iterdir():
+        empty(inside) if inside.is_dir() and not inside.is_symlink() else inside.unlink()
 
 
 def check_owner(folder: str | Path, config: Config, setting: str) -> None:

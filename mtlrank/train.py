@@ -155,7 +155,10 @@ def _run(output: Path, config: Config, prepared: Mapping[str, Path] | None) -> d
         _fit(training.trainer, training.loop, inputs.datamodule, training.checkpoint)
         if is_first:  # the others have nothing left to do
             signals.raise_noted()
-    return _conclude(config, output, inputs, training, description) if is_first else {}
+    if not is_first:
+        return {}
+    with signals.told():
+        return _conclude(config, output, inputs, training, description)
 
 
 def _build_training(
@@ -213,7 +216,7 @@ def _conclude(
         if service:
             service.log_metrics(judged, training.loop.global_step)
     else:  # those of an earlier model are not this one's
-        shutil.rmtree(output / EVALUATION, ignore_errors=True)
+        run_folder.empty(output / EVALUATION)
     if service:
         service.close()
     write_json(output / METRICS, metrics)  # last: a run with metrics is finished, also if printing fails
@@ -270,7 +273,7 @@ def _open(output: Path, checkpoints: Checkpoints, config: Config, description: M
     if config["force"]:
         checkpoints.clear()
         for logs in LOGS:
-            shutil.rmtree(output / logs, ignore_errors=True)
+            run_folder.empty(output / logs)
     for folder in (output, checkpoints.folder):
         run_folder.claim(folder, config)
     write_json(output / ABOUT, description, sort_keys=False)
@@ -363,7 +366,7 @@ def _fit(trainer: pl.Trainer, loop: MultiTaskLoop, datamodule: MTLDataModule, ch
 def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
     """Judge each head on its test split and report."""
     for replaced in (EVALUATION, REPORT):  # of a run that this one replaces
-        shutil.rmtree(output / replaced, ignore_errors=True)
+        run_folder.empty(output / replaced)
     batch_size, precision = config["training"]["eval_batch_size"], str(config["trainer"]["precision"])
     scoring = evaluate.Scoring(batch_size, precision, inputs.datamodule.samplers["test"])
     weights = file_hash(output / MODEL / WEIGHTS)
@@ -375,7 +378,7 @@ def _judge(config: Config, output: Path, inputs: _Inputs) -> dict[str, float]:
 
 def _report_validation(output: Path, metrics: Mapping[str, float], datasets: Mapping[str, PreparedDataset]) -> None:
     """Report on a run that judged no test set."""
-    shutil.rmtree(output / REPORT, ignore_errors=True)
+    run_folder.empty(output / REPORT)
     measures = {dataset.name: dataset.task.measures[0] for dataset in datasets.values()}
     write_validation_report(output / REPORT, output, metrics, measures)
 

@@ -235,6 +235,55 @@ def test_prepared_data_is_enough_where_its_sources_are_not(tmp_path, capsys):
     assert len((tmp_path / "other" / "mine" / "predictions.tsv").read_text().splitlines()) == 1 + 15
 
 
+NUMBERS = "defaults:\n  - /task@task: regression\n"
+CLASSES = "defaults:\n  - /task@task: classes\n"
+PAIRS = (
+    "  - /datamodule/preprocessor@preprocessor: pair\n_target_: mtlrank.datamodule.dataset.SentencePairs\nname: mine\n"
+    "score_column: 0\ntrain: train.tsv\nval: test.tsv\ntest: test.tsv\n"
+)
+
+
+def trained_on(tmp_path, task, labels):
+    """A run that has learnt a few pairs with these labels, and is judged on others."""
+    config = tmp_path / "conf" / "datamodule" / "dataset" / "mine.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(task + PAIRS)
+    for name, start in (("train", 0), ("test", 20)):
+        write_pairs(tmp_path / f"{name}.tsv", labels, start)
+    words = ["--config-dir", "conf", "datamodule/dataset=mine", "training.max_steps=1", "output_dir=run"]
+    assert typed(tmp_path, "train", *words) == 0
+
+
+def write_pairs(file, labels, start=0):
+    numbers = range(start, start + 20)
+    file.write_text("".join(f"{labels[n % len(labels)]}\tsilent harbour {n}\tgarden {n}\n" for n in numbers))
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_numbers_are_predicted_in_the_unit_that_the_model_has_learnt(tmp_path):
+    """Also if other training data have come since; the baseline is theirs no more."""
+    trained_on(tmp_path, NUMBERS, [1, 2, 4])
+    write_pairs(tmp_path / "train.tsv", [100, 200])
+    assert typed(tmp_path, "evaluate", "model_dir=run", "output_dir=again") == 0
+    folders = [tmp_path / where / "mine" for where in ("run/evaluation", "again")]
+    assert len({(folder / "predictions.tsv").read_text() for folder in folders}) == 1
+    assert len({read_json(folder / "metrics.json")["baseline"]["MSE"] for folder in folders}) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+@pytest.mark.parametrize("labels", [["no", "perhaps"], ["no", "yes", "perhaps"], ["a", "b"]])
+def test_classes_that_the_model_has_not_learnt_are_refused(tmp_path, labels, capsys):
+    trained_on(tmp_path, CLASSES, ["no", "yes"])
+    write_pairs(tmp_path / "train.tsv", labels)
+    write_pairs(tmp_path / "test.tsv", labels, 20)
+    capsys.readouterr()
+    assert typed(tmp_path, "evaluate", "model_dir=run", "output_dir=again") == 2
+    found = capsys.readouterr().err
+    there = f"the training data that are there now have {', '.join(sorted(labels))}: expected the same"
+    assert f"mine: the model learnt the classes no, yes, and {there}" in found
+    assert not (tmp_path / "again" / "mine").exists()
+
+
 def test_a_saved_model_that_names_code_anywhere_is_not_trusted(config, datasets, tmp_path):
     """Also where samplers are named, which evaluation builds too."""
     sampler = {"_target_": "pathlib.Path.write_text", "_args_": [str(tmp_path / "evil"), "x"]}

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig
+from transformers import GPT2Config
 
 from mtlrank import prepare, train
 from mtlrank.composing.compose import compose_config
@@ -88,9 +88,9 @@ def test_texts_longer_than_the_body_has_positions_for_are_told_before_any_datase
 
 @pytest.mark.parametrize("run", [prepare.run, train.run])
 def test_a_body_that_is_no_encoder_is_told_before_any_dataset_is_prepared(tmp_path, run):
-    LlamaConfig().save_pretrained(tmp_path / "llama")
-    with pytest.raises(ConfigError, match="is no encoder .llama: a family that writes text"):
-        words = [f"model.body.backbone={tmp_path / 'llama'}", f"output_dir={tmp_path / 'run'}"]
+    GPT2Config().save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(ConfigError, match="is no encoder .gpt2: a family that writes text"):
+        words = [f"model.body.backbone={tmp_path / 'gpt2'}", f"output_dir={tmp_path / 'run'}"]
         run(composed(tmp_path / "data", "tasks=[msm_ner]", *words))
     assert not (tmp_path / "data").exists()
 

@@ -158,6 +158,17 @@ def test_training_without_validation_is_refused_before_data_are_prepared(tmp_pat
     assert not (tmp_path / "data").exists()
 
 
+def test_logs_of_an_earlier_run_go_where_they_are_a_link_too(data, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "logs").symlink_to(tmp_path / "disk")
+    words = ["tasks=[msm_ner]", "training.epochs=1", "datamodule.train_sampler.limits={msm_ner: 16}"]
+    for seed in (1, 2):
+        train.run(settings(data, tmp_path / "run", *words, f"seed={seed}", "force=true"))
+    assert (tmp_path / "run" / "logs").is_symlink()
+    assert len(list((tmp_path / "disk").iterdir())) == 1
+
+
 def test_results_of_an_earlier_model_go_with_it(data, tmp_path):
     """Although they are not judged again: `compare` would take them for the new model's."""
     words = ["tasks=[msm_ner]", "training.epochs=0", "datamodule.train_sampler.limits={}"]

@@ -72,7 +72,9 @@ def build_milestones(
     """
     training = config["training"]
     settings = {name: training[name] for name in Plan._fields if name != "at_start"}
-    plan = Plan(**settings, at_start=not training["epochs"] or _is_trained(config, model))
+    choosing = monitored(config, datasets)
+    is_trained = all(model.head(name).is_pretrained for name in choosing.heads)
+    plan = Plan(**settings, at_start=not training["epochs"] or is_trained)
     identity = {f"data.{dataset.name}": dataset.manifest["fingerprint"] for dataset in datasets.values()}
     identity |= {f"heads.{name}": kind for name, kind in model.head_kinds().items()}
     identity |= {f"heads.{name}": f"that of {other}" for name, other in model.shared.items()}
@@ -82,12 +84,7 @@ def build_milestones(
     }
     identity |= {f"body.{setting.rpartition('.')[2]}": sha256 for setting, sha256 in start.items()}
     accepted, by = training["accept_changes"], code_of(config)
-    return Milestones(checkpoints, monitored(config, datasets), signals, plan, identity, accepted, by, started)
-
-
-def _is_trained(config: Config, model: MultiTaskModel) -> bool:
-    """Whether a head starts with trained weights."""
-    return bool(config["model"].get("start_from")) or any(model.head(name).is_pretrained for name in model.heads)
+    return Milestones(checkpoints, choosing, signals, plan, identity, accepted, by, started)
 
 
 def build_service(config: Config) -> Service | None:

@@ -37,6 +37,11 @@ class Monitored(NamedTuple):
         return f"(mean)/{', '.join(name.replace('/', ' ') for name in self.names)}"  # no dataset can be called (mean)
 
     @property
+    def heads(self) -> list[str]:
+        """The heads that are measured."""
+        return [name.rpartition("/")[0] for name in self.names]
+
+    @property
     def key(self) -> str:
         """The key of the value that decides, as in val/trec2019/nDCG@10."""
         return f"val/{self.name}"
@@ -77,7 +82,7 @@ class Plan(NamedTuple):
     checkpoint_steps: int | None = None
     epochs: int | None = None  # the end of training, if it is known
     max_steps: int | None = None
-    at_start: bool = False  # judge the weights that training starts from, as they are trained already
+    at_start: bool = False  # judge the weights that training starts from, as those that are measured are trained
 
 
 class Milestones(pl.Callback):
@@ -276,12 +281,13 @@ class Milestones(pl.Callback):
                 [f"validation at step {self.position.step}", *(_in_words(name, each) for name, each in judged.items())]
             )
         )
-        self._keep_the_best(loop)
+        self._keep_the_best(loop, baselines.get(f"baseline/{self.monitored.name}"))
 
-    def _keep_the_best(self, loop: MultiTaskLoop) -> None:
+    def _keep_the_best(self, loop: MultiTaskLoop, baseline: float | None) -> None:
         value = self.values.get(self.monitored.key)
         if value is None or not self.monitored.is_better(value, self.best.value):
-            self.best = self.best._replace(waited=self.best.waited + 1)
+            has_begun = not value == self.best.value == baseline  # else it predicts what is most frequent, as at first
+            self.best = self.best._replace(waited=self.best.waited + has_begun)
             return
         step = self.position.step
         self.best = Best(value, step)

@@ -2,10 +2,12 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from mtlrank.errors import InterruptedRunError, TerminatedError
+from mtlrank.errors import InterruptedRunError, SigTerm, TerminatedError
 
 _AGAIN = "stopped by {}: the same command{} continues from here."
 
@@ -38,6 +40,16 @@ class StopSignals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 handler = signal.signal(number, self._note)
                 self._before.setdefault(number, handler)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Around what follows the training, which a signal ends at once: the error says how to continue."""
+        try:
+            yield
+        except SigTerm:
+            raise self.error(signal.SIGTERM) from None
+        except KeyboardInterrupt:
+            raise self.error(signal.SIGINT) from None
 
     def raise_noted(self) -> None:
         """Raise the error of a signal that nothing has looked at, once the state is saved."""

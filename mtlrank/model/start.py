@@ -100,6 +100,7 @@ def start_heads(
             head.load_state_dict(theirs)
             if scale != (1.0, 0.0):
                 head.rescale(*scale)
+            head.is_pretrained = True
             taken.append(name)
     return taken, [name for name in own if name not in taken]
 

@@ -161,7 +161,7 @@ class Registry:
                 done(model)
         finally:
             whole = [model for model in models if model not in gone and self._exists(model)]
-            self._settle(gone, whole)
+            self._settle(models, whole)
 
     def _check_clock(self) -> None:
         """Compare the clock with that of the storage, which has just written the pointer."""
@@ -272,11 +272,11 @@ class Registry:
                     return
         raise StorageError(f"{folder} cannot be removed: files remain. Check its permissions, and run again.")
 
-    def _settle(self, gone: Sequence[str], whole: Sequence[str]) -> None:
-        """Note that the removal has ended: models in `gone` are removed, and those in `whole` stay as they were."""
+    def _settle(self, models: Sequence[str], whole: Sequence[str]) -> None:
+        """Note that the removal of `models` has ended: those that are still `whole` stay as they were."""
         while True:
             pointer = self.pointer()
-            left = [model for model in pointer.removing if model not in gone]
+            left = [model for model in pointer.removing if model not in models]
             try:
                 return self._write(without(pointer._replace(removing=left), whole))
             except ConflictError:

@@ -16,7 +16,7 @@ from tests.saved_models import save_random, settings
 def test_only_an_earlier_export_is_replaced(bert, tmp_path):
     model, folder = bert, exported(bert, tmp_path / "exported")
     with pytest.raises(ConfigError, match="holds an export.*force=true"):
-        exported(model, folder)
+        exported(model, folder, "msm_sem_sim")
     exported(model, folder, "msm_sem_sim", force=True)
     assert read_manifest(folder)["head"] == "msm_sem_sim"
     with pytest.raises(ConfigError, match="exists already, and is no export"):
@@ -24,6 +24,18 @@ def test_only_an_earlier_export_is_replaced(bert, tmp_path):
     with pytest.raises(ConfigError, match="the folder of the model or the current one"):
         exported(model, model, force=True)
     assert read_manifest(model)["kind"] == "model"
+
+
+@pytest.mark.parametrize("layout", ["transformers", "multitask"])
+def test_what_is_exported_already_is_not_again(bert, tmp_path, monkeypatch, capsys, layout):
+    """As after a command that was stopped when all was done."""
+    folder = exported(bert, tmp_path / "exported", layout=layout)
+    monkeypatch.setattr("mtlrank.export.new_folder", None)
+    assert exported(bert, folder, layout=layout) == folder
+    assert f"exported before: {folder}" in capsys.readouterr().err
+    other = save(tmp_path, "bert", *head_of("cls"))
+    with pytest.raises(ConfigError, match="holds an export.*force=true"):
+        exported(other, folder, layout=layout)
 
 
 @pytest.mark.parametrize("layout", ["transformers", "multitask"])
@@ -114,7 +126,7 @@ def test_the_module_works_as_typed(bert, tmp_path):
 
 @pytest.mark.parametrize("step", ["export", "rank"])
 def test_the_command_line_tool_has_the_step_and_tells_a_mistake_in_one_line(bert, of_bert, monkeypatch, capsys, step):
-    words = {"export": f"output_dir={of_bert}", "rank": f"output={of_bert}"}
+    words = {"export": f"output_dir={bert}", "rank": f"output={of_bert}"}
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys, "argv", sys.argv)
     with pytest.raises(SystemExit) as stopped:

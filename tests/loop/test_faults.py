@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlrank import train
-from mtlrank.errors import ConfigError, DataError, ResourceError, StorageError, TerminatedError
+from mtlrank import evaluate, train
+from mtlrank.errors import ConfigError, DataError, ResourceError, SigTerm, StorageError, TerminatedError
 from mtlrank.loop.checkpoints import Checkpoint, Checkpoints, VerifiedIO, read_checkpoint, write_checkpoint
 from mtlrank.loop.milestones import Milestones
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -144,6 +144,25 @@ def test_a_signal_while_the_last_checkpoint_is_written_stops_before_the_test(
         with pytest.raises(TerminatedError, match=f"stopped by {name}: the same command continues from here"):
             train.run(settings(data_dir, tmp_path))
     assert not (tmp_path / "metrics.json").exists()
+    monkeypatch.setattr(MultiTaskLoop, "training_step", never)
+    assert train.run(settings(data_dir, tmp_path)) == whole[0]
+
+
+@pytest.mark.parametrize(("signalled", "name"), [(SigTerm, "SIGTERM"), (KeyboardInterrupt, "Ctrl-C")])
+def test_a_signal_in_the_test_says_how_the_run_goes_on(whole, data_dir, tmp_path, monkeypatch, signalled, name):
+    """With force=true the same command would train again."""
+
+    def stopped(*args):
+        raise signalled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "judge_all", stopped)
+        with pytest.raises(TerminatedError, match=f"stopped by {name}: the same command without force=true continues"):
+            train.run(settings(data_dir, tmp_path, "test=true", "force=true"))
+
+    def never(self, *args):
+        raise AssertionError("there is nothing left to learn")
+
     monkeypatch.setattr(MultiTaskLoop, "training_step", never)
     assert train.run(settings(data_dir, tmp_path)) == whole[0]
 

@@ -204,6 +204,30 @@ def test_two_processes_judge_their_start_once(trained, data_dir, tmp_path):
     assert_same(kept, expected)
 
 
+def test_a_new_head_is_not_judged_before_it_learns(trained, data_dir, tmp_path, capsys):
+    """Although the body is trained: its first weights are random."""
+    other = ["training.monitor=val/msm_ner/Accuracy", "model.heads.msm_ner.pooler.layers=[1]", "training.epochs=1"]
+    train.run(settings(data_dir, tmp_path, *trained[0], *other))
+    said = capsys.readouterr().err
+    assert "new heads: msm_ner" in said
+    assert validations(said) == [15]
+
+
+@pytest.mark.parametrize(
+    ("values", "baseline", "waited"),
+    [([0, 0, 0], 0, 0), ([0, 0, 0.1, 0], 0, 1), ([0.3, 0.3, 0.2], 0, 2), ([0.5, 0.4], 0.5, 1), ([0.2, 0.2], None, 1)],
+)
+def test_a_model_that_still_predicts_a_constant_is_waited_for(tmp_path, monkeypatch, values, baseline, waited):
+    monitored = Monitored(("a/EntityF1",), "EntityF1")
+    milestones = Milestones(Checkpoints(tmp_path), monitored, StopSignals(), Plan(), {}, [])
+    monkeypatch.setattr(milestones._agreement, "on_first", lambda write: None)
+    for step, value in enumerate(values):
+        milestones.values = {monitored.key: value}
+        milestones.position = milestones.position._replace(step=step)
+        milestones._keep_the_best(None, baseline)
+    assert milestones.best.waited == waited
+
+
 def test_the_time_of_earlier_attempts_counts(tmp_path):
     def attempt(started):
         parts = (Checkpoints(tmp_path), Monitored(("x",), "AP"), StopSignals(), Plan(), {}, [])

@@ -295,6 +295,23 @@ def test_a_removal_that_fails_leaves_what_it_has_not_begun(registry, five, monke
     assert registry.roll_back(to=left).model == left
 
 
+def test_a_removal_that_is_stopped_within_a_model_is_continued_at_once(registry, five):
+    """What has not begun stays whole; what has is in nobody's way."""
+    begun = []
+
+    def stopped(folder):
+        begun.append(folder.rpartition("/")[2])
+        remove_file(join(folder, "manifest.json"))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "remove_folder", stopped)
+        pruned(registry, 1)
+    assert (list(registry.pointer().removed), registry.pointer().removing) == (begun, [])
+    assert set(registry.published()) == set(five)
+    assert pruned(registry, 1)[-1].startswith("removed 4 of 6 models")
+
+
 def test_files_that_cannot_be_removed_are_told(registry, five, monkeypatch):
     monkeypatch.setattr(module, "remove_folder", lambda folder: None)
     with pytest.raises(StorageError, match="cannot be removed: files remain"):

@@ -4,7 +4,7 @@ import gc
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -127,10 +127,17 @@ class PreparedDataset(ABC):
 
     # -- prepare -----------------------------------------------------------------------------------------------------
 
-    def prepare_shard(self, target: Path, shard: Shard, reading: Reading, fingerprint: str = "") -> None:
+    def prepare_shard(
+        self,
+        target: Path,
+        shard: Shard,
+        reading: Reading,
+        fingerprint: str = "",
+        check: Callable[[], None] | None = None,
+    ) -> None:
         """Read, check and tokenise the samples of a shard into the folder `target`; its manifest comes last.
 
-        Only shards with equal `fingerprint`s are merged.
+        Only shards with equal `fingerprint`s are merged. If `check` raises once all is read, there is no folder.
         """
         self.shard, self.reading = shard, reading
         preprocessor = self.preprocessor.load()
@@ -146,6 +153,8 @@ class PreparedDataset(ABC):
             bad = [json.dumps(row._asdict(), ensure_ascii=False) for row in reading.bad_rows.values()]
             if bad:
                 write_text(folder / "bad_rows.jsonl", "\n".join(bad) + "\n")
+            if check:
+                check()
             write_manifest(folder, {**self._describe_shard(writer, splits), "fingerprint": fingerprint})
 
     def merge(

@@ -54,10 +54,10 @@ class BIOSpans(FileDataset):
         for number, (place, sentence) in enumerate(sentences):
             text, words = _joined([token for token, _ in sentence])
             found, doc_id = entities([tag for _, tag in sentence]), f"{split}-{number}"
-            self.reading.count("sentences without an entity", not found and self.shard.holds(doc_id))
             if self.task.tags:
                 labelled = [*zip(words, bio(len(words), found), strict=True)]
             else:
+                self.reading.count("sentences without an entity", not found and self.shard.holds(doc_id))
                 labelled = [((words[first][0], words[end - 1][1]), kind) for first, end, kind in found]
             for span, label in labelled:
                 yield Record("-", doc_id, None, text, label, (span,), number, place=place)
@@ -191,7 +191,7 @@ def _tagged(tokens: Any, tags: Any, columns: Sequence[str]) -> Tagged:
         raise DataError(f"expected a tag for each token, found {len(tokens)} {columns[0]} and {len(tags)} {columns[1]}")
     sentence = Tagged()
     for token, tag in zip(tokens, tags, strict=True):
-        word = token.strip(" \r") if isinstance(token, str) else token
+        word, tag = (value.strip(" \r") if isinstance(value, str) else value for value in (token, tag))
         if not _is_tagged(word, tag):
             raise DataError(f"expected tokens of text with BIO tags (O, B-PER, I-PER), found {token!r} with {tag!r}")
         sentence.append((word, tag))

@@ -28,7 +28,7 @@ class MTLHead(nn.Module, ABC):
     """
 
     published: Published | None = None
-    is_pretrained = False  # whether it starts with published weights
+    is_pretrained = False  # whether it starts with trained weights
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ def test_a_task_that_finds_entities_has_a_tag_for_each_token(tmp_path):
         ("Halden", "B-PER", 0, "x:1"),
         ("no", "O", 1, "x:7"),
     ]
-    assert dataset.reading.notes() == ["sentences without an entity: 1"]
+    assert dataset.reading.notes() == []
 
 
 def test_sentences_without_an_entity_are_counted(tmp_path):
@@ -76,6 +76,14 @@ def test_conll_2003_has_blanks_between_its_columns(tmp_path):
 def test_blanks_around_a_token_or_a_tag_are_none_of_it(tmp_path):
     (tmp_path / "x").write_text("Mira \tB-PER \nHalden\t I-PER\nslept\tO\r \n \nVoss B-PER \n")
     assert [(r.text, r.label) for r in read(spans(tmp_path / "x"))] == [("Mira Halden slept", "PER"), ("Voss", "PER")]
+
+
+def test_blanks_around_a_tag_in_a_list_are_none_of_it(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"tokens": ["Mira", " Halden"], "ner_tags": ["B-PER", "I-PER "]}\n')
+    assert [(r.text, r.label) for r in read(spans(tmp_path / "x.jsonl"))] == [("Mira Halden", "PER")]
+    (tmp_path / "x.jsonl").write_text('{"tokens": ["Mira"], "ner_tags": ["I- "]}\n')
+    with pytest.raises(DataError, match="x.jsonl:1: expected tokens of text with BIO tags"):
+        read(spans(tmp_path / "x.jsonl"))
 
 
 @pytest.mark.parametrize("line", ["\tO", "Halden\tB- "])
