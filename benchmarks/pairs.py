@@ -92,8 +92,14 @@ def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
     """The options that measurements share."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     body = made.add_mutually_exclusive_group(required=True)
-    body.add_argument("--body", help="a BERT: a Hugging Face name or folder")
-    body.add_argument("--random", action="store_true", help="a BERT-base of random weights, which needs no download")
+    body.add_argument("--body", help="a BERT or a decoder: a Hugging Face name or folder")
+    body.add_argument(
+        "--random",
+        nargs="?",
+        const="bert",
+        choices=["bert", "qwen3"],
+        help="random weights, which need no download: a BERT-base (default), or a Qwen3 of the size of MiniLM",
+    )
     made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--repetitions", type=int, default=3)
@@ -117,12 +123,14 @@ def body_of(options: argparse.Namespace) -> Iterator[str]:
     if not options.random:
         yield options.body
         return
-    from transformers import BertConfig, BertModel
+    from transformers import AutoModel, BertConfig, Qwen3Config
 
     from mtlrank.backbone import load_tokenizer
 
+    size = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1024, "num_attention_heads": 12}
+    qwen3 = Qwen3Config(vocab_size=30_522, head_dim=32, num_key_value_heads=4, pad_token_id=0, **size)
     with tempfile.TemporaryDirectory() as folder:
-        BertModel(BertConfig()).save_pretrained(folder)
+        AutoModel.from_config({"bert": BertConfig(), "qwen3": qwen3}[options.random]).save_pretrained(folder)
         load_tokenizer("mtlrank-embedded/tiny-bert").save_pretrained(folder)
         yield folder
 
@@ -130,6 +138,7 @@ def body_of(options: argparse.Namespace) -> Iterator[str]:
 def words(options: argparse.Namespace, **replaced: Any) -> list[str]:
     """Options for the process of one system."""
     settings = {**vars(options), **replaced}
+    settings.pop("random", None)  # it became a body
     known = {key: value for key, value in settings.items() if type(value) in (str, int, float) and key != "system"}
     return [f"--{key.replace('_', '-')}={value}" for key, value in known.items()]
 

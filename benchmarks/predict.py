@@ -180,11 +180,12 @@ def _model(options: argparse.Namespace) -> Any:
     """A model with one head, as mtlrank builds it."""
     from mtlrank.model.body import MTLBody
     from mtlrank.model.head import Linear
-    from mtlrank.model.head.pooler import CLSToken
+    from mtlrank.model.head.pooler import CLSToken, LastToken
     from mtlrank.model.multitask import MultiTaskModel
 
     body = MTLBody(options.body)
-    head = Linear(body.out_dim, body.num_layers, 1, partial(CLSToken, layers=[-1]))
+    pooler = LastToken if body.is_causal else CLSToken
+    head = Linear(body.out_dim, body.num_layers, 1, partial(pooler, layers=[-1]))
     return MultiTaskModel(body, {"ranking": head})
 
 

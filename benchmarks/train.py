@@ -3,6 +3,7 @@
     python -m benchmarks.train --body /path/to/all-MiniLM-L6-v2
     python -m benchmarks.train --body bert-base-uncased --device cuda --batch-size 256
     python -m benchmarks.train --random --device cuda --batch-size 256                   # without a hub
+    python -m benchmarks.train --random qwen3                                            # a small decoder
 
 Each system runs in its own process, in turns. Speed is pairs per CPU-second of one thread, on a GPU per second of wall time
 with bf16 in all systems; only "mtlrank, deterministic" uses torch's deterministic mode. Needs
@@ -144,7 +145,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.body)
-    settings = {"num_labels": 1, "attention_probs_dropout_prob": 0.0, "attn_implementation": "sdpa"}
+    settings = {"num_labels": 1, "attn_implementation": "sdpa", **_no_attention_dropout(options.body)}
     model = AutoModelForSequenceClassification.from_pretrained(options.body, **settings).train()
     many = pairs(50 * options.batch_size, seed=1)
     lengths = _lengths(many, options.body)
@@ -176,7 +177,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
 
 
 def sentence_transformers(
-    options: argparse.Namespace, rows: list[Pair], mixed: bool, config: dict[str, float] | None = None
+    options: argparse.Namespace, rows: list[Pair], mixed: bool, has_attention_dropout: bool = True
 ) -> Measured:
     """CrossEncoderTrainer as its documentation shows it; mixed: its multi-dataset training."""
     from datasets import Dataset
@@ -197,6 +198,7 @@ def sentence_transformers(
         for name, (q, p, labels) in ((name, zip(*part, strict=True)) for name, part in parts.items())
     }
     take_turn(options)
+    config = {} if has_attention_dropout else _no_attention_dropout(options.body)
     settings = {"num_labels": 1, "device": options.device, "max_length": MAX_LENGTH, "config_kwargs": config}
     model = CrossEncoder(options.body, **settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -292,7 +294,7 @@ MEASURES: dict[str, Callable[..., Measured]] = {
     "ceiling": ceiling,
     "sentence-transformers": sentence_transformers,
     "s-t": sentence_transformers,
-    WITHOUT: partial(sentence_transformers, config={"attention_probs_dropout_prob": 0.0}),
+    WITHOUT: partial(sentence_transformers, has_attention_dropout=False),
     "bare loop": bare_loop,
     "mtlrank": mtlrank,
     "mixture": mtlrank,
@@ -309,7 +311,7 @@ def _parts(options: argparse.Namespace, rows: list[Pair], mixed: bool, folder: P
     from mtlrank.datamodule.sampler import RandomProportional, Sequential
     from mtlrank.model.body import MTLBody
     from mtlrank.model.head import Linear
-    from mtlrank.model.head.pooler import CLSToken
+    from mtlrank.model.head.pooler import CLSToken, LastToken
     from mtlrank.model.multitask import MultiTaskModel
 
     parts = _shares(rows) if mixed else {"ranking": rows}
@@ -317,10 +319,19 @@ def _parts(options: argparse.Namespace, rows: list[Pair], mixed: bool, folder: P
     size = options.batch_size
     datamodule = MTLDataModule(MTLDataset(datasets), RandomProportional, Sequential, Sequential, size, size)
     body = MTLBody(options.body)
+    pooler = LastToken if body.is_causal else CLSToken
     heads = {
-        name: Linear(body.out_dim, body.num_layers, 1, partial(CLSToken, layers=[DEPTHS[name]])) for name in datasets
+        name: Linear(body.out_dim, body.num_layers, 1, partial(pooler, layers=[DEPTHS[name]])) for name in datasets
     }
     return datamodule, MultiTaskModel(body, heads), datasets
+
+
+def _no_attention_dropout(body: str) -> dict[str, float]:
+    """The setting of a body's config that leaves out attention dropout."""
+    from transformers import AutoConfig
+
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    return {name: 0.0 for name in names if hasattr(AutoConfig.from_pretrained(body), name)}
 
 
 def _on(batches: Any, device: str) -> Iterator[Any]:

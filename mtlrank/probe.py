@@ -17,7 +17,7 @@ import torch
 from mtlrank import prepare
 from mtlrank.about import PROBED, RUN
 from mtlrank.building.dataset import check_tokenizers
-from mtlrank.building.model import build_body, build_model, with_start_fetched
+from mtlrank.building.model import build_body, build_model, warn_of_templates, with_start_fetched
 from mtlrank.composing.selection import select_tasks
 from mtlrank.composing.tree import by_key
 from mtlrank.config import Config, datasets_of
@@ -159,7 +159,9 @@ def _check_tokenizers(config: Config, datasets: Mapping[str, PreparedDataset], n
     """Datasets must have been prepared with the tokenizer of the body that reads them."""
     check_tokenizers(config, datasets)
     if config["model_dir"]:
-        trained_with = tokenizer_hash(str(model_folder(config["model_dir"]) / BACKBONE))
+        folder = model_folder(config["model_dir"])
+        warn_of_templates(folder, datasets.values())
+        trained_with = tokenizer_hash(str(folder / BACKBONE))
         if any(dataset.manifest["tokenizer"]["sha256"] != trained_with for dataset in datasets.values()):
             raise ConfigError(
                 f"The model in {name} was trained with another tokenizer than that of "

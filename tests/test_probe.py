@@ -235,7 +235,7 @@ def test_a_trained_body_with_another_tokenizer_is_refused(folders, save, tmp_pat
     [
         ("probe.layers=[1,7]", ConfigError, "names layer 7, but the body has 3 layers"),
         ("probe.layers=[]", ConfigError, "probe.layers is [], expected null or a list"),
-        ("probe.pooler=span", ConfigError, "probe.pooler is 'span', expected null, average or cls_token"),
+        ("probe.pooler=span", ConfigError, "probe.pooler is 'span', expected null, average, cls_token or last"),
         ("probe.margin=1", ConfigError, "probe.margin is 1"),
         ("probe.split=[test]", ConfigError, "probe.split is ['test'], expected null or the name of a split"),
         ("probe.portions=[10,50]", ConfigError, "expected ascending shares in per cent up to 100"),

@@ -27,7 +27,7 @@ from mtlrank.words import of_dataset
 
 # Settings that are never paths, even if a folder of that name exists.
 _NO_PATHS = {"_target_", "id", "name", "split", "measures", "licence", "format", "columns", "score_column", "clusters"}
-_NO_PATHS |= {"query", "positives", "negatives"}
+_NO_PATHS |= {"query", "positives", "negatives", "template"}
 _NO_PATHS |= {"grouping", "learn_from", "leaked_queries", "missing_texts", "stopwords", "stemmer"}
 _PREPARED = re.compile("-[0-9a-f]{12}([.]|$)")  # in the name of a prepared dataset and of its shards
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".onnx", ".h5")

@@ -1,6 +1,6 @@
 """Builds a body and its heads, after checks that they fit their tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import MTLHead, Pooler
 from mtlrank.model.head.head import Published
 from mtlrank.model.multitask import MultiTaskModel
+from mtlrank.model.saved import read_model
 from mtlrank.model.start import facts_of, start_body, start_heads
 from mtlrank.own_parts import instance_of
 from mtlrank.progress import say, warn
@@ -92,6 +93,7 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
             f"starting from {config['model']['start_from']}: its body, its heads {', '.join(taken) or 'none'}; "
             f"new heads: {', '.join(new) or 'none'}"
         )
+        warn_of_templates(start, [dataset for dataset in datasets.values() if dataset.name in taken])
     elif config["model"]["body"].get("pretrained", True):
         for key, dataset in datasets.items():
             head = model.head(dataset.name)
@@ -101,6 +103,16 @@ def build_model(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDa
                     head.load_published()
                     say(f"the head {dataset.name} starts as the classifier of {head.published.backbone}")
     return model
+
+
+def warn_of_templates(start: Path, datasets: Iterable[PreparedDataset]) -> None:
+    """Say where texts of a dataset stand in another template than those that a saved model has learnt from it."""
+    nodes = datasets_of(read_model(start)[0]).values()
+    learnt = {node["name"]: node["preprocessor"].get("template") for node in nodes}
+    for dataset in datasets:
+        there, here = learnt.get(dataset.name), dataset.preprocessor.template
+        if dataset.name in learnt and there != here:
+            warn(f"{dataset.name}: the model has learnt texts in the template {there!r}, and template is {here!r} now")
 
 
 def build_saved_model(config: Config, labels: Mapping[str, Any]) -> MultiTaskModel:

@@ -25,6 +25,7 @@ _VALUES_AT_ROOT = {
     "split",
     "batch_size",
     "measures",
+    "template",
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _OF_THE_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run")  # the last has the token of a pod's account

@@ -22,6 +22,7 @@ T = TypeVar("T")
 Ids = NDArray[np.int32]
 _MOST_PASSAGES = 10_000  # a book has a thousand
 _PLACES = re.compile(r"\{(query|text)\}")  # of the texts in a template that is given
+_WORDS = "a", "b"  # that stand in them to see which tokens its pieces have
 _PART = 128  # texts that a thread tokenises at a time: ten milliseconds for passages
 
 
@@ -122,10 +123,10 @@ class Preprocessor:
     Callan 2019, section 3). With one passage, only the document's start is read (FirstP).
 
     `template` is what surrounds two texts, as in "query: {query} document: {text}</s>", all of it: special tokens are
-    written out. A text by itself stands where the query does, up to `{query}` and from after `{text}`. A space that stands
-    before both is the texts' own, as tokenizers of decoders join a space with the word after it. Null is the tokenizer's
-    own template; if that has nothing between two texts, as in decoders, a new line stands there, and if it has nothing at
-    the end, the end-of-text token.
+    written out, and a backslash with an n is a new line. A text by itself stands where the query does, up to `{query}` and
+    from after `{text}`. A space that stands before both is the texts' own, as tokenizers of decoders join a space with the
+    word after it. Null is the tokenizer's own template; if that has nothing between two texts, as in decoders, a new line
+    stands there, and if it has nothing at the end, the end-of-text token.
     """
 
     def __init__(
@@ -242,16 +243,31 @@ class LoadedPreprocessor:
                 f"The tokenizer of {self.tokenizer.name_or_path!r} puts nothing between or after two texts, and has no "
                 "end-of-text token: set the preprocessor's template, as in '{query}\\n{text}</s>'."
             )
-        middle = template.middle or self._tokens("\n") or (end,)
+        middle = template.middle or self._given_template("{query}\n{text}").middle or (end,)
         return template._replace(middle=middle, suffix=template.suffix or (end,))
 
     def _given_template(self, template: str) -> Template:
-        """The tokens of a template that is given as text."""
-        before, between, after = pieces(template)
-        if before.endswith(" ") and between.endswith(" "):
-            self.before_texts, before, between = " ", before[:-1], between[:-1]
-        second_type = self.tokenizers_template().second_type
-        return Template(self._tokens(before), self._tokens(between), self._tokens(after), second_type)
+        """The tokens of a template that is given as text: those that its pieces have around two words."""
+        parts = pieces(template)
+        before, first, between, second, after = self._in_context(*parts)
+        for self.before_texts in ("", " "):
+            if [first, second] == [self._tokens(self.before_texts + word) for word in _WORDS]:
+                break
+        else:  # one word took the space before it, and the texts would not
+            self.before_texts = ""
+            found = zip(parts, (before, between, after), strict=True)
+            before, between, after = (self._tokens(part) if part.endswith(" ") else ids for part, ids in found)
+        return Template(before, between, after, self.tokenizers_template().second_type)
+
+    def _in_context(self, before: str, between: str, after: str) -> list[tuple[int, ...]]:
+        """The tokens of a template's pieces, and of words between them, in the text that they make together.
+
+        A token belongs to the part in which it ends: a space, to the word after it.
+        """
+        parts = [before, _WORDS[0], between, _WORDS[1], after]
+        encoded, ends = self._backend.encode("".join(parts), add_special_tokens=False), np.cumsum([*map(len, parts)])
+        part_of = np.searchsorted(ends, [max(end, 1) for _, end in encoded.offsets])
+        return [tuple(np.array(encoded.ids)[part_of == number].tolist()) for number in range(len(parts))]
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
@@ -271,7 +287,7 @@ class LoadedPreprocessor:
 
 def pieces(template: str) -> tuple[str, str, str]:
     """What a template has before the query, between the two texts and after them. Raises `ConfigError` for another text."""
-    before, *rest = _PLACES.split(template) if isinstance(template, str) else [""]
+    before, *rest = _PLACES.split(template.replace("\\n", "\n")) if isinstance(template, str) else [""]
     if rest[::2] != ["query", "text"]:
         raise ConfigError(
             f"The template is {template!r}, expected null or a text with {{query}} and then {{text}}, each once, as in "

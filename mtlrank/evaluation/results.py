@@ -111,7 +111,9 @@ def _queries(predictions: Predictions) -> str:
     """query_id and text of each scored query, as the tokenizer reads it."""
     split, tokenizer = predictions.split, load_tokenizer(str(predictions.dataset.folder / "tokenizer"))
     sequences = {query_id: sequence for sequence, (query_id, _) in enumerate(split.ids)}
-    return _tsv([query_id, tokenizer.decode(split.first_text(at).tolist())] for query_id, at in sequences.items())
+    return _tsv(
+        [query_id, tokenizer.decode(split.first_text(at).tolist()).strip()] for query_id, at in sequences.items()
+    )
 
 
 def _predictions(dataset: PreparedDataset, predictions: Predictions) -> str:

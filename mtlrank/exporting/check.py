@@ -40,7 +40,7 @@ def check_scores(head: TrainedHead, score: Score) -> float:
 
 
 def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
-    """Pairs of words of the vocabulary: queries that are not cut, passages of few tokens or more than fit."""
+    """Pairs of words of the vocabulary: queries that are not cut, passages of few tokens or more than fit; one with signs."""
     preprocessor = head.preprocessor()
     tokenizer = preprocessor.tokenizer
     special = set(tokenizer.all_special_ids)
@@ -54,4 +54,5 @@ def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
         query if longest is None or len(tokens) <= longest else words[0]
         for query, tokens in zip(queries, preprocessor.ids(queries), strict=True)
     ]
-    return [(query, " ".join(draw.choices(words, k=lengths[number % 3]))) for number, query in enumerate(cut)]
+    found = [(query, " ".join(draw.choices(words, k=lengths[number % 3]))) for number, query in enumerate(cut)]
+    return [*found, ("a?", 'No! "Never"!!')]

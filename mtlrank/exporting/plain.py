@@ -62,7 +62,7 @@ def plain_head(head: TrainedHead) -> PlainHead:
         raise _refused(head, reason, f"train with model.heads.{head.key}.pooler.layers=[-1]")
     projection: Any = module.projection
     last = projection if type(module) is Linear else projection[-1]
-    hidden = None if type(module) is Linear else projection[:-1]
+    hidden = None if type(module) is Linear or len(projection) == 1 else projection[:-1]
     weight, bias = last.weight, torch.zeros_like(last.weight[:, 0]) if last.bias is None else last.bias
     if isinstance(head.task, Regression):
         weight, bias = weight * head.task.std, bias * head.task.std + head.task.mean

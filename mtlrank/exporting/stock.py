@@ -123,14 +123,29 @@ def stock_tokenizer(head: TrainedHead) -> Any:
     tokenizer = with_template(preprocessor)
     tokenizer.model_max_length = preprocessor.lengths.max_length
     tokenizer.truncation_side = tokenizer.padding_side = "right"  # as mtlrank reads texts
-    ends = preprocessor.template.suffix[-1:]  # stock classifiers of decoders read the last token that is no padding
-    if tokenizer.pad_token is None or (tokenizer.pad_token_id,) == ends:  # attention leaves it out
-        number = next(i for i in (config.pad_token_id, 0, 1) if i is not None and (i,) != ends)
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(number)
+    tokenizer.pad_token = _padding(tokenizer, config, preprocessor.template.suffix[-1:])
     if getattr(config, "type_vocab_size", 0) < 2:  # mtlrank gives all tokens the one type that there is
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved
     return tokenizer
+
+
+def _padding(tokenizer: Any, config: Any, end: tuple[int, ...]) -> str:
+    """A special token to pad with, which attention leaves out.
+
+    No token of texts, as it would be cut out of their words, and not the one that ends them: stock classifiers of decoders
+    read the last token that is no padding.
+    """
+    special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+    for number in (tokenizer.pad_token_id, config.pad_token_id, *special):
+        if number in special and (number,) != end:
+            return str(tokenizer.convert_ids_to_tokens(number))
+    if len(tokenizer) < config.vocab_size:  # the new token has an embedding
+        return "<|padding|>"
+    raise ConfigError(
+        "The tokenizer has no special token to pad texts with but the one that ends them, and the model no embedding for "
+        "another: keep it with format=multitask, which needs none."
+    )
 
 
 def with_template(preprocessor: LoadedPreprocessor) -> Any:
@@ -156,7 +171,8 @@ def with_template(preprocessor: LoadedPreprocessor) -> Any:
         own = [core.normalizer] if core.normalizer else []
         core.normalizer = Sequence([Prepend(preprocessor.before_texts), *own])
     # Classes of families build a tokenizer of their own kind when they are loaded.
-    return PreTrainedTokenizerFast(tokenizer_object=core, **tokenizer.special_tokens_map)
+    settings = {**tokenizer.special_tokens_map, "model_input_names": tokenizer.model_input_names}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **settings)
 
 
 def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str, Any]:

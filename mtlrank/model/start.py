@@ -15,6 +15,7 @@ from mtlrank.checks import differing
 from mtlrank.config import datasets_of
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody
+from mtlrank.model.body.family import is_causal
 from mtlrank.model.head import MTLHead
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.saved import BACKBONE, body_weights, read_model
@@ -24,7 +25,7 @@ from mtlrank.task import Regression, Task
 # Settings for training, of a family's own heads, of caches, of tokens that encoders do not look at, and of tables.
 _NO_COMPUTATION = re.compile(
     "dropout|^_|^initializer_|^(classifier|summary|pooler|decoder|sparse)_|^(bos|eos|cls|sep|mask)_token_id$|^use_cache$|"
-    "^tie_word_embeddings$|^deterministic_|^gradient_checkpointing$|^max_position_embeddings$|^add_cross_attention$"
+    "^tie_word_embeddings$|^deterministic_|^gradient_checkpointing$|^max_position_embeddings$|^add_cross_attention$|^is_causal$"
 )
 
 Labels = Mapping[str, Any]  # facts about a task's training labels, as the manifest of a prepared dataset has them
@@ -46,6 +47,10 @@ def start_body(folder: Path, body: MTLBody) -> None:
         there, here = (getattr(config, key, None) for config in (theirs, mine))
         if there != here:
             raise refusal(f"{key} is {there} in model.start_from, {here} in this body.")
+    if is_causal(mine) and not is_causal(theirs):  # the other way round is how decoders become bidirectional
+        raise ConfigError(
+            "In the body of model.start_from each token reads the whole text: set model.body.bidirectional=true."
+        )
     weights = body_weights(folder)
     try:
         body.load_plain(weights)

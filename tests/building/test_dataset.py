@@ -108,5 +108,6 @@ def test_prepared_folders_tell_apart_what_is_made_differently():
     assert usual == folder("training.epochs=9", "datamodule.dataset.datasets.msm_bm25.name=other")
     assert usual != folder("datamodule.dataset.datasets.msm_bm25.per_query=9")
     assert usual != folder("model.body.backbone=other")
+    assert usual != folder(f'template="{"a prompt, " * 99}{{query}} {{text}}"')  # too long for a name of a file
     stemmed = "collection.test={id: mtlrank-embedded/test, bm25: {stemmer: porter}}"
     assert len({usual, folder(stemmed), folder(stemmed, "collection.test.bm25.stemmer=english")}) == 3

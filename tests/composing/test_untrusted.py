@@ -36,6 +36,10 @@ def test_overrides_from_outside_cannot_name_code_secrets_or_files(override):
         compose_config([override], trusted=False)
 
 
+def test_a_template_may_come_from_outside():
+    assert pipeline_config({}, ['template="Q: {query}\nD: {text}"'])["template"] == "Q: {query}\nD: {text}"
+
+
 @pytest.mark.parametrize("key", ["data_dir", "trainer.precision", "model.start_from", "tasks"])
 def test_parameters_from_outside_cannot_read_secrets(key):
     secret = "${oc.env:SECRET}"

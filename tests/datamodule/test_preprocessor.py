@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -118,23 +119,34 @@ def sequence(preprocessor, *texts):
     return PackedPairs([Candidate(0, "", query, text)], preprocessor).collate(np.array([0])).input_ids.tolist()
 
 
+TOKENIZERS = {
+    "bytes": decoders.tokenizer,
+    "marks by a normalizer": partial(decoders.with_word_marks, by_normalizer=True),
+    "marks by a pre-tokenizer": partial(decoders.with_word_marks, by_normalizer=False),
+}
+
+
+SPACED = ["query: {query} document: {text}END", "<Q>: {query}\n<D>: {text}\nEND"]
+
+
 @pytest.mark.parametrize(
-    "template",
-    [
-        "query: {query} document: {text}" + decoders.END,
-        "<Query>: {query}\n<Document>: {text}\n" + decoders.END,
-        "{query}\n{text}" + decoders.END,
-    ],
+    ("kind", "template"),
+    # Elsewhere, tokenizers with marks begin each text with one, also after a new line.
+    [*((kind, template) for kind in TOKENIZERS for template in SPACED), ("bytes", "{query}\n{text}END")],
 )
 @pytest.mark.parametrize(
-    "pair", [("Who married Mira Halden?", "In 1874, Mira married."), ("é", " two  blanks "), ("a", "b")]
+    "pair", [("Who married Mira Halden", "In 1874, Mira married"), ("é", "two  blanks"), ("a", "b")]
 )
-def test_texts_in_a_template_have_the_tokens_of_the_joined_text(decoder, template, pair):
-    preprocessor = Preprocessor(decoder, template=template).load()
+def test_texts_in_a_template_have_the_tokens_of_the_joined_text(tmp_path, kind, template, pair):
+    tokenizer = TOKENIZERS[kind]()
+    tokenizer.save_pretrained(tmp_path)
+    template = template.replace("END", tokenizer.eos_token)
+    preprocessor = Preprocessor(str(tmp_path), template=template).load()
     joined = template.replace("{query}", pair[0]).replace("{text}", pair[1])
-    assert sequence(preprocessor, *pair) == preprocessor.tokenizer(joined)["input_ids"]
+    expected = tokenizer.backend_tokenizer.encode(joined, add_special_tokens=False).ids
+    assert sequence(preprocessor, *pair) == expected
     before, _, after = template.replace("{text}", "{query}").split("{query}")
-    alone = preprocessor.tokenizer(before + pair[1] + after)["input_ids"]
+    alone = tokenizer.backend_tokenizer.encode(before + pair[1] + after, add_special_tokens=False).ids
     assert sequence(preprocessor, pair[1]) == alone
 
 

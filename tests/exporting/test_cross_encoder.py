@@ -19,6 +19,7 @@ from tests.exports import (
         ("roberta", MLP_ON_CLS),
         ("distilbert", LINEAR_ON_AVERAGE),
         ("modernbert", head_of("average")),
+        ("bert", [*head_of("cls"), 'template="[CLS] query: {query} [SEP] document: {text} [SEP]"']),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -83,22 +83,25 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     packing: Packing | None = None,
-    is_causal: bool = False,
+    is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Hugging Face's attention interface on packed tokens: everything is (1, heads, tokens, head size).
 
     A token attends to the tokens of its own sequence that are less than `sliding_window` away and, if `is_causal`, not
-    after it. Keys and values may have fewer heads, each for several of the queries (Ainslie et al. 2023, GQA). Returns
-    (1, tokens, heads, head size). On a GPU in half precision torch's kernel for sequences of any length does it all at
-    once. It has no dropout, so with dropout, in full precision, on GPUs before Ampere, or with heads of a size that the
-    kernel does not take, the tokens are laid out in a padded grid for the attention alone.
+    after it. False, not None, is of decoders that are bidirectional: there the window includes those just so far away. Keys
+    and values may have fewer heads, each for several of the queries (Ainslie et al. 2023, GQA). Returns (1, tokens, heads,
+    head size).
+
+    On a GPU in half precision torch's kernel for sequences of any length does it all at once. It has no dropout, so with
+    dropout, in full precision, on GPUs before Ampere, or with heads of a size that the kernel does not take, the tokens are
+    laid out in a padded grid for the attention alone.
     """
     assert packing is not None, "packed attention needs packing=..."
-    within = packing.max_seqlen if sliding_window is None else sliding_window
+    within = packing.max_seqlen if sliding_window is None else sliding_window + (is_causal is False)
     if shared := query.shape[1] // key.shape[1] - 1:
         key, value = (states.repeat_interleave(1 + shared, dim=1) for states in (key, value))
-    reach = Reach(None if within >= packing.max_seqlen else within - 1, is_causal)
+    reach = Reach(None if within >= packing.max_seqlen else within - 1, bool(is_causal))
     if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
         q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
         ends, longest = packing.cu_seqlens, packing.max_seqlen

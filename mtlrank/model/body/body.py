@@ -69,9 +69,9 @@ class MTLBody(nn.Module):
         changed = _dropouts(self.family, config.model_type, attention_dropout, dropout)
         self.encoder = load_encoder(backbone, pretrained=pretrained, **changed)
         self.config = self.encoder.config
-        if bidirectional and not self.is_causal:
+        if bidirectional and not (self.family and self.family.is_decoder):
             raise ConfigError(f"model.body.bidirectional is true, but {backbone} is so already: expected false.")
-        if self.is_causal:
+        if self.is_causal:  # of a saved bidirectional one, the config says it already
             self.config.is_causal = not bidirectional  # where transformers looks too
         self.activation_checkpointing = activation_checkpointing
         if initialisation not in (None, "mimetic"):

@@ -120,6 +120,8 @@ def _nothing(encoder: Any) -> nn.Module:
     return nn.Identity()
 
 
+_OF_A_BATCH = ("dynamic", "longrope")  # kinds of rotary positions
+
 _BERT = Family(
     embed=_bert_embed,
     layers=lambda e: e.encoder.layer,
@@ -176,6 +178,12 @@ def check_config(config: Any, name: str) -> None:
     """Refuse a config of a known family without what its layers are driven with."""
     if getattr(config, "type_vocab_size", 1) < 1:
         raise ConfigError(f"The config of {name!r} has type_vocab_size {config.type_vocab_size}, expected at least 1.")
+    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if kind in _OF_A_BATCH:
+        raise ConfigError(
+            f"The config of {name!r} has the rope_type {kind}, whose positions depend on the longest text of a batch, so "
+            "that scores would: choose another body, or another rope_type (linear, yarn and llama3 are of each text)."
+        )
     if FAMILIES[config.model_type] is _ROBERTA and config.pad_token_id is None:
         raise ConfigError(
             f"The config of {name!r} has no pad_token_id, from which {config.model_type} counts positions. Set it there "

@@ -414,8 +414,9 @@ def test_the_last_token_of_a_decoder_reads_the_whole_text_and_of_a_bidirectional
         assert model.is_causal != bidirectional
 
 
-def test_a_bidirectional_decoder_is_hugging_faces_with_its_config(tmp_path):
-    model, data = body(decoders.write_decoder(tmp_path, "llama"), bidirectional=True), batch(LENGTHS)
+@pytest.mark.parametrize("kind", decoders.KINDS)
+def test_a_bidirectional_decoder_is_hugging_faces_with_its_config(tmp_path, kind):
+    model, data = body(decoders.write_decoder(tmp_path, kind), bidirectional=True), batch(LENGTHS)
     model.encoder.config.save_pretrained(tmp_path)
     states = whole(model, data)[3]
     reference = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
@@ -429,3 +430,23 @@ def test_an_encoder_is_bidirectional_already(tmp_path):
     AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="model.body.bidirectional is true, but .* is so already: expected false"):
         body(tmp_path, bidirectional=True)
+
+
+@pytest.mark.parametrize("kind", ["llama3", "yarn", "linear"])
+def test_positions_of_long_texts_are_those_of_each_text(tmp_path, kind):
+    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8}
+    rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if kind == "llama3" else {}
+    model, data = body(decoders.write_decoder(tmp_path, "llama", rope_parameters=rope)), batch(LENGTHS)
+    states = whole(model, data)[3]
+    reference = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    for start, end in zip(data.cu_seqlens, data.cu_seqlens[1:], strict=False):
+        expected = reference(input_ids=data.input_ids[None, start:end]).last_hidden_state[0]
+        torch.testing.assert_close(states[start:end], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_positions_that_depend_on_the_batch_are_refused(tmp_path):
+    folder = decoders.write_decoder(
+        tmp_path, "llama", rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    )
+    with pytest.raises(ConfigError, match="has the rope_type dynamic, whose positions depend on the longest text"):
+        body(folder)
