@@ -82,6 +82,11 @@ def test_a_broken_pipe_to_something_else_is_no_reader_that_is_gone():
             "mtlrank: This user has no home folder, where libraries keep files: set HOME to one that can be written.\n",
         ),
         (
+            "RuntimeError(\"Symlink loop from '/data/loop'\")",
+            4,
+            "mtlrank: Cannot read or write: Symlink loop from '/data/loop'. Choose another place, or fix this one.\n",
+        ),
+        (
             "SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')",
             4,
             "mtlrank: Cannot read or write: No space left on device. Free some space, or choose another place.\n",

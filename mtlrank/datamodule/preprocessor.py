@@ -243,18 +243,16 @@ class LoadedPreprocessor:
                 f"The tokenizer of {self.tokenizer.name_or_path!r} puts nothing between or after two texts, and has no "
                 "end-of-text token: set the preprocessor's template, as in '{query}\\n{text}</s>'."
             )
-        middle = template.middle or self._given_template("{query}\n{text}").middle or (end,)
+        middle = template.middle or self._in_context("", "\n", "")[2] or (end,)
         return template._replace(middle=middle, suffix=template.suffix or (end,))
 
     def _given_template(self, template: str) -> Template:
         """The tokens of a template that is given as text: those that its pieces have around two words."""
         parts = pieces(template)
         before, first, between, second, after = self._in_context(*parts)
-        for self.before_texts in ("", " "):
-            if [first, second] == [self._tokens(self.before_texts + word) for word in _WORDS]:
-                break
-        else:  # one word took the space before it, and the texts would not
-            self.before_texts = ""
+        leads = [lead for lead in ("", " ") if [first, second] == [self._tokens(lead + word) for word in _WORDS]]
+        self.before_texts = next(iter(leads), "")
+        if not leads:  # one word took the space before it, and the texts would not
             found = zip(parts, (before, between, after), strict=True)
             before, between, after = (self._tokens(part) if part.endswith(" ") else ids for part, ids in found)
         return Template(before, between, after, self.tokenizers_template().second_type)

@@ -40,7 +40,7 @@ def check_scores(head: TrainedHead, score: Score) -> float:
 
 
 def _pairs(head: TrainedHead) -> list[tuple[str, str]]:
-    """Pairs of words of the vocabulary: queries that are not cut, passages of few tokens or more than fit; one with signs."""
+    """Pairs of words of the vocabulary: queries that are not cut, passages of few tokens or more than fit; one of signs."""
     preprocessor = head.preprocessor()
     tokenizer = preprocessor.tokenizer
     special = set(tokenizer.all_special_ids)

@@ -99,8 +99,8 @@ def packed_attention(
     """
     assert packing is not None, "packed attention needs packing=..."
     within = packing.max_seqlen if sliding_window is None else sliding_window + (is_causal is False)
-    if shared := query.shape[1] // key.shape[1] - 1:
-        key, value = (states.repeat_interleave(1 + shared, dim=1) for states in (key, value))
+    if (sharing := query.shape[1] // key.shape[1]) > 1:
+        key, value = (states.repeat_interleave(sharing, dim=1) for states in (key, value))
     reach = Reach(None if within >= packing.max_seqlen else within - 1, bool(is_causal))
     if dropout == 0.0 and _has_kernel(query.device, query.dtype, query.shape[-1]):
         q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))

@@ -201,7 +201,8 @@ class MTLBody(nn.Module):
         frozen = f", {self.frozen_layers} layers frozen" if self.frozen_layers else ""
         adapted = f", LoRA {dict(sorted(self.lora.items()))}" if self.lora is not None else ""
         separate = f", {self.separate_layers} layers separate" if self.separate_layers else ""
-        return f"{self.backbone}{frozen}{adapted}{separate}"
+        mask = ", bidirectional" if self.family and self.family.is_decoder and not self.is_causal else ""
+        return f"{self.backbone}{frozen}{adapted}{separate}{mask}"
 
     def merge(self) -> None:
         """Merge low-rank updates into the weights that they adapt. The hidden states stay the same."""

@@ -11,6 +11,9 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import Packing
 
 
+_OF_A_BATCH = ("dynamic", "longrope")  # kinds of rotary positions that depend on all texts of a batch
+
+
 class Family(NamedTuple):
     """How to drive a body layer by layer. Everything is (1, tokens, hidden)."""
 
@@ -119,8 +122,6 @@ def _no_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[i
 def _nothing(encoder: Any) -> nn.Module:
     return nn.Identity()
 
-
-_OF_A_BATCH = ("dynamic", "longrope")  # kinds of rotary positions
 
 _BERT = Family(
     embed=_bert_embed,

@@ -25,13 +25,15 @@ class Pooler(nn.Module, ABC):
     num_spans = 0  # spans that an item must have
     needs_pairs = False  # whether a sequence must hold two texts
     only: OneToken | None = (
-        None  # the one token of a sequence that is read: then states are (sequences, hidden), and cost less
+        None  # "first" or "last", if one token is read: states are (sequences, hidden), and cost less
     )
 
     def __init__(self, body_dim: int, num_layers: int, layers: Sequence[int | float] = (-1,)) -> None:
         super().__init__()
         if not layers:
             raise ConfigError("A pooler needs at least one layer, as in layers=[-1].")
+        if self.only not in (None, "first", "last"):
+            raise ConfigError(f"{type(self).__name__}.only is {self.only!r}, expected None, 'first' or 'last'.")
         self.layers = [resolve_layer(layer, num_layers) for layer in layers]
         self.body_dim = body_dim
 

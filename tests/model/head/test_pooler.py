@@ -132,3 +132,11 @@ def test_heads_take_their_sizes_from_body_and_task(cls):
     head = cls(WIDTH, 4, 3, pooler=lambda body_dim, num_layers: SpanAverage(body_dim, num_layers, [2], num_spans=1))
     assert head.layers == [2]
     assert head([torch.randn(8, WIDTH)], with_spans([5, 3])).shape == (2, 3)
+
+
+def test_a_token_that_a_pooler_cannot_read_alone_is_refused():
+    class Middle(Average):
+        only = "middle"
+
+    with pytest.raises(ConfigError, match="Middle.only is 'middle', expected None, 'first' or 'last'"):
+        Middle(WIDTH, 1)
