@@ -10,7 +10,6 @@ from mtlrank.backbone import DECODERS
 from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import Packing
 
-
 _OF_A_BATCH = ("dynamic", "longrope")  # kinds of rotary positions that depend on all texts of a batch
 
 
