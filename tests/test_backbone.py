@@ -17,6 +17,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    PhiConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
     T5Config,
@@ -25,7 +26,7 @@ from transformers import (
 
 from mtlrank.annotate.annotator import Pair
 from mtlrank.annotate.sem_sim import SemanticSimilarity
-from mtlrank.backbone import check_encoder, load_config, load_encoder, load_tokenizer, max_length_of
+from mtlrank.backbone import check_kind, load_config, load_encoder, load_tokenizer, max_length_of
 from mtlrank.errors import ConfigError
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -96,7 +97,7 @@ def test_an_annotators_model_too(hub):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (LlamaConfig(), "llama: a family that writes text"),
+        (PhiConfig(), "phi: a family that writes text"),
         (GPT2Config(architectures=["GPT2ForSequenceClassification"]), "gpt2: a family that writes text"),
         (XLNetConfig(), "xlnet: a family that writes text"),
         (BertConfig(is_decoder=True), "bert: is_decoder is true"),
@@ -107,10 +108,14 @@ def test_an_annotators_model_too(hub):
 )
 def test_what_is_no_encoder_is_refused_by_its_config(tmp_path, config, reason):
     config.save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=f"is no encoder \\({reason}\\). mtlrank trains encoders"):
+    with pytest.raises(
+        ConfigError,
+        match=f"is no encoder \\({reason}\\). Choose an encoder, .* or a decoder of these families: llama, ",
+    ):
         max_length_of(str(tmp_path))
 
 
 def test_an_encoder_of_a_family_that_also_writes_text_is_none_the_less_one():
-    for config in (RobertaConfig(), BertGenerationConfig(), Gemma3TextConfig(use_bidirectional_attention=True)):
-        check_encoder("name", config)
+    embedding = Gemma3TextConfig(use_bidirectional_attention=True)
+    for config in (RobertaConfig(), BertGenerationConfig(), embedding, LlamaConfig()):
+        check_kind("name", config)
