@@ -168,7 +168,7 @@ class Preprocessor:
 class LoadedPreprocessor:
     """A preprocessor whose tokenizer is loaded."""
 
-    def __init__(self, tokenizer: Any, lengths: Lengths, template: str | None = None) -> None:
+    def __init__(self, tokenizer: Any, lengths: Lengths, template: str | None) -> None:
         self.tokenizer = tokenizer
         self.lengths = lengths
         self._backend = tokenizer.backend_tokenizer

@@ -62,8 +62,8 @@ def stock_model(head: TrainedHead) -> Any:
 
     plain, body = plain_head(head), head.model.body
     model_type = stock_type(head)
-    units = _UNITS[CLASSIFIERS[model_type][1]] if model_type not in DECODERS else 1
-    if plain.hidden is None and len(plain.bias) > (most := body.out_dim // units):
+    _, *after = CLASSIFIERS[model_type]
+    if after and plain.hidden is None and len(plain.bias) > (most := body.out_dim // _UNITS[after[0]]):
         raise ConfigError(
             f"Head {head.name!r} has {len(plain.bias)} classes, and the stock classifier of {model_type} has room for "
             f"{most}. Instead, keep it with format=multitask; or, on BERT or ELECTRA, train with "
@@ -194,11 +194,13 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
 
 def _fill(model: Any, plain: PlainHead, model_type: str) -> None:
     """Give a family's classifier the weights that compute the head."""
-    if model_type in DECODERS:
-        model.score.weight.copy_(plain.weight)
+    first, *after = CLASSIFIERS[model_type]
+    dense = model.get_submodule(first)
+    if not after:
+        dense.weight.copy_(plain.weight)
         return
-    first, activation, *norm, last = CLASSIFIERS[model_type]
-    dense, out = model.get_submodule(first), model.get_submodule(last)
+    activation, *norm, last = after
+    out = model.get_submodule(last)
     if activation is nn.Tanh:
         through_tanh(dense, out, plain)
     elif plain.hidden is not None:

@@ -139,7 +139,7 @@ class PreparedDataset(ABC):
 
         Only shards with equal `fingerprint`s are merged. If `check` raises once all is read, there is no folder.
         """
-        self.shard, self.reading = shard, reading
+        self._begin(shard, reading)
         preprocessor = self.preprocessor.load()
         with new_folder(target) as folder, _rare_collection():
             splits = {}
@@ -166,6 +166,10 @@ class PreparedDataset(ABC):
         """
         description = {"key": key or self.name, "name": self.name, "licence": licence}
         merge_shards(target, shards, self.task, description, max_bad_rows)
+
+    def _begin(self, shard: Shard, reading: Reading) -> None:
+        """Before a shard is read: what belongs to another one is forgotten."""
+        self.shard, self.reading = shard, reading
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
         groups = set[int]()

@@ -1,6 +1,6 @@
 """Rankings: queries with judged documents and first-stage candidates."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,17 +145,10 @@ class IRDataset(PreparedDataset):
         self._collections: dict[str, Collection] = {}
         self._candidates: dict[str, dict[str, RankedDocs]] = {}
 
-    def prepare_shard(
-        self,
-        target: Path,
-        shard: Shard,
-        reading: Reading,
-        fingerprint: str = "",
-        check: Callable[[], None] | None = None,
-    ) -> None:
+    def _begin(self, shard: Shard, reading: Reading) -> None:
+        super()._begin(shard, reading)
         self._collections.clear()  # they belong to another shard and reading
         self._candidates.clear()
-        super().prepare_shard(target, shard, reading, fingerprint, check)
 
     def records(self, split: str) -> Iterable[Record]:
         if split == "train":

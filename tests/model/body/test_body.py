@@ -18,7 +18,7 @@ from transformers import (
 
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody, Part
-from mtlrank.model.body.attention import Packing, Reach, in_a_grid, one_by_one, packed_attention
+from mtlrank.model.body.attention import Packing
 from mtlrank.model.body.family import hidden_of
 from tests import decoders
 from tests.batches import batch
@@ -230,67 +230,6 @@ def test_a_layer_learns_as_its_own_forward_does(tmp_path, kind, is_half):
     torch.testing.assert_close(*gradients, rtol=0.01 if is_half else 0, atol=0.01 if is_half else 0)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("reach", [Reach(), Reach(2), Reach(is_causal=True), Reach(2, is_causal=True)])
-def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, reach):
-    """What a GPU does in full precision, or with dropout, is what a CPU does."""
-    packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
-    q, k, v = (torch.randn(1, 2, 27, 8) for _ in range(3))
-    found = [way(q, k, v, None, 0.0, reach, packing) for way in (one_by_one, in_a_grid)]
-    torch.testing.assert_close(*found)
-    dropped = in_a_grid(q, k, v, None, dropout, reach, packing)
-    assert torch.equal(dropped, found[1]) == (dropout == 0.0)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("head_size", [8, 26, 64])  # the kernel takes no 26
-@pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize("key_heads", [1, 2])
-@pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_gpu_attends_as_a_cpu_does(dtype, window, key_heads, is_causal, head_size):
-    """Forwards and backwards, with an empty second text among the sequences."""
-    ends = torch.tensor([0, 7, 7, 10, 22, 27], dtype=torch.int32)
-    start = torch.randn(3, 1, 2, 27, head_size)
-    found = []
-    for device, kind in (("cpu", torch.float32), ("cuda", dtype)):
-        states = start.detach().to(device, kind).requires_grad_()
-        packing = Packing(ends.to(device), 27, 12)
-        query, key, value = states[0], states[1, :, :key_heads], states[2, :, :key_heads]
-        limits = {"sliding_window": window, "is_causal": is_causal}
-        mixed, _ = packed_attention(None, query, key, value, None, packing=packing, **limits)
-        mixed.float().square().sum().backward()
-        found.append((mixed.float().cpu(), states.grad.float().cpu()))
-    most = {torch.float32: 1e-5, torch.float16: 0.003, torch.bfloat16: 0.02}[dtype]
-    for mine, expected in zip(found[1], found[0], strict=True):
-        assert (mine - expected).norm() < most * expected.norm()
-
-
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ({"sliding_window": 2}, [0.5, 1, 2, 3, 4, 4.5]),
-        ({"is_causal": True}, [0, 0.5, 1, 1.5, 2, 2.5]),
-        ({"sliding_window": 3, "is_causal": True}, [0, 0.5, 1, 2, 3, 4]),
-    ],
-)
-def test_a_token_sees_its_window_and_what_is_before_it(limits, expected):
-    """Without a preference, a token becomes the mean of those that it sees."""
-    packing = Packing(torch.tensor([0, 6], dtype=torch.int32), 6, 6)
-    q = torch.zeros(1, 1, 6, 4)
-    v = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 1, 6, 4)
-    mixed, _ = packed_attention(None, q, q, v, None, packing=packing, **limits)
-    assert mixed[0, :, 0, 0].tolist() == pytest.approx(expected)
-
-
-def test_keys_and_values_may_be_shared_by_several_queries():
-    packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
-    q, k, v = torch.randn(1, 4, 27, 8), torch.randn(1, 2, 27, 8), torch.randn(1, 2, 27, 8)
-    shared, _ = packed_attention(None, q, k, v, None, packing=packing)
-    repeated = (states[:, [0, 0, 1, 1]] for states in (k, v))
-    torch.testing.assert_close(shared, packed_attention(None, q, *repeated, None, packing=packing)[0])
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in PADDED])
 def test_a_gpu_in_half_precision_gives_what_a_cpu_gives(tmp_path, kind):
@@ -398,55 +337,3 @@ def test_more_frozen_layers_than_there_are_is_an_error(tmp_path):
         body(tmp_path, frozen_layers="none")
     with pytest.raises(ConfigError, match="model.body.frozen_layers: layer 7 is deeper than the body"):
         body(tmp_path, frozen_layers=7)
-
-
-@pytest.mark.parametrize("kind", decoders.KINDS)
-def test_the_last_token_of_a_decoder_reads_the_whole_text_and_of_a_bidirectional_one_all_do(tmp_path, kind):
-    folder = decoders.write_decoder(tmp_path, kind, num_hidden_layers=6)  # windows are short
-    data = batch([9])
-    for bidirectional in (False, True):
-        model = body(folder, bidirectional=bidirectional)
-        changed = data._replace(input_ids=data.input_ids.clone())
-        changed.input_ids[4] += 1
-        states, others = (encode(model, each, [Part([6], 1, 9)])[0][0] for each in (data, changed))
-        moved = {token for token in range(9) if not torch.equal(states[token], others[token])}
-        assert moved == set(range(9) if bidirectional else range(4, 9))
-        assert model.is_causal != bidirectional
-
-
-@pytest.mark.parametrize("kind", decoders.KINDS)
-def test_a_bidirectional_decoder_is_hugging_faces_with_its_config(tmp_path, kind):
-    model, data = body(decoders.write_decoder(tmp_path, kind), bidirectional=True), batch(LENGTHS)
-    model.encoder.config.save_pretrained(tmp_path)
-    states = whole(model, data)[3]
-    reference = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
-    for start, end in zip(data.cu_seqlens, data.cu_seqlens[1:], strict=False):
-        expected = reference(input_ids=data.input_ids[None, start:end]).last_hidden_state[0]
-        torch.testing.assert_close(states[start:end], expected, atol=1e-5, rtol=1e-5)
-    assert not body(tmp_path).is_causal
-
-
-def test_an_encoder_is_bidirectional_already(tmp_path):
-    AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="model.body.bidirectional is true, but .* is so already: expected false"):
-        body(tmp_path, bidirectional=True)
-
-
-@pytest.mark.parametrize("kind", ["llama3", "yarn", "linear"])
-def test_positions_of_long_texts_are_those_of_each_text(tmp_path, kind):
-    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8}
-    rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if kind == "llama3" else {}
-    model, data = body(decoders.write_decoder(tmp_path, "llama", rope_parameters=rope)), batch(LENGTHS)
-    states = whole(model, data)[3]
-    reference = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
-    for start, end in zip(data.cu_seqlens, data.cu_seqlens[1:], strict=False):
-        expected = reference(input_ids=data.input_ids[None, start:end]).last_hidden_state[0]
-        torch.testing.assert_close(states[start:end], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_positions_that_depend_on_the_batch_are_refused(tmp_path):
-    folder = decoders.write_decoder(
-        tmp_path, "llama", rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
-    )
-    with pytest.raises(ConfigError, match="has the rope_type dynamic, whose positions depend on the longest text"):
-        body(folder)
