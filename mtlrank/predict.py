@@ -39,7 +39,7 @@ def run(config: Config) -> int:
     shard = Shard.parse(config["shard"])
     if output.suffix in (".tsv", ".csv", ".run", ".parquet"):
         raise ConfigError(f"output is {str(output)!r}, but predictions are JSON Lines: end its name in .jsonl.")
-    check_output(output, {"input": config["input"]})
+    check_output(output, {"input": config["input"]}, shard)
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], kinds="any")
     scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])

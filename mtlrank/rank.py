@@ -48,7 +48,7 @@ def run(config: Config) -> int:
     layout, output = _format(config), local_path(config["output"])
     shard = Shard.parse(config["shard"])
     _check_sources(config)
-    check_output(output, {name: config[name] for name in ("input", *_SOURCES[1:])})
+    check_output(output, {name: config[name] for name in ("input", *_SOURCES[1:])}, shard)
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"])
     scorer = head.scorer(config["batch_size"], max_passages=config["max_passages"], is_compiled=config["compile"])

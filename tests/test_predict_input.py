@@ -31,7 +31,7 @@ def predicted(model, tmp_path):
     """Predict with some settings; gives the lines that are written."""
 
     def run(head, **values):
-        output = tmp_path / values.pop("output", "out.jsonl")
+        output = tmp_path / values.pop("output", f"out-{values.get('shard', '').split('/')[0]}.jsonl")
         predict.run(settings("predict", model_dir=model, head=head, output=output, **values))
         return output.read_text().splitlines()
 

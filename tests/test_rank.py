@@ -48,7 +48,7 @@ def ranked(model, tmp_path):
     """Rank with some settings; gives the lines that are written."""
 
     def run(**values):
-        output = tmp_path / values.pop("output", "out.run")
+        output = tmp_path / values.pop("output", f"out-{(values.get('shard') or '').split('/')[0]}.run")
         rank.run(settings("rank", model_dir=model, head="trec2019", output=output, **values))
         return output.read_text().splitlines()
 
@@ -149,7 +149,9 @@ def test_shards_together_are_the_whole(ranked, retrieve):
 def test_shards_of_pairs_keep_a_query_together_and_may_be_empty(ranked, tmp_path):
     pairs = rows()
     as_tsv(tmp_path / "pairs.tsv", pairs)
-    found = [ranked(input=tmp_path / "pairs.tsv", output="out.tsv", shard=f"{number}/40") for number in range(1, 41)]
+    found = [
+        ranked(input=tmp_path / "pairs.tsv", output=f"{number}.tsv", shard=f"{number}/40") for number in range(1, 41)
+    ]
     queries = [{line.split("\t")[0] for line in shard} for shard in found]
     assert sum(len(shard) for shard in found) == len(pairs)
     assert set() in queries

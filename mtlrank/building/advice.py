@@ -10,6 +10,7 @@ from mtlrank.building.devices import is_on_gpus
 from mtlrank.config import Config
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.loop.loss import Combiner, DynamicWeightAverage
+from mtlrank.model.body import MTLBody
 from mtlrank.progress import warn
 from mtlrank.task.distillation import Distillation
 from mtlrank.words import of_dataset
@@ -18,9 +19,10 @@ _HIGH_RATE = 2e-4
 _WIDE, _USUAL = 50.0, 3.0  # standard deviations of scores: a teacher's that are warned of, and a head's
 
 
-def advise(config: Config, datasets: Mapping[str, PreparedDataset], loss: Combiner) -> None:
+def advise(config: Config, body: MTLBody, datasets: Mapping[str, PreparedDataset], loss: Combiner) -> None:
     """Warn before the training starts."""
     _check_body(config)
+    _check_lengths(body, datasets)
     _check_rate(config)
     _check_epochs(config, loss)
     _check_speed(config["trainer"])
@@ -37,6 +39,14 @@ def _check_body(config: Config) -> None:
             "experiment=finetune has a pretrained one, as have model/body=bert_base_uncased and model/body=pretrained "
             "model.body.backbone=..."
         )
+
+
+def _check_lengths(body: MTLBody, datasets: Mapping[str, PreparedDataset]) -> None:
+    """Rotary positions have no end, but a body has learnt them up to one."""
+    most = getattr(body.config, "max_position_embeddings", None)
+    longest = max(dataset.preprocessor.lengths.max_length for dataset in datasets.values())
+    if body.max_length is None and most and longest > most:
+        warn(f"max_length is {longest}, but {body.backbone} was trained with texts of up to {most} tokens")
 
 
 def _check_rate(config: Config) -> None:

@@ -62,7 +62,7 @@ def build_loop(
             "loop.optimizer has momentum and fused=true: torch's kernel fails in a step without samples of some task, as "
             "its weights have no momentum yet. Set loop.optimizer.fused=false."
         )
-    advise(config, datasets, loop.loss)
+    advise(config, model.body, datasets, loop.loss)
     return loop
 
 

@@ -6,7 +6,9 @@ import torch
 
 from mtlrank.building import advice
 from mtlrank.loop.loss import DynamicWeightAverage
+from mtlrank.model.body import MTLBody
 from mtlrank.task.distillation import MarginMSE
+from tests.decoders import write_decoder
 
 
 @pytest.mark.parametrize(("spread", "scale", "warned"), [(2e6, 1.0, True), (2e6, 1e-6, False), (10.0, 1.0, False)])
@@ -21,14 +23,22 @@ def test_scores_of_a_teacher_that_are_no_logits_are_warned_of(capsys, spread, sc
 
 def test_the_tiny_body_is_not_for_other_data(config, datasets, capsys):
     loss = DynamicWeightAverage({})
-    advice.advise(config, datasets, loss)
+    advice.advise(config, MTLBody(config["model"]["body"]["backbone"], pretrained=False), datasets, loss)
     assert "the tiny body" not in capsys.readouterr().err
     mixture = config["datamodule"]["dataset"]
     preprocessor = mixture["datasets"]["trec2019"]["preprocessor"]  # the tokenizer is the body's
     own = {"_target_": "my_data.MyDataset", "name": "mine", "path": "my_files", "preprocessor": preprocessor}
     changed = {**mixture, "datasets": {**mixture["datasets"], "mine": own}}
-    advice.advise({**config, "datamodule": {**config["datamodule"], "dataset": changed}}, datasets, loss)
+    advice._check_body({**config, "datamodule": {**config["datamodule"], "dataset": changed}})
     assert "the tiny body is for the invented collection, and not for other data (mine)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("most", "told"), [(255, True), (256, False)])
+def test_texts_longer_than_rotary_positions_were_trained_with_are_told(datasets, tmp_path, capsys, most, told):
+    write_decoder(tmp_path, "qwen3", max_position_embeddings=most)
+    advice._check_lengths(MTLBody(str(tmp_path)), datasets)
+    expected = f"max_length is 256, but {tmp_path} was trained with texts of up to 255 tokens"
+    assert (expected in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize(("epochs", "told"), [(2, True), (3, False)])
