@@ -31,10 +31,12 @@ class Documents(Protocol):
 class Annotator(ABC):
     """Labels pairs by rule or by model. One that `reads_query` labels pairs; another labels each passage once.
 
-    `spans_in` says which text the spans of its records are in.
+    `spans_in` says which text the spans of its records are in, `tags` whether these are all words of it, labelled with BIO
+    tags.
     """
 
     reads_query = True
+    tags = False
     spans_in: Literal["text", "query"] = "text"
 
     @abstractmethod

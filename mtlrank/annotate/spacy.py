@@ -10,6 +10,7 @@ from mtlrank.annotate.annotator import Annotator, Documents, Pair
 from mtlrank.annotate.mentions import mention_pairs
 from mtlrank.batch import Record, Span
 from mtlrank.errors import ConfigError, one_line
+from mtlrank.tags import OUTSIDE
 
 
 class SpacyAnnotator(Annotator):
@@ -48,13 +49,32 @@ class SpacyAnnotator(Annotator):
 
 
 class NamedEntities(SpacyAnnotator):
-    """The types of a passage's entities."""
+    """The types of a passage's entities or, with `tags`, the BIO tags of all its words, by which entities are found."""
+
+    def __init__(self, pipeline: str, batch_size: int = 64, tags: bool = False) -> None:
+        super().__init__(pipeline, batch_size)
+        self.tags = tags
 
     def records(self, pairs: Sequence[Pair], documents: Documents) -> Iterator[Record]:
         for number, pair, document in self.parsed(pairs):
-            for entity in document.ents:
-                span = (entity.start_char, entity.end_char)
-                yield Record("-", pair.doc_id, None, pair.text, entity.label_, (span,), number)
+            labelled = _tagged_words(document) if self.tags else _entities(document)
+            for span, label in labelled:
+                yield Record("-", pair.doc_id, None, pair.text, label, (span,), number)
+
+
+def _entities(document: Any) -> Iterator[tuple[Span, str]]:
+    for entity in document.ents:
+        yield (entity.start_char, entity.end_char), entity.label_
+
+
+def _tagged_words(document: Any) -> Iterator[tuple[Span, str]]:
+    tags = dict[int, str]()
+    for entity in document.ents:
+        words = (token for token in entity if not token.is_space)
+        tags |= {word.i: f"{'I' if place else 'B'}-{entity.label_}" for place, word in enumerate(words)}
+    for word in document:
+        if not word.is_space:
+            yield (word.idx, word.idx + len(word)), tags.get(word.i, OUTSIDE)
 
 
 class Coreference(SpacyAnnotator):

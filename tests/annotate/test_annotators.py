@@ -173,6 +173,21 @@ def test_named_entities_are_spans_of_the_passage(docs, pipeline):
     assert annotator.describe()["model"].startswith("en_pipeline")
 
 
+def test_entities_are_also_tags_of_all_words(docs, pipeline):
+    texts = ["Near  Oren\nPell, Quellin's harbour", "nobody"]  # blanks are tokens of spaCy's, also within an entity
+    nlp = spacy.load(pipeline)
+    nlp.get_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Oren\nPell"}])
+    annotator = NamedEntities(pipeline, tags=True)
+    annotator._nlp = nlp
+    records = list(annotator.records([Pair("q", f"d{i}", "who", text) for i, text in enumerate(texts)], docs))
+    words = [("Near", "O"), ("Oren", "B-PERSON"), ("Pell", "I-PERSON"), (",", "O"), ("Quellin", "B-PLACE")]
+    assert [(record.text[slice(*record.spans[0])], record.label) for record in records] == [
+        *words,
+        *[("'s", "O"), ("harbour", "O"), ("nobody", "O")],
+    ]
+    assert [record.group for record in records] == [0] * 7 + [1]
+
+
 def test_coreference_pairs_are_within_and_across_clusters(docs, pipeline):
     records = list(Coreference(pipeline).records([Pair("q", "d", "who", TEXT)], docs))
     found = [(r.label, *(r.text[slice(*span)] for span in r.spans)) for r in records]

@@ -12,13 +12,14 @@ from mtlrank.config import SPLITS
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
 from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
-from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words
+from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words, not_asked
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError
 from mtlrank.own_parts import records_of
 from mtlrank.task import Buckets, Classification, Task
+from mtlrank.words import of_dataset
 
 _QUERIES = 200  # whose pairs are in memory at a time
 _PAIRS = 200  # that are annotated at once
@@ -58,6 +59,12 @@ class AnnotatedPairs(PreparedDataset):
             raise ConfigError(
                 f"Dataset {name!r}: annotator is {annotator!r}, expected one as in /annotate@annotator: bm25."
             )
+        if task.tags != annotator.tags:
+            found, fix = ("words", "true") if task.tags else ("whole entities", "false")
+            raise ConfigError(
+                f"Dataset {name!r}: the task {type(task).__name__} labels {found}, and the annotator does not. Set "
+                f"{of_dataset(name, f'annotator.tags={fix}')}."
+            )
         self.annotator = annotator
         self.text_keys = ("query", "text") if annotator.reads_query else ("text",)
         self.spans_in = annotator.spans_in
@@ -68,6 +75,10 @@ class AnnotatedPairs(PreparedDataset):
         self.depth = whole(1).check("depth", depth)
         if balance and (not isinstance(task, Classification) or isinstance(task, Buckets)):
             raise ConfigError(f"Dataset {name!r}: balance=true needs classes; quantile buckets are balanced already.")
+        if balance and task.tags:
+            raise ConfigError(
+                f"Dataset {name!r}: balance=true would leave words out, and all are tagged. Leave it out."
+            )
         self.balance = balance
         self.leaked = LeakedQueries(name, leaked_queries)
         self.seed = seed
@@ -134,9 +145,11 @@ class AnnotatedPairs(PreparedDataset):
             last += len(pairs)
 
     def _pairs(self, collection: Collection, split: str) -> Iterator[Pair]:
-        chosen = drawn(self._queries(collection, split), self.max_queries, self.seed)
-        mine = {q: collection.queries[q] for q in chosen if q in collection.queries}
-        elsewhere = self._asked_elsewhere() if split == "train" else []
+        everyones = self._queries(collection, split)
+        elsewhere = list(self._asked_elsewhere()) if split == "train" else []
+        usable = not_asked(everyones, elsewhere)
+        not_drawn = set(usable).difference(drawn(usable, self.max_queries, self.seed))
+        mine = {q: text for q, text in collection.queries.items() if q in everyones and q not in not_drawn}
         queries = self.leaked.without(mine, elsewhere, collection.reading)
         collection.read_run(queries, self.depth)
         for number, some in enumerate(chunks(queries, _QUERIES)):

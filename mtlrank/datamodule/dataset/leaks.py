@@ -19,17 +19,22 @@ class LeakedQueries:
         self.action = choice(("stop", "drop")).check("leaked_queries", action)
 
     def without(self, queries: Mapping[str, str], elsewhere: Iterable[str], reading: Reading) -> list[str]:
-        """The ids of `queries` whose text is not asked elsewhere."""
-        asked = {normal(query) for query in elsewhere}
-        leaked = [query_id for query_id, query in queries.items() if normal(query) in asked]
+        """The ids of `queries` that are not asked elsewhere. The others are an error, or counted."""
+        kept = dict.fromkeys(not_asked(queries, elsewhere))
+        leaked = [query_id for query_id in queries if query_id not in kept]
         if leaked and self.action == "stop":
             raise DataError(
                 f"{self.dataset}: {len(leaked)} training queries are also asked in another split, the first is "
                 f"{leaked[0]!r} ({queries[leaked[0]]!r}). `leaked_queries: drop` in its YAML leaves them out of training."
             )
         reading.count("queries of another split", len(leaked))
-        gone = set(leaked)
-        return [query_id for query_id in queries if query_id not in gone]
+        return list(kept)
+
+
+def not_asked(queries: Mapping[str, str], elsewhere: Iterable[str]) -> list[str]:
+    """The ids of `queries` whose text is not among those `elsewhere`."""
+    asked = {normal(query) for query in elsewhere}
+    return [query_id for query_id, query in queries.items() if normal(query) not in asked]
 
 
 def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Auxiliary datasets that annotators make of a collection."""
 
+import re
+
 import pytest
 
 from mtlrank.annotate.annotator import Annotator
@@ -11,7 +13,7 @@ from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.progress import Progress
-from mtlrank.task import Regression, Relevance, SpanClassification, SpanRegression
+from mtlrank.task import Regression, Relevance, SpanClassification, SpanRegression, Tagging
 from tests.tiny_collection import write
 
 TINY = Preprocessor("mtlrank-embedded/tiny-bert")
@@ -29,6 +31,22 @@ class FirstWords(Annotator):
 
     def describe(self):
         return {"model": "first words"}
+
+
+class TaggedWords(Annotator):
+    """Long words are entities."""
+
+    reads_query = False
+    tags = True
+
+    def records(self, pairs, documents):
+        for number, pair in enumerate(pairs):
+            for word in re.finditer(r"\S+", pair.text):
+                label = "B-LONG" if len(word[0]) > 6 else "O"
+                yield Record("-", pair.doc_id, None, pair.text, label, (word.span(),), number)
+
+    def describe(self):
+        return {"model": "long words"}
 
 
 def annotated(source, annotator=None, task=None, **kwargs):
@@ -62,6 +80,17 @@ def test_queries_are_drawn_by_a_hash(source):
     assert len(drawn(max_queries=7)) == 7
     assert drawn(max_queries=7) != drawn(max_queries=7, seed=1)
     assert set(drawn(max_queries=7)) < set(drawn(max_queries=20))
+
+
+def test_queries_are_drawn_from_those_that_no_other_split_asks(source, tmp_path):
+    write(source["queries"], [f"q{i}\tgarden {i}" for i in range(50)])
+    write(source["run"], ["q1 Q0 d1 1 1 x"])
+    write(tmp_path / "asked", [f"t{i}\tGarden {i}" for i in range(41)])
+    test = {**source, "queries": str(tmp_path / "asked")}
+    dataset = annotated(source, test=test, leaked_queries="drop", max_queries=8)
+    learnt = {record.query_id for record in dataset.records("train")}
+    assert len(learnt) == 8
+    assert learnt < {f"q{i}" for i in range(41, 50)}
 
 
 @pytest.mark.parametrize("shard", [Shard(), Shard(1, 2)])
@@ -194,6 +223,28 @@ def test_only_training_is_balanced(source, tmp_path):
     assert len(labels["train"]) < len(labels["val"])
 
 
+def test_tags_of_an_annotator_are_learnt_to_find_entities(source, tmp_path):
+    dataset = annotated(source, TaggedWords(), Tagging(["EntityF1"]))
+    dataset.prepare_shard(tmp_path / "shard", Shard(), Reading())
+    dataset.merge(tmp_path / "whole", [tmp_path / "shard"])
+    dataset.open(tmp_path / "whole")
+    split, records = dataset.split("train"), list(dataset.records("train"))
+    batch = split.collate(range(len(split)))
+    assert dataset.task.classes == ["O", "B-LONG", "I-LONG"]
+    assert [dataset.task.classes[int(label)] for label in batch.labels] == [record.label for record in records]
+    assert len(split) == len({record.doc_id for record in records})
+
+
+@pytest.mark.parametrize(
+    ("annotator", "task", "fix"), [(FirstWords, Tagging, "true"), (TaggedWords, SpanClassification, "false")]
+)
+def test_an_annotator_tags_words_if_the_task_finds_entities(source, annotator, task, fix):
+    with pytest.raises(
+        ConfigError, match=rf"'x': the task {task.__name__} labels .*\. Set datamodule.dataset.annotator.tags={fix}"
+    ):
+        annotated(source, annotator(), task(["Accuracy"]))
+
+
 @pytest.mark.parametrize("setting", ["per_query", "depth", "max_queries"])
 def test_settings_of_the_wrong_kind_are_named(source, setting):
     with pytest.raises(ConfigError, match=f"{setting} is 0, expected (null or )?a whole number, at least 1"):
@@ -209,6 +260,8 @@ def test_a_query_in_two_splits_is_an_error_or_is_dropped(source):
 def test_balance_counts_all_records_and_needs_classes(source):
     with pytest.raises(ConfigError, match="balance=true needs classes"):
         annotated(source, balance=True)
+    with pytest.raises(ConfigError, match="balance=true would leave words out"):
+        annotated(source, TaggedWords(), Tagging(["EntityF1"]), balance=True)
     dataset = annotated(source, FirstWords(), SpanClassification(["Accuracy"]), balance=True)
     dataset.shard = Shard(1, 2)
     with pytest.raises(ConfigError, match="balance=true needs all records in one shard. Set prepare.num_shards=1"):

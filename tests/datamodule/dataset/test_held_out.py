@@ -1,5 +1,7 @@
 """Splits that are shares of the training data."""
 
+from pathlib import Path
+
 import pytest
 
 from mtlrank.datamodule.dataset import IRDataset, Shard
@@ -23,6 +25,23 @@ def test_few_judged_queries_can_be_learnt_from_and_the_others_stay(fresh_source)
         dataset.shard = Shard(number, 3)
         shards += dataset.query_ids("train")
     assert sorted(shards) == sorted(few.query_ids("train"))
+
+
+@pytest.mark.parametrize("total", [1, 3])
+def test_few_queries_are_drawn_from_those_that_no_other_split_asks(fresh_source, tmp_path, total):
+    source = fresh_source("x", 60)
+    write(tmp_path / "asked", Path(source["queries"]).read_text().replace("garden", "Garden ").splitlines()[:50])
+    learnt, left_out = [], 0
+    for number in range(1, total + 1):
+        test = {**source, "queries": str(tmp_path / "asked")}
+        dataset = ranking(source, test=test, max_queries=9, leaked_queries="drop")
+        dataset.shard = Shard(number, total)
+        dataset.reading.start("train")
+        learnt += {record.query_id for record in dataset.records("train")}
+        left_out += dataset.reading.counts["train"]["queries of another split"]
+    assert len(learnt) == 9
+    assert set(learnt) < {f"x{i}" for i in range(50, 60)}
+    assert left_out == 50
 
 
 def test_a_split_can_be_a_share_of_the_training_queries(source):
