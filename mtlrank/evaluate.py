@@ -191,6 +191,7 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
         at = [at_level(measure, level) for measure in dataset.task.measures]
         task |= {"relevance_level": level, "measures": config["measures"] or at}
     same = {name: config[name] or node.get(name) for name in ("num_candidates", "missing_texts")}
+    same["bm25_in_text"] = node.get("bm25_in_text")
     preprocessor = {**node["preprocessor"], "tokenizer": tokenizer, "train_passages": 1}
     if config["max_passages"] is not None:
         preprocessor["max_passages"] = config["max_passages"]

@@ -72,6 +72,11 @@ def run(config: Config) -> Path:
             _copy_model(model_dir, part, trust=config["trust_model"])
     else:
         head = load_head(model_dir, config["head"], trust=config["trust_model"], kinds="texts")
+        if head.dataset.bm25_text:
+            raise ConfigError(
+                f"Head {head.name!r} also reads BM25 scores (bm25_in_text), for which an export has no place. Use `mtlrank "
+                "rank`, or format=multitask."
+            )
         scores_pairs = unfit(head.dataset) is None
         layout = layout or ("sentence-transformers" if scores_pairs and not has_stock_type(head) else "transformers")
         with _new_export(output, replace=config["force"]) as part:

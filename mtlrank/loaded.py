@@ -22,7 +22,7 @@ from mtlrank.inference.questions import Given, questions_of_program
 from mtlrank.inference.scorer import CHUNK, Scorer
 from mtlrank.inference.scoring import one_late
 from mtlrank.registry import model_folder
-from mtlrank.trained_head import TrainedHead, load_head, unfit
+from mtlrank.trained_head import TrainedHead, check_predicts, load_head, unfit
 
 
 class LoadedHead:
@@ -36,18 +36,20 @@ class LoadedHead:
         head = self._head
         return f"<{type(self).__name__} {head.name!r}, a {head.task.kind} head of {head.folder}>"
 
-    def score(self, pairs: Iterable[tuple[str, str]], batch_size: int = 128) -> NDArray[np.float32]:
+    def score(self, pairs: Iterable[tuple[Any, ...]], batch_size: int = 128) -> NDArray[np.float32]:
         """The scores of pairs of a query and a passage, in their order, as `mtlrank rank` computes them.
 
-        `batch_size` changes them by rounding only. Raises `DataError`, a `ValueError`, for a pair without a text, and
-        `ConfigError`, another, if the head scores no pairs.
+        For a head that reads BM25 scores, too, these are the third members. `batch_size` changes scores by rounding only.
+        Raises `DataError`, a `ValueError`, for a pair without a text, and `ConfigError`, another, if the head scores no
+        pairs.
         """
         if reason := unfit(self._head.dataset):
             raise ConfigError(
                 f"Head {self._head.name!r} {reason} and does not score a query and a passage: use `predict`, which is for "
                 "any head."
             )
-        submitted = map(self._scorer_with(batch_size).submit, pairs_of_texts(pairs, CHUNK))
+        chunks = pairs_of_texts(pairs, CHUNK, self._head.dataset.bm25_text)
+        submitted = map(self._scorer_with(batch_size).submit, chunks)
         return np.concatenate([np.zeros(0, np.float32), *(each.scores().numpy() for each in one_late(submitted))])
 
     def predict(self, texts: Iterable[Given], batch_size: int = 128) -> list[dict[str, Any]]:
@@ -57,6 +59,7 @@ class LoadedHead:
         may also be a string, and a pair a tuple. `batch_size` changes numbers by rounding only. Raises `DataError`, a
         `ValueError`, with the position of a text that the head does not accept.
         """
+        check_predicts(self._head)
         questions = questions_of_program(texts, reading := Reading(hint=False), self._head.form, CHUNK)
         return [row for rows in answers(questions, self._scorer_with(batch_size), reading) for row in rows]
 

@@ -26,7 +26,7 @@ from mtlrank.registry import model_folder
 from mtlrank.shard import Shard
 from mtlrank.storage import local_path, writable_folder, write_lines
 from mtlrank.storage.output import check_output
-from mtlrank.trained_head import load_head
+from mtlrank.trained_head import check_predicts, load_head
 from mtlrank.words import counted
 
 
@@ -42,6 +42,7 @@ def run(config: Config) -> int:
     check_output(output, {"input": config["input"]}, shard)
     writable_folder(output.resolve().parent)  # through links
     head = load_head(model_folder(config["model_dir"]), config["head"], trust=config["trust_model"], kinds="any")
+    check_predicts(head)
     scorer = head.scorer(config["batch_size"], is_compiled=config["compile"])
     reading = Reading(hint=False)
     reading.progress = Progress(f"predict {head.name}/predictions", "lines")

@@ -18,6 +18,7 @@ from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.checks import choice
 from mtlrank.config import Config
 from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.dataset.bm25_text import BM25Text
 from mtlrank.datamodule.named_files import locate_input
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
@@ -57,7 +58,9 @@ def run(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder, closing(PairStore(Path(folder) / "pairs.sqlite")) as store:
         number = 0
         with compile_errors("compile"):
-            for scored in one_late(map(scorer.submit, _chunks(config, shard, reading, store, Path(folder)))):
+            for scored in one_late(
+                map(scorer.submit, _chunks(config, shard, reading, store, Path(folder), head.dataset.bm25_text))
+            ):
                 store.put((pair.number for pair in scored.pairs), scored.scores().tolist())
                 number += len(scored.pairs)
                 reading.progress.advance(len(scored.pairs))
@@ -69,12 +72,12 @@ def run(config: Config) -> int:
 
 
 def _chunks(
-    config: Config, shard: Shard, reading: Reading, store: PairStore, folder: Path
+    config: Config, shard: Shard, reading: Reading, store: PairStore, folder: Path, bm25_text: BM25Text | None
 ) -> Iterator[list[Candidate]]:
     """The pairs of a shard to score, from the source that the config names."""
     if config["input"]:
         paths = locate_input(config["input"], folder, "pairs")
-        return pairs_of_files(paths, reading, store, CHUNK, shard.holds)
+        return pairs_of_files(paths, reading, store, CHUNK, shard.holds, bm25_text)
     parts = {"id" if part == "ir_dataset" else part: config[part] for part in _SOURCES if config[part]}
     parts["bm25"] = config["bm25"]
     collection = Collection(parts, reading, shard.holds)
@@ -82,7 +85,7 @@ def _chunks(
         if not collection.source.has(part):
             raise ConfigError(f"There are no {part}: give a file with {part}=... or an id with ir_dataset=...")
     if collection.source.has("run"):
-        if collection.source.bm25_settings != BM25Settings():
+        if collection.source.bm25_settings != BM25Settings() and not bm25_text:
             raise ConfigError(
                 f"bm25 is {config['bm25']}, but the run of {collection.source.name} is re-ranked. Set run=bm25, so that "
                 "BM25 retrieves, or leave bm25 out."
@@ -100,10 +103,11 @@ def _chunks(
             config["top_k"],
             config["missing_texts"],
             missing_queries="skip" if may_be_of_others else "stop",
+            bm25_text=bm25_text,
         )
     if (top := config["top_k"]) is not None:
         raise ConfigError(f"top_k is {top}, but there is no run to re-rank: BM25 retrieves. Set depth={top} instead.")
-    return pairs_retrieved(collection, store, CHUNK, config["depth"] or _DEPTH, config["missing_texts"])
+    return pairs_retrieved(collection, store, CHUNK, config["depth"] or _DEPTH, config["missing_texts"], bm25_text)
 
 
 def _lines(store: PairStore, layout: str, config: Config, tag: str) -> Iterator[str]:

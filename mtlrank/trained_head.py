@@ -117,6 +117,14 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kin
     return TrainedHead(folder, config, key, dataset, model, tokenizer, state)
 
 
+def check_predicts(head: TrainedHead) -> None:
+    """Refuse a head that needs more than the texts of its input."""
+    if head.dataset.bm25_text:
+        raise ConfigError(
+            f"Head {head.name!r} also reads BM25 scores (bm25_in_text): use `mtlrank rank`, which takes them."
+        )
+
+
 def unfit(dataset: PreparedDataset) -> str | None:
     """Why a dataset's head gives no score to a query and a passage; None if it does."""
     if dataset.task.tags:

@@ -209,11 +209,13 @@ class LoadedPreprocessor:
         begin = len(self.template.prefix)
         return Room(begin, self.lengths.max_length - begin - len(self.template.suffix))
 
-    def rooms(self, first: int, second: int) -> tuple[Room, Room]:
-        """The rooms of two texts that have so many tokens."""
-        room, begin = self.lengths.max_length - self.template.num_special, len(self.template.prefix)
+    def rooms(self, first: int, second: int, note: int = 0) -> tuple[Room, Room]:
+        """The rooms of two texts that have so many tokens, and perhaps a note between them."""
+        between = len(self.template.middle) + (note and note + len(self.template.middle))
+        begin, end = len(self.template.prefix), len(self.template.suffix)
+        room = self.lengths.max_length - begin - between - end
         kept = int(self.lengths.kept(*map(np.array, (first, second, room))))
-        return Room(begin, kept), Room(begin + kept + len(self.template.middle), room - kept)
+        return Room(begin, kept), Room(begin + kept + between, room - kept)
 
     def identity(self) -> dict[str, Any]:
         """Identifies a tokenizer: the size of its vocabulary, and a hash of its serialised form."""

@@ -1,14 +1,17 @@
 """What is scored, in chunks: pairs from files or a program, a run with its texts, or documents that BM25 retrieves."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mtlrank.batch import Span
+from mtlrank.checks import parse_number
 from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.collection.rows import PairValue
+from mtlrank.datamodule.dataset.bm25_text import BM25Text
 from mtlrank.datamodule.lines import clean_text, is_header, read_cells, wrong_id
 from mtlrank.datamodule.parquet import has_named_fields, read_objects
 from mtlrank.datamodule.reading import Reading
@@ -29,6 +32,7 @@ class Candidate(NamedTuple):
     text: str
     items: tuple[tuple[Span, ...], ...] = ((),)  # the spans of each, in characters
     spans_in: Literal["text", "query"] = "text"
+    note: str | None = None  # between query and text, as in `Record`
 
     @property
     def located(self) -> str:
@@ -37,26 +41,36 @@ class Candidate(NamedTuple):
 
 
 def pairs_of_files(
-    paths: Sequence[Path], reading: Reading, store: PairStore, size: int, holds: Callable[[str], bool] = lambda _: True
+    paths: Sequence[Path],
+    reading: Reading,
+    store: PairStore,
+    size: int,
+    holds: Callable[[str], bool] = lambda _: True,
+    bm25_text: BM25Text | None = None,
 ) -> Iterator[list[Candidate]]:
     """The pairs of TSV (query_id, doc_id, query, text), JSON Lines or Parquet files (the same keys), in the files' order.
 
-    `holds` says of a query id whether its pairs are wanted.
+    `holds` says of a query id whether its pairs are wanted. With `bm25_text`, there is one more key, bm25.
     """
-    rows = chain.from_iterable(_rows(path, each) for path, each in reading.each(paths))
+    keys = _KEYS if bm25_text is None else (*_KEYS, "bm25")
+    rows = chain.from_iterable(_rows(path, each, keys) for path, each in reading.each(paths))
     for chunk in chunks((row for row in rows if holds(row[1][0])), size):
         store.check_texts(_named_texts(chunk))
         asked = store.add([(query_id, doc_id, 0.0, place) for place, (query_id, doc_id, *_) in chunk])
-        yield [
-            _candidate(pair, query, text, reading) for pair, (_, (_, _, query, text)) in zip(asked, chunk, strict=True)
-        ]
+        candidates = []
+        for pair, (place, (_, _, query, text, *score)) in zip(asked, chunk, strict=True):
+            note = bm25_text.of(_number(score[0], place)) if bm25_text else None
+            candidates.append(_candidate(pair, query, text, reading, note))
+        yield candidates
 
 
-def pairs_of_texts(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[Candidate]]:
-    """Pairs of a query and a passage from a program, in their order."""
+def pairs_of_texts(
+    pairs: Iterable[tuple[Any, ...]], size: int, bm25_text: BM25Text | None = None
+) -> Iterator[list[Candidate]]:
+    """Pairs of a query and a passage from a program, in their order. With `bm25_text`, each has its BM25 score, too."""
     reading = Reading(hint=False)
     for chunk in chunks(enumerate(iterable(pairs, "pairs")), size):
-        yield [_pair_of_program(number, plain(pair), reading) for number, pair in chunk]
+        yield [_pair_of_program(number, plain(pair), reading, bm25_text) for number, pair in chunk]
 
 
 def pairs_of_run(
@@ -66,6 +80,7 @@ def pairs_of_run(
     top_k: int | None,
     missing_texts: str,
     missing_queries: str = "stop",
+    bm25_text: BM25Text | None = None,
 ) -> Iterator[list[Candidate]]:
     """The first `top_k` documents of each query of the collection's run, in the order of the collection's queries."""
     if top_k is not None:
@@ -75,7 +90,7 @@ def pairs_of_run(
         store.add(chunk)
     done = 0
     for asked in chunks(store.best(top_k), size):
-        yield _with_texts(asked, collection, missing_texts, is_first=not done)
+        yield _with_texts(asked, collection, missing_texts, bm25_text, is_first=not done)
         done += len(asked)
         collection.reading.at(done, len(store))
 
@@ -108,11 +123,16 @@ def _lines_of_run(collection: Collection, missing_queries: str) -> Iterator[Pair
 
 
 def pairs_retrieved(
-    collection: Collection, store: PairStore, size: int, depth: int, missing_texts: str
+    collection: Collection,
+    store: PairStore,
+    size: int,
+    depth: int,
+    missing_texts: str,
+    bm25_text: BM25Text | None = None,
 ) -> Iterator[list[Candidate]]:
     """The best `depth` documents of each query by BM25."""
     for number, chunk in enumerate(chunks(_retrieved(collection, depth), size)):
-        yield _with_texts(store.add(chunk), collection, missing_texts, is_first=not number)
+        yield _with_texts(store.add(chunk), collection, missing_texts, bm25_text, is_first=not number)
 
 
 def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, float, str]]:
@@ -123,7 +143,12 @@ def _retrieved(collection: Collection, depth: int) -> Iterator[tuple[str, str, f
 
 
 def _with_texts(
-    asked: Sequence[StoredPair], collection: Collection, missing_texts: str, *, is_first: bool
+    asked: Sequence[StoredPair],
+    collection: Collection,
+    missing_texts: str,
+    bm25_text: BM25Text | None,
+    *,
+    is_first: bool,
 ) -> list[Candidate]:
     """Candidates with their texts. Raises `DataError` for a document without a text, unless `missing_texts` is "skip".
 
@@ -144,22 +169,42 @@ def _with_texts(
             f"{collection.source.name}. missing_texts=skip leaves such documents out."
         )
     collection.reading.count("documents without a text", len(missing))
-    complete = (pair for pair in asked if pair.doc_id in texts)
-    return [_candidate(p, collection.queries[p.query_id], texts[p.doc_id], collection.reading) for p in complete]
+    complete = [pair for pair in asked if pair.doc_id in texts]
+    pairs = [(pair.query_id, pair.doc_id) for pair in complete]
+    notes = bm25_text.of_pairs(pairs, collection) if bm25_text else [None] * len(pairs)
+    queries, reading = collection.queries, collection.reading
+    return [
+        _candidate(pair, queries[pair.query_id], texts[pair.doc_id], reading, note)
+        for pair, note in zip(complete, notes, strict=True)
+    ]
 
 
-def _pair_of_program(number: int, pair: tuple[str, str], reading: Reading) -> Candidate:
-    place = f"pairs[{number}]"
+def _pair_of_program(number: int, pair: tuple[Any, ...], reading: Reading, bm25_text: BM25Text | None) -> Candidate:
+    place, stored = f"pairs[{number}]", StoredPair(number, "", "", f"pairs[{number}]")
     match pair:
-        case (str(query), str(text)):
-            return _candidate(StoredPair(number, "", "", place), query, text, reading)
-    raise DataError(f"{place}: expected two texts, a query and a passage, found {pair!r}.")
+        case (str(query), str(text)) if bm25_text is None:
+            return _candidate(stored, query, text, reading)
+        case (str(query), str(text), int() | float() as score) if bm25_text:
+            return _candidate(stored, query, text, reading, bm25_text.of(_number(score, place)))
+    more = " and their BM25 score" if bm25_text else ""
+    raise DataError(f"{place}: expected two texts, a query and a passage,{more} found {pair!r}.")
 
 
-def _candidate(pair: StoredPair, query: str, text: str, reading: Reading) -> Candidate:
+def _number(score: Any, place: str) -> float:
+    """A BM25 score. Raises `DataError` for what is none."""
+    try:
+        number = parse_number(score) if isinstance(score, str) else float(score)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{place}: expected a BM25 score, found {score!r:.40}.")
+    return number
+
+
+def _candidate(pair: StoredPair, query: str, text: str, reading: Reading, note: str | None = None) -> Candidate:
     """A candidate with cleaned texts."""
     query, text = (cleaned(words, what, pair.place, reading) for what, words in (("query", query), ("text", text)))
-    return Candidate(pair.number, pair.place, query, text)
+    return Candidate(pair.number, pair.place, query, text, note=note)
 
 
 def cleaned(text: str, what: str, place: str, reading: Reading) -> str:
@@ -172,9 +217,9 @@ def cleaned(text: str, what: str, place: str, reading: Reading) -> str:
     return words
 
 
-def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    """(place, [query_id, doc_id, query, text]) of each row."""
-    rows = _named_rows(path, reading) if has_named_fields(path) else _tsv_rows(path, reading)
+def _rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """(place, what the row has for the keys) of each row."""
+    rows = _named_rows(path, reading, keys) if has_named_fields(path) else _tsv_rows(path, reading, keys)
     for place, row in rows:
         for what, name in zip(("query_id", "doc_id"), row, strict=False):
             if wrong := wrong_id(what, name):
@@ -182,8 +227,8 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
         yield place, row
 
 
-def _tsv_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    for number, (place, row) in enumerate(read_cells(path, len(_KEYS), ", ".join(_KEYS), reading)):
+def _tsv_rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for number, (place, row) in enumerate(read_cells(path, len(keys), ", ".join(keys), reading)):
         if number == 0 and is_header(row[:2]):
             raise DataError(
                 f"{place}: found a header, but TSV files are expected to start with their first pair. Delete the line."
@@ -191,18 +236,22 @@ def _tsv_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
         yield place, row
 
 
-def _named_rows(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    for place, row in read_objects(path, _KEYS, reading):
-        missing = [key for key in _KEYS if not isinstance(row.get(key), str | int) or isinstance(row.get(key), bool)]
+def _named_rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for place, row in read_objects(path, keys, reading):
+        missing = [key for key in keys if not _is_given(row.get(key), key)]
         if missing:
-            reading.reject(place, f"expected text for {', '.join(_KEYS)}, found none for {', '.join(missing)}")
-        yield place, [str(row[key]) for key in _KEYS]
+            reading.reject(place, f"expected text for {', '.join(keys)}, found none for {', '.join(missing)}")
+        yield place, [str(row[key]) for key in keys]
+
+
+def _is_given(value: Any, key: str) -> bool:
+    return isinstance(value, str | int | float if key == "bm25" else str | int) and not isinstance(value, bool)
 
 
 def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:
     """(name, text, place) of each text, with the place of its first occurrence."""
     places = dict[tuple[str, str], str]()
-    for place, (query_id, doc_id, query, text) in rows:
+    for place, (query_id, doc_id, query, text, *_) in rows:
         places.setdefault((f"query {query_id!r}", query), place)
         places.setdefault((f"document {doc_id!r}", text), place)
     return ((name, text, place) for (name, text), place in places.items())

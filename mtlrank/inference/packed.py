@@ -22,20 +22,23 @@ class PackedPairs:
     """
 
     def __init__(self, pairs: Sequence[Candidate], preprocessor: LoadedPreprocessor) -> None:
-        texts = (text for pair in pairs for text in (pair.query, pair.text) if text is not None)
+        texts = (text for pair in pairs for text in (pair.query, pair.text, pair.note) if text is not None)
         kept, places = preprocessor.kept(texts, (pair.located for pair in pairs if any(pair.items)))
-        rows = {text: row for row, text in enumerate(kept)}
+        rows = {text: row for row, text in enumerate(kept)} | {None: NO_TEXT}
         pair_rows = [
-            (rows[pair.text], NO_TEXT) if pair.query is None else (rows[pair.query], rows[pair.text]) for pair in pairs
+            (rows[pair.text], NO_TEXT, NO_TEXT)
+            if pair.query is None
+            else (rows[pair.query], rows[pair.text], rows[pair.note])
+            for pair in pairs
         ]
-        self.pairs = np.array(pair_rows, dtype=np.int64).reshape(-1, 2)
+        self.pairs = np.array(pair_rows, dtype=np.int64).reshape(-1, 3)
         lengths = np.array([len(tokens) for tokens in kept.values()], dtype=np.int64)
         empty = np.flatnonzero(((lengths[self.pairs] == 0) & (self.pairs != NO_TEXT)).any(1))
         if len(empty):
             raise DataError(f"{pairs[empty[0]].place}: expected text, found one without tokens.")
         tokens = np.concatenate([np.zeros(0, np.int32), *kept.values()])
         self.store = TokenStore([tokens], [offsets(lengths)], preprocessor.template, preprocessor.lengths)
-        of_pairs = lengths[self.pairs].tolist()
+        of_pairs = np.where(self.pairs == NO_TEXT, 0, lengths[self.pairs]).tolist()
         spans = [_placed(pair, places, each, preprocessor) for pair, each in zip(pairs, of_pairs, strict=True)]
         self._take_items([item for items in spans for item in items], [len(items) for items in spans])
 

@@ -60,7 +60,7 @@ def _place(split: str) -> tuple[int, str]:
 
 def queries_of(split: PreparedSplit, task: Task) -> Queries:
     """How many queries and candidates a split of a ranking has, and how many of the relevant ones are candidates."""
-    first, second = split.sequences.all().astype(np.int64).T
+    first, second, _ = split.sequences.all().astype(np.int64).T
     width = int(second.max()) + 1
     pairs = np.unique(first * width + second)  # a passage may be in several groups of its query
     _, counts = np.unique(pairs // width, return_counts=True)

@@ -1,11 +1,13 @@
 """The texts of the documents that the samples of a ranking name."""
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 from mtlrank.batch import Record
 from mtlrank.checks import choice
 from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection
+from mtlrank.datamodule.dataset.bm25_text import BM25Text
 from mtlrank.errors import DataError
 
 Labelled = tuple[str, str, float]  # query_id, doc_id, label
@@ -45,18 +47,30 @@ class Texts:
         return texts
 
     def records(
-        self, collection: Collection, samples: Iterable[list[Labelled]], size: int, *, whole: bool
+        self,
+        collection: Collection,
+        samples: Iterable[list[Labelled]],
+        size: int,
+        *,
+        whole: bool,
+        bm25_text: BM25Text | None = None,
     ) -> Iterator[Record]:
         """The records of samples of labelled documents, `size` samples at a time. A sample's number is its records' group.
 
-        With `whole`, samples that lack the text of a document are left out.
+        With `whole`, samples that lack the text of a document are left out. `bm25_text` makes the records' notes.
         """
         numbered = enumerate(samples)
         for chunk in chunks(numbered, size):
             texts = self.of(collection, (pair[:2] for _, sample in chunk for pair in sample))
-            for group, sample in chunk:
-                if whole and any(doc_id not in texts for _, doc_id, _ in sample):
-                    continue
-                for query_id, doc_id, label in sample:
-                    if doc_id in texts:
-                        yield Record(query_id, doc_id, collection.queries[query_id], texts[doc_id], label, group=group)
+            kept = [
+                (group, *labelled)
+                for group, sample in chunk
+                if not whole or all(doc_id in texts for _, doc_id, _ in sample)
+                for labelled in sample
+                if labelled[1] in texts
+            ]
+            pairs = [(query_id, doc_id) for _, query_id, doc_id, _ in kept]
+            notes = bm25_text.of_pairs(pairs, collection) if bm25_text else repeat(None)
+            for (group, query_id, doc_id, label), note in zip(kept, notes, strict=False):
+                query, text = collection.queries[query_id], texts[doc_id]
+                yield Record(query_id, doc_id, query, text, label, group=group, note=note)

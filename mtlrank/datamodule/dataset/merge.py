@@ -20,7 +20,7 @@ from mtlrank.storage import MANIFEST, new_folder, read_manifest, write_manifest,
 from mtlrank.task import Buckets, Classification, Task
 from mtlrank.trec import read_qrels
 
-SCHEMA = 5
+SCHEMA = 6
 WITHOUT_CANDIDATES = "judged queries without candidates"
 UNREACHABLE = "relevant documents without a text"
 LEARNT_TOO = "texts that are in train too"

@@ -14,6 +14,7 @@ from torch import nn
 
 from mtlrank.batch import Record
 from mtlrank.config import SPLITS
+from mtlrank.datamodule.dataset.bm25_text import BM25Text
 from mtlrank.datamodule.dataset.first_stage import first_stage
 from mtlrank.datamodule.dataset.merge import SCHEMA, merge_shards
 from mtlrank.datamodule.dataset.shard_writer import ShardWriter, place_of, samples_of, usable
@@ -38,11 +39,13 @@ class PreparedDataset(ABC):
     for: a source may leave out the others early (they are left out anyway).
 
     `text_keys` and `spans_in` are for users of a trained head: `text_keys` are the keys that JSON Lines have for a text, or
-    for the two of a pair (None: some records may be single texts), and `spans_in` is the text that the spans are in.
+    for the two of a pair (None: some records may be single texts), and `spans_in` is the text that the spans are in. With
+    `bm25_text`, its head also reads the BM25 score of a pair.
     """
 
     text_keys: tuple[str, ...] | None = None
     spans_in: Literal["text", "query"] = "text"
+    bm25_text: BM25Text | None = None
 
     def __init__(self, name: str, task: Task, preprocessor: Preprocessor) -> None:
         if not isinstance(task, Task) or not isinstance(preprocessor, Preprocessor):

@@ -12,6 +12,7 @@ from mtlrank.checks import or_null, whole
 from mtlrank.chunks import chunks
 from mtlrank.datamodule.collection import Collection, RankedDocs
 from mtlrank.datamodule.dataset import training_samples
+from mtlrank.datamodule.dataset.bm25_text import BM25Text
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.folds import Folds, check_divisible
@@ -62,6 +63,8 @@ class IRDataset(PreparedDataset):
     `folds` is for cross-validation: a number of them, or a file that says the fold of each query (see `Folds`). Then `fold`
     is the test, the one before it validates, and `train` names the collection of all.
 
+    With `bm25_in_text`, the BM25 score of each pair stands between its texts (see `BM25Text`).
+
     `missing_texts=skip` leaves out documents that have no text (and counts them) where the default is to stop;
     `leaked_queries=drop` leaves training queries out whose text is a query of another split.
     """
@@ -94,6 +97,7 @@ class IRDataset(PreparedDataset):
         more_tests: Mapping[str, Source] | None = None,
         folds: int | str | None = None,
         fold: int | None = None,
+        bm25_in_text: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(name, task, preprocessor)
@@ -131,6 +135,8 @@ class IRDataset(PreparedDataset):
         self.seed = seed
         self.groups_per_query = whole(1).check("groups_per_query", groups_per_query)
         self.texts = Texts(name, missing_texts, _skipping(name, train))
+        if bm25_in_text is not None:
+            self.bm25_text = BM25Text(name, bm25_in_text, preprocessor)
         self.leaked = LeakedQueries(name, leaked_queries)
         if task.grouped and self.negatives.grouping == "pointwise":
             raise ConfigError(
@@ -158,7 +164,9 @@ class IRDataset(PreparedDataset):
         slow = split == "train" and self.annotator is not None
         size = training_samples.ANNOTATED if slow else 10 * training_samples.QUERIES
         whole = self.learn_from == "docpairs"
-        return self.texts.records(self.collection(split), self._samples_of(split), size, whole=whole)
+        return self.texts.records(
+            self.collection(split), self._samples_of(split), size, whole=whole, bm25_text=self.bm25_text
+        )
 
     def _samples_of(self, split: str) -> Iterator[list[Labelled]]:
         if self.task.kind == "regression":
@@ -271,6 +279,8 @@ class IRDataset(PreparedDataset):
             described["train"]["negatives_run"] = self.pool("train").source.describe()["run"]
         if self.annotator is not None:
             described["annotator"] = self.annotator.describe()
+        if self.bm25_text:
+            described["bm25_in_text"] = self.bm25_text.describe()
         return described | ({"folds": self.held_out.describe()} if isinstance(self.held_out, Folds) else {})
 
     def _describe(self, collection: Collection) -> dict[str, Any]:

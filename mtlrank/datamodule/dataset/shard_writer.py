@@ -53,7 +53,7 @@ class ShardWriter:
     def _add(self, chunk: list[list[Record]], split: str, files: SplitFiles) -> None:
         samples = [[good for record in sample if (good := self._checked(record, split))] for sample in chunk]
         records = [record for sample in samples for record in sample]
-        texts = (text for record in records for text in (record.query, record.text) if text is not None)
+        texts = (t for record in records for t in (record.query, record.text, record.note) if t is not None)
         located = {record.text if record.spans_in == "text" else record.query for record in records if record.spans}
         rows, places = self.texts.add(list(texts), (text for text in located if text is not None))
         wrong = self._unusable(records, rows, split)
@@ -106,11 +106,13 @@ class ShardWriter:
         """Rows of the texts, label and spans of a record; no spans if one is cut off, or holds no token."""
         text = rows[record.text]
         if record.query is None:
-            texts, room = (text.row, NO_TEXT), self.preprocessor.room()
+            texts, room = (text.row, NO_TEXT, NO_TEXT), self.preprocessor.room()
             cut = text.length > room.length
         else:
             query = rows[record.query]
-            texts, (of_query, room) = (query.row, text.row), self.preprocessor.rooms(query.length, text.length)
+            note = None if record.note is None else rows[record.note]
+            texts = query.row, text.row, note.row if note else NO_TEXT
+            of_query, room = self.preprocessor.rooms(query.length, text.length, note.length if note else 0)
             cut = query.length > of_query.length or text.length > self.preprocessor.lengths.reach(room.length)
         spans: list[Span] | None = []
         if record.spans and record.spans_in == "query" and record.query is not None:

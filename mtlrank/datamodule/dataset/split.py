@@ -186,7 +186,7 @@ class PreparedSplit:
 
     def _first_texts(self, sequences: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """The row of the first text of each sequence, and whether it is the query of a pair."""
-        first, second = self.sequences[sequences].astype(np.int64).T
+        first, second, _ = self.sequences[sequences].astype(np.int64).T
         return first, second != NO_TEXT
 
     def _tokens_of(self, texts: Ints, longest: int) -> list[bytes]:

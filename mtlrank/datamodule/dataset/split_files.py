@@ -18,7 +18,7 @@ class StoredRecord(NamedTuple):
     """A record as it is stored; `spans` count from the start of the sequence and are None where one has no tokens."""
 
     ids: tuple[str, str]
-    texts: tuple[int, int]
+    texts: tuple[int, int, int]  # rows of the first and the second text, and of a note; NO_TEXT for none
     label: float
     spans: list[Span] | None
     cut: bool
@@ -34,7 +34,7 @@ class SplitFiles:
         def array(name: str, dtype: DTypeLike, *row: int) -> ArrayFile:
             return self.stack.enter_context(ArrayFile(folder / f"{name}.npy", dtype, row))
 
-        self.sequences = array("sequences", np.int32, 2)
+        self.sequences = array("sequences", np.int32, 3)
         self.sample_offsets = array("sample_offsets", np.int64)
         self.item_offsets = array("item_offsets", np.int64)
         self.labels = array("labels", np.float32)

@@ -56,8 +56,8 @@ class PackedSequences(NamedTuple):
 class Fit(NamedTuple):
     """How the texts of pairs fit into sequences."""
 
-    source: Ints  # (sequences, 2), where what is read of each text begins in the tokens of all texts
-    length: Ints  # (sequences, 2), how many tokens of each text are read
+    source: Ints  # (sequences, 3), where what is read of each text begins in the tokens of all texts
+    length: Ints  # (sequences, 3), how many tokens of each text are read
     special: Ints  # (sequences,), special tokens around
     passages: Ints  # (pairs,), how many sequences each pair takes
 
@@ -89,21 +89,24 @@ class TokenStore:
     def pack(self, pairs: Ints) -> PackedSequences:
         """Join texts to sequences.
 
-        `pairs` is (n, 2): rows of the first and the second text, NO_TEXT for none.
+        `pairs` is (n, 3): rows of the first and the second text, and of a note that stands between them; NO_TEXT for none.
         """
         fit = self._fit(pairs)
         source, length, _, passages = fit
-        paired = np.repeat(pairs[:, 1] != NO_TEXT, passages)
+        paired, noted = (np.repeat(pairs[:, column] != NO_TEXT, passages) for column in (1, 2))
         before, between, after = (len(part) for part in self.template[:3])
         starts = fit.starts
         place = np.empty_like(length)
         place[:, 0] = starts[:-1] + before
         middle = place[:, 0] + length[:, 0]
-        place[:, 1] = middle + between * paired
+        place[:, 2] = middle + between * noted
+        end_of_note = place[:, 2] + length[:, 2]
+        place[:, 1] = end_of_note + between * paired
 
         ids = np.empty(starts[-1], dtype=np.int64)
         _put(ids, starts[:-1], self.template.prefix)
-        _put(ids, middle[paired], self.template.middle)
+        _put(ids, middle[noted], self.template.middle)
+        _put(ids, end_of_note[paired], self.template.middle)
         _put(ids, starts[1:] - after, self.template.suffix)
         ids[ranges(place.ravel(), length.ravel())] = self.tokens[ranges(source.ravel(), length.ravel())]
         second = np.where(paired, starts[1:] - place[:, 1], 0)
@@ -118,11 +121,12 @@ class TokenStore:
 
     def _fit(self, pairs: Ints) -> Fit:
         """Cut texts to what sequences have room for."""
-        paired = pairs[:, 1] != NO_TEXT
-        source, length = (found.reshape(-1, 2) for found in self.texts[np.maximum(pairs, 0).ravel()])
+        paired, noted = (pairs[:, column] != NO_TEXT for column in (1, 2))
+        source, length = (found.reshape(-1, 3) for found in self.texts[np.maximum(pairs, 0).ravel()])
         before, between, after = (len(part) for part in self.template[:3])
-        special = before + after + between * paired
-        room = self.limits.max_length - special
+        special = before + after + between * (paired.astype(np.int64) + noted)
+        length[:, 2] *= noted
+        room = self.limits.max_length - special - length[:, 2]
         length[:, 0] = np.where(
             paired, self.limits.kept(length[:, 0], length[:, 1], room), np.minimum(length[:, 0], room)
         )
