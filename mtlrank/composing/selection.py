@@ -10,6 +10,7 @@ from mtlrank.composing.explain import key_of
 from mtlrank.config import Config, datasets_of, measures_of
 from mtlrank.errors import ConfigError
 
+_MIXTURE = "mtlrank.datamodule.dataset.MTLDataset"
 _BY_NAME = ("limits", "probabilities", "weights")  # settings of samplers and losses with a value per dataset name
 
 
@@ -31,6 +32,7 @@ def select_tasks(config: Config) -> Config:
         datasets = {str(dataset["name"]): dataset}
     else:
         datasets = dataset["datasets"]
+        _check_mixture(dataset)
     wanted = config.get("tasks") or list(dict.fromkeys([*datasets, *heads]))
     unknown = [key for key in wanted if key not in datasets and key not in heads]
     if unknown:
@@ -39,20 +41,32 @@ def select_tasks(config: Config) -> Config:
     if "datasets" not in dataset:
         wanted = list(datasets)  # `tasks` chooses from a mixture, such as the experiment's, and does not apply here
         heads = {**heads, **{key: heads.get(key, model["default_head"]) for key in datasets}}
-        dataset = {"_target_": "mtlrank.datamodule.dataset.MTLDataset"}
+        dataset = {"_target_": _MIXTURE}
         config = {**config, "tasks": None}
     without_head = [key for key in wanted if key in datasets and key not in heads]
     without_dataset = [key for key in wanted if key in heads and key not in datasets]
     if without_head or without_dataset:
         raise _unmatched(datasets, heads, without_head, without_dataset)
     chosen = {key: datasets[key] for key in wanted if key in datasets}
-    gone = {str(datasets[key]["name"]) for key in datasets if key not in wanted}
+    names = {key: str(each.get("name")) for key, each in datasets.items()}
+    gone = set(names.values()).difference(names[key] for key in chosen)
     return {
         **config,
         "loop": _without(gone, config["loop"]),
         "datamodule": {**_without(gone, config["datamodule"]), "dataset": {**dataset, "datasets": chosen}},
         "model": {**{k: v for k, v in model.items() if k != "default_head"}, "heads": _chosen_heads(heads, chosen)},
     }
+
+
+def _check_mixture(dataset: Config) -> None:
+    """Refuse a setting of a mixture that is one of a dataset's: nothing would read it."""
+    extra = [key for key in dataset if key not in ("_target_", "datasets")]
+    if extra and dataset.get("_target_") == _MIXTURE:
+        first = next(iter(dataset["datasets"]), "NAME")
+        raise ConfigError(
+            f"datamodule.dataset is a mixture, which has no setting {extra[0]!r}: set it of one of its datasets, as in "
+            f"datamodule.dataset.datasets.{first}.{extra[0]}, or choose a single one with datamodule/dataset=..."
+        )
 
 
 def _unmatched(

@@ -50,6 +50,26 @@ def test_heads_and_datasets_that_do_not_match_are_listed(overrides, complaint):
     assert "none" not in str(told.value), "a side that lacks nothing is not told"
 
 
+def test_a_setting_of_a_mixture_that_is_one_of_a_datasets_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"no setting 'max_queries': set it .* as in datamodule\.dataset\.datasets\.trec2019\.max_"
+    ):
+        composed("+datamodule.dataset.max_queries=5")
+    assert composed("datamodule/dataset=trec2019", "+datamodule.dataset.max_queries=5")
+
+
+def test_tables_by_name_keep_the_names_of_chosen_tasks():
+    """Two datasets may have one name, of which one is chosen."""
+    added = ["+datamodule/dataset@datamodule.dataset.datasets.alt=trec2019", "+model/heads@model.heads.alt=cls"]
+    limits = "+datamodule.train_sampler.limits={trec2019: 10, msm_ner: 20}"
+    for words, expected in (
+        (["tasks=[alt]"], {"trec2019": 10}),
+        (["tasks=[trec2019,msm_ner]"], {"trec2019": 10, "msm_ner": 20}),
+        (["tasks=[msm_bm25]"], {}),
+    ):
+        assert composed(*added, limits, *words)["datamodule"]["train_sampler"]["limits"] == expected
+
+
 def test_a_single_dataset_is_a_mixture_of_one_with_its_own_head():
     config = composed("datamodule/dataset=msm_bm25")
     assert list(config["datamodule"]["dataset"]["datasets"]) == ["msm_bm25"]
