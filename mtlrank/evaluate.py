@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtlrank import prepare
-from mtlrank.about import DATA, EVALUATION, MODEL, WEIGHTS
+from mtlrank.about import DATA, EVALUATION, MODEL, RUN, WEIGHTS
 from mtlrank.building.dataset import build_dataset, prepared_folder
 from mtlrank.building.model import build_saved_model
 from mtlrank.composing.objects import build_object
@@ -73,7 +73,7 @@ def run(config: Config, prepared: Mapping[str, Path] | None = None) -> dict[str,
     sampler = build_object(saved["datamodule"]["test_sampler"])
     scoring = Scoring(config["batch_size"], str(saved["trainer"]["precision"]), sampler)
     folders = [output / head_name(dataset.name, each) for dataset in datasets.values() for each in dataset.sets(split)]
-    _check_output(writable_folder(output), identity, weights, folders)
+    _check_output(writable_folder(output), identity, weights, folders, split)
     write_json(output / JUDGED_RUN, identity)  # so that reports need not read the model
     metrics = judge_all(model, datasets, output, scoring, weights, split)
     print_table(folders)
@@ -213,14 +213,20 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
     return datasets
 
 
-def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judged: Sequence[Path]) -> None:
-    """Refuse a folder of another run's results, or where results of other weights would stay beside the new ones."""
+def _check_output(output: Path, identity: Mapping[str, Any], weights: str, judged: Sequence[Path], split: str) -> None:
+    """Refuse a folder of another run's results or of another split's, where results of other weights would stay beside the
+    new ones, and the folders of a run and of a model.
+    """
+    if (output / RUN).exists() or (output / WEIGHTS).exists():
+        raise ConfigError(f"{output} is the folder of a run or of a model. Choose another output_dir.")
     if (output / JUDGED_RUN).exists() and read_json(output / JUDGED_RUN) != identity:
         raise ConfigError(
             f"{output} holds the results of another run, of this one before it was trained further, or with other "
             "max_passages or num_candidates. Remove it, or choose another output_dir."
         )
     for folder in head_folders([output]):
+        if (other := read_json(folder / SUMMARY)["split"].partition("@")[0]) != split:
+            raise ConfigError(f"{output} holds results of the split {other}, not {split}. Choose another output_dir.")
         if folder not in judged and read_json(folder / SUMMARY)["weights"] != weights:
             raise ConfigError(
                 f"{folder} is a result of other weights, and would stay beside the new ones. Remove it, or choose another "

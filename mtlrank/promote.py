@@ -220,8 +220,10 @@ def _judged_alike(
         if prepared is None:
             raise
         warn(f"judging the model in use again: {error}")
-    _check_tokenizer(folder / MODEL, prepared)
-    keys = [key for key in datasets_of(read_json(folder / MODEL / "config.json")) if key in prepared]
+    deciding = {name.partition("@")[0] for name in names}  # others may have test data that this model cannot judge
+    datasets = datasets_of(read_json(folder / MODEL / "config.json"))
+    keys = [key for key, node in datasets.items() if key in prepared and node["name"] in deciding]
+    _check_tokenizer(folder / MODEL, {key: prepared[key] for key in keys})
     with tempfile.TemporaryDirectory() as again:
         settings = {"model_dir": str(folder / MODEL), "tasks": keys, "output_dir": str(Path(again) / EVALUATION)}
         evaluate.run(pipeline_config(settings, [], name="evaluate"), prepared)

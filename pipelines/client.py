@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import kfp
@@ -12,7 +13,7 @@ import typer
 from kfp_server_api import ApiException
 from urllib3.exceptions import HTTPError
 
-from mtlrank.errors import ConfigError, UserError
+from mtlrank.errors import ConfigError, UserError, one_line
 
 TIMEOUT = 60  # seconds without an answer after which a server counts as lost
 
@@ -47,8 +48,17 @@ class Client(kfp.Client):
     apart, and logs a traceback each time.
     """
 
+    _is_careful = False
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self._be_careful()
+
+    def _be_careful(self) -> None:
+        """Check all answers from now on."""
+        if self._is_careful:
+            return
+        self._is_careful = True
         shared = self._healthz_api.api_client.rest_client  # by all parts of the API
         request = shared.request
 
@@ -59,12 +69,18 @@ class Client(kfp.Client):
                     "A web page answered, not Kubeflow Pipelines. If it asks for a login, set KFP_EXISTING_TOKEN; if not, "
                     "set KFP_ENDPOINT or --endpoint to the address of its API."
                 )
+            if not _is_object(answer.data):
+                raise ServerError(
+                    "The answer is none of Kubeflow Pipelines' own: set KFP_ENDPOINT or --endpoint to the address of its "
+                    "API."
+                )
             return answer
 
         shared.request = careful
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-        """What the server reports about itself."""
+        """What the server reports about itself; kfp asks for it first of all, while the client is made."""
+        self._be_careful()
         return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT)
 
     def link(self, *parts: str) -> str:
@@ -87,13 +103,43 @@ def connect(endpoint: str | None, namespace: str | None, token: str | None) -> C
             "The token has blanks, line breaks or non-ASCII letters: set KFP_EXISTING_TOKEN to the token alone."
         )
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each try
-    with explained_errors(), warnings.catch_warnings():
+    with explained_errors(), _explained_settings(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it only works with Kubeflow Pipelines 2
         client = Client(host=endpoint, namespace=namespace or "kubeflow", existing_token=token or None)
         health = client.get_kfp_healthz()
     if health.multi_user and not client.get_user_namespace():
         raise ConfigError("Several users share this server: set KFP_NAMESPACE or --namespace to yours.")
     return client
+
+
+@contextmanager
+def _explained_settings() -> Iterator[None]:
+    """Turn an error of reading kfp's own settings file into one that names it."""
+    try:
+        yield
+    except (AttributeError, OSError, ValueError) as error:
+        path = Path(Client._LOCAL_KFP_CONTEXT)
+        if isinstance(error, UserError) or not path.exists():
+            raise
+        raise ConfigError(
+            f"kfp cannot be used with its settings in {path}: {one_line(error)} Remove the file."
+        ) from error
+
+
+def _is_object(text: str | bytes) -> bool:
+    """Whether an answer is a JSON object, as all of the API's answers are, or empty."""
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def id_of(made: Any, name: str) -> str:
+    """The id of what the server says that it has made."""
+    found = getattr(made, name, None)
+    if not found:
+        raise ServerError(f"The server answers without the {name}: look into its UI before trying again.")
+    return str(found)
 
 
 @contextmanager

@@ -8,12 +8,23 @@ from mtlrank.errors import ConfigError
 
 MOVING = {"latest", "dirty", "main", "master", "develop", "dev", "edge", "nightly", "stable", "snapshot"}
 
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(  # of the distribution project
+    rf"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d+)?)/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?",
+    re.ASCII,
+)
+
 
 def check_image(image: str) -> str:
     """The name itself, if its image cannot change: a digest, or a tag with a whole version or a commit.
 
     The cache and reruns go by the name. Another image under it would silently give old results, or other ones.
     """
+    if not _REFERENCE.fullmatch(image):
+        raise ConfigError(
+            f"MTLRANK_IMAGE is {image!r}, which is no name of an image: expected one as "
+            "registry.example.com/team/mtlrank:0.1.0, in small letters but for the tag."
+        )
     name, _, digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
     words = re.split(r"[._+-]", tag.lower())

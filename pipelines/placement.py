@@ -9,6 +9,7 @@ from kfp.dsl import PipelineTask
 from components.launch.trainjob import SECRET, SECRET_KEYS
 
 HOURS = 3600
+MEMORY_VOLUME = "dshm"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount, not a file
 
 
@@ -34,7 +35,7 @@ def place_on_gpus(
     """
     task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
     # A container's own shared memory is 64 MB.
-    kubernetes.empty_dir_mount(task, "dshm", SHARED_MEMORY, medium="Memory", size_limit="8Gi")
+    kubernetes.empty_dir_mount(task, MEMORY_VOLUME, SHARED_MEMORY, medium="Memory", size_limit="8Gi")
     kubernetes.add_node_selector_json(task, node_selector)
     kubernetes.add_toleration_json(task, tolerations)
     return task

@@ -5,19 +5,31 @@ python -m pipelines.schedule create nightly --cron '0 3 * * *' experiment=msmarc
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
+from kfp_server_api import ApiException
 from rich.markup import escape
 
 from mtlrank.checks import nearest
 from mtlrank.errors import ConfigError
 from mtlrank.guard import errors_in_one_line
 from mtlrank.pages.tables import show as show_table
-from pipelines.client import Client, Endpoint, Experiment, Namespace, Token, connect, explained_errors
+from pipelines.client import (
+    Client,
+    Endpoint,
+    Experiment,
+    Namespace,
+    ServerError,
+    Token,
+    connect,
+    explained_errors,
+    id_of,
+)
 from pipelines.cron import with_seconds
 from pipelines.package import Cache, File, Pipeline
-from pipelines.submit import Account, Root, checked
+from pipelines.submit import Account, Root, check_options, checked
 from pipelines.upload import Version, named, upload, version_name
 from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
@@ -54,12 +66,13 @@ def create(
     when = with_seconds(cron)
     name = _checked(name)
     variant = Variant.given(parallelism, volume, env, memory)
+    check_options(experiment, pipeline_root, service_account)
     with checked(pipeline, package, cache, variant, parameters, pipeline_root) as (compiled, values):
         version = version or version_name(compiled, None) + _SUFFIXES[cache]
         client = connect(endpoint, namespace, token)
         pipeline_id, version_id = upload(client, compiled, compiled.name, version)
     with explained_errors():
-        experiment_id = client.create_experiment(experiment).experiment_id
+        experiment_id = id_of(client.create_experiment(experiment), "experiment_id")
         old = [found for found in schedules(client, experiment_id) if _has_name(found, name)]
         # The new one first: if a call fails between, there are two of them until this is run again, and not none.
         made = client.create_recurring_run(
@@ -74,11 +87,19 @@ def create(
             pipeline_root=pipeline_root,
             service_account=service_account,
         )
-        for schedule in old:
-            client.delete_recurring_run(schedule.recurring_run_id)
+    run_id = id_of(made, "recurring_run_id")
+    try:
+        with explained_errors():
+            for schedule in old:
+                _delete(client, schedule.recurring_run_id)
+    except ServerError as error:
+        raise type(error)(
+            f"{error} The new schedule runs already, and the old one still does: run this again, or delete the old one in "
+            f"the UI ({client.link('recurringruns')})."
+        ) from error
     was_paused = ", which was paused and now runs" if any(_is_paused(schedule) for schedule in old) else ""
     done = f"replaced {name}{was_paused}" if old else f"created {name}"
-    print(f"{done}: {client.link('recurringrun/details', made.recurring_run_id)}")
+    print(f"{done}: {client.link('recurringrun/details', run_id)}")
 
 
 @app.command("list")
@@ -139,7 +160,7 @@ def delete(
 ) -> None:
     """Delete a schedule; runs that it has started continue."""
     client = connect(endpoint, namespace, token)
-    _for_each(client, experiment, name, client.delete_recurring_run)
+    _for_each(client, experiment, name, partial(_delete, client))
     print(f"deleted {name}")
 
 
@@ -177,6 +198,15 @@ def _for_each(client: Client, experiment: str, name: str, call: Callable[[str], 
     with explained_errors():
         for schedule in wanted:
             call(schedule.recurring_run_id)
+
+
+def _delete(client: Client, run_id: str) -> None:
+    """Delete a schedule. It may be gone: if the answer is lost, the request is sent again."""
+    try:
+        client.delete_recurring_run(run_id)
+    except ApiException as error:
+        if error.status != 404:
+            raise
 
 
 def _has_name(schedule: Any, name: str) -> bool:

@@ -4,6 +4,7 @@ python -m pipelines.submit seed=7 'tasks=["trec2019","msm_bm25"]' --watch
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,7 @@ from pipelines.client import (
     UnavailableError,
     connect,
     explained_errors,
+    id_of,
 )
 from pipelines.follow import command, follow
 from pipelines.package import Cache, File, Package, Pipeline, opened
@@ -69,12 +71,15 @@ def main(
     Parameters are checked before anything is sent. `--follow RUN_ID` follows a run that was submitted before, also from
     another machine.
     """
-    if follow_run:
+    if follow_run is not None:
+        if not follow_run.strip():
+            raise ConfigError("--follow is empty: expected the id of a run. Without --follow, a new run would start.")
         if parameters:
             raise ConfigError(f"--follow submits nothing: expected no parameters, found {' '.join(parameters)}.")
         follow(connect(endpoint, namespace, token), follow_run, interval)
         return
     variant = Variant.given(parallelism, volume, env, memory)
+    check_options(experiment=experiment, pipeline_root=pipeline_root, service_account=service_account)
     with checked(pipeline, package, cache, variant, parameters, pipeline_root) as (compiled, values):
         client = connect(endpoint, namespace, token)
         name = run_name or f"{compiled.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -83,6 +88,18 @@ def main(
         follow(client, run_id, interval)
     else:
         print(f"watch it: {command(run_id)}")
+
+
+def check_options(experiment: str, pipeline_root: str | None, service_account: str | None) -> None:
+    """Refuse what the server takes, and pods fail with."""
+    if not experiment.strip():
+        raise ConfigError("--experiment is empty: expected a name, such as mtlrank.")
+    if pipeline_root is not None and not re.fullmatch(r"[a-z][a-z0-9]*://[^/\s]\S*", pipeline_root):
+        raise ConfigError(f"--pipeline-root is {pipeline_root!r}: expected an address, as in gs://bucket/runs.")
+    if service_account is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", service_account):
+        raise ConfigError(
+            f"--service-account is {service_account!r}: expected a Kubernetes service account, in small letters."
+        )
 
 
 @contextmanager
@@ -115,7 +132,7 @@ def submit(
 ) -> str:
     """Start a run and print its link; returns its id."""
     with explained_errors():
-        experiment_id = client.create_experiment(experiment).experiment_id
+        experiment_id = id_of(client.create_experiment(experiment), "experiment_id")
     try:
         with explained_errors():
             run = client.run_pipeline(
@@ -129,7 +146,7 @@ def submit(
     except UnavailableError as error:
         listed = client.link("experiments/details", experiment_id)
         raise UnavailableError(f"{error} The run may have started: check {listed} before trying again.") from error
-    return str(run.run_id)
+    return id_of(run, "run_id")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from mtlrank.errors import ConfigError
 from mtlrank.guard import errors_in_one_line
-from pipelines.client import Client, Endpoint, Namespace, Token, connect, explained_errors
+from pipelines.client import Client, Endpoint, Namespace, Token, connect, explained_errors, id_of
 from pipelines.package import File, Package, Pipeline, opened
 from pipelines.variant import Memory, Parallelism, Variables, Variant, Volumes
 
@@ -40,6 +40,8 @@ def main(
 
     A version that exists already is left as it is.
     """
+    if name is not None and not name.strip():
+        raise ConfigError("--name is empty: expected a name, such as mtl-ranking.")
     with opened(pipeline, package, variant=Variant.given(parallelism, volume, env, memory)) as compiled:
         version = version_name(compiled, version)
         upload(connect(endpoint, namespace, token), compiled, name or compiled.name, version)
@@ -47,6 +49,8 @@ def main(
 
 def version_name(package: Package, name: str | None) -> str:
     """`name`, or the tag of the steps' image."""
+    if name is not None and not name.strip():
+        raise ConfigError("--version is empty: expected a name, such as 0.1.0.")
     found = name or package.image_tag()
     if not found:
         raise ConfigError("The steps have several images or no tag: name the version with --version.")
@@ -60,8 +64,9 @@ def upload(client: Client, package: Package, name: str, version: str) -> tuple[s
         there = _version(client, pipeline_id, version)
         if there is None:
             made = client.upload_pipeline_version(str(package.path), version, pipeline_id)
+            version_id = id_of(made, "pipeline_version_id")
             print(f"uploaded {name}, version {version}")
-            return pipeline_id, str(made.pipeline_version_id)
+            return pipeline_id, version_id
     uploaded = there.pipeline_spec  # alone, or beside that of the platform
     if _specs(uploaded.get("pipeline_spec", uploaded), uploaded.get("platform_spec")) != _specs(*package.documents()):
         raise ConfigError(
@@ -82,7 +87,7 @@ def _create(client: Client, name: str) -> str:
     wanted = client.api_models.V2beta1Pipeline(
         name=name, display_name=name, namespace=client.get_user_namespace() or None
     )
-    return str(client.pipelines.pipeline_service_create_pipeline(wanted).pipeline_id)
+    return id_of(client.pipelines.pipeline_service_create_pipeline(wanted), "pipeline_id")
 
 
 def _version(client: Client, pipeline_id: str, name: str) -> Any:

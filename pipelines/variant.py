@@ -15,6 +15,7 @@ from components.check.parameters import RESERVED
 from components.launch.trainjob import LEAST_MEMORY, SECRET, TRAINING_KEYS, num_bytes
 from mtlrank.errors import ConfigError
 from mtlrank.progress import warn
+from pipelines.placement import MEMORY_VOLUME
 
 _SECRET_NAME = re.compile(
     r"(^|_)(SECRET(_|$)|(TOKEN|PASS|PWD|PAT|CREDENTIALS|KEY)$)|(PASSWORD|PASSWD|APIKEY)$", re.IGNORECASE
@@ -67,6 +68,10 @@ class Volume(NamedTuple):
             raise ConfigError(f"--volume {text!r}: expected a claim and an absolute path, as in my-claim:/data.")
         if (top := path.parts[1]) in RESERVED:
             raise ConfigError(f"--volume {text!r} would hide what steps need in /{top}: choose another path, as /data.")
+        if found[1] == MEMORY_VOLUME:  # pods name a volume by its claim
+            raise ConfigError(
+                f"--volume {text!r}: steps have a volume of the name {MEMORY_VOLUME}. Choose another claim."
+            )
         return cls(found[1], str(path))
 
 

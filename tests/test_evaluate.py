@@ -102,6 +102,16 @@ def test_results_of_other_models_are_neither_replaced_nor_mixed_with_new_ones(co
     with pytest.raises(ConfigError, match="results holds the results of another run"):
         judge("other", "msm_ner", "results")
 
+    words = {"tasks": "[msm_ner]", "output_dir": tmp_path / "results", "split": "val"}
+    with pytest.raises(
+        ConfigError, match=r"results holds results of the split test, not val\. Choose another output_dir"
+    ):
+        evaluate.run(
+            settings("evaluate", model_dir=tmp_path / "run" / "model", **words), {"msm_ner": data_dir / "msm_ner"}
+        )
+    with pytest.raises(ConfigError, match=r"run/model is the folder of a run or of a model"):
+        judge("run", "msm_ner", "run/model")
+
     before = read_json(tmp_path / "results" / "msm_ner" / "metrics.json")
     shutil.rmtree(tmp_path / "run" / "model")
     save_random(tmp_path / "run" / "model", config, datasets, spread=2.0)  # the same run with other weights

@@ -70,6 +70,24 @@ def test_a_model_judged_on_other_topics_is_judged_again(trained, shifted, datase
     assert "judging the model in use again" in capsys.readouterr().err
 
 
+def test_only_heads_that_decide_are_judged_again(trained, config, datasets, tmp_path, capsys):
+    """Another task's test data may have changed so that the model in use cannot be judged on it."""
+    registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
+    both = {key: datasets[key] for key in ("trec2019", "msm_ner")}
+    two = select_tasks({**config, "tasks": list(both)})
+    runs = [tmp_path / "used", tmp_path / "new"]
+    for seed, run in enumerate(runs):
+        save_random(run / "model", two, both, seed=seed)
+        words = {"model_dir": run / "model", "output_dir": run / "evaluation", "data_dir": config["data_dir"]}
+        evaluate.run(settings("evaluate", **words))
+    (of_tags, _), heads = head_folders([run / "evaluation" for run in runs[:1]]), head_folders([runs[1] / "evaluation"])
+    promote.run(runs[0] / "model", [of_tags, *judged_on_less(trained, runs[0] / "model", tmp_path)], registry, measure)
+    prepared = {"trec2019": datasets["trec2019"].folder, "msm_ner": tmp_path / "not looked at"}
+    decision = promote.run(runs[1] / "model", heads, registry, measure, prepared=prepared)
+    assert [f"{each.head}/{each.measure}" for each in decision.comparisons] == measure
+    assert "judging the model in use again" in capsys.readouterr().err
+
+
 def test_the_same_weights_with_other_settings_change_nothing(trained, tmp_path, capsys):
     registry, heads = Registry(tmp_path / "registry"), head_folders([trained / "evaluation"])
     promote.run(trained / "model", heads, registry, [])

@@ -129,6 +129,11 @@ def check_folders(values: Mapping[str, Any]) -> None:
     """Refuse paths that no step could use as a folder."""
     for name in _PLACES:
         if values.get(name):
+            if not values[name].isprintable() or values[name] != values[name].strip():
+                raise ConfigError(
+                    f"{name} is {values[name]!r}: expected a folder without blanks around it and without signs that cannot "
+                    "be seen."
+                )
             place = _parsed(name, values[name])
             if isinstance(place, Path) and os.path.exists(place) and not os.path.isdir(place):  # Path.exists may raise
                 raise ConfigError(f"{name} is {values[name]!r}, which is no folder here.")

@@ -12,6 +12,7 @@ GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUN, SPEC = "mtlrank/run", "mtlrank/spec"  # labels: the run that the job belongs to, and a hash of its spec
 NODE = "node"  # what Trainer's runtimes call the replicated job and the container that train
 _LONGEST = 46  # of a name: with "-node-0-12-abcde" behind it, a pod's name still is a label of 63 characters
+MOST_HOURS = 700  # of training: the step that waits for it ends after 720
 SECRET = "mtlrank"  # of the namespace, optional; its keys below become environment variables
 SECRET_KEYS = ("HF_TOKEN", "MLFLOW_TRACKING_URI")  # of all steps: loop/logger=mlflow is composed only with its address
 TRAINING_KEYS = (
@@ -31,7 +32,7 @@ EXPECTED = {
     "tolerations": 'tolerations of Kubernetes, as in [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}]',
     "service_account": "a name in small letters",
     "runtime": "the name of a ClusterTrainingRuntime, as in torch-distributed",
-    "deadline_hours": "at least 1",
+    "deadline_hours": f"from 1 to {MOST_HOURS}",
 }
 _CORES = {"": 1.0, "m": 0.001}  # what a unit of cores is worth
 _BYTES = {"": 1, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "T": 10**12, "Ti": 2**40}
@@ -118,7 +119,8 @@ def check_shared(places: Mapping[str, Sequence[str]]) -> None:
 
 def _is_right(key: str, value: Any) -> bool:
     if key in ("num_nodes", "deadline_hours", "gpus"):
-        return type(value) is int and value >= (0 if key == "gpus" else 1)
+        most = MOST_HOURS if key == "deadline_hours" else value
+        return type(value) is int and (0 if key == "gpus" else 1) <= value <= most
     if key in ("cpu", "memory"):
         return not value or (_amount(value, _CORES) >= 0.001 if key == "cpu" else num_bytes(value) >= LEAST_MEMORY)
     if key == "node_selector":

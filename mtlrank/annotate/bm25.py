@@ -54,13 +54,16 @@ class BM25Index:
         self._pairs.save(folder)
 
     def retrieve(self, query: str, k: int) -> tuple[Ints, Floats32]:
-        """Positions and scores of the `k` best documents, best first; documents without any query term are left out."""
+        """Positions and scores of the `k` best documents, best first; documents without any query term are left out.
+
+        All that tie with the last one are there, so there may be more than `k`; ties are in the order of positions.
+        """
         scores = self.scores(query)
         candidates = np.flatnonzero(scores > 0)
-        if len(candidates) > k:  # all that tie with the last place stay, so that the order below decides
+        if len(candidates) > k:
             edge = np.partition(scores[candidates], -k)[-k]
             candidates = candidates[scores[candidates] >= edge]
-        best = candidates[np.lexsort((candidates, -scores[candidates]))][:k]
+        best = candidates[np.lexsort((candidates, -scores[candidates]))]
         return best, scores[best]
 
     def scores(self, query: str) -> Floats32:

@@ -273,7 +273,7 @@ class World:
 
 def _run(index: BM25Index, names: list[str], query_id: str, query: str) -> Iterator[str]:
     """The lines of a query's first-stage ranking."""
-    positions, scores = index.retrieve(query, NUM_CANDIDATES)
+    positions, scores = (found[:NUM_CANDIDATES] for found in index.retrieve(query, NUM_CANDIDATES))
     for rank, (position, score) in enumerate(zip(positions.tolist(), scores.tolist(), strict=True), 1):
         yield f"{query_id} Q0 {names[position]} {rank} {score:.6f} bm25\n"
 

@@ -82,9 +82,10 @@ def test_retrieval_is_by_score_and_leaves_out_what_shares_no_term(index):
     assert scores[0] > scores[1]
 
 
-def test_equal_scores_keep_the_order_of_the_documents_also_at_the_edge():
-    index = BM25Index.build(["same text"] * 9 + ["other words entirely"])
-    assert index.retrieve("same", 4)[0].tolist() == [0, 1, 2, 3]
+def test_all_that_tie_with_the_last_place_are_found():
+    index = BM25Index.build(["same text", "the same same", *["same text"] * 8, "other words entirely"])
+    assert index.retrieve("same", 4)[0].tolist() == [1, 0, *range(2, 10)]
+    assert index.retrieve("same", 1)[0].tolist() == [1]
 
 
 @given(st.lists(st.tuples(st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join), st.integers(0, 2)), max_size=20))

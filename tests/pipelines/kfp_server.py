@@ -87,7 +87,7 @@ class FakeKubeflow(ThreadingHTTPServer):
         """Let requests whose `METHOD path` contains the pattern fail so many times.
 
         Kinds: a status; `drop` hangs up; `lose` does the work and hangs up; `silent` does the work and says nothing for
-        a while; `page` answers with a page of HTML.
+        a while; `page` answers with a page of HTML; `{}`, `[]`, `null` and the like answer with that and do nothing.
         """
         self.faults.append(Fault(pattern, kind, times))
 
@@ -192,6 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.server.next_fault(f"{self.command} {unquote(self.path)}")
         if fault == "drop":
             self.close_connection = True
+        elif isinstance(fault, str) and fault[0] in "{[n":
+            self.send(200, fault.encode(), "application/json")
         elif fault == "page":
             self.send(200, b"<html>Please log in</html>", "text/html")
         else:

@@ -109,6 +109,20 @@ def test_a_lost_connection_may_come_back(server):
         client.create_experiment("a")
 
 
+@pytest.mark.parametrize("answer", ["null", "[]", "[1]", "nonsense"])
+def test_an_answer_that_is_none_of_its_own_is_told(server, answer):
+    server.fail("healthz", answer)
+    assert "The answer is none of Kubeflow Pipelines' own" in complaint(ServerError, server.url, None, None)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"namespace": 3'])
+def test_damaged_settings_of_kfp_are_named(server, tmp_path, content):
+    (tmp_path / "context.json").write_text(content)
+    told = complaint(ConfigError, server.url, None, None)
+    assert f"kfp cannot be used with its settings in {tmp_path / 'context.json'}: " in told
+    assert told.endswith("Remove the file.")
+
+
 def test_what_a_server_says_does_not_reach_the_terminal_raw(server):
     server.words = "\x1b[2Jline\nline" + "x" * 5000
     server.fail("healthz", 400)

@@ -26,6 +26,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         "mtlrank:0.1.0-g1a2b3c4d5e",
         "ghcr.io/team/mtlrank:0.1.0-g1a2b3c4d5e-cuda",
         "localhost:5000/mtlrank:1a2b3c4",
+        "europe-west4-docker.pkg.dev/my-project/a_b/c__d/mtlrank.x:0.1.0",
         f"ghcr.io/team/mtlrank@{DIGEST}",
         f"ghcr.io/team/mtlrank:latest@{DIGEST}",
     ],
@@ -39,7 +40,6 @@ def test_names_that_always_mean_the_same(image):
     [
         "mtlrank",
         "localhost:5000/mtlrank",
-        "mtlrank:",
         "mtlrank:latest",
         "mtlrank:main",
         "mtlrank:v1",
@@ -47,11 +47,31 @@ def test_names_that_always_mean_the_same(image):
         "mtlrank:0.1.0-dev",
         "mtlrank:0.1.0-g1a2b3c4d5e-dirty",
         "mtlrank:cuda",
-        "mtlrank@sha256:0123",
     ],
 )
 def test_names_that_can_change_their_meaning_are_refused(image):
     with pytest.raises(ConfigError, match=re.escape(f"The image {image!r} can change")):
+        check_image(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        "mtlrank:",
+        ":1.2.3",
+        "mtlrank@sha256:0123",
+        "reg/Team X/mtlrank:0.1.0",
+        "reg/MTL:1.2.3",
+        "http://reg/mtl:1.2.3",
+        "reg/mtl:1.2.3\n",
+        "reg/mtl:1.2.3" + "0" * 200,
+        "reg//mtl:1.2.3",
+        "reg/mtl:1.2.3{{$.inputs.parameters['a']}}",
+    ],
+)
+def test_what_is_no_name_of_an_image_is_refused(image):
+    with pytest.raises(ConfigError, match=re.escape(f"MTLRANK_IMAGE is {image!r}, which is no name of an image")):
         check_image(image)
 
 

@@ -97,11 +97,34 @@ def test_between_two_calls_there_is_one_too_many_and_never_none(server, create):
     server.fail("POST .*recurringruns", 503)
     assert create("nightly", "seed=2").exit_code == 7
     assert [each["runtime_config"]["parameters"] for each in schedules(server)] == [{"seed": 1}]
-    server.fail("DELETE .*recurringruns", 503)
-    assert create("nightly", "seed=2").exit_code == 7
-    assert len(schedules(server)) == 2
+    for status in (503, 403):
+        server.fail("DELETE .*recurringruns", status)
+        result = create("nightly", "seed=2")
+        assert result.exit_code == 7
+        assert "The new schedule runs already, and the old one still does: run this again, or delete" in result.stderr
+    assert len(schedules(server)) == 3
     assert create("nightly", "seed=2").exit_code == 0
     assert [each["runtime_config"]["parameters"] for each in schedules(server)] == [{"seed": 2}]
+
+
+def test_a_deletion_whose_answer_is_lost_is_done(server, create, invoke):
+    """urllib3 sends it again, and the schedule is gone by then."""
+    create("nightly", "seed=1")
+    server.fail("DELETE .*recurringruns", "lose")
+    result = create("nightly", "seed=2")
+    assert (result.exit_code, len(schedules(server))) == (0, 1)
+    assert "replaced nightly" in result.stdout
+    server.fail("DELETE .*recurringruns", "lose")
+    assert invoke(app, "delete", "nightly").exit_code == 0
+    assert not schedules(server)
+
+
+@pytest.mark.parametrize("answer", ["{}", '{"a": 1}', "[]", "null"])
+def test_a_schedule_without_an_id_is_not_reported_as_made(server, create, answer):
+    server.fail("POST .*recurringruns", answer)
+    result = create("nightly", "seed=1")
+    assert (result.exit_code, result.stdout.count("created")) == (7, 0)
+    assert len(result.stderr.strip().splitlines()) <= 2  # with the note about the image
 
 
 def test_a_name_belongs_to_its_experiment(server, create, invoke):

@@ -1,6 +1,7 @@
 """Submission, against a server that checks types."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -84,6 +85,22 @@ def test_a_run_can_answer_nothing_from_the_cache(server, invoke):
         (["--pipeline", "mtl"], 2, "There is no pipeline 'mtl'"),
         (["--package", "nowhere.yaml"], 2, "is not a compiled pipeline"),
         (["--follow", "some-run", "seed=7"], 2, "--follow submits nothing"),
+        (["--follow", ""], 2, "--follow is empty: expected the id of a run. Without --follow, a new run would start."),
+        (["--follow", " "], 2, "--follow is empty"),
+        (["--experiment", " "], 2, "--experiment is empty"),
+        (
+            ["--pipeline-root", "relative"],
+            2,
+            "--pipeline-root is 'relative': expected an address, as in gs://bucket/runs",
+        ),
+        (["--pipeline-root", ""], 2, "--pipeline-root is ''"),
+        (["--pipeline-root", "gs:///runs"], 2, "--pipeline-root is 'gs:///runs'"),
+        (["--pipeline-root", "gs://bucket/a b"], 2, "--pipeline-root is 'gs://bucket/a b'"),
+        (
+            ["--service-account", "Bad Name"],
+            2,
+            "--service-account is 'Bad Name': expected a Kubernetes service account",
+        ),
     ],
 )
 def test_a_mistake_is_told_before_any_call(server, invoke, words, code, said):
@@ -120,6 +137,17 @@ def test_a_submission_that_was_cut_off_may_have_happened(fault, server, invoke, 
     experiment = server.only("experiments")["experiment_id"]
     assert f"The run may have started: check {server.url}/#/experiments/details/{experiment}" in result.stderr
     assert len(server.store.runs) == 1  # and urllib3 has not tried again
+
+
+@pytest.mark.parametrize("answer", ["{}", '{"a": 1}', "[]", "null"])
+@pytest.mark.parametrize("request_of", ["POST .*experiments", "POST .*runs"])
+def test_an_answer_without_an_id_is_no_run(request_of, answer, server, invoke):
+    server.fail(request_of, answer, times=9)
+    result = invoke(app)
+    assert (result.exit_code, result.stdout.count("watch it")) == (7, 0)
+    assert re.search(
+        r"The server answers without the \w+_id: look|The answer is none of Kubeflow Pipelines' own", result.stderr
+    )
 
 
 def test_a_token_is_never_printed(server, invoke, monkeypatch):

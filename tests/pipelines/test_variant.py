@@ -157,6 +157,7 @@ def test_a_folder_on_a_volume_outlives_pods(server, invoke):
         (["--memory", "prepare=1Mi"], "and an amount of at least 64Mi, as in prepare=64Gi."),
         (["--memory", "prepare=8Gi", "--memory", "prepare=16Gi"], "--memory prepare is given twice."),
         (["--volume", "a:/dev/shm"], "--volume 'a:/dev/shm' would hide what steps need in /dev"),
+        (["--volume", "dshm:/data"], "--volume 'dshm:/data': steps have a volume of the name dshm. Choose another"),
         (["--volume", "a:/opt"], "would hide what steps need in /opt"),
         (
             ["--env", "AWS_SECRET_ACCESS_KEY=abc"],

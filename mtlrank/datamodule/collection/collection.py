@@ -179,9 +179,10 @@ class Collection:
         return groupby(self.source.pair_values("run", self.reading), key=lambda line: line.query_id)
 
     def _retrieve(self, query_id: str, k: int) -> RankedDocs:
+        """The `k` best documents, in trec_eval's order of equal scores: document ids, descending."""
         positions, scores = self.bm25.retrieve(self.queries[query_id], k)
-        names = self.docs.names(positions.tolist())
-        return RankedDocs.of(query_id, zip(names, scores.tolist(), strict=True))
+        scored = zip(scores.tolist(), self.docs.names(positions.tolist()), strict=True)
+        return RankedDocs.of(query_id, [(doc_id, score) for score, doc_id in sorted(scored, reverse=True)[:k]])
 
     def require(self, part: str) -> None:
         """Raise `ConfigError` if the source lacks a part."""

@@ -1,6 +1,7 @@
 """Training queries and passages that other splits contain too: a model may just remember them there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
 
 from mtlrank.checks import choice
 from mtlrank.datamodule.dataset.merge import LEARNT_TOO
@@ -38,7 +39,29 @@ def not_asked(queries: Mapping[str, str], elsewhere: Iterable[str]) -> list[str]
 
 
 def leaks_between(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
-    """A sentence for each dataset that learns from queries (as the tokenizer reads them) on which a ranking is judged."""
+    """A sentence for each dataset that learns from queries (as the tokenizer reads them) on which a ranking is judged, or
+    from texts on which another dataset with labels of the same kind is.
+    """
+    yield from _queries_learnt(datasets)
+    yield from _texts_learnt([dataset for dataset in datasets if not dataset.is_ranking])
+
+
+def _texts_learnt(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
+    labels = {each.name: (each.task.kind, each.task.num_spans) for each in datasets}
+    alike = [(a, b) for a, b in permutations(datasets, 2) if labels[a.name] == labels[b.name] and b.has("train")]
+    learning = {other.name: other for _, other in alike}
+    learnt = {name: frozenset(each.split("train").digests()) for name, each in learning.items()}
+    for judged, other in alike:
+        for split in judged.sets("val") + judged.sets("test"):
+            asked = list(judged.split(split).digests())
+            if shared := sum(text in learnt[other.name] for text in asked):
+                yield (
+                    f"{other.name} learns from {shared:,} of the {len(asked):,} texts that {judged.name} is judged on "
+                    f"({split}), which may be known by heart. Give one of them other texts."
+                )
+
+
+def _queries_learnt(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
     longest = _longest(datasets)
     learnt = {dataset.name: dataset.split("train").queries(longest) for dataset in datasets if dataset.has("train")}
     for judged in datasets:

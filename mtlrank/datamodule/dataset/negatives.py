@@ -89,6 +89,7 @@ class Negatives:
     ) -> None:
         """Count what lack of documents changed in the `groups` of a query: positives in none, and negatives too few."""
         if self.grouping == "pointwise":
+            self._count_few(groups, judged, count)
             return
         positives = {doc_id for doc_id, grade in judged.items() if grade >= self.relevance_level}
         learnt = [positives.intersection(group) for group in groups]
@@ -97,6 +98,14 @@ class Negatives:
             wanted = [(1 + self.num_negatives) * len(some) for some in learnt]
             few = sum(len(group) < size for group, size in zip(groups, wanted, strict=True))
             count("groups with fewer negatives than num_negatives", few)
+
+    def _count_few(
+        self, groups: Sequence[Sequence[str]], judged: Mapping[str, int], count: Callable[[str, int], None]
+    ) -> None:
+        if self.max_negatives is None:
+            wanted = self.num_negatives * sum(grade >= self.relevance_level for grade in judged.values())
+            drawn = sum(doc_id not in judged for group in groups for doc_id in group)
+            count("queries with fewer unjudged documents than num_negatives asks for", drawn < wanted)
 
     def samples(self, query_id: str, candidates: Sequence[str], number: int) -> Iterator[list[str]]:
         """`number` groups of `num_negatives` + 1 candidates each, as far as they suffice, for a teacher to score."""

@@ -197,12 +197,18 @@ class PreparedSplit:
         return [part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])] if len(texts) else []
 
     def digests(self) -> Iterator[bytes]:
-        """A hash of each sequence's tokens, as the model reads them."""
+        """A hash of each sequence's tokens, as the model reads them; two texts without roles are in any order."""
         for start in range(0, len(self.sequences), _BLOCK):
-            rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))]
-            packed = self.store.pack(rows.astype(np.int64))
-            for first, end in pairwise(packed.starts[packed.pair_starts].tolist()):
-                yield blake2b(packed.ids[first:end].tobytes(), digest_size=16).digest()
+            rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))].astype(np.int64)
+            if self.store.limits.max_query_length is None and self.has_pairs:
+                yield from map(min, self._hashes(rows), self._hashes(rows[:, [1, 0, 2]]))
+            else:
+                yield from self._hashes(rows)
+
+    def _hashes(self, rows: Ints) -> Iterator[bytes]:
+        packed = self.store.pack(rows)
+        for first, end in pairwise(packed.starts[packed.pair_starts].tolist()):
+            yield blake2b(packed.ids[first:end].tobytes(), digest_size=16).digest()
 
     def ids_of(self, sequence: int) -> tuple[str, str]:
         """(query_id, doc_id) of one of the first sequences, without reading the others."""

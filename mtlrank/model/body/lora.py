@@ -26,6 +26,11 @@ def adapt(
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ConfigError("model.body.lora needs peft: pip install 'mtlrank[lora]'.") from error
+    if targets is None and not usual:
+        raise ConfigError(
+            f"model.body.lora.targets must name layers, as this body has no usual ones. There are: "
+            f"{_linear_layers(encoder)}."
+        )
     chosen = _choose(encoder, list(usual if targets is None else targets))
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen)
     inject_adapter_in_model(config, encoder)
@@ -51,14 +56,19 @@ def _choose(encoder: Any, targets: list[str]) -> list[str]:
     linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
     unknown = [target for target in targets if not any(_matches(name, target) for name in linear)]
     if unknown or not targets:
-        known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         found = f"names {unknown[0]!r}, which is not a linear layer of the body" if unknown else "is empty"
-        raise ConfigError(f"model.body.lora.targets {found}. There are: {known}.")
+        raise ConfigError(f"model.body.lora.targets {found}. There are: {_linear_layers(encoder)}.")
     learning = [name for name, module in linear.items() if module.weight.requires_grad]
     chosen = [name for name in learning if any(_matches(name, target) for target in targets)]
     if not chosen:
         raise ConfigError("model.body.frozen_layers leaves no layer for model.body.lora. Freeze fewer, or remove lora.")
     return chosen
+
+
+def _linear_layers(encoder: Any) -> str:
+    """The last parts of the names of the linear layers."""
+    names = (name for name, module in encoder.named_modules() if isinstance(module, nn.Linear))
+    return ", ".join(sorted({name.rpartition(".")[2] for name in names}))
 
 
 def _matches(name: str, target: str) -> bool:

@@ -63,6 +63,12 @@ def complaint(pipeline=mtl_ranking, **changes):
         ({"memory": "lots"}, "memory is 'lots', expected an amount with its unit"),
         ({"registry": "s3://bucket/registry"}, "registry: 's3://bucket/registry' cannot be used"),
         ({"prepared": "gs://"}, "prepared: 'gs://' has no valid bucket"),
+        ({"registry": "gs://bucket/r "}, "registry is 'gs://bucket/r ': expected a folder without blanks around it"),
+        ({"checkpoints": "/mnt/a\n"}, "checkpoints is '/mnt/a\\n': expected a folder without blanks around it"),
+        (
+            {"prepared": "gs://bucket/\u200bp"},
+            "expected a folder without blanks around it and without signs that cannot",
+        ),
         ({"checkpoints": "/dev/null"}, "checkpoints is '/dev/null', which is no folder here."),
         ({"margin": -1.0}, "margin is -1.0: expected a finite number that is at least 0"),
         ({"margin": float("inf")}, "margin is inf: expected a finite number that is at least 0"),
@@ -105,6 +111,7 @@ def test_a_head_may_be_judged_without_a_source_for_test(settings, measure, capsy
     [
         ({"num_nodes": 0}, "num_nodes is 0, expected at least 1"),
         ({"deadline_hours": 0}, "deadline_hours is 0"),
+        ({"deadline_hours": 701}, "deadline_hours is 701, expected from 1 to 700"),
         ({"runtime": ""}, "runtime is ''"),
         ({"overrides": ["trainer.num_nodes=4"]}, "the pipeline's parameter num_nodes sets trainer.num_nodes"),
     ],

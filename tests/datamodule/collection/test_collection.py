@@ -57,6 +57,16 @@ def test_bm25_retrieves_where_a_collection_says_so():
     assert len(retrieved.candidates([query], 5)[query]) == 5
 
 
+def test_equal_scores_of_bm25_are_ordered_as_by_trec_eval_wherever_the_documents_stand(source):
+    write(source["queries"], ["q1\tharbour"])
+    names = [f"d{number}" for number in (3, 11, 1, 2, 10)]
+    for order in (names, sorted(names)):
+        write(source["docs"], [*(f"{name}\ta harbour" for name in order), "x\tharbour harbour", "y\tgarden"])
+        collection = Collection({part: source[part] for part in ("docs", "queries", "qrels")})
+        found = {depth: [doc.doc_id for doc in collection.candidates(["q1"], depth)["q1"]] for depth in (3, 9)}
+        assert found == {3: ["x", "d3", "d2"], 9: ["x", "d3", "d2", "d11", "d10", "d1"]}
+
+
 def test_a_collection_may_have_other_settings_of_bm25(source):
     files = {part: source[part] for part in ("docs", "qrels")}
     write(source["queries"], ["q1\tharbours and gardens"])
@@ -120,7 +130,7 @@ def test_file_names_may_hold_what_urls_may_not(source, tmp_path):
 def test_without_a_run_candidates_are_retrieved(source):
     del source["run"]
     found = Collection(source).candidates(["q1"], 3)["q1"]
-    assert [doc.doc_id for doc in found] == ["d1", "d2", "d4"]
+    assert [doc.doc_id for doc in found] == ["d1", "d4", "d2"]
     assert [doc.rank for doc in found] == [1, 2, 3]
 
 

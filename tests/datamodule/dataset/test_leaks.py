@@ -11,7 +11,7 @@ from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import DataError
 from mtlrank.storage import read_json
-from mtlrank.task import Regression, Relevance
+from mtlrank.task import Classification, Regression, Relevance
 
 
 class Asked(PreparedDataset):
@@ -159,6 +159,27 @@ def test_half_a_pair_and_a_pair_in_another_order_are_other_texts(tmp_path):
     assert not any(pairs.manifest["counts"].values())
 
 
+def test_sentences_without_roles_are_the_same_pair_in_any_order(tmp_path):
+    splits = {"train": ["passage 1"], "val": ["passage 0", "passage 2"]}
+    sentences = Asked("pairs", Regression(["MSE"]), {"max_query_length": None}, **splits)
+    assert leaks_within(opened(tmp_path, sentences)).endswith("by heart: 1 of 4 in val")
+
+
+def test_texts_that_another_dataset_with_labels_of_the_kind_is_judged_on_are_told(tmp_path, ranking):
+    here = opened(
+        tmp_path, Asked("here", Regression(["MSE"]), train=["a cat"], val=["an ox"], test=["the fox", "a cow"])
+    )
+    there = opened(tmp_path, Asked("there", Regression(["MSE"]), train=["a cow", "an ox", "a fly"]))
+    classes = opened(tmp_path, Asked("classes", Classification(["Accuracy"]), train=["a cow", "an ox"]))
+    told = list(leaks_between([here, there, classes, ranking]))
+    assert told == [
+        f"there learns from 2 of the {number} texts that here is judged on ({split}), which may be known by heart. Give "
+        "one of them other texts."
+        for number, split in ((2, "val"), (4, "test"))
+    ]
+    assert list(leaks_between([here])) == list(leaks_between([there, classes])) == []
+
+
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
 def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     auxiliary = {"train": "mtlrank-embedded/test", "val": "null", "test": "null"}
@@ -173,7 +194,7 @@ def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     ]
     train.run(compose_config(words, trusted=True))
     sentence = "msm_bm25 learns from 100 of the 100 queries that trec2019 is judged on (test)"
-    within = "texts that are in train too, and may be known by heart: 295 of 295 in val"
+    within = "texts that are in train too, and may be known by heart: 3 of 600 in test, 295 of 295 in val"
     told, noted = capsys.readouterr().err, read_json(tmp_path / "about.json")["leaks"]
     assert f"mtlrank: {sentence}" in told
     assert f"samples; warning: {within} (" in told

@@ -90,6 +90,16 @@ def test_what_lacks_negatives_is_counted(source, grouping):
     assert dataset.reading.counts["train"] == lost
 
 
+def test_single_documents_that_lack_unjudged_ones_are_counted(source):
+    write(source["qrels"], ["q1 0 d1 2", "q1 0 d2 2", "q2 0 d3 2"])
+    write(source["run"], ["q1 Q0 d1 1 9 x", "q1 Q0 d5 2 8 x", "q2 Q0 d3 1 9 x", "q2 Q0 d4 2 8 x"])
+    few = "queries with fewer unjudged documents than num_negatives asks for"
+    for settings, expected in (({}, {few: 1}), ({"num_negatives": 2}, {few: 2}), ({"max_negatives": 1}, {})):
+        dataset = ranking(source, Relevance(["AP"], 2), **{"num_negatives": 1, **settings})
+        assert len(rows(dataset, "train")) == 5
+        assert {key: times for key, times in dataset.reading.counts.get("train", {}).items() if times} == expected
+
+
 def test_negatives_are_drawn_by_the_seed_and_the_query():
     def drawn(seed, query="q"):
         negatives = negatives_of("pairwise", seed=seed)

@@ -258,7 +258,7 @@ def test_another_schema_is_refused(tmp_path):
     dataset = prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1)])
     manifest = {k: v for k, v in dataset.manifest.items() if k != "files"}
     write_manifest(tmp_path / "given", {**manifest, "schema": 99})
-    with pytest.raises(DataError, match="has schema 99, expected 5"):
+    with pytest.raises(DataError, match="has schema 99, expected 6"):
         dataset.open(tmp_path / "given")
 
 

@@ -123,7 +123,9 @@ def test_targets_that_there_are_not_are_named_with_those_there_are(bert, tmp_pat
 def test_a_family_that_is_not_known_must_be_told_the_targets(tmp_path):
     assert "mpnet" in PADDED
     AutoModel.from_config(copy.deepcopy(CONFIGS["mpnet"])).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"targets is empty. There are: dense, k, o, q, v\."):
+    with pytest.raises(
+        ConfigError, match=r"targets must name layers, as this body has no usual ones\. There are: dense, k, o, q, v\."
+    ):
         body(tmp_path, lora={"rank": 4})
 
 
