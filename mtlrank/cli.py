@@ -223,9 +223,12 @@ def models(
             print(f"{change.when}  {change.model}  {change.how}  {change.note}{source}")
         if held_by(changes):
             print("held: no model is promoted by a comparison until one is with `mtlrank promote ... --force REASON`")
-        print(
-            f"in use: {Registry(registry).folder(changes[-1].model)}" if changes else f"{registry} has no model in use"
-        )
+        if not changes:
+            print(f"{registry} has no model in use")
+            return None
+        model = changes[-1].model
+        is_there = Registry(registry).exists(model)
+        print(f"in use: {Registry(registry).folder(model)}{'' if is_there else ' (missing: somebody has removed it)'}")
         return None
 
     _guarded(list_or_prune)

@@ -393,3 +393,11 @@ def test_a_mistake_gives_one_line(tmp_path, monkeypatch, words, code, complaint)
 
 def test_models_of_an_empty_registry(tmp_path):
     assert "has no model in use" in typed("models", "--registry", tmp_path / "r").stdout
+
+
+def test_a_model_in_use_that_somebody_has_removed_is_listed_as_missing(tmp_path):
+    typed("promote", write_finished(tmp_path / "run"), "--registry", tmp_path / "r")
+    registry = Registry(str(tmp_path / "r"))
+    remove_folder(registry.folder(registry.current()))
+    listed = typed("models", "--registry", tmp_path / "r")
+    assert listed.stdout.splitlines()[-1].endswith(f"{registry.current()} (missing: somebody has removed it)")

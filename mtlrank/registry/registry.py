@@ -77,7 +77,7 @@ class Registry:
 
     def fetch(self, model: str) -> Path:
         """A local copy of a model with its evaluation, or the folder itself if it is local."""
-        if not self._exists(model):
+        if not self.exists(model):
             raise ConfigError(
                 f"{self.path} has no model {model!r}, which is in use: somebody has removed it. Promoting the run that it "
                 "came from again brings it back, and `mtlrank rollback` puts another one in use."
@@ -160,7 +160,7 @@ class Registry:
                 gone.append(model)
                 done(model)
         finally:
-            whole = [model for model in models if model not in gone and self._exists(model)]
+            whole = [model for model in models if model not in gone and self.exists(model)]
             self._settle(models, whole)
 
     def _check_clock(self) -> None:
@@ -183,7 +183,8 @@ class Registry:
         """
         backwards = rollbacks_to_earlier(changes)
         left = {change.replaced for change in backwards}
-        same = {name for name in left if name and self.same_weights(model, name)}
+        mine = self._weights(model)
+        same = {name for name in left if name and (name == model or (mine and mine == self._weights(name)))}
         for change in reversed(changes):
             if change.model in same | {model}:
                 return None
@@ -213,7 +214,7 @@ class Registry:
                     "command again to compare it with that one."
                 )
             self._check_not_removing(change.model, pointer)
-            if not self._exists(change.model):  # checked last: a removal from now on changes the pointer first
+            if not self.exists(change.model):  # checked last: a removal from now on changes the pointer first
                 raise ConflictError(
                     f"{self.folder(change.model)} was removed meanwhile, so it is not in use. Run the same command again."
                 )
@@ -233,7 +234,8 @@ class Registry:
             )
         write_bytes(join(self.path, POINTER), dump(pointer), expected=pointer.version)
 
-    def _exists(self, model: str) -> bool:
+    def exists(self, model: str) -> bool:
+        """Whether a model is there with its manifest."""
         return is_complete(self.folder(model))
 
     def _check_not_removing(self, model: str, pointer: Pointer) -> None:
@@ -246,7 +248,7 @@ class Registry:
     def _check_exists(self, model: str) -> None:
         """Raise an error for a model that is missing or being removed."""
         self._check_not_removing(model, self.pointer())
-        if not self._exists(model):
+        if not self.exists(model):
             raise self._missing(model)
 
     def _missing(self, model: str) -> ConfigError:
