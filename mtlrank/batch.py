@@ -13,7 +13,7 @@ class Record(NamedTuple):
 
     `query` is None where a sequence is a single text. `spans` are (start, end) characters, end exclusive, of `text`, or of
     `query` if `spans_in` says so. `place` says where the record was read, as in `train.tsv:17`, for errors.
-    `note` is a short text between the two, such as a score of another ranker.
+    `note` is a text between the two: BM25's score, of a dataset with `bm25_text`.
     Records that follow each other with the same `group` form one sample: a query with its group of documents, or, if
     their ids are equal too, one sequence with several labelled spans. None: a sample of its own.
     """

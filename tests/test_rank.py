@@ -121,7 +121,7 @@ def test_without_a_run_bm25_retrieves(ranked, model):
     assert found == given
     first_stage = read_run(home() / f"mtlrank-embedded-{embedded.VERSION}" / "test" / "bm25.run")
     best = {}
-    for doc in sorted(first_stage, key=lambda doc: -doc.score):
+    for doc in sorted(first_stage, key=lambda doc: (doc.score, doc.doc_id), reverse=True):
         best.setdefault(doc.query_id, []).append(doc.doc_id)
     by_query = {}
     for line in found:

@@ -186,8 +186,8 @@ def _pair_of_program(number: int, pair: tuple[Any, ...], reading: Reading, bm25_
             return _candidate(stored, query, text, reading)
         case (str(query), str(text), int() | float() as score) if bm25_text:
             return _candidate(stored, query, text, reading, bm25_text.of(_number(score, place)))
-    more = " and their BM25 score" if bm25_text else ""
-    raise DataError(f"{place}: expected two texts, a query and a passage,{more} found {pair!r}.")
+    more = ", and their BM25 score" if bm25_text else ""
+    raise DataError(f"{place}: expected two texts, a query and a passage{more}, found {pair!r}.")
 
 
 def _number(score: Any, place: str) -> float:

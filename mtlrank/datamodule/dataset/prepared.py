@@ -185,6 +185,11 @@ class PreparedDataset(ABC):
                 )
             if first.group is not None:
                 groups.add(first.group)
+            if first.note is not None and self.bm25_text is None:
+                raise DataError(
+                    f"{place_of(first, split)}: expected no note, as users of the head could not give it: "
+                    f"{name_of(self)} has no bm25_text."
+                )
             if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
                 yield sample
 

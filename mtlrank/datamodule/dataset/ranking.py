@@ -252,8 +252,8 @@ class IRDataset(PreparedDataset):
         lines = (run_line(*doc, tag=tag) for q in run for doc in run[q])
         write_text(folder / "candidates.run", "".join(lines))
         level = self.relevance_level
-        hopeless = sum(all(grade < level for grade in qrels.get(q, {}).values()) for q in run)
-        self.reading.count("judged queries without a relevant document, which count as 0", hopeless)
+        lost = sum(all(grade < level for grade in qrels.get(q, {}).values()) for q in run)
+        self.reading.count("judged queries without a relevant document, which count as 0", lost)
         self._count_unreachable(split, {q: qrels.get(q, {}) for q in run})
 
     def _count_unreachable(self, split: str, qrels: Mapping[str, Mapping[str, int]]) -> None:

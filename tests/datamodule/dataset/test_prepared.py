@@ -262,6 +262,11 @@ def test_another_schema_is_refused(tmp_path):
         dataset.open(tmp_path / "given")
 
 
+def test_a_note_that_no_user_of_the_head_could_give_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"train, query 'q', doc 'd': expected no note, .* has no bm25_text\."):
+        prepared(tmp_path, regression(), [Record("q", "d", "who", "text", 1, note="37")])
+
+
 def test_a_ranking_of_ones_own_needs_nothing_but_records(tmp_path):
     """Every record is a candidate with its grade, in BM25's order, whatever the shard."""
 

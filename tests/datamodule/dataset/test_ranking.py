@@ -10,7 +10,7 @@ from mtlrank.datamodule.dataset import Shard
 from mtlrank.datamodule.reading import Reading
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import read_manifest
-from mtlrank.task import PairwiseRelevance
+from mtlrank.task import PairwiseRelevance, Relevance
 from mtlrank.trec import read_qrels, read_run
 from tests.datamodule.dataset.rankings import distilled, groups, ranking, rows
 from tests.tiny_collection import write
@@ -172,7 +172,7 @@ def test_what_all_shards_read_is_counted_once(source, tmp_path):
     write(source["queries"], [*(f"{name}\tgarden {name}" for name in names), "q1\tgarden q1"])
     write(source["qrels"], [f"{name} 0 d3 2" for name in names])
     write(source["run"], [f"{name} Q0 {doc} 1 {score} x" for name in names for doc, score in (("d3", 2), ("d4", 1))])
-    dataset, shards = ranking(source), [tmp_path / "1", tmp_path / "2"]
+    dataset, shards = ranking(source, num_negatives=1), [tmp_path / "1", tmp_path / "2"]
     for number, shard in enumerate(shards, 1):
         dataset.prepare_shard(shard, Shard(number, 2), Reading("quarantine"))
     dataset.merge(tmp_path / "whole", shards)
@@ -209,13 +209,22 @@ def test_a_document_without_a_text_is_an_error_or_is_counted(source):
     way = "++datamodule.dataset.missing_texts=skip (in a mixture, ++datamodule.dataset.datasets.x.missing_texts=skip)"
     with pytest.raises(DataError, match=rf"document 'gone' of query 'q1' has no text.*\. {re.escape(way)} leaves such"):
         rows(ranking(source), "train")
-    dataset = ranking(source, missing_texts="skip")
+    dataset = ranking(source, missing_texts="skip", num_negatives=1)
     assert not {"gone", "blank"} & {doc_id for _, doc_id, _ in rows(dataset, "train")}
     assert dataset.reading.counts["train"] == {"documents without a text": 2}
     with open(source["run"], "a") as file:
         file.write("q1 Q0 gone 9 -9 x\n")
     with pytest.raises(DataError, match=r"'gone'.*\. missing_texts=skip leaves such documents out"):
         rows(ranking(None, more_tests={"new": source}), "test@new")  # as `evaluate` does
+
+
+@pytest.mark.parametrize(("level", "lost"), [(1, 0), (2, 0), (3, 1), (4, 2)])
+def test_judged_queries_that_no_ranking_can_serve_are_counted(source, tmp_path, level, lost):
+    dataset = ranking(source, Relevance(["AP"], level), test=source)
+    dataset.reading.start("test")
+    dataset.write_judgements("test", tmp_path)
+    expected = {"judged queries without a relevant document, which count as 0": lost} if lost else {}
+    assert dict(dataset.reading.counts.get("test", {})) == expected
 
 
 def test_documents_of_another_collection_are_told_as_such(source):
@@ -258,7 +267,7 @@ def test_a_query_in_two_splits_is_an_error_or_is_dropped_from_training(source, t
         rows(ranking(source, test=test), "train")
     with pytest.raises(DataError, match="also asked in another split"):  # before candidates are looked for
         rows(ranking({**source, "run": str(broken)}, test=test), "train")
-    dataset = ranking(source, test=test, leaked_queries="drop")
+    dataset = ranking(source, test=test, leaked_queries="drop", num_negatives=1)
     assert {query_id for query_id, _, _ in rows(dataset, "train")} == {"q2"}
     assert dataset.reading.counts["train"] == {"queries of another split": 1}
 
