@@ -20,6 +20,7 @@ from mtlrank.building.model import build_saved_model
 from mtlrank.composing.objects import build_object
 from mtlrank.composing.selection import select_tasks, with_measures
 from mtlrank.config import Config, datasets_of
+from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset import MTLDataset, PreparedDataset
 from mtlrank.datamodule.loader import MTLLoader
 from mtlrank.datamodule.sampler import LongestFirst, MTLSampler, check_once
@@ -209,6 +210,8 @@ def _prepare_elsewhere(config: Config, saved: Config, tokenizer: str) -> dict[st
     for name, source in config["on"].items():
         tested = {**mixture, "datasets": {key: {**node, "more_tests": {name: source}}}}
         datamodule = {**saved["datamodule"], "dataset": tested}
+        if dataset.bm25_text:
+            dataset.bm25_text.check(Collection(source))
         datasets[name] = prepare.run({**saved, "tasks": [key], "datamodule": datamodule})[key]
     return datasets
 

@@ -16,7 +16,7 @@ from mtlrank import evaluate
 from mtlrank.about import EVALUATION, MODEL, is_unfinished, read_about
 from mtlrank.comparing.systems import System, check_same_test_set, read_system
 from mtlrank.composing.compose import pipeline_config
-from mtlrank.config import datasets_of, head_names
+from mtlrank.config import Config, datasets_of, head_names
 from mtlrank.datamodule.preprocessor import tokenizer_hash
 from mtlrank.errors import DataError
 from mtlrank.evaluation.judged_head import SUMMARY, head_folders, read_head
@@ -31,6 +31,8 @@ from mtlrank.registry.margin import check_margin
 from mtlrank.storage import MANIFEST, is_complete, local_path, read_json, read_manifest
 from mtlrank.words import interval
 
+_TEXTS = ("template", "max_length", "max_query_length", "max_passages", "passage_stride")  # of a preprocessor
+_BY_HAND = "Compare the models with `mtlrank evaluate` and `mtlrank compare`, then promote with --force and the reason."
 _FORCE = "`mtlrank promote ... --force REASON` promotes it all the same"
 
 
@@ -221,13 +223,29 @@ def _judged_alike(
             raise
         warn(f"judging the model in use again: {error}")
     deciding = {name.partition("@")[0] for name in names}  # others may have test data that this model cannot judge
-    datasets = datasets_of(read_json(folder / MODEL / "config.json"))
+    datasets, new = (datasets_of(read_json(each / MODEL / "config.json")) for each in (folder, candidate.folders[0]))
     keys = [key for key, node in datasets.items() if key in prepared and node["name"] in deciding]
     _check_tokenizer(folder / MODEL, {key: prepared[key] for key in keys})
+    for key in keys:
+        _check_texts(key, datasets[key], new.get(key, {}))
     with tempfile.TemporaryDirectory() as again:
         settings = {"model_dir": str(folder / MODEL), "tasks": keys, "output_dir": str(Path(again) / EVALUATION)}
         evaluate.run(pipeline_config(settings, [], name="evaluate"), prepared)
         return read_system("in use", [again])
+
+
+def _check_texts(key: str, ours: Config, theirs: Config) -> None:
+    """Refuse prepared data in which a model would read other parts of texts, or texts that are joined in another way."""
+    parts = {
+        "bm25_in_text": (ours.get("bm25_in_text"), theirs.get("bm25_in_text")),
+        **{name: (ours.get("preprocessor", {}).get(name), theirs.get("preprocessor", {}).get(name)) for name in _TEXTS},
+    }
+    for name, (mine, other) in parts.items():
+        if mine != other:
+            raise DataError(
+                f"The model in use cannot be judged on {key} as it was prepared: {name} was {mine!r} and is {other!r} now. "
+                f"{_BY_HAND}"
+            )
 
 
 def _check_tokenizer(model: Path, prepared: Mapping[str, Path]) -> None:
@@ -235,6 +253,5 @@ def _check_tokenizer(model: Path, prepared: Mapping[str, Path]) -> None:
     for key, folder in prepared.items():
         if read_json(folder / MANIFEST)["tokenizer"]["sha256"] != sha256:
             raise DataError(
-                f"The model in use cannot be judged on {key} as it was prepared: its tokenizer differs. Compare the "
-                "models with `mtlrank evaluate` and `mtlrank compare`, then promote with --force and the reason."
+                f"The model in use cannot be judged on {key} as it was prepared: its tokenizer differs. {_BY_HAND}"
             )

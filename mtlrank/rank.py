@@ -84,6 +84,8 @@ def _chunks(
     for part in ("queries", "docs"):
         if not collection.source.has(part):
             raise ConfigError(f"There are no {part}: give a file with {part}=... or an id with ir_dataset=...")
+    if bm25_text:
+        bm25_text.check(collection)
     if collection.source.has("run"):
         if collection.source.bm25_settings != BM25Settings() and not bm25_text:
             raise ConfigError(

@@ -6,7 +6,6 @@ import pytest
 
 import mtlrank
 from mtlrank import evaluate, export, predict, prepare, rank
-from mtlrank.annotate.bm25_settings import BM25Settings
 from mtlrank.datamodule.collection import Collection
 from mtlrank.errors import ConfigError, DataError
 from mtlrank.storage import read_json
@@ -94,13 +93,14 @@ def test_pairs_without_a_score_are_told(ranked, tmp_path, score):
         ranked(input=tmp_path / "in.jsonl")
 
 
-def test_documents_that_bm25_retrieves_are_scored_with_its_settings(ranked, evaluated):
-    """The settings of the collection are those of `rank`: with others, a head reads other scores."""
+def test_documents_that_bm25_retrieves_are_scored_by_the_settings_of_the_training(ranked, evaluated):
     parts = {"ir_dataset": SOURCE, "run": "bm25", "depth": 5}
-    usual, other = ranked(**parts), ranked(**parts, bm25="{k1:2.0,b:0.1}")
-    assert BM25Settings() != BM25Settings.of({"k1": 2.0, "b": 0.1})
-    both = usual.keys() & other.keys()
-    assert any(abs(usual[pair] - other[pair]) > 1e-3 for pair in both)
+    usual = ranked(**parts)
+    with pytest.raises(
+        ConfigError,
+        match=r"trained with BM25's scores by k1=0\.9, .* has k1=2, .*\. Set bm25=\{k1: 0\.9, b: 0\.4, stopwords: english, ",
+    ):
+        ranked(**parts, bm25="{k1:2.0,b:0.1}")
     known = usual.keys() & evaluated.keys()
     assert {pair: usual[pair] for pair in known} == pytest.approx({pair: evaluated[pair] for pair in known}, abs=1e-5)
 
@@ -116,6 +116,13 @@ def test_another_collection_is_judged_with_its_scores(model, evaluated, data_dir
         read_json(p / "metrics.json")["values"] for p in (model.parent / "evaluation-test/trec2019", run.parent)
     )
     assert told == again
+
+
+def test_another_collection_needs_the_settings_of_the_training(model, tmp_path):
+    words = {"model_dir": model, "head": "trec2019", "output_dir": tmp_path / "on"}
+    config = settings("evaluate", **words, on=f"{{again: {{id: {SOURCE}, bm25: {{k1: 2.0}}}}}}")
+    with pytest.raises(ConfigError, match=r"trained with BM25's scores by k1=0\.9, .* has k1=2, "):
+        evaluate.run(config)
 
 
 def test_forms_without_a_place_for_scores_are_refused(model, tmp_path):

@@ -108,6 +108,29 @@ def test_with_another_tokenizer_it_cannot_be(trained, shifted, tmp_path):
         promote.run(trained / "model", head_folders([trained / "evaluation"]), registry, measure, prepared=prepared)
 
 
+@pytest.mark.parametrize(
+    ("where", "setting", "told"),
+    [
+        ((), {"bm25_in_text": 20}, "bm25_in_text was 20 and is None now"),
+        (("preprocessor",), {"template": "{query} of {text}"}, "template was '{query} of {text}' and is None now"),
+        (("preprocessor",), {"max_length": 128}, "max_length was 128 and is 256 now"),
+    ],
+)
+def test_on_texts_that_are_read_in_another_way_it_cannot_be(trained, shifted, datasets, tmp_path, where, setting, told):
+    config = read_json(shifted / "config.json")
+    node = config["datamodule"]["dataset"]["datasets"]["trec2019"]
+    for key in where:
+        node = node[key]
+    node.update(setting)
+    write_json(shifted / "config.json", config)
+    write_manifest(shifted, {"kind": "model", "heads": ["trec2019"]})
+    registry, measure = Registry(tmp_path / "registry"), ["trec2019/nDCG@10"]
+    promote.run(shifted, judged_on_less(trained, shifted, tmp_path), registry, measure)
+    prepared = {"trec2019": datasets["trec2019"].folder}
+    with pytest.raises(DataError, match=re.escape(f"cannot be judged on trec2019 as it was prepared: {told}. Compare")):
+        promote.run(trained / "model", head_folders([trained / "evaluation"]), registry, measure, prepared=prepared)
+
+
 def test_the_model_in_use_is_judged_by_the_registrys_name(trained, config, tmp_path):
     promote.of_run(trained, Registry(tmp_path / "registry"))
     known = {"model_dir": tmp_path / "registry", "data_dir": config["data_dir"]}

@@ -17,10 +17,12 @@ def check_output(output: Path, inputs: Mapping[str, str | None], shard: Shard | 
         raise ConfigError(f"output is {str(output)!r}, expected the name of a file.")
     if output.suffix == ".gz":
         raise ConfigError(f"output is {str(output)!r}, but it is not compressed: leave out .gz.")
-    if shard and shard.total > 1 and shard.number not in map(int, re.findall(r"\d+", str(output))):
-        named = output.with_stem(f"{output.stem}-{shard.number}").name
+    named = [numbers for part in (output.name, output.parent.name) if (numbers := re.findall(r"\d+", part))]
+    if shard and shard.total > 1 and shard.number not in map(int, named[0] if named else ()):
+        way = output.with_stem(f"{output.stem}-{shard.number}").name
         raise ConfigError(
-            f"output is {str(output)!r}, which other shards would replace: have the shard's number in it, as in {named!r}."
+            f"output is {str(output)!r}, which other shards would replace: have the shard's number in its name, as in "
+            f"{way!r}."
         )
     for name, path in inputs.items():
         if path and output.exists() and Path(path).exists() and output.samefile(path):

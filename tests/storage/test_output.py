@@ -19,7 +19,7 @@ def test_an_output_is_none_of_the_inputs(tmp_path, monkeypatch):
         check_output(Path("link.tsv"), {"input": "x-*.tsv"})
 
 
-@pytest.mark.parametrize("name", ["out.tsv", "part-13.tsv", "v31/out.tsv"])
+@pytest.mark.parametrize("name", ["out.tsv", "part-13.tsv", "v31/out.tsv", "v3/1/out.tsv", "3/part-1.tsv"])
 def test_the_output_of_a_shard_has_its_number_or_another_would_replace_it(name):
     with pytest.raises(
         ConfigError, match=rf"output is '{name}', which other shards would replace: .* as in '.*-3\.tsv'"

@@ -136,7 +136,8 @@ class IRDataset(PreparedDataset):
         self.groups_per_query = whole(1).check("groups_per_query", groups_per_query)
         self.texts = Texts(name, missing_texts, _skipping(name, train))
         if bm25_in_text is not None:
-            self.bm25_text = BM25Text(name, bm25_in_text, preprocessor)
+            given = [source for source in self.sources.values() if isinstance(source, str | Mapping)]
+            self.bm25_text = BM25Text(name, bm25_in_text, preprocessor, given)
         self.leaked = LeakedQueries(name, leaked_queries)
         if task.grouped and self.negatives.grouping == "pointwise":
             raise ConfigError(

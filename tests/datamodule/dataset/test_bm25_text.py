@@ -89,7 +89,7 @@ def test_each_pair_has_its_score_between_its_texts(source, elsewhere, tmp_path, 
             for start, (_, types) in zip(batch.cu_seqlens.tolist(), sequences(batch), strict=False)
         ]
         assert found.lengths().sum() == len(batch.input_ids)
-    assert dataset.manifest["source"]["bm25_in_text"].startswith("2 is 100; BM25 by bm25s index ")
+    assert dataset.manifest["source"]["bm25_in_text"].startswith("2 is 100; BM25, k1=0.9, b=0.4, ")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,17 @@ def test_teachers_score_pairs_whose_texts_have_bm25s_score(source, elsewhere, tm
 
 def test_scores_follow_the_settings_of_the_collection(source, elsewhere, tmp_path):
     source = {**source, "bm25": {"k1": 0}}
-    found = prepared(tmp_path, source, test=elsewhere).split("train")
+    found = prepared(tmp_path, source, test={**elsewhere, "bm25": {"k1": 0}}).split("train")
     pairs = [pair for sample in found.pairs() for pair in sample]
     assert sequences(found.collate(range(len(found)))) == expected(Collection(source), pairs, 2.0)
+
+
+def test_splits_with_other_settings_of_bm25_are_refused(source):
+    with pytest.raises(ConfigError, match=r"same settings of BM25.* Found: k1=0\.9, .*; k1=1, "):
+        IRDataset("x", Relevance(["AP"]), TINY, source, test={**source, "bm25": {"k1": 1}}, bm25_in_text=50)
+    assert IRDataset(
+        "x", Relevance(["AP"]), TINY, source, val=0.1, test={**source, "bm25": {"k1": 0.9}}, bm25_in_text=50
+    )
 
 
 def test_each_passage_of_a_long_document_has_the_score_of_the_whole(source, elsewhere, tmp_path):
