@@ -98,7 +98,7 @@ def test_documents_that_bm25_retrieves_are_scored_by_the_settings_of_the_trainin
     usual = ranked(**parts)
     with pytest.raises(
         ConfigError,
-        match=r"trained with BM25's scores by k1=0\.9, .* has k1=2, .*\. Set bm25=\{k1: 0\.9, b: 0\.4, stopwords: english, ",
+        match=r"with BM25's scores by k1=0\.9, .* has k1=2, .*\. Set bm25=\{k1: 0\.9, b: 0\.4, stopwords: english, ",
     ):
         ranked(**parts, bm25="{k1:2.0,b:0.1}")
     known = usual.keys() & evaluated.keys()
