@@ -26,7 +26,7 @@ from mtlrank.words import counted
 
 _PUBLISHED = ("*.safetensors", "pytorch_model*.bin")  # weights in a folder of Hugging Face's
 _CHOOSE = (
-    " Choose another head (`model/heads@model.heads.{0}=...`) or pooler "
+    " Choose another head (`model/heads@model.heads.{0}=...`, or with a + before it) or pooler "
     "(`model/heads/pooler@model.heads.{0}.pooler=...`)."
 )
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -184,7 +185,7 @@ def _pair_of_program(number: int, pair: tuple[Any, ...], reading: Reading, bm25_
     match pair:
         case (str(query), str(text)) if bm25_text is None:
             return _candidate(stored, query, text, reading)
-        case (str(query), str(text), int() | float() as score) if bm25_text:
+        case (str(query), str(text), int() | float() as score) if bm25_text and not isinstance(score, bool):
             return _candidate(stored, query, text, reading, bm25_text.of(_number(score, place)))
     more = ", and their BM25 score" if bm25_text else ""
     raise DataError(f"{place}: expected two texts, a query and a passage{more}, found {pair!r}.")
@@ -239,13 +240,16 @@ def _tsv_rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tup
 def _named_rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     for place, row in read_objects(path, keys, reading):
         missing = [key for key in keys if not _is_given(row.get(key), key)]
-        if missing:
-            reading.reject(place, f"expected text for {', '.join(keys)}, found none for {', '.join(missing)}")
+        if missing == ["bm25"]:
+            reading.reject(place, f"expected a number as bm25, found {row.get('bm25')!r:.40}")
+        elif missing:
+            reading.reject(place, f"expected text for {', '.join(_KEYS)}, found none for {', '.join(missing)}")
         yield place, [str(row[key]) for key in keys]
 
 
 def _is_given(value: Any, key: str) -> bool:
-    return isinstance(value, str | int | float if key == "bm25" else str | int) and not isinstance(value, bool)
+    kinds = str | int | float | Decimal if key == "bm25" else str | int
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:

@@ -64,7 +64,7 @@ class BM25Text:
 
     def of(self, score: float) -> str:
         """The text of a score."""
-        return str(int(100 * min(max(score / self.highest, 0.0), 1.0)))
+        return str(int(min(max(100 * score / self.highest, 0.0), 100.0)))
 
     def of_pairs(self, pairs: Sequence[tuple[str, str]], collection: Collection) -> list[str]:
         """The texts of (query_id, doc_id) pairs, in their order, by the BM25 index of their collection."""

@@ -50,10 +50,11 @@ def _texts_learnt(datasets: Sequence[PreparedDataset]) -> Iterator[str]:
     labels = {each.name: (each.task.kind, each.task.num_spans) for each in datasets}
     alike = [(a, b) for a, b in permutations(datasets, 2) if labels[a.name] == labels[b.name] and b.has("train")]
     learning = {other.name: other for _, other in alike}
-    learnt = {name: frozenset(each.split("train").digests()) for name, each in learning.items()}
+    any_order = not all(each.split("train").has_roles for each in learning.values())
+    learnt = {n: frozenset(each.split("train").digests(any_order=any_order)) for n, each in learning.items()}
     for judged, other in alike:
         for split in judged.sets("val") + judged.sets("test"):
-            asked = list(judged.split(split).digests())
+            asked = list(judged.split(split).digests(any_order=any_order))
             if shared := sum(text in learnt[other.name] for text in asked):
                 yield (
                     f"{other.name} learns from {shared:,} of the {len(asked):,} texts that {judged.name} is judged on "

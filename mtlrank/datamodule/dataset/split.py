@@ -179,6 +179,11 @@ class PreparedSplit:
         """How many tokens of a text are kept. Texts of two splits are compared up to the smaller number."""
         return self.store.limits.longest_text
 
+    @property
+    def has_roles(self) -> bool:
+        """Whether the first text of a pair is a query, or the like of one, and not one of two sentences."""
+        return self.store.limits.max_query_length is not None
+
     def queries(self, longest: int) -> set[bytes]:
         """The distinct first texts of pairs, each as the bytes of its first `longest` tokens."""
         texts, has_query = self._first_texts(ranges(*self.samples[np.arange(len(self))]))
@@ -196,11 +201,11 @@ class PreparedSplit:
         tokens = self.store.tokens[ranges(starts, lengths)]
         return [part.tobytes() for part in np.split(tokens, np.cumsum(lengths)[:-1])] if len(texts) else []
 
-    def digests(self) -> Iterator[bytes]:
-        """A hash of each sequence's tokens, as the model reads them; two texts without roles are in any order."""
+    def digests(self, *, any_order: bool = False) -> Iterator[bytes]:
+        """A hash of each sequence's tokens, as the model reads them. Two texts without roles are in any order."""
         for start in range(0, len(self.sequences), _BLOCK):
             rows = self.sequences[np.arange(start, min(start + _BLOCK, len(self.sequences)))].astype(np.int64)
-            if self.store.limits.max_query_length is None and self.has_pairs:
+            if (any_order or not self.has_roles) and self.has_pairs:
                 yield from map(min, self._hashes(rows), self._hashes(rows[:, [1, 0, 2]]))
             else:
                 yield from self._hashes(rows)

@@ -47,7 +47,7 @@ def expected(collection, pairs, highest):
     tokenizer, texts = load_tokenizer(BACKBONE), collection.docs.texts({doc_id for _, doc_id in pairs})
     scores = {q: dict(zip(collection.docs.names(range(5)), collection.bm25.scores(t).tolist(), strict=True))
               for q, t in collection.queries.items()}  # fmt: skip
-    firsts = [f"{collection.queries[q]} [SEP] {int(100 * min(scores[q][d] / highest, 1))}" for q, d in pairs]
+    firsts = [f"{collection.queries[q]} [SEP] {int(min(100 * scores[q][d] / highest, 100))}" for q, d in pairs]
     return [
         (found["input_ids"], found["token_type_ids"])
         for found in (tokenizer(first, texts[d]) for first, (_, d) in zip(firsts, pairs, strict=True))
@@ -65,7 +65,18 @@ def sequences(batch):
 
 
 @pytest.mark.parametrize(
-    ("score", "text"), [(0.0, "0"), (-3.0, "0"), (0.49, "0"), (24.9, "49"), (25.0, "50"), (49.99, "99"), (80.0, "100")]
+    ("score", "text"),
+    [
+        (0.0, "0"),
+        (-3.0, "0"),
+        (0.49, "0"),
+        (24.9, "49"),
+        (25.0, "50"),
+        (28.5, "57"),
+        (29.0, "58"),
+        (49.99, "99"),
+        (80.0, "100"),
+    ],
 )
 def test_scores_are_whole_numbers_to_a_hundred(score, text):
     assert BM25Text("x", 50, TINY).of(score) == text

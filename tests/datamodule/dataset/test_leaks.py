@@ -180,6 +180,13 @@ def test_texts_that_another_dataset_with_labels_of_the_kind_is_judged_on_are_tol
     assert list(leaks_between([here])) == list(leaks_between([there, classes])) == []
 
 
+def test_sentences_are_found_among_pairs_with_roles(tmp_path):
+    no_roles = {"max_query_length": None}
+    here = opened(tmp_path, Asked("here", Regression(["MSE"]), no_roles, train=["a cat"], test=["the fox", "a cow"]))
+    there = opened(tmp_path, Asked("there", Regression(["MSE"]), train=["a cow", "the fox"]))
+    assert [line[:38] for line in leaks_between([here, there])] == ["there learns from 4 of the 4 texts tha"]
+
+
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
 def test_a_training_tells_it_and_notes_it(tmp_path, data_dir, home, capsys):
     auxiliary = {"train": "mtlrank-embedded/test", "val": "null", "test": "null"}
