@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -198,7 +197,7 @@ def _number(score: Any, place: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(f"{place}: expected a BM25 score, found {score!r:.40}.")
+        raise DataError(f"{place}: expected a BM25 score (bm25), found {score!r:.40}.")
     return number
 
 
@@ -239,17 +238,10 @@ def _tsv_rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tup
 
 def _named_rows(path: Path, reading: Reading, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     for place, row in read_objects(path, keys, reading):
-        missing = [key for key in keys if not _is_given(row.get(key), key)]
-        if missing == ["bm25"]:
-            reading.reject(place, f"expected a number as bm25, found {row.get('bm25')!r:.40}")
-        elif missing:
+        missing = [key for key in _KEYS if not isinstance(row.get(key), str | int) or isinstance(row.get(key), bool)]
+        if missing:
             reading.reject(place, f"expected text for {', '.join(_KEYS)}, found none for {', '.join(missing)}")
-        yield place, [str(row[key]) for key in keys]
-
-
-def _is_given(value: Any, key: str) -> bool:
-    kinds = str | int | float | Decimal if key == "bm25" else str | int
-    return isinstance(value, kinds) and not isinstance(value, bool)
+        yield place, [str(row.get(key)) for key in keys]
 
 
 def _named_texts(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:

@@ -11,8 +11,8 @@ from mtlrank.chunks import chunks
 from mtlrank.config import SPLITS
 from mtlrank.datamodule.collection import Collection
 from mtlrank.datamodule.dataset.balance import balanced
-from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
-from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words, not_asked
+from mtlrank.datamodule.dataset.held_out import HeldOut
+from mtlrank.datamodule.dataset.leaks import LeakedQueries, hash_of_words, not_drawn
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.datamodule.reading import Reading
@@ -147,9 +147,8 @@ class AnnotatedPairs(PreparedDataset):
     def _pairs(self, collection: Collection, split: str) -> Iterator[Pair]:
         everyones = self._queries(collection, split)
         elsewhere = list(self._asked_elsewhere()) if split == "train" else []
-        usable = not_asked(everyones, elsewhere)
-        not_drawn = set(usable).difference(drawn(usable, self.max_queries, self.seed))
-        mine = {q: text for q, text in collection.queries.items() if q in everyones and q not in not_drawn}
+        unread = not_drawn(everyones, elsewhere, self.max_queries, self.seed)
+        mine = {q: text for q, text in collection.queries.items() if q in everyones and q not in unread}
         queries = self.leaked.without(mine, elsewhere, collection.reading)
         collection.read_run(queries, self.depth)
         for number, some in enumerate(chunks(queries, _QUERIES)):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 
 from mtlrank.checks import choice
+from mtlrank.datamodule.dataset.held_out import drawn
 from mtlrank.datamodule.dataset.merge import LEARNT_TOO
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
 from mtlrank.datamodule.lines import CONTROL
@@ -21,7 +22,7 @@ class LeakedQueries:
 
     def without(self, queries: Mapping[str, str], elsewhere: Iterable[str], reading: Reading) -> list[str]:
         """The ids of `queries` that are not asked elsewhere. The others are an error, or counted."""
-        kept = dict.fromkeys(not_asked(queries, elsewhere))
+        kept = dict.fromkeys(_not_asked(queries, elsewhere))
         leaked = [query_id for query_id in queries if query_id not in kept]
         if leaked and self.action == "stop":
             raise DataError(
@@ -32,7 +33,15 @@ class LeakedQueries:
         return list(kept)
 
 
-def not_asked(queries: Mapping[str, str], elsewhere: Iterable[str]) -> list[str]:
+def not_drawn(queries: Mapping[str, str], elsewhere: Iterable[str], most: int | None, seed: int) -> set[str]:
+    """Of the `queries` that are not asked `elsewhere`: the ids of all but `most`, which are drawn by `seed`."""
+    if most is None:
+        return set()
+    usable = _not_asked(queries, elsewhere)
+    return set(usable).difference(drawn(usable, most, seed))
+
+
+def _not_asked(queries: Mapping[str, str], elsewhere: Iterable[str]) -> list[str]:
     """The ids of `queries` whose text is not among those `elsewhere`."""
     asked = {normal(query) for query in elsewhere}
     return [query_id for query_id, query in queries.items() if normal(query) not in asked]

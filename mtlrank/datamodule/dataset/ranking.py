@@ -16,8 +16,8 @@ from mtlrank.datamodule.dataset.bm25_text import BM25Text
 from mtlrank.datamodule.dataset.document_texts import Labelled, Texts
 from mtlrank.datamodule.dataset.first_stage import BM25_ORDER, ranked_by_bm25
 from mtlrank.datamodule.dataset.folds import Folds, check_divisible
-from mtlrank.datamodule.dataset.held_out import HeldOut, drawn
-from mtlrank.datamodule.dataset.leaks import LeakedQueries, not_asked
+from mtlrank.datamodule.dataset.held_out import HeldOut
+from mtlrank.datamodule.dataset.leaks import LeakedQueries, not_drawn
 from mtlrank.datamodule.dataset.merge import UNREACHABLE, WITHOUT_CANDIDATES
 from mtlrank.datamodule.dataset.negatives import Negatives
 from mtlrank.datamodule.dataset.prepared import PreparedDataset
@@ -209,18 +209,17 @@ class IRDataset(PreparedDataset):
         collection = self.collection(split)
         queries: Mapping[str, Any] = collection.qrels if self._is_judged(split) else collection.queries
         mine = [query_id for query_id in queries if self.held_out.holds(split, query_id)]
-        if split == "train" and self.max_queries is not None:
-            return [query_id for query_id in mine if query_id not in self._not_drawn]
-        return mine
+        return [query_id for query_id in mine if query_id not in self._unread] if split == "train" else mine
 
     @cached_property
-    def _not_drawn(self) -> set[str]:
-        """Of the training queries that no other split asks, of all shards: all but `max_queries`."""
+    def _unread(self) -> set[str]:
+        """The training queries, of all shards, that are beyond `max_queries`."""
+        if self.max_queries is None:
+            return set()
         everything = self._of_all_shards("train")
         queries: Iterable[str] = everything.qrels if self._is_judged("train") else everything.all_queries
         texts = {q: everything.all_queries[q] for q in queries if self.held_out.holds("train", q)}
-        usable = not_asked(texts, self._asked_elsewhere())
-        return set(usable).difference(drawn(usable, self.max_queries, self.seed))
+        return not_drawn(texts, self._asked_elsewhere(), self.max_queries, self.seed)
 
     def _all_judged(self) -> Iterable[str]:
         """The judged queries of train, in all shards."""
