@@ -1,11 +1,18 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from mtlrank.cli import app
 from mtlrank.registry import Registry
 from mtlrank.storage import file_hash, gcs, write_bytes, write_json, write_manifest
 from mtlrank.storage.paths import parse
 from tests.evaluation.judged_runs import write_run
+
+
+def typed(*words):
+    """`mtlrank` with these words; gives what it printed, and its exit code."""
+    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def write_finished(run, tasks=("rank",), **settings):
