@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mtlrank.backbone import load_tokenizer
 from mtlrank.building.dataset import build_dataset
 from mtlrank.building.model import build_saved_model
 from mtlrank.building.own_classes import own_code
@@ -12,7 +11,7 @@ from mtlrank.composing.untrusted import check_targets
 from mtlrank.config import Config, datasets_of
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.dataset.prepared import check_one_score
-from mtlrank.datamodule.preprocessor import LoadedPreprocessor, check_passages
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import ConfigError
 from mtlrank.inference.questions import PAIR, Form
 from mtlrank.inference.scorer import Scorer
@@ -36,7 +35,7 @@ class TrainedHead(NamedTuple):
     key: str  # of its dataset, in the config
     dataset: PreparedDataset  # not opened: its task and its preprocessor
     model: MultiTaskModel
-    tokenizer: Any
+    loaded: LoadedPreprocessor  # the saved tokenizer, used as the dataset's preprocessor uses it
     state: str  # of the folder, as `state_of` gives it
 
     @property
@@ -64,12 +63,12 @@ class TrainedHead(NamedTuple):
 
     def preprocessor(self, max_passages: int | None = None) -> LoadedPreprocessor:
         """The saved tokenizer with the lengths that the head was trained with; only `max_passages` may differ."""
-        lengths = self.dataset.preprocessor.lengths
-        if max_passages is not None:
-            lengths = lengths._replace(max_passages=check_passages(max_passages))
-            if max_passages > 1:
-                check_one_score(self.name, self.task)
-        return LoadedPreprocessor(self.tokenizer, lengths, self.dataset.preprocessor.template)
+        if max_passages is None:
+            return self.loaded
+        changed = self.loaded.with_passages(max_passages)
+        if max_passages > 1:
+            check_one_score(self.name, self.task)
+        return changed
 
     def scorer(self, batch_size: int = 128, *, max_passages: int | None = None, is_compiled: bool = False) -> Scorer:
         """A scorer that works as evaluation does. The model is moved to the GPU if there is one."""
@@ -113,8 +112,9 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kin
         dataset.task.learn_labels(labels[key])
         model = build_saved_model(config, labels).eval()
         load_weights(folder, model)
-        tokenizer = load_tokenizer(str(folder / BACKBONE))
-    return TrainedHead(folder, config, key, dataset, model, tokenizer, state)
+        dataset.preprocessor.tokenizer_name = str(folder / BACKBONE)
+        loaded = dataset.preprocessor.load()
+    return TrainedHead(folder, config, key, dataset, model, loaded, state)
 
 
 def check_predicts(head: TrainedHead) -> None:

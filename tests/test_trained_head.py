@@ -6,10 +6,11 @@ import pytest
 
 from mtlrank import evaluate, export, rank, train, trained_head
 from mtlrank.composing.selection import select_tasks
+from mtlrank.datamodule.preprocessor import LoadedPreprocessor
 from mtlrank.errors import DataError
-from mtlrank.trained_head import read_trained
+from mtlrank.trained_head import load_head, read_trained
 from tests.loop.runs import settings
-from tests.saved_models import save_random
+from tests.saved_models import composed, save_labelled, save_random
 from tests.saved_models import settings as settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
@@ -67,3 +68,22 @@ def test_a_model_that_is_replaced_while_it_is_read_is_refused(
     ):
         step.run(of_step)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_preprocessor_of_ones_own_reads_new_texts_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_own_preprocessor.py").write_text(
+        "from mtlrank.datamodule.preprocessor import LoadedPreprocessor, Preprocessor\n\n\n"
+        "class Backwards(Preprocessor):\n    def load(self):\n        loaded = super().load()\n"
+        "        ids = loaded.ids\n"
+        "        loaded.ids = lambda texts: ids([' '.join(reversed(text.split())) for text in texts])\n"
+        "        return loaded\n"
+    )
+    own = "datamodule.dataset.datasets.trec2019.preprocessor._target_=my_own_preprocessor.Backwards"
+    model = save_labelled(tmp_path / "model", composed("tasks=[trec2019]", own), {"trec2019": {}}, 1.0)
+    head = load_head(model, None, trust=True)
+    plain = LoadedPreprocessor(head.loaded.tokenizer, head.loaded.lengths, None)
+    for preprocessor in (head.preprocessor(), head.preprocessor(max_passages=3)):
+        (found,), (expected,) = preprocessor.ids(["a red car"]), plain.ids(["car red a"])
+        assert found.tolist() == expected.tolist() != plain.ids(["a red car"])[0].tolist()
+    assert (head.preprocessor().lengths.max_passages, head.preprocessor(3).lengths.max_passages) == (1, 3)

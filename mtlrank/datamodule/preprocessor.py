@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
@@ -182,6 +183,12 @@ class LoadedPreprocessor:
                 f"The template takes {self.template.num_special} tokens, which leaves {max(room, 0)} of "
                 f"max_length={lengths.max_length} for two texts: raise max_length, or lower max_query_length."
             )
+
+    def with_passages(self, number: int) -> "LoadedPreprocessor":
+        """The same, reading documents in at most so many passages."""
+        changed = copy(self)
+        changed.lengths = self.lengths._replace(max_passages=check_passages(number))
+        return changed
 
     @property
     def largest_id(self) -> int:
