@@ -97,8 +97,8 @@ def parser(description: str, systems: Sequence[str]) -> argparse.ArgumentParser:
         "--random",
         nargs="?",
         const="bert",
-        choices=["bert", "qwen3"],
-        help="random weights, which need no download: a BERT-base (default), or a Qwen3 of the size of MiniLM",
+        choices=["bert", "deberta-v3", "qwen3"],
+        help="random weights, which need no download: a BERT-base (default), or another of the size of MiniLM",
     )
     made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     made.add_argument("--batch-size", type=int, default=32)
@@ -123,14 +123,18 @@ def body_of(options: argparse.Namespace) -> Iterator[str]:
     if not options.random:
         yield options.body
         return
-    from transformers import AutoModel, BertConfig, Qwen3Config
+    from transformers import AutoModel, BertConfig, DebertaV2Config, Qwen3Config
 
     from mtlrank.backbone import load_tokenizer
 
     size = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1024, "num_attention_heads": 12}
+    disentangled = {"relative_attention": True, "position_biased_input": False, "pos_att_type": "p2c|c2p"}
+    of_v3 = {"position_buckets": 256, "share_att_key": True, "norm_rel_ebd": "layer_norm", **disentangled}
+    deberta = DebertaV2Config(vocab_size=30_522, **{**size, "intermediate_size": 1536, **of_v3})
     qwen3 = Qwen3Config(vocab_size=30_522, head_dim=32, num_key_value_heads=4, pad_token_id=0, **size)
+    config = {"bert": BertConfig(), "deberta-v3": deberta, "qwen3": qwen3}[options.random]
     with tempfile.TemporaryDirectory() as folder:
-        AutoModel.from_config({"bert": BertConfig(), "qwen3": qwen3}[options.random]).save_pretrained(folder)
+        AutoModel.from_config(config).save_pretrained(folder)
         load_tokenizer("mtlrank-embedded/tiny-bert").save_pretrained(folder)
         yield folder
 

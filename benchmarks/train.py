@@ -4,6 +4,7 @@
     python -m benchmarks.train --body bert-base-uncased --device cuda --batch-size 256
     python -m benchmarks.train --random --device cuda --batch-size 256                   # without a hub
     python -m benchmarks.train --random qwen3                                            # a small decoder
+    python -m benchmarks.train --random deberta-v3
 
 Each system runs in its own process, in turns. Speed is pairs per CPU-second of one thread, on a GPU per second of wall time
 with bf16 in all systems; only "mtlrank, deterministic" uses torch's deterministic mode. Needs

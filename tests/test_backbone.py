@@ -1,9 +1,11 @@
 """Where bodies come from: folders, and a hub's cache as huggingface_hub lays it out."""
 
 import json
+import re
 from functools import partial
 
 import pytest
+import sentencepiece
 import torch
 from huggingface_hub import constants
 from tokenizers import Tokenizer
@@ -14,6 +16,7 @@ from transformers import (
     BertConfig,
     BertGenerationConfig,
     BertModel,
+    DebertaV2Config,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
@@ -24,9 +27,11 @@ from transformers import (
     XLNetConfig,
 )
 
+from mtlrank import embedded
 from mtlrank.annotate.annotator import Pair
 from mtlrank.annotate.sem_sim import SemanticSimilarity
 from mtlrank.backbone import check_kind, load_config, load_encoder, load_tokenizer, max_length_of
+from mtlrank.datamodule.preprocessor import Preprocessor
 from mtlrank.errors import ConfigError
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -119,3 +124,27 @@ def test_an_encoder_of_a_family_that_also_writes_text_is_none_the_less_one():
     embedding = Gemma3TextConfig(use_bidirectional_attention=True)
     for config in (RobertaConfig(), BertGenerationConfig(), embedding, LlamaConfig()):
         check_kind("name", config)
+
+
+def test_a_tokenizer_that_is_a_sentencepiece_model_only_is_read(tmp_path, capfd):
+    """As that of microsoft/deberta-v3-base is published."""
+    texts = [line.split("\t")[1] for line in (embedded.folder() / "docs.tsv").read_text().splitlines()]
+    names = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
+    ids = {f"{role}_id": number for number, role in enumerate(names)}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=400,
+        minloglevel=2,
+        **ids,
+        **{f"{role}_piece": piece for role, piece in names.items()},
+    )
+    DebertaV2Config().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    loaded = Preprocessor(str(tmp_path)).load()
+    assert loaded.template == ((1,), (2,), (2,), 1)
+    (tokens,) = loaded.encode([texts[0]])
+    words = {texts[0][start:end].strip() for start, end in tokens.offsets.tolist()}
+    assert tokens.span(*re.search(r"\S+", texts[0]).span())[0] == 0
+    assert any(word and word in texts[0].split() for word in words)
+    assert 3 not in tokens.ids

@@ -98,9 +98,9 @@ def stock_type(head: TrainedHead) -> str:
         raise ConfigError(
             f"Head {head.name!r} has a bias, and the stock classifier of {family} is a matrix without one. {instead}."
         )
-    if is_mlp and family not in ("bert", "electra"):
+    if is_mlp and family not in ("bert", "electra", "deberta-v2"):
         raise ConfigError(f"Head {head.name!r} is an MLP, and the stock classifier of {family} has no GELU. {instead}.")
-    return "electra" if is_mlp else str(family)
+    return "electra" if is_mlp and family == "bert" else str(family)
 
 
 def has_stock_type(head: TrainedHead) -> bool:
@@ -180,6 +180,8 @@ def _settings(plain: PlainHead, head: TrainedHead, model_type: str) -> dict[str,
     is_published = isinstance(head.module, CrossEncoderHead)  # then the body's config describes it
     if model_type == "modernbert" and not is_published:
         own = {"classifier_pooling": plain.pooling, "classifier_activation": "linear", "classifier_bias": True}
+    elif model_type == "deberta-v2" and not is_published:
+        own = {"pooler_hidden_act": "gelu"}
     elif model_type == "electra" and head.model.body.config.model_type == "bert":
         own = {"embedding_size": head.model.body.out_dim}
     elif model_type in DECODERS:

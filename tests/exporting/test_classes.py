@@ -64,6 +64,7 @@ def assert_the_same(folder, model, texts, scratch):
         ("bert", [*CHOICE, MLP], 3, "ElectraForSequenceClassification"),
         ("electra", [*CHOICE, f"model.heads.{HEAD}.pooler.layers=[1]"], 10, "ElectraForSequenceClassification"),
         ("roberta", CHOICE, 10, "RobertaForSequenceClassification"),
+        ("deberta-v2", CHOICE, 10, "DebertaV2ForSequenceClassification"),
         ("distilbert", CHOICE, 10, "DistilBertForSequenceClassification"),
         ("modernbert", CHOICE, 8, "ModernBertForSequenceClassification"),
         ("modernbert", [*CHOICE, f"model/heads/pooler@model.heads.{HEAD}.pooler=average"], 2, None),

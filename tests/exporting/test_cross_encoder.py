@@ -17,6 +17,7 @@ from tests.exports import (
     [
         ("bert", head_of("average", layer=2)),
         ("roberta", MLP_ON_CLS),
+        ("deberta-v2", LINEAR_ON_AVERAGE),
         ("distilbert", LINEAR_ON_AVERAGE),
         ("modernbert", head_of("average")),
         ("bert", [*head_of("cls"), 'template="[CLS] query: {query} [SEP] document: {text} [SEP]"']),

@@ -16,6 +16,7 @@ from tests.exports import MLP_ON_CLS, assert_equal_scores, exported, head_of, ra
     [
         ("bert", head_of("average", layer=2)),
         ("roberta", MLP_ON_CLS),
+        ("deberta-v2", head_of("cls")),
         ("distilbert", head_of("cls")),
         ("modernbert", head_of("average")),
     ],

@@ -36,6 +36,8 @@ TWO_CLASSES = "task@datamodule.dataset.datasets.trec2019.task=relevance_classes"
         ("electra", MLP_ON_CLS, "ElectraForSequenceClassification"),
         ("roberta", head_of("cls", layer=2), "RobertaForSequenceClassification"),
         ("xlm-roberta", head_of("cls"), "XLMRobertaForSequenceClassification"),
+        ("deberta-v2", head_of("cls", layer=2), "DebertaV2ForSequenceClassification"),
+        ("deberta-v2", MLP_ON_CLS, "DebertaV2ForSequenceClassification"),
         ("distilbert", head_of("cls", layer=2), "DistilBertForSequenceClassification"),
         ("modernbert", head_of("cls"), "ModernBertForSequenceClassification"),
         ("modernbert", LINEAR_ON_AVERAGE, "ModernBertForSequenceClassification"),

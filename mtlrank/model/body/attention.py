@@ -1,5 +1,6 @@
 """Attention within each sequence of a packed batch, for any Hugging Face body whose attention can be replaced."""
 
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
@@ -71,6 +72,8 @@ class Reach(NamedTuple):
 
 
 EVERYTHING = Reach()
+# What the scores of queries and keys, (..., heads, length, head size), are raised by: (..., heads, length, length).
+Bias = Callable[[Tensor, Tensor], Tensor]
 
 
 def packed_attention(
@@ -108,7 +111,7 @@ def packed_attention(
         mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=reach.window)
         assert isinstance(mixed, Tensor)
         return mixed.unsqueeze(0), None
-    return _without_kernel(query, key, value, scaling, dropout, reach, packing), None
+    return attend(query, key, value, scaling, dropout, packing, reach), None
 
 
 @torch.compiler.assume_constant_result
@@ -120,39 +123,65 @@ def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> boo
 
 
 @torch.compiler.disable
-def _without_kernel(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: Reach, packing: Packing
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float | None,
+    dropout: float,
+    packing: Packing,
+    reach: Reach = EVERYTHING,
+    bias: Bias | None = None,
 ) -> Tensor:
-    """Not compiled: it would be compiled again for each layout of sequences in a batch."""
-    attend = in_a_grid if query.is_cuda else one_by_one
-    return attend(query, key, value, scale, dropout, reach, packing)
+    """Attention of packed states, (1, heads, tokens, head size), without a kernel for them: (1, tokens, heads, head size).
+
+    A bias may be of texts that read everything. Not compiled: it would be compiled again for each layout of sequences in a
+    batch.
+    """
+    way = in_a_grid if query.is_cuda else one_by_one
+    return way(query, key, value, scale, dropout, packing, reach, bias)
 
 
 def one_by_one(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: Reach, packing: Packing
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float | None,
+    dropout: float,
+    packing: Packing,
+    reach: Reach = EVERYTHING,
+    bias: Bias | None = None,
 ) -> Tensor:
-    """Attention of packed states, (1, heads, tokens, head size), one sequence after another: (1, tokens, heads, head size).
-
-    On a CPU a call is cheap and padding is not: measured, nothing beats it.
-    """
+    """`attend`, one sequence after another. On a CPU a call is cheap and padding is not: measured, nothing beats it."""
     parts = zip(*(states.split(packing.lengths, dim=2) for states in (query, key, value)), strict=True)
     mixed = []
     for q, k, v in parts:
         mask = None if reach.tokens is None else reach.mask(q.shape[2], q.device)
+        mask = mask if bias is None else bias(q, k)
         causal = reach.is_causal and mask is None
         mixed.append(F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=scale))
     return torch.cat(mixed, dim=2).transpose(1, 2)
 
 
 def in_a_grid(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, reach: Reach, packing: Packing
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float | None,
+    dropout: float,
+    packing: Packing,
+    reach: Reach = EVERYTHING,
+    bias: Bias | None = None,
 ) -> Tensor:
-    """What `one_by_one` computes, of all sequences at once, padded to the length of the longest."""
+    """`attend`, all sequences at once, padded to the length of the longest."""
     num_sequences, longest = len(packing.cu_seqlens) - 1, packing.max_seqlen
     qkv = torch.stack([query[0], key[0], value[0]]).transpose(1, 2)  # (3, tokens, heads, head size)
     grid = qkv.new_zeros(3, num_sequences * longest, *qkv.shape[2:]).index_copy(1, packing.cells, qkv)
     q, k, v = grid.view(3, num_sequences, longest, *qkv.shape[2:]).transpose(2, 3).unbind()
     mask = packing.mask if reach == EVERYTHING else packing.mask & reach.mask(longest, query.device)
+    if bias is not None:  # the least number, not infinity: an empty sequence has no key
+        scores = bias(q, k)
+        mask = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, packing.cells)[None]
 

@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES, Family, check_config, is_causal
+from mtlrank.model.body.family import FAMILIES, Family, check_config, family_of, is_causal
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.padded import check_padded, checkpoint_layers, encode_padded
 from mtlrank.model.body.part import Part, Reader
@@ -57,7 +57,7 @@ class MTLBody(nn.Module):
         super().__init__()
         config = load_config(backbone)
         check_kind(backbone, config)
-        self.family = FAMILIES.get(config.model_type)
+        self.family = family_of(config)
         if self.family is not None:
             check_config(config, backbone)
         else:
@@ -83,12 +83,12 @@ class MTLBody(nn.Module):
         if getattr(self.encoder, "pooler", None) is not None:  # BERT's own pooler feeds no head of ours
             self.encoder.pooler = None if self.family else nn.Identity()  # some families call it in any case
         self._compiled: dict[bool, Callable[..., Tensor]] = {}  # by `training`
-        if self.family is not None:
-            self.encoder.set_attn_implementation(PACKED)
-        else:
+        if self.family is None:
             check_padded(self.encoder, backbone)
             if activation_checkpointing:
                 checkpoint_layers(self.encoder, backbone)
+        elif not self.family.has_own_attention:
+            self.encoder.set_attn_implementation(PACKED)
         self.frozen_layers = self._freeze(frozen_layers)
         self.separate_layers = self._separate(separate_layers)
         self.lora = dict(lora) if lora is not None else None

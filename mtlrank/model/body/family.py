@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mtlrank.backbone import DECODERS
 from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import Packing
+from mtlrank.model.body.disentangled import disentangled, distances
 
 _OF_A_BATCH = ("dynamic", "longrope")  # kinds of rotary positions that depend on all texts of a batch
 
@@ -25,11 +26,12 @@ class Family(NamedTuple):
     attention_dropout: str  # its name in the config
     dropout: tuple[str, ...]  # names in the config, for hidden states
     adapted: tuple[str, ...]  # the layers that LoRA adapts by default: queries and values (Hu et al. 2022, table 5)
+    has_own_attention: bool = False  # computed in `run`, not where transformers lets it be replaced
     is_decoder: bool = False  # a token reads those before it only, unless the config says is_causal: false
 
 
 def _bert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
-    types = types.clamp(max=encoder.config.type_vocab_size - 1)
+    types = types.clamp(max=max(encoder.config.type_vocab_size - 1, 0))  # DeBERTa may have no types
     embedded: Tensor = encoder.embeddings(
         input_ids=ids[None], token_type_ids=types[None], position_ids=packing.positions[None]
     )
@@ -48,6 +50,17 @@ def _roberta_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -
 def _distilbert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
     embedded: Tensor = encoder.embeddings(input_ids=ids[None], position_ids=packing.positions[None])
     return embedded
+
+
+def _deberta_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
+    """Its layers share what tokens see of their distances, at a cost that depends on the longest sequence."""
+    arguments = {"apart": distances(encoder, packing, hidden.device)}
+    return lambda layer: arguments
+
+
+def _deberta_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
+    mixed = disentangled(layer.attention.self, _cast_once(hidden), **arguments)
+    return _bert_feed_forward(layer, mixed, hidden, rows)
 
 
 def _modernbert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing) -> Tensor:
@@ -77,6 +90,10 @@ def _llama_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable
 
 def _bert_run(layer: Any, hidden: Tensor, rows: Tensor | None, arguments: dict[str, Any]) -> Tensor:
     mixed = hidden_of(layer.attention.self(_cast_once(hidden), **arguments))
+    return _bert_feed_forward(layer, mixed, hidden, rows)
+
+
+def _bert_feed_forward(layer: Any, mixed: Tensor, hidden: Tensor, rows: Tensor | None) -> Tensor:
     attended = layer.attention.output(_at(mixed, rows), _at(hidden, rows))
     output: Tensor = layer.output(layer.intermediate(attended), attended)
     return output
@@ -150,6 +167,12 @@ FAMILIES = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
+    "deberta-v2": _BERT._replace(  # v3 has this type too
+        arguments=_deberta_arguments,
+        run=_deberta_run,
+        adapted=("query_proj", "value_proj"),
+        has_own_attention=True,
+    ),
     "distilbert": Family(
         embed=_distilbert_embed,
         layers=lambda e: e.transformer.layer,
@@ -174,9 +197,17 @@ FAMILIES = {
 }  # by the config's model_type
 
 
+def family_of(config: Any) -> Family | None:
+    """The family of a Hugging Face config; None if it has layers that are not known here."""
+    if config.model_type == "deberta-v2" and (not config.relative_attention or getattr(config, "conv_kernel_size", 0)):
+        return None  # the larger ones of v2 have a convolution, which is over the tokens of one sequence
+    return FAMILIES.get(config.model_type)
+
+
 def check_config(config: Any, name: str) -> None:
     """Refuse a config of a known family without what its layers are driven with."""
-    if getattr(config, "type_vocab_size", 1) < 1:
+    family = family_of(config)
+    if getattr(config, "type_vocab_size", 1) < 1 and family is not FAMILIES["deberta-v2"]:
         raise ConfigError(f"The config of {name!r} has type_vocab_size {config.type_vocab_size}, expected at least 1.")
     kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     if kind in _OF_A_BATCH:
@@ -184,7 +215,7 @@ def check_config(config: Any, name: str) -> None:
             f"The config of {name!r} has the rope_type {kind}, whose positions depend on the longest text of a batch, so "
             "that scores would: choose another body, or another rope_type (linear, yarn and llama3 are of each text)."
         )
-    if FAMILIES[config.model_type] is _ROBERTA and config.pad_token_id is None:
+    if family is _ROBERTA and config.pad_token_id is None:
         raise ConfigError(
             f"The config of {name!r} has no pad_token_id, from which {config.model_type} counts positions. Set it there "
             "(published ones have 1)."
@@ -193,7 +224,7 @@ def check_config(config: Any, name: str) -> None:
 
 def is_causal(config: Any) -> bool:
     """Whether a token reads those before it only, so that a sequence's last token alone reads all of it."""
-    family = FAMILIES.get(config.model_type)
+    family = family_of(config)
     return family is not None and family.is_decoder and getattr(config, "is_causal", True) is not False
 
 

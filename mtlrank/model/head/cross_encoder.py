@@ -19,6 +19,7 @@ CLASSIFIERS: dict[str, tuple[str | type[nn.Module], ...]] = {
     "roberta": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
     "xlm-roberta": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
     "camembert": ("classifier.dense", nn.Tanh, "classifier.out_proj"),
+    "deberta-v2": ("pooler.dense", nn.GELU, "classifier"),
     "distilbert": ("pre_classifier", nn.ReLU, "classifier"),
     "modernbert": ("head.dense", "head.act", "head.norm", "classifier"),
     **dict.fromkeys(DECODERS, ("score",)),
@@ -49,6 +50,11 @@ class CrossEncoderHead(MTLHead):
             raise ConfigError(
                 f"the classifier of {backbone!r} is of {config.model_type}, whose layers are not known. Known: "
                 f"{', '.join(CLASSIFIERS)}. Choose another head, such as cls, which starts at random."
+            )
+        if (activation := getattr(config, "pooler_hidden_act", "gelu")) != "gelu":  # DeBERTa's
+            raise ConfigError(
+                f"the classifier of {backbone!r} has pooler_hidden_act {activation}, expected gelu. Choose another head, "
+                "such as cls, which starts at random."
             )
         names = [str(config.id2label.get(i)) for i in range(config.num_labels)]
         # LABEL_0 is transformers' name for an unnamed class.

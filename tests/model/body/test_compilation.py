@@ -20,7 +20,7 @@ from tests.marks import needs_compiler
 from tests.model.body.test_body import CONFIGS, LENGTHS, body, encode, total
 
 CPU = torch.device("cpu")
-FAMILIES = ["bert", "distilbert", "modernbert", "qwen3"]  # those that have layers of their own kind
+FAMILIES = ["bert", "deberta-v2", "distilbert", "modernbert", "qwen3"]  # those that have layers of their own kind
 
 
 def save(kind, folder):

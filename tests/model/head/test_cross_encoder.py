@@ -115,7 +115,7 @@ def test_two_outputs_are_two_classes_and_exported_as_their_difference(tmp_path, 
     assert_equal_scores(by_transformers(exported(folder, tmp_path / "exported"), pairs), logits[:, 1] - logits[:, 0])
 
 
-@pytest.mark.parametrize("family", ["bert", "electra", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "electra", "roberta", "distilbert"])
 def test_sentence_transformers_modules_hold_it_too(tmp_path, pairs, family):
     folder = saved(tmp_path / "model", *started(write_classifier(tmp_path / "checkpoint", family, num_labels=1)))
     written = exported(folder, tmp_path / "exported", layout="sentence-transformers")
@@ -230,6 +230,8 @@ def test_a_checkpoint_without_a_classifier_that_is_known_is_refused(tmp_path):
     assert "is of mpnet, whose layers are not known. Known: bert," in refusal(
         write_classifier(tmp_path / "mpnet", "mpnet", num_labels=1)
     )
+    other = write_classifier(tmp_path / "other", "deberta-v2", num_labels=1, pooler_hidden_act="relu")
+    assert f"the classifier of {str(other)!r} has pooler_hidden_act relu, expected gelu" in refusal(other)
     checkpoint = write_classifier(tmp_path / "narrow", "distilbert", num_labels=1)
     told = refusal(
         "mtlrank-embedded/tiny-bert", "model.body.pretrained=false", f"model.heads.trec2019.backbone={checkpoint}"

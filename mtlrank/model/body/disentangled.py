@@ -1,0 +1,82 @@
+"""The attention of DeBERTa-v2 and v3 on packed tokens (He et al. 2021, DeBERTa, section 3.1 and equation 4).
+
+A token attends to another by what both are and by how far they are apart: content to content, content to position ("c2p")
+and position to content ("p2c").
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+from mtlrank.model.body.attention import Packing, attend
+
+
+class Distances(NamedTuple):
+    """What a batch's tokens see of how far apart they are. Distances of one bucket look the same."""
+
+    embeddings: Tensor  # (buckets, hidden), of those that occur
+    buckets: Tensor  # (2 * max_seqlen + 1,) int64, of the distances -max_seqlen, ..., max_seqlen
+
+
+def distances(encoder: Any, packing: Packing, device: torch.device) -> Distances:
+    """Those between the tokens of sequences of up to `max_seqlen` tokens."""
+    layers, longest = encoder.encoder, packing.max_seqlen
+    limit = layers.max_relative_positions
+    apart = torch.arange(-longest, longest + 1)  # on the CPU, which has to know the first and last bucket
+    if (span := layers.position_buckets) > 0:
+        apart = make_log_bucket_position(apart, span, limit).long()
+    else:
+        span = limit
+    buckets = (apart + span).clamp(0, 2 * span - 1)
+    first, last = int(buckets[0]), int(buckets[-1])
+    embeddings: Tensor = layers.get_rel_embedding()
+    return Distances(embeddings[first : last + 1], (buckets - first).to(device, non_blocking=True))
+
+
+def disentangled(attention: Any, hidden: Tensor, packing: Packing, apart: Distances) -> Tensor:
+    """What `DisentangledSelfAttention` gives, (1, tokens, hidden), within each sequence."""
+    ways = {"c2p", "p2c"}.intersection(attention.pos_att_type)
+    positions, shared = attention.pos_dropout(apart.embeddings), attention.share_att_key
+
+    def by_heads(states: Tensor) -> Tensor:
+        """(..., heads, tokens, head size)."""
+        split: Tensor = states.unflatten(-1, (attention.num_attention_heads, -1))
+        return split.transpose(-2, -3)
+
+    query, key, value = (
+        by_heads(project(hidden)) for project in (attention.query_proj, attention.key_proj, attention.value_proj)
+    )
+    scale: float = (query.shape[-1] * (1 + len(ways))) ** -0.5
+    keys = queries = None
+    if "c2p" in ways:
+        project = attention.key_proj if shared else attention.pos_key_proj
+        keys = by_heads(project(positions)).index_select(1, apart.buckets.flip(0))
+    if "p2c" in ways:
+        project = attention.query_proj if shared else attention.pos_query_proj
+        queries = by_heads(project(positions)).index_select(1, apart.buckets)
+
+    def bias(query: Tensor, key: Tensor) -> Tensor:
+        scores: Tensor = query.new_zeros(()) if keys is None else _by_distance(query, keys)
+        if queries is not None:
+            scores = scores + _by_distance(key, queries).transpose(-1, -2)
+        return scores * scale
+
+    dropout: float = attention.dropout.p if attention.training else 0.0
+    mixed: Tensor = attend(query, key, value, scale, dropout, packing, bias=bias if ways else None)
+    return mixed.flatten(2)
+
+
+def _by_distance(states: Tensor, positions: Tensor) -> Tensor:
+    """The products of states, (..., heads, tokens, size), with the positions of distances.
+
+    `positions` is (heads, distances, size), of those from -n to n, for n of at least the number of tokens. Returns (...,
+    heads, tokens, tokens), in row i and column j of the distance j - i.
+    """
+    length, middle = states.shape[-2], positions.shape[-2] // 2
+    width = max(2 * length - 1, 0)  # distances in a text, which may be empty
+    products = states @ positions[:, middle + 1 - length : middle + 1 + length].transpose(-1, -2)
+    # A row starts at the distance 1 - length, and what is wanted of it a column earlier than of the row above.
+    shifted = products.flatten(-2)[..., length - 1 : length - 1 + length * width]
+    return shifted.view(*products.shape[:-1], width)[..., :length]
